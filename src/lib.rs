@@ -1,0 +1,11 @@
+//! sync-bridge keeps a legacy monolith and the platform that replaces it consistent, both ways.
+//!
+//! `docs/ARCHITECTURE.md` is the map. Imports go one way: bin -> scheduler, jobs, ops -> stages -> mapping, pairs,
+//! sides, ledger, queue -> config, telemetry.
+
+pub mod config;
+pub mod embedded;
+pub mod fault;
+pub mod ops;
+pub mod sides;
+pub mod stages;

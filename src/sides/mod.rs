@@ -1,0 +1,5 @@
+//! A connection to one side. `postgres/` holds every statement of that dialect. Never: a decision about a row.
+
+mod fault;
+
+pub use fault::{Fault, sort};

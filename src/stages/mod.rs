@@ -1,0 +1,230 @@
+//! WHAT a stage does with data: probe, cut into pages, and for each page read, decide (pure), write. Owns: the protocol
+//! of a page. Never: the queue, attempts, leases; `jobs` decides when and records what happened.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+
+use crate::config::{Config, CustomerId, EntityId, Policy, Side};
+
+/// Everything pages need that lives as long as the process: configuration, connection pools, table shapes.
+pub struct Data {
+    pub config: Arc<Config>,
+}
+
+/// What a run left of one entity's side: which rows lie above `since`, as a count and a sum of hashes. A later probe with
+/// the same `since` that finds the same has nothing to do.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Signature {
+    pub since: DateTime<Utc>,
+    pub rows: i64,
+    pub hash: i64,
+    /// Rows without a stamp, by count and hash of keys.
+    pub null_rows: i64,
+    pub null_hash: i64,
+}
+
+/// A signature with the entity and side it belongs to.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Probe {
+    pub entity: EntityId,
+    pub side: Side,
+    pub signature: Signature,
+}
+
+/// One entity's side cut into pages.
+#[derive(Debug, Clone)]
+pub struct Cut {
+    /// No change stamped at or before this can still appear; the watermark once all pages have ended.
+    pub horizon: DateTime<Utc>,
+    /// Who holds the horizon back, if anybody does for longer than a moment.
+    pub held_by: Option<String>,
+    /// What to store for the next tick's probe.
+    pub signature: Signature,
+    pub ranges: Vec<Range>,
+}
+
+/// A bounded slice of one entity on one side. Stored as JSON in the ledger; keys, stamps and counts, no other values.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Range {
+    pub lane: Lane,
+    /// Exclusive lower bound; none: from the beginning.
+    pub after: Option<Position>,
+    /// Inclusive upper bound; none: to the end.
+    pub upto: Option<Position>,
+    /// For `Lane::Keys`: exactly these rows.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub keys: Vec<Key>,
+    /// How many rows it held when it was cut.
+    pub rows: u32,
+}
+
+/// Which order a range is cut by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Lane {
+    /// By `(updated_at, key)`: the tail.
+    Stamp,
+    /// By key, every row: first load and reconciliation.
+    Whole,
+    /// By key, rows whose stamp is NULL.
+    Null,
+    /// An explicit list of keys: rows that were parked, or moved under our hands.
+    Keys,
+}
+
+/// A keyset position: the stamp as text in the column's own precision (none in `Whole` and `Null`) and the key.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Position {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stamp: Option<String>,
+    pub key: Key,
+}
+
+/// A record's key on one side: the text of its only part, or of all its parts joined by U+001F.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Key(pub String);
+
+/// Whether a page writes or only looks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PageMode {
+    Sync,
+    /// Reconciliation: list the differences, write nothing.
+    Compare,
+}
+
+/// One page to work on.
+#[derive(Debug, Clone)]
+pub struct Page {
+    pub customer: CustomerId,
+    pub entity: EntityId,
+    /// The side whose rows the range names.
+    pub side: Side,
+    pub range: Range,
+    pub mode: PageMode,
+    /// An intent younger than this may still belong to a living page.
+    pub lease: Duration,
+}
+
+/// What a page did; the job records it in the transaction that settles the page.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct PageReport {
+    pub rows_read: u64,
+    /// Data rows written on each side.
+    pub rows_to_platform: u64,
+    pub rows_to_legacy: u64,
+    pub rows_unchanged: u64,
+    /// Conflicts decided now, by policy that decided.
+    pub conflicts: Vec<(Policy, u64)>,
+    /// Rows of this page that wait; the rest of the page's rows no longer do.
+    pub parked: Vec<Parked>,
+    pub quarantined: Vec<Quarantined>,
+    /// Every row of the page (with the side of its key) that ended well: earlier parked and quarantined entries for it are done with.
+    pub settled: Vec<(Side, Key)>,
+    /// New pairs: rows that were parked for one of these can go on. Each is named by both keys.
+    pub paired: Vec<(Key, Key)>,
+    /// In `Compare` mode.
+    pub differences: Vec<Difference>,
+    /// Seconds between a change's stamp and its arrival, one per written row (a bounded sample).
+    pub freshness_secs: Vec<f64>,
+    /// The rest of a range that held more rows than a page may: to be worked on as a further page.
+    pub rest: Option<Range>,
+}
+
+/// A row that waits.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Parked {
+    pub side: Side,
+    pub key: Key,
+    pub reason: ParkedReason,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "kind")]
+pub enum ParkedReason {
+    /// The record it refers to has no pair yet: `key` on `side` of `entity`.
+    Parent { entity: EntityId, side: Side, key: Key },
+    /// It moved under our hands three times, or somebody's intent on it is still young: due again in the next run.
+    Busy,
+}
+
+/// A row that cannot be written as it is.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Quarantined {
+    pub side: Side,
+    pub key: Key,
+    /// The field at fault, if it is known.
+    pub field: Option<String>,
+    /// What is wrong and what to do; holds no row values.
+    pub reason: String,
+}
+
+/// A pair that is not equal, found by reconciliation.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Difference {
+    pub legacy_key: Option<Key>,
+    pub platform_key: Option<Key>,
+    /// `behind` while a row's stamp lies above the watermark, else `drift`.
+    pub kind: String,
+    pub fields: Vec<String>,
+}
+
+impl Data {
+    /// Connects to nothing yet.
+    pub fn new(config: Arc<Config>) -> Data {
+        Data { config }
+    }
+
+    /// Connects to every database of the customer and holds the mapping against the live tables.
+    ///
+    /// # Errors
+    /// Names the database, table or column, and what to do.
+    pub async fn check(&self, _customer: &CustomerId) -> anyhow::Result<()> {
+        anyhow::bail!("not written yet")
+    }
+
+    /// Installs the `sync_bridge` schema on all databases of the customer; safe to repeat.
+    pub async fn prepare(&self, _customer: &CustomerId) -> anyhow::Result<()> {
+        anyhow::bail!("not written yet")
+    }
+
+    /// Whether anything changed since the signatures were taken: one statement per database.
+    pub async fn changed(&self, _customer: &CustomerId, _probes: &[Probe]) -> anyhow::Result<bool> {
+        anyhow::bail!("not written yet")
+    }
+
+    /// Notes the horizon and cuts what lies above `watermark` less the overlap (all rows if there is none) into pages.
+    /// `previous` is the signature of the last run: lanes that show no difference to it are left out.
+    pub async fn cut(
+        &self,
+        _customer: &CustomerId,
+        _entity: &EntityId,
+        _side: Side,
+        _watermark: Option<DateTime<Utc>>,
+        _previous: Option<&Signature>,
+    ) -> anyhow::Result<Cut> {
+        anyhow::bail!("not written yet")
+    }
+
+    /// The whole table of a side in pages, by key: for reconciliation.
+    pub async fn cut_whole(
+        &self,
+        _customer: &CustomerId,
+        _entity: &EntityId,
+        _side: Side,
+    ) -> anyhow::Result<Vec<Range>> {
+        anyhow::bail!("not written yet")
+    }
+
+    /// Works on a page. Whatever it wrote is committed when it returns; it may be repeated at any time, by anybody.
+    ///
+    /// # Errors
+    /// Only what concerns the whole page (connection, schema, configuration); a bad row is in the report.
+    pub async fn run_page(&self, _page: &Page) -> anyhow::Result<PageReport> {
+        anyhow::bail!("not written yet")
+    }
+}
