@@ -2,4 +2,4 @@
 
 mod fault;
 
-pub use fault::{Fault, sort};
+pub use fault::{Fault, Permanent, sort};
