@@ -54,6 +54,8 @@ pub struct Column {
     pub type_sql: String,
     pub class: Class,
     pub nullable: bool,
+    /// A `timestamp` without a zone: local time of the side.
+    pub local_time: bool,
 }
 
 impl Mapping {
@@ -61,6 +63,14 @@ impl Mapping {
         match side {
             Side::Legacy => &self.legacy,
             Side::Platform => &self.platform,
+        }
+    }
+
+    /// The authority, as a policy.
+    pub fn authority_policy(&self) -> Policy {
+        match self.authority {
+            Side::Legacy => Policy::Legacy,
+            Side::Platform => Policy::Platform,
         }
     }
 
@@ -104,9 +114,7 @@ impl Mapping {
     pub fn new_platform_key(&self, legacy: &Key, generation: i32, cells: &[Cell]) -> Option<Key> {
         match &self.platform.key_mapped {
             Some(_) => self.platform.mapped_key(cells),
-            None => {
-                Some(Key(new_platform_id(&self.customer, &self.entity, legacy, generation).to_string()))
-            }
+            None => Some(Key(new_platform_id(&self.customer, &self.entity, legacy, generation).to_string())),
         }
     }
 }
@@ -162,6 +170,18 @@ impl Field {
         }
     }
 
+    /// Writes the raw values of a new row's field into `cells`.
+    pub fn put_into(
+        &self,
+        mapping: &Mapping,
+        side: Side,
+        value: &Canonical,
+        links: &Links,
+        cells: &mut [Cell],
+    ) -> Result<(), Untranslatable> {
+        self.put(mapping, side, value, None, links, cells)
+    }
+
     fn put(
         &self,
         mapping: &Mapping,
@@ -203,9 +223,8 @@ impl Field {
                 let old: Option<Vec<Option<&str>>> =
                     old.map(|old| columns.iter().map(|&at| old[at].as_deref()).collect());
                 let targets: Vec<&Column> = columns.iter().map(|&at| &shape.columns[at]).collect();
-                let written = lens
-                    .put(side, value, old.as_deref(), &targets, shape.zone)
-                    .map_err(|reason| self.bad(reason))?;
+                let written =
+                    lens.put(side, value, old.as_deref(), &targets, shape.zone).map_err(|reason| self.bad(reason))?;
                 for (&at, cell) in columns.iter().zip(written) {
                     cells[at] = cell;
                 }

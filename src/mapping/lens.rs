@@ -20,15 +20,24 @@ pub enum Lens {
     Same(Class),
     Lowercase,
     /// Both ways, one to one; the canonical form is the platform's value.
-    Values { to_platform: BTreeMap<String, String>, to_legacy: BTreeMap<String, String> },
+    Values {
+        to_platform: BTreeMap<String, String>,
+        to_legacy: BTreeMap<String, String>,
+    },
     /// Several columns on side `many`, one on the other; the canonical form is the joined text.
-    Join { separator: String, many: Side },
+    Join {
+        separator: String,
+        many: Side,
+    },
     /// Legacy columns, members of one json object on the platform; the canonical form is the object of these members.
     Object(Vec<String>),
     /// Translated through pairs by `Field`; the canonical form is the platform key.
     Ref(EntityId),
     /// Whether the row is soft-deleted; the canonical form is NULL for a living row, else `deleted`.
-    Deleted { legacy: Deleted, platform: Deleted },
+    Deleted {
+        legacy: Deleted,
+        platform: Deleted,
+    },
 }
 
 impl Lens {
@@ -144,7 +153,7 @@ impl Lens {
     ) -> Result<Vec<Cell>, String> {
         let text = value.as_deref();
         match self {
-            Lens::Same(Class::Instant) if side_is_local(targets[0]) => match text {
+            Lens::Same(Class::Instant) if targets[0].local_time => match text {
                 None => Ok(vec![None]),
                 Some(text) => Ok(vec![Some(stamp::local_text(text, zone).ok_or("it is no timestamp")?.into())]),
             },
@@ -208,10 +217,6 @@ fn same_flag(raw: &str, configured: &str) -> bool {
     raw == configured || matches!((raw, configured), ("t" | "true", "t" | "true") | ("f" | "false", "f" | "false"))
 }
 
-fn side_is_local(column: &Column) -> bool {
-    column.type_sql.ends_with("\"timestamp\"")
-}
-
 fn read_object(raw: Option<&str>) -> Result<serde_json::Map<String, serde_json::Value>, String> {
     match raw {
         None => Ok(serde_json::Map::new()),
@@ -258,7 +263,13 @@ mod tests {
     use super::*;
 
     fn text_column(nullable: bool) -> Column {
-        Column { name: "c".into(), type_sql: "pg_catalog.\"text\"".into(), class: Class::Text, nullable }
+        Column {
+            name: "c".into(),
+            type_sql: "pg_catalog.\"text\"".into(),
+            class: Class::Text,
+            nullable,
+            local_time: false,
+        }
     }
 
     fn join() -> Lens {
