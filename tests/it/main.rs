@@ -2,4 +2,5 @@
 
 mod databases;
 mod embedded;
+mod imports;
 mod support;
