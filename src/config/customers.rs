@@ -98,7 +98,7 @@ pub(super) fn check_name(text: &Text, what: &str, reader: &mut Reader<'_>) -> bo
         reader.problem(text, format!("the {what} is empty"), None);
     } else if !good {
         let help = format!("letters, digits, `-`, `_` and `.`, at most {ID_CHARS_MAX}, a letter or digit first");
-        reader.problem(text, format!("`{}` cannot be a {what}", text.raw), Some(help));
+        reader.problem(text, format!("`{}` is no {what}", text.raw), Some(help));
     }
     good
 }

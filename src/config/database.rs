@@ -30,8 +30,8 @@ const PARAMETERS: [&str; 18] = [
     "user",
 ];
 
-const FORM: &str = "the form is `postgres://user:password@host:5432/database`; in user and password `@ : / ? # %` are \
-                    percent-encoded";
+const FORM: &str = "the form is `postgres://user:${PASSWORD}@host:5432/database`; in user and password all but letters and \
+                    digits is percent-encoded";
 
 pub(super) fn read(text: &Text, reader: &mut Reader<'_>) -> Option<DatabaseUrl> {
     let url = understand(text);

@@ -70,12 +70,18 @@ pub(super) fn read(
 fn outline(stages: &[Node<'_>]) -> BTreeMap<String, BySide<Option<usize>>> {
     let entities = stages.iter().flat_map(|stage| stage.peek_list("entities"));
     let keys = |entity: &Node<'_>, side: &str| entity.peek(side).and_then(|table| table.peek("key")?.peek_count());
-    entities
-        .filter_map(|entity| {
-            let id = entity.peek("id")?.peek_str()?.to_owned();
-            Some((id, BySide { legacy: keys(&entity, "legacy"), platform: keys(&entity, "platform") }))
-        })
-        .collect()
+    let mut outline: BTreeMap<String, BySide<Option<usize>>> = BTreeMap::new();
+    for entity in entities {
+        let Some(id) = entity.peek("id").and_then(|id| id.peek_str()) else { continue };
+        // Two entities of one id are reported; which of them is meant is unknown.
+        let keys = if outline.contains_key(id) {
+            BySide { legacy: None, platform: None }
+        } else {
+            BySide { legacy: keys(&entity, "legacy"), platform: keys(&entity, "platform") }
+        };
+        outline.insert(id.to_owned(), keys);
+    }
+    outline
 }
 
 fn read_stage(
