@@ -6,6 +6,8 @@
 pub mod config;
 pub mod embedded;
 pub mod fault;
+pub mod mapping;
 pub mod ops;
+pub mod pairs;
 pub mod sides;
 pub mod stages;
