@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use chrono_tz::Tz;
 
-use super::customers::{Outline, check_name, read_id};
+use super::customers::{NAME_CHARS_MAX, Outline, read_id};
 use super::parse::{Defaults, OVERLAP, PAGE_ROWS, read_list};
 use super::reader::{Keys, Located, Node, Reader, Text};
 use super::report::suggest;
@@ -94,7 +94,7 @@ fn read_stage(
 ) -> Option<Stage> {
     let mut keys = node.keys(reader)?;
     let name = keys.required("name", r#"name = "identities""#, reader).and_then(|node| node.text(reader));
-    let name = name.filter(|name| check_name(name, "stage name", reader));
+    let name = name.filter(|name| check_stage_name(name, reader));
     let entities = keys.required("entities", "[[stages.entities]]", reader);
     keys.close(reader);
 
@@ -111,6 +111,19 @@ fn read_stage(
         .map(|node| read_entity(node, defaults, around, entity_lines, reader))
         .collect();
     Some(Stage { name: name?.value, entities: entities.into_iter().collect::<Option<_>>()? })
+}
+
+/// A name as people speak of it: `geo entities`.
+fn check_stage_name(name: &Text, reader: &mut Reader<'_>) -> bool {
+    let value = &name.value;
+    let good = value.trim() == value
+        && (1..=NAME_CHARS_MAX).contains(&value.chars().count())
+        && value.chars().all(|c| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_' | '.'));
+    if !good {
+        let help = format!("letters, digits, spaces, `-`, `_` and `.`, at most {NAME_CHARS_MAX}");
+        reader.problem(name, format!("`{}` is no stage name", name.raw), Some(help));
+    }
+    good
 }
 
 /// Reports a name that was there before.

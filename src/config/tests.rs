@@ -121,6 +121,21 @@ fn every_mistake_has_its_message() {
 }
 
 #[test]
+fn databases_of_the_embedded_server_get_their_address_later() {
+    let text = SMALL.replace("postgres://localhost/old", "embedded:acme_old");
+    let mut config = read(&text).unwrap_or_else(|error| panic!("{error}"));
+    assert!(config.needs_embedded());
+    assert_eq!(config.customers[0].databases["old"].embedded_name(), Some("acme_old"));
+    config.embed(|name| {
+        DatabaseUrl::new(format!("postgres://u:p@127.0.0.1:7777/{name}"), format!("127.0.0.1:7777/{name}"))
+    });
+    assert_eq!(config.customers[0].databases["old"].to_string(), "127.0.0.1:7777/acme_old");
+    assert_eq!(config.customers[0].databases["new"].to_string(), "localhost:5432/new");
+    assert_eq!(config.queue.as_ref().map(ToString::to_string).as_deref(), Some("127.0.0.1:7777/bridge"));
+    assert!(!config.needs_embedded());
+}
+
+#[test]
 fn all_problems_are_shown_together_in_the_order_of_the_file() {
     let text = SMALL
         .replace("page_rows = 500", "page_rows = 0")
