@@ -3,4 +3,5 @@
 mod databases;
 mod embedded;
 mod imports;
+mod pages;
 mod support;
