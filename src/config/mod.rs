@@ -10,9 +10,22 @@ use chrono_tz::Tz;
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 
+mod customers;
+mod database;
+mod entities;
+mod env;
+mod fields;
 mod parse;
+mod reader;
+mod report;
+mod schedule;
+mod secrets;
+#[cfg(test)]
+mod tests;
 
-pub use parse::{ConfigError, Place, load};
+pub use parse::{Place, load};
+pub use report::ConfigError;
+pub use schedule::parse_cron;
 
 /// The whole file, checked.
 #[derive(Debug, Clone)]
@@ -32,8 +45,8 @@ pub struct Config {
     pub attempts_max: u32,
 }
 
-/// A tenant. `id` is fixed for ever; the slug may change.
-#[derive(Debug, Clone)]
+/// A tenant. `id` is fixed for ever; the slug may change. `Debug` leaves out the values of `vars`.
+#[derive(Clone)]
 pub struct Customer {
     pub id: CustomerId,
     pub slug: String,
@@ -77,8 +90,8 @@ pub struct Entity {
     pub place: Place,
 }
 
-/// An entity's table on one side.
-#[derive(Debug, Clone)]
+/// An entity's table on one side. `Debug` leaves out the values of `scope`.
+#[derive(Clone)]
 pub struct Table {
     /// A name in `Customer::databases`.
     pub database: String,
@@ -236,6 +249,17 @@ impl DatabaseUrl {
         Self { secret: SecretString::from(url.into()), shown: shown.into() }
     }
 
+    /// A database of the embedded server: it has no address before that server runs, see [`Config::embed`].
+    pub(crate) fn embedded(name: &str) -> Self {
+        let url = format!("{}{name}", database::EMBEDDED);
+        Self { secret: SecretString::from(url.clone()), shown: url }
+    }
+
+    /// The database's name, if it is one of the embedded server.
+    pub fn embedded_name(&self) -> Option<&str> {
+        self.expose().strip_prefix(database::EMBEDDED)
+    }
+
     pub fn expose(&self) -> &str {
         self.secret.expose_secret()
     }
@@ -253,7 +277,59 @@ impl std::fmt::Debug for DatabaseUrl {
     }
 }
 
+impl std::fmt::Debug for Customer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Customer")
+            .field("id", &self.id)
+            .field("slug", &self.slug)
+            .field("labels", &self.labels)
+            .field("databases", &self.databases)
+            .field("vars", &self.vars.keys())
+            .field("schedule", &self.schedule)
+            .finish()
+    }
+}
+
+impl std::fmt::Debug for Table {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Table")
+            .field("database", &self.database)
+            .field("schema", &self.schema)
+            .field("name", &self.name)
+            .field("key", &self.key)
+            .field("updated_at", &self.updated_at)
+            .field("timezone", &self.timezone)
+            .field("deleted", &self.deleted)
+            .field("scope", &self.scope.keys())
+            .field("place", &self.place)
+            .finish()
+    }
+}
+
 impl Config {
+    /// Whether anything of it lies on the embedded server: the queue, or a side named `embedded:…`.
+    pub fn needs_embedded(&self) -> bool {
+        self.queue.is_none() || self.urls().any(|url| url.embedded_name().is_some())
+    }
+
+    /// Gives the databases of the embedded server their addresses, the queue's (`bridge`) too if none was named.
+    pub fn embed(&mut self, address: impl Fn(&str) -> DatabaseUrl) {
+        self.queue.get_or_insert_with(|| DatabaseUrl::embedded(Config::QUEUE_EMBEDDED));
+        let sides = self.customers.iter_mut().flat_map(|customer| customer.databases.values_mut());
+        for url in self.queue.iter_mut().chain(sides) {
+            if let Some(name) = url.embedded_name() {
+                *url = address(name);
+            }
+        }
+    }
+
+    /// The queue's database on the embedded server.
+    pub const QUEUE_EMBEDDED: &str = "bridge";
+
+    fn urls(&self) -> impl Iterator<Item = &DatabaseUrl> {
+        self.queue.iter().chain(self.customers.iter().flat_map(|customer| customer.databases.values()))
+    }
+
     pub fn customer(&self, id: &CustomerId) -> Option<&Customer> {
         self.customers.iter().find(|customer| customer.id == *id)
     }

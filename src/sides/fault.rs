@@ -13,12 +13,6 @@ pub enum Fault {
     Row,
 }
 
-/// An error that nothing but a person can mend, whatever its cause: a job that meets it is dead-lettered at once. Says
-/// what to do; holds no row values and no secrets.
-#[derive(Debug, Clone, thiserror::Error)]
-#[error("{0}")]
-pub struct Permanent(pub String);
-
 /// Sorts a database error.
 pub fn sort(error: &sqlx::Error) -> Fault {
     match error {
@@ -51,3 +45,8 @@ fn sort_sqlstate(code: &str) -> Fault {
         },
     }
 }
+
+/// Something that no repetition helps: says what is wrong, with what, and what to do.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("{0}")]
+pub struct Permanent(pub String);

@@ -1,0 +1,215 @@
+//! The whole file: one that is right, and a table of what can be wrong with it.
+
+use std::collections::BTreeMap;
+use std::env::VarError;
+use std::path::Path;
+use std::time::Duration;
+
+use chrono_tz::Tz;
+
+use super::*;
+
+const FULL: &str = include_str!("tests/full.toml");
+const SMALL: &str = include_str!("tests/small.toml");
+/// Cases: what of the small file is replaced (`-`), by what (`+`), and the message that follows.
+const BROKEN: &str = include_str!("tests/broken.txt");
+const SECRET: &str = "hunter2";
+
+fn env(name: &str) -> Result<String, VarError> {
+    match name {
+        "QUEUE_DATABASE_URL" => Ok(format!("postgres://bridge:{SECRET}@queue:5432/bridge")),
+        "ACME_LEGACY_URL" => Ok(format!("postgres://bridge:{SECRET}@legacy.example.org/acme")),
+        "ACME_PASSWORD" | "PLAIN" => Ok(SECRET.into()),
+        "MYSQL_URL" => Ok(format!("mysql://u:{SECRET}@h/db")),
+        "UNENCODED_URL" => Ok(format!("postgres://u:12/{SECRET}@h/db")),
+        "HASH_URL" => Ok(format!("postgres://u:12#{SECRET}@h/db")),
+        "MODE_URL" => Ok(format!("postgres://u@h/db?sslmode={SECRET}")),
+        "PARAMETER_URL" => Ok(format!("postgres://u@h/db?{SECRET}=1")),
+        _ => Err(VarError::NotPresent),
+    }
+}
+
+fn read(text: &str) -> Result<Config, String> {
+    parse::parse(Path::new("bridge.toml"), text, &env).map_err(|error| error.to_string())
+}
+
+#[test]
+fn the_full_file_becomes_what_it_says() {
+    let config = read(FULL).unwrap_or_else(|error| panic!("{error}"));
+    assert_eq!((config.window_pages, config.attempts_max), (6, 5));
+    assert_eq!(config.sweep_every, Duration::from_secs(86_400));
+    let queue = config.queue.as_ref().expect("the file names one");
+    assert_eq!(queue.to_string(), "queue:5432/bridge");
+    assert_eq!(queue.expose(), format!("postgres://bridge:{SECRET}@queue:5432/bridge"));
+
+    let [acme, globex] = config.customers.as_slice() else { panic!("two customers") };
+    assert_eq!((acme.id.as_str(), acme.slug.as_str()), ("c-1001", "acme"));
+    assert_eq!((acme.schedule.expression.as_str(), acme.schedule.timezone), ("*/5 * * * *", Tz::Europe__Berlin));
+    assert_eq!(acme.databases["identity"].to_string(), "db.example.org:5432/acme_identity");
+    assert_eq!((globex.id.as_str(), globex.slug.as_str()), ("c-1002", "c-1002"));
+    assert_eq!((globex.schedule.expression.as_str(), globex.schedule.timezone), ("*/10 * * * * *", Tz::UTC));
+    assert_eq!(globex.vars["tenant_id"], "7");
+
+    let names: Vec<&str> = config.entities().map(|entity| entity.id.as_str()).collect();
+    assert_eq!(names, ["user", "group", "membership"]);
+    let user = config.entity(&EntityId::new("user")).expect("it is there");
+    assert_eq!((user.legacy.schema.as_str(), user.legacy.name.as_str()), ("public", "users"));
+    assert_eq!((user.platform.schema.as_str(), user.platform.name.as_str()), ("identity", "users"));
+    assert_eq!((user.legacy.updated_at.as_str(), user.platform.updated_at.as_str()), ("last_update", "updated_at"));
+    assert_eq!((user.legacy.timezone, user.platform.timezone), (Tz::Europe__Berlin, Tz::UTC));
+    let flag = Deleted::Flag { column: "removed".into(), yes: "Y".into(), no: "N".into() };
+    assert_eq!(user.legacy.deleted, Some(flag));
+    assert_eq!(user.platform.deleted, Some(Deleted::At { column: "deleted_at".into() }));
+    assert_eq!(user.platform.scope["tenant_id"], "{tenant_id}");
+    assert_eq!((user.authority, user.policy, user.page_rows), (Side::Legacy, Policy::Manual, 250));
+    assert_eq!((user.overlap, user.place.line), (Duration::from_secs(3_600), 33));
+    let fields: Vec<&str> = user.fields.iter().map(|field| field.name.as_str()).collect();
+    assert_eq!(fields, ["email", "name", "status", "price", "address", "team"], "in the order of the file");
+    assert_eq!(user.fields[1].policy, Some(Policy::Platform));
+    let values = BTreeMap::from([("Y".into(), "active".into()), ("N".into(), "suspended".into())]);
+    let lenses: Vec<&Lens> = user.fields.iter().map(|field| &field.lens).collect();
+    assert_eq!(
+        lenses,
+        [
+            &Lens::Lowercase,
+            &Lens::Join(" ".into()),
+            &Lens::Values(values),
+            &Lens::Same,
+            &Lens::Object(vec!["street".into(), "city".into()]),
+            &Lens::Ref(EntityId::new("group")),
+        ]
+    );
+    assert_eq!(user.fields[3].platform, ["price_$"]);
+
+    let group = config.entity(&EntityId::new("group")).expect("it is there");
+    assert_eq!((group.authority, group.policy, group.page_rows), (Side::Platform, Policy::Newest, 500));
+    assert_eq!((group.overlap, group.match_on.as_slice()), (Duration::from_secs(30), ["code".to_owned()].as_slice()));
+    let membership = config.entity(&EntityId::new("membership")).expect("it is there");
+    assert_eq!(membership.platform.key, ["group_id", "user_id"]);
+}
+
+struct Broken {
+    text: String,
+    change: String,
+    message: String,
+}
+
+fn broken() -> Vec<Broken> {
+    let case = |case: &str| {
+        let lines = |mark: &str| -> String {
+            let lines: Vec<&str> = case.lines().filter_map(|line| line.strip_prefix(mark)).collect();
+            lines.join("\n")
+        };
+        let (old, new) = (lines("- "), lines("+ "));
+        assert!(SMALL.contains(&old), "not in the small file: {old}");
+        let message = case.lines().skip_while(|line| line.starts_with("- ") || line.starts_with("+ "));
+        let message = message.collect::<Vec<_>>().join("\n");
+        Broken { text: SMALL.replacen(&old, &new, 1), change: format!("{old} -> {new}"), message }
+    };
+    BROKEN.split("====\n").filter(|text| !text.is_empty()).map(case).collect()
+}
+
+#[test]
+fn every_mistake_has_its_message() {
+    assert!(read(SMALL).is_ok(), "{:?}", read(SMALL));
+    let cases = broken();
+    assert!(cases.len() > 70, "the cases are read");
+    for case in cases {
+        let message = read(&case.text).map(|_| "accepted".to_owned()).unwrap_or_else(|error| error);
+        assert_eq!(message, case.message, "\n{}", case.change);
+    }
+}
+
+#[test]
+fn databases_of_the_embedded_server_get_their_address_later() {
+    let text = SMALL.replace("postgres://localhost/old", "embedded:acme_old");
+    let mut config = read(&text).unwrap_or_else(|error| panic!("{error}"));
+    assert!(config.needs_embedded());
+    assert_eq!(config.customers[0].databases["old"].embedded_name(), Some("acme_old"));
+    config.embed(|name| {
+        DatabaseUrl::new(format!("postgres://u:p@127.0.0.1:7777/{name}"), format!("127.0.0.1:7777/{name}"))
+    });
+    assert_eq!(config.customers[0].databases["old"].to_string(), "127.0.0.1:7777/acme_old");
+    assert_eq!(config.customers[0].databases["new"].to_string(), "localhost:5432/new");
+    assert_eq!(config.queue.as_ref().map(ToString::to_string).as_deref(), Some("127.0.0.1:7777/bridge"));
+    assert!(!config.needs_embedded());
+}
+
+#[test]
+fn all_problems_are_shown_together_in_the_order_of_the_file() {
+    let text = SMALL
+        .replace("page_rows = 500", "page_rows = 0")
+        .replace("id = \"c-1\"", "id = \"c 1\"")
+        .replace("lens = \"lowercase\"", "lens = \"upper\"")
+        .replace("ref = \"user\"", "ref = \"usr\"");
+    let error = read(&text).expect_err("it has four mistakes");
+    let heads: Vec<&str> = error.lines().filter(|line| line.starts_with("bridge.toml:")).collect();
+    let lines: Vec<&str> = heads.iter().filter_map(|head| head.split(':').nth(1)).collect();
+    assert_eq!(lines, ["2", "5", "18", "25"], "{error}");
+}
+
+#[test]
+fn a_flood_of_problems_is_cut_and_counted() {
+    let customers: String = (0..200).map(|n| format!("[[customers]]\nid = \"c {n}\"\n")).collect();
+    let error = read(&format!("{customers}{}", &SMALL[SMALL.find("[[stages]]").expect("it is there")..]))
+        .expect_err("ids hold spaces");
+    assert!(error.ends_with("bridge.toml: 370 more problems"), "{error}");
+}
+
+#[test]
+fn an_empty_file_says_what_belongs_into_it() {
+    let error = read("").expect_err("it is empty");
+    assert_eq!(
+        error,
+        "bridge.toml:1: customers: is missing\n  |\n1 | \n  | ^\n  = help: add `[[customers]]`\n\n\
+         bridge.toml:1: stages: is missing\n  |\n1 | \n  | ^\n  = help: add `[[stages]]`"
+    );
+}
+
+#[test]
+fn a_file_that_cannot_be_read_says_which_and_why() {
+    let error = load(Path::new("/nowhere/bridge.toml")).expect_err("it is not there").to_string();
+    assert_eq!(
+        error,
+        "reading the configuration /nowhere/bridge.toml: no such file: name it with --config or SYNC_BRIDGE_CONFIG"
+    );
+    let error = load(Path::new("/")).expect_err("it is a folder").to_string();
+    assert_eq!(error, "reading the configuration /: it is a folder: name the file");
+}
+
+#[test]
+fn no_secret_is_ever_shown() {
+    let config = read(FULL).unwrap_or_else(|error| panic!("{error}"));
+    for shown in [format!("{config:?}"), format!("{config:#?}")] {
+        assert!(!shown.contains(SECRET), "{shown}");
+        assert!(!shown.contains("6f1c0a52"), "variables may be secret too: {shown}");
+    }
+    // The good file with the secret at hand, cut or bent at every line: whatever is said about it, never the secret.
+    let literal = FULL.replace("${ACME_PASSWORD}", SECRET).replace("${ACME_LEGACY_URL}", "${UNENCODED_URL}");
+    let lines: Vec<&str> = literal.lines().collect();
+    let mut files: Vec<String> = broken().into_iter().map(|case| case.text).collect();
+    for at in 0..lines.len() {
+        let without: Vec<&str> = lines.iter().enumerate().filter(|(n, _)| *n != at).map(|(_, line)| *line).collect();
+        files.push(without.join("\n"));
+        files.push(lines[..at].join("\n"));
+        for variable in ["PLAIN", "QUEUE_DATABASE_URL", "MYSQL_URL", "PARAMETER_URL"] {
+            let mut bent: Vec<String> = lines.iter().map(|line| (*line).to_owned()).collect();
+            // Every string of the line becomes the variable.
+            let parts: Vec<&str> = lines[at].split('"').collect();
+            bent[at] = parts
+                .iter()
+                .enumerate()
+                .map(|(n, part)| if n % 2 == 1 { format!("\"${{{variable}}}\"") } else { (*part).to_owned() })
+                .collect();
+            files.push(bent.join("\n"));
+        }
+        // An unclosed string.
+        let mut open: Vec<String> = lines.iter().map(|line| (*line).to_owned()).collect();
+        open[at] = open[at].replacen('"', "", 1);
+        files.push(open.join("\n"));
+    }
+    for text in files {
+        let error = read(&text).map(|config| format!("{config:?}")).unwrap_or_else(|error| error);
+        assert!(!error.contains(SECRET), "{text}\n-----\n{error}");
+    }
+}

@@ -1,0 +1,7 @@
+//! The integration tests: one binary, one module per feature. `support` makes the databases.
+
+mod databases;
+mod embedded;
+mod imports;
+mod pages;
+mod support;
