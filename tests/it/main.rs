@@ -3,5 +3,8 @@
 mod databases;
 mod embedded;
 mod imports;
+mod jobs;
+mod ledger;
 mod pages;
+mod scheduler;
 mod support;
