@@ -3,8 +3,7 @@
 
 use std::collections::HashMap;
 
-use chrono::Utc;
-
+use crate::clock;
 use crate::config::{Policy, Side};
 use crate::mapping::{Links, Untranslatable};
 use crate::sides::postgres::NewKey;
@@ -267,7 +266,7 @@ fn give_up(page: &Page, origin: Key, failure: Failure, last: bool, moved: &mut V
 /// What the job needs to know of what is committed.
 fn record(entity: &ReadyEntity, page: &Page, committed: Vec<Committed>, report: &mut PageReport) {
     let mapping = &entity.mapping;
-    let now = Utc::now();
+    let now = clock::now();
     for Committed { act, platform_key, wrote_row, .. } in committed {
         if let Some(conflict) = &act.conflict {
             for policy in &conflict.policies {
