@@ -1,6 +1,7 @@
 //! WHAT a stage does with data: probe, cut into pages, and for each page read, decide (pure), write. Owns: the protocol
 //! of a page. Never: the queue, attempts, leases; `jobs` decides when and records what happened.
 
+mod clocks;
 mod cut;
 mod decide;
 mod entity;
@@ -32,6 +33,7 @@ pub struct Data {
     pub config: Arc<Config>,
     pools: Pools,
     ready: Mutex<HashMap<(CustomerId, EntityId), Ready>>,
+    clocks: clocks::Offsets,
 }
 
 /// A signature with the entity and side it belongs to.
@@ -142,7 +144,7 @@ pub struct Difference {
 impl Data {
     /// Connects to nothing yet.
     pub fn new(config: Arc<Config>) -> Data {
-        Data { config, pools: Pools::default(), ready: Mutex::default() }
+        Data { config, pools: Pools::default(), ready: Mutex::default(), clocks: clocks::Offsets::default() }
     }
 
     /// Connects to every database of the customer and holds the mapping against the live tables.
@@ -232,7 +234,8 @@ impl Data {
     /// Only what concerns the whole page (connection, schema, configuration); a bad row is in the report.
     pub async fn run_page(&self, page: &Page) -> anyhow::Result<PageReport> {
         let ready = self.entity(&page.customer, &page.entity).await?;
-        self.heed(&page.customer, &page.entity, page::run(&ready, page).await)
+        let clocks = self.clocks.measure(&ready.legacy.database, &ready.platform.database).await?;
+        self.heed(&page.customer, &page.entity, page::run(&ready, page, &clocks).await)
     }
 
     fn customer(&self, id: &CustomerId) -> anyhow::Result<&Customer> {

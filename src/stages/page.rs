@@ -8,6 +8,7 @@ use crate::config::{Policy, Side};
 use crate::mapping::{Links, Untranslatable};
 use crate::sides::postgres::NewKey;
 
+use super::clocks::Measured;
 use super::entity::ReadyEntity;
 use super::legacy::{commit_legacy, void};
 use super::plan::{Act, Context, Verdict, judge, stamp};
@@ -27,18 +28,18 @@ const SAMPLES_MAX: usize = 20;
 ///
 /// # Errors
 /// What concerns the whole page.
-pub async fn run(entity: &ReadyEntity, page: &Page) -> anyhow::Result<PageReport> {
+pub async fn run(entity: &ReadyEntity, page: &Page, clocks: &Measured) -> anyhow::Result<PageReport> {
     let mut report = PageReport::default();
     let limit = GROWTH_MAX * i64::from(page.range.rows.max(entity.page_rows));
     let (mut views, rest) = origins(entity, page, limit).await?;
     report.rest = rest;
     report.rows_read = views.len() as u64;
     if page.mode == PageMode::Compare {
-        compare(entity, page, views, &mut report).await?;
+        compare(entity, page, clocks, views, &mut report).await?;
         return Ok(report);
     }
     for turn in 1..=TURNS_MAX {
-        let again = turn_over(entity, page, views, turn == TURNS_MAX, &mut report).await?;
+        let again = turn_over(entity, page, clocks, views, turn == TURNS_MAX, &mut report).await?;
         if again.is_empty() {
             break;
         }
@@ -51,11 +52,12 @@ pub async fn run(entity: &ReadyEntity, page: &Page) -> anyhow::Result<PageReport
 async fn turn_over(
     entity: &ReadyEntity,
     page: &Page,
+    clocks: &Measured,
     views: Vec<View>,
     last: bool,
     report: &mut PageReport,
 ) -> anyhow::Result<Vec<Key>> {
-    let (judged, links) = decide(entity, page, views).await?;
+    let (judged, links) = decide(entity, page, clocks, views).await?;
     let mut again: Vec<Key> = Vec::new();
     let mut acts: Vec<Act> = Vec::new();
     let mut voids = Vec::new();
@@ -102,6 +104,7 @@ async fn turn_over(
 async fn decide(
     entity: &ReadyEntity,
     page: &Page,
+    clocks: &Measured,
     mut views: Vec<View>,
 ) -> anyhow::Result<(Vec<(View, Verdict)>, Links)> {
     let mut links = find_links(entity, &views).await?;
@@ -109,7 +112,7 @@ async fn decide(
     if views.iter().any(|view| view.adopted) {
         links = find_links(entity, &views).await?;
     }
-    let verdicts = judge_all(entity, page, &views, &mut links);
+    let verdicts = judge_all(entity, page, clocks, &views, &mut links);
     // A legacy row that was read before platform is enough for "nothing" and for a record never paired; else legacy is read
     // again, and the pair decided again.
     let stale: Vec<bool> = views
@@ -131,13 +134,13 @@ async fn decide(
     }
     reread_legacy(entity, &mut views, |view| view.legacy_first).await?;
     let mut links = find_links(entity, &views).await?;
-    let verdicts = judge_all(entity, page, &views, &mut links);
+    let verdicts = judge_all(entity, page, clocks, &views, &mut links);
     Ok((views.into_iter().zip(verdicts).collect(), links))
 }
 
 /// Judges all views, with the records that this very page is about to make counted as there. Those that turn out not to be made are taken
 /// back and the rest is judged again, so a tree or a ring within one page goes through in one transaction.
-fn judge_all(entity: &ReadyEntity, page: &Page, views: &[View], links: &mut Links) -> Vec<Verdict> {
+fn judge_all(entity: &ReadyEntity, page: &Page, clocks: &Measured, views: &[View], links: &mut Links) -> Vec<Verdict> {
     let mapping = &entity.mapping;
     let itself = entity.refs.iter().any(|target| target.entity == mapping.entity);
     let mut planned: HashMap<usize, (Key, Key)> = HashMap::new();
@@ -156,8 +159,7 @@ fn judge_all(entity: &ReadyEntity, page: &Page, views: &[View], links: &mut Link
             links,
             platform_new_key: &entity.platform.new_key,
             legacy_new_key: &entity.legacy.new_key,
-            clock_difference: chrono::Duration::zero(),
-            clocks_suspended: false,
+            clocks: *clocks,
             lease_secs,
         };
         let verdicts: Vec<Verdict> = views.iter().map(|view| judge(view, &context)).collect();
@@ -301,8 +303,14 @@ fn count_policy(counts: &mut Vec<(Policy, u64)>, policy: Policy) {
 }
 
 /// Reconciliation: what would have to be done is listed, nothing is written.
-async fn compare(entity: &ReadyEntity, page: &Page, views: Vec<View>, report: &mut PageReport) -> anyhow::Result<()> {
-    let (judged, _) = decide(entity, page, views).await?;
+async fn compare(
+    entity: &ReadyEntity,
+    page: &Page,
+    clocks: &Measured,
+    views: Vec<View>,
+    report: &mut PageReport,
+) -> anyhow::Result<()> {
+    let (judged, _) = decide(entity, page, clocks, views).await?;
     for (view, verdict) in judged {
         // Pairs are listed once, by the platform's pages; legacy's pages add what the platform does not show.
         if page.side == Side::Legacy && view.platform.is_some() {
