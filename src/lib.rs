@@ -16,4 +16,5 @@ pub mod scheduler;
 pub mod shutdown;
 pub mod sides;
 pub mod stages;
+pub mod startup;
 pub mod telemetry;
