@@ -2,4 +2,6 @@
 
 mod databases;
 mod embedded;
+mod imports;
+mod pages;
 mod support;
