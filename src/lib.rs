@@ -8,6 +8,7 @@ pub mod config;
 pub mod embedded;
 pub mod fault;
 pub mod jobs;
+pub mod keyset;
 pub mod mapping;
 pub mod ops;
 pub mod pairs;

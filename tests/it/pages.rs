@@ -86,7 +86,11 @@ async fn records_flow_both_ways_and_then_it_is_still() {
                  from person order by email";
     assert_eq!(
         systems.platform_rows(names).await,
-        ["ann@example.org|Mary Ann van der Berg|active|Leaf", "bo@example.org|Bo|active", "cy@example.org|Cy Lee|active|P leaf"]
+        [
+            "ann@example.org|Mary Ann van der Berg|active|Leaf",
+            "bo@example.org|Bo|active",
+            "cy@example.org|Cy Lee|active|P leaf"
+        ]
     );
     let names = "select concat_ws('|', email, first, last, (select label from team t where t.id = p.team)) \
                  from person p order by lower(email)";
