@@ -158,11 +158,11 @@ impl Bridge {
     pub async fn open_checked(config: Config) -> anyhow::Result<Bridge> {
         if !config.has_embedded_sides() {
             let looked_at = Arc::new(config);
-            check(&Data::new(looked_at.clone()), &looked_at.customers).await?;
+            check(&Data::new(looked_at.clone()), &looked_at.customers, Look::Everything).await?;
             return Bridge::open(Config::clone(&looked_at), Embedded::Make).await;
         }
         let bridge = Bridge::open(config, Embedded::MustExist).await?;
-        match check(&bridge.data, &bridge.config.customers).await {
+        match check(&bridge.data, &bridge.config.customers, Look::Everything).await {
             Ok(()) => Ok(bridge),
             Err(error) => {
                 bridge.close().await?;
@@ -249,13 +249,25 @@ async fn is_migrated(queue: &PgPool) -> anyhow::Result<bool> {
         .context("looking at the queue database")
 }
 
-/// Holds the mapping against the live databases of these customers; writes nothing.
+/// How much of the customers' databases is looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Look {
+    /// The systems' own tables: before `sync_bridge` is installed.
+    Tables,
+    /// What runs need.
+    Everything,
+}
+
+/// Holds the mapping against the live databases of these customers.
 ///
 /// # Errors
 /// All that was found, a line for each customer.
-pub async fn check(data: &Data, customers: impl IntoIterator<Item = &Customer>) -> anyhow::Result<()> {
+pub async fn check(data: &Data, customers: impl IntoIterator<Item = &Customer>, look: Look) -> anyhow::Result<()> {
     let checks = customers.into_iter().map(async |customer| {
-        let found = data.check(&customer.id).await;
+        let found = match look {
+            Look::Tables => data.check_tables(&customer.id).await,
+            Look::Everything => data.check(&customer.id).await,
+        };
         found.err().map(|error| format!("customer {}: {error:#}", customer.slug))
     });
     let found: Vec<Option<String>> = stream::iter(checks).buffered(CHECKS_AT_ONCE).collect().await;

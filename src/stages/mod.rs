@@ -25,7 +25,7 @@ use crate::pairs;
 use crate::sides::postgres::Pools;
 use crate::sides::{Fault, Permanent, sort};
 
-use entity::{Ready, make_ready};
+use entity::{Ready, check_tables, make_ready};
 
 /// Everything pages need that lives as long as the process: configuration, connection pools, table shapes.
 pub struct Data {
@@ -153,6 +153,18 @@ impl Data {
         for entity in self.config.entities() {
             self.forget(customer, &entity.id);
             self.entity(customer, &entity.id).await?;
+        }
+        Ok(())
+    }
+
+    /// The part of [`Data::check`] that needs no schema `sync_bridge`: for the time before it is installed. Writes nothing.
+    ///
+    /// # Errors
+    /// Names the database, table or column, and what to do.
+    pub async fn check_tables(&self, customer: &CustomerId) -> anyhow::Result<()> {
+        let customer = self.customer(customer)?;
+        for entity in self.config.entities() {
+            check_tables(&self.pools, customer, entity).await?;
         }
         Ok(())
     }

@@ -262,23 +262,30 @@ async fn a_side_that_cannot_be_used_is_refused_before_anything_is_written() {
         let desk = databases.desk("refused").with("LEGACY_URL", url);
         for verb in [&["prepare"][..], &["up"]] {
             desk.is_refused(verb, message);
-            desk.is_refused(verb, "acme");
+            desk.is_refused(verb, "customer acme");
         }
     }
-    for (sql, undo, messages) in [
-        ("alter table users rename to people", "alter table people rename to users", ["users", "acme"]),
-        ("alter table users rename mail to post", "alter table users rename post to mail", ["mail", "user"]),
+    let wrong_tables = [
+        ("alter table users rename to people", "alter table people rename to users", ["users", "customer acme"]),
+        ("alter table users rename mail to post", "alter table users rename post to mail", ["mail", "entity `user`"]),
         ("alter table users rename changed to seen", "alter table users rename seen to changed", ["changed", "user"]),
-    ] {
-        execute(legacy, sql).await;
-        for verb in [&["prepare"][..], &["up"]] {
+    ];
+    let are_refused = async |verb: &[&str]| {
+        for (sql, undo, messages) in wrong_tables {
+            execute(legacy, sql).await;
             for message in messages {
                 desk.is_refused(verb, message);
             }
+            execute(legacy, undo).await;
         }
-        execute(legacy, undo).await;
-    }
+    };
+    are_refused(&["prepare"]).await;
+    desk.is_refused(&["up"], "run `sync-bridge prepare`");
     databases.are_untouched().await;
+    assert_eq!(desk.run(&["prepare"]).status.code(), Some(0));
+    are_refused(&["up"]).await;
+    let made = "select count(*) from pg_namespace where nspname in ('bridge', 'apalis')";
+    assert_eq!(number(&databases.queue, made).await, 0, "the queue database is as it was");
 
     // Without a named queue database neither is an embedded one made.
     std::fs::write(desk.folder.path().join("bridge.toml"), config(false)).expect("writing a configuration");
@@ -334,7 +341,7 @@ fn help_says_how() {
         let output = desk.run(args);
         let stdout = String::from_utf8_lossy(&output.stdout);
         assert!(output.status.success() && stdout.contains("Examples:"), "{args:?}: {stdout}");
-        assert!(!stdout.contains("scheduler  ") && !stdout.contains("  worker"), "hidden: {stdout}");
+        assert!(!stdout.contains("\n  scheduler") && !stdout.contains("\n  worker"), "hidden: {stdout}");
     }
     for program in [env!("CARGO_BIN_EXE_sync-bridge-scheduler"), env!("CARGO_BIN_EXE_sync-bridge-worker")] {
         let output = desk.command(program).arg("--help").output().expect("starting it");

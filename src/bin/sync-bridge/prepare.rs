@@ -7,7 +7,7 @@ use anyhow::Context as _;
 use sync_bridge::config::{Config, Side};
 use sync_bridge::pairs;
 use sync_bridge::stages::Data;
-use sync_bridge::startup::{self, Embedded};
+use sync_bridge::startup::{self, Embedded, Look};
 
 use crate::out;
 
@@ -35,7 +35,7 @@ pub async fn run(config: &Path, args: Args) -> anyhow::Result<()> {
 
 async fn prepare(config: Arc<Config>) -> anyhow::Result<String> {
     let data = Data::new(config.clone());
-    startup::check(&data, &config.customers).await?;
+    startup::check(&data, &config.customers, Look::Tables).await?;
     let mut lines = Vec::new();
     for customer in &config.customers {
         data.prepare(&customer.id).await.with_context(|| format!("preparing customer {}", customer.slug))?;

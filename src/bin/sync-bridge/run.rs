@@ -7,7 +7,7 @@ use anyhow::{Context as _, bail};
 use sync_bridge::config::CustomerId;
 use sync_bridge::jobs::worker;
 use sync_bridge::ops::{self, RunReport};
-use sync_bridge::startup::{self, Bridge, Embedded};
+use sync_bridge::startup::{self, Bridge, Embedded, Look};
 use sync_bridge::{clock, shutdown};
 use tokio_util::sync::CancellationToken;
 
@@ -40,7 +40,7 @@ pub async fn run(config: &Path, args: Args) -> anyhow::Result<()> {
     let customer = out::customer(&config, &args.customer)?.clone();
     let bridge = Bridge::open(config, Embedded::MustExist).await?;
     let report = match bridge.must_be_migrated().await {
-        Ok(()) if args.inline => match startup::check(&bridge.data, [&customer]).await {
+        Ok(()) if args.inline => match startup::check(&bridge.data, [&customer], Look::Everything).await {
             Ok(()) => inline(&bridge, &customer.id, &stop).await,
             Err(error) => Err(error),
         },
