@@ -27,7 +27,12 @@ pub async fn run(config: &Path, args: Args) -> anyhow::Result<()> {
     if args.print {
         return print();
     }
-    let (config, server) = startup::with_server(startup::load(config)?, Embedded::MustExist).await?;
+    let mut config = startup::load(config)?;
+    let mut server = None;
+    // The queue is of no concern here, only sides are.
+    if config.has_embedded_sides() {
+        (config, server) = startup::with_server(config, Embedded::MustExist).await?;
+    }
     let done = prepare(Arc::new(config)).await;
     startup::stop_server(server).await?;
     out::say(&done?)
