@@ -1,17 +1,182 @@
-//! Which instant is due, and for whom.
+//! Which instant is due, and for whom. Owns: cron expressions against the queue database's clock. Never: whether there is
+//! anything to do; the tick asks that.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use sqlx::PgPool;
+use chrono::{DateTime, DurationRound, TimeDelta, Utc};
+use croner::Cron;
+use sqlx::{Acquire, PgPool};
 use tokio_util::sync::CancellationToken;
 
-use crate::config::Config;
+use crate::clock;
+use crate::config::{Config, Schedule, parse_cron};
+use crate::ledger::{job, tick};
+use crate::queue::{self, Kind};
+
+/// Ticks made by one transaction: what it locks and notifies stays short.
+const CHUNK: usize = 1000;
+
+/// Beyond the second's edge, so that rounding does not make us look just before it.
+const EDGE: Duration = Duration::from_millis(5);
 
 /// Makes ticks until `shutdown`. Any number of processes may run this.
 ///
 /// # Errors
 /// When a schedule cannot be understood; a database that is away is waited for.
-pub async fn run(_config: Arc<Config>, _queue: PgPool, shutdown: CancellationToken) -> anyhow::Result<()> {
-    shutdown.cancelled().await;
-    Ok(())
+pub async fn run(config: Arc<Config>, queue: PgPool, shutdown: CancellationToken) -> anyhow::Result<()> {
+    let mut plan = Plan::new(&config)?;
+    tracing::info!(customers = config.customers.len(), "scheduler started");
+    let mut failures = 0u32;
+    loop {
+        let wait = match round(&queue, &mut plan).await {
+            Ok(now) => {
+                failures = 0;
+                Duration::from_millis(1000 - u64::from(now.timestamp_subsec_millis().min(999))) + EDGE
+            }
+            Err(error) => {
+                failures = failures.saturating_add(1);
+                tracing::warn!(failures, "making ticks: {error:#}");
+                clock::backoff(
+                    Duration::from_millis(500),
+                    Duration::from_millis(500),
+                    failures,
+                    Duration::from_secs(10),
+                )
+            }
+        };
+        if !clock::sleep_unless(wait, &shutdown).await {
+            tracing::info!("scheduler stopped");
+            return Ok(());
+        }
+    }
+}
+
+/// Makes the ticks that are due now. Answers the queue database's clock.
+///
+/// # Errors
+/// The database's; what was not made is due again in the next round.
+pub async fn round(queue: &PgPool, plan: &mut Plan) -> anyhow::Result<DateTime<Utc>> {
+    let mut conn = queue.acquire().await?;
+    let now = tick::now(&mut conn).await?;
+    let due = plan.due(now);
+    let mut made = 0;
+    for chunk in due.chunks(CHUNK) {
+        let wanted: Vec<(String, DateTime<Utc>)> =
+            chunk.iter().map(|due| (due.customer.clone(), due.instant)).collect();
+        let mut tx = conn.begin().await?;
+        let ticks = tick::insert_due(&mut tx, &wanted).await?;
+        let deliveries = job::insert(&mut tx, Kind::Tick, &ticks).await?;
+        queue::enqueue(&mut tx, &deliveries).await?;
+        tx.commit().await?;
+        made += ticks.len();
+        plan.done(chunk);
+    }
+    if made > 0 {
+        tracing::debug!(ticks = made, "made ticks");
+    }
+    Ok(now)
+}
+
+/// When each customer is due next.
+pub struct Plan {
+    entries: Vec<Entry>,
+}
+
+struct Entry {
+    customer: String,
+    cron: Cron,
+    schedule: Schedule,
+    /// Not before this; `None`: not looked at yet. What lies behind it is in the ledger.
+    next: Option<DateTime<Utc>>,
+}
+
+/// The latest instant of a customer that is due.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Due {
+    pub customer: String,
+    pub instant: DateTime<Utc>,
+    entry: usize,
+    next: DateTime<Utc>,
+}
+
+impl Plan {
+    /// # Errors
+    /// Names the customer and the expression.
+    pub fn new(config: &Config) -> anyhow::Result<Plan> {
+        let entries = config.customers.iter().map(|customer| {
+            let schedule = customer.schedule.clone();
+            let cron = parse_cron(&schedule.expression).map_err(|wrong| {
+                anyhow::anyhow!("the schedule of customer {}, `{}`: {wrong}", customer.id, schedule.expression)
+            })?;
+            Ok(Entry { customer: customer.id.as_str().to_owned(), cron, schedule, next: None })
+        });
+        Ok(Plan { entries: entries.collect::<anyhow::Result<_>>()? })
+    }
+
+    /// For each customer the latest instant at or before `now`, if it may be new. Instants missed meanwhile are one.
+    pub fn due(&self, now: DateTime<Utc>) -> Vec<Due> {
+        let now = now.duration_trunc(TimeDelta::seconds(1)).unwrap_or(now);
+        let due = self.entries.iter().enumerate().filter_map(|(entry, it)| {
+            if it.next.is_some_and(|next| now < next) {
+                return None;
+            }
+            let local = now.with_timezone(&it.schedule.timezone);
+            // An expression that never comes has neither.
+            let instant = it.cron.find_previous_occurrence(&local, true).ok()?.with_timezone(&Utc);
+            let next = it.cron.find_next_occurrence(&local, false).ok().map(|next| next.with_timezone(&Utc));
+            let next = next.unwrap_or(DateTime::<Utc>::MAX_UTC);
+            Some(Due { customer: it.customer.clone(), instant, entry, next })
+        });
+        due.collect()
+    }
+
+    /// These are in the ledger now.
+    fn done(&mut self, made: &[Due]) {
+        for due in made {
+            self.entries[due.entry].next = Some(due.next);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn plan(expression: &str, timezone: chrono_tz::Tz) -> Plan {
+        let schedule = Schedule { expression: expression.into(), timezone };
+        let cron = parse_cron(expression).expect("an expression");
+        Plan { entries: vec![Entry { customer: "c-1".into(), cron, schedule, next: None }] }
+    }
+
+    fn at(text: &str) -> DateTime<Utc> {
+        text.parse().expect("a time")
+    }
+
+    #[test]
+    fn the_latest_instant_is_due_and_missed_ones_are_one() {
+        let mut plan = plan("* * * * *", chrono_tz::UTC);
+        let due = plan.due(at("2026-03-01T10:00:30.5Z"));
+        assert_eq!(due.len(), 1);
+        assert_eq!(due[0].instant, at("2026-03-01T10:00:00Z"));
+        plan.done(&due);
+        assert!(plan.due(at("2026-03-01T10:00:59.9Z")).is_empty());
+        assert_eq!(plan.due(at("2026-03-01T10:01:00Z"))[0].instant, at("2026-03-01T10:01:00Z"));
+        assert_eq!(plan.due(at("2026-03-01T18:30:00Z"))[0].instant, at("2026-03-01T18:30:00Z"));
+    }
+
+    #[test]
+    fn six_fields_have_seconds_first() {
+        let plan = plan("*/5 * * * * *", chrono_tz::UTC);
+        assert_eq!(plan.due(at("2026-03-01T10:00:33Z"))[0].instant, at("2026-03-01T10:00:30Z"));
+    }
+
+    #[test]
+    fn an_expression_is_read_in_the_customers_zone_also_when_its_clock_changes() {
+        let berlin = plan("30 2 * * *", chrono_tz::Europe::Berlin);
+        assert_eq!(berlin.due(at("2026-01-10T12:00:00Z"))[0].instant, at("2026-01-10T01:30:00Z"));
+        assert_eq!(berlin.due(at("2026-07-10T12:00:00Z"))[0].instant, at("2026-07-10T00:30:00Z"));
+        // 02:30 does not exist on the day the clock goes forward: the day before or the moment after, never a panic.
+        assert_eq!(berlin.due(at("2026-03-29T12:00:00Z")).len(), 1);
+    }
 }

@@ -1,6 +1,116 @@
-//! Every error of a job is sorted here, in one `match`.
+//! Every error of a job is sorted here, in one `match`, into what becomes of the job.
 
-/// An error that nothing but a person can mend; wrap it with context and return it from anywhere below a job.
+use std::time::Duration;
+
+use crate::clock;
+use crate::sides::{self, Fault};
+
+pub use crate::sides::Permanent;
+
+/// What an error says about the work.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sorted {
+    /// Try again, an attempt is spent.
+    Transient,
+    /// A database is away: wait for it, no attempt is spent.
+    Outage,
+    /// Nothing but a person helps: dead letter, now.
+    Permanent,
+}
+
+impl Sorted {
+    /// For the ledger and for metric tags.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Sorted::Transient => "transient",
+            Sorted::Outage => "outage",
+            Sorted::Permanent => "permanent",
+        }
+    }
+}
+
+/// Took longer than its kind of job may.
 #[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-pub struct Permanent(pub String);
+#[error("not done after {} s", .0.as_secs())]
+pub struct TimeLimit(pub Duration);
+
+/// The handler panicked: a bug, but perhaps only of this moment.
+#[derive(Debug, thiserror::Error)]
+#[error("panicked: {0}")]
+pub struct Panicked(pub String);
+
+/// Sorts an error by the first cause in its chain that says something. What says nothing is permanent: retrying an error
+/// that nobody knows only hides it.
+pub fn sort(error: &anyhow::Error) -> Sorted {
+    // Attached as context it is no member of the chain; this finds it at any depth.
+    if error.is::<Permanent>() {
+        return Sorted::Permanent;
+    }
+    error.chain().find_map(sort_cause).unwrap_or(Sorted::Permanent)
+}
+
+fn sort_cause(cause: &(dyn std::error::Error + 'static)) -> Option<Sorted> {
+    if cause.is::<Permanent>() {
+        return Some(Sorted::Permanent);
+    }
+    if cause.is::<TimeLimit>() || cause.is::<Panicked>() {
+        return Some(Sorted::Transient);
+    }
+    let error = cause.downcast_ref::<sqlx::Error>()?;
+    Some(match (error, sides::sort(error)) {
+        // A pool that cannot connect says no more than this; and a pool that is too small is no reason to give up either.
+        (sqlx::Error::PoolTimedOut, _) => Sorted::Outage,
+        (_, Fault::Outage) => Sorted::Outage,
+        // A row's fault that came out of a whole page: a race with somebody's write, or a page that cannot isolate the row.
+        // The attempts tell which.
+        (_, Fault::Transient | Fault::Row) => Sorted::Transient,
+        (_, Fault::Permanent) => Sorted::Permanent,
+    })
+}
+
+/// How long to wait before attempt `attempt + 1`: from about a second to a minute.
+pub fn retry_in(attempt: i32) -> Duration {
+    let step = u32::try_from(attempt.max(1) - 1).unwrap_or(0);
+    clock::backoff(Duration::ZERO, Duration::from_secs(2), step, Duration::from_secs(60))
+}
+
+/// How long to wait for a database that is away before looking again. Short: delay is what an outage costs.
+pub fn probe_in(outages: i32) -> Duration {
+    let step = u32::try_from(outages.max(0)).unwrap_or(0);
+    clock::backoff(Duration::from_secs(1), Duration::from_secs(1), step, Duration::from_secs(15))
+}
+
+#[cfg(test)]
+mod tests {
+    use anyhow::Context;
+
+    use super::*;
+
+    #[test]
+    fn errors_are_sorted_by_their_cause_however_deep_it_lies() {
+        let broken = || sqlx::Error::Io(std::io::Error::from(std::io::ErrorKind::ConnectionReset));
+        let wrapped = |error: sqlx::Error| anyhow::Error::new(error).context("reading users").context("page 17");
+        assert_eq!(sort(&wrapped(broken())), Sorted::Outage);
+        assert_eq!(sort(&wrapped(sqlx::Error::PoolTimedOut)), Sorted::Outage);
+        assert_eq!(sort(&wrapped(sqlx::Error::RowNotFound)), Sorted::Permanent);
+        assert_eq!(sort(&anyhow::anyhow!("who knows")), Sorted::Permanent);
+        assert_eq!(sort(&TimeLimit(Duration::from_secs(1)).into()), Sorted::Transient);
+        assert_eq!(sort(&Panicked("oh".into()).into()), Sorted::Transient);
+    }
+
+    #[test]
+    fn what_is_marked_permanent_is_permanent_whatever_caused_it() {
+        let marked: anyhow::Result<()> =
+            Err(sqlx::Error::PoolTimedOut).context(Permanent("the table users is gone: run check".into()));
+        let error = marked.expect_err("an error");
+        assert_eq!(sort(&error), Sorted::Permanent);
+    }
+
+    #[test]
+    fn waits_are_bounded() {
+        for attempt in [i32::MIN, 0, 1, 5, i32::MAX] {
+            assert!(retry_in(attempt) <= Duration::from_secs(60));
+            assert!(probe_in(attempt) <= Duration::from_secs(16) && probe_in(attempt) >= Duration::from_secs(1));
+        }
+    }
+}

@@ -1,4 +1,10 @@
-//! WHEN: a tick opens a run, a stage cuts pages, a page does the work.
+//! WHEN: a tick opens a run, a stage cuts pages, a page does the work, the last page closes the stage. Owns: attempts,
+//! retries, dead letters, the order of stages, and the edges of every transaction in the queue database. Never: what is in
+//! a row; `stages` knows that.
+//!
+//! All there are, in the order the work flows: `tick`, `stage`, `page`; beside them `janitor` (what got lost comes back),
+//! `worker` (the process), `execute` (one delivery from claim to outcome), `lease` (the claims this process holds) and
+//! `failure` (what an error means).
 
 use std::sync::Arc;
 
@@ -7,7 +13,13 @@ use sqlx::PgPool;
 use crate::config::Config;
 use crate::stages::Data;
 
+mod execute;
 pub mod failure;
+pub mod janitor;
+mod lease;
+pub mod page;
+pub mod stage;
+pub mod tick;
 pub mod worker;
 
 /// What every job needs; built once in the binary.

@@ -1,13 +1,222 @@
-//! The only place that names apalis.
+//! The only place that names apalis: it delivers, the ledger decides. Owns: queue names, pushing a delivery, workers that
+//! take deliveries, apalis' own tables. Never: whether a job may run, or what became of it.
 
-use sqlx::PgPool;
+use std::net::IpAddr;
+use std::str::FromStr;
+use std::time::Duration;
+
+use anyhow::Context;
+use apalis::prelude::TaskBuilder;
+use serde::{Deserialize, Serialize};
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions, PgSslMode};
+use sqlx::{PgConnection, PgPool};
 
 use crate::config::DatabaseUrl;
+
+mod consumer;
+pub mod upkeep;
+
+pub use consumer::{Ended, Handle, consume};
+
+/// Three listeners and the handlers' short transactions; a page holds none while it works on the sides.
+const CONNECTIONS_MAX: u32 = 16;
+const ACQUIRE_MAX: Duration = Duration::from_secs(10);
+
+/// apalis' own count of failures is of no use to us (it knows no backoff): a handler that fails in spite of everything is
+/// not fetched again at once, the janitor finds its job.
+const APALIS_ATTEMPTS: usize = 1;
+
+/// What a delivery is of. Each has a queue of its own, so that a tick never waits behind pages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Kind {
+    Tick,
+    Stage,
+    Page,
+}
+
+impl Kind {
+    pub const ALL: [Kind; 3] = [Kind::Tick, Kind::Stage, Kind::Page];
+
+    /// The name in apalis' tables; fixed for ever.
+    pub const fn queue(self) -> &'static str {
+        match self {
+            Kind::Tick => "sync-bridge.tick",
+            Kind::Stage => "sync-bridge.stage",
+            Kind::Page => "sync-bridge.page",
+        }
+    }
+
+    /// The name in our ledger.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Kind::Tick => "tick",
+            Kind::Stage => "stage",
+            Kind::Page => "page",
+        }
+    }
+}
+
+impl FromStr for Kind {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Kind, String> {
+        Kind::ALL.into_iter().find(|kind| kind.as_str() == text).ok_or_else(|| format!("`{text}` is no kind of job"))
+    }
+}
+
+impl std::fmt::Display for Kind {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// One delivery of a job, as the ledger has just recorded it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Delivery {
+    pub kind: Kind,
+    pub job: i64,
+    /// Counts up with every push of the job.
+    pub delivery: i32,
+    /// Whole seconds since 1970 by the queue database's clock, read in the transaction that pushes.
+    pub run_at_secs: i64,
+}
+
+/// What travels: ids, no data.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Payload {
+    pub job: i64,
+    pub delivery: i32,
+}
+
+/// Pushes deliveries in the caller's transaction. The only way into the queues.
+///
+/// The idempotency key is (job, delivery); a job is of one generation of its page, and the ledger counts deliveries up in
+/// the same transaction, so a key never meets an older row's. `run_at` is always given: apalis would take this process's
+/// clock, and a fast one would wake nobody.
+///
+/// # Errors
+/// The database's; the transaction is lost then.
+pub async fn enqueue(conn: &mut PgConnection, deliveries: &[Delivery]) -> sqlx::Result<()> {
+    for kind in Kind::ALL {
+        let tasks: Vec<_> = deliveries
+            .iter()
+            .filter(|delivery| delivery.kind == kind)
+            .map(|delivery| {
+                let payload = Payload { job: delivery.job, delivery: delivery.delivery };
+                let bytes = serde_json::to_vec(&payload).expect("two numbers are JSON");
+                TaskBuilder::new(bytes)
+                    .idempotency_key(key(delivery.job, delivery.delivery))
+                    .run_at_timestamp(u64::try_from(delivery.run_at_secs).unwrap_or(0))
+                    .max_attempts(APALIS_ATTEMPTS)
+                    .build()
+            })
+            .collect();
+        if !tasks.is_empty() {
+            apalis_postgres::queries::push_tasks(conn, kind.queue(), tasks).await.map_err(database_error)?;
+        }
+    }
+    Ok(())
+}
+
+/// The idempotency key of a delivery; `upkeep` looks for it in SQL.
+fn key(job: i64, delivery: i32) -> String {
+    format!("{job}.{delivery}")
+}
+
+/// apalis' error as the database error it nearly always is.
+fn database_error(error: apalis_postgres::Error) -> sqlx::Error {
+    match error {
+        apalis_postgres::Error::Database(error) => error,
+        other => sqlx::Error::Encode(Box::new(other)),
+    }
+}
 
 /// Connects to the queue database, bounded in connections and in every wait.
 ///
 /// # Errors
 /// Names host, port and database, and what to look at; never the user or the password.
 pub async fn connect(url: &DatabaseUrl) -> anyhow::Result<PgPool> {
-    anyhow::bail!("{url}: not written yet")
+    let options = connect_options(url)?;
+    PgPoolOptions::new()
+        .max_connections(CONNECTIONS_MAX)
+        .acquire_timeout(ACQUIRE_MAX)
+        .idle_timeout(Duration::from_secs(300))
+        .max_lifetime(Duration::from_secs(1800))
+        .connect_with(options)
+        .await
+        .with_context(|| format!("connecting to the queue database {url}: is it running, and may this user connect?"))
+}
+
+/// The session's bounds: whatever hangs, hangs for less than a lease takes to be noticed twice.
+fn connect_options(url: &DatabaseUrl) -> anyhow::Result<PgConnectOptions> {
+    let mut options = PgConnectOptions::from_str(url.expose())
+        // The parser's message may repeat a part of the URL, which may be a secret.
+        .map_err(|_| {
+            anyhow::anyhow!(
+                "the queue database's URL ({url}) is not a PostgreSQL URL: postgres://user:password@host/database"
+            )
+        })?
+        .application_name("sync-bridge")
+        .options([
+            ("statement_timeout", "30s"),
+            ("lock_timeout", "10s"),
+            ("idle_in_transaction_session_timeout", "60s"),
+            ("timezone", "UTC"),
+        ]);
+    if !is_local(&options) && !names_sslmode(url.expose()) {
+        options = options.ssl_mode(PgSslMode::VerifyFull);
+    }
+    Ok(options)
+}
+
+/// A connection that does not leave this machine.
+fn is_local(options: &PgConnectOptions) -> bool {
+    let host = options.get_host().trim_start_matches('[').trim_end_matches(']');
+    options.get_socket().is_some()
+        || host.starts_with('/')
+        || host == "localhost"
+        || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+}
+
+fn names_sslmode(url: &str) -> bool {
+    let query = url.split_once('?').map_or("", |(_, query)| query);
+    query.split('&').any(|pair| pair.starts_with("sslmode=") || pair.starts_with("ssl-mode="))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn queue_names_are_pinned() {
+        assert_eq!(Kind::ALL.map(Kind::queue), ["sync-bridge.tick", "sync-bridge.stage", "sync-bridge.page"]);
+        assert_eq!(Kind::ALL.map(Kind::as_str), ["tick", "stage", "page"]);
+    }
+
+    #[test]
+    fn a_payload_is_two_numbers_in_this_order() {
+        let text = serde_json::to_string(&Payload { job: 17, delivery: 2 }).expect("two numbers are JSON");
+        assert_eq!(text, r#"{"job":17,"delivery":2}"#, "the janitor holds payloads against this form");
+    }
+
+    #[test]
+    fn a_host_that_is_not_loopback_is_verified_unless_the_url_says_otherwise() {
+        let mode = |text: &str| {
+            let options = connect_options(&DatabaseUrl::new(text, "shown")).expect("a URL");
+            format!("{:?}", options.get_ssl_mode())
+        };
+        assert_eq!(mode("postgres://u:p@db.example.com/q"), "VerifyFull");
+        assert_eq!(mode("postgres://u:p@db.example.com/q?sslmode=require"), "Require");
+        assert_eq!(mode("postgres://u:p@127.0.0.1:5433/q"), "Prefer");
+        assert_eq!(mode("postgres://u:p@[::1]/q"), "Prefer");
+        assert_eq!(mode("postgres://u:p@localhost/q"), "Prefer");
+        assert_eq!(mode("postgres://u@/q?host=/var/run/postgresql"), "Prefer");
+    }
+
+    #[test]
+    fn a_bad_url_is_not_repeated() {
+        let error = connect_options(&DatabaseUrl::new("postgres://u:secret@h:notaport/q", "h/q")).expect_err("no port");
+        assert!(!format!("{error:#}").contains("secret"));
+    }
 }

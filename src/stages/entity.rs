@@ -400,7 +400,7 @@ fn ready_side(
         })
         .collect::<Result<Vec<_>, String>>()?;
     let new_key = new_key(shape, &live.table, side, table)?;
-    let sql = TableSql::new(shape, &table.schema, &table.name, scope, live.entity_number);
+    let sql = TableSql::new(shape, &live.table, &table.schema, &table.name, scope, live.entity_number);
     Ok(ReadySide { database: live.database, sql, new_key })
 }
 

@@ -3,8 +3,7 @@
 
 use std::collections::HashMap;
 
-use chrono::Utc;
-
+use crate::clock;
 use crate::config::{Policy, Side};
 use crate::mapping::{Links, Untranslatable};
 use crate::sides::postgres::NewKey;
@@ -15,7 +14,7 @@ use super::plan::{Act, Context, Verdict, judge, stamp};
 use super::platform::{Committed, commit_platform, fold};
 use super::read::{View, by_keys, find_candidates, find_links, origins, reread_legacy};
 use super::write::Failure;
-use super::{Difference, Key, Page, PageMode, PageReport, Parked, ParkedReason, Quarantined};
+use super::{Difference, Key, Lane, Page, PageMode, PageReport, Parked, ParkedReason, Quarantined};
 
 /// How often a pair that moved is decided again within its page.
 const TURNS_MAX: usize = 3;
@@ -250,10 +249,15 @@ async fn commit(
     Ok((finished, moved))
 }
 
-/// A row that another record stands in the way of gets another look within the page; after that, and for its own fault, it is quarantined.
+/// A row that another record stands in the way of gets another look within the page, then together with all rows that wait;
+/// after that, and for its own fault, it is quarantined.
 fn give_up(page: &Page, origin: Key, failure: Failure, last: bool, moved: &mut Vec<Key>, report: &mut PageReport) {
     if failure.others && !last {
         moved.push(origin);
+        return;
+    }
+    if failure.others && page.range.lane != Lane::Keys {
+        report.parked.push(Parked { side: page.side, key: origin, reason: ParkedReason::Busy });
         return;
     }
     report.quarantined.push(Quarantined { side: page.side, key: origin, field: failure.field, reason: failure.reason });
@@ -262,7 +266,7 @@ fn give_up(page: &Page, origin: Key, failure: Failure, last: bool, moved: &mut V
 /// What the job needs to know of what is committed.
 fn record(entity: &ReadyEntity, page: &Page, committed: Vec<Committed>, report: &mut PageReport) {
     let mapping = &entity.mapping;
-    let now = Utc::now();
+    let now = clock::now();
     for Committed { act, platform_key, wrote_row, .. } in committed {
         if let Some(conflict) = &act.conflict {
             for policy in &conflict.policies {

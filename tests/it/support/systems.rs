@@ -133,7 +133,9 @@ impl Systems {
                     });
                 }
             }
+            let mut round = 0;
             while !work.is_empty() {
+                round += 1;
                 let mut parked: Vec<(EntityId, Parked)> = Vec::new();
                 let mut paired = 0;
                 for (entity, side, range) in std::mem::take(&mut work) {
@@ -146,10 +148,22 @@ impl Systems {
                     paired += report.paired.len();
                     parked.extend(report.parked.into_iter().map(|row| (entity.clone(), row)));
                 }
-                if paired == 0 {
+                if paired == 0 && round > 1 {
                     summary.parked.extend(parked.into_iter().map(|(_, row)| row));
-                } else {
-                    work = parked.into_iter().map(|(entity, row)| (entity, row.side, keys([row.key]))).collect();
+                    continue;
+                }
+                // Together, so that rows which wait for each other meet.
+                for entity in &stage.entities {
+                    for side in Side::BOTH {
+                        let waiting: Vec<Key> = parked
+                            .iter()
+                            .filter(|(of, row)| *of == entity.id && row.side == side)
+                            .map(|(_, row)| row.key.clone())
+                            .collect();
+                        if !waiting.is_empty() {
+                            work.push((entity.id.clone(), side, keys(waiting)));
+                        }
+                    }
                 }
             }
             for mark in marks {
@@ -177,8 +191,8 @@ impl Systems {
     }
 }
 
-pub fn keys<const N: usize>(keys: [Key; N]) -> Range {
-    Range { lane: Lane::Keys, after: None, upto: None, rows: N as u32, keys: keys.into() }
+pub fn keys(keys: Vec<Key>) -> Range {
+    Range { lane: Lane::Keys, after: None, upto: None, rows: keys.len() as u32, keys }
 }
 
 /// Every row version and every row lock of a database, `sync_bridge` included, as one number per table.

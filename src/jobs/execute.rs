@@ -1,0 +1,371 @@
+//! One delivery, from claim to outcome: decode, claim, load, work, record. Owns: the time limit, the panic, the fencing and
+//! the one transaction that records an outcome with everything it implies. Never fails towards the queue.
+
+use std::any::Any;
+use std::panic::AssertUnwindSafe;
+use std::time::Duration;
+
+use anyhow::Context;
+use futures::FutureExt;
+use serde_json::Value;
+use sqlx::PgConnection;
+use tokio_util::sync::CancellationToken;
+use tracing::Instrument;
+use uuid::Uuid;
+
+use super::failure::{self, Panicked, Sorted, TimeLimit};
+use super::lease::Leases;
+use super::{Env, page, stage, tick};
+use crate::clock;
+use crate::ledger::job::{self, Back, Claim, Claimed};
+use crate::ledger::refused;
+use crate::queue::{self, Delivery, Kind, Payload};
+
+/// Well below the queue's orphan window of 10 minutes.
+const PAGE_LIMIT: Duration = Duration::from_secs(300);
+/// Cutting a large table is a few index scans.
+const STAGE_LIMIT: Duration = Duration::from_secs(300);
+/// A probe is one index scan per table.
+const TICK_LIMIT: Duration = Duration::from_secs(120);
+
+/// Tries at a statement of the queue database while it hiccups; together they take less than a lease.
+const TRIES_MAX: u32 = 6;
+
+/// What one worker process executes deliveries with.
+#[derive(Clone)]
+pub struct Executor {
+    pub env: Env,
+    /// Who claims: this process.
+    pub worker: String,
+    pub leases: Leases,
+    /// Cancelled when the grace of a stopping process is over: what still runs is handed back.
+    pub hurry: CancellationToken,
+}
+
+/// What a job is of, loaded.
+enum Subject {
+    Tick(tick::Loaded),
+    Stage(stage::Loaded),
+    Page(page::Loaded),
+    /// Already ended by an earlier delivery, or gone.
+    Ended,
+}
+
+/// What a job's work came to; `record` writes it down.
+enum Work {
+    Tick(tick::Decision),
+    Stage(stage::Plan),
+    Page(Box<page::Finished>),
+    Nothing,
+}
+
+/// How a claim ends.
+enum Ending {
+    Done(Work),
+    Retry {
+        error: anyhow::Error,
+        sorted: Sorted,
+    },
+    Dead {
+        error_kind: &'static str,
+        error: String,
+    },
+    /// The process stops.
+    HandedBack,
+    /// The claim is somebody else's now: nothing to record.
+    Lost,
+}
+
+impl Executor {
+    /// Works on one delivery of `kind`. Whatever happens is in the ledger, or will be found by the janitor.
+    pub async fn execute(self, kind: Kind, payload: Value) {
+        let payload: Payload = match serde_json::from_value(payload) {
+            Ok(payload) => payload,
+            Err(error) => return self.refuse(kind, &error.to_string()).await,
+        };
+        match self.claim(payload.job).await {
+            Ok(Claimed::Yes(claim)) => self.run(claim).await,
+            Ok(Claimed::Exhausted(claim)) => self.bury(claim).await,
+            Ok(Claimed::No) => {
+                tracing::debug!(job = payload.job, delivery = payload.delivery, "late or doubled delivery")
+            }
+            // Its job is ready still; the janitor delivers it again.
+            Err(error) => tracing::warn!(job = payload.job, %kind, "claiming: {error:#}"),
+        }
+    }
+
+    async fn claim(&self, job: i64) -> anyhow::Result<Claimed> {
+        let attempts_max = self.env.config.attempts_max;
+        // A claim whose answer got lost is not ours: its lease runs out and the janitor brings it back.
+        let mut tries = Tries::default();
+        loop {
+            let claimed = async {
+                let mut conn = self.env.queue.acquire().await?;
+                anyhow::Ok(job::claim(&mut conn, job, Uuid::new_v4(), &self.worker, attempts_max).await?)
+            };
+            match claimed.await {
+                Ok(claimed) => return Ok(claimed),
+                Err(error) => tries.after(error).await?,
+            }
+        }
+    }
+
+    async fn run(&self, claim: Claim) {
+        let held = self.leases.hold(&claim);
+        let subject = match self.load(&claim).await {
+            Ok(subject) => subject,
+            Err(error) => return self.settle(&claim, self.failed(&claim, error)).await,
+        };
+        let span = subject.span(&claim);
+        async {
+            crate::fault::point("job.claimed");
+            let limit = match claim.kind {
+                Kind::Tick => TICK_LIMIT,
+                Kind::Stage => STAGE_LIMIT,
+                Kind::Page => PAGE_LIMIT,
+            };
+            let work = clock::within(limit, AssertUnwindSafe(subject.work(&self.env)).catch_unwind());
+            let ending = tokio::select! {
+                biased;
+                () = held.lost.cancelled() => Ending::Lost,
+                worked = work => match worked {
+                    Some(Ok(Ok(work))) => Ending::Done(work),
+                    Some(Ok(Err(error))) => self.failed(&claim, error),
+                    Some(Err(panic)) => self.failed(&claim, Panicked(panic_text(&*panic)).into()),
+                    None => self.failed(&claim, TimeLimit(limit).into()),
+                },
+                () = self.hurry.cancelled() => Ending::HandedBack,
+            };
+            crate::fault::point("job.worked");
+            self.settle(&claim, ending).await;
+        }
+        .instrument(span)
+        .await;
+    }
+
+    /// A job whose attempts are used up: nothing is tried, it is dead.
+    async fn bury(&self, claim: Claim) {
+        let _held = self.leases.hold(&claim);
+        let error = format!("claimed {} times and never ended: it may kill its workers", claim.attempt);
+        self.settle(&claim, Ending::Dead { error_kind: "exhausted", error }).await;
+    }
+
+    async fn load(&self, claim: &Claim) -> anyhow::Result<Subject> {
+        let mut conn = self.env.queue.acquire().await?;
+        Ok(match claim.kind {
+            Kind::Tick => tick::load(&mut conn, claim.subject).await?.map_or(Subject::Ended, Subject::Tick),
+            Kind::Stage => stage::load(&mut conn, claim.subject).await?.map_or(Subject::Ended, Subject::Stage),
+            Kind::Page => page::load(&mut conn, claim.subject).await?.map_or(Subject::Ended, Subject::Page),
+        })
+    }
+
+    /// What an error makes of the claim.
+    fn failed(&self, claim: &Claim, error: anyhow::Error) -> Ending {
+        let sorted = failure::sort(&error);
+        let last = i64::from(claim.attempt) >= i64::from(self.env.config.attempts_max);
+        match sorted {
+            Sorted::Permanent => Ending::Dead { error_kind: sorted.as_str(), error: format!("{error:#}") },
+            Sorted::Transient if last => Ending::Dead { error_kind: sorted.as_str(), error: format!("{error:#}") },
+            Sorted::Transient | Sorted::Outage => Ending::Retry { error, sorted },
+        }
+    }
+
+    /// Records the ending, and says so once: the single place where every outcome passes.
+    async fn settle(&self, claim: &Claim, ending: Ending) {
+        let recorded = match self.record_retrying(claim, &ending).await {
+            // An outcome that cannot be written down (a bug, a ledger of another version) would only come again.
+            Err(error) if failure::sort(&error) == Sorted::Permanent && matches!(ending, Ending::Done(_)) => {
+                let error = format!("{:#}", error.context("recording the outcome"));
+                let dead = Ending::Dead { error_kind: Sorted::Permanent.as_str(), error };
+                let recorded = self.record_retrying(claim, &dead).await;
+                return report(claim, &dead, recorded);
+            }
+            recorded => recorded,
+        };
+        report(claim, &ending, recorded);
+    }
+
+    async fn record_retrying(&self, claim: &Claim, ending: &Ending) -> anyhow::Result<bool> {
+        let mut tries = Tries::default();
+        loop {
+            match self.record_once(claim, ending).await {
+                Ok(recorded) => return Ok(recorded),
+                Err(error) => tries.after(error).await?,
+            }
+        }
+    }
+
+    /// The one transaction of an outcome. Answers whether the claim was still ours.
+    async fn record_once(&self, claim: &Claim, ending: &Ending) -> anyhow::Result<bool> {
+        let mut tx = self.env.queue.begin().await?;
+        let Some(deliveries) = record(&mut tx, &self.env, claim, ending).await? else {
+            tx.rollback().await?;
+            return Ok(false);
+        };
+        queue::enqueue(&mut tx, &deliveries).await.context("enqueueing")?;
+        crate::fault::point("job.recorded");
+        tx.commit().await?;
+        Ok(true)
+    }
+
+    /// A payload that is not ours: noted and dropped.
+    async fn refuse(&self, kind: Kind, problem: &str) {
+        tracing::error!(%kind, problem, "a delivery whose payload is not ours was dropped");
+        let noted = async {
+            let mut conn = self.env.queue.acquire().await?;
+            refused::insert(&mut conn, kind.queue(), problem).await
+        };
+        if let Err(error) = noted.await {
+            tracing::warn!("noting a dropped delivery: {error}");
+        }
+    }
+}
+
+impl Subject {
+    /// Spans nest as the work does: run > stage > page.
+    fn span(&self, claim: &Claim) -> tracing::Span {
+        let (job, attempt, customer) = (claim.job, claim.attempt, claim.customer.as_str());
+        match self {
+            Subject::Tick(tick) => tracing::info_span!("tick", customer, tick = tick.id(), job, attempt),
+            Subject::Stage(stage) => {
+                let run = tracing::info_span!("run", customer, run = stage.stage().run);
+                tracing::info_span!(parent: &run, "stage", stage = stage.stage().name, id = stage.stage().id, job, attempt)
+            }
+            Subject::Page(page) => {
+                let page = page.page();
+                let run = tracing::info_span!("run", customer, run = page.run);
+                let stage = tracing::info_span!(parent: &run, "stage", id = page.stage);
+                tracing::info_span!(parent: &stage, "page", page = page.id, entity = %page.entity, side = %page.side, job, attempt)
+            }
+            Subject::Ended => tracing::info_span!("ended", customer, job, attempt),
+        }
+    }
+
+    async fn work(&self, env: &Env) -> anyhow::Result<Work> {
+        Ok(match self {
+            Subject::Tick(tick) => Work::Tick(tick.decide(env).await?),
+            Subject::Stage(stage) => Work::Stage(stage.plan(env).await?),
+            Subject::Page(page) => Work::Page(Box::new(page.work(env).await?)),
+            Subject::Ended => Work::Nothing,
+        })
+    }
+}
+
+/// Writes the ending down, if the claim is still ours (`None` if not), and answers what is to be delivered now.
+async fn record(
+    conn: &mut PgConnection,
+    env: &Env,
+    claim: &Claim,
+    ending: &Ending,
+) -> anyhow::Result<Option<Vec<Delivery>>> {
+    let config = &env.config;
+    let deliveries = match ending {
+        Ending::Lost => return Ok(None),
+        Ending::Done(work) => {
+            if !job::done(conn, claim).await? {
+                return Ok(None);
+            }
+            match work {
+                Work::Tick(decision) => tick::record(conn, config, claim, decision).await?,
+                Work::Stage(plan) => stage::record(conn, config, claim, plan).await?,
+                Work::Page(finished) => page::record(conn, config, claim, finished).await?,
+                Work::Nothing => Vec::new(),
+            }
+        }
+        Ending::Dead { error_kind, error } => {
+            if !job::dead(conn, claim, error_kind, error).await? {
+                return Ok(None);
+            }
+            match claim.kind {
+                Kind::Tick => tick::record_dead(conn, claim).await?,
+                Kind::Stage => stage::record_dead(conn, config, claim).await?,
+                Kind::Page => page::record_dead(conn, config, claim).await?,
+            }
+        }
+        Ending::Retry { error, sorted } => {
+            let (why, wait) = match sorted {
+                Sorted::Outage => (Back::Outage, failure::probe_in(claim.outages)),
+                Sorted::Transient | Sorted::Permanent => (Back::Failed, failure::retry_in(claim.attempt)),
+            };
+            let back = job::back(conn, claim, why, wait, sorted.as_str(), &format!("{error:#}")).await?;
+            let Some(delivery) = back else { return Ok(None) };
+            vec![delivery]
+        }
+        Ending::HandedBack => {
+            let back = job::back(conn, claim, Back::Stopping, Duration::ZERO, "stopping", "the worker stopped").await?;
+            let Some(delivery) = back else { return Ok(None) };
+            vec![delivery]
+        }
+    };
+    Ok(Some(deliveries))
+}
+
+/// One line per outcome, at the level of who must act.
+fn report(claim: &Claim, ending: &Ending, recorded: anyhow::Result<bool>) {
+    let (job, kind, customer) = (claim.job, claim.kind.as_str(), claim.customer.as_str());
+    match recorded {
+        Err(error) => {
+            return tracing::error!(
+                job,
+                kind,
+                customer,
+                "the outcome could not be recorded, the job will come again: {error:#}"
+            );
+        }
+        Ok(false) => {
+            return tracing::warn!(job, kind, customer, "the claim was lost; the outcome is not recorded");
+        }
+        Ok(true) => {}
+    }
+    match ending {
+        Ending::Done(work) => tracing::info!(job, kind, customer, "{}", work.told()),
+        Ending::Retry { error, sorted } => {
+            tracing::warn!(
+                job,
+                kind,
+                customer,
+                attempt = claim.attempt,
+                error_kind = sorted.as_str(),
+                "to be tried again: {error:#}"
+            );
+        }
+        Ending::Dead { error_kind, error } => {
+            tracing::error!(job, kind, customer, attempt = claim.attempt, error_kind, "dead letter: {error}");
+        }
+        Ending::HandedBack => tracing::info!(job, kind, customer, "handed back: this worker stops"),
+        Ending::Lost => {}
+    }
+}
+
+impl Work {
+    fn told(&self) -> String {
+        match self {
+            Work::Tick(decision) => decision.told().to_owned(),
+            Work::Stage(plan) => plan.told(),
+            Work::Page(finished) => finished.told(),
+            Work::Nothing => "had ended already".to_owned(),
+        }
+    }
+}
+
+/// What the queue database refuses for the moment is tried again, a few times and shortly.
+#[derive(Default)]
+struct Tries(u32);
+
+impl Tries {
+    /// Waits before the next try, or gives the error back.
+    async fn after(&mut self, error: anyhow::Error) -> anyhow::Result<()> {
+        self.0 += 1;
+        if self.0 >= TRIES_MAX || failure::sort(&error) == Sorted::Permanent {
+            return Err(error);
+        }
+        tracing::debug!(tries = self.0, "the queue database: {error:#}");
+        clock::sleep(clock::backoff(Duration::ZERO, Duration::from_millis(100), self.0, Duration::from_secs(2))).await;
+        Ok(())
+    }
+}
+
+fn panic_text(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "without a message".to_owned())
+}

@@ -1,0 +1,107 @@
+//! A page: `stages` does the work, and here it is settled, in one transaction with the barrier.
+
+use sqlx::PgConnection;
+
+use super::{Env, stage};
+use crate::config::Config;
+use crate::ledger::job::{self, Claim};
+use crate::ledger::page::{NewPage, Page};
+use crate::ledger::parked::Seen;
+use crate::ledger::{difference, page, parked, quarantine};
+use crate::queue::Delivery;
+use crate::stages::{self, PageReport};
+
+/// A released page.
+pub struct Loaded {
+    page: Page,
+}
+
+/// A page whose work is done; whatever it wrote on the sides is committed.
+pub struct Finished {
+    page: Page,
+    report: PageReport,
+}
+
+impl Finished {
+    pub fn told(&self) -> String {
+        let report = &self.report;
+        format!(
+            "{} rows read, {} to platform, {} to legacy, {} parked, {} quarantined",
+            report.rows_read,
+            report.rows_to_platform,
+            report.rows_to_legacy,
+            report.parked.len(),
+            report.quarantined.len()
+        )
+    }
+}
+
+/// The page, unless it ended before.
+pub async fn load(conn: &mut PgConnection, id: i64) -> sqlx::Result<Option<Loaded>> {
+    let page = page::get(conn, id).await?;
+    Ok(page.filter(|page| page.state == "released").map(|page| Loaded { page }))
+}
+
+impl Loaded {
+    pub fn page(&self) -> &Page {
+        &self.page
+    }
+
+    pub async fn work(&self, env: &Env) -> anyhow::Result<Finished> {
+        let page = &self.page;
+        let report = env
+            .data
+            .run_page(&stages::Page {
+                customer: page.customer.clone(),
+                entity: page.entity.clone(),
+                side: page.side,
+                range: page.range.clone(),
+                mode: page.mode,
+                lease: job::LEASE,
+            })
+            .await?;
+        Ok(Finished { page: page.clone(), report })
+    }
+}
+
+/// Settles the page. The stage's row is taken first: pages of one stage settle one after the other, so what follows needs
+/// no order among them, and exactly one of them finds that none is left.
+pub async fn record(
+    conn: &mut PgConnection,
+    config: &Config,
+    claim: &Claim,
+    finished: &Finished,
+) -> anyhow::Result<Vec<Delivery>> {
+    let Finished { page, report } = finished;
+    let more = i32::from(report.rest.is_some());
+    let open = crate::ledger::stage::page_ended(conn, page.stage, more, !report.paired.is_empty()).await?;
+    let stage =
+        open.ok_or_else(|| anyhow::anyhow!("page {} was released, but its stage {} is not open", page.id, page.stage))?;
+    anyhow::ensure!(page::done(conn, page.id, report).await?, "page {} was claimed, but it is not released", page.id);
+    let (customer, entity) = (claim.customer.as_str(), page.entity.as_str());
+    parked::remove(conn, customer, entity, &report.settled).await?;
+    quarantine::remove(conn, customer, entity, &report.settled).await?;
+    let seen = Seen { customer, entity, run: page.run, stage: page.stage, round: stage.round };
+    parked::upsert(conn, seen, &report.parked).await?;
+    quarantine::upsert(conn, customer, entity, page.id, &report.quarantined).await?;
+    // After the parking: a row of this very page may wait for a pair of this very page.
+    parked::wake(conn, customer, entity, &report.paired).await?;
+    difference::insert(conn, customer, page.run, entity, &report.differences).await?;
+    if let Some(rest) = &report.rest {
+        let rest = NewPage { entity: page.entity.clone(), side: page.side, mode: page.mode, range: rest.clone() };
+        page::insert(conn, &stage, page.round, &[rest]).await?;
+    }
+    Ok(stage::proceed(conn, config, stage).await?)
+}
+
+/// A dead page has ended: the watermark passes it, and it owns its range until somebody acts.
+pub async fn record_dead(conn: &mut PgConnection, config: &Config, claim: &Claim) -> anyhow::Result<Vec<Delivery>> {
+    let Some(page) = page::get(conn, claim.subject).await?.filter(|page| page.state == "released") else {
+        return Ok(Vec::new());
+    };
+    let Some(stage) = crate::ledger::stage::page_ended(conn, page.stage, 0, false).await? else {
+        return Ok(Vec::new());
+    };
+    page::dead(conn, page.id).await?;
+    Ok(stage::proceed(conn, config, stage).await?)
+}

@@ -1,0 +1,258 @@
+//! A stage: note the horizons, cut the changed ranges into pages, release them in a window; and the barrier at its end, which
+//! closes it and begins the next in the same transaction.
+
+use chrono::{DateTime, Utc};
+use futures::{FutureExt, StreamExt, TryStreamExt, stream};
+use sqlx::PgConnection;
+
+use super::Env;
+use super::failure::Permanent;
+use crate::config::{Config, CustomerId, Entity, EntityId, Side};
+use crate::ledger::job::{self, Claim};
+use crate::ledger::page::NewPage;
+use crate::ledger::stage::{Proposal, Stage};
+use crate::ledger::{difference, page, parked, run, stage, watermark};
+use crate::queue::{Delivery, Kind};
+use crate::stages::{Cut, Key, Lane, PageMode, Range, Signature};
+
+/// The last stage of every run; no configured stage has this name.
+pub const RECONCILIATION: &str = "reconciliation";
+
+/// Rounds over what was parked. Each but the last made at least one pair or had rows woken, so a chain of parents longer
+/// than this goes on in the next run.
+const ROUNDS_MAX: i32 = 64;
+
+/// Parked rows that one round takes; the others are woken still, for the next round or run.
+const PARKED_MAX: i64 = 100_000;
+
+/// Cuts at a time: each is a few index scans on one database.
+const CUTS_AT_ONCE: usize = 4;
+
+/// A stage that waits to be cut.
+pub struct Loaded {
+    stage: Stage,
+    marks: Vec<watermark::Watermark>,
+}
+
+/// A stage, cut.
+#[derive(Debug, Default)]
+pub struct Plan {
+    pages: Vec<NewPage>,
+    proposals: Vec<Proposal>,
+}
+
+impl Plan {
+    pub fn told(&self) -> String {
+        format!("cut into {} pages", self.pages.len())
+    }
+}
+
+/// The stage, unless it was cut before: a repeated delivery must not cut twice.
+pub async fn load(conn: &mut PgConnection, id: i64) -> sqlx::Result<Option<Loaded>> {
+    let Some(stage) = stage::get(conn, id).await?.filter(|stage| stage.state == "queued") else { return Ok(None) };
+    let marks = watermark::of_customer(conn, &stage.customer).await?;
+    Ok(Some(Loaded { stage, marks }))
+}
+
+impl Loaded {
+    pub fn stage(&self) -> &Stage {
+        &self.stage
+    }
+
+    /// Reads both sides of each entity; changes nothing.
+    pub async fn plan(&self, env: &Env) -> anyhow::Result<Plan> {
+        let customer = CustomerId::new(self.stage.customer.as_str());
+        if env.config.customer(&customer).is_none() {
+            return Err(Permanent(format!("customer {customer} is not in this worker's configuration: add it")).into());
+        }
+        if self.stage.name == RECONCILIATION {
+            return if self.stage.sweep { plan_sweep(env, &customer).await } else { Ok(Plan::default()) };
+        }
+        let named = env.config.stages.iter().find(|stage| stage.name == self.stage.name);
+        let named = named.ok_or_else(|| {
+            Permanent(format!("stage {} is not in this worker's configuration any more", self.stage.name))
+        })?;
+        let mut cuts = Vec::new();
+        for (entity, side) in both_sides(&named.entities) {
+            cuts.push(self.cut(env, &customer, entity, side).boxed());
+        }
+        let cuts: Vec<_> = stream::iter(cuts).buffered(CUTS_AT_ONCE).try_collect().await?;
+        let mut plan = Plan::default();
+        for (entity, side, cut) in cuts {
+            plan.proposals.push(Proposal {
+                entity: entity.id.as_str().to_owned(),
+                side,
+                horizon: cut.horizon,
+                held_by: cut.held_by,
+                signature: serde_json::to_value(&cut.signature)?,
+            });
+            plan.pages.extend(pages_of(entity, side, PageMode::Sync, cut.ranges));
+        }
+        Ok(plan)
+    }
+
+    async fn cut<'c>(
+        &self,
+        env: &Env,
+        customer: &CustomerId,
+        entity: &'c Entity,
+        side: Side,
+    ) -> anyhow::Result<(&'c Entity, Side, Cut)> {
+        let (mark, previous) = self.known(&entity.id, side);
+        let cut = env.data.cut(customer, &entity.id, side, mark, previous.as_ref()).await?;
+        Ok((entity, side, cut))
+    }
+
+    /// The watermark and the signature that the last run left.
+    fn known(&self, entity: &EntityId, side: Side) -> (Option<DateTime<Utc>>, Option<Signature>) {
+        let mark = self.marks.iter().find(|mark| mark.entity == entity.as_str() && mark.side == side);
+        let signature = mark.and_then(|mark| serde_json::from_value(mark.signature.clone()).ok());
+        (mark.map(|mark| mark.watermark), signature)
+    }
+}
+
+/// Whole tables of both sides, to be compared.
+async fn plan_sweep(env: &Env, customer: &CustomerId) -> anyhow::Result<Plan> {
+    let mut cuts = Vec::new();
+    for (entity, side) in env.config.stages.iter().flat_map(|stage| both_sides(&stage.entities)) {
+        let cut = async move { anyhow::Ok((entity, side, env.data.cut_whole(customer, &entity.id, side).await?)) };
+        cuts.push(cut.boxed());
+    }
+    let cuts: Vec<_> = stream::iter(cuts).buffered(CUTS_AT_ONCE).try_collect().await?;
+    let pages = cuts.into_iter().flat_map(|(entity, side, ranges)| pages_of(entity, side, PageMode::Compare, ranges));
+    Ok(Plan { pages: pages.collect(), proposals: Vec::new() })
+}
+
+fn both_sides(entities: &[Entity]) -> impl Iterator<Item = (&Entity, Side)> {
+    entities.iter().flat_map(|entity| Side::BOTH.map(|side| (entity, side)))
+}
+
+fn pages_of(entity: &Entity, side: Side, mode: PageMode, ranges: Vec<Range>) -> impl Iterator<Item = NewPage> {
+    let entity = entity.id.clone();
+    ranges.into_iter().map(move |range| NewPage { entity: entity.clone(), side, mode, range })
+}
+
+/// Makes the stage at `position` of the configuration's order, the reconciliation after the last, with its job.
+pub async fn begin(
+    conn: &mut PgConnection,
+    config: &Config,
+    run: i64,
+    customer: &str,
+    position: usize,
+) -> sqlx::Result<Vec<Delivery>> {
+    let name = config.stages.get(position).map_or(RECONCILIATION, |stage| stage.name.as_str());
+    let number = i32::try_from(position).unwrap_or(i32::MAX);
+    match stage::insert(conn, run, customer, number, name).await? {
+        Some(id) => job::insert(conn, Kind::Stage, &[(customer.to_owned(), id)]).await,
+        None => Ok(Vec::new()),
+    }
+}
+
+/// Writes the pages down and opens the stage, once; without pages it closes at once.
+pub async fn record(
+    conn: &mut PgConnection,
+    config: &Config,
+    claim: &Claim,
+    plan: &Plan,
+) -> anyhow::Result<Vec<Delivery>> {
+    let locked = stage::lock(conn, claim.subject).await?;
+    let Some(stage) = locked.filter(|stage| stage.state == "queued") else { return Ok(Vec::new()) };
+    let entities = entities_of(config, &stage.name);
+    let mut pages = page::insert(conn, &stage, 0, &plan.pages).await?;
+    if stage.name != RECONCILIATION {
+        let woken = parked::take_woken(conn, &stage.customer, &entities, PARKED_MAX).await?;
+        pages += page::insert(conn, &stage, 0, &key_pages(config, woken)).await?;
+    }
+    pages += page::attach(conn, &stage, &entities).await?;
+    stage::open(conn, stage.id, pages).await?;
+    stage::propose(conn, stage.id, &plan.proposals).await?;
+    Ok(proceed(conn, config, Stage { state: "open".into(), pages_left: pages, ..stage }).await?)
+}
+
+/// A stage that cannot be cut: its watermarks stay where they are, the run goes on and ends degraded.
+pub async fn record_dead(conn: &mut PgConnection, config: &Config, claim: &Claim) -> anyhow::Result<Vec<Delivery>> {
+    let locked = stage::lock(conn, claim.subject).await?;
+    let Some(stage) = locked.filter(|stage| stage.state == "queued") else { return Ok(Vec::new()) };
+    stage::end(conn, stage.id, "dead").await?;
+    Ok(advance(conn, config, &stage).await?)
+}
+
+/// Goes on with an open stage whose row the caller holds: releases what the window takes, or, when no page is left, has
+/// another round over what was parked, or closes it.
+pub async fn proceed(conn: &mut PgConnection, config: &Config, stage: Stage) -> sqlx::Result<Vec<Delivery>> {
+    if stage.pages_left > 0 {
+        return release(conn, config, stage.id).await;
+    }
+    if stage.name != RECONCILIATION && stage.round < ROUNDS_MAX {
+        let entities = entities_of(config, &stage.name);
+        let again = parked::take_for_round(conn, &stage, &entities, PARKED_MAX).await?;
+        if !again.is_empty() {
+            let pages = page::insert(conn, &stage, stage.round + 1, &key_pages(config, again)).await?;
+            stage::next_round(conn, stage.id, pages).await?;
+            return release(conn, config, stage.id).await;
+        }
+    }
+    if stage.name == RECONCILIATION && stage.sweep {
+        difference::replace(conn, &stage.customer, stage.run).await?;
+    }
+    watermark::apply(conn, stage.id).await?;
+    stage::end(conn, stage.id, "closed").await?;
+    advance(conn, config, &stage).await
+}
+
+/// What follows an ended stage: the next, or the run's end.
+async fn advance(conn: &mut PgConnection, config: &Config, ended: &Stage) -> sqlx::Result<Vec<Delivery>> {
+    if ended.name == RECONCILIATION {
+        if let Some(ending) = run::close(conn, ended.run).await? {
+            tracing::info!(run = ended.run, customer = ended.customer, ending, "run closed");
+        }
+        return Ok(Vec::new());
+    }
+    // By name: the file may have been changed since the run was opened. A stage that is gone ends the run.
+    let next = match config.stages.iter().position(|stage| stage.name == ended.name) {
+        Some(position) => position + 1,
+        None => config.stages.len(),
+    };
+    let name = config.stages.get(next).map_or(RECONCILIATION, |stage| stage.name.as_str());
+    match stage::insert(conn, ended.run, &ended.customer, ended.position + 1, name).await? {
+        Some(id) => job::insert(conn, Kind::Stage, &[(ended.customer.clone(), id)]).await,
+        None => Ok(Vec::new()),
+    }
+}
+
+async fn release(conn: &mut PgConnection, config: &Config, stage: i64) -> sqlx::Result<Vec<Delivery>> {
+    let released = page::release(conn, stage, config.window_pages.max(1)).await?;
+    if released.is_empty() {
+        return Ok(Vec::new());
+    }
+    job::insert(conn, Kind::Page, &released).await
+}
+
+/// The entities a stage may work on.
+fn entities_of<'c>(config: &'c Config, stage: &str) -> Vec<&'c str> {
+    let all = stage == RECONCILIATION;
+    let stages = config.stages.iter().filter(|named| all || named.name == stage);
+    stages.flat_map(|stage| stage.entities.iter().map(|entity| entity.id.as_str())).collect()
+}
+
+/// Pages of named rows, which come ordered by entity and side, each page no larger than the entity's pages are.
+fn key_pages(config: &Config, rows: Vec<(String, Side, Key)>) -> Vec<NewPage> {
+    rows.chunk_by(|one, next| (&one.0, one.1) == (&next.0, next.1))
+        .flat_map(|group| {
+            let (entity, side) = (EntityId::new(group[0].0.as_str()), group[0].1);
+            let page_rows = config.entity(&entity).map_or(1000, |entity| entity.page_rows.max(1));
+            group.chunks(page_rows as usize).map(move |chunk| NewPage {
+                entity: entity.clone(),
+                side,
+                mode: PageMode::Sync,
+                range: Range {
+                    lane: Lane::Keys,
+                    after: None,
+                    upto: None,
+                    rows: u32::try_from(chunk.len()).unwrap_or(u32::MAX),
+                    keys: chunk.iter().map(|(_, _, key)| key.clone()).collect(),
+                },
+            })
+        })
+        .collect()
+}

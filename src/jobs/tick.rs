@@ -1,0 +1,140 @@
+//! A tick: did anything change since the last settled run? Then open a run, else be idle.
+
+use chrono::{DateTime, Utc};
+use sqlx::PgConnection;
+
+use super::Env;
+use super::failure::Permanent;
+use super::stage::{self, RECONCILIATION};
+use crate::config::{Config, EntityId, Side};
+use crate::ledger::job::Claim;
+use crate::ledger::tick::{Ending, Tick};
+use crate::ledger::{page, parked, run, tick, watermark};
+use crate::queue::Delivery;
+use crate::stages::{Probe, Signature};
+
+/// A tick that waits to be decided.
+pub struct Loaded {
+    tick: Tick,
+    /// The queue database's clock when the work began.
+    at: DateTime<Utc>,
+}
+
+/// What becomes of a tick.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Decision {
+    /// The customer's run is still open.
+    Skip,
+    /// Nothing had changed at `at`.
+    Idle {
+        at: DateTime<Utc>,
+    },
+    Open {
+        first_load: bool,
+        sweep: bool,
+    },
+}
+
+impl Decision {
+    pub fn told(&self) -> &'static str {
+        match self {
+            Decision::Skip => "skipped: the run before is still open",
+            Decision::Idle { .. } => "idle: nothing changed",
+            Decision::Open { .. } => "opened a run",
+        }
+    }
+}
+
+/// The tick, unless it ended before.
+pub async fn load(conn: &mut PgConnection, id: i64) -> sqlx::Result<Option<Loaded>> {
+    let Some(tick) = tick::get(conn, id).await?.filter(|tick| tick.state == "queued") else { return Ok(None) };
+    let at = tick::now(conn).await?;
+    Ok(Some(Loaded { tick, at }))
+}
+
+impl Loaded {
+    pub fn id(&self) -> i64 {
+        self.tick.id
+    }
+
+    /// Asks the ledger first; the sides only if it gives no reason for a run.
+    pub async fn decide(&self, env: &Env) -> anyhow::Result<Decision> {
+        let name = self.tick.customer.as_str();
+        let config = &env.config;
+        let customer = config.customers.iter().find(|customer| customer.id.as_str() == name).ok_or_else(|| {
+            Permanent(format!("customer {name} is not in this worker's configuration: add it, or stop its schedule"))
+        })?;
+        let mut conn = env.queue.acquire().await?;
+        if run::open_of(&mut conn, name).await?.is_some() {
+            return Ok(Decision::Skip);
+        }
+        let marks = watermark::of_customer(&mut conn, name).await?;
+        let marked = |entity: &EntityId, side: Side| {
+            marks.iter().find(|mark| mark.entity == entity.as_str() && mark.side == side)
+        };
+        let mut first_load = false;
+        let mut unreadable = false;
+        let mut probes = Vec::new();
+        for entity in config.entities() {
+            for side in Side::BOTH {
+                match marked(&entity.id, side) {
+                    None => first_load = true,
+                    Some(mark) => match serde_json::from_value::<Signature>(mark.signature.clone()) {
+                        Ok(signature) => probes.push(Probe { entity: entity.id.clone(), side, signature }),
+                        // Of another version: what it says cannot be compared, so look.
+                        Err(_) => unreadable = true,
+                    },
+                }
+            }
+        }
+        // What a first load left undone would all be found as differences.
+        let sweep = !first_load && run::sweep_due(&mut conn, name, config.sweep_every).await?;
+        let entities: Vec<&str> = config.entities().map(|entity| entity.id.as_str()).collect();
+        let mut stages: Vec<&str> = config.stages.iter().map(|stage| stage.name.as_str()).collect();
+        stages.push(RECONCILIATION);
+        let due = first_load
+            || unreadable
+            || sweep
+            || parked::any_woken(&mut conn, name, &entities).await?
+            || page::unattached(&mut conn, name, &stages, &entities).await?;
+        drop(conn);
+        if due || env.data.changed(&customer.id, &probes).await? {
+            return Ok(Decision::Open { first_load, sweep });
+        }
+        Ok(Decision::Idle { at: self.at })
+    }
+}
+
+/// Ends the tick; opens the run and its first stage in the same transaction.
+pub async fn record(
+    conn: &mut PgConnection,
+    config: &Config,
+    claim: &Claim,
+    decision: &Decision,
+) -> anyhow::Result<Vec<Delivery>> {
+    match *decision {
+        Decision::Skip => {
+            tick::end(conn, claim.subject, Ending::Skipped).await?;
+            Ok(Vec::new())
+        }
+        Decision::Idle { at } => {
+            tick::end(conn, claim.subject, Ending::Idle).await?;
+            watermark::settle(conn, &claim.customer, at).await?;
+            Ok(Vec::new())
+        }
+        Decision::Open { first_load, sweep } => {
+            let Some(run) = run::open(conn, &claim.customer, claim.subject, first_load, sweep).await? else {
+                tick::end(conn, claim.subject, Ending::Skipped).await?;
+                return Ok(Vec::new());
+            };
+            tick::end(conn, claim.subject, Ending::Opened).await?;
+            Ok(stage::begin(conn, config, run, &claim.customer, 0).await?)
+        }
+    }
+}
+
+/// A dead tick changes nothing: the next one asks again.
+pub async fn record_dead(conn: &mut PgConnection, claim: &Claim) -> anyhow::Result<Vec<Delivery>> {
+    tick::end(conn, claim.subject, Ending::Dead).await?;
+    Ok(Vec::new())
+}

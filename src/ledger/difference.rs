@@ -1,0 +1,48 @@
+//! `bridge.difference`: what the comparison of whole tables found.
+
+use sqlx::PgConnection;
+
+use crate::stages::Difference;
+
+pub async fn insert(
+    conn: &mut PgConnection,
+    customer: &str,
+    run: i64,
+    entity: &str,
+    differences: &[Difference],
+) -> sqlx::Result<()> {
+    // Field names are a list each, and arrays of arrays must be even: they travel joined by U+001F.
+    let fields: Vec<String> = differences.iter().map(|difference| difference.fields.join("\u{1f}")).collect();
+    if differences.is_empty() {
+        return Ok(());
+    }
+    sqlx::query(
+        "insert into bridge.difference (customer, run, entity, legacy_key, platform_key, kind, fields)
+         select $1, $2, $3, legacy_key, platform_key, kind, string_to_array(fields, U&'\\001F')
+         from unnest($4::text[], $5::text[], $6::text[], $7::text[]) as found (legacy_key, platform_key, kind, fields)",
+    )
+    .bind(customer)
+    .bind(run)
+    .bind(entity)
+    .bind(keys(differences, |difference| difference.legacy_key.as_ref()))
+    .bind(keys(differences, |difference| difference.platform_key.as_ref()))
+    .bind(differences.iter().map(|difference| difference.kind.as_str()).collect::<Vec<_>>())
+    .bind(fields)
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
+/// The comparison of `run` is complete: what earlier ones found no longer counts.
+pub async fn replace(conn: &mut PgConnection, customer: &str, run: i64) -> sqlx::Result<()> {
+    sqlx::query("delete from bridge.difference where customer = $1 and run <> $2")
+        .bind(customer)
+        .bind(run)
+        .execute(conn)
+        .await?;
+    Ok(())
+}
+
+fn keys(differences: &[Difference], key: impl Fn(&Difference) -> Option<&crate::stages::Key>) -> Vec<Option<&str>> {
+    differences.iter().map(|difference| key(difference).map(|key| key.0.as_str())).collect()
+}

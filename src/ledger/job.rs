@@ -1,0 +1,277 @@
+//! `bridge.job`: every delivery's life. Owns: claims, leases, fencing, attempts. Never: what a job's outcome implies.
+
+use std::time::Duration;
+
+use sqlx::PgConnection;
+use uuid::Uuid;
+
+use super::{interval, unknown};
+use crate::queue::{Delivery, Kind};
+
+/// How long a claim holds without being renewed. A worker that died is noticed after this and at most one janitor round.
+pub const LEASE: Duration = Duration::from_secs(15);
+
+/// Three renewals fit into a lease, so one that fails costs nothing.
+pub const RENEW_EVERY: Duration = Duration::from_secs(5);
+
+/// The longest error text that is kept.
+const ERROR_CHARS_MAX: usize = 2000;
+
+/// A claimed job. An outcome is recorded only while `token` is still the job's.
+#[derive(Debug, Clone)]
+pub struct Claim {
+    pub job: i64,
+    pub kind: Kind,
+    pub customer: String,
+    /// The tick's, stage's or page's id.
+    pub subject: i64,
+    /// Counted by the claim: 1 for the first.
+    pub attempt: i32,
+    pub outages: i32,
+    pub token: Uuid,
+}
+
+/// What a try to claim came to.
+#[derive(Debug, Clone)]
+pub enum Claimed {
+    Yes(Claim),
+    /// Claimed as well, but only to be dead-lettered: its attempts are used up, perhaps by workers it killed.
+    Exhausted(Claim),
+    /// Done, dead, claimed by another, not due yet, or not there: the delivery is late or doubled.
+    No,
+}
+
+#[derive(sqlx::FromRow)]
+struct DeliveryRow {
+    id: i64,
+    kind: String,
+    delivery: i32,
+    run_at_secs: i64,
+}
+
+impl TryFrom<DeliveryRow> for Delivery {
+    type Error = sqlx::Error;
+
+    fn try_from(row: DeliveryRow) -> sqlx::Result<Delivery> {
+        let kind = row.kind.parse().map_err(unknown)?;
+        Ok(Delivery { kind, job: row.id, delivery: row.delivery, run_at_secs: row.run_at_secs })
+    }
+}
+
+fn deliveries(rows: Vec<DeliveryRow>) -> sqlx::Result<Vec<Delivery>> {
+    rows.into_iter().map(Delivery::try_from).collect()
+}
+
+/// Makes a job for each subject, due now. To be enqueued in the same transaction.
+pub async fn insert(conn: &mut PgConnection, kind: Kind, subjects: &[(String, i64)]) -> sqlx::Result<Vec<Delivery>> {
+    let (customers, ids): (Vec<&str>, Vec<i64>) =
+        subjects.iter().map(|(customer, id)| (customer.as_str(), *id)).unzip();
+    let rows: Vec<DeliveryRow> = sqlx::query_as(
+        "insert into bridge.job (kind, customer, subject, run_at)
+         select $1, subject.customer, subject.id, date_trunc('second', now())
+         from unnest($2::text[], $3::bigint[]) as subject (customer, id)
+         returning id, kind, delivery, extract(epoch from run_at)::bigint as run_at_secs",
+    )
+    .bind(kind.as_str())
+    .bind(customers)
+    .bind(ids)
+    .fetch_all(conn)
+    .await?;
+    deliveries(rows)
+}
+
+/// Takes the job, counts the attempt, sets token and lease: one conditional update.
+///
+/// Any delivery of a ready job may claim it, also an older one than the last: the second to come finds nothing. A job whose
+/// attempts are used up is taken only to be dead-lettered, so that one which kills its workers does not circle.
+pub async fn claim(
+    conn: &mut PgConnection,
+    job: i64,
+    token: Uuid,
+    worker: &str,
+    attempts_max: u32,
+) -> sqlx::Result<Claimed> {
+    let attempts_max = i32::try_from(attempts_max).unwrap_or(i32::MAX);
+    let first = "update bridge.job
+         set state = 'claimed', token = $2, lease_until = clock_timestamp() + $3, claimed_by = $4,
+             claimed_at = clock_timestamp(), attempt = attempt + 1
+         where id = $1 and state = 'ready' and run_at <= clock_timestamp() and attempt < $5
+         returning kind, customer, subject, attempt, outages";
+    let last = "update bridge.job
+         set state = 'claimed', token = $2, lease_until = clock_timestamp() + $3, claimed_by = $4,
+             claimed_at = clock_timestamp()
+         where id = $1 and state = 'ready' and run_at <= clock_timestamp() and attempt >= $5
+         returning kind, customer, subject, attempt, outages";
+    for (statement, claimed) in [(first, Claimed::Yes as fn(Claim) -> Claimed), (last, Claimed::Exhausted)] {
+        let row: Option<(String, String, i64, i32, i32)> = sqlx::query_as(statement)
+            .bind(job)
+            .bind(token)
+            .bind(interval(LEASE))
+            .bind(worker)
+            .bind(attempts_max)
+            .fetch_optional(&mut *conn)
+            .await?;
+        if let Some((kind, customer, subject, attempt, outages)) = row {
+            let kind = kind.parse().map_err(unknown)?;
+            return Ok(claimed(Claim { job, kind, customer, subject, attempt, outages, token }));
+        }
+    }
+    Ok(Claimed::No)
+}
+
+/// Renews leases; answers the jobs whose claim is still ours.
+pub async fn renew(conn: &mut PgConnection, claims: &[(i64, Uuid)]) -> sqlx::Result<Vec<i64>> {
+    let (jobs, tokens): (Vec<i64>, Vec<Uuid>) = claims.iter().copied().unzip();
+    sqlx::query_scalar(
+        "with mine as (
+             select job.id
+             from bridge.job
+             join unnest($1::bigint[], $2::uuid[]) as held (id, token) on held.id = job.id and held.token = job.token
+             order by job.id
+             for update of job
+         )
+         update bridge.job set lease_until = clock_timestamp() + $3 from mine where job.id = mine.id returning job.id",
+    )
+    .bind(jobs)
+    .bind(tokens)
+    .bind(interval(LEASE))
+    .fetch_all(conn)
+    .await
+}
+
+/// Whether the claim was still ours, and the job is now done.
+#[must_use = "an outcome is recorded only by the holder of the claim"]
+pub async fn done(conn: &mut PgConnection, claim: &Claim) -> sqlx::Result<bool> {
+    let done = sqlx::query(
+        "update bridge.job
+         set state = 'done', ended_at = now(), token = null, lease_until = null, last_error = null, error_kind = null
+         where id = $1 and token = $2",
+    )
+    .bind(claim.job)
+    .bind(claim.token)
+    .execute(conn)
+    .await?;
+    Ok(done.rows_affected() == 1)
+}
+
+/// Whether the claim was still ours, and the job is now dead.
+#[must_use = "an outcome is recorded only by the holder of the claim"]
+pub async fn dead(conn: &mut PgConnection, claim: &Claim, error_kind: &str, error: &str) -> sqlx::Result<bool> {
+    let done = sqlx::query(
+        "update bridge.job
+         set state = 'dead', ended_at = now(), token = null, lease_until = null, error_kind = $3,
+             last_error = case when $3 = 'exhausted' then coalesce(last_error || '; ', '') || $4 else $4 end
+         where id = $1 and token = $2",
+    )
+    .bind(claim.job)
+    .bind(claim.token)
+    .bind(error_kind)
+    .bind(short(error))
+    .execute(conn)
+    .await?;
+    Ok(done.rows_affected() == 1)
+}
+
+/// Why a job goes back to `ready`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Back {
+    /// It failed: the attempt stays spent.
+    Failed,
+    /// A database was away: the attempt is given back.
+    Outage,
+    /// This worker stops: the attempt is given back, and it was nobody's failure.
+    Stopping,
+}
+
+/// Gives the job back, due after `wait` (to the next whole second); `None` if the claim is no longer ours. To be enqueued
+/// in the same transaction.
+pub async fn back(
+    conn: &mut PgConnection,
+    claim: &Claim,
+    why: Back,
+    wait: Duration,
+    error_kind: &str,
+    error: &str,
+) -> sqlx::Result<Option<Delivery>> {
+    let row: Option<DeliveryRow> = sqlx::query_as(
+        "update bridge.job
+         set state = 'ready', token = null, lease_until = null, delivery = delivery + 1,
+             run_at = case when $3 = interval '0' then date_trunc('second', now())
+                      else to_timestamp(ceil(extract(epoch from clock_timestamp() + $3))) end,
+             attempt = attempt - case when $4 then 1 else 0 end,
+             outages = case when $5 then outages + 1 else 0 end,
+             error_kind = $6, last_error = $7
+         where id = $1 and token = $2
+         returning id, kind, delivery, extract(epoch from run_at)::bigint as run_at_secs",
+    )
+    .bind(claim.job)
+    .bind(claim.token)
+    .bind(interval(wait))
+    .bind(why != Back::Failed)
+    .bind(why == Back::Outage)
+    .bind(error_kind)
+    .bind(short(error))
+    .fetch_optional(conn)
+    .await?;
+    row.map(Delivery::try_from).transpose()
+}
+
+/// Gives up to `limit` jobs back whose lease ran out: their worker is dead or cut off. To be enqueued in the same transaction.
+pub async fn expire(conn: &mut PgConnection, limit: i64) -> sqlx::Result<Vec<Delivery>> {
+    let rows: Vec<DeliveryRow> = sqlx::query_as(
+        "with expired as (
+             select id from bridge.job where state = 'claimed' and lease_until < now()
+             order by id limit $1 for update skip locked
+         )
+         update bridge.job
+         set state = 'ready', token = null, lease_until = null, delivery = delivery + 1,
+             run_at = date_trunc('second', now()), error_kind = 'lease expired',
+             last_error = 'worker ' || claimed_by || ' was not heard of any more'
+         from expired where job.id = expired.id
+         returning job.id, job.kind, job.delivery, extract(epoch from job.run_at)::bigint as run_at_secs",
+    )
+    .bind(limit)
+    .fetch_all(conn)
+    .await?;
+    deliveries(rows)
+}
+
+/// Delivers up to `limit` jobs again that were due before `overdue` and whose delivery got lost: no live row of the queue
+/// carries it. A job that only waits its turn in a long queue is left alone. To be enqueued in the same transaction.
+pub async fn redeliver(conn: &mut PgConnection, overdue: Duration, limit: i64) -> sqlx::Result<Vec<Delivery>> {
+    let rows: Vec<DeliveryRow> =
+        sqlx::query_as(include_str!("redeliver.sql")).bind(interval(overdue)).bind(limit).fetch_all(conn).await?;
+    deliveries(rows)
+}
+
+/// Removes up to `limit` jobs that ended before `age` ago and whose subject is gone. Answers how many.
+pub async fn prune(conn: &mut PgConnection, age: Duration, limit: i64) -> sqlx::Result<u64> {
+    let done = sqlx::query(
+        "delete from bridge.job where id in (
+             select id from bridge.job
+             where ended_at < now() - $1
+               and not exists (select from bridge.page where job.kind = 'page' and page.id = job.subject)
+               and not exists (select from bridge.stage where job.kind = 'stage' and stage.id = job.subject)
+               and not exists (select from bridge.tick where job.kind = 'tick' and tick.id = job.subject)
+             order by ended_at, id limit $2 for update skip locked)",
+    )
+    .bind(interval(age))
+    .bind(limit)
+    .execute(conn)
+    .await?;
+    Ok(done.rows_affected())
+}
+
+/// Jobs by kind and state, of those that have not ended.
+pub async fn waiting(conn: &mut PgConnection) -> sqlx::Result<Vec<(String, String, i64)>> {
+    sqlx::query_as(
+        "select kind, state, count(*) from bridge.job where state in ('ready', 'claimed')
+         group by kind, state order by kind, state",
+    )
+    .fetch_all(conn)
+    .await
+}
+
+fn short(error: &str) -> String {
+    error.chars().take(ERROR_CHARS_MAX).collect()
+}

@@ -1,0 +1,219 @@
+//! `bridge.page`: the slices a stage was cut into, their window and what they did.
+
+use serde_json::Value;
+use sqlx::PgConnection;
+
+use crate::config::{CustomerId, EntityId, Side};
+use crate::stages::{PageMode, PageReport, Range};
+
+use super::unknown;
+
+/// At most this many freshness samples are kept of one page.
+const SAMPLES_MAX: usize = 20;
+
+/// A page as its job needs it.
+#[derive(Debug, Clone)]
+pub struct Page {
+    pub id: i64,
+    pub customer: CustomerId,
+    pub stage: i64,
+    pub run: i64,
+    pub entity: EntityId,
+    pub side: Side,
+    pub mode: PageMode,
+    pub range: Range,
+    pub round: i32,
+    pub state: String,
+}
+
+/// A page to be made.
+#[derive(Debug, Clone)]
+pub struct NewPage {
+    pub entity: EntityId,
+    pub side: Side,
+    pub mode: PageMode,
+    pub range: Range,
+}
+
+fn mode_str(mode: PageMode) -> &'static str {
+    match mode {
+        PageMode::Sync => "sync",
+        PageMode::Compare => "compare",
+    }
+}
+
+pub async fn get(conn: &mut PgConnection, id: i64) -> sqlx::Result<Option<Page>> {
+    type Row = (String, i64, i64, String, String, String, Value, i32, String);
+    let row: Option<Row> = sqlx::query_as(
+        "select customer, stage, run, entity, side, mode, range, round, state from bridge.page
+         where id = $1 and stage is not null",
+    )
+    .bind(id)
+    .fetch_optional(conn)
+    .await?;
+    row.map(|(customer, stage, run, entity, side, mode, range, round, state)| {
+        Ok(Page {
+            id,
+            customer: CustomerId::new(customer),
+            stage,
+            run,
+            entity: EntityId::new(entity),
+            side: side.parse().map_err(unknown)?,
+            mode: match mode.as_str() {
+                "sync" => PageMode::Sync,
+                "compare" => PageMode::Compare,
+                other => return Err(unknown(format!("`{other}` is no mode of a page"))),
+            },
+            range: serde_json::from_value(range).map_err(|error| unknown(format!("page {id}'s range: {error}")))?,
+            round,
+            state,
+        })
+    })
+    .transpose()
+}
+
+/// Makes waiting pages of a stage. Answers how many.
+pub async fn insert(
+    conn: &mut PgConnection,
+    stage: &super::stage::Stage,
+    round: i32,
+    pages: &[NewPage],
+) -> sqlx::Result<i32> {
+    // One statement carries the ranges of many pages: keys can be long, so not of all at once.
+    const CHUNK: usize = 500;
+    for chunk in pages.chunks(CHUNK) {
+        let ranges = chunk.iter().map(|page| serde_json::to_value(&page.range)).collect::<Result<Vec<_>, _>>();
+        let ranges = ranges.map_err(|error| sqlx::Error::Encode(error.into()))?;
+        sqlx::query(
+            "insert into bridge.page (customer, stage_name, stage, run, round, entity, side, mode, range, rows_cut)
+             select $1, $2, $3, $4, $5, cut.entity, cut.side, cut.mode, cut.range, cut.rows
+             from unnest($6::text[], $7::text[], $8::text[], $9::jsonb[], $10::bigint[])
+                 with ordinality as cut (entity, side, mode, range, rows, position)
+             order by cut.position",
+        )
+        .bind(&stage.customer)
+        .bind(&stage.name)
+        .bind(stage.id)
+        .bind(stage.run)
+        .bind(round)
+        .bind(chunk.iter().map(|page| page.entity.as_str()).collect::<Vec<_>>())
+        .bind(chunk.iter().map(|page| page.side.as_str()).collect::<Vec<_>>())
+        .bind(chunk.iter().map(|page| mode_str(page.mode)).collect::<Vec<_>>())
+        .bind(ranges)
+        .bind(chunk.iter().map(|page| i64::from(page.range.rows)).collect::<Vec<_>>())
+        .execute(&mut *conn)
+        .await?;
+    }
+    i32::try_from(pages.len()).map_err(|_| unknown(format!("{} pages are more than a stage can hold", pages.len())))
+}
+
+/// Takes the customer's re-queued pages of this stage's name, of entities it still has, into the stage. Answers how many.
+pub async fn attach(conn: &mut PgConnection, stage: &super::stage::Stage, entities: &[&str]) -> sqlx::Result<i32> {
+    let done = sqlx::query(
+        "update bridge.page set stage = $1, run = $2
+         where stage is null and customer = $3 and stage_name = $4 and entity = any($5)",
+    )
+    .bind(stage.id)
+    .bind(stage.run)
+    .bind(&stage.customer)
+    .bind(&stage.name)
+    .bind(entities)
+    .execute(conn)
+    .await?;
+    i32::try_from(done.rows_affected()).map_err(|_| unknown("more re-queued pages than a stage can hold".into()))
+}
+
+/// Whether re-queued pages of the customer wait for a run that has their stage and entity.
+pub async fn unattached(
+    conn: &mut PgConnection,
+    customer: &str,
+    stages: &[&str],
+    entities: &[&str],
+) -> sqlx::Result<bool> {
+    sqlx::query_scalar(
+        "select exists (select from bridge.page
+             where stage is null and customer = $1 and stage_name = any($2) and entity = any($3))",
+    )
+    .bind(customer)
+    .bind(stages)
+    .bind(entities)
+    .fetch_one(conn)
+    .await
+}
+
+/// Fills the stage's window of `window` released pages. The caller holds the stage's row. Answers the pages now released,
+/// which need a job each.
+pub async fn release(conn: &mut PgConnection, stage: i64, window: u32) -> sqlx::Result<Vec<(String, i64)>> {
+    sqlx::query_as(
+        "update bridge.page set state = 'released', released_at = now()
+         where id in (
+             select id from bridge.page where stage = $1 and state = 'waiting'
+             order by id
+             limit greatest(0, $2 - (select count(*) from bridge.page where stage = $1 and state = 'released')))
+         returning customer, id",
+    )
+    .bind(stage)
+    .bind(i64::from(window))
+    .fetch_all(conn)
+    .await
+}
+
+/// Records what the page did. Answers whether it was released, as it must have been.
+pub async fn done(conn: &mut PgConnection, id: i64, report: &PageReport) -> sqlx::Result<bool> {
+    let conflicts: u64 = report.conflicts.iter().map(|(_, count)| count).sum();
+    let done = sqlx::query(
+        "update bridge.page
+         set state = 'done', ended_at = now(), rows_read = $2, rows_to_platform = $3, rows_to_legacy = $4,
+             rows_unchanged = $5, conflicts = $6, parked = $7, quarantined = $8, differences = $9, freshness_secs = $10
+         where id = $1 and state = 'released'",
+    )
+    .bind(id)
+    .bind(count(report.rows_read))
+    .bind(count(report.rows_to_platform))
+    .bind(count(report.rows_to_legacy))
+    .bind(count(report.rows_unchanged))
+    .bind(count(conflicts))
+    .bind(count(report.parked.len() as u64))
+    .bind(count(report.quarantined.len() as u64))
+    .bind(count(report.differences.len() as u64))
+    .bind(samples(&report.freshness_secs))
+    .execute(conn)
+    .await?;
+    Ok(done.rows_affected() == 1)
+}
+
+/// The page ended as a dead letter; it owns its range. Answers whether it was released.
+pub async fn dead(conn: &mut PgConnection, id: i64) -> sqlx::Result<bool> {
+    let done =
+        sqlx::query("update bridge.page set state = 'dead', ended_at = now() where id = $1 and state = 'released'")
+            .bind(id)
+            .execute(conn)
+            .await?;
+    Ok(done.rows_affected() == 1)
+}
+
+fn count(count: u64) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
+}
+
+/// Evenly out of all that are given: the first ones would be the oldest changes of the page.
+fn samples(all: &[f64]) -> Vec<f32> {
+    let step = all.len().div_ceil(SAMPLES_MAX).max(1);
+    all.iter().step_by(step).map(|secs| *secs as f32).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn samples_are_bounded_and_spread() {
+        assert!(samples(&[]).is_empty());
+        assert_eq!(samples(&[1.0, 2.0]), [1.0, 2.0]);
+        for length in 1..200 {
+            let all: Vec<f64> = (0..length).map(f64::from).collect();
+            let some = samples(&all);
+            assert!(some.len() <= SAMPLES_MAX && some.len() >= all.len().min(10), "{length}: {}", some.len());
+        }
+    }
+}

@@ -1,0 +1,164 @@
+//! `bridge.parked`: rows that wait, for what, and whether it is there now.
+
+use sqlx::PgConnection;
+
+use super::unknown;
+use crate::config::Side;
+use crate::stages::{Key, Parked, ParkedReason};
+
+/// Where a row was parked.
+#[derive(Debug, Clone, Copy)]
+pub struct Seen<'a> {
+    pub customer: &'a str,
+    pub entity: &'a str,
+    pub run: i64,
+    pub stage: i64,
+    pub round: i32,
+}
+
+/// Records rows that wait. A busy one is due again in the next run; a wake that came while the page was at work is kept.
+pub async fn upsert(conn: &mut PgConnection, seen: Seen<'_>, rows: &[Parked]) -> sqlx::Result<()> {
+    if rows.is_empty() {
+        return Ok(());
+    }
+    let waits = |row: &Parked| match &row.reason {
+        ParkedReason::Parent { entity, side, key } => {
+            (Some(entity.as_str().to_owned()), Some(side.as_str()), Some(key.0.clone()))
+        }
+        ParkedReason::Busy => (None, None, None),
+    };
+    let waits: Vec<_> = rows.iter().map(waits).collect();
+    sqlx::query(include_str!("parked_upsert.sql"))
+        .bind(seen.customer)
+        .bind(seen.entity)
+        .bind(seen.run)
+        .bind(seen.stage)
+        .bind(seen.round)
+        .bind(rows.iter().map(|row| row.side.as_str()).collect::<Vec<_>>())
+        .bind(rows.iter().map(|row| row.key.0.as_str()).collect::<Vec<_>>())
+        .bind(waits.iter().map(|(entity, _, _)| entity.as_deref()).collect::<Vec<_>>())
+        .bind(waits.iter().map(|(_, side, _)| *side).collect::<Vec<_>>())
+        .bind(waits.iter().map(|(_, _, key)| key.as_deref()).collect::<Vec<_>>())
+        .execute(conn)
+        .await?;
+    Ok(())
+}
+
+/// Forgets rows that ended well.
+pub async fn remove(conn: &mut PgConnection, customer: &str, entity: &str, rows: &[(Side, Key)]) -> sqlx::Result<()> {
+    if rows.is_empty() {
+        return Ok(());
+    }
+    sqlx::query(
+        "delete from bridge.parked using unnest($3::text[], $4::text[]) as settled (side, key)
+         where parked.customer = $1 and parked.entity = $2 and parked.side = settled.side and parked.key = settled.key",
+    )
+    .bind(customer)
+    .bind(entity)
+    .bind(rows.iter().map(|(side, _)| side.as_str()).collect::<Vec<_>>())
+    .bind(rows.iter().map(|(_, key)| key.0.as_str()).collect::<Vec<_>>())
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
+/// Wakes the rows that waited for one of these new pairs of `entity`, each named by its legacy and its platform key.
+pub async fn wake(conn: &mut PgConnection, customer: &str, entity: &str, pairs: &[(Key, Key)]) -> sqlx::Result<u64> {
+    if pairs.is_empty() {
+        return Ok(0);
+    }
+    let (legacy, platform): (Vec<&str>, Vec<&str>) =
+        pairs.iter().map(|(legacy, platform)| (legacy.0.as_str(), platform.0.as_str())).unzip();
+    let done = sqlx::query(
+        "update bridge.parked set woken = true
+         from (select 'legacy' as side, unnest($3::text[]) as key
+               union all select 'platform', unnest($4::text[])) as there
+         where parked.customer = $1 and parked.waits_entity = $2 and parked.waits_side = there.side
+           and parked.waits_key = there.key and not parked.woken",
+    )
+    .bind(customer)
+    .bind(entity)
+    .bind(legacy)
+    .bind(platform)
+    .execute(conn)
+    .await?;
+    Ok(done.rows_affected())
+}
+
+/// Whether the customer has rows that are due again, of these entities.
+pub async fn any_woken(conn: &mut PgConnection, customer: &str, entities: &[&str]) -> sqlx::Result<bool> {
+    sqlx::query_scalar("select exists (select from bridge.parked where customer = $1 and entity = any($2) and woken)")
+        .bind(customer)
+        .bind(entities)
+        .fetch_one(conn)
+        .await
+}
+
+/// Takes up to `limit` rows of the entities that are due again: they are no longer woken, the page they go into will say
+/// what became of them. In key order.
+pub async fn take_woken(
+    conn: &mut PgConnection,
+    customer: &str,
+    entities: &[&str],
+    limit: i64,
+) -> sqlx::Result<Vec<(String, Side, Key)>> {
+    let rows = sqlx::query_as(
+        "with due as (
+             select entity, side, key from bridge.parked
+             where customer = $1 and entity = any($2) and woken
+             order by entity, side, key limit $3 for update
+         ),
+         taken as (
+             update bridge.parked set woken = false from due
+             where parked.customer = $1 and parked.entity = due.entity and parked.side = due.side and parked.key = due.key
+             returning parked.entity, parked.side, parked.key
+         )
+         select entity, side, key from taken order by entity, side, key",
+    )
+    .bind(customer)
+    .bind(entities)
+    .bind(limit)
+    .fetch_all(conn)
+    .await?;
+    named(rows)
+}
+
+/// As `take_woken`, for a further round of a stage: rows woken since the round began and, if the round made pairs or was the
+/// first, those parked in it for a parent: its wake may have come before they were parked, and rows of different pages
+/// that point at each other, or change places, must meet in one. Busy ones get that one further look; then they wait for the next run.
+pub async fn take_for_round(
+    conn: &mut PgConnection,
+    stage: &super::stage::Stage,
+    entities: &[&str],
+    limit: i64,
+) -> sqlx::Result<Vec<(String, Side, Key)>> {
+    let rows = sqlx::query_as(
+        "with due as (
+             select entity, side, key from bridge.parked
+             where customer = $1 and entity = any($2)
+               and (woken and not (reason = 'busy' and run = $4 and $6 > 1)
+                    or ($7 or $6 = 1) and reason = 'parent' and stage = $5 and round = $6)
+             order by entity, side, key limit $3 for update
+         ),
+         taken as (
+             update bridge.parked set woken = false from due
+             where parked.customer = $1 and parked.entity = due.entity and parked.side = due.side and parked.key = due.key
+             returning parked.entity, parked.side, parked.key
+         )
+         select entity, side, key from taken order by entity, side, key",
+    )
+    .bind(&stage.customer)
+    .bind(entities)
+    .bind(limit)
+    .bind(stage.run)
+    .bind(stage.id)
+    .bind(stage.round)
+    .bind(stage.round_paired)
+    .fetch_all(conn)
+    .await?;
+    named(rows)
+}
+
+fn named(rows: Vec<(String, String, String)>) -> sqlx::Result<Vec<(String, Side, Key)>> {
+    rows.into_iter().map(|(entity, side, key)| Ok((entity, side.parse().map_err(unknown)?, Key(key)))).collect()
+}

@@ -1,0 +1,55 @@
+//! `bridge.quarantine`: rows that cannot be written as they are, with a reason a person can act on.
+
+use sqlx::PgConnection;
+
+use crate::config::Side;
+use crate::stages::{Key, Quarantined};
+
+pub async fn upsert(
+    conn: &mut PgConnection,
+    customer: &str,
+    entity: &str,
+    page: i64,
+    rows: &[Quarantined],
+) -> sqlx::Result<()> {
+    if rows.is_empty() {
+        return Ok(());
+    }
+    sqlx::query(
+        "insert into bridge.quarantine (customer, entity, side, key, field, reason, page)
+         select distinct on (side, key) $1, $2, side, key, field, reason, $3
+         from unnest($4::text[], $5::text[], $6::text[], $7::text[]) as refused (side, key, field, reason)
+         order by side, key
+         on conflict (customer, entity, side, key) do update
+         set field = excluded.field, reason = excluded.reason, page = excluded.page, seen_at = now()",
+    )
+    .bind(customer)
+    .bind(entity)
+    .bind(page)
+    .bind(rows.iter().map(|row| row.side.as_str()).collect::<Vec<_>>())
+    .bind(rows.iter().map(|row| row.key.0.as_str()).collect::<Vec<_>>())
+    .bind(rows.iter().map(|row| row.field.as_deref()).collect::<Vec<_>>())
+    .bind(rows.iter().map(|row| row.reason.as_str()).collect::<Vec<_>>())
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
+/// Forgets rows that ended well.
+pub async fn remove(conn: &mut PgConnection, customer: &str, entity: &str, rows: &[(Side, Key)]) -> sqlx::Result<()> {
+    if rows.is_empty() {
+        return Ok(());
+    }
+    sqlx::query(
+        "delete from bridge.quarantine using unnest($3::text[], $4::text[]) as settled (side, key)
+         where quarantine.customer = $1 and quarantine.entity = $2 and quarantine.side = settled.side
+           and quarantine.key = settled.key",
+    )
+    .bind(customer)
+    .bind(entity)
+    .bind(rows.iter().map(|(side, _)| side.as_str()).collect::<Vec<_>>())
+    .bind(rows.iter().map(|(_, key)| key.0.as_str()).collect::<Vec<_>>())
+    .execute(conn)
+    .await?;
+    Ok(())
+}

@@ -1,0 +1,59 @@
+//! `bridge.requeue`: dead letters brought back, by whom and why. Set-based: ten thousand are a handful of statements.
+
+use sqlx::PgConnection;
+
+/// What was brought back, and what it needs now.
+#[derive(Debug, Default)]
+pub struct Requeued {
+    pub jobs: u64,
+    /// Whose tick or stage it was: they need a tick.
+    pub customers: Vec<String>,
+}
+
+/// Marks dead jobs (`ids` empty: all) as brought back, writes the log, and makes a page of the next generation for each dead
+/// page. One that was brought back before is left alone, so this may be repeated.
+///
+/// A page joins the open stage of its name in its customer's open run: the next page of it that ends releases it. Without
+/// one it waits for the next run's stage.
+pub async fn bring_back(conn: &mut PgConnection, ids: &[i64], who: &str, reason: &str) -> sqlx::Result<Requeued> {
+    let jobs: Vec<(i64, String, String, i64)> = sqlx::query_as(
+        "with wanted as (
+             select id from bridge.job
+             where state = 'dead' and requeued_at is null and (cardinality($1::bigint[]) = 0 or id = any($1))
+             order by id for update
+         ),
+         marked as (
+             update bridge.job set requeued_at = now() from wanted where job.id = wanted.id
+             returning job.id, job.kind, job.customer, job.subject
+         ),
+         logged as (
+             insert into bridge.requeue (job, kind, customer, who, reason)
+             select id, kind, customer, $2, $3 from marked order by id
+         )
+         select id, kind, customer, subject from marked order by id",
+    )
+    .bind(ids)
+    .bind(who)
+    .bind(reason)
+    .fetch_all(&mut *conn)
+    .await?;
+    let pages: Vec<i64> = jobs.iter().filter(|job| job.1 == "page").map(|job| job.3).collect();
+    let mut customers: Vec<String> = jobs.iter().filter(|job| job.1 != "page").map(|job| job.2.clone()).collect();
+    customers.sort_unstable();
+    customers.dedup();
+    if !pages.is_empty() {
+        // Held until we commit: none of these stages closes under our hands. Its own statement, so that the next one sees
+        // what the stages became while we waited.
+        sqlx::query(
+            "select stage.id from bridge.stage
+             where stage.state = 'open' and (stage.customer, stage.name) in (
+                 select customer, stage_name from bridge.page where id = any($1))
+             order by stage.id for update",
+        )
+        .bind(&pages)
+        .execute(&mut *conn)
+        .await?;
+        sqlx::query(include_str!("requeue_pages.sql")).bind(&pages).execute(&mut *conn).await?;
+    }
+    Ok(Requeued { jobs: jobs.len() as u64, customers })
+}

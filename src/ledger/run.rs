@@ -1,0 +1,83 @@
+//! `bridge.run`: one pass over the stages of one customer; at most one is open.
+
+use std::time::Duration;
+
+use sqlx::PgConnection;
+
+use super::interval;
+
+/// Opens a run, unless one is open. Answers its id.
+pub async fn open(
+    conn: &mut PgConnection,
+    customer: &str,
+    tick: i64,
+    first_load: bool,
+    sweep: bool,
+) -> sqlx::Result<Option<i64>> {
+    sqlx::query_scalar(
+        "insert into bridge.run (customer, tick, first_load, sweep) values ($1, $2, $3, $4)
+         on conflict (customer) where state = 'open' do nothing
+         returning id",
+    )
+    .bind(customer)
+    .bind(tick)
+    .bind(first_load)
+    .bind(sweep)
+    .fetch_optional(conn)
+    .await
+}
+
+/// The customer's open run.
+pub async fn open_of(conn: &mut PgConnection, customer: &str) -> sqlx::Result<Option<i64>> {
+    sqlx::query_scalar("select id from bridge.run where customer = $1 and state = 'open'")
+        .bind(customer)
+        .fetch_optional(conn)
+        .await
+}
+
+/// Whether whole tables were not compared since `every` ago (or ever).
+pub async fn sweep_due(conn: &mut PgConnection, customer: &str, every: Duration) -> sqlx::Result<bool> {
+    sqlx::query_scalar(
+        "select not exists (
+             select from bridge.run where customer = $1 and sweep and state <> 'open' and ended_at > now() - $2)",
+    )
+    .bind(customer)
+    .bind(interval(every))
+    .fetch_one(conn)
+    .await
+}
+
+/// Closes an open run: degraded if a page or stage of it is dead. Answers the ending.
+pub async fn close(conn: &mut PgConnection, id: i64) -> sqlx::Result<Option<String>> {
+    sqlx::query_scalar(
+        "update bridge.run
+         set ended_at = now(),
+             state = case when exists (select from bridge.page where page.run = run.id and page.state = 'dead')
+                            or exists (select from bridge.stage where stage.run = run.id and stage.state = 'dead')
+                          then 'degraded' else 'done' end
+         where id = $1 and state = 'open'
+         returning state",
+    )
+    .bind(id)
+    .fetch_optional(conn)
+    .await
+}
+
+/// Removes up to `limit` runs that ended before `age` ago, with their stages and pages; one with a dead letter that nobody
+/// has dealt with stays. Answers how many.
+pub async fn prune(conn: &mut PgConnection, age: Duration, limit: i64) -> sqlx::Result<u64> {
+    let done = sqlx::query(
+        "delete from bridge.run where id in (
+             select id from bridge.run
+             where ended_at < now() - $1
+               and not exists (
+                   select from bridge.page join bridge.job on job.kind = 'page' and job.subject = page.id
+                   where page.run = run.id and job.state = 'dead' and job.requeued_at is null)
+             order by ended_at, id limit $2 for update skip locked)",
+    )
+    .bind(interval(age))
+    .bind(limit)
+    .execute(conn)
+    .await?;
+    Ok(done.rows_affected())
+}

@@ -1,0 +1,112 @@
+//! `bridge.tick`: the instants at which customers' runs were due or asked for.
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use sqlx::PgConnection;
+
+use super::interval;
+
+/// A tick as its job needs it.
+#[derive(Debug, Clone, sqlx::FromRow)]
+pub struct Tick {
+    pub id: i64,
+    pub customer: String,
+    pub state: String,
+}
+
+/// How a tick ended that did not die.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ending {
+    /// The customer's run was still open.
+    Skipped,
+    /// Nothing had changed.
+    Idle,
+    /// It opened a run.
+    Opened,
+    Dead,
+}
+
+impl Ending {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Ending::Skipped => "skipped",
+            Ending::Idle => "idle",
+            Ending::Opened => "opened",
+            Ending::Dead => "dead",
+        }
+    }
+}
+
+/// Records the scheduled instants that are new, and answers (customer, id) of those to be worked on.
+///
+/// An instant at or before the customer's last one is old. While a run is open or another tick still waits, the instant is
+/// recorded as skipped. Two schedulers at once make one tick.
+pub async fn insert_due(conn: &mut PgConnection, due: &[(String, DateTime<Utc>)]) -> sqlx::Result<Vec<(String, i64)>> {
+    let (customers, instants): (Vec<&str>, Vec<DateTime<Utc>>) =
+        due.iter().map(|(customer, instant)| (customer.as_str(), *instant)).unzip();
+    sqlx::query_as(include_str!("tick_insert_due.sql")).bind(customers).bind(instants).fetch_all(conn).await
+}
+
+/// Records a tick asked for by an operator for each customer that has none waiting; answers (customer, id) of the new ones.
+pub async fn insert_asked(conn: &mut PgConnection, customers: &[String]) -> sqlx::Result<Vec<(String, i64)>> {
+    sqlx::query_as(
+        "insert into bridge.tick (customer, at, origin)
+         select asked.customer, clock_timestamp(), 'operator'
+         from (select distinct unnest($1::text[]) as customer) as asked
+         order by asked.customer
+         on conflict (customer) where state = 'queued' do nothing
+         returning customer, id",
+    )
+    .bind(customers)
+    .fetch_all(conn)
+    .await
+}
+
+/// The customer's tick that waits, if there is one.
+pub async fn queued(conn: &mut PgConnection, customer: &str) -> sqlx::Result<Option<i64>> {
+    sqlx::query_scalar("select id from bridge.tick where customer = $1 and state = 'queued'")
+        .bind(customer)
+        .fetch_optional(conn)
+        .await
+}
+
+pub async fn get(conn: &mut PgConnection, id: i64) -> sqlx::Result<Option<Tick>> {
+    sqlx::query_as("select id, customer, state from bridge.tick where id = $1").bind(id).fetch_optional(conn).await
+}
+
+/// Ends a queued tick. Answers whether it was queued.
+pub async fn end(conn: &mut PgConnection, id: i64, ending: Ending) -> sqlx::Result<bool> {
+    let done = sqlx::query("update bridge.tick set state = $2, ended_at = now() where id = $1 and state = 'queued'")
+        .bind(id)
+        .bind(ending.as_str())
+        .execute(conn)
+        .await?;
+    Ok(done.rows_affected() == 1)
+}
+
+/// The queue database's clock.
+pub async fn now(conn: &mut PgConnection) -> sqlx::Result<DateTime<Utc>> {
+    sqlx::query_scalar("select clock_timestamp()").fetch_one(conn).await
+}
+
+/// Removes up to `limit` ticks that ended before `age` ago (`quiet_age` if they were idle or skipped) and that no run
+/// refers to. A customer's last scheduled tick stays: its instant says what is already done. Answers how many.
+pub async fn prune(conn: &mut PgConnection, age: Duration, quiet_age: Duration, limit: i64) -> sqlx::Result<u64> {
+    let done = sqlx::query(
+        "delete from bridge.tick where id in (
+             select id from bridge.tick
+             where ended_at < now() - case when state in ('idle', 'skipped') then $2 else $1 end
+               and not exists (select from bridge.run where run.tick = tick.id)
+               and (origin = 'operator' or exists (
+                   select from bridge.tick as later
+                   where later.customer = tick.customer and later.origin = 'schedule' and later.at > tick.at))
+             order by ended_at, id limit $3 for update skip locked)",
+    )
+    .bind(interval(age))
+    .bind(interval(quiet_age))
+    .bind(limit)
+    .execute(conn)
+    .await?;
+    Ok(done.rows_affected())
+}

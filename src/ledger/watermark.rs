@@ -1,0 +1,62 @@
+//! `bridge.watermark`: per customer, entity and side, up to where changes are surely done.
+
+use chrono::{DateTime, Utc};
+use serde_json::Value;
+use sqlx::PgConnection;
+
+use super::unknown;
+use crate::config::Side;
+
+#[derive(Debug, Clone)]
+pub struct Watermark {
+    pub entity: String,
+    pub side: Side,
+    pub watermark: DateTime<Utc>,
+    pub signature: Value,
+}
+
+pub async fn of_customer(conn: &mut PgConnection, customer: &str) -> sqlx::Result<Vec<Watermark>> {
+    let rows: Vec<(String, String, DateTime<Utc>, Value)> = sqlx::query_as(
+        "select entity, side, watermark, signature from bridge.watermark where customer = $1 order by entity, side",
+    )
+    .bind(customer)
+    .fetch_all(conn)
+    .await?;
+    rows.into_iter()
+        .map(|(entity, side, watermark, signature)| {
+            Ok(Watermark { entity, side: side.parse().map_err(unknown)?, watermark, signature })
+        })
+        .collect()
+}
+
+/// Applies what the stage proposed. A watermark never goes back; the signature is the run's in any case. Settled is all that
+/// is stamped up to the horizon, and never more than up to when the stage was cut.
+pub async fn apply(conn: &mut PgConnection, stage: i64) -> sqlx::Result<()> {
+    sqlx::query(
+        "insert into bridge.watermark as mark (customer, entity, side, watermark, signature, held_by, settled_at)
+         select stage.customer, proposal.entity, proposal.side, proposal.horizon, proposal.signature, proposal.held_by,
+             least(proposal.horizon, stage.opened_at)
+         from bridge.proposal join bridge.stage on stage.id = proposal.stage
+         where stage.id = $1
+         order by proposal.entity, proposal.side
+         on conflict (customer, entity, side) do update
+         set watermark = greatest(mark.watermark, excluded.watermark), signature = excluded.signature,
+             held_by = excluded.held_by, settled_at = greatest(mark.settled_at, excluded.settled_at), updated_at = now()",
+    )
+    .bind(stage)
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
+/// Nothing had changed when this was asked at `at`: all that is stamped up to then is done.
+pub async fn settle(conn: &mut PgConnection, customer: &str, at: DateTime<Utc>) -> sqlx::Result<()> {
+    sqlx::query(
+        "update bridge.watermark set settled_at = greatest(settled_at, $2), updated_at = now() where customer = $1",
+    )
+    .bind(customer)
+    .bind(at)
+    .execute(conn)
+    .await?;
+    Ok(())
+}

@@ -1,0 +1,131 @@
+//! Upkeep of apalis' own tables, which nobody else does. Owns: rows that would stop a queue, finished rows, dead workers'
+//! rows. Never: a job of ours; the ledger knows those.
+
+use std::time::Duration;
+
+use sqlx::postgres::types::PgInterval;
+use sqlx::{PgConnection, PgPool};
+
+use super::Kind;
+
+/// Where malformed rows go: nobody fetches from here.
+const ASIDE: &str = "sync-bridge.refused";
+
+/// Rows looked at or removed by one statement, so that none holds its locks for long.
+const BATCH: i64 = 1000;
+
+/// Makes apalis' tables.
+///
+/// # Errors
+/// The database's, or that the tables are of an older apalis.
+pub async fn setup(queue: &PgPool) -> anyhow::Result<()> {
+    apalis_postgres::PostgresStorage::setup(queue).await.map_err(|error| match error {
+        apalis_postgres::Error::Database(error) => anyhow::Error::new(error),
+        other => anyhow::Error::new(other),
+    })
+}
+
+/// Moves rows aside that would fail every fetch of their queue, or end the worker that takes them. Answers how many.
+///
+/// # Errors
+/// The database's.
+pub async fn set_aside_malformed(conn: &mut PgConnection) -> sqlx::Result<u64> {
+    let done = sqlx::query(include_str!("set_aside_malformed.sql"))
+        .bind(queues())
+        .bind(ASIDE)
+        .bind(BATCH)
+        .execute(conn)
+        .await?;
+    Ok(done.rows_affected())
+}
+
+/// Gives back the rows that a worker of this name had fetched. Only for a worker that has ended.
+///
+/// # Errors
+/// The database's.
+pub async fn release(conn: &mut PgConnection, worker: &str) -> sqlx::Result<u64> {
+    // First, or the row that ended this worker would end the next.
+    set_aside_malformed(conn).await?;
+    let done = sqlx::query(
+        "update apalis.jobs set status = 'Pending', lock_by = null, lock_at = null, done_at = null
+         where lock_by = $1 and job_type = any($2) and status in ('Queued', 'Running')",
+    )
+    .bind(worker)
+    .bind(queues())
+    .execute(conn)
+    .await?;
+    Ok(done.rows_affected())
+}
+
+/// Removes up to a batch of finished rows older than `age`. Answers how many.
+///
+/// # Errors
+/// The database's.
+pub async fn prune_finished(conn: &mut PgConnection, age: Duration) -> sqlx::Result<u64> {
+    let done = sqlx::query(
+        "delete from apalis.jobs where id in (
+             select id from apalis.jobs
+             where status in ('Done', 'Failed', 'Killed') and done_at < now() - $1 and job_type = any($2)
+             order by done_at, id limit $3 for update skip locked)",
+    )
+    .bind(interval(age))
+    .bind(queues())
+    .bind(BATCH)
+    .execute(conn)
+    .await?;
+    Ok(done.rows_affected())
+}
+
+/// Removes rows that were moved aside longer than `age` ago. Answers how many.
+///
+/// # Errors
+/// The database's.
+pub async fn prune_aside(conn: &mut PgConnection, age: Duration) -> sqlx::Result<u64> {
+    let done = sqlx::query("delete from apalis.jobs where job_type = $1 and done_at < now() - $2")
+        .bind(ASIDE)
+        .bind(interval(age))
+        .execute(conn)
+        .await?;
+    Ok(done.rows_affected())
+}
+
+/// Removes rows of workers that were not seen for `age` and that no row refers to. Answers how many.
+///
+/// # Errors
+/// The database's.
+pub async fn prune_workers(conn: &mut PgConnection, age: Duration) -> sqlx::Result<u64> {
+    let done = sqlx::query(
+        "delete from apalis.workers as worker
+         where worker.worker_type = any($2) and worker.last_seen < now() - $1
+           and not exists (select from apalis.jobs as job where job.lock_by = worker.id)",
+    )
+    .bind(interval(age))
+    .bind(queues())
+    .execute(conn)
+    .await?;
+    Ok(done.rows_affected())
+}
+
+/// Deliveries that nobody has taken yet, by queue; 0 where there are none.
+///
+/// # Errors
+/// The database's.
+pub async fn depth(conn: &mut PgConnection) -> sqlx::Result<Vec<(Kind, i64)>> {
+    let counts: Vec<(String, i64)> = sqlx::query_as(
+        "select job_type, count(*) from apalis.jobs
+         where status = 'Pending' and job_type = any($1) and run_at <= now() group by job_type order by job_type",
+    )
+    .bind(queues())
+    .fetch_all(conn)
+    .await?;
+    let count = |kind: Kind| counts.iter().find(|(queue, _)| queue == kind.queue()).map_or(0, |(_, count)| *count);
+    Ok(Kind::ALL.map(|kind| (kind, count(kind))).into())
+}
+
+fn queues() -> Vec<&'static str> {
+    Kind::ALL.map(Kind::queue).into()
+}
+
+fn interval(age: Duration) -> PgInterval {
+    PgInterval { months: 0, days: 0, microseconds: i64::try_from(age.as_micros()).unwrap_or(i64::MAX) }
+}
