@@ -262,16 +262,6 @@ pub async fn prune(conn: &mut PgConnection, age: Duration, limit: i64) -> sqlx::
     Ok(done.rows_affected())
 }
 
-/// Jobs by kind and state, of those that have not ended.
-pub async fn waiting(conn: &mut PgConnection) -> sqlx::Result<Vec<(String, String, i64)>> {
-    sqlx::query_as(
-        "select kind, state, count(*) from bridge.job where state in ('ready', 'claimed')
-         group by kind, state order by kind, state",
-    )
-    .fetch_all(conn)
-    .await
-}
-
 fn short(error: &str) -> String {
     error.chars().take(ERROR_CHARS_MAX).collect()
 }

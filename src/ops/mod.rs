@@ -4,9 +4,20 @@ use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
-use sqlx::PgPool;
 
-use crate::config::{Config, CustomerId};
+mod dead_letters;
+mod depth;
+mod migrate;
+mod status;
+mod ticks;
+mod totals;
+
+pub use dead_letters::{dead_letters, requeue};
+pub use depth::{QueueDepth, queue_depth};
+pub use migrate::migrate;
+pub use status::status;
+pub use ticks::{tick_now, wait_for_tick};
+pub use totals::totals;
 
 /// What `sync-bridge status` tells, per customer.
 #[derive(Debug, Serialize)]
@@ -59,7 +70,7 @@ pub struct DeadLetter {
 #[derive(Debug, Default, Clone, Serialize)]
 pub struct RunReport {
     pub run: Option<i64>,
-    /// `idle`, `done`, `degraded`.
+    /// `idle`, `done`, `degraded`; `skipped` if the customer's run was still open.
     pub ending: String,
     pub pages: i64,
     pub rows_read: i64,
@@ -91,36 +102,4 @@ pub struct Totals {
     /// Seconds from a change to its arrival on the other side.
     pub freshness_p50_secs: Option<f64>,
     pub freshness_p99_secs: Option<f64>,
-}
-
-/// Brings the queue database to this version: apalis' schema and ours. Two processes at once do not collide.
-pub async fn migrate(_queue: &PgPool) -> anyhow::Result<()> {
-    anyhow::bail!("not written yet")
-}
-
-pub async fn status(_queue: &PgPool, _config: &Config) -> anyhow::Result<Vec<CustomerStatus>> {
-    anyhow::bail!("not written yet")
-}
-
-pub async fn dead_letters(_queue: &PgPool, _customer: Option<&CustomerId>) -> anyhow::Result<Vec<DeadLetter>> {
-    anyhow::bail!("not written yet")
-}
-
-/// Brings dead letters back as a new generation; `ids` empty means all. Answers how many.
-pub async fn requeue(_queue: &PgPool, _ids: &[i64], _who: &str, _reason: &str) -> anyhow::Result<u64> {
-    anyhow::bail!("not written yet")
-}
-
-/// A tick now, by an operator. Answers the tick's id.
-pub async fn tick_now(_queue: &PgPool, _customer: &CustomerId) -> anyhow::Result<i64> {
-    anyhow::bail!("not written yet")
-}
-
-/// Waits (bounded) until the tick's run is closed and says what it did. Workers elsewhere, or a worker pool of this process, do the work.
-pub async fn wait_for_tick(_queue: &PgPool, _tick: i64) -> anyhow::Result<RunReport> {
-    anyhow::bail!("not written yet")
-}
-
-pub async fn totals(_queue: &PgPool) -> anyhow::Result<Totals> {
-    anyhow::bail!("not written yet")
 }

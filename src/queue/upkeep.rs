@@ -106,22 +106,6 @@ pub async fn prune_workers(conn: &mut PgConnection, age: Duration) -> sqlx::Resu
     Ok(done.rows_affected())
 }
 
-/// Deliveries that nobody has taken yet, by queue; 0 where there are none.
-///
-/// # Errors
-/// The database's.
-pub async fn depth(conn: &mut PgConnection) -> sqlx::Result<Vec<(Kind, i64)>> {
-    let counts: Vec<(String, i64)> = sqlx::query_as(
-        "select job_type, count(*) from apalis.jobs
-         where status = 'Pending' and job_type = any($1) and run_at <= now() group by job_type order by job_type",
-    )
-    .bind(queues())
-    .fetch_all(conn)
-    .await?;
-    let count = |kind: Kind| counts.iter().find(|(queue, _)| queue == kind.queue()).map_or(0, |(_, count)| *count);
-    Ok(Kind::ALL.map(|kind| (kind, count(kind))).into())
-}
-
 fn queues() -> Vec<&'static str> {
     Kind::ALL.map(Kind::queue).into()
 }

@@ -23,10 +23,10 @@ use serde::{Deserialize, Serialize};
 use crate::config::{Config, Customer, CustomerId, EntityId, Policy, Side};
 pub use crate::keyset::{Key, Lane, Position, Range, Signature};
 use crate::pairs;
-use crate::sides::postgres::Pools;
+use crate::sides::postgres::{Pools, reach};
 use crate::sides::{Fault, Permanent, sort};
 
-use entity::{Ready, make_ready};
+use entity::{Ready, check_tables, make_ready};
 
 /// Everything pages need that lives as long as the process: configuration, connection pools, table shapes.
 pub struct Data {
@@ -152,9 +152,23 @@ impl Data {
     /// # Errors
     /// Names the database, table or column, and what to do.
     pub async fn check(&self, customer: &CustomerId) -> anyhow::Result<()> {
+        self.reach(customer).await?;
         for entity in self.config.entities() {
             self.forget(customer, &entity.id);
             self.entity(customer, &entity.id).await?;
+        }
+        Ok(())
+    }
+
+    /// The part of [`Data::check`] that needs no schema `sync_bridge`: for the time before it is installed. Writes nothing.
+    ///
+    /// # Errors
+    /// Names the database, table or column, and what to do.
+    pub async fn check_tables(&self, customer: &CustomerId) -> anyhow::Result<()> {
+        self.reach(customer).await?;
+        let customer = self.customer(customer)?;
+        for entity in self.config.entities() {
+            check_tables(&self.pools, customer, entity).await?;
         }
         Ok(())
     }
@@ -185,6 +199,17 @@ impl Data {
                     .with_context(what)?;
                 sqlx::raw_sql(pairs::ddl(side)).execute(&mut *transaction).await.with_context(what)?;
                 transaction.commit().await.with_context(what)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// That each database of the customer lets us in.
+    async fn reach(&self, customer: &CustomerId) -> anyhow::Result<()> {
+        let mut reached = std::collections::HashSet::new();
+        for url in self.customer(customer)?.databases.values() {
+            if reached.insert(url.expose()) {
+                reach(url).await?;
             }
         }
         Ok(())

@@ -1,0 +1,78 @@
+//! Brings the queue database to this version.
+
+use std::time::Duration;
+
+use anyhow::Context;
+use sqlx::migrate::Migrator;
+use sqlx::{Connection, PgConnection, PgPool};
+
+use crate::clock;
+use crate::queue::upkeep;
+
+static MIGRATOR: Migrator = sqlx::migrate!();
+
+/// Held while migrating; the number is ours and fixed ("migrate" on a phone's keys).
+const LOCK: i64 = 644_7283;
+const LOCK_MAX: Duration = Duration::from_secs(120);
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+
+/// Brings the queue database to this version: apalis' schema and ours. Two processes at once do not collide; repeating it
+/// changes nothing.
+///
+/// # Errors
+/// The database is of a newer version, a right is missing, or somebody else migrates for minutes.
+pub async fn migrate(queue: &PgPool) -> anyhow::Result<()> {
+    // A session's lock, not a transaction's: two sets of migrations run under it, each in transactions of its own.
+    let mut conn =
+        PgConnection::connect_with(&queue.connect_options()).await.context("connecting to the queue database")?;
+    let began = clock::instant();
+    while !try_lock(&mut conn).await? {
+        anyhow::ensure!(
+            began.elapsed() < LOCK_MAX,
+            "another process has been migrating the queue database for {} s: see what it waits for",
+            LOCK_MAX.as_secs()
+        );
+        clock::sleep(LOOK_EVERY).await;
+    }
+    let migrated = migrate_locked(&mut conn, queue).await;
+    // With the session goes the lock.
+    let _ = conn.close().await;
+    migrated
+}
+
+async fn try_lock(conn: &mut PgConnection) -> anyhow::Result<bool> {
+    let locked = sqlx::query_scalar("select pg_try_advisory_lock($1)").bind(LOCK).fetch_one(conn).await;
+    locked.context("asking for the lock of the migrations")
+}
+
+async fn migrate_locked(conn: &mut PgConnection, queue: &PgPool) -> anyhow::Result<()> {
+    refuse_newer(conn).await?;
+    upkeep::setup(queue).await.context(
+        "making apalis' tables in the queue database: its user needs the right to create schemas and the extensions \
+         hstore and pgcrypto",
+    )?;
+    MIGRATOR.run(queue).await.context("making the bridge's tables in the queue database")
+}
+
+/// An older binary must not work on tables it does not know.
+async fn refuse_newer(conn: &mut PgConnection) -> anyhow::Result<()> {
+    let there: bool = sqlx::query_scalar("select to_regclass('bridge._sqlx_migrations') is not null")
+        .fetch_one(&mut *conn)
+        .await
+        .context("looking for the bridge's tables")?;
+    if !there {
+        return Ok(());
+    }
+    let applied: Option<i64> = sqlx::query_scalar("select max(version) from bridge._sqlx_migrations")
+        .fetch_one(&mut *conn)
+        .await
+        .context("reading the version of the bridge's tables")?;
+    let known = MIGRATOR.iter().map(|migration| migration.version).max();
+    anyhow::ensure!(
+        applied <= known,
+        "the queue database is of version {}, this binary knows {}: use the newer binary, or another queue database",
+        applied.unwrap_or(0),
+        known.unwrap_or(0)
+    );
+    Ok(())
+}

@@ -1,0 +1,120 @@
+//! `sync-bridge status`: per customer, how it stands.
+
+use std::collections::HashMap;
+
+use anyhow::Context;
+use chrono::{DateTime, TimeDelta, Utc};
+use sqlx::PgPool;
+
+use super::{CustomerStatus, Watermark};
+use crate::config::{Config, Schedule, Side, parse_cron};
+
+/// How late a tick may be before an idle customer's freshness counts on: schedulers and workers take seconds.
+const TICK_LATE: TimeDelta = TimeDelta::seconds(60);
+
+#[derive(sqlx::FromRow)]
+struct Summary {
+    customer: String,
+    now: DateTime<Utc>,
+    open_run: Option<i64>,
+    tick_at: Option<DateTime<Utc>>,
+    tick_state: Option<String>,
+    run_state: Option<String>,
+    run_ended_at: Option<DateTime<Utc>>,
+    parked: i64,
+    quarantined: i64,
+    dead_letters: i64,
+    differences: i64,
+}
+
+#[derive(sqlx::FromRow)]
+struct Mark {
+    customer: String,
+    entity: String,
+    side: String,
+    watermark: DateTime<Utc>,
+    held_by: Option<String>,
+    settled_at: DateTime<Utc>,
+}
+
+/// How every customer of the configuration stands, in its order.
+///
+/// # Errors
+/// The queue database's.
+pub async fn status(queue: &PgPool, config: &Config) -> anyhow::Result<Vec<CustomerStatus>> {
+    let customers: Vec<&str> = config.customers.iter().map(|customer| customer.id.as_str()).collect();
+    let summaries: Vec<Summary> = sqlx::query_as(include_str!("status.sql"))
+        .bind(&customers)
+        .fetch_all(queue)
+        .await
+        .context("reading how customers stand")?;
+    let marks: Vec<Mark> = sqlx::query_as(
+        "select customer, entity, side, watermark, held_by, settled_at from bridge.watermark
+         where customer = any($1) order by customer, entity, side",
+    )
+    .bind(&customers)
+    .fetch_all(queue)
+    .await
+    .context("reading the watermarks")?;
+    let summaries: HashMap<&str, &Summary> = summaries.iter().map(|it| (it.customer.as_str(), it)).collect();
+    let marks: HashMap<(&str, &str, &str), &Mark> =
+        marks.iter().map(|mark| ((mark.customer.as_str(), mark.entity.as_str(), mark.side.as_str()), mark)).collect();
+    let stand = |customer: &crate::config::Customer| {
+        let id = customer.id.as_str();
+        let summary = summaries.get(id)?;
+        let idle = is_idle(summary, &customer.schedule);
+        let watermarks = config.entities().flat_map(|entity| Side::BOTH.map(|side| (entity.id.as_str(), side))).map(
+            |(entity, side)| {
+                let mark = marks.get(&(id, entity, side.as_str()));
+                Watermark {
+                    entity: entity.to_owned(),
+                    side: side.as_str().to_owned(),
+                    watermark: mark.map(|mark| mark.watermark),
+                    freshness_secs: mark.map(|mark| if idle { 0.0 } else { secs(summary.now - mark.settled_at) }),
+                    held_by: mark.and_then(|mark| mark.held_by.clone()),
+                }
+            },
+        );
+        Some(CustomerStatus {
+            customer: id.to_owned(),
+            slug: customer.slug.clone(),
+            state: state(summary).to_owned(),
+            open_run: summary.open_run,
+            last_tick_at: summary.tick_at,
+            last_run_ended_at: summary.run_ended_at,
+            watermarks: watermarks.collect(),
+            parked: summary.parked,
+            quarantined: summary.quarantined,
+            dead_letters: summary.dead_letters,
+            differences: summary.differences,
+        })
+    };
+    Ok(config.customers.iter().filter_map(stand).collect())
+}
+
+fn state(summary: &Summary) -> &'static str {
+    if summary.open_run.is_some() {
+        "running"
+    } else if summary.dead_letters > 0 || summary.run_state.as_deref() == Some("degraded") {
+        "degraded"
+    } else if summary.run_state.is_none() && summary.tick_state.as_deref() != Some("idle") {
+        "never run"
+    } else {
+        "idle"
+    }
+}
+
+/// Whether the last tick found nothing to do, and none is overdue since: then nothing is known to wait.
+fn is_idle(summary: &Summary, schedule: &Schedule) -> bool {
+    let (Some("idle"), Some(at), None) = (summary.tick_state.as_deref(), summary.tick_at, summary.open_run) else {
+        return false;
+    };
+    let next = parse_cron(&schedule.expression)
+        .ok()
+        .and_then(|cron| cron.find_next_occurrence(&at.with_timezone(&schedule.timezone), false).ok());
+    next.is_none_or(|next| summary.now < next.with_timezone(&Utc) + TICK_LATE)
+}
+
+fn secs(delta: TimeDelta) -> f64 {
+    delta.as_seconds_f64().max(0.0)
+}

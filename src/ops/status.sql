@@ -1,0 +1,24 @@
+select wanted.customer, now() as now,
+    (select run.id from bridge.run where run.customer = wanted.customer and run.state = 'open') as open_run,
+    last_tick.at as tick_at, last_tick.state as tick_state,
+    last_run.state as run_state, last_run.ended_at as run_ended_at,
+    (select count(*) from bridge.parked where parked.customer = wanted.customer) as parked,
+    (select count(*) from bridge.quarantine where quarantine.customer = wanted.customer) as quarantined,
+    (select count(*) from bridge.job
+     where job.customer = wanted.customer and job.state = 'dead' and job.requeued_at is null) as dead_letters,
+    -- Those of a comparison under way do not count before it is complete.
+    (select count(*) from bridge.difference
+     where difference.customer = wanted.customer
+       and not exists (select from bridge.run where run.id = difference.run and run.state = 'open')) as differences
+from unnest($1::text[]) as wanted (customer)
+left join lateral (
+    select tick.at, tick.state from bridge.tick
+    where tick.customer = wanted.customer and tick.state <> 'skipped'
+    order by tick.id desc limit 1
+) as last_tick on true
+left join lateral (
+    select run.state, run.ended_at from bridge.run
+    where run.customer = wanted.customer and run.state <> 'open'
+    order by run.id desc limit 1
+) as last_run on true
+order by wanted.customer
