@@ -4,6 +4,7 @@
 //! sides, ledger, queue -> config, telemetry.
 
 pub mod config;
+pub mod demo;
 pub mod embedded;
 pub mod fault;
 pub mod ops;
