@@ -7,6 +7,8 @@ pub mod config;
 pub mod demo;
 pub mod embedded;
 pub mod fault;
+pub mod mapping;
 pub mod ops;
+pub mod pairs;
 pub mod sides;
 pub mod stages;

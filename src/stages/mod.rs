@@ -1,6 +1,8 @@
 //! WHAT a stage does with data: probe, cut into pages, and for each page read, decide (pure), write. Owns: the protocol
 //! of a page. Never: the queue, attempts, leases; `jobs` decides when and records what happened.
 
+mod decide;
+
 use std::sync::Arc;
 use std::time::Duration;
 

@@ -1,0 +1,84 @@
+//! Entities and lenses: how a row of one side reads in canonical form, and how a canonical value is written. Pure: no
+//! I/O, no clock. Never: a decision which side wins.
+
+mod class;
+mod field;
+mod key;
+mod lens;
+mod stamp;
+
+use std::collections::HashMap;
+
+use crate::config::{EntityId, Side};
+use crate::stages::Key;
+
+pub use class::Class;
+pub use field::{Column, Field, Mapping, Shape};
+pub use key::{join_key, new_platform_id, split_key};
+pub use lens::Lens;
+pub use stamp::{Stamp, StampKind};
+
+/// The raw text of one column, as the database prints it.
+pub type Cell = Option<Box<str>>;
+
+/// The form in which both sides' values of a field are compared.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Canonical(pub Option<Box<str>>);
+
+impl Canonical {
+    pub fn null() -> Self {
+        Canonical(None)
+    }
+
+    pub fn text(text: impl Into<Box<str>>) -> Self {
+        Canonical(Some(text.into()))
+    }
+
+    pub fn as_deref(&self) -> Option<&str> {
+        self.0.as_deref()
+    }
+
+    /// The hash that a base keeps of it.
+    pub fn hash(&self) -> u64 {
+        match &self.0 {
+            None => 0x6e75_6c6c,
+            Some(text) => xxhash_rust::xxh3::xxh3_64_with_seed(text.as_bytes(), 1),
+        }
+    }
+}
+
+/// Why a value cannot be translated.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Untranslatable {
+    /// The record it refers to has no pair yet.
+    Parent { entity: EntityId, side: Side, key: Key },
+    /// The lens has no translation; the text says why and holds no value.
+    Value { field: String, reason: String },
+}
+
+/// Which legacy record is which platform record, as far as a page's references need it.
+#[derive(Debug, Default)]
+pub struct Links {
+    to_platform: HashMap<EntityId, HashMap<Key, Key>>,
+    to_legacy: HashMap<EntityId, HashMap<Key, Key>>,
+}
+
+impl Links {
+    pub fn insert(&mut self, entity: &EntityId, legacy: &Key, platform: &Key) {
+        self.to_platform.entry(entity.clone()).or_default().insert(legacy.clone(), platform.clone());
+        self.to_legacy.entry(entity.clone()).or_default().insert(platform.clone(), legacy.clone());
+    }
+
+    /// For a record whose legacy key is not known yet.
+    pub fn insert_to_platform(&mut self, entity: &EntityId, legacy: &Key, platform: &Key) {
+        self.to_platform.entry(entity.clone()).or_default().insert(legacy.clone(), platform.clone());
+    }
+
+    pub fn platform_key(&self, entity: &EntityId, legacy: &Key) -> Option<&Key> {
+        self.to_platform.get(entity)?.get(legacy)
+    }
+
+    pub fn legacy_key(&self, entity: &EntityId, platform: &Key) -> Option<&Key> {
+        self.to_legacy.get(entity)?.get(platform)
+    }
+}

@@ -1,0 +1,28 @@
+-- sync-bridge on a legacy database: receipts only. Safe to repeat. Nobody but sync-bridge writes here.
+create schema if not exists sync_bridge;
+
+-- Short numbers for (customer, entity), so that a receipt does not repeat the names.
+create table if not exists sync_bridge.entity (
+  id       integer generated always as identity primary key,
+  customer text not null,
+  entity   text not null,
+  unique (customer, entity)
+);
+
+-- Proof that an intent of the pair ledger was carried out here (done) or never will be (void).
+create table if not exists sync_bridge.receipt (
+  entity_id     integer not null references sync_bridge.entity (id),
+  platform_key  text collate "C" not null,
+  -- NULL if the row was never made.
+  legacy_key    text collate "C",
+  generation    integer not null default 0,
+  rev           bigint not null check (rev > 0),
+  done          boolean not null,
+  -- The stamp as stored when the bridge last wrote the row, and when users had edited it before.
+  stamp_written timestamptz,
+  stamp_before  timestamptz,
+  row_hash      bigint,
+  primary key (entity_id, platform_key)
+);
+
+create unique index if not exists receipt_legacy on sync_bridge.receipt (entity_id, legacy_key, generation);

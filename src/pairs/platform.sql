@@ -1,0 +1,69 @@
+-- sync-bridge on a platform database: the pair ledger. Safe to repeat. Nobody but sync-bridge writes here.
+create schema if not exists sync_bridge;
+
+-- Short numbers for (customer, entity), so that a pair does not repeat the names.
+create table if not exists sync_bridge.entity (
+  id       integer generated always as identity primary key,
+  customer text not null,
+  entity   text not null,
+  unique (customer, entity)
+);
+
+-- A legacy record and a platform record that are the same thing. This row arbitrates between the two databases:
+-- revisions are issued and bases are kept here and nowhere else.
+create table if not exists sync_bridge.pair (
+  entity_id          integer not null references sync_bridge.entity (id),
+  platform_key       text collate "C" not null,
+  -- NULL until the legacy row was made and its key is known.
+  legacy_key         text collate "C",
+  -- Counts up when a legacy key is used again after its record was deleted.
+  generation         integer not null default 0,
+  -- Plus one in every transaction that changes this row.
+  rev                bigint not null check (rev > 0),
+  -- Per field the fingerprint of its lens (4 bytes) and the hash of the canonical value both sides last agreed on (8 bytes).
+  base               bytea not null,
+  -- The agreed state is "no row on either side": a tombstone.
+  gone               boolean not null default false,
+  -- An open intent to write legacy: what base and gone become if legacy's receipt for this rev says done.
+  next_base          bytea,
+  next_gone          boolean,
+  intent_at          timestamptz,
+  -- Per field of an open manual conflict, the two values' hashes it was listed with.
+  listed             bytea,
+  -- The stamps as last stored or seen, and when users edited the row.
+  platform_stamp     timestamptz,
+  platform_edited_at timestamptz,
+  platform_hash      bigint,
+  legacy_stamp       timestamptz,
+  legacy_edited_at   timestamptz,
+  legacy_hash        bigint,
+  -- What one side knows and the other cannot hold.
+  complement         jsonb,
+  primary key (entity_id, platform_key),
+  check ((next_base is null) = (intent_at is null)),
+  check ((next_gone is null) = (intent_at is null))
+);
+
+-- One living pair per legacy key; its tombstones by generation.
+create unique index if not exists pair_legacy_live on sync_bridge.pair (entity_id, legacy_key) where not gone;
+create unique index if not exists pair_legacy_gone on sync_bridge.pair (entity_id, legacy_key, generation) where gone;
+
+-- Conflicts, written in the transaction that decides, before anything is overwritten.
+create table if not exists sync_bridge.conflict (
+  id             bigint generated always as identity primary key,
+  entity_id      integer not null references sync_bridge.entity (id),
+  platform_key   text collate "C" not null,
+  legacy_key     text collate "C",
+  rev            bigint not null,
+  decided_at     timestamptz not null default now(),
+  -- conflict: both sides changed; first_contact: never compared before; delete_update: one side deleted, the other edited.
+  kind           text not null check (kind in ('conflict', 'first_contact', 'delete_update')),
+  -- An array: field, legacy value, platform value, winner (NULL: nobody yet), policy, whether it was a tie.
+  fields         jsonb not null,
+  legacy_stamp   timestamptz,
+  platform_stamp timestamptz,
+  state          text not null check (state in ('decided', 'open', 'resolved', 'undone')),
+  unique (entity_id, platform_key, rev)
+);
+
+create index if not exists conflict_decided_at on sync_bridge.conflict (decided_at, id);

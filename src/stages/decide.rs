@@ -1,0 +1,206 @@
+//! The one rule: what to do with a pair, per field, from both sides' canonical values and the base. Pure: hashes and
+//! stamps in, a decision out.
+
+use chrono::{DateTime, Duration, Utc};
+
+use crate::config::{Policy, Side};
+
+/// A field of a pair whose two rows are there. Values are hashes of canonical forms.
+#[derive(Debug, Clone, Copy)]
+pub struct FieldView {
+    pub legacy: u64,
+    pub platform: u64,
+    /// `None`: never compared under this lens.
+    pub base: Option<u64>,
+    pub policy: Policy,
+    /// Already listed as a manual conflict with exactly these two values.
+    pub listed: bool,
+}
+
+/// What `newest` needs to know.
+#[derive(Debug, Clone, Copy)]
+pub struct Clocks {
+    /// When users last edited each row.
+    pub legacy_edited_at: Option<DateTime<Utc>>,
+    pub platform_edited_at: Option<DateTime<Utc>>,
+    /// Two edits closer than this are a tie: the coarser column's precision plus the measured clock difference.
+    pub tie: Duration,
+    /// The clocks are too far apart to compare.
+    pub suspended: bool,
+    /// Who wins a tie.
+    pub authority: Side,
+}
+
+/// What to do with one field.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Step {
+    /// Equal, and equal to the base.
+    Nothing,
+    /// Equal, but the base does not say so yet.
+    Record,
+    /// One side changed since the base.
+    To(Side),
+    /// Both changed, to different values.
+    Conflict { winner: Side, why: Why },
+    /// Both changed and a person decides: to be listed.
+    List,
+    /// Listed already, with these values.
+    Listed,
+}
+
+/// Why a side won a conflict.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Why {
+    Newer,
+    /// Too close to tell: the authority.
+    Tie,
+    /// The clocks are too far apart: the authority.
+    Clocks,
+    /// The policy names a side.
+    Policy,
+}
+
+impl Step {
+    /// The side that will be written.
+    pub fn target(self) -> Option<Side> {
+        match self {
+            Step::To(side) => Some(side),
+            Step::Conflict { winner, .. } => Some(winner.other()),
+            Step::Nothing | Step::Record | Step::List | Step::Listed => None,
+        }
+    }
+
+    /// Whether a transaction has to say something about this field.
+    pub fn acts(self) -> bool {
+        !matches!(self, Step::Nothing | Step::Listed)
+    }
+}
+
+/// The rule for one field.
+pub fn decide_field(field: &FieldView, clocks: &Clocks) -> Step {
+    if field.legacy == field.platform {
+        return if field.base == Some(field.legacy) { Step::Nothing } else { Step::Record };
+    }
+    match field.base {
+        Some(base) if base == field.platform => Step::To(Side::Platform),
+        Some(base) if base == field.legacy => Step::To(Side::Legacy),
+        _ => match field.policy {
+            Policy::Manual if field.listed => Step::Listed,
+            Policy::Manual => Step::List,
+            Policy::Legacy => Step::Conflict { winner: Side::Legacy, why: Why::Policy },
+            Policy::Platform => Step::Conflict { winner: Side::Platform, why: Why::Policy },
+            Policy::Newest => {
+                let (winner, why) = newest(clocks);
+                Step::Conflict { winner, why }
+            }
+        },
+    }
+}
+
+fn newest(clocks: &Clocks) -> (Side, Why) {
+    if clocks.suspended {
+        return (clocks.authority, Why::Clocks);
+    }
+    match (clocks.legacy_edited_at, clocks.platform_edited_at) {
+        (Some(legacy), Some(platform)) if legacy - platform > clocks.tie => (Side::Legacy, Why::Newer),
+        (Some(legacy), Some(platform)) if platform - legacy > clocks.tie => (Side::Platform, Why::Newer),
+        _ => (clocks.authority, Why::Tie),
+    }
+}
+
+/// What to do with a pair of which one row is not there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Absent {
+    Nothing,
+    /// Both rows are gone and the base does not say so yet.
+    RecordGone,
+    /// The record is new on the other side: make it here.
+    Create(Side),
+    /// A row appeared again under a key whose record was deleted: a new record, generation + 1.
+    NewGeneration,
+    /// One side deleted, the other edited: keep the edit, make the absent row again under its keys.
+    Restore(Side),
+    /// One row is gone and the other is as both last agreed: a delete, which needs the sweep's evidence.
+    Deleted(Side),
+}
+
+/// The rule for absent rows. `present_is_base`: the row that is there equals the base in all fields.
+pub fn decide_absent(
+    legacy: bool,
+    platform: bool,
+    paired: bool,
+    gone: bool,
+    base_is_empty: bool,
+    present_is_base: bool,
+) -> Absent {
+    match (legacy, platform) {
+        (true, true) => Absent::Nothing,
+        (false, false) if paired && !gone => Absent::RecordGone,
+        (false, false) => Absent::Nothing,
+        (true, false) if paired && gone => Absent::NewGeneration,
+        (false, true) if paired && gone => Absent::Create(Side::Legacy),
+        (legacy, _) => {
+            let absent = if legacy { Side::Platform } else { Side::Legacy };
+            if !paired || base_is_empty {
+                Absent::Create(absent)
+            } else if present_is_base {
+                Absent::Deleted(absent)
+            } else {
+                Absent::Restore(absent)
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn clocks(legacy: i64, platform: i64) -> Clocks {
+        Clocks {
+            legacy_edited_at: DateTime::from_timestamp(legacy, 0),
+            platform_edited_at: DateTime::from_timestamp(platform, 0),
+            tie: Duration::seconds(1),
+            suspended: false,
+            authority: Side::Platform,
+        }
+    }
+
+    fn step(legacy: u64, platform: u64, base: Option<u64>, policy: Policy, clocks: &Clocks) -> Step {
+        decide_field(&FieldView { legacy, platform, base, policy, listed: false }, clocks)
+    }
+
+    #[test]
+    fn the_rule_per_field() {
+        let older = clocks(50, 100);
+        assert_eq!(step(1, 1, Some(1), Policy::Newest, &older), Step::Nothing);
+        assert_eq!(step(2, 2, Some(1), Policy::Newest, &older), Step::Record);
+        assert_eq!(step(2, 2, None, Policy::Newest, &older), Step::Record);
+        // A one-sided change flows whatever the clocks say.
+        assert_eq!(step(2, 1, Some(1), Policy::Newest, &older), Step::To(Side::Platform));
+        assert_eq!(step(1, 2, Some(1), Policy::Newest, &clocks(100, 50)), Step::To(Side::Legacy));
+        let platform_newer = Step::Conflict { winner: Side::Platform, why: Why::Newer };
+        assert_eq!(step(2, 3, Some(1), Policy::Newest, &older), platform_newer);
+        let legacy_newer = Step::Conflict { winner: Side::Legacy, why: Why::Newer };
+        assert_eq!(step(2, 3, Some(1), Policy::Newest, &clocks(100, 50)), legacy_newer);
+        let tie = Step::Conflict { winner: Side::Platform, why: Why::Tie };
+        assert_eq!(step(2, 3, Some(1), Policy::Newest, &clocks(101, 100)), tie);
+        let suspended = Clocks { suspended: true, ..clocks(500, 50) };
+        let by_clocks = Step::Conflict { winner: Side::Platform, why: Why::Clocks };
+        assert_eq!(step(2, 3, Some(1), Policy::Newest, &suspended), by_clocks);
+        assert_eq!(step(2, 3, Some(1), Policy::Manual, &older), Step::List);
+        let legacy_wins = Step::Conflict { winner: Side::Legacy, why: Why::Policy };
+        assert_eq!(step(2, 3, None, Policy::Legacy, &older), legacy_wins);
+    }
+
+    #[test]
+    fn the_rule_for_absent_rows() {
+        assert_eq!(decide_absent(true, false, false, false, true, false), Absent::Create(Side::Platform));
+        assert_eq!(decide_absent(false, true, false, false, true, false), Absent::Create(Side::Legacy));
+        assert_eq!(decide_absent(false, true, true, false, false, true), Absent::Deleted(Side::Legacy));
+        assert_eq!(decide_absent(false, true, true, false, false, false), Absent::Restore(Side::Legacy));
+        assert_eq!(decide_absent(true, false, true, true, false, false), Absent::NewGeneration);
+        assert_eq!(decide_absent(false, false, true, false, false, false), Absent::RecordGone);
+        assert_eq!(decide_absent(false, false, true, true, false, false), Absent::Nothing);
+    }
+}
