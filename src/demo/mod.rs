@@ -3,3 +3,4 @@
 
 pub mod people;
 pub mod samples;
+pub mod writers;

@@ -104,9 +104,7 @@ impl Mapping {
     pub fn new_platform_key(&self, legacy: &Key, generation: i32, cells: &[Cell]) -> Option<Key> {
         match &self.platform.key_mapped {
             Some(_) => self.platform.mapped_key(cells),
-            None => {
-                Some(Key(new_platform_id(&self.customer, &self.entity, legacy, generation).to_string()))
-            }
+            None => Some(Key(new_platform_id(&self.customer, &self.entity, legacy, generation).to_string())),
         }
     }
 }
@@ -203,9 +201,8 @@ impl Field {
                 let old: Option<Vec<Option<&str>>> =
                     old.map(|old| columns.iter().map(|&at| old[at].as_deref()).collect());
                 let targets: Vec<&Column> = columns.iter().map(|&at| &shape.columns[at]).collect();
-                let written = lens
-                    .put(side, value, old.as_deref(), &targets, shape.zone)
-                    .map_err(|reason| self.bad(reason))?;
+                let written =
+                    lens.put(side, value, old.as_deref(), &targets, shape.zone).map_err(|reason| self.bad(reason))?;
                 for (&at, cell) in columns.iter().zip(written) {
                     cells[at] = cell;
                 }

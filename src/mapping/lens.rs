@@ -20,15 +20,24 @@ pub enum Lens {
     Same(Class),
     Lowercase,
     /// Both ways, one to one; the canonical form is the platform's value.
-    Values { to_platform: BTreeMap<String, String>, to_legacy: BTreeMap<String, String> },
+    Values {
+        to_platform: BTreeMap<String, String>,
+        to_legacy: BTreeMap<String, String>,
+    },
     /// Several columns on side `many`, one on the other; the canonical form is the joined text.
-    Join { separator: String, many: Side },
+    Join {
+        separator: String,
+        many: Side,
+    },
     /// Legacy columns, members of one json object on the platform; the canonical form is the object of these members.
     Object(Vec<String>),
     /// Translated through pairs by `Field`; the canonical form is the platform key.
     Ref(EntityId),
     /// Whether the row is soft-deleted; the canonical form is NULL for a living row, else `deleted`.
-    Deleted { legacy: Deleted, platform: Deleted },
+    Deleted {
+        legacy: Deleted,
+        platform: Deleted,
+    },
 }
 
 impl Lens {
