@@ -10,9 +10,22 @@ use chrono_tz::Tz;
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 
+mod customers;
+mod database;
+mod entities;
+mod env;
+mod fields;
 mod parse;
+mod reader;
+mod report;
+mod schedule;
+mod secrets;
+#[cfg(test)]
+mod tests;
 
-pub use parse::{ConfigError, Place, load};
+pub use parse::{Place, load};
+pub use report::ConfigError;
+pub use schedule::parse_cron;
 
 /// The whole file, checked.
 #[derive(Debug, Clone)]
@@ -32,8 +45,8 @@ pub struct Config {
     pub attempts_max: u32,
 }
 
-/// A tenant. `id` is fixed for ever; the slug may change.
-#[derive(Debug, Clone)]
+/// A tenant. `id` is fixed for ever; the slug may change. `Debug` leaves out the values of `vars`.
+#[derive(Clone)]
 pub struct Customer {
     pub id: CustomerId,
     pub slug: String,
@@ -77,8 +90,8 @@ pub struct Entity {
     pub place: Place,
 }
 
-/// An entity's table on one side.
-#[derive(Debug, Clone)]
+/// An entity's table on one side. `Debug` leaves out the values of `scope`.
+#[derive(Clone)]
 pub struct Table {
     /// A name in `Customer::databases`.
     pub database: String,
@@ -250,6 +263,35 @@ impl std::fmt::Display for DatabaseUrl {
 impl std::fmt::Debug for DatabaseUrl {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "DatabaseUrl({})", self.shown)
+    }
+}
+
+impl std::fmt::Debug for Customer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Customer")
+            .field("id", &self.id)
+            .field("slug", &self.slug)
+            .field("labels", &self.labels)
+            .field("databases", &self.databases)
+            .field("vars", &self.vars.keys())
+            .field("schedule", &self.schedule)
+            .finish()
+    }
+}
+
+impl std::fmt::Debug for Table {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Table")
+            .field("database", &self.database)
+            .field("schema", &self.schema)
+            .field("name", &self.name)
+            .field("key", &self.key)
+            .field("updated_at", &self.updated_at)
+            .field("timezone", &self.timezone)
+            .field("deleted", &self.deleted)
+            .field("scope", &self.scope.keys())
+            .field("place", &self.place)
+            .finish()
     }
 }
 

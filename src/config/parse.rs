@@ -1,8 +1,41 @@
-//! From the text of the file to checked types; every error names file, line and field.
+//! From the text of the file to checked types. Owns: the top of the file, defaults, limits. `customers` and `entities` read
+//! the two lists. Never: a connection; what only a live database can tell is `stages::Data::check`'s.
 
+use std::ops::RangeInclusive;
 use std::path::Path;
+use std::time::Duration;
 
-use super::Config;
+use chrono_tz::Tz;
+use toml::de::DeTable;
+
+use super::env::Lookup;
+use super::reader::{Keys, Located, Node, Reader};
+use super::report::Report;
+use super::{Config, ConfigError, DatabaseUrl, customers, database, entities, schedule};
+
+/// A file with ten thousand customers has some 5 MB; what is larger was not meant.
+const FILE_BYTES_MAX: u64 = 32 * 1024 * 1024;
+
+/// A page is one transaction per side: at 10,000 rows its locks and its memory are still small.
+pub(super) const PAGE_ROWS: RangeInclusive<u32> = 1..=10_000;
+const PAGE_ROWS_DEFAULT: u32 = 1_000;
+
+/// Pages of one customer at work at a time: what its databases must bear.
+const WINDOW_PAGES: RangeInclusive<u32> = 1..=64;
+const WINDOW_PAGES_DEFAULT: u32 = 4;
+
+/// Rows below the watermark that are read again; a week would mean that nearly every row is.
+pub(super) const OVERLAP: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(7 * 86_400);
+const OVERLAP_DEFAULT: Duration = Duration::from_secs(120);
+
+const ATTEMPTS: RangeInclusive<u32> = 1..=100;
+const ATTEMPTS_DEFAULT: u32 = 10;
+
+/// Comparing whole tables more often than each second would be all that a customer does.
+const SWEEP_EVERY: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(31 * 86_400);
+const SWEEP_EVERY_DEFAULT: Duration = Duration::from_secs(3_600);
+
+const SCHEDULE_DEFAULT: &str = "* * * * *";
 
 /// A line of the configuration file, counted from 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -10,15 +43,144 @@ pub struct Place {
     pub line: u32,
 }
 
-/// Everything that is wrong with a file, each with its place and what to do.
-#[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-pub struct ConfigError(String);
+/// What holds where a customer or entity says nothing else.
+pub(super) struct Defaults {
+    pub expression: String,
+    pub timezone: Tz,
+    pub page_rows: u32,
+    pub overlap: Duration,
+    window_pages: u32,
+    attempts_max: u32,
+    sweep_every: Duration,
+}
 
 /// Reads and checks the file.
 ///
 /// # Errors
-/// One message that names file, line and field; never a secret.
+/// All problems of the file, each with file, line, field and what to do; never a secret.
 pub fn load(path: &Path) -> Result<Config, ConfigError> {
-    Err(ConfigError(format!("{}: not written yet", path.display())))
+    let refuse = |what: String| Err(ConfigError(format!("reading the configuration {}: {what}", path.display())));
+    match std::fs::metadata(path) {
+        Ok(meta) if meta.is_dir() => return refuse("it is a folder: name the file".into()),
+        Ok(meta) if meta.len() > FILE_BYTES_MAX => return refuse(format!("larger than {FILE_BYTES_MAX} bytes")),
+        Ok(_) => {}
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            return refuse("no such file: name it with --config or SYNC_BRIDGE_CONFIG".into());
+        }
+        Err(error) => return refuse(error.to_string()),
+    }
+    let bytes = match std::fs::read(path) {
+        Ok(bytes) => bytes,
+        Err(error) => return refuse(error.to_string()),
+    };
+    match String::from_utf8(bytes) {
+        Ok(text) => parse(path, &text, &|name| std::env::var(name)),
+        Err(_) => refuse("it is not UTF-8".into()),
+    }
+}
+
+/// The same from text, with variables from anywhere.
+pub(super) fn parse(path: &Path, text: &str, env: Lookup<'_>) -> Result<Config, ConfigError> {
+    let mut reader = Reader { report: Report::new(path.display().to_string(), text), env };
+    let (table, errors) = DeTable::parse_recoverable(text);
+    // What was recovered from a broken file would only give further problems that are none.
+    for error in &errors {
+        let at = error.span().unwrap_or(0..0);
+        reader.report.problem(&at, "", format!("not TOML: {}", error.message()), None);
+    }
+    if errors.is_empty()
+        && let Some(config) = read(path, table.get_ref(), &mut reader)
+        && reader.report.is_clean()
+    {
+        return Ok(config);
+    }
+    Err(reader.report.into_error())
+}
+
+fn read<'t>(path: &Path, table: &'t DeTable<'t>, reader: &mut Reader<'_>) -> Option<Config> {
+    let mut root = Keys::root(table);
+    let queue = match root.optional("queue") {
+        Some(node) => read_queue(&node, reader),
+        None => Some(None),
+    };
+    let defaults = read_defaults(root.optional("defaults").as_ref(), reader);
+    let customers = root.required("customers", "[[customers]]", reader);
+    let stages = root.required("stages", "[[stages]]", reader);
+    root.close(reader);
+
+    // Broken defaults are reported; the rest is read with the built-in ones, so that its problems show too.
+    let filled = defaults.unwrap_or_else(Defaults::built_in);
+    let (customers, outlines) = customers.map(|node| customers::read(&node, &filled, reader)).unwrap_or_default();
+    let stages = stages.and_then(|node| entities::read(&node, &filled, &outlines, reader));
+    Some(Config {
+        path: path.to_owned(),
+        queue: queue?,
+        customers,
+        stages: stages?,
+        window_pages: filled.window_pages,
+        sweep_every: filled.sweep_every,
+        attempts_max: filled.attempts_max,
+    })
+}
+
+/// Outer `None`: reported. Inner: no URL, the queue is embedded.
+fn read_queue(node: &Node<'_>, reader: &mut Reader<'_>) -> Option<Option<DatabaseUrl>> {
+    let mut keys = node.keys(reader)?;
+    let url = keys.optional("url");
+    keys.close(reader);
+    match url {
+        Some(node) => database::read(&node.text(reader)?, reader).map(Some),
+        None => Some(None),
+    }
+}
+
+impl Defaults {
+    fn built_in() -> Defaults {
+        Defaults {
+            expression: SCHEDULE_DEFAULT.into(),
+            timezone: Tz::UTC,
+            page_rows: PAGE_ROWS_DEFAULT,
+            overlap: OVERLAP_DEFAULT,
+            window_pages: WINDOW_PAGES_DEFAULT,
+            attempts_max: ATTEMPTS_DEFAULT,
+            sweep_every: SWEEP_EVERY_DEFAULT,
+        }
+    }
+}
+
+fn read_defaults(node: Option<&Node<'_>>, reader: &mut Reader<'_>) -> Option<Defaults> {
+    let built_in = Defaults::built_in();
+    let Some(node) = node else { return Some(built_in) };
+    let mut keys = node.keys(reader)?;
+    let expression = keys.optional("schedule").map(|node| schedule::read_expression(&node.text(reader)?, reader));
+    let timezone = keys.optional("timezone").map(|node| schedule::read_timezone(&node.text(reader)?, reader));
+    let page_rows = keys.optional("page_rows").map(|node| node.whole(PAGE_ROWS, reader));
+    let overlap = keys.optional("overlap").map(|node| node.duration(OVERLAP, reader));
+    let window_pages = keys.optional("window_pages").map(|node| node.whole(WINDOW_PAGES, reader));
+    let attempts_max = keys.optional("attempts_max").map(|node| node.whole(ATTEMPTS, reader));
+    let sweep_every = keys.optional("sweep_every").map(|node| node.duration(SWEEP_EVERY, reader));
+    keys.close(reader);
+    Some(Defaults {
+        expression: expression.unwrap_or(Some(built_in.expression))?,
+        timezone: timezone.unwrap_or(Some(built_in.timezone))?,
+        page_rows: page_rows.unwrap_or(Some(built_in.page_rows))?,
+        overlap: overlap.unwrap_or(Some(built_in.overlap))?,
+        window_pages: window_pages.unwrap_or(Some(built_in.window_pages))?,
+        attempts_max: attempts_max.unwrap_or(Some(built_in.attempts_max))?,
+        sweep_every: sweep_every.unwrap_or(Some(built_in.sweep_every))?,
+    })
+}
+
+/// The elements of a list that must not be empty.
+pub(super) fn read_list<'t>(node: &Node<'t>, what: &str, reader: &mut Reader<'_>) -> Vec<Node<'t>> {
+    let list = node.list(reader);
+    if list.as_ref().is_some_and(Vec::is_empty) {
+        reader.problem(node, format!("names no {what}"), Some(format!("add at least one `[[{}]]`", header(node))));
+    }
+    list.unwrap_or_default()
+}
+
+/// `stages[0].entities` as the header of a table: `stages.entities`.
+fn header(node: &Node<'_>) -> String {
+    node.field().split('.').map(|part| part.split('[').next().unwrap_or(part)).collect::<Vec<_>>().join(".")
 }

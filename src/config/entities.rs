@@ -1,0 +1,469 @@
+//! `[[stages]]` with `[[stages.entities]]`: what an entity says about itself and about its two tables. `fields` reads what
+//! it maps.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use chrono_tz::Tz;
+
+use super::customers::{Outline, check_name, read_id};
+use super::parse::{Defaults, OVERLAP, PAGE_ROWS, read_list};
+use super::reader::{Keys, Located, Node, Reader, Text};
+use super::report::suggest;
+use super::{Deleted, Entity, EntityId, Policy, Side, Stage, Table, fields, schedule};
+
+/// The stage that follows all others.
+const STAGE_RESERVED: &str = "reconciliation";
+
+/// PostgreSQL cuts a longer name off without an error.
+const IDENTIFIER_BYTES_MAX: usize = 63;
+
+/// What an entity's problems are held against.
+pub(super) struct Surroundings<'o> {
+    pub outlines: &'o [Outline],
+    /// Entities by id: how many key columns each side has, if that could be read.
+    pub entities: BTreeMap<String, BySide<Option<usize>>>,
+    /// Databases already reported as unknown: once is enough.
+    unknown_databases: BTreeSet<String>,
+}
+
+/// One value for each side.
+pub(super) struct BySide<T> {
+    pub legacy: T,
+    pub platform: T,
+}
+
+impl<T> BySide<T> {
+    pub fn of(&self, side: Side) -> &T {
+        match side {
+            Side::Legacy => &self.legacy,
+            Side::Platform => &self.platform,
+        }
+    }
+}
+
+/// A table of an entity while it is checked.
+pub(super) struct TableDraft {
+    pub table: Table,
+    /// Columns that are carried along by themselves, with the key of the file that names them.
+    pub own_columns: BTreeMap<String, &'static str>,
+    at: Text,
+}
+
+pub(super) fn read(
+    node: &Node<'_>,
+    defaults: &Defaults,
+    outlines: &[Outline],
+    reader: &mut Reader<'_>,
+) -> Option<Vec<Stage>> {
+    let nodes = read_list(node, "stage", reader);
+    let mut around = Surroundings { outlines, entities: outline(&nodes), unknown_databases: BTreeSet::new() };
+    let mut stage_lines = BTreeMap::new();
+    let mut entity_lines = BTreeMap::new();
+    let stages: Vec<Option<Stage>> = nodes
+        .iter()
+        .map(|node| read_stage(node, defaults, &mut around, &mut stage_lines, &mut entity_lines, reader))
+        .collect();
+    stages.into_iter().collect()
+}
+
+/// Ids and key columns of all entities, read beforehand because an entity may refer to a later one. Reports nothing.
+fn outline(stages: &[Node<'_>]) -> BTreeMap<String, BySide<Option<usize>>> {
+    let entities = stages.iter().flat_map(|stage| stage.peek_list("entities"));
+    let keys = |entity: &Node<'_>, side: &str| entity.peek(side).and_then(|table| table.peek("key")?.peek_count());
+    entities
+        .filter_map(|entity| {
+            let id = entity.peek("id")?.peek_str()?.to_owned();
+            Some((id, BySide { legacy: keys(&entity, "legacy"), platform: keys(&entity, "platform") }))
+        })
+        .collect()
+}
+
+fn read_stage(
+    node: &Node<'_>,
+    defaults: &Defaults,
+    around: &mut Surroundings<'_>,
+    stage_lines: &mut BTreeMap<String, u32>,
+    entity_lines: &mut BTreeMap<String, u32>,
+    reader: &mut Reader<'_>,
+) -> Option<Stage> {
+    let mut keys = node.keys(reader)?;
+    let name = keys.required("name", r#"name = "identities""#, reader).and_then(|node| node.text(reader));
+    let name = name.filter(|name| check_name(name, "stage name", reader));
+    let entities = keys.required("entities", "[[stages.entities]]", reader);
+    keys.close(reader);
+
+    if let Some(name) = &name {
+        if name.value == STAGE_RESERVED {
+            let message = format!("`{STAGE_RESERVED}` is the last stage of every run and cannot be another's name");
+            reader.problem(name, message, None);
+        }
+        check_new(name, "stage", stage_lines, reader);
+    }
+    let entities: Vec<Option<Entity>> = entities
+        .map(|node| read_list(&node, "entity", reader))?
+        .iter()
+        .map(|node| read_entity(node, defaults, around, entity_lines, reader))
+        .collect();
+    Some(Stage { name: name?.value, entities: entities.into_iter().collect::<Option<_>>()? })
+}
+
+/// Reports a name that was there before.
+fn check_new(name: &Text, what: &str, lines: &mut BTreeMap<String, u32>, reader: &mut Reader<'_>) {
+    let line = reader.report.place(name.at()).line;
+    match lines.get(&name.value) {
+        Some(first) => {
+            let message = format!("`{}` is taken, by the {what} in line {first}", name.raw);
+            reader.problem(name, message, None);
+        }
+        None => {
+            lines.insert(name.value.clone(), line);
+        }
+    }
+}
+
+fn read_entity(
+    node: &Node<'_>,
+    defaults: &Defaults,
+    around: &mut Surroundings<'_>,
+    lines: &mut BTreeMap<String, u32>,
+    reader: &mut Reader<'_>,
+) -> Option<Entity> {
+    let mut keys = node.keys(reader)?;
+    let id = keys.required("id", r#"id = "user""#, reader).and_then(|node| read_id(&node, reader));
+    if let Some(id) = &id {
+        check_new(id, "entity", lines, reader);
+    }
+    let legacy = read_side(&mut keys, Side::Legacy, around, reader);
+    let platform = read_side(&mut keys, Side::Platform, around, reader);
+    let match_on = keys.optional("match_on").map_or(Some(Vec::new()), |node| node.texts(reader));
+    let authority = keys.optional("authority").map_or(Some(Side::Platform), |node| read_authority(&node, reader));
+    let policy = keys.optional("conflict").map_or(Some(Policy::Newest), |node| read_policy(&node, reader));
+    let page_rows = keys.optional("page_rows").map_or(Some(defaults.page_rows), |node| node.whole(PAGE_ROWS, reader));
+    let overlap = keys.optional("overlap").map_or(Some(defaults.overlap), |node| node.duration(OVERLAP, reader));
+    let fields = keys.required("fields", "[stages.entities.fields]", reader);
+    keys.close(reader);
+
+    if let (Some(legacy), Some(platform)) = (&legacy, &platform) {
+        check_both_tables(legacy, platform, reader);
+    }
+    let tables = BySide { legacy, platform };
+    let names = fields.as_ref().map(Node::peek_names);
+    let fields = fields.and_then(|node| fields::read(&node, &tables, around, reader));
+    if let (Some(match_on), Some(names)) = (&match_on, names) {
+        check_match_on(match_on, &names, reader);
+    }
+    Some(Entity {
+        id: EntityId::new(id?.value),
+        legacy: tables.legacy?.table,
+        platform: tables.platform?.table,
+        match_on: match_on?.into_iter().map(|name| name.value).collect(),
+        authority: authority?,
+        policy: policy?,
+        page_rows: page_rows?,
+        overlap: overlap?,
+        fields: fields?,
+        place: reader.report.place(node.at()),
+    })
+}
+
+fn check_both_tables(legacy: &TableDraft, platform: &TableDraft, reader: &mut Reader<'_>) {
+    let (l, p) = (&legacy.table, &platform.table);
+    if (&l.database, &l.schema, &l.name) == (&p.database, &p.schema, &p.name) {
+        reader.problem(&platform.at, "is the same table as the legacy one", None);
+    }
+    let (with, without) = match (&l.deleted, &p.deleted) {
+        (Some(_), None) => (legacy, Side::Platform),
+        (None, Some(_)) => (platform, Side::Legacy),
+        _ => return,
+    };
+    let message = format!("soft deletes are declared here and not on the {without} side");
+    let help = format!(
+        "declare `deleted_at = \"column\"` or `deleted = {{ column = …, yes = …, no = … }}` for {without} too, or on \
+         neither side: a row that is gone is not carried yet"
+    );
+    reader.problem(&with.at, message, Some(help));
+}
+
+fn check_match_on(match_on: &[Text], names: &[String], reader: &mut Reader<'_>) {
+    let mut seen = BTreeSet::new();
+    for name in match_on {
+        if !names.contains(&name.value) {
+            let help = help_unless_secret(name, names.iter().map(String::as_str));
+            reader.problem(name, format!("`{}` is no field of this entity", name.raw), help);
+        } else if !seen.insert(&name.value) {
+            reader.problem(name, format!("`{}` is named twice", name.raw), None);
+        }
+    }
+}
+
+fn read_authority(node: &Node<'_>, reader: &mut Reader<'_>) -> Option<Side> {
+    read_choice(node, "side", &Side::BOTH.map(|side| (side.as_str(), side)), reader)
+}
+
+pub(super) fn read_policy(node: &Node<'_>, reader: &mut Reader<'_>) -> Option<Policy> {
+    const POLICIES: [(&str, Policy); 4] = [
+        ("newest", Policy::Newest),
+        ("legacy", Policy::Legacy),
+        ("platform", Policy::Platform),
+        ("manual", Policy::Manual),
+    ];
+    read_choice(node, "policy", &POLICIES, reader)
+}
+
+fn read_choice<T: Copy>(node: &Node<'_>, what: &str, choices: &[(&str, T)], reader: &mut Reader<'_>) -> Option<T> {
+    let text = node.text(reader)?;
+    let chosen = choices.iter().find(|(name, _)| *name == text.value).map(|(_, choice)| *choice);
+    if chosen.is_none() {
+        let help = help_unless_secret(&text, choices.iter().map(|(name, _)| *name));
+        reader.problem(&text, format!("`{}` is no {what}", text.raw), help);
+    }
+    chosen
+}
+
+/// A suggestion says something about what a variable holds.
+pub(super) fn help_unless_secret<'n>(text: &Text, names: impl IntoIterator<Item = &'n str>) -> Option<String> {
+    if text.variables.is_empty() { suggest(&text.value, names) } else { None }
+}
+
+fn read_side(
+    keys: &mut Keys<'_>,
+    side: Side,
+    around: &mut Surroundings<'_>,
+    reader: &mut Reader<'_>,
+) -> Option<TableDraft> {
+    let (name, example) = match side {
+        Side::Legacy => ("legacy", r#"legacy = { database = "legacy", table = "users", key = "id" }"#),
+        Side::Platform => ("platform", r#"platform = { database = "identity", table = "identity.users", key = "id" }"#),
+    };
+    let node = keys.required(name, example, reader)?;
+    let mut keys = node.keys(reader)?;
+    let database = keys.required("database", r#"database = "legacy""#, reader).and_then(|node| node.text(reader));
+    let table = keys.required("table", r#"table = "public.users""#, reader).and_then(|node| node.text(reader));
+    let key = keys.required("key", r#"key = "id""#, reader).and_then(|node| read_columns(&node, reader));
+    let updated_at = keys.optional("updated_at").map_or(Some("updated_at".into()), |node| read_column(&node, reader));
+    let timezone = keys.optional("timezone").map_or(Some(Tz::UTC), |node| {
+        let text = node.text(reader)?;
+        schedule::read_timezone(&text, reader)
+    });
+    let deleted = read_deleted(&mut keys, reader);
+    let scope = keys.optional("scope").map_or(Some(BTreeMap::new()), |node| read_scope(&node, around, reader));
+    keys.close(reader);
+
+    if let Some(database) = &database {
+        around.check_database(database, reader);
+    }
+    let at = table.clone();
+    let names = table.and_then(|table| read_table_name(&table, reader));
+    let (schema, name) = names?;
+    let table = Table {
+        database: database?.value,
+        schema,
+        name,
+        key: key.as_ref()?.iter().map(|column| column.value.clone()).collect(),
+        updated_at: updated_at?,
+        timezone: timezone?,
+        deleted: deleted?,
+        scope: scope?,
+        place: reader.report.place(node.at()),
+    };
+    let own_columns = own_columns(&table);
+    // A key may hold a scope column: a tenant's id often is a part of it.
+    for column in key.iter().flatten() {
+        if let Some(name) = own_columns.get(&column.value).filter(|name| **name != "scope") {
+            reader.problem(column, format!("column `{}` is the table's `{name}` and no key", column.raw), None);
+        }
+    }
+    Some(TableDraft { table, own_columns, at: at? })
+}
+
+fn own_columns(table: &Table) -> BTreeMap<String, &'static str> {
+    let mut columns: BTreeMap<String, &'static str> = table.scope.keys().map(|name| (name.clone(), "scope")).collect();
+    match &table.deleted {
+        Some(Deleted::At { column }) => columns.insert(column.clone(), "deleted_at"),
+        Some(Deleted::Flag { column, .. }) => columns.insert(column.clone(), "deleted"),
+        None => None,
+    };
+    columns.insert(table.updated_at.clone(), "updated_at");
+    columns
+}
+
+/// `schema.name`, or a name in `public`.
+fn read_table_name(table: &Text, reader: &mut Reader<'_>) -> Option<(String, String)> {
+    let (schema, name) = table.value.split_once('.').unwrap_or(("public", &table.value));
+    let good = !name.contains('.') && is_identifier(schema) && is_identifier(name);
+    if !good {
+        let help = "write `schema.table`, or `table` for one in `public`; no quotes, at most 63 bytes each";
+        reader.problem(table, format!("`{}` is no table name", table.raw), Some(help.into()));
+    }
+    good.then(|| (schema.to_owned(), name.to_owned()))
+}
+
+fn is_identifier(name: &str) -> bool {
+    !name.is_empty() && name.len() <= IDENTIFIER_BYTES_MAX && !name.contains(['"', '\0'])
+}
+
+fn check_column(text: &Text, reader: &mut Reader<'_>) -> bool {
+    let good = is_identifier(&text.value);
+    if !good {
+        let what = if text.value.is_empty() {
+            "the name of a column is empty".into()
+        } else {
+            format!("`{}` is no column name", text.raw)
+        };
+        reader.problem(text, what, None);
+    }
+    good
+}
+
+fn read_column(node: &Node<'_>, reader: &mut Reader<'_>) -> Option<String> {
+    let text = node.text(reader)?;
+    check_column(&text, reader).then_some(text.value)
+}
+
+/// One or more columns, none twice.
+pub(super) fn read_columns(node: &Node<'_>, reader: &mut Reader<'_>) -> Option<Vec<Text>> {
+    let texts = node.texts(reader)?;
+    if texts.is_empty() {
+        reader.problem(node, "names no column", None);
+        return None;
+    }
+    let mut seen = BTreeSet::new();
+    let mut good = true;
+    for text in &texts {
+        good &= check_column(text, reader);
+        if !seen.insert(&text.value) {
+            reader.problem(text, format!("column `{}` is named twice", text.raw), None);
+            good = false;
+        }
+    }
+    good.then_some(texts)
+}
+
+/// Outer `None`: reported. Inner: rows are not soft-deleted here.
+fn read_deleted(keys: &mut Keys<'_>, reader: &mut Reader<'_>) -> Option<Option<Deleted>> {
+    let at = keys.optional("deleted_at");
+    let flag = keys.optional("deleted");
+    match (at, flag) {
+        (None, None) => Some(None),
+        (Some(at), None) => Some(Some(Deleted::At { column: read_column(&at, reader)? })),
+        (None, Some(flag)) => read_flag(&flag, reader).map(Some),
+        (Some(_), Some(flag)) => {
+            reader.problem(&flag, "`deleted_at` and `deleted` are both declared: keep one", None);
+            None
+        }
+    }
+}
+
+fn read_flag(node: &Node<'_>, reader: &mut Reader<'_>) -> Option<Deleted> {
+    let mut keys = node.keys(reader)?;
+    let column =
+        keys.required("column", r#"column = "is_deleted""#, reader).and_then(|node| read_column(&node, reader));
+    let yes = keys.required("yes", r#"yes = "Y""#, reader).and_then(|node| node.scalar(reader));
+    let no = keys.required("no", r#"no = "N""#, reader).and_then(|node| node.scalar(reader));
+    keys.close(reader);
+    let (column, yes, no) = (column?, yes?, no?);
+    if yes.value == no.value {
+        reader.problem(&no, "`yes` and `no` are the same value", None);
+    }
+    Some(Deleted::Flag { column, yes: yes.value, no: no.value })
+}
+
+fn read_scope(node: &Node<'_>, around: &Surroundings<'_>, reader: &mut Reader<'_>) -> Option<BTreeMap<String, String>> {
+    let mut scope = Some(BTreeMap::new());
+    for entry in node.entries(reader)? {
+        let value = entry.node.scalar(reader);
+        if !is_identifier(&entry.name) {
+            reader.problem(&entry.key, "is no column name", None);
+        }
+        if let Some(value) = &value {
+            around.check_vars(value, reader);
+        }
+        match value {
+            Some(value) => scope = scope.map(|mut scope| (scope.insert(entry.name, value.value), scope).1),
+            None => scope = None,
+        }
+    }
+    scope
+}
+
+impl Surroundings<'_> {
+    /// Every customer must have the database.
+    fn check_database(&mut self, database: &Text, reader: &mut Reader<'_>) {
+        let known: Vec<_> = self.outlines.iter().filter_map(|one| Some((one, one.databases.as_ref()?))).collect();
+        let without: Vec<&str> = known
+            .iter()
+            .filter(|(_, names)| !names.contains(&database.value))
+            .map(|(customer, _)| customer.name.as_str())
+            .collect();
+        if without.is_empty() || !self.unknown_databases.insert(database.value.clone()) {
+            return;
+        }
+        let all: BTreeSet<&str> = known.iter().flat_map(|(_, names)| names.iter().map(String::as_str)).collect();
+        let help = if without.len() == known.len() {
+            help_unless_secret(database, all)
+        } else {
+            Some("add it under the customer's `databases`".into())
+        };
+        let message = format!("{} no database `{}`", customers_have(&without, known.len()), database.raw);
+        reader.problem(database, message, help);
+    }
+
+    /// Every `{name}` must be a variable of every customer.
+    fn check_vars(&self, value: &Text, reader: &mut Reader<'_>) {
+        let Some(names) = template_names(&value.value) else {
+            let help = "`{name}` stands for a customer's variable of that name, under `vars`";
+            reader.problem(value, format!("`{}` has a brace without its partner", value.raw), Some(help.into()));
+            return;
+        };
+        for name in names {
+            let without: Vec<&str> = self
+                .outlines
+                .iter()
+                .filter(|customer| !customer.vars.contains(name))
+                .map(|customer| customer.name.as_str())
+                .collect();
+            if !without.is_empty() {
+                let shown = if value.variables.is_empty() { format!("`{name}`") } else { "of that name".into() };
+                let message = format!("{} no variable {shown}", customers_have(&without, self.outlines.len()));
+                let known: BTreeSet<&str> =
+                    self.outlines.iter().flat_map(|customer| customer.vars.iter().map(String::as_str)).collect();
+                let help = if without.len() == self.outlines.len() && !known.is_empty() {
+                    if value.variables.is_empty() { suggest(name, known) } else { None }
+                } else {
+                    Some("add it under the customer's `vars`".into())
+                };
+                reader.problem(value, message, help);
+            }
+        }
+    }
+}
+
+/// The names in braces; `None` if a brace is alone.
+fn template_names(template: &str) -> Option<Vec<&str>> {
+    let mut names = Vec::new();
+    let mut rest = template;
+    while let Some(brace) = rest.find(['{', '}']) {
+        let (name, tail) = rest[brace..].strip_prefix('{')?.split_once('}')?;
+        if name.contains('{') {
+            return None;
+        }
+        names.push(name);
+        rest = tail;
+    }
+    Some(names)
+}
+
+/// `customer acme has`, `customers a, b and 3 more have`, `no customer has`: the start of a sentence about what they lack.
+fn customers_have(without: &[&str], all: usize) -> String {
+    const NAMED_MAX: usize = 3;
+    match without {
+        [one] => format!("customer `{one}` has"),
+        _ if without.len() == all => format!("all {all} customers have"),
+        _ => {
+            let named: Vec<String> = without.iter().take(NAMED_MAX).map(|name| format!("`{name}`")).collect();
+            let more = without.len().saturating_sub(NAMED_MAX);
+            let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+            format!("customers {}{more} have", named.join(", "))
+        }
+    }
+}

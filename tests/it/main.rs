@@ -1,0 +1,4 @@
+//! The integration tests: one binary, one module per feature. `support` makes the databases.
+
+mod embedded;
+mod support;
