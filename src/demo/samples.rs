@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::Context;
 use chrono::{DateTime, NaiveDateTime, Utc};
-use chrono_tz::Europe::Berlin;
+use chrono_tz::Tz;
 use rand::rngs::StdRng;
 use rand::seq::{IndexedRandom, IteratorRandom};
 use rand::{RngExt, SeedableRng};
@@ -25,6 +25,9 @@ const GEO: &str = include_str!("../../examples/platform/geo.sql");
 const ONE_DATABASE: &str = include_str!("../../examples/platform/one-database.sql");
 const CITIES: &str = include_str!("../../examples/cities.csv");
 const COUNTRIES: &str = include_str!("../../examples/countries.csv");
+
+/// What the clock on the wall of the backoffice shows; `legacy.sql` says the same.
+const LEGACY_ZONE: Tz = Tz::Europe__Berlin;
 
 /// The country, regions and sites that only the platform knows at the start; no city of the file lies there.
 const PLATFORM_ONLY_COUNTRY: (&str, &str) = ("LI", "Liechtenstein");
@@ -114,23 +117,20 @@ async fn apply(url: &DatabaseUrl, script: &'static str) -> anyhow::Result<()> {
     connection.close().await.with_context(|| format!("closing the connection to {url}"))
 }
 
-/// A connection as the side's own applications have it: the zone is the database's, not the driver's.
+/// A connection as an application of the platform has it, or the comparison.
 pub async fn connect(url: &DatabaseUrl) -> anyhow::Result<PgConnection> {
-    let mut connection = PgConnection::connect(url.expose())
+    PgConnection::connect(url.expose()).await.with_context(|| format!("connecting to the sample database {url}"))
+}
+
+/// A connection as the backoffice has it. Its database says the zone, but the driver asks for UTC when it connects, and a
+/// legacy trigger that stores local time would then be hours off.
+pub async fn connect_to_legacy(url: &DatabaseUrl) -> anyhow::Result<PgConnection> {
+    let mut connection = connect(url).await?;
+    sqlx::query("select set_config('TimeZone', $1, false)")
+        .bind(LEGACY_ZONE.name())
+        .execute(&mut connection)
         .await
-        .with_context(|| format!("connecting to the sample database {url}"))?;
-    // The driver asks for UTC when it connects; a legacy trigger that stores local time would then be hours off.
-    let zone: Option<String> = sqlx::query_scalar(include_str!("sql/database_zone.sql"))
-        .fetch_optional(&mut connection)
-        .await
-        .with_context(|| format!("reading the time zone of {url}"))?;
-    if let Some(zone) = zone {
-        sqlx::query("select set_config('TimeZone', $1, false)")
-            .bind(zone)
-            .execute(&mut connection)
-            .await
-            .with_context(|| format!("setting the time zone of a session of {url}"))?;
-    }
+        .with_context(|| format!("setting the time zone of a session of {url}"))?;
     Ok(connection)
 }
 
@@ -216,7 +216,7 @@ impl World {
         url: &DatabaseUrl,
         counts: &mut BTreeMap<&'static str, usize>,
     ) -> anyhow::Result<()> {
-        let mut connection = connect(url).await?;
+        let mut connection = connect_to_legacy(url).await?;
         let mut users = CopyText::default();
         for LegacyPerson { id, deleted, stamp, person } in &self.people {
             users
@@ -599,7 +599,7 @@ fn stamp(rng: &mut StdRng) -> DateTime<Utc> {
 
 /// As a server on local time writes it down.
 fn local(stamp: DateTime<Utc>) -> NaiveDateTime {
-    stamp.with_timezone(&Berlin).naive_local()
+    stamp.with_timezone(&LEGACY_ZONE).naive_local()
 }
 
 fn uuid(rng: &mut StdRng) -> Uuid {

@@ -1,4 +1,5 @@
 //! The integration tests: one binary, one module per feature. `support` makes the databases.
 
 mod embedded;
+mod samples;
 mod support;

@@ -24,7 +24,7 @@ pub(super) struct Application {
 
 impl Application {
     pub(super) async fn open(systems: &Systems, tools: Tools) -> anyhow::Result<Application> {
-        let mut connection = samples::connect(&systems.legacy).await?;
+        let mut connection = samples::connect_to_legacy(&systems.legacy).await?;
         let at = &mut connection;
         Ok(Application {
             users: sqlx::query_scalar("select id from users where deleted = 'N' order by id")
