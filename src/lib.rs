@@ -3,12 +3,16 @@
 //! `docs/ARCHITECTURE.md` is the map. Imports go one way: bin -> scheduler, jobs, ops -> stages -> mapping, pairs,
 //! sides, ledger, queue -> config, telemetry.
 
+pub mod clock;
 pub mod config;
 pub mod demo;
 pub mod embedded;
 pub mod fault;
+pub mod jobs;
 pub mod mapping;
 pub mod ops;
 pub mod pairs;
+pub mod queue;
+pub mod scheduler;
 pub mod sides;
 pub mod stages;

@@ -7,7 +7,7 @@ use super::reader::{Keys, Located, Node, Reader, Text};
 use super::{Customer, CustomerId, DatabaseUrl, Schedule, database, schedule};
 
 /// Ids and slugs become tags, labels and parts of names: Kubernetes allows 63 characters.
-const ID_CHARS_MAX: usize = 63;
+pub(super) const NAME_CHARS_MAX: usize = 63;
 
 /// What entities must know of a customer, also of one that has problems.
 pub(super) struct Outline {
@@ -88,17 +88,17 @@ pub(super) fn read_id(node: &Node<'_>, reader: &mut Reader<'_>) -> Option<Text> 
     check_name(&text, "id", reader).then_some(text)
 }
 
-/// Whether it can serve as id, slug or stage name.
-pub(super) fn check_name(text: &Text, what: &str, reader: &mut Reader<'_>) -> bool {
+/// Whether it can serve as id or slug.
+fn check_name(text: &Text, what: &str, reader: &mut Reader<'_>) -> bool {
     let value = &text.value;
     let good = value.starts_with(|c: char| c.is_ascii_alphanumeric())
         && value.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'))
-        && value.len() <= ID_CHARS_MAX;
+        && value.len() <= NAME_CHARS_MAX;
     if value.is_empty() {
         reader.problem(text, format!("the {what} is empty"), None);
     } else if !good {
-        let help = format!("letters, digits, `-`, `_` and `.`, at most {ID_CHARS_MAX}, a letter or digit first");
-        reader.problem(text, format!("`{}` cannot be a {what}", text.raw), Some(help));
+        let help = format!("letters, digits, `-`, `_` and `.`, at most {NAME_CHARS_MAX}, a letter or digit first");
+        reader.problem(text, format!("`{}` is no {what}", text.raw), Some(help));
     }
     good
 }

@@ -30,8 +30,14 @@ const PARAMETERS: [&str; 18] = [
     "user",
 ];
 
-const FORM: &str = "the form is `postgres://user:password@host:5432/database`; in user and password `@ : / ? # %` are \
-                    percent-encoded";
+/// `embedded:NAME`: a database of the embedded server, whose port and password nobody knows beforehand.
+pub(super) const EMBEDDED: &str = "embedded:";
+
+/// PostgreSQL cuts a longer name off.
+const NAME_BYTES_MAX: usize = 63;
+
+const FORM: &str = "the form is `postgres://user:${PASSWORD}@host:5432/database`; in user and password all but letters and \
+                    digits is percent-encoded";
 
 pub(super) fn read(text: &Text, reader: &mut Reader<'_>) -> Option<DatabaseUrl> {
     let url = understand(text);
@@ -48,6 +54,14 @@ fn understand(text: &Text) -> Result<DatabaseUrl, (String, String)> {
         let help =
             format!("put it into an environment variable and write `${{{name}_URL}}`, or `:${{{name}_PASSWORD}}@`");
         return Err(("a password must not stand in this file".into(), help));
+    }
+    if let Some(name) = text.value.strip_prefix(EMBEDDED) {
+        let good = !name.is_empty() && name.len() <= NAME_BYTES_MAX;
+        if !good || !name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-')) {
+            let help = "write `embedded:name` with letters, digits, `_` and `-`".to_owned();
+            return Err(("is no database of the embedded server".into(), help));
+        }
+        return Ok(DatabaseUrl::embedded(name));
     }
     let wrong = |what: &str| Err((format!("{}{what}", subject(text)), FORM.to_owned()));
     let Some(rest) = ["postgres://", "postgresql://"].iter().find_map(|scheme| text.value.strip_prefix(scheme)) else {

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use chrono_tz::Tz;
 
-use super::customers::{Outline, check_name, read_id};
+use super::customers::{NAME_CHARS_MAX, Outline, read_id};
 use super::parse::{Defaults, OVERLAP, PAGE_ROWS, read_list};
 use super::reader::{Keys, Located, Node, Reader, Text};
 use super::report::suggest;
@@ -70,12 +70,18 @@ pub(super) fn read(
 fn outline(stages: &[Node<'_>]) -> BTreeMap<String, BySide<Option<usize>>> {
     let entities = stages.iter().flat_map(|stage| stage.peek_list("entities"));
     let keys = |entity: &Node<'_>, side: &str| entity.peek(side).and_then(|table| table.peek("key")?.peek_count());
-    entities
-        .filter_map(|entity| {
-            let id = entity.peek("id")?.peek_str()?.to_owned();
-            Some((id, BySide { legacy: keys(&entity, "legacy"), platform: keys(&entity, "platform") }))
-        })
-        .collect()
+    let mut outline: BTreeMap<String, BySide<Option<usize>>> = BTreeMap::new();
+    for entity in entities {
+        let Some(id) = entity.peek("id").and_then(|id| id.peek_str()) else { continue };
+        // Two entities of one id are reported; which of them is meant is unknown.
+        let keys = if outline.contains_key(id) {
+            BySide { legacy: None, platform: None }
+        } else {
+            BySide { legacy: keys(&entity, "legacy"), platform: keys(&entity, "platform") }
+        };
+        outline.insert(id.to_owned(), keys);
+    }
+    outline
 }
 
 fn read_stage(
@@ -88,7 +94,7 @@ fn read_stage(
 ) -> Option<Stage> {
     let mut keys = node.keys(reader)?;
     let name = keys.required("name", r#"name = "identities""#, reader).and_then(|node| node.text(reader));
-    let name = name.filter(|name| check_name(name, "stage name", reader));
+    let name = name.filter(|name| check_stage_name(name, reader));
     let entities = keys.required("entities", "[[stages.entities]]", reader);
     keys.close(reader);
 
@@ -105,6 +111,19 @@ fn read_stage(
         .map(|node| read_entity(node, defaults, around, entity_lines, reader))
         .collect();
     Some(Stage { name: name?.value, entities: entities.into_iter().collect::<Option<_>>()? })
+}
+
+/// A name as people speak of it: `geo entities`.
+fn check_stage_name(name: &Text, reader: &mut Reader<'_>) -> bool {
+    let value = &name.value;
+    let good = value.trim() == value
+        && (1..=NAME_CHARS_MAX).contains(&value.chars().count())
+        && value.chars().all(|c| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_' | '.'));
+    if !good {
+        let help = format!("letters, digits, spaces, `-`, `_` and `.`, at most {NAME_CHARS_MAX}");
+        reader.problem(name, format!("`{}` is no stage name", name.raw), Some(help));
+    }
+    good
 }
 
 /// Reports a name that was there before.

@@ -244,7 +244,7 @@ fn ref_misfit(
         let (wanted, found) = ((*keys.of(side))?, columns.of(side).len());
         let plural = if wanted == 1 { "column" } else { "columns" };
         (wanted != found).then(|| {
-            (format!("the key of `{entity}` has {wanted} {plural} on the {side} side, {found} are named here"), None)
+            (format!("the key of `{entity}` has {wanted} {plural} on the {side} side, {found} named here"), None)
         })
     })
 }

@@ -249,6 +249,17 @@ impl DatabaseUrl {
         Self { secret: SecretString::from(url.into()), shown: shown.into() }
     }
 
+    /// A database of the embedded server: it has no address before that server runs, see [`Config::embed`].
+    pub(crate) fn embedded(name: &str) -> Self {
+        let url = format!("{}{name}", database::EMBEDDED);
+        Self { secret: SecretString::from(url.clone()), shown: url }
+    }
+
+    /// The database's name, if it is one of the embedded server.
+    pub fn embedded_name(&self) -> Option<&str> {
+        self.expose().strip_prefix(database::EMBEDDED)
+    }
+
     pub fn expose(&self) -> &str {
         self.secret.expose_secret()
     }
@@ -296,6 +307,29 @@ impl std::fmt::Debug for Table {
 }
 
 impl Config {
+    /// Whether anything of it lies on the embedded server: the queue, or a side named `embedded:…`.
+    pub fn needs_embedded(&self) -> bool {
+        self.queue.is_none() || self.urls().any(|url| url.embedded_name().is_some())
+    }
+
+    /// Gives the databases of the embedded server their addresses, the queue's (`bridge`) too if none was named.
+    pub fn embed(&mut self, address: impl Fn(&str) -> DatabaseUrl) {
+        self.queue.get_or_insert_with(|| DatabaseUrl::embedded(Config::QUEUE_EMBEDDED));
+        let sides = self.customers.iter_mut().flat_map(|customer| customer.databases.values_mut());
+        for url in self.queue.iter_mut().chain(sides) {
+            if let Some(name) = url.embedded_name() {
+                *url = address(name);
+            }
+        }
+    }
+
+    /// The queue's database on the embedded server.
+    pub const QUEUE_EMBEDDED: &str = "bridge";
+
+    fn urls(&self) -> impl Iterator<Item = &DatabaseUrl> {
+        self.queue.iter().chain(self.customers.iter().flat_map(|customer| customer.databases.values()))
+    }
+
     pub fn customer(&self, id: &CustomerId) -> Option<&Customer> {
         self.customers.iter().find(|customer| customer.id == *id)
     }

@@ -2,6 +2,7 @@
 //!
 //! A reader returns `None` after it reported what is wrong, so that reading goes on and all problems are shown together.
 
+use std::collections::BTreeSet;
 use std::ops::{Range, RangeInclusive};
 use std::time::Duration;
 
@@ -200,7 +201,7 @@ impl<'t> Node<'t> {
     pub fn duration(&self, limits: RangeInclusive<Duration>, reader: &mut Reader<'_>) -> Option<Duration> {
         const FORM: &str = "a number and a unit: `30s`, `2m`, `6h`, `1d`, or `500ms`";
         let DeValue::String(_) = self.value else {
-            return self.wrong_type(&format!("a duration in quotes, {FORM}"), reader);
+            return self.wrong_type("a duration in quotes, like `\"2m\"`", reader);
         };
         let text = self.text(reader)?;
         let Some(duration) = parse_duration(&text.value) else {
@@ -273,11 +274,14 @@ impl<'t> Node<'t> {
         self.value.as_str()
     }
 
-    /// How many texts a string or a list of strings holds.
+    /// How many texts a string or a list of strings holds; `None` if it is wrong, which is said elsewhere.
     pub fn peek_count(&self) -> Option<usize> {
         match self.value {
             DeValue::String(_) => Some(1),
-            DeValue::Array(array) => Some(array.len()),
+            DeValue::Array(array) => {
+                let texts: BTreeSet<&str> = array.iter().filter_map(|item| item.get_ref().as_str()).collect();
+                (texts.len() == array.len() && !texts.is_empty()).then_some(texts.len())
+            }
             _ => None,
         }
     }

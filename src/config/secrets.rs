@@ -106,6 +106,8 @@ fn assigned_secrets(text: &str) -> Vec<Range<usize>> {
             let value = &value[spaces..];
             let start = index + word.len() + gap + 1 + spaces;
             let (skip, length) = match value.chars().next() {
+                // A field of that name is no secret.
+                Some('{' | '[') => continue,
                 Some(quote @ ('"' | '\'')) => (1, value[1..].find(quote).unwrap_or(value.len() - 1)),
                 _ => (0, value.find(['&', ' ', '"', '\'', ',', '#']).unwrap_or(value.len())),
             };
@@ -153,6 +155,10 @@ mod tests {
             ("host=h password=hunter2 user=u", "host=h password=*** user=u"),
             (r#"password = "hunter2" # why"#, r#"password = "***" # why"#),
             (r#"url = "postgres://u:hunter2"#, r#"url = "postgres://u:***"#),
+            (
+                r#"password = { legacy = "pw", platform = "hash" }"#,
+                r#"password = { legacy = "pw", platform = "hash" }"#,
+            ),
             ("nothing here", "nothing here"),
             ("see https://example.org/a:b", "see https://example.org/a:b"),
         ] {

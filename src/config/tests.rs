@@ -10,6 +10,9 @@ use chrono_tz::Tz;
 use super::*;
 
 const FULL: &str = include_str!("tests/full.toml");
+const SMALL: &str = include_str!("tests/small.toml");
+/// Cases: what of the small file is replaced (`-`), by what (`+`), and the message that follows.
+const BROKEN: &str = include_str!("tests/broken.txt");
 const SECRET: &str = "hunter2";
 
 fn env(name: &str) -> Result<String, VarError> {
@@ -83,4 +86,130 @@ fn the_full_file_becomes_what_it_says() {
     assert_eq!((group.overlap, group.match_on.as_slice()), (Duration::from_secs(30), ["code".to_owned()].as_slice()));
     let membership = config.entity(&EntityId::new("membership")).expect("it is there");
     assert_eq!(membership.platform.key, ["group_id", "user_id"]);
+}
+
+struct Broken {
+    text: String,
+    change: String,
+    message: String,
+}
+
+fn broken() -> Vec<Broken> {
+    let case = |case: &str| {
+        let lines = |mark: &str| -> String {
+            let lines: Vec<&str> = case.lines().filter_map(|line| line.strip_prefix(mark)).collect();
+            lines.join("\n")
+        };
+        let (old, new) = (lines("- "), lines("+ "));
+        assert!(SMALL.contains(&old), "not in the small file: {old}");
+        let message = case.lines().skip_while(|line| line.starts_with("- ") || line.starts_with("+ "));
+        let message = message.collect::<Vec<_>>().join("\n");
+        Broken { text: SMALL.replacen(&old, &new, 1), change: format!("{old} -> {new}"), message }
+    };
+    BROKEN.split("====\n").filter(|text| !text.is_empty()).map(case).collect()
+}
+
+#[test]
+fn every_mistake_has_its_message() {
+    assert!(read(SMALL).is_ok(), "{:?}", read(SMALL));
+    let cases = broken();
+    assert!(cases.len() > 70, "the cases are read");
+    for case in cases {
+        let message = read(&case.text).map(|_| "accepted".to_owned()).unwrap_or_else(|error| error);
+        assert_eq!(message, case.message, "\n{}", case.change);
+    }
+}
+
+#[test]
+fn databases_of_the_embedded_server_get_their_address_later() {
+    let text = SMALL.replace("postgres://localhost/old", "embedded:acme_old");
+    let mut config = read(&text).unwrap_or_else(|error| panic!("{error}"));
+    assert!(config.needs_embedded());
+    assert_eq!(config.customers[0].databases["old"].embedded_name(), Some("acme_old"));
+    config.embed(|name| {
+        DatabaseUrl::new(format!("postgres://u:p@127.0.0.1:7777/{name}"), format!("127.0.0.1:7777/{name}"))
+    });
+    assert_eq!(config.customers[0].databases["old"].to_string(), "127.0.0.1:7777/acme_old");
+    assert_eq!(config.customers[0].databases["new"].to_string(), "localhost:5432/new");
+    assert_eq!(config.queue.as_ref().map(ToString::to_string).as_deref(), Some("127.0.0.1:7777/bridge"));
+    assert!(!config.needs_embedded());
+}
+
+#[test]
+fn all_problems_are_shown_together_in_the_order_of_the_file() {
+    let text = SMALL
+        .replace("page_rows = 500", "page_rows = 0")
+        .replace("id = \"c-1\"", "id = \"c 1\"")
+        .replace("lens = \"lowercase\"", "lens = \"upper\"")
+        .replace("ref = \"user\"", "ref = \"usr\"");
+    let error = read(&text).expect_err("it has four mistakes");
+    let heads: Vec<&str> = error.lines().filter(|line| line.starts_with("bridge.toml:")).collect();
+    let lines: Vec<&str> = heads.iter().filter_map(|head| head.split(':').nth(1)).collect();
+    assert_eq!(lines, ["2", "5", "18", "25"], "{error}");
+}
+
+#[test]
+fn a_flood_of_problems_is_cut_and_counted() {
+    let customers: String = (0..200).map(|n| format!("[[customers]]\nid = \"c {n}\"\n")).collect();
+    let error = read(&format!("{customers}{}", &SMALL[SMALL.find("[[stages]]").expect("it is there")..]))
+        .expect_err("ids hold spaces");
+    assert!(error.ends_with("bridge.toml: 370 more problems"), "{error}");
+}
+
+#[test]
+fn an_empty_file_says_what_belongs_into_it() {
+    let error = read("").expect_err("it is empty");
+    assert_eq!(
+        error,
+        "bridge.toml:1: customers: is missing\n  |\n1 | \n  | ^\n  = help: add `[[customers]]`\n\n\
+         bridge.toml:1: stages: is missing\n  |\n1 | \n  | ^\n  = help: add `[[stages]]`"
+    );
+}
+
+#[test]
+fn a_file_that_cannot_be_read_says_which_and_why() {
+    let error = load(Path::new("/nowhere/bridge.toml")).expect_err("it is not there").to_string();
+    assert_eq!(
+        error,
+        "reading the configuration /nowhere/bridge.toml: no such file: name it with --config or SYNC_BRIDGE_CONFIG"
+    );
+    let error = load(Path::new("/")).expect_err("it is a folder").to_string();
+    assert_eq!(error, "reading the configuration /: it is a folder: name the file");
+}
+
+#[test]
+fn no_secret_is_ever_shown() {
+    let config = read(FULL).unwrap_or_else(|error| panic!("{error}"));
+    for shown in [format!("{config:?}"), format!("{config:#?}")] {
+        assert!(!shown.contains(SECRET), "{shown}");
+        assert!(!shown.contains("6f1c0a52"), "variables may be secret too: {shown}");
+    }
+    // The good file with the secret at hand, cut or bent at every line: whatever is said about it, never the secret.
+    let literal = FULL.replace("${ACME_PASSWORD}", SECRET).replace("${ACME_LEGACY_URL}", "${UNENCODED_URL}");
+    let lines: Vec<&str> = literal.lines().collect();
+    let mut files: Vec<String> = broken().into_iter().map(|case| case.text).collect();
+    for at in 0..lines.len() {
+        let without: Vec<&str> = lines.iter().enumerate().filter(|(n, _)| *n != at).map(|(_, line)| *line).collect();
+        files.push(without.join("\n"));
+        files.push(lines[..at].join("\n"));
+        for variable in ["PLAIN", "QUEUE_DATABASE_URL", "MYSQL_URL", "PARAMETER_URL"] {
+            let mut bent: Vec<String> = lines.iter().map(|line| (*line).to_owned()).collect();
+            // Every string of the line becomes the variable.
+            let parts: Vec<&str> = lines[at].split('"').collect();
+            bent[at] = parts
+                .iter()
+                .enumerate()
+                .map(|(n, part)| if n % 2 == 1 { format!("\"${{{variable}}}\"") } else { (*part).to_owned() })
+                .collect();
+            files.push(bent.join("\n"));
+        }
+        // An unclosed string.
+        let mut open: Vec<String> = lines.iter().map(|line| (*line).to_owned()).collect();
+        open[at] = open[at].replacen('"', "", 1);
+        files.push(open.join("\n"));
+    }
+    for text in files {
+        let error = read(&text).map(|config| format!("{config:?}")).unwrap_or_else(|error| error);
+        assert!(!error.contains(SECRET), "{text}\n-----\n{error}");
+    }
 }

@@ -42,8 +42,9 @@ pub(super) fn installed(search: Option<&[PathBuf]>, account: &Account) -> Vec<In
     let mut seen = Vec::new();
     let mut found: Vec<Install> = Vec::new();
     for place in places {
-        // One folder by several names (a merged /usr, links into the PATH) is one install.
-        let Ok(bin) = place.canonicalize() else { continue };
+        // The server finds its libraries from where it really is, and one install may have several names in the PATH.
+        let Ok(postgres) = place.join("postgres").canonicalize() else { continue };
+        let bin = postgres.parent().expect("a file has a folder").to_owned();
         if seen.contains(&bin) || !PROGRAMS.iter().all(|program| bin.join(program).is_file()) {
             continue;
         }

@@ -8,7 +8,7 @@ use std::process::{Child, ChildStdin, Command, Stdio};
 use sqlx::{Connection as _, PgConnection};
 use sync_bridge::embedded::{Options, Server};
 
-use crate::support::{Folder, until};
+use crate::support::{Folder, eventually};
 
 fn throwaway() -> Options {
     Options { fsync: false, ..Options::default() }
@@ -174,7 +174,7 @@ async fn a_killed_user_takes_the_server_with_it() {
     let mut user = Process::using(&folder);
     assert!(listens(user.port));
     user.kill();
-    until("the guardian stops the server", || !listens(user.port));
+    eventually("the guardian stops the server", async || !listens(user.port)).await;
 }
 
 #[cfg(target_os = "linux")]

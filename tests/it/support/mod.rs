@@ -1,23 +1,34 @@
-//! What the tests stand on. Owns: folders, waiting with a bound. Never: a test.
+//! What the tests stand on: a server that all share, a database for each, folders, waiting with a bound. Never: a test.
+
+// Modules of features come and go; what none of them uses today is still part of the set.
+#![allow(dead_code, unused_imports)]
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+mod database;
+
+pub use database::{Template, TestDatabase, database, database_from, server, template};
+
 /// A machine under load is slow; nothing that works takes this long.
-const WAIT_MAX: Duration = Duration::from_secs(60);
+pub const WAIT_MAX: Duration = Duration::from_secs(60);
 
 /// How often a condition is looked at that cannot signal.
 const LOOK_EVERY: Duration = Duration::from_millis(10);
 
-/// A folder of this test under the target folder, deleted at its end.
+/// Where tests may write: under the target folder.
+pub fn target_tmp() -> &'static Path {
+    Path::new(env!("CARGO_TARGET_TMPDIR"))
+}
+
+/// A folder of this test, deleted at its end; kept if the test fails.
 pub struct Folder {
     path: PathBuf,
 }
 
 impl Folder {
     pub fn new(hint: &str) -> Folder {
-        let name = format!("{hint}-{}", uuid::Uuid::new_v4().simple());
-        let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+        let path = target_tmp().join(format!("{hint}-{}", uuid::Uuid::new_v4().simple()));
         std::fs::create_dir_all(&path).expect("making a folder under the target folder");
         Folder { path }
     }
@@ -35,12 +46,13 @@ impl Drop for Folder {
     }
 }
 
-/// Waits until the condition holds; for what happens in another process, which cannot signal.
-#[track_caller]
-pub fn until(what: &str, mut condition: impl FnMut() -> bool) {
+/// Waits until the condition holds: only for what happens in another process or database, which cannot signal.
+pub async fn eventually(what: &str, mut condition: impl AsyncFnMut() -> bool) {
     let start = Instant::now();
-    while !condition() {
+    let mut looks = tokio::time::interval(LOOK_EVERY);
+    looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    while !condition().await {
         assert!(start.elapsed() < WAIT_MAX, "still not after {} s: {what}", WAIT_MAX.as_secs());
-        std::thread::park_timeout(LOOK_EVERY);
+        looks.tick().await;
     }
 }

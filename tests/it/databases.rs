@@ -1,0 +1,60 @@
+//! The tests' own ground: one server, a database each, templates made once.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use sqlx::{Connection as _, PgConnection};
+use sync_bridge::config::DatabaseUrl;
+
+use crate::support::{Template, database, database_from, server, template};
+
+static FILLED: AtomicU32 = AtomicU32::new(0);
+
+async fn words() -> Template {
+    template("words", async |url| {
+        FILLED.fetch_add(1, Ordering::SeqCst);
+        let mut connection = PgConnection::connect(url.expose()).await?;
+        sqlx::raw_sql("create table word (it text primary key); insert into word values ('one'), ('two')")
+            .execute(&mut connection)
+            .await?;
+        Ok(connection.close().await?)
+    })
+    .await
+}
+
+async fn count(url: &DatabaseUrl, question: &'static str) -> i64 {
+    let mut connection = PgConnection::connect(url.expose()).await.expect("connecting to a test's database");
+    let count = sqlx::query_scalar(question).fetch_one(&mut connection).await.expect("counting");
+    connection.close().await.expect("leaving a test's database");
+    count
+}
+
+#[tokio::test]
+async fn a_template_is_filled_once_and_its_copies_are_apart() {
+    let (one, two, three) = tokio::join!(words(), words(), words());
+    assert!(FILLED.load(Ordering::SeqCst) <= 1);
+    let (one, two, three) = tokio::join!(
+        database_from("words one", &one),
+        database_from("words two", &two),
+        database_from("words three", &three)
+    );
+    assert_eq!(count(&one.url, "with gone as (delete from word returning it) select count(*) from gone").await, 2);
+    assert_eq!(count(&one.url, "select count(*) from word").await, 0);
+    assert_eq!(count(&two.url, "select count(*) from word").await, 2);
+    assert_eq!(count(&three.url, "select count(*) from word").await, 2);
+}
+
+#[tokio::test]
+async fn a_database_is_dropped_with_its_last_connection_open() {
+    let database = database("open").await;
+    let name = database.name.clone();
+    let _open = PgConnection::connect(database.url.expose()).await.expect("connecting to a test's database");
+    drop(database);
+    let mut admin =
+        PgConnection::connect(server().await.url("postgres").expose()).await.expect("connecting to the server");
+    let there: bool = sqlx::query_scalar("select exists (select 1 from pg_database where datname = $1)")
+        .bind(name)
+        .fetch_one(&mut admin)
+        .await
+        .expect("looking for the database");
+    assert!(!there);
+}
