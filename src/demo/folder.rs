@@ -243,6 +243,23 @@ mod tests {
     }
 
     #[test]
+    fn the_documented_example_is_understood() {
+        let folder = Folder::temporary().expect("a folder");
+        let pieces: Vec<&str> = EXAMPLE.split("${").collect();
+        let urls = pieces[1..].iter().map(|piece| piece.split_once('}').expect("a variable ends"));
+        let filled: String = urls.map(|(name, rest)| format!("postgres://db.example/{name}{rest}")).collect();
+        let path = folder.config();
+        fs::write(&path, format!("{}{filled}", pieces[0])).expect("writing it");
+        let config = crate::config::load(&path).expect("the example is understood");
+        assert_eq!(
+            config.customers.iter().map(|customer| customer.id.as_str()).collect::<Vec<_>>(),
+            ["c-1001", "c-1002"]
+        );
+        assert!(config.queue.is_some() && !config.needs_embedded());
+        assert_eq!(config.stages.len(), 3);
+    }
+
+    #[test]
     fn a_folder_with_something_in_it_is_left_alone() {
         let folder = Folder::temporary().expect("a folder");
         let error = Folder::keep(folder.path()).expect_err("it holds the logs' folder");

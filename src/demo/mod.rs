@@ -5,5 +5,6 @@ pub mod children;
 pub mod compare;
 pub mod folder;
 pub mod people;
+pub mod report;
 pub mod samples;
 pub mod writers;

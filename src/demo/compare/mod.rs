@@ -38,6 +38,8 @@ pub struct Counted {
     pub legacy: usize,
     pub platform: usize,
     pub pairs: usize,
+    /// Of rows that the bridge does not list.
+    pub differences: usize,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -120,6 +122,7 @@ pub async fn compare(sample: &Sample, systems: &Systems, listed: &Listed) -> any
                 legacy: entity.legacy.len(),
                 platform: entity.platform.len(),
                 pairs: entity.to_platform.len(),
+                differences: found.iter().filter(|found| found.entity == shape.entity && !found.listed).count(),
             }
         })
         .collect();
