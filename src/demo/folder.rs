@@ -71,6 +71,11 @@ impl Folder {
         &self.path
     }
 
+    /// Leaves the files where they are, for whoever looks for what went wrong.
+    pub fn keep_files(&mut self) {
+        self.kept = true;
+    }
+
     pub fn is_kept(&self) -> bool {
         self.kept
     }
