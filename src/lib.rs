@@ -14,5 +14,7 @@ pub mod ops;
 pub mod pairs;
 pub mod queue;
 pub mod scheduler;
+pub mod shutdown;
 pub mod sides;
 pub mod stages;
+pub mod telemetry;

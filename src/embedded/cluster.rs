@@ -168,6 +168,12 @@ impl Cluster {
     /// Makes the cluster aside and moves it into place, so that what is in place is whole.
     fn make(&self, data: &Path, options: &Options) -> anyhow::Result<()> {
         let account = &self.home.account;
+        if data.exists() {
+            if options.fsync {
+                bail!("{} is no whole cluster any more: restore it, or delete it to start anew", data.display());
+            }
+            fs::remove_dir_all(data).with_context(|| format!("removing the broken {}", data.display()))?;
+        }
         let password = self.home.path.join("password");
         account.write(&password, &format!("{}\n", Uuid::new_v4().simple()))?;
         account.run({

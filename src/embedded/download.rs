@@ -1,7 +1,7 @@
 //! Downloads a server where none is installed (feature `download-postgres`, off by default). Owns: the folder with the
 //! programs. Never: a cluster; those are made as with an installed server.
 //!
-//! Compiled by CI but not tried there: the archives lie on GitHub, which a build machine may not reach.
+//! It compiles, and is untested beyond that: the archives lie on GitHub, which not every machine may reach.
 
 use std::fs;
 use std::path::{Path, PathBuf};

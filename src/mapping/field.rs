@@ -54,6 +54,8 @@ pub struct Column {
     pub type_sql: String,
     pub class: Class,
     pub nullable: bool,
+    /// A `timestamp` without a zone: local time of the side.
+    pub local_time: bool,
 }
 
 impl Mapping {
@@ -61,6 +63,14 @@ impl Mapping {
         match side {
             Side::Legacy => &self.legacy,
             Side::Platform => &self.platform,
+        }
+    }
+
+    /// The authority, as a policy.
+    pub fn authority_policy(&self) -> Policy {
+        match self.authority {
+            Side::Legacy => Policy::Legacy,
+            Side::Platform => Policy::Platform,
         }
     }
 
@@ -158,6 +168,18 @@ impl Field {
                     .map_err(|reason| self.bad(reason))
             }
         }
+    }
+
+    /// Writes the raw values of a new row's field into `cells`.
+    pub fn put_into(
+        &self,
+        mapping: &Mapping,
+        side: Side,
+        value: &Canonical,
+        links: &Links,
+        cells: &mut [Cell],
+    ) -> Result<(), Untranslatable> {
+        self.put(mapping, side, value, None, links, cells)
     }
 
     fn put(

@@ -153,7 +153,7 @@ impl Lens {
     ) -> Result<Vec<Cell>, String> {
         let text = value.as_deref();
         match self {
-            Lens::Same(Class::Instant) if side_is_local(targets[0]) => match text {
+            Lens::Same(Class::Instant) if targets[0].local_time => match text {
                 None => Ok(vec![None]),
                 Some(text) => Ok(vec![Some(stamp::local_text(text, zone).ok_or("it is no timestamp")?.into())]),
             },
@@ -217,10 +217,6 @@ fn same_flag(raw: &str, configured: &str) -> bool {
     raw == configured || matches!((raw, configured), ("t" | "true", "t" | "true") | ("f" | "false", "f" | "false"))
 }
 
-fn side_is_local(column: &Column) -> bool {
-    column.type_sql.ends_with("\"timestamp\"")
-}
-
 fn read_object(raw: Option<&str>) -> Result<serde_json::Map<String, serde_json::Value>, String> {
     match raw {
         None => Ok(serde_json::Map::new()),
@@ -267,7 +263,13 @@ mod tests {
     use super::*;
 
     fn text_column(nullable: bool) -> Column {
-        Column { name: "c".into(), type_sql: "pg_catalog.\"text\"".into(), class: Class::Text, nullable }
+        Column {
+            name: "c".into(),
+            type_sql: "pg_catalog.\"text\"".into(),
+            class: Class::Text,
+            nullable,
+            local_time: false,
+        }
     }
 
     fn join() -> Lens {

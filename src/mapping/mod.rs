@@ -57,7 +57,7 @@ pub enum Untranslatable {
 }
 
 /// Which legacy record is which platform record, as far as a page's references need it.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Links {
     to_platform: HashMap<EntityId, HashMap<Key, Key>>,
     to_legacy: HashMap<EntityId, HashMap<Key, Key>>,
@@ -69,9 +69,10 @@ impl Links {
         self.to_legacy.entry(entity.clone()).or_default().insert(platform.clone(), legacy.clone());
     }
 
-    /// For a record whose legacy key is not known yet.
-    pub fn insert_to_platform(&mut self, entity: &EntityId, legacy: &Key, platform: &Key) {
-        self.to_platform.entry(entity.clone()).or_default().insert(legacy.clone(), platform.clone());
+    /// Takes a link back that was only planned.
+    pub fn remove(&mut self, entity: &EntityId, legacy: &Key, platform: &Key) {
+        self.to_platform.entry(entity.clone()).or_default().remove(legacy);
+        self.to_legacy.entry(entity.clone()).or_default().remove(platform);
     }
 
     pub fn platform_key(&self, entity: &EntityId, legacy: &Key) -> Option<&Key> {

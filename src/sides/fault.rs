@@ -45,3 +45,8 @@ fn sort_sqlstate(code: &str) -> Fault {
         },
     }
 }
+
+/// Something that no repetition helps: says what is wrong, with what, and what to do.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("{0}")]
+pub struct Permanent(pub String);

@@ -1,5 +1,6 @@
 //! A connection to one side. `postgres/` holds every statement of that dialect. Never: a decision about a row.
 
 mod fault;
+pub mod postgres;
 
-pub use fault::{Fault, sort};
+pub use fault::{Fault, Permanent, sort};

@@ -1,19 +1,36 @@
 //! WHAT a stage does with data: probe, cut into pages, and for each page read, decide (pure), write. Owns: the protocol
 //! of a page. Never: the queue, attempts, leases; `jobs` decides when and records what happened.
 
+mod cut;
 mod decide;
+mod entity;
+mod legacy;
+mod page;
+mod plan;
+mod platform;
+mod read;
+mod write;
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use anyhow::Context;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
-use crate::config::{Config, CustomerId, EntityId, Policy, Side};
+use crate::config::{Config, Customer, CustomerId, EntityId, Policy, Side};
+use crate::pairs;
+use crate::sides::postgres::Pools;
+use crate::sides::{Fault, Permanent, sort};
+
+use entity::{Ready, make_ready};
 
 /// Everything pages need that lives as long as the process: configuration, connection pools, table shapes.
 pub struct Data {
     pub config: Arc<Config>,
+    pools: Pools,
+    ready: Mutex<HashMap<(CustomerId, EntityId), Ready>>,
 }
 
 /// What a run left of one entity's side: which rows lie above `since`, as a count and a sum of hashes. A later probe with
@@ -178,55 +195,135 @@ pub struct Difference {
 impl Data {
     /// Connects to nothing yet.
     pub fn new(config: Arc<Config>) -> Data {
-        Data { config }
+        Data { config, pools: Pools::default(), ready: Mutex::default() }
     }
 
     /// Connects to every database of the customer and holds the mapping against the live tables.
     ///
     /// # Errors
     /// Names the database, table or column, and what to do.
-    pub async fn check(&self, _customer: &CustomerId) -> anyhow::Result<()> {
-        anyhow::bail!("not written yet")
+    pub async fn check(&self, customer: &CustomerId) -> anyhow::Result<()> {
+        for entity in self.config.entities() {
+            self.forget(customer, &entity.id);
+            self.entity(customer, &entity.id).await?;
+        }
+        Ok(())
     }
 
     /// Installs the `sync_bridge` schema on all databases of the customer; safe to repeat.
-    pub async fn prepare(&self, _customer: &CustomerId) -> anyhow::Result<()> {
-        anyhow::bail!("not written yet")
+    ///
+    /// # Errors
+    /// Names the database that cannot be reached or lacks the right.
+    pub async fn prepare(&self, customer: &CustomerId) -> anyhow::Result<()> {
+        let customer = self.customer(customer)?;
+        let mut prepared = std::collections::HashSet::new();
+        for entity in self.config.entities() {
+            for side in Side::BOTH {
+                let table = entity.table(side);
+                let url = customer.databases.get(&table.database).ok_or_else(|| {
+                    Permanent(format!("customer `{}` names no database `{}`", customer.id, table.database))
+                })?;
+                if !prepared.insert((table.database.clone(), side)) {
+                    continue;
+                }
+                let database = self.pools.database(url, table.timezone)?;
+                let what = || format!("installing schema sync_bridge in {}", database.shown);
+                let mut transaction = database.write.begin().await.with_context(what)?;
+                // Two at once would trip over each other's half-made schema.
+                sqlx::raw_sql("select pg_advisory_xact_lock(hashtextextended('sync_bridge prepare', 0))")
+                    .execute(&mut *transaction)
+                    .await
+                    .with_context(what)?;
+                sqlx::raw_sql(pairs::ddl(side)).execute(&mut *transaction).await.with_context(what)?;
+                transaction.commit().await.with_context(what)?;
+            }
+        }
+        Ok(())
     }
 
     /// Whether anything changed since the signatures were taken: one statement per database.
-    pub async fn changed(&self, _customer: &CustomerId, _probes: &[Probe]) -> anyhow::Result<bool> {
-        anyhow::bail!("not written yet")
+    ///
+    /// # Errors
+    /// A database that does not answer.
+    pub async fn changed(&self, customer: &CustomerId, probes: &[Probe]) -> anyhow::Result<bool> {
+        let mut ready = Vec::with_capacity(probes.len());
+        for probe in probes {
+            ready.push((self.entity(customer, &probe.entity).await?, probe.side, probe.signature.clone()));
+        }
+        cut::changed(&ready).await
     }
 
     /// Notes the horizon and cuts what lies above `watermark` less the overlap (all rows if there is none) into pages.
     /// `previous` is the signature of the last run: lanes that show no difference to it are left out.
+    ///
+    /// # Errors
+    /// A database that does not answer, or a mapping that does not fit it.
     pub async fn cut(
         &self,
-        _customer: &CustomerId,
-        _entity: &EntityId,
-        _side: Side,
-        _watermark: Option<DateTime<Utc>>,
-        _previous: Option<&Signature>,
+        customer: &CustomerId,
+        entity: &EntityId,
+        side: Side,
+        watermark: Option<DateTime<Utc>>,
+        previous: Option<&Signature>,
     ) -> anyhow::Result<Cut> {
-        anyhow::bail!("not written yet")
+        let ready = self.entity(customer, entity).await?;
+        self.heed(customer, entity, cut::cut(&ready, side, watermark, previous).await)
     }
 
     /// The whole table of a side in pages, by key: for reconciliation.
-    pub async fn cut_whole(
-        &self,
-        _customer: &CustomerId,
-        _entity: &EntityId,
-        _side: Side,
-    ) -> anyhow::Result<Vec<Range>> {
-        anyhow::bail!("not written yet")
+    ///
+    /// # Errors
+    /// As `cut`.
+    pub async fn cut_whole(&self, customer: &CustomerId, entity: &EntityId, side: Side) -> anyhow::Result<Vec<Range>> {
+        let ready = self.entity(customer, entity).await?;
+        self.heed(customer, entity, cut::cut_whole(&ready, side).await)
     }
 
     /// Works on a page. Whatever it wrote is committed when it returns; it may be repeated at any time, by anybody.
     ///
     /// # Errors
     /// Only what concerns the whole page (connection, schema, configuration); a bad row is in the report.
-    pub async fn run_page(&self, _page: &Page) -> anyhow::Result<PageReport> {
-        anyhow::bail!("not written yet")
+    pub async fn run_page(&self, page: &Page) -> anyhow::Result<PageReport> {
+        let ready = self.entity(&page.customer, &page.entity).await?;
+        self.heed(&page.customer, &page.entity, page::run(&ready, page).await)
+    }
+
+    fn customer(&self, id: &CustomerId) -> anyhow::Result<&Customer> {
+        Ok(self
+            .config
+            .customer(id)
+            .ok_or_else(|| Permanent(format!("customer `{id}` is not in {}", self.config.path.display())))?)
+    }
+
+    async fn entity(&self, customer: &CustomerId, entity: &EntityId) -> anyhow::Result<Ready> {
+        let key = (customer.clone(), entity.clone());
+        if let Some(ready) = self.known().get(&key) {
+            return Ok(ready.clone());
+        }
+        let declared = self
+            .config
+            .entity(entity)
+            .ok_or_else(|| Permanent(format!("entity `{entity}` is not in {}", self.config.path.display())))?;
+        let ready = Arc::new(make_ready(&self.pools, &self.config, self.customer(customer)?, declared).await?);
+        self.known().insert(key, ready.clone());
+        Ok(ready)
+    }
+
+    /// A table that is not what it was is described again next time.
+    fn heed<T>(&self, customer: &CustomerId, entity: &EntityId, result: anyhow::Result<T>) -> anyhow::Result<T> {
+        if let Err(error) = &result
+            && error.chain().filter_map(|cause| cause.downcast_ref()).any(|cause| sort(cause) == Fault::Permanent)
+        {
+            self.forget(customer, entity);
+        }
+        result
+    }
+
+    fn forget(&self, customer: &CustomerId, entity: &EntityId) {
+        self.known().remove(&(customer.clone(), entity.clone()));
+    }
+
+    fn known(&self) -> std::sync::MutexGuard<'_, HashMap<(CustomerId, EntityId), Ready>> {
+        self.ready.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 }

@@ -3,4 +3,5 @@
 mod databases;
 mod embedded;
 mod samples;
+mod imports;
 mod support;

@@ -1,0 +1,63 @@
+//! What a live table looks like, from the catalogue.
+
+use sqlx::{PgConnection, Row as _};
+
+use crate::mapping::Class;
+
+/// A table or partitioned table as it is.
+#[derive(Debug, Clone)]
+pub struct LiveTable {
+    pub columns: Vec<LiveColumn>,
+}
+
+#[derive(Debug, Clone)]
+pub struct LiveColumn {
+    pub name: String,
+    /// Quoted and qualified, without length or precision.
+    pub type_sql: String,
+    /// As a person writes it, for messages.
+    pub type_shown: String,
+    /// `pg_type.typname` of the base type.
+    pub typname: String,
+    pub class: Class,
+    pub nullable: bool,
+    pub generated: bool,
+    /// The expression that makes a new value, for a column with a default or an identity.
+    pub default: Option<String>,
+}
+
+impl LiveTable {
+    pub fn column(&self, name: &str) -> Option<&LiveColumn> {
+        self.columns.iter().find(|column| column.name == name)
+    }
+}
+
+/// Reads a table's columns; `None` if there is no such table (or no right to see it).
+pub async fn describe(
+    connection: &mut PgConnection,
+    schema: &str,
+    table: &str,
+) -> Result<Option<LiveTable>, sqlx::Error> {
+    let rows = sqlx::query(include_str!("describe.sql")).bind(schema).bind(table).fetch_all(connection).await?;
+    if rows.is_empty() {
+        return Ok(None);
+    }
+    let columns = rows
+        .iter()
+        .map(|row| {
+            let typname: String = row.try_get("typname")?;
+            let category: String = row.try_get("typcategory")?;
+            Ok(LiveColumn {
+                name: row.try_get("name")?,
+                type_sql: row.try_get("type_sql")?,
+                type_shown: row.try_get("type_shown")?,
+                class: Class::of(&typname, &category),
+                typname,
+                nullable: row.try_get("nullable")?,
+                generated: row.try_get("generated")?,
+                default: row.try_get("default_sql")?,
+            })
+        })
+        .collect::<Result<_, sqlx::Error>>()?;
+    Ok(Some(LiveTable { columns }))
+}

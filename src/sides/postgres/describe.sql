@@ -1,0 +1,26 @@
+-- $1 schema, $2 table
+select
+  a.attname::text as name,
+  -- The declared type by its catalogue name: a cast to it has no length or precision and so never truncates.
+  quote_ident(tn.nspname) || '."' || replace(t.typname, '"', '""') || '"' as type_sql,
+  format_type(a.atttypid, a.atttypmod) as type_shown,
+  -- A domain counts as its base type.
+  coalesce(b.typname, t.typname)::text as typname,
+  coalesce(b.typcategory, t.typcategory)::text as typcategory,
+  not (a.attnotnull or t.typnotnull) as nullable,
+  a.attgenerated <> '' as generated,
+  case
+    when a.attidentity <> ''
+      then 'nextval(' || quote_literal(pg_get_serial_sequence(
+             quote_ident(n.nspname) || '.' || quote_ident(c.relname), a.attname)) || '::regclass)'
+    when a.attgenerated = '' then pg_get_expr(d.adbin, d.adrelid)
+  end as default_sql
+from pg_class c
+join pg_namespace n on n.oid = c.relnamespace
+join pg_attribute a on a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped
+join pg_type t on t.oid = a.atttypid
+join pg_namespace tn on tn.oid = t.typnamespace
+left join pg_type b on t.typtype = 'd' and b.oid = t.typbasetype
+left join pg_attrdef d on d.adrelid = c.oid and d.adnum = a.attnum
+where n.nspname = $1 and c.relname = $2 and c.relkind in ('r', 'p')
+order by a.attnum

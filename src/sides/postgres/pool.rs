@@ -1,0 +1,99 @@
+//! One pair of pools per database of a side: one for reading, one for writing, because the horizon leaves out our reading
+//! sessions and must count the writing ones.
+
+use std::collections::HashMap;
+use std::str::FromStr;
+use std::sync::Mutex;
+use std::time::Duration;
+
+use anyhow::Context;
+use chrono_tz::Tz;
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions, PgSslMode};
+use sqlx::{AssertSqlSafe, Executor, PgPool};
+
+use crate::config::DatabaseUrl;
+use crate::sides::Permanent;
+
+/// What our reading sessions are called on a side.
+pub const READER: &str = "sync-bridge read";
+/// What our writing sessions are called on a side.
+pub const WRITER: &str = "sync-bridge write";
+
+/// Connections per pool: enough for the pages a process works on at a time.
+const CONNECTIONS_MAX: u32 = 6;
+const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(10);
+const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// A database of a side.
+#[derive(Debug, Clone)]
+pub struct Database {
+    pub read: PgPool,
+    pub write: PgPool,
+    /// Host, port and name, for messages.
+    pub shown: String,
+}
+
+/// The process's pools, one pair per database and session time zone, made when first asked for.
+#[derive(Debug, Default)]
+pub struct Pools {
+    databases: Mutex<HashMap<(String, Tz), Database>>,
+}
+
+impl Pools {
+    /// The pools of a database; connects to nothing yet.
+    ///
+    /// # Errors
+    /// The URL cannot be read.
+    pub fn database(&self, url: &DatabaseUrl, zone: Tz) -> anyhow::Result<Database> {
+        let mut databases = self.databases.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let key = (url.expose().to_string(), zone);
+        if let Some(database) = databases.get(&key) {
+            return Ok(database.clone());
+        }
+        let database =
+            Database { read: pool(url, zone, READER)?, write: pool(url, zone, WRITER)?, shown: url.to_string() };
+        databases.insert(key, database.clone());
+        Ok(database)
+    }
+}
+
+fn pool(url: &DatabaseUrl, zone: Tz, application_name: &'static str) -> anyhow::Result<PgPool> {
+    let options = connect_options(url, application_name)?;
+    let settings = session_settings(zone);
+    Ok(PgPoolOptions::new()
+        .max_connections(CONNECTIONS_MAX)
+        .min_connections(0)
+        .acquire_timeout(ACQUIRE_TIMEOUT)
+        .idle_timeout(IDLE_TIMEOUT)
+        .after_connect(move |connection, _| {
+            let settings = settings.clone();
+            Box::pin(async move { connection.execute(AssertSqlSafe(settings)).await.map(|_| ()) })
+        })
+        .connect_lazy_with(options))
+}
+
+/// TLS with a verified certificate unless the host is loopback or the URL says otherwise.
+fn connect_options(url: &DatabaseUrl, application_name: &str) -> anyhow::Result<PgConnectOptions> {
+    let mut options = PgConnectOptions::from_str(url.expose())
+        .map_err(|error| Permanent(format!("the database url of {url} cannot be read: {error}")))
+        .context("opening a database")?
+        .application_name(application_name);
+    let local = options.get_socket().is_some()
+        || matches!(options.get_host(), "localhost" | "127.0.0.1" | "::1" | "[::1]")
+        || options.get_host().starts_with('/');
+    if !local && !url.expose().contains("sslmode=") && !url.expose().contains("ssl-mode=") {
+        options = options.ssl_mode(PgSslMode::VerifyFull);
+    }
+    Ok(options)
+}
+
+/// A hidden row would look like a delete, so row security fails loudly instead of filtering; names are always qualified;
+/// values print in one form; nothing waits for ever on somebody else's database.
+fn session_settings(zone: Tz) -> String {
+    format!(
+        "set row_security = off; set search_path = ''; set timezone = '{}'; set datestyle = 'ISO, YMD'; \
+         set intervalstyle = 'postgres'; set bytea_output = 'hex'; set extra_float_digits = 1; \
+         set statement_timeout = '60s'; set lock_timeout = '5s'; set idle_in_transaction_session_timeout = '30s'",
+        zone.name()
+    )
+}

@@ -1,0 +1,693 @@
+//! Every statement on an entity's table of one side, together with the ledger rows (platform) or receipts (legacy) that
+//! stand beside it. The same shape serves both sides; row and ledger row always come from one statement, one snapshot.
+
+use chrono::{DateTime, Utc};
+use sqlx::postgres::{PgArguments, PgRow};
+use sqlx::query::Query;
+use sqlx::{PgConnection, PgPool, Row as _};
+
+use crate::config::Side;
+use crate::mapping::{Cell, Shape, StampKind};
+use crate::pairs::{Base, Intent, Listed, Pair, Receipt};
+use crate::stages::{Key, Lane, Position, Range, Signature};
+
+use super::{Statement, ident};
+
+/// A row of an entity's table: what is mapped of it, as the database prints it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Row {
+    pub key: Key,
+    pub stamp: Cell,
+    /// The database's own hash of the mapped columns.
+    pub hash: i64,
+    /// In the order of `Shape::columns`.
+    pub cells: Vec<Cell>,
+}
+
+/// What stands beside a row: a pair on the platform, a receipt on legacy.
+#[derive(Debug, Clone, PartialEq)]
+pub enum LedgerRow {
+    Pair(Pair),
+    Receipt(Receipt),
+}
+
+/// How a new row gets its key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NewKey {
+    /// Computed from the other side's key.
+    Uuid5,
+    /// Fields cover the key.
+    Mapped,
+    /// By this expression of the catalogue, such as `nextval(…)`.
+    Default(String),
+}
+
+/// The statements of one table. Parameters: $1 the entity's number, then the scope's values, then each statement's own.
+#[derive(Debug)]
+pub struct TableSql {
+    side: Side,
+    /// Quoted, qualified.
+    table: String,
+    keys: Vec<(String, String)>,
+    stamp: String,
+    stamp_kind: StampKind,
+    columns: Vec<(String, String)>,
+    /// Column, type, value.
+    scope: Vec<(String, String, String)>,
+    entity_number: i32,
+    /// Positions of columns that an update may set.
+    updatable: Vec<usize>,
+    /// Key columns that no field covers.
+    unmapped_keys: Vec<usize>,
+}
+
+/// Which rows to read by key: by own key where known, by the ledger otherwise.
+#[derive(Debug, Clone, Default)]
+pub struct Want {
+    pub legacy_key: Option<Key>,
+    pub platform_key: Option<Key>,
+}
+
+/// One answer to a want; a want may have several ledger rows.
+#[derive(Debug)]
+pub struct Found {
+    /// Position of the want.
+    pub want: usize,
+    pub ledger: Option<LedgerRow>,
+    pub row: Option<Row>,
+}
+
+impl TableSql {
+    pub fn new(
+        shape: &Shape,
+        schema: &str,
+        table: &str,
+        scope: Vec<(String, String, String)>,
+        entity_number: i32,
+    ) -> Self {
+        let quoted = |columns: &[crate::mapping::Column]| {
+            columns.iter().map(|column| (ident(&column.name), column.type_sql.clone())).collect::<Vec<_>>()
+        };
+        TableSql {
+            side: shape.side,
+            table: format!("{}.{}", ident(schema), ident(table)),
+            keys: quoted(&shape.key),
+            stamp: ident(&shape.stamp.name),
+            stamp_kind: shape.stamp_kind,
+            columns: quoted(&shape.columns),
+            scope: scope.into_iter().map(|(name, type_sql, value)| (ident(&name), type_sql, value)).collect(),
+            entity_number,
+            updatable: (0..shape.columns.len()).filter(|&at| !shape.is_key(at)).collect(),
+            unmapped_keys: (0..shape.key.len())
+                .filter(|&at| !shape.columns.iter().any(|column| column.name == shape.key[at].name))
+                .collect(),
+        }
+    }
+
+    pub fn entity_number(&self) -> i32 {
+        self.entity_number
+    }
+
+    /// The rows of a range in its order, at most `limit`, each with what stands beside it.
+    pub async fn read_range(&self, pool: &PgPool, range: &Range, limit: i64) -> Result<Vec<Found>, sqlx::Error> {
+        let mut next = self.first_own();
+        let mut bounds = String::new();
+        for (operator, bound) in [(">", &range.after), ("<=", &range.upto)] {
+            if bound.is_some() {
+                bounds.push_str(&format!(" and {}", self.compare(range.lane, operator, &mut next)));
+            }
+        }
+        if range.lane == Lane::Null {
+            bounds.push_str(&format!(" and t.{} is null", self.stamp));
+        }
+        let sql = format!(
+            "select 0::bigint as n, {ledger}, {row} from {table} t left join sync_bridge.{store} g on g.entity_id = $1 \
+             and g.{own} = {key} where true{scope}{bounds} order by {order} limit ${next}",
+            ledger = self.ledger_columns(),
+            row = self.row_columns(),
+            table = self.table,
+            store = self.store(),
+            own = self.own_key(),
+            key = self.key_text(),
+            scope = self.scope_sql(2),
+            order = self.order(range.lane),
+        );
+        let statement = Statement::new(sql);
+        let mut query = self.start(&statement);
+        for bound in [&range.after, &range.upto].into_iter().flatten() {
+            query = self.bind_position(query, range.lane, bound);
+        }
+        let rows = query.bind(limit).fetch_all(pool).await?;
+        rows.iter().map(|row| self.found(row)).collect()
+    }
+
+    /// Rows and what stands beside them, by key, both ways outer: ledger rows without a row, rows without a ledger row.
+    pub async fn read_keys(&self, pool: &PgPool, wants: &[Want]) -> Result<Vec<Found>, sqlx::Error> {
+        let own = self.first_own();
+        let hits = match self.side {
+            // A tombstone and a living pair may both answer to a legacy key.
+            Side::Platform => {
+                "select w.n, p.* from want w join sync_bridge.pair p on p.entity_id = $1 and p.platform_key = w.platform_key \
+                 union all \
+                 select w.n, p.* from want w join sync_bridge.pair p on p.entity_id = $1 and p.legacy_key = w.legacy_key \
+                 and not p.gone and p.platform_key is distinct from w.platform_key \
+                 union all \
+                 select w.n, p.* from want w join sync_bridge.pair p on p.entity_id = $1 and p.legacy_key = w.legacy_key \
+                 and p.gone and p.platform_key is distinct from w.platform_key"
+            }
+            Side::Legacy => {
+                "select w.n, r.* from want w join sync_bridge.receipt r on r.entity_id = $1 \
+                 and r.platform_key = w.platform_key \
+                 union all \
+                 select w.n, r.* from want w join sync_bridge.receipt r on r.entity_id = $1 and r.legacy_key = w.legacy_key \
+                 and r.platform_key is distinct from w.platform_key"
+            }
+        };
+        let key = match self.side {
+            Side::Platform => "coalesce(g.platform_key, w.platform_key)",
+            Side::Legacy => "coalesce(w.legacy_key, g.legacy_key)",
+        };
+        let sql = format!(
+            "with want as (select * from unnest(${own}::text[], ${}::text[]) with ordinality as w (legacy_key, platform_key, n)), \
+             hit as ({hits}) \
+             select w.n, {ledger}, {row} from want w left join hit g on g.n = w.n \
+             left join {table} t on {matched}{scope} order by w.n",
+            own + 1,
+            ledger = self.ledger_columns(),
+            row = self.row_columns(),
+            table = self.table,
+            matched = self.key_is(key),
+            scope = self.scope_sql(2),
+        );
+        let legacy: Vec<Option<&str>> = wants.iter().map(|want| want.legacy_key.as_ref().map(|key| &*key.0)).collect();
+        let platform: Vec<Option<&str>> =
+            wants.iter().map(|want| want.platform_key.as_ref().map(|key| &*key.0)).collect();
+        let rows = self.start(&Statement::new(sql)).bind(legacy).bind(platform).fetch_all(pool).await?;
+        rows.iter().map(|row| self.found(row)).collect()
+    }
+
+    /// Rows without a ledger row (or with any, to be judged by the caller) whose column `on` holds one of `values`;
+    /// several columns are matched together, row by row.
+    pub async fn read_candidates(
+        &self,
+        pool: &PgPool,
+        on: &[(usize, bool)],
+        values: &[Vec<Option<&str>>],
+    ) -> Result<Vec<Found>, sqlx::Error> {
+        let own = self.first_own();
+        let arrays: Vec<String> = (0..on.len()).map(|at| format!("${}::text[]", own + at)).collect();
+        let names: Vec<String> = (0..on.len()).map(|at| format!("v{at}")).collect();
+        let matched: Vec<String> = on
+            .iter()
+            .enumerate()
+            .map(|(at, &(column, lowered))| {
+                let (name, type_sql) = &self.columns[column];
+                match lowered {
+                    true => format!("lower(t.{name}) = w.v{at}"),
+                    false => format!("t.{name} = w.v{at}::{type_sql}"),
+                }
+            })
+            .collect();
+        let sql = format!(
+            "with want as (select * from unnest({}) with ordinality as w ({}, n)) \
+             select w.n, {ledger}, {row} from want w join {table} t on {matched}{scope} \
+             left join sync_bridge.{store} g on g.entity_id = $1 and g.{own_key} = {key} order by w.n, {key}",
+            arrays.join(", "),
+            names.join(", "),
+            ledger = self.ledger_columns(),
+            row = self.row_columns(),
+            table = self.table,
+            matched = matched.join(" and "),
+            scope = self.scope_sql(2),
+            store = self.store(),
+            own_key = self.own_key(),
+            key = self.key_text(),
+        );
+        let statement = Statement::new(sql);
+        let mut query = self.start(&statement);
+        for column in values {
+            query = query.bind(column);
+        }
+        let rows = query.fetch_all(pool).await?;
+        rows.iter().map(|row| self.found(row)).collect()
+    }
+
+    /// Locks rows against other writers, in key order, and answers what they hold now.
+    pub async fn lock(&self, connection: &mut PgConnection, keys: &[&str]) -> Result<Vec<Row>, sqlx::Error> {
+        self.by_keys(connection, keys, " for no key update of t").await
+    }
+
+    /// What is stored.
+    pub async fn stored(&self, connection: &mut PgConnection, keys: &[&str]) -> Result<Vec<Row>, sqlx::Error> {
+        self.by_keys(connection, keys, "").await
+    }
+
+    async fn by_keys(&self, connection: &mut PgConnection, keys: &[&str], lock: &str) -> Result<Vec<Row>, sqlx::Error> {
+        let sql = format!(
+            "select {row} from unnest(${own}::text[]) as w (k) join {table} t on {matched}{scope} order by {order}{lock}",
+            own = self.first_own(),
+            row = self.row_columns(),
+            table = self.table,
+            matched = self.key_is("w.k"),
+            scope = self.scope_sql(2),
+            order = self.order(Lane::Whole),
+        );
+        let rows = self.start(&Statement::new(sql)).bind(keys).fetch_all(connection).await?;
+        rows.iter().map(|row| self.row(row)?.ok_or(sqlx::Error::RowNotFound)).collect()
+    }
+
+    /// Sets the mapped columns (never the key) and the stamp of rows; answers how many rows were there.
+    pub async fn update(&self, connection: &mut PgConnection, rows: &[(&str, &[Cell])]) -> Result<u64, sqlx::Error> {
+        let own = self.first_own();
+        let mut arrays = vec![format!("${own}::text[]")];
+        let mut names = vec!["k".to_string()];
+        let mut sets = Vec::new();
+        for (at, &column) in self.updatable.iter().enumerate() {
+            let (name, type_sql) = &self.columns[column];
+            arrays.push(format!("${}::text[]", own + 1 + at));
+            names.push(format!("v{at}"));
+            sets.push(format!("{name} = v.v{at}::{type_sql}"));
+        }
+        sets.push(format!("{} = {}", self.stamp, self.now()));
+        let sql = format!(
+            "update {table} t set {sets} from unnest({arrays}) as v ({names}) where {matched}{scope}",
+            table = self.table,
+            sets = sets.join(", "),
+            arrays = arrays.join(", "),
+            names = names.join(", "),
+            matched = self.key_is("v.k"),
+            scope = self.scope_sql(2),
+        );
+        let statement = Statement::new(sql);
+        let mut query = self.start(&statement).bind(rows.iter().map(|row| row.0).collect::<Vec<_>>());
+        for &column in &self.updatable {
+            query = query.bind(rows.iter().map(|row| row.1[column].as_deref()).collect::<Vec<_>>());
+        }
+        Ok(query.execute(connection).await?.rows_affected())
+    }
+
+    /// Inserts rows under their keys, with the scope's fixed values, stamped now.
+    pub async fn insert(&self, connection: &mut PgConnection, rows: &[(&str, &[Cell])]) -> Result<u64, sqlx::Error> {
+        let own = self.first_own();
+        let mut arrays = vec![format!("${own}::text[]")];
+        let mut names = vec!["k".to_string()];
+        let (mut targets, mut values) = (Vec::new(), Vec::new());
+        for &at in &self.unmapped_keys {
+            targets.push(self.keys[at].0.clone());
+            values.push(format!("{}::{}", self.key_part("v.k", at), self.keys[at].1));
+        }
+        for (at, (name, type_sql)) in self.columns.iter().enumerate() {
+            arrays.push(format!("${}::text[]", own + 1 + at));
+            names.push(format!("v{at}"));
+            targets.push(name.clone());
+            values.push(format!("v.v{at}::{type_sql}"));
+        }
+        for (at, (name, type_sql, _)) in self.scope.iter().enumerate() {
+            targets.push(name.clone());
+            values.push(format!("${}::{type_sql}", 2 + at));
+        }
+        targets.push(self.stamp.clone());
+        values.push(self.now().to_string());
+        let sql = format!(
+            "insert into {table} ({targets}) overriding system value select {values} from unnest({arrays}) as v ({names})",
+            table = self.table,
+            targets = targets.join(", "),
+            values = values.join(", "),
+            arrays = arrays.join(", "),
+            names = names.join(", "),
+        );
+        let statement = Statement::new(sql);
+        let mut query = self.start(&statement).bind(rows.iter().map(|row| row.0).collect::<Vec<_>>());
+        for column in 0..self.columns.len() {
+            query = query.bind(rows.iter().map(|row| row.1[column].as_deref()).collect::<Vec<_>>());
+        }
+        Ok(query.execute(connection).await?.rows_affected())
+    }
+
+    /// New keys from the column's own default.
+    pub async fn allocate(
+        &self,
+        connection: &mut PgConnection,
+        expression: &str,
+        count: usize,
+    ) -> Result<Vec<Key>, sqlx::Error> {
+        let sql = format!("select ({expression})::text from generate_series(1, $1)");
+        let rows = Statement::new(sql).query().bind(count as i32).fetch_all(connection).await?;
+        rows.iter().map(|row| Ok(Key(row.try_get(0)?))).collect()
+    }
+
+    /// Counts and hashes the rows above `since` and those without a stamp: a select to be joined with others by UNION ALL.
+    /// Its parameters start at `first`: since, then the scope's values.
+    pub fn signature_select(&self, number: usize, first: usize) -> String {
+        format!(
+            "select {number}::bigint as n, {sums} from {table} t where {tail}{scope} \
+             union all select {number}::bigint, {null_sums} from {table} t where t.{stamp} is null{scope}",
+            sums = self.sums("0", "t"),
+            null_sums = self.sums("1", "t"),
+            table = self.table,
+            tail = self.tail(&format!("${first}")),
+            stamp = self.stamp,
+            scope = self.scope_sql(first + 1),
+        )
+    }
+
+    pub fn bind_signature<'q>(
+        &self,
+        query: Query<'q, sqlx::Postgres, PgArguments>,
+        since: DateTime<Utc>,
+    ) -> Query<'q, sqlx::Postgres, PgArguments> {
+        self.scope.iter().fold(query.bind(since), |query, (_, _, value)| query.bind(value.clone()))
+    }
+
+    pub fn scope_len(&self) -> usize {
+        self.scope.len()
+    }
+
+    /// Cuts the rows stamped above `lower` into pages of `page_rows`, and takes the signatures of `lower` and of `since`, all in one
+    /// snapshot.
+    pub async fn cut_tail(
+        &self,
+        pool: &PgPool,
+        lower: DateTime<Utc>,
+        since: DateTime<Utc>,
+        page_rows: u32,
+    ) -> Result<TailCut, sqlx::Error> {
+        let own = self.first_own();
+        let sql = format!(
+            "with tail as materialized (select {key} as k, t.{stamp} as s, row_number() over (order by {order}) as n, \
+             count(*) over () as total from {table} t where {tail}{scope}) \
+             select 0 as what, null::bigint as n, {sums}, null::text as s, null::text as k from tail t \
+             union all select 1, null, {sums_since}, null, null from tail t where {since} \
+             union all select 2, null, {null_sums}, null, null from {table} t where t.{stamp} is null{scope} \
+             union all select 3, n, 0, 0, 0, s::text, k from tail where n % ${rows} = 0 or n = total \
+             order by what, n",
+            key = self.key_text(),
+            stamp = self.stamp,
+            order = self.order(Lane::Stamp),
+            table = self.table,
+            tail = self.tail(&format!("${own}")),
+            since = self.tail_of("t.s", &format!("${}", own + 1)),
+            scope = self.scope_sql(2),
+            sums = self.sums_over("0", "t.s", "t.k"),
+            sums_since = self.sums_over("0", "t.s", "t.k"),
+            null_sums = self.sums("1", "t"),
+            rows = own + 2,
+        );
+        let rows =
+            self.start(&Statement::new(sql)).bind(lower).bind(since).bind(i64::from(page_rows)).fetch_all(pool).await?;
+        let mut cut = TailCut::default();
+        let mut before = 0;
+        for row in rows {
+            let what: i32 = row.try_get("what")?;
+            let (count, hash): (i64, i64) = (row.try_get("rows")?, row.try_get("hash")?);
+            match what {
+                0 => cut.lower = (count, hash),
+                1 => cut.since = (count, hash),
+                2 => cut.null = (count, hash),
+                _ => {
+                    let n: i64 = row.try_get("n")?;
+                    let stamp: Option<String> = row.try_get("s")?;
+                    cut.bounds.push((Position { stamp, key: Key(row.try_get("k")?) }, (n - before) as u32));
+                    before = n;
+                }
+            }
+        }
+        Ok(cut)
+    }
+
+    /// Cuts the whole table (or its rows without a stamp) by key.
+    pub async fn cut_by_key(
+        &self,
+        pool: &PgPool,
+        lane: Lane,
+        page_rows: u32,
+    ) -> Result<Vec<(Position, u32)>, sqlx::Error> {
+        let own = self.first_own();
+        let only = if lane == Lane::Null { format!(" and t.{} is null", self.stamp) } else { String::new() };
+        let sql = format!(
+            "select n, k from (select {key} as k, row_number() over (order by {order}) as n, count(*) over () as total \
+             from {table} t where true{scope}{only}) t where n % ${own} = 0 or n = total order by n",
+            key = self.key_text(),
+            order = self.order(lane),
+            table = self.table,
+            scope = self.scope_sql(2),
+        );
+        let rows = self.start(&Statement::new(sql)).bind(i64::from(page_rows)).fetch_all(pool).await?;
+        let mut before = 0;
+        rows.iter()
+            .map(|row| {
+                let n: i64 = row.try_get("n")?;
+                let bound = (Position { stamp: None, key: Key(row.try_get("k")?) }, (n - before) as u32);
+                before = n;
+                Ok(bound)
+            })
+            .collect()
+    }
+
+    fn start(&self, statement: &Statement) -> Query<'static, sqlx::Postgres, PgArguments> {
+        self.scope
+            .iter()
+            .fold(statement.query().bind(self.entity_number), |query, (_, _, value)| query.bind(value.clone()))
+    }
+
+    /// The number of a statement's first own parameter.
+    fn first_own(&self) -> usize {
+        2 + self.scope.len()
+    }
+
+    fn scope_sql(&self, first: usize) -> String {
+        self.scope
+            .iter()
+            .enumerate()
+            .map(|(at, (name, type_sql, _))| format!(" and t.{name} = ${}::{type_sql}", first + at))
+            .collect()
+    }
+
+    fn store(&self) -> &'static str {
+        match self.side {
+            Side::Platform => "pair",
+            Side::Legacy => "receipt",
+        }
+    }
+
+    fn own_key(&self) -> &'static str {
+        match self.side {
+            Side::Platform => "platform_key",
+            Side::Legacy => "legacy_key",
+        }
+    }
+
+    fn key_text(&self) -> String {
+        let parts: Vec<String> = self.keys.iter().map(|(name, _)| format!("t.{name}::text")).collect();
+        match parts.len() {
+            1 => parts.concat(),
+            _ => format!("({})", parts.join(" || E'\\x1f' || ")),
+        }
+    }
+
+    /// Part `at` of a key given as text.
+    fn key_part(&self, text: &str, at: usize) -> String {
+        match self.keys.len() {
+            1 => text.to_string(),
+            _ => format!("split_part({text}, E'\\x1f', {})", at + 1),
+        }
+    }
+
+    fn key_is(&self, text: &str) -> String {
+        let parts: Vec<String> = self
+            .keys
+            .iter()
+            .enumerate()
+            .map(|(at, (name, type_sql))| format!("t.{name} = ({})::{type_sql}", self.key_part(text, at)))
+            .collect();
+        parts.join(" and ")
+    }
+
+    fn order(&self, lane: Lane) -> String {
+        let keys = self.keys.iter().map(|(name, _)| format!("t.{name}"));
+        match lane {
+            Lane::Stamp => std::iter::once(format!("t.{}", self.stamp)).chain(keys).collect::<Vec<_>>().join(", "),
+            Lane::Whole | Lane::Null | Lane::Keys => keys.collect::<Vec<_>>().join(", "),
+        }
+    }
+
+    fn compare(&self, lane: Lane, operator: &str, next: &mut usize) -> String {
+        let mut right = Vec::new();
+        if lane == Lane::Stamp {
+            right.push(format!("${next}::{}", self.stamp_type()));
+            *next += 1;
+        }
+        for (at, (_, type_sql)) in self.keys.iter().enumerate() {
+            right.push(format!("({})::{type_sql}", self.key_part(&format!("${next}"), at)));
+        }
+        *next += 1;
+        format!("({}) {operator} ({})", self.order(lane), right.join(", "))
+    }
+
+    fn bind_position<'q>(
+        &self,
+        query: Query<'q, sqlx::Postgres, PgArguments>,
+        lane: Lane,
+        position: &Position,
+    ) -> Query<'q, sqlx::Postgres, PgArguments> {
+        let query = match lane {
+            Lane::Stamp => query.bind(position.stamp.clone()),
+            Lane::Whole | Lane::Null | Lane::Keys => query,
+        };
+        query.bind(position.key.0.clone())
+    }
+
+    fn stamp_type(&self) -> &'static str {
+        match self.stamp_kind {
+            StampKind::Timestamptz => "timestamptz",
+            StampKind::Timestamp => "timestamp",
+            StampKind::Date => "date",
+            StampKind::EpochSeconds | StampKind::EpochMillis => "bigint",
+        }
+    }
+
+    /// The transaction's start by this database's clock, as the column stores it.
+    fn now(&self) -> &'static str {
+        match self.stamp_kind {
+            StampKind::Timestamptz => "now()",
+            StampKind::Timestamp => "localtimestamp",
+            StampKind::Date => "current_date",
+            StampKind::EpochSeconds => "floor(extract(epoch from now()))::bigint",
+            StampKind::EpochMillis => "floor(extract(epoch from now()) * 1000)::bigint",
+        }
+    }
+
+    fn tail(&self, since: &str) -> String {
+        self.tail_of(&format!("t.{}", self.stamp), since)
+    }
+
+    /// Stamped after `since`, or in the same instant as far as a coarser column can tell.
+    fn tail_of(&self, stamp: &str, since: &str) -> String {
+        match self.stamp_kind {
+            StampKind::Timestamptz => format!("{stamp} > {since}::timestamptz"),
+            StampKind::Timestamp => format!("{stamp} > ({since}::timestamptz)::timestamp"),
+            StampKind::Date => format!("{stamp} >= ({since}::timestamptz)::date"),
+            StampKind::EpochSeconds => format!("{stamp} >= floor(extract(epoch from {since}::timestamptz))::bigint"),
+            StampKind::EpochMillis => {
+                format!("{stamp} >= floor(extract(epoch from {since}::timestamptz) * 1000)::bigint")
+            }
+        }
+    }
+
+    fn sums(&self, lane: &str, alias: &str) -> String {
+        self.sums_over(lane, &format!("{alias}.{}", self.stamp), &self.key_text())
+    }
+
+    fn sums_over(&self, lane: &str, stamp: &str, key: &str) -> String {
+        format!(
+            "{lane}::bigint as lane, count(*) as rows, (coalesce(sum(hashtextextended(coalesce({stamp}::text, '') || ' ' || {key}, 0)), 0) \
+             % 9223372036854775807)::bigint as hash"
+        )
+    }
+
+    fn row_columns(&self) -> String {
+        let cells: Vec<String> =
+            self.columns.iter().enumerate().map(|(at, (name, _))| format!("t.{name}::text as c{at}")).collect();
+        let hashed: Vec<String> = self.keys.iter().chain(&self.columns).map(|(name, _)| format!("t.{name}")).collect();
+        format!(
+            "{key} as t_key, t.{stamp}::text as t_stamp, hashtextextended(row({hashed})::text, 0) as t_hash, {cells}",
+            key = self.key_text(),
+            stamp = self.stamp,
+            hashed = hashed.join(", "),
+            cells = cells.join(", "),
+        )
+    }
+
+    fn ledger_columns(&self) -> &'static str {
+        match self.side {
+            Side::Platform => {
+                "g.platform_key as g_platform_key, g.legacy_key as g_legacy_key, g.generation as g_generation, \
+                 g.rev as g_rev, g.base as g_base, g.gone as g_gone, g.next_base as g_next_base, \
+                 g.next_gone as g_next_gone, extract(epoch from clock_timestamp() - g.intent_at)::float8 as g_intent_age, \
+                 g.listed as g_listed, g.platform_stamp as g_stamp, g.platform_edited_at as g_edited_at"
+            }
+            Side::Legacy => {
+                "g.platform_key as g_platform_key, g.legacy_key as g_legacy_key, g.generation as g_generation, \
+                 g.rev as g_rev, g.done as g_done, g.stamp_written as g_stamp, g.stamp_before as g_edited_at"
+            }
+        }
+    }
+
+    fn found(&self, row: &PgRow) -> Result<Found, sqlx::Error> {
+        let want: i64 = row.try_get("n")?;
+        Ok(Found { want: (want - 1).max(0) as usize, ledger: self.ledger(row)?, row: self.row(row)? })
+    }
+
+    fn row(&self, row: &PgRow) -> Result<Option<Row>, sqlx::Error> {
+        let Some(key) = row.try_get::<Option<String>, _>("t_key")? else { return Ok(None) };
+        let first = row.len() - self.columns.len();
+        let cells = (first..row.len())
+            .map(|at| Ok(row.try_get::<Option<&str>, _>(at)?.map(Into::into)))
+            .collect::<Result<Vec<Cell>, sqlx::Error>>()?;
+        Ok(Some(Row {
+            key: Key(key),
+            stamp: row.try_get::<Option<&str>, _>("t_stamp")?.map(Into::into),
+            hash: row.try_get("t_hash")?,
+            cells,
+        }))
+    }
+
+    fn ledger(&self, row: &PgRow) -> Result<Option<LedgerRow>, sqlx::Error> {
+        let Some(platform_key) = row.try_get::<Option<String>, _>("g_platform_key")? else { return Ok(None) };
+        let platform_key = Key(platform_key);
+        let legacy_key = row.try_get::<Option<String>, _>("g_legacy_key")?.map(Key);
+        let generation = row.try_get("g_generation")?;
+        let rev = row.try_get("g_rev")?;
+        Ok(Some(match self.side {
+            Side::Platform => {
+                let base = |bytes: Option<&[u8]>| bytes.map(Base::decode);
+                let intent = match base(row.try_get("g_next_base")?) {
+                    None => None,
+                    Some(next) => Some(Intent {
+                        base: next,
+                        gone: row.try_get::<Option<bool>, _>("g_next_gone")?.unwrap_or(false),
+                        age_secs: row.try_get::<Option<f64>, _>("g_intent_age")?.unwrap_or(f64::MAX),
+                    }),
+                };
+                LedgerRow::Pair(Pair {
+                    platform_key,
+                    legacy_key,
+                    generation,
+                    rev,
+                    base: base(row.try_get("g_base")?).unwrap_or_default(),
+                    gone: row.try_get("g_gone")?,
+                    intent,
+                    listed: row.try_get::<Option<&[u8]>, _>("g_listed")?.map(Listed::decode).unwrap_or_default(),
+                    platform_stamp: row.try_get("g_stamp")?,
+                    platform_edited_at: row.try_get("g_edited_at")?,
+                })
+            }
+            Side::Legacy => LedgerRow::Receipt(Receipt {
+                platform_key,
+                legacy_key,
+                generation,
+                rev,
+                done: row.try_get("g_done")?,
+                stamp_written: row.try_get("g_stamp")?,
+                stamp_before: row.try_get("g_edited_at")?,
+            }),
+        }))
+    }
+}
+
+/// What a cut of the tail answers.
+#[derive(Debug, Default)]
+pub struct TailCut {
+    /// Count and hash of the rows above the lower bound, above `since`, and without a stamp.
+    pub lower: (i64, i64),
+    pub since: (i64, i64),
+    pub null: (i64, i64),
+    /// Each page's upper bound and number of rows.
+    pub bounds: Vec<(Position, u32)>,
+}
+
+impl TailCut {
+    pub fn signature(&self, since: DateTime<Utc>) -> Signature {
+        Signature { since, rows: self.since.0, hash: self.since.1, null_rows: self.null.0, null_hash: self.null.1 }
+    }
+}

@@ -1,0 +1,131 @@
+//! Finding changes: the horizon, the probe of a tick, and cutting what changed into pages.
+
+use std::collections::HashMap;
+
+use anyhow::Context;
+use chrono::{DateTime, Utc};
+use sqlx::Row as _;
+
+use crate::config::Side;
+use crate::sides::postgres::{Database, Statement};
+
+use super::entity::{Ready, ReadyEntity};
+use super::{Cut, Lane, Position, Range, Signature};
+
+/// The time before which no change can still appear in a database, and who holds it back.
+#[derive(Debug, Clone)]
+pub struct Horizon {
+    pub at: DateTime<Utc>,
+    pub held_by: Option<String>,
+}
+
+/// Asked in autocommit, before the read.
+pub async fn horizon(database: &Database) -> anyhow::Result<Horizon> {
+    let row = sqlx::query(include_str!("horizon.sql"))
+        .bind(crate::sides::postgres::READER)
+        .fetch_one(&database.read)
+        .await
+        .with_context(|| format!("asking {} for its open transactions", database.shown))?;
+    Ok(Horizon { at: row.try_get("horizon")?, held_by: row.try_get("held_by")? })
+}
+
+/// One side's tail, or its whole table where there is no watermark yet, in pages.
+pub async fn cut(
+    entity: &ReadyEntity,
+    side: Side,
+    watermark: Option<DateTime<Utc>>,
+    previous: Option<&Signature>,
+) -> anyhow::Result<Cut> {
+    let ready = entity.side(side);
+    let horizon = horizon(&ready.database).await?;
+    let overlap = chrono::Duration::from_std(entity.overlap).context("the overlap is too long")?;
+    let since = horizon.at.max(watermark.unwrap_or(horizon.at)) - overlap;
+    let lower = match (watermark, previous) {
+        (None, _) => since,
+        (Some(_), Some(previous)) => previous.since,
+        (Some(watermark), None) => watermark - overlap,
+    };
+    let what = || format!("cutting {} on {side} in {}", entity.mapping.entity, ready.database.shown);
+    let tail = ready.sql.cut_tail(&ready.database.read, lower, since, entity.page_rows).await.with_context(what)?;
+    let signature = tail.signature(since);
+    let mut ranges = Vec::new();
+    if watermark.is_none() {
+        let bounds =
+            ready.sql.cut_by_key(&ready.database.read, Lane::Whole, entity.page_rows).await.with_context(what)?;
+        ranges = chain(Lane::Whole, bounds);
+    } else {
+        if previous.is_none_or(|previous| (previous.rows, previous.hash) != tail.lower) {
+            ranges = chain(Lane::Stamp, tail.bounds);
+        }
+        if previous.is_none_or(|previous| (previous.null_rows, previous.null_hash) != tail.null) && tail.null.0 > 0 {
+            let bounds =
+                ready.sql.cut_by_key(&ready.database.read, Lane::Null, entity.page_rows).await.with_context(what)?;
+            ranges.extend(chain(Lane::Null, bounds));
+        }
+    }
+    Ok(Cut { horizon: horizon.at, held_by: horizon.held_by, signature, ranges })
+}
+
+/// The whole table in pages.
+pub async fn cut_whole(entity: &ReadyEntity, side: Side) -> anyhow::Result<Vec<Range>> {
+    let ready = entity.side(side);
+    let bounds = ready
+        .sql
+        .cut_by_key(&ready.database.read, Lane::Whole, entity.page_rows)
+        .await
+        .with_context(|| format!("cutting {} on {side} in {}", entity.mapping.entity, ready.database.shown))?;
+    Ok(chain(Lane::Whole, bounds))
+}
+
+/// Consecutive ranges from their upper bounds. What is added behind the last one is stamped later: the next run's tail.
+fn chain(lane: Lane, bounds: Vec<(Position, u32)>) -> Vec<Range> {
+    let mut after = None;
+    let mut ranges: Vec<Range> = Vec::with_capacity(bounds.len());
+    for (upto, rows) in bounds {
+        ranges.push(Range { lane, after: after.take(), upto: Some(upto.clone()), keys: Vec::new(), rows });
+        after = Some(upto);
+    }
+    ranges
+}
+
+/// Whether any signature differs now: one statement per database.
+pub async fn changed(probes: &[(Ready, Side, Signature)]) -> anyhow::Result<bool> {
+    // By session time zone too: stamps are hashed as the session prints them.
+    let mut databases: HashMap<(String, chrono_tz::Tz), Vec<usize>> = HashMap::new();
+    for (at, (entity, side, _)) in probes.iter().enumerate() {
+        let key = (entity.side(*side).database.shown.clone(), entity.mapping.shape(*side).zone);
+        databases.entry(key).or_default().push(at);
+    }
+    for ((shown, _), members) in databases {
+        let mut selects = Vec::new();
+        let mut first = 1;
+        for &at in &members {
+            let (entity, side, _) = &probes[at];
+            let sql = &entity.side(*side).sql;
+            selects.push(sql.signature_select(at, first));
+            first += 1 + sql.scope_len();
+        }
+        let statement = Statement::new(selects.join(" union all "));
+        let mut query = statement.query();
+        for &at in &members {
+            let (entity, side, signature) = &probes[at];
+            query = entity.side(*side).sql.bind_signature(query, signature.since);
+        }
+        let (entity, side, _) = &probes[members[0]];
+        let pool = &entity.side(*side).database.read;
+        let rows = query.fetch_all(pool).await.with_context(|| format!("probing {shown}"))?;
+        for row in rows {
+            let at = row.try_get::<i64, _>("n")? as usize;
+            let found: (i64, i64) = (row.try_get("rows")?, row.try_get("hash")?);
+            let signature = &probes[at].2;
+            let expected = match row.try_get::<i64, _>("lane")? {
+                0 => (signature.rows, signature.hash),
+                _ => (signature.null_rows, signature.null_hash),
+            };
+            if found != expected {
+                return Ok(true);
+            }
+        }
+    }
+    Ok(false)
+}

@@ -1,0 +1,423 @@
+//! An entity of one customer, made ready: its mapping held against the live tables, its statements, its pools. Made when
+//! first needed and thrown away when a database says that a table is not what it was.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use sqlx::PgPool;
+use xxhash_rust::xxh3::xxh3_64;
+
+use crate::config::{self, Config, Customer, Deleted, EntityId, Side};
+use crate::mapping::{Class, Column, Field, Lens, Mapping, Shape, StampKind};
+use crate::sides::Permanent;
+use crate::sides::postgres::{Database, LiveColumn, LiveTable, NewKey, Pools, TableSql, describe};
+
+/// One entity of one customer, ready to run pages.
+#[derive(Debug)]
+pub struct ReadyEntity {
+    pub mapping: Mapping,
+    pub legacy: ReadySide,
+    pub platform: ReadySide,
+    /// The entities that fields refer to, each with where its pairs are.
+    pub refs: Vec<RefTarget>,
+    pub page_rows: u32,
+    pub overlap: Duration,
+}
+
+/// One side of an entity.
+#[derive(Debug)]
+pub struct ReadySide {
+    pub database: Database,
+    pub sql: TableSql,
+    pub new_key: NewKey,
+}
+
+/// Where the pairs of a referred entity are.
+#[derive(Debug)]
+pub struct RefTarget {
+    pub entity: EntityId,
+    pub pool: PgPool,
+    pub entity_number: i32,
+}
+
+impl ReadyEntity {
+    pub fn side(&self, side: Side) -> &ReadySide {
+        match side {
+            Side::Legacy => &self.legacy,
+            Side::Platform => &self.platform,
+        }
+    }
+}
+
+/// Describes both tables and resolves every field against them.
+///
+/// # Errors
+/// `Permanent` with the table, column or field at fault; or the database's own error.
+pub async fn make_ready(
+    pools: &Pools,
+    config: &Config,
+    customer: &Customer,
+    entity: &config::Entity,
+) -> anyhow::Result<ReadyEntity> {
+    let legacy = live(pools, customer, entity, Side::Legacy).await?;
+    let platform = live(pools, customer, entity, Side::Platform).await?;
+    let mapping =
+        resolve(customer, entity, &legacy.table, &platform.table).map_err(|reason| refused(entity, reason))?;
+
+    let mut refs: Vec<RefTarget> = Vec::new();
+    for field in &entity.fields {
+        let config::Lens::Ref(target) = &field.lens else { continue };
+        if refs.iter().any(|known| known.entity == *target) {
+            continue;
+        }
+        let referred = config.entity(target).ok_or_else(|| {
+            refused(entity, format!("field `{}` refers to `{target}`, which is no entity", field.name))
+        })?;
+        let database = pools.database(database_url(customer, referred, Side::Platform)?, referred.platform.timezone)?;
+        let entity_number = entity_number(&database, customer, target).await?;
+        refs.push(RefTarget { entity: target.clone(), pool: database.read, entity_number });
+    }
+
+    Ok(ReadyEntity {
+        legacy: ready_side(&mapping, customer, entity, Side::Legacy, legacy)
+            .map_err(|reason| refused(entity, reason))?,
+        platform: ready_side(&mapping, customer, entity, Side::Platform, platform)
+            .map_err(|reason| refused(entity, reason))?,
+        mapping,
+        refs,
+        page_rows: entity.page_rows,
+        overlap: entity.overlap,
+    })
+}
+
+struct Live {
+    database: Database,
+    table: LiveTable,
+    entity_number: i32,
+}
+
+async fn live(pools: &Pools, customer: &Customer, entity: &config::Entity, side: Side) -> anyhow::Result<Live> {
+    let table = entity.table(side);
+    let database = pools.database(database_url(customer, entity, side)?, table.timezone)?;
+    let mut connection = database.read.acquire().await.with_context(|| format!("connecting to {}", database.shown))?;
+    let found = describe(&mut connection, &table.schema, &table.name)
+        .await
+        .with_context(|| format!("describing table {}.{} in {}", table.schema, table.name, database.shown))?;
+    drop(connection);
+    let table = found.ok_or_else(|| {
+        refused(
+            entity,
+            format!(
+                "there is no table {}.{} in {} ({side} side), or no right to see it; correct `table` or grant the right",
+                table.schema, table.name, database.shown
+            ),
+        )
+    })?;
+    let entity_number = entity_number(&database, customer, &entity.id).await?;
+    Ok(Live { database, table, entity_number })
+}
+
+/// The short number that `sync_bridge` knows (customer, entity) by in this database.
+async fn entity_number(database: &Database, customer: &Customer, entity: &EntityId) -> anyhow::Result<i32> {
+    let found = sqlx::query_scalar("select id from sync_bridge.entity where customer = $1 and entity = $2")
+        .bind(customer.id.as_str())
+        .bind(entity.as_str())
+        .fetch_optional(&database.read)
+        .await;
+    match found {
+        Ok(Some(number)) => return Ok(number),
+        Ok(None) => {}
+        Err(sqlx::Error::Database(error)) if matches!(error.code().as_deref(), Some("42P01" | "3F000")) => {
+            return Err(Permanent(format!(
+                "there is no schema sync_bridge in {}; run `sync-bridge prepare`",
+                database.shown
+            ))
+            .into());
+        }
+        Err(error) => return Err(error).with_context(|| format!("reading sync_bridge.entity in {}", database.shown)),
+    }
+    let insert = "insert into sync_bridge.entity (customer, entity) values ($1, $2) \
+                  on conflict (customer, entity) do update set entity = excluded.entity returning id";
+    sqlx::query_scalar(insert)
+        .bind(customer.id.as_str())
+        .bind(entity.as_str())
+        .fetch_one(&database.write)
+        .await
+        .with_context(|| format!("registering entity `{entity}` in {}", database.shown))
+}
+
+fn database_url<'a>(
+    customer: &'a Customer,
+    entity: &config::Entity,
+    side: Side,
+) -> anyhow::Result<&'a config::DatabaseUrl> {
+    let name = &entity.table(side).database;
+    customer.databases.get(name).ok_or_else(|| {
+        refused(entity, format!("customer `{}` names no database `{name}` under `databases`", customer.id))
+    })
+}
+
+fn refused(entity: &config::Entity, reason: impl std::fmt::Display) -> anyhow::Error {
+    Permanent(format!("entity `{}` (line {}): {reason}", entity.id, entity.place.line)).into()
+}
+
+/// Holds every declared column against the live tables. Pure.
+fn resolve(
+    customer: &Customer,
+    entity: &config::Entity,
+    legacy: &LiveTable,
+    platform: &LiveTable,
+) -> Result<Mapping, String> {
+    let mut legacy_shape = shape(entity, Side::Legacy, legacy)?;
+    let mut platform_shape = shape(entity, Side::Platform, platform)?;
+    let mut fields = Vec::new();
+    for declared in &entity.fields {
+        let lens = lens(declared, legacy, platform).map_err(|reason| format!("field `{}`: {reason}", declared.name))?;
+        fields.push(Field {
+            name: declared.name.clone(),
+            fingerprint: fingerprint(&declared.name, &lens),
+            lens,
+            legacy: place(&mut legacy_shape, &declared.legacy, legacy)?,
+            platform: place(&mut platform_shape, &declared.platform, platform)?,
+            policy: declared.policy.unwrap_or(entity.policy),
+        });
+    }
+    if let (Some(legacy_mark), Some(platform_mark)) = (&entity.legacy.deleted, &entity.platform.deleted) {
+        let lens = Lens::Deleted { legacy: legacy_mark.clone(), platform: platform_mark.clone() };
+        fields.push(Field {
+            name: "deleted".into(),
+            fingerprint: fingerprint("deleted", &lens),
+            lens,
+            legacy: place(&mut legacy_shape, &[marked(legacy_mark).to_string()], legacy)?,
+            platform: place(&mut platform_shape, &[marked(platform_mark).to_string()], platform)?,
+            policy: entity.policy,
+        });
+    }
+    for (at, field) in fields.iter().enumerate() {
+        if let Some(other) = fields[..at].iter().find(|other| other.fingerprint == field.fingerprint) {
+            return Err(format!("fields `{}` and `{}` have the same fingerprint; rename one", other.name, field.name));
+        }
+    }
+    for shape in [&mut legacy_shape, &mut platform_shape] {
+        let positions: Option<Vec<usize>> =
+            shape.key.iter().map(|key| shape.columns.iter().position(|column| column.name == key.name)).collect();
+        shape.key_mapped = positions;
+    }
+    let match_on = entity
+        .match_on
+        .iter()
+        .map(|name| {
+            fields.iter().position(|field| field.name == *name).ok_or(format!("`match_on` names no field: `{name}`"))
+        })
+        .collect::<Result<Vec<_>, _>>()?;
+    for &at in &match_on {
+        if fields[at].legacy.len() != 1 && !matches!(fields[at].lens, Lens::Ref(_)) {
+            return Err(format!("`match_on` field `{}` stands on several columns", fields[at].name));
+        }
+    }
+    Ok(Mapping {
+        customer: customer.id.clone(),
+        entity: entity.id.clone(),
+        fields,
+        legacy: legacy_shape,
+        platform: platform_shape,
+        match_on,
+        authority: entity.authority,
+    })
+}
+
+fn shape(entity: &config::Entity, side: Side, live: &LiveTable) -> Result<Shape, String> {
+    let table = entity.table(side);
+    let key = table.key.iter().map(|name| column(live, side, table, name)).collect::<Result<Vec<_>, _>>()?;
+    let stamp_column = live_column(live, side, table, &table.updated_at)?;
+    let stamp_kind = match stamp_column.typname.as_str() {
+        "timestamptz" => StampKind::Timestamptz,
+        "timestamp" => StampKind::Timestamp,
+        "date" => StampKind::Date,
+        "int4" | "int8" => StampKind::EpochSeconds,
+        _ => {
+            return Err(format!(
+                "`updated_at` column {}.{}.{} is {}: a timestamp, a date or epoch seconds is needed",
+                table.schema, table.name, table.updated_at, stamp_column.type_shown
+            ));
+        }
+    };
+    Ok(Shape {
+        side,
+        columns: Vec::new(),
+        key,
+        key_mapped: None,
+        stamp: column(live, side, table, &table.updated_at)?,
+        stamp_kind,
+        zone: table.timezone,
+    })
+}
+
+fn live_column<'a>(
+    live: &'a LiveTable,
+    side: Side,
+    table: &config::Table,
+    name: &str,
+) -> Result<&'a LiveColumn, String> {
+    live.column(name).ok_or_else(|| {
+        let names: Vec<&str> = live.columns.iter().map(|column| column.name.as_str()).collect();
+        format!(
+            "there is no column `{name}` in {}.{} ({side} side); it has: {}",
+            table.schema,
+            table.name,
+            names.join(", ")
+        )
+    })
+}
+
+fn column(live: &LiveTable, side: Side, table: &config::Table, name: &str) -> Result<Column, String> {
+    Ok(as_column(live_column(live, side, table, name)?))
+}
+
+fn as_column(live: &LiveColumn) -> Column {
+    Column {
+        name: live.name.clone(),
+        type_sql: live.type_sql.clone(),
+        class: live.class,
+        nullable: live.nullable,
+        local_time: live.typname == "timestamp",
+    }
+}
+
+/// The columns' positions in the shape; adds those that are not there yet.
+fn place(shape: &mut Shape, names: &[String], live: &LiveTable) -> Result<Vec<usize>, String> {
+    let side = shape.side;
+    names
+        .iter()
+        .map(|name| {
+            let found = live.column(name).ok_or_else(|| {
+                let names: Vec<&str> = live.columns.iter().map(|column| column.name.as_str()).collect();
+                format!("there is no column `{name}` on the {side} side; the table has: {}", names.join(", "))
+            })?;
+            if found.generated {
+                return Err(format!("column `{name}` on the {side} side is generated and cannot be written"));
+            }
+            if *name == shape.stamp.name {
+                return Err(format!("column `{name}` on the {side} side is its `updated_at` and cannot be a field"));
+            }
+            Ok(shape.columns.iter().position(|column| column.name == *name).unwrap_or_else(|| {
+                shape.columns.push(as_column(found));
+                shape.columns.len() - 1
+            }))
+        })
+        .collect()
+}
+
+fn lens(field: &config::Field, legacy: &LiveTable, platform: &LiveTable) -> Result<Lens, String> {
+    let class = |live: &LiveTable, names: &[String]| names.first().and_then(|name| live.column(name)).map(|c| c.class);
+    Ok(match &field.lens {
+        config::Lens::Same => {
+            let classes = class(legacy, &field.legacy).zip(class(platform, &field.platform));
+            let (on_legacy, on_platform) = classes.unwrap_or((Class::Other, Class::Other));
+            Lens::Same(Class::common(on_legacy, on_platform).ok_or_else(|| {
+                format!("{on_legacy:?} on legacy and {on_platform:?} on the platform cannot hold the same values; choose a lens")
+            })?)
+        }
+        config::Lens::Lowercase => Lens::Lowercase,
+        config::Lens::Values(values) => {
+            // A boolean column prints `t` and `f`; the file may say `true`, `t` or `yes`.
+            let spelled = |live: &LiveTable, names: &[String], value: &str| match class(live, names) {
+                Some(Class::Bool) => match value {
+                    "t" | "true" | "yes" => "true".to_string(),
+                    _ => "false".to_string(),
+                },
+                _ => value.to_string(),
+            };
+            let pairs: BTreeMap<String, String> = values
+                .iter()
+                .map(|(on_legacy, on_platform)| {
+                    (spelled(legacy, &field.legacy, on_legacy), spelled(platform, &field.platform, on_platform))
+                })
+                .collect();
+            let back = pairs.iter().map(|(on_legacy, on_platform)| (on_platform.clone(), on_legacy.clone())).collect();
+            Lens::Values { to_platform: pairs, to_legacy: back }
+        }
+        config::Lens::Join(separator) => Lens::Join {
+            separator: separator.clone(),
+            many: if field.legacy.len() > 1 { Side::Legacy } else { Side::Platform },
+        },
+        config::Lens::Object(members) => Lens::Object(members.clone()),
+        config::Lens::Ref(target) => Lens::Ref(target.clone()),
+    })
+}
+
+fn marked(deleted: &Deleted) -> &str {
+    match deleted {
+        Deleted::At { column } | Deleted::Flag { column, .. } => column,
+    }
+}
+
+/// A field's base counts only while name and lens are what they were when it was taken.
+fn fingerprint(name: &str, lens: &Lens) -> u32 {
+    xxh3_64(format!("{name}\u{0}{lens:?}").as_bytes()) as u32
+}
+
+fn ready_side(
+    mapping: &Mapping,
+    customer: &Customer,
+    entity: &config::Entity,
+    side: Side,
+    live: Live,
+) -> Result<ReadySide, String> {
+    let table = entity.table(side);
+    let shape = mapping.shape(side);
+    let scope = table
+        .scope
+        .iter()
+        .map(|(name, template)| {
+            let column = live_column(&live.table, side, table, name)?;
+            let value = fill(template, &customer.vars)
+                .ok_or_else(|| format!("scope `{name}` names a variable that customer `{}` lacks", customer.id))?;
+            Ok((name.clone(), column.type_sql.clone(), value))
+        })
+        .collect::<Result<Vec<_>, String>>()?;
+    let new_key = new_key(shape, &live.table, side, table)?;
+    let sql = TableSql::new(shape, &table.schema, &table.name, scope, live.entity_number);
+    Ok(ReadySide { database: live.database, sql, new_key })
+}
+
+/// Replaces `{name}` by the customer's variable.
+fn fill(template: &str, vars: &BTreeMap<String, String>) -> Option<String> {
+    let mut filled = String::new();
+    let mut rest = template;
+    while let Some((before, after)) = rest.split_once('{') {
+        let (name, remaining) = after.split_once('}')?;
+        filled.push_str(before);
+        filled.push_str(vars.get(name)?);
+        rest = remaining;
+    }
+    filled.push_str(rest);
+    Some(filled)
+}
+
+fn new_key(shape: &Shape, live: &LiveTable, side: Side, table: &config::Table) -> Result<NewKey, String> {
+    if shape.key_mapped.is_some() {
+        return Ok(NewKey::Mapped);
+    }
+    let [key] = shape.key.as_slice() else {
+        return Err(format!(
+            "the key of {}.{} ({side} side) has several columns and fields do not cover them all",
+            table.schema, table.name
+        ));
+    };
+    if side == Side::Platform && key.class == Class::Uuid {
+        return Ok(NewKey::Uuid5);
+    }
+    match live.column(&key.name).and_then(|column| column.default.clone()) {
+        Some(expression) => Ok(NewKey::Default(expression)),
+        None => Err(format!(
+            "new rows of {}.{} ({side} side) cannot get a key: `{}` has neither a default nor a field",
+            table.schema, table.name, key.name
+        )),
+    }
+}
+
+/// All that a customer's entities need, made once.
+pub type Ready = Arc<ReadyEntity>;

@@ -1,0 +1,305 @@
+//! Transaction L: carries out, in the legacy database, the intents that this page has just committed on the platform, with a
+//! receipt for each. And transaction V, which makes a foreign intent void so that nobody can carry it out any more.
+
+use std::collections::{HashMap, HashSet};
+
+use anyhow::Context;
+use chrono::{DateTime, Utc};
+use sqlx::{Connection, PgConnection, Row as _};
+
+use crate::config::Side;
+use crate::fault;
+use crate::mapping::{Cell, Lens, Links, Untranslatable};
+use crate::sides::postgres::NewKey;
+
+use super::Key;
+use super::entity::ReadyEntity;
+use super::plan::{WriteKind, stamp};
+use super::platform::Committed;
+use super::write::{Failure, Item, Written, write_rows};
+
+/// What became of the intents.
+#[derive(Debug, Default)]
+pub struct LegacyOutcome {
+    /// With the legacy key under which the row stands.
+    pub done: Vec<(Committed, Key)>,
+    pub moved: Vec<Committed>,
+    pub failed: Vec<(Committed, Failure)>,
+    /// The record it refers to could not be made in this page.
+    pub parked: Vec<(Committed, Untranslatable)>,
+}
+
+/// A receipt to write.
+struct ReceiptWrite {
+    platform_key: Key,
+    legacy_key: Option<Key>,
+    generation: i32,
+    rev: i64,
+    done: bool,
+    stamp_written: Option<DateTime<Utc>>,
+    stamp_before: Option<DateTime<Utc>>,
+    row_hash: Option<i64>,
+}
+
+/// Runs transaction L for the intents of a page.
+///
+/// # Errors
+/// What concerns the whole page. An answer lost at COMMIT is neither success nor failure: the next look reads the receipts.
+pub async fn commit_legacy(
+    entity: &ReadyEntity,
+    intents: Vec<Committed>,
+    links: &Links,
+) -> anyhow::Result<LegacyOutcome> {
+    let ready = &entity.legacy;
+    let what = || format!("writing {} rows of {} in {}", intents.len(), entity.mapping.entity, ready.database.shown);
+    let mut connection = ready.database.write.acquire().await.with_context(what)?;
+    let mut lost: HashSet<usize> = HashSet::new();
+    loop {
+        let turn = attempt(&mut connection, entity, &intents, &lost, links).await.with_context(what)?;
+        match turn {
+            // Voided by others between our look and our receipt: rolled back, and once more without them.
+            Turn::Voided(others) => lost.extend(others),
+            Turn::Committed(mut endings) => {
+                let mut outcome = LegacyOutcome::default();
+                for (at, intent) in intents.into_iter().enumerate() {
+                    match endings.remove(&at) {
+                        Some(Ending::Done(key)) => outcome.done.push((intent, key)),
+                        Some(Ending::Failed(failure)) => outcome.failed.push((intent, failure)),
+                        Some(Ending::Parked(untranslatable)) => outcome.parked.push((intent, untranslatable)),
+                        Some(Ending::Moved) | None => outcome.moved.push(intent),
+                    }
+                }
+                return Ok(outcome);
+            }
+        }
+    }
+}
+
+enum Turn {
+    Committed(HashMap<usize, Ending>),
+    Voided(HashSet<usize>),
+}
+
+enum Ending {
+    Done(Key),
+    Moved,
+    Failed(Failure),
+    Parked(Untranslatable),
+}
+
+async fn attempt(
+    connection: &mut PgConnection,
+    entity: &ReadyEntity,
+    intents: &[Committed],
+    lost: &HashSet<usize>,
+    links: &Links,
+) -> Result<Turn, sqlx::Error> {
+    let ready = &entity.legacy;
+    let mapping = &entity.mapping;
+    let number = ready.sql.entity_number();
+    let mut endings: HashMap<usize, Ending> = lost.iter().map(|&at| (at, Ending::Moved)).collect();
+    let mut transaction = connection.begin().await?;
+
+    // Receipts first, in key order.
+    let keys: Vec<&str> = intents.iter().map(|intent| intent.platform_key.0.as_str()).collect();
+    let rows = sqlx::query(
+        "select platform_key, rev from sync_bridge.receipt where entity_id = $1 and platform_key = any($2) \
+         order by platform_key for update",
+    )
+    .bind(number)
+    .bind(&keys)
+    .fetch_all(&mut *transaction)
+    .await?;
+    let mut revs: HashMap<String, i64> = HashMap::with_capacity(rows.len());
+    for row in rows {
+        revs.insert(row.try_get(0)?, row.try_get(1)?);
+    }
+    for (at, intent) in intents.iter().enumerate() {
+        if revs.get(&intent.platform_key.0).is_some_and(|rev| *rev >= intent.rev) {
+            endings.insert(at, Ending::Moved);
+        }
+    }
+
+    // Then, in a statement of its own, the rows that will be changed.
+    let mut void: HashSet<usize> = HashSet::new();
+    let locked: Vec<usize> = (0..intents.len())
+        .filter(|at| !endings.contains_key(at))
+        .filter(|&at| intents[at].act.legacy.as_ref().is_some_and(|write| write.kind == WriteKind::Update))
+        .collect();
+    if !locked.is_empty() {
+        let keys: Vec<&str> =
+            locked.iter().filter_map(|&at| intents[at].act.view.legacy.as_ref()).map(|row| &*row.key.0).collect();
+        let rows = ready.sql.lock(&mut transaction, &keys).await?;
+        let now: HashMap<&Key, &[Cell]> = rows.iter().map(|row| (&row.key, row.cells.as_slice())).collect();
+        for &at in &locked {
+            let read = intents[at].act.view.legacy.as_ref();
+            if read.is_none_or(|read| now.get(&read.key) != Some(&read.cells.as_slice())) {
+                endings.insert(at, Ending::Moved);
+                void.insert(at);
+            }
+        }
+    }
+
+    let keys = keys_of(&mut transaction, entity, intents, &endings).await?;
+    let mut items = Vec::new();
+    let mut place: HashMap<Key, usize> = HashMap::new();
+    let refers_to_itself = mapping.fields.iter().any(|field| field.lens == Lens::Ref(mapping.entity.clone()));
+    let mut known = Links::default();
+    if refers_to_itself {
+        known = links.clone();
+        for (at, key) in &keys {
+            known.insert(&mapping.entity, key, &intents[*at].platform_key);
+        }
+    }
+    for (at, intent) in intents.iter().enumerate() {
+        let (Some(key), Some(write)) = (keys.get(&at), &intent.act.legacy) else { continue };
+        let mut cells = write.cells.clone();
+        if refers_to_itself {
+            let old = intent.act.view.legacy.as_ref().filter(|_| write.kind == WriteKind::Update);
+            match mapping.put(Side::Legacy, &write.values, old.map(|row| row.cells.as_slice()), &known) {
+                Ok(made) => cells = made,
+                Err(untranslatable) => {
+                    endings.insert(at, Ending::Parked(untranslatable));
+                    void.insert(at);
+                    continue;
+                }
+            }
+        }
+        place.insert(key.clone(), at);
+        let insert = matches!(write.kind, WriteKind::Insert(_));
+        items.push(Item { key: key.clone(), insert, cells, values: write.values.clone() });
+    }
+    let links = if refers_to_itself { &known } else { links };
+    let written = match items.is_empty() {
+        true => Written::default(),
+        false => {
+            fault::point("legacy.before_rows");
+            write_rows(&mut transaction, mapping, Side::Legacy, &ready.sql, links, &items).await?
+        }
+    };
+    for (key, failure) in written.failed {
+        let Some(&at) = place.get(&key) else { continue };
+        endings.insert(at, Ending::Failed(failure));
+        void.insert(at);
+    }
+
+    let mut receipts = Vec::new();
+    for (at, intent) in intents.iter().enumerate() {
+        let pair = &intent.act.pair;
+        let stored = keys.get(&at).and_then(|key| written.stored.get(key));
+        if let (Some(stored), false) = (stored, void.contains(&at)) {
+            endings.insert(at, Ending::Done(stored.key.clone()));
+            receipts.push(ReceiptWrite {
+                platform_key: intent.platform_key.clone(),
+                legacy_key: Some(stored.key.clone()),
+                generation: pair.generation,
+                rev: intent.rev,
+                done: true,
+                stamp_written: stamp(mapping, Side::Legacy, Some(stored)),
+                stamp_before: pair.legacy_edited_at.or(pair.platform_edited_at),
+                row_hash: Some(stored.hash),
+            });
+        } else if void.contains(&at) {
+            receipts.push(void_receipt(&intent.platform_key, intent.rev, pair.generation));
+        }
+    }
+    let wanted: HashMap<&str, usize> =
+        intents.iter().enumerate().map(|(at, intent)| (intent.platform_key.0.as_str(), at)).collect();
+    let given = write_receipts(&mut transaction, number, &receipts).await?;
+    let voided: HashSet<usize> = receipts
+        .iter()
+        .filter(|receipt| !given.contains(&receipt.platform_key.0))
+        .filter_map(|receipt| wanted.get(receipt.platform_key.0.as_str()).copied())
+        .collect();
+    if !voided.is_empty() {
+        transaction.rollback().await?;
+        return Ok(Turn::Voided(voided));
+    }
+    fault::point("legacy.before_commit");
+    transaction.commit().await?;
+    fault::point("legacy.after_commit");
+    Ok(Turn::Committed(endings))
+}
+
+/// The key of every row that is going to be written; new ones come from the database's own sequence.
+async fn keys_of(
+    connection: &mut PgConnection,
+    entity: &ReadyEntity,
+    intents: &[Committed],
+    endings: &HashMap<usize, Ending>,
+) -> Result<HashMap<usize, Key>, sqlx::Error> {
+    let mut keys = HashMap::new();
+    let mut without = Vec::new();
+    for (at, intent) in intents.iter().enumerate() {
+        if endings.contains_key(&at) {
+            continue;
+        }
+        match intent.act.legacy.as_ref().map(|write| &write.kind) {
+            Some(WriteKind::Insert(Some(key))) => {
+                keys.insert(at, key.clone());
+            }
+            Some(WriteKind::Insert(None)) => without.push(at),
+            Some(WriteKind::Update) => {
+                if let Some(row) = &intent.act.view.legacy {
+                    keys.insert(at, row.key.clone());
+                }
+            }
+            None => {}
+        }
+    }
+    if let (NewKey::Default(expression), false) = (&entity.legacy.new_key, without.is_empty()) {
+        let made = entity.legacy.sql.allocate(connection, expression, without.len()).await?;
+        keys.extend(without.into_iter().zip(made));
+    }
+    Ok(keys)
+}
+
+fn void_receipt(platform_key: &Key, rev: i64, generation: i32) -> ReceiptWrite {
+    ReceiptWrite {
+        platform_key: platform_key.clone(),
+        legacy_key: None,
+        generation,
+        rev,
+        done: false,
+        stamp_written: None,
+        stamp_before: None,
+        row_hash: None,
+    }
+}
+
+/// Answers the platform keys whose receipt was older and is now ours.
+async fn write_receipts(
+    connection: &mut PgConnection,
+    number: i32,
+    receipts: &[ReceiptWrite],
+) -> Result<HashSet<String>, sqlx::Error> {
+    if receipts.is_empty() {
+        return Ok(HashSet::new());
+    }
+    let text = |key: &Option<Key>| key.as_ref().map(|key| key.0.clone());
+    let rows = sqlx::query(include_str!("write_receipts.sql"))
+        .bind(number)
+        .bind(receipts.iter().map(|receipt| receipt.platform_key.0.as_str()).collect::<Vec<_>>())
+        .bind(receipts.iter().map(|receipt| text(&receipt.legacy_key)).collect::<Vec<_>>())
+        .bind(receipts.iter().map(|receipt| receipt.generation).collect::<Vec<_>>())
+        .bind(receipts.iter().map(|receipt| receipt.rev).collect::<Vec<_>>())
+        .bind(receipts.iter().map(|receipt| receipt.done).collect::<Vec<_>>())
+        .bind(receipts.iter().map(|receipt| receipt.stamp_written).collect::<Vec<_>>())
+        .bind(receipts.iter().map(|receipt| receipt.stamp_before).collect::<Vec<_>>())
+        .bind(receipts.iter().map(|receipt| receipt.row_hash).collect::<Vec<_>>())
+        .fetch_all(connection)
+        .await?;
+    rows.iter().map(|row| row.try_get(0)).collect()
+}
+
+/// Transaction V: makes these intents void, if their receipts are still older.
+pub async fn void(entity: &ReadyEntity, intents: &[(Key, i64, i32)]) -> anyhow::Result<()> {
+    let receipts: Vec<ReceiptWrite> =
+        intents.iter().map(|(key, rev, generation)| void_receipt(key, *rev, *generation)).collect();
+    let what = || format!("voiding {} intents of {}", intents.len(), entity.mapping.entity);
+    let mut connection = entity.legacy.database.write.acquire().await.with_context(what)?;
+    fault::point("void.before");
+    write_receipts(&mut connection, entity.legacy.sql.entity_number(), &receipts).await.with_context(what)?;
+    fault::point("void.after");
+    Ok(())
+}

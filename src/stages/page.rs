@@ -1,0 +1,330 @@
+//! A page from read to write: read platform then legacy, decide, void what others left open, commit on the platform, carry
+//! out on legacy. Pairs that moved meanwhile are read and decided again, a few times; then they wait for the next run.
+
+use std::collections::HashMap;
+
+use chrono::Utc;
+
+use crate::config::{Policy, Side};
+use crate::mapping::{Links, Untranslatable};
+use crate::sides::postgres::NewKey;
+
+use super::entity::ReadyEntity;
+use super::legacy::{commit_legacy, void};
+use super::plan::{Act, Context, Verdict, judge, stamp};
+use super::platform::{Committed, commit_platform, fold};
+use super::read::{View, by_keys, find_candidates, find_links, origins, reread_legacy};
+use super::write::Failure;
+use super::{Difference, Key, Page, PageMode, PageReport, Parked, ParkedReason, Quarantined};
+
+/// How often a pair that moved is decided again within its page.
+const TURNS_MAX: usize = 3;
+/// A page that finds this many times the rows it was cut with works on a part and hands on the rest.
+const GROWTH_MAX: i64 = 2;
+/// Freshness samples a page reports.
+const SAMPLES_MAX: usize = 20;
+
+/// Works on a page.
+///
+/// # Errors
+/// What concerns the whole page.
+pub async fn run(entity: &ReadyEntity, page: &Page) -> anyhow::Result<PageReport> {
+    let mut report = PageReport::default();
+    let limit = GROWTH_MAX * i64::from(page.range.rows.max(entity.page_rows));
+    let (mut views, rest) = origins(entity, page, limit).await?;
+    report.rest = rest;
+    report.rows_read = views.len() as u64;
+    if page.mode == PageMode::Compare {
+        compare(entity, page, views, &mut report).await?;
+        return Ok(report);
+    }
+    for turn in 1..=TURNS_MAX {
+        let again = turn_over(entity, page, views, turn == TURNS_MAX, &mut report).await?;
+        if again.is_empty() {
+            break;
+        }
+        views = by_keys(entity, page.side, &again).await?;
+    }
+    Ok(report)
+}
+
+/// One pass over the views; answers the origins that have to be read and decided again.
+async fn turn_over(
+    entity: &ReadyEntity,
+    page: &Page,
+    views: Vec<View>,
+    last: bool,
+    report: &mut PageReport,
+) -> anyhow::Result<Vec<Key>> {
+    let (judged, links) = decide(entity, page, views).await?;
+    let mut again: Vec<Key> = Vec::new();
+    let mut acts: Vec<Act> = Vec::new();
+    let mut voids = Vec::new();
+    for (view, verdict) in judged {
+        match verdict {
+            Verdict::Nothing => {
+                report.rows_unchanged += 1;
+                report.settled.push((page.side, view.origin));
+            }
+            Verdict::Act(act) => acts.push(*act),
+            Verdict::Again => again.push(view.origin),
+            Verdict::Void => {
+                if let Some(pair) = &view.pair {
+                    voids.push((pair.platform_key.clone(), pair.rev, pair.generation));
+                }
+                again.push(view.origin);
+            }
+            Verdict::Parent { entity, side, key } => report.parked.push(Parked {
+                side: page.side,
+                key: view.origin,
+                reason: ParkedReason::Parent { entity, side, key },
+            }),
+            Verdict::Busy => {
+                report.parked.push(Parked { side: page.side, key: view.origin, reason: ParkedReason::Busy })
+            }
+            Verdict::Bad { field, reason } => {
+                report.quarantined.push(Quarantined { side: page.side, key: view.origin, field, reason });
+            }
+        }
+    }
+    if !voids.is_empty() {
+        void(entity, &voids).await?;
+    }
+    let (committed, moved) = commit(entity, page, acts, &links, last, report).await?;
+    again.extend(moved);
+    record(entity, page, committed, report);
+    if last {
+        report.parked.extend(again.drain(..).map(|key| Parked { side: page.side, key, reason: ParkedReason::Busy }));
+    }
+    Ok(again)
+}
+
+/// Pairs up, translates and judges all views.
+async fn decide(
+    entity: &ReadyEntity,
+    page: &Page,
+    mut views: Vec<View>,
+) -> anyhow::Result<(Vec<(View, Verdict)>, Links)> {
+    let mut links = find_links(entity, &views).await?;
+    find_candidates(entity, page.side, &mut views, &links).await?;
+    if views.iter().any(|view| view.adopted) {
+        links = find_links(entity, &views).await?;
+    }
+    let verdicts = judge_all(entity, page, &views, &mut links);
+    // A legacy row that was read before platform is enough for "nothing" and for a record never paired; else legacy is read
+    // again, and the pair decided again.
+    let stale: Vec<bool> = views
+        .iter()
+        .zip(&verdicts)
+        .map(|(view, verdict)| {
+            let fresh_record = view.pair.is_none() && !view.adopted;
+            view.legacy_first
+                && !matches!(verdict, Verdict::Nothing)
+                && !(fresh_record && matches!(verdict, Verdict::Act(_)))
+        })
+        .collect();
+    if !stale.contains(&true) {
+        return Ok((views.into_iter().zip(verdicts).collect(), links));
+    }
+    let mut position = stale.into_iter();
+    for view in &mut views {
+        view.legacy_first = position.next().unwrap_or(false);
+    }
+    reread_legacy(entity, &mut views, |view| view.legacy_first).await?;
+    let mut links = find_links(entity, &views).await?;
+    let verdicts = judge_all(entity, page, &views, &mut links);
+    Ok((views.into_iter().zip(verdicts).collect(), links))
+}
+
+/// Judges all views, with the records that this very page is about to make counted as there. Those that turn out not to be made are taken
+/// back and the rest is judged again, so a tree or a ring within one page goes through in one transaction.
+fn judge_all(entity: &ReadyEntity, page: &Page, views: &[View], links: &mut Links) -> Vec<Verdict> {
+    let mapping = &entity.mapping;
+    let itself = entity.refs.iter().any(|target| target.entity == mapping.entity);
+    let mut planned: HashMap<usize, (Key, Key)> = HashMap::new();
+    if itself {
+        for (at, view) in views.iter().enumerate() {
+            if let Some((legacy, platform)) = plan_link(entity, view) {
+                links.insert(&mapping.entity, &legacy, &platform);
+                planned.insert(at, (legacy, platform));
+            }
+        }
+    }
+    let lease_secs = page.lease.as_secs_f64();
+    loop {
+        let context = Context {
+            mapping,
+            links,
+            platform_new_key: &entity.platform.new_key,
+            legacy_new_key: &entity.legacy.new_key,
+            clock_difference: chrono::Duration::zero(),
+            clocks_suspended: false,
+            lease_secs,
+        };
+        let verdicts: Vec<Verdict> = views.iter().map(|view| judge(view, &context)).collect();
+        let given_up: Vec<usize> = planned
+            .keys()
+            .copied()
+            .filter(|&at| !matches!(&verdicts[at], Verdict::Act(act) if act.platform.is_some() || act.legacy.is_some()))
+            .collect();
+        if given_up.is_empty() {
+            return verdicts;
+        }
+        for at in given_up {
+            if let Some((legacy, platform)) = planned.remove(&at) {
+                links.remove(&mapping.entity, &legacy, &platform);
+            }
+        }
+    }
+}
+
+/// The link that a view will have once its record is made: the legacy key of one to be made on legacy is only a stand-in
+/// until the transaction there draws it.
+fn plan_link(entity: &ReadyEntity, view: &View) -> Option<(Key, Key)> {
+    if view.ambiguous {
+        return None;
+    }
+    match (&view.legacy, &view.platform, &view.pair) {
+        (Some(legacy), None, None) if entity.platform.new_key == NewKey::Uuid5 => {
+            Some((legacy.key.clone(), entity.mapping.new_platform_key(&legacy.key, 0, &legacy.cells)?))
+        }
+        (Some(legacy), Some(platform), _) if view.adopted => Some((legacy.key.clone(), platform.key.clone())),
+        (None, Some(platform), None) => Some((Key(format!("?{}", platform.key.0)), platform.key.clone())),
+        (None, Some(platform), Some(pair)) if !pair.gone && pair.legacy_key.is_none() => {
+            Some((Key(format!("?{}", platform.key.0)), platform.key.clone()))
+        }
+        _ => None,
+    }
+}
+
+/// Transaction P, then transaction L, then the fold. Answers what is fully committed and the origins that moved.
+async fn commit(
+    entity: &ReadyEntity,
+    page: &Page,
+    acts: Vec<Act>,
+    links: &Links,
+    last: bool,
+    report: &mut PageReport,
+) -> anyhow::Result<(Vec<Committed>, Vec<Key>)> {
+    let mut moved = Vec::new();
+    if acts.is_empty() {
+        return Ok((Vec::new(), moved));
+    }
+    let outcome = commit_platform(entity, acts, links).await?;
+    moved.extend(outcome.moved.into_iter().map(|act| act.view.origin));
+    for (act, failure) in outcome.failed {
+        give_up(page, act.view.origin, failure, last, &mut moved, report);
+    }
+    let (intents, mut finished): (Vec<_>, Vec<_>) =
+        outcome.committed.into_iter().partition(|committed| committed.act.legacy.is_some());
+    for committed in finished.iter().chain(&intents) {
+        report.rows_to_platform += u64::from(committed.wrote_row);
+    }
+    if intents.is_empty() {
+        return Ok((finished, moved));
+    }
+    let outcome = commit_legacy(entity, intents, links).await?;
+    moved.extend(outcome.moved.into_iter().map(|intent| intent.act.view.origin));
+    for (intent, failure) in outcome.failed {
+        give_up(page, intent.act.view.origin, failure, last, &mut moved, report);
+    }
+    for (intent, untranslatable) in outcome.parked {
+        let reason = match untranslatable {
+            Untranslatable::Parent { entity, side, key } => ParkedReason::Parent { entity, side, key },
+            Untranslatable::Value { .. } => ParkedReason::Busy,
+        };
+        report.parked.push(Parked { side: page.side, key: intent.act.view.origin, reason });
+    }
+    let made: Vec<(Key, i64, Key)> = outcome
+        .done
+        .iter()
+        .filter(|(intent, _)| intent.act.pair.legacy_key.is_none())
+        .map(|(intent, key)| (intent.platform_key.clone(), intent.rev, key.clone()))
+        .collect();
+    fold(entity, &made).await?;
+    report.rows_to_legacy += outcome.done.len() as u64;
+    finished.extend(outcome.done.into_iter().map(|(mut intent, key)| {
+        intent.act.pair.legacy_key = Some(key);
+        intent
+    }));
+    Ok((finished, moved))
+}
+
+/// A row that another record stands in the way of gets another look within the page; after that, and for its own fault, it is quarantined.
+fn give_up(page: &Page, origin: Key, failure: Failure, last: bool, moved: &mut Vec<Key>, report: &mut PageReport) {
+    if failure.others && !last {
+        moved.push(origin);
+        return;
+    }
+    report.quarantined.push(Quarantined { side: page.side, key: origin, field: failure.field, reason: failure.reason });
+}
+
+/// What the job needs to know of what is committed.
+fn record(entity: &ReadyEntity, page: &Page, committed: Vec<Committed>, report: &mut PageReport) {
+    let mapping = &entity.mapping;
+    let now = Utc::now();
+    for Committed { act, platform_key, wrote_row, .. } in committed {
+        if let Some(conflict) = &act.conflict {
+            for policy in &conflict.policies {
+                count_policy(&mut report.conflicts, *policy);
+            }
+        }
+        if let (Some(legacy_key), true) =
+            (&act.pair.legacy_key, act.rev_read == 0 || act.view.pair.as_ref().is_some_and(|p| p.legacy_key.is_none()))
+        {
+            report.paired.push((legacy_key.clone(), platform_key));
+        }
+        let source = match (wrote_row, &act.legacy) {
+            (true, _) => Some((Side::Legacy, act.view.legacy.as_ref())),
+            (false, Some(_)) => Some((Side::Platform, act.view.platform.as_ref())),
+            (false, None) => None,
+        };
+        if let Some((side, row)) = source
+            && let Some(at) = stamp(mapping, side, row)
+            && report.freshness_secs.len() < SAMPLES_MAX
+        {
+            report.freshness_secs.push((now - at).as_seconds_f64().max(0.0));
+        }
+        report.settled.push((page.side, act.view.origin));
+    }
+}
+
+fn count_policy(counts: &mut Vec<(Policy, u64)>, policy: Policy) {
+    match counts.iter_mut().find(|(known, _)| *known == policy) {
+        Some((_, count)) => *count += 1,
+        None => counts.push((policy, 1)),
+    }
+}
+
+/// Reconciliation: what would have to be done is listed, nothing is written.
+async fn compare(entity: &ReadyEntity, page: &Page, views: Vec<View>, report: &mut PageReport) -> anyhow::Result<()> {
+    let (judged, _) = decide(entity, page, views).await?;
+    for (view, verdict) in judged {
+        // Pairs are listed once, by the platform's pages; legacy's pages add what the platform does not show.
+        if page.side == Side::Legacy && view.platform.is_some() {
+            continue;
+        }
+        let (kind, fields) = match verdict {
+            Verdict::Nothing => match (&view.legacy, &view.platform, &view.pair) {
+                (Some(_), Some(_), _) | (None, None, _) => continue,
+                (_, _, Some(_)) => ("deleted", Vec::new()),
+                _ => continue,
+            },
+            Verdict::Act(act) => ("drift", act.fields),
+            Verdict::Parent { .. } | Verdict::Busy => ("parked", Vec::new()),
+            Verdict::Bad { field, .. } => ("quarantined", field.into_iter().collect()),
+            Verdict::Again | Verdict::Void => ("behind", Vec::new()),
+        };
+        if kind == "drift" && fields.is_empty() {
+            // Equal rows whose base is not noted yet: the next run does it without a write.
+            continue;
+        }
+        report.differences.push(Difference {
+            legacy_key: view.legacy_key().cloned(),
+            platform_key: view.platform_key().cloned(),
+            kind: kind.into(),
+            fields,
+        });
+    }
+    Ok(())
+}

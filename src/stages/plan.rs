@@ -1,0 +1,450 @@
+//! From a view of a pair to what each transaction has to do. Pure.
+
+use chrono::{DateTime, Duration, Utc};
+use serde_json::json;
+
+use crate::config::{EntityId, Policy, Side};
+use crate::mapping::{Canonical, Cell, Links, Mapping, Untranslatable};
+use crate::pairs::{Base, Listed, Pair, Standing, edited_at, standing};
+use crate::sides::postgres::{NewKey, Row};
+
+use super::Key;
+use super::decide::{Absent, Clocks, FieldView, Step, Why, decide_absent, decide_field};
+use super::read::{View, read_too_early};
+
+/// How a view ends, or what has to be done for it.
+#[derive(Debug)]
+pub enum Verdict {
+    /// Both sides and the base agree (or only a sweep can tell): settled.
+    Nothing,
+    Act(Box<Act>),
+    /// Platform was read too early for this pair: read and decide again.
+    Again,
+    /// Somebody's intent on legacy is open without a receipt: void it, then decide again.
+    Void,
+    /// It waits for a record that it refers to.
+    Parent {
+        entity: EntityId,
+        side: Side,
+        key: Key,
+    },
+    /// Somebody's intent on legacy is young: left to its owner.
+    Busy,
+    Bad {
+        field: Option<String>,
+        reason: String,
+    },
+}
+
+/// What to do for one pair.
+#[derive(Debug)]
+pub struct Act {
+    pub view: View,
+    /// Revision of the ledger row as read; 0 for a new one.
+    pub rev_read: i64,
+    pub pair: PairWrite,
+    pub platform: Option<Write>,
+    pub legacy: Option<Write>,
+    pub conflict: Option<Conflict>,
+    /// Both sides in canonical form, for a difference that is only listed.
+    pub fields: Vec<String>,
+}
+
+/// A data row to write.
+#[derive(Debug)]
+pub struct Write {
+    pub kind: WriteKind,
+    /// In canonical form, all fields.
+    pub values: Vec<Canonical>,
+    /// The raw row to write. Made again inside the transaction where a new key is only known there.
+    pub cells: Vec<Cell>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum WriteKind {
+    Update,
+    /// Under this key, or under one that the database gives.
+    Insert(Option<Key>),
+}
+
+/// The ledger row after the platform transaction. `legacy_key` and the like are filled in as they become known.
+#[derive(Debug, Clone)]
+pub struct PairWrite {
+    pub platform_key: Option<Key>,
+    pub legacy_key: Option<Key>,
+    pub generation: i32,
+    pub base: Base,
+    pub gone: bool,
+    /// If legacy is to be written: the base that holds then.
+    pub next: Option<(Base, bool)>,
+    pub listed: Listed,
+    pub platform_stamp: Option<DateTime<Utc>>,
+    pub platform_edited_at: Option<DateTime<Utc>>,
+    pub platform_hash: Option<i64>,
+    pub legacy_stamp: Option<DateTime<Utc>>,
+    pub legacy_edited_at: Option<DateTime<Utc>>,
+    pub legacy_hash: Option<i64>,
+}
+
+/// A row for the conflict log.
+#[derive(Debug)]
+pub struct Conflict {
+    pub kind: &'static str,
+    pub fields: serde_json::Value,
+    pub state: &'static str,
+    pub policies: Vec<Policy>,
+}
+
+/// What deciding needs beside the view.
+pub struct Context<'a> {
+    pub mapping: &'a Mapping,
+    pub links: &'a Links,
+    pub platform_new_key: &'a NewKey,
+    pub legacy_new_key: &'a NewKey,
+    /// The measured difference of the two databases' clocks, and whether it is too large to compare edits.
+    pub clock_difference: Duration,
+    pub clocks_suspended: bool,
+    /// Seconds after which a foreign intent may be voided.
+    pub lease_secs: f64,
+}
+
+/// Decides about one view.
+pub fn judge(view: &View, context: &Context) -> Verdict {
+    if view.ambiguous {
+        return Verdict::Bad {
+            field: None,
+            reason: "several records of the other side have the same natural key; merge them, or make it unique".into(),
+        };
+    }
+    if read_too_early(view) {
+        return Verdict::Again;
+    }
+    let receipt = view
+        .receipt
+        .as_ref()
+        .filter(|receipt| view.pair.as_ref().is_some_and(|pair| pair.platform_key == receipt.platform_key));
+    let (base, gone, pending) = match standing(view.pair.as_ref(), receipt) {
+        Standing::Unpaired => (Base::default(), false, false),
+        Standing::Agreed { base, gone } => (base, gone, false),
+        Standing::Pending { base, gone } => (base, gone, true),
+        Standing::Ahead => return Verdict::Again,
+    };
+    let mapping = context.mapping;
+    let canonical = |row: &Option<Row>, side| match row {
+        None => Ok(None),
+        Some(row) => mapping.canonical(side, &row.cells, context.links).map(Some),
+    };
+    let (legacy, platform) = match (canonical(&view.legacy, Side::Legacy), canonical(&view.platform, Side::Platform)) {
+        (Ok(legacy), Ok(platform)) => (legacy, platform),
+        (Err(untranslatable), _) | (_, Err(untranslatable)) => return untranslatable.into(),
+    };
+    let verdict = match (legacy, platform) {
+        (Some(legacy), Some(platform)) if !gone => {
+            both_there(view, context, &base, gone, receipt.is_some_and(|r| r.done), &legacy, &platform)
+        }
+        // The agreed state was "no row", and both are there again: as two that were never compared.
+        (Some(legacy), Some(platform)) => both_there(view, context, &Base::default(), false, false, &legacy, &platform),
+        (legacy, platform) => one_absent(view, context, &base, gone, legacy, platform),
+    };
+    match verdict {
+        Verdict::Act(_) if pending => match view.pair.as_ref().and_then(|pair| pair.intent.as_ref()) {
+            // Young: its owner may be about to carry it out. Left to its owner, for progress, not for safety.
+            Some(intent) if intent.age_secs < context.lease_secs => Verdict::Busy,
+            _ => Verdict::Void,
+        },
+        verdict => verdict,
+    }
+}
+
+impl From<Untranslatable> for Verdict {
+    fn from(untranslatable: Untranslatable) -> Verdict {
+        match untranslatable {
+            Untranslatable::Parent { entity, side, key } => Verdict::Parent { entity, side, key },
+            Untranslatable::Value { field, reason } => Verdict::Bad { field: Some(field), reason },
+        }
+    }
+}
+
+fn both_there(
+    view: &View,
+    context: &Context,
+    base: &Base,
+    gone: bool,
+    receipt_done: bool,
+    legacy: &[Canonical],
+    platform: &[Canonical],
+) -> Verdict {
+    let mapping = context.mapping;
+    let listed = view.pair.as_ref().map(|pair| pair.listed.clone()).unwrap_or_default();
+    let (legacy_edited_at, platform_edited_at) = edits(view, mapping);
+    let clocks = Clocks {
+        legacy_edited_at,
+        platform_edited_at,
+        tie: mapping.legacy.stamp_kind.precision().max(mapping.platform.stamp_kind.precision())
+            + context.clock_difference,
+        suspended: context.clocks_suspended,
+        authority: mapping.authority,
+    };
+    let steps: Vec<Step> = (0..mapping.fields.len())
+        .map(|at| {
+            let field = &mapping.fields[at];
+            let (legacy, platform) = (legacy[at].hash(), platform[at].hash());
+            decide_field(
+                &FieldView {
+                    legacy,
+                    platform,
+                    base: base.get(field.fingerprint),
+                    policy: field.policy,
+                    listed: listed.holds(field.fingerprint, legacy, platform),
+                },
+                &clocks,
+            )
+        })
+        .collect();
+    // A pair made on legacy by a worker that died before it noted the new row's key.
+    let key_to_note = view.pair.as_ref().is_some_and(|pair| pair.legacy_key.is_none()) && receipt_done;
+    let listed_now: Vec<(u32, u64, u64)> = (0..steps.len())
+        .filter(|&at| matches!(steps[at], Step::List | Step::Listed))
+        .map(|at| (mapping.fields[at].fingerprint, legacy[at].hash(), platform[at].hash()))
+        .collect();
+    let unlist = Listed::of(listed_now.iter().copied()) != listed;
+    let resurrected = view.pair.as_ref().is_some_and(|pair| pair.gone) && !gone;
+    if !steps.iter().any(|step| step.acts()) && view.pair.is_some() && !key_to_note && !unlist && !resurrected {
+        return Verdict::Nothing;
+    }
+
+    let target = |side: Side| -> Option<Vec<Canonical>> {
+        steps.iter().any(|step| step.target() == Some(side)).then(|| {
+            let (own, other) = match side {
+                Side::Legacy => (legacy, platform),
+                Side::Platform => (platform, legacy),
+            };
+            (0..steps.len())
+                .map(|at| if steps[at].target() == Some(side) { other[at].clone() } else { own[at].clone() })
+                .collect()
+        })
+    };
+    let to_platform = target(Side::Platform);
+    let to_legacy = target(Side::Legacy);
+    let mut after = Vec::new();
+    let mut next = Vec::new();
+    for (at, step) in steps.iter().enumerate() {
+        let field = &mapping.fields[at];
+        let kept = base.get(field.fingerprint);
+        let (now, then) = match step.target() {
+            Some(Side::Platform) => (Some(legacy[at].hash()), Some(legacy[at].hash())),
+            Some(Side::Legacy) => (kept, Some(platform[at].hash())),
+            None if matches!(step, Step::Record) => (Some(legacy[at].hash()), Some(legacy[at].hash())),
+            None => (kept, kept),
+        };
+        after.extend(now.map(|hash| (field.fingerprint, hash)));
+        next.extend(then.map(|hash| (field.fingerprint, hash)));
+    }
+    let mut pair = pair_write(view, mapping, Base::of(after), false);
+    pair.listed = Listed::of(listed_now);
+    if to_legacy.is_some() {
+        pair.next = Some((Base::of(next), false));
+    }
+    let conflict = conflict_entry(view, mapping, &steps, legacy, platform);
+    let fields =
+        (0..steps.len()).filter(|&at| legacy[at] != platform[at]).map(|at| mapping.fields[at].name.clone()).collect();
+    let write = |side: Side, values: Option<Vec<Canonical>>| -> Result<Option<Write>, Untranslatable> {
+        let Some(values) = values else { return Ok(None) };
+        let old = match side {
+            Side::Legacy => view.legacy.as_ref(),
+            Side::Platform => view.platform.as_ref(),
+        };
+        let cells = mapping.put(side, &values, old.map(|row| row.cells.as_slice()), context.links)?;
+        Ok(Some(Write { kind: WriteKind::Update, values, cells }))
+    };
+    let writes = write(Side::Platform, to_platform).and_then(|p| Ok((p, write(Side::Legacy, to_legacy)?)));
+    match writes {
+        Err(untranslatable) => untranslatable.into(),
+        Ok((platform, legacy)) => Verdict::Act(Box::new(Act {
+            rev_read: view.pair.as_ref().map_or(0, |pair| pair.rev),
+            view: view.clone(),
+            pair,
+            platform,
+            legacy,
+            conflict,
+            fields,
+        })),
+    }
+}
+
+fn one_absent(
+    view: &View,
+    context: &Context,
+    base: &Base,
+    gone: bool,
+    legacy: Option<Vec<Canonical>>,
+    platform: Option<Vec<Canonical>>,
+) -> Verdict {
+    let mapping = context.mapping;
+    let present = legacy.as_ref().or(platform.as_ref());
+    let present_is_base = present.is_some_and(|values| {
+        mapping.fields.iter().zip(values).all(|(field, value)| base.get(field.fingerprint) == Some(value.hash()))
+    });
+    let absent = decide_absent(
+        legacy.is_some(),
+        platform.is_some(),
+        view.pair.is_some(),
+        gone,
+        base.is_empty(),
+        present_is_base,
+    );
+    let all = |values: &[Canonical]| {
+        Base::of(mapping.fields.iter().zip(values).map(|(field, value)| (field.fingerprint, value.hash())))
+    };
+    let act = |pair, platform, legacy, conflict| {
+        Verdict::Act(Box::new(Act {
+            rev_read: view.pair.as_ref().map_or(0, |pair| pair.rev),
+            view: view.clone(),
+            pair,
+            platform,
+            legacy,
+            conflict,
+            fields: vec!["(no row)".into()],
+        }))
+    };
+    let conflict = |kept: Side| {
+        let fields = json!([{ "field": null, "kept": kept.as_str(), "why": "one side deleted the record, the other edited it" }]);
+        Conflict { kind: "delete_update", fields, state: "decided", policies: vec![mapping.authority_policy()] }
+    };
+    match (absent, legacy, platform) {
+        (Absent::RecordGone, ..) => {
+            let pair = pair_write(view, mapping, base.clone(), true);
+            act(pair, None, None, None)
+        }
+        (Absent::Create(Side::Platform) | Absent::NewGeneration | Absent::Restore(Side::Platform), Some(values), _) => {
+            let Some(row) = &view.legacy else { return Verdict::Nothing };
+            let generation = match (absent, &view.pair) {
+                (Absent::NewGeneration, Some(pair)) => pair.generation + 1,
+                (_, Some(pair)) => pair.generation,
+                (_, None) => 0,
+            };
+            let cells = match mapping.put(Side::Platform, &values, None, context.links) {
+                Ok(cells) => cells,
+                Err(untranslatable) => return untranslatable.into(),
+            };
+            let known = view.pair.as_ref().filter(|_| absent != Absent::NewGeneration);
+            let key = match (known, context.platform_new_key) {
+                (Some(pair), _) => Some(pair.platform_key.clone()),
+                (None, NewKey::Default(_)) => None,
+                (None, _) => mapping.new_platform_key(&row.key, generation, &cells),
+            };
+            if key.is_none() && !matches!(context.platform_new_key, NewKey::Default(_)) {
+                return Verdict::Bad { field: None, reason: "a part of the key is NULL or holds U+001F".into() };
+            }
+            let mut pair = pair_write(view, mapping, all(&values), false);
+            pair.platform_key = key.clone();
+            pair.generation = generation;
+            // At creation the edit is the source's.
+            pair.platform_edited_at = pair.legacy_edited_at;
+            let write = Write { kind: WriteKind::Insert(key), values, cells };
+            let mut verdict =
+                act(pair, Some(write), None, matches!(absent, Absent::Restore(_)).then(|| conflict(Side::Legacy)));
+            if let (Verdict::Act(act), Absent::NewGeneration) = (&mut verdict, absent) {
+                // A pair of its own; the tombstone stays as it is.
+                act.rev_read = 0;
+                act.view.pair = None;
+            }
+            verdict
+        }
+        (Absent::Create(Side::Legacy) | Absent::Restore(Side::Legacy), _, Some(values)) => {
+            let cells = match mapping.put(Side::Legacy, &values, None, context.links) {
+                Ok(cells) => cells,
+                Err(untranslatable) => return untranslatable.into(),
+            };
+            let known = view.pair.as_ref().and_then(|pair| pair.legacy_key.clone());
+            let key = known.or_else(|| mapping.legacy.mapped_key(&cells));
+            if key.is_none() && *context.legacy_new_key == NewKey::Mapped {
+                return Verdict::Bad { field: None, reason: "a part of the key is NULL or holds U+001F".into() };
+            }
+            let mut pair = pair_write(view, mapping, base.clone(), gone);
+            pair.next = Some((all(&values), false));
+            let write = Write { kind: WriteKind::Insert(key), values, cells };
+            act(pair, None, Some(write), matches!(absent, Absent::Restore(_)).then(|| conflict(Side::Platform)))
+        }
+        // A delete needs the sweep's evidence; a page alone never deletes.
+        _ => Verdict::Nothing,
+    }
+}
+
+/// When users last edited each row.
+fn edits(view: &View, mapping: &Mapping) -> (Option<DateTime<Utc>>, Option<DateTime<Utc>>) {
+    let legacy = stamp(mapping, Side::Legacy, view.legacy.as_ref());
+    let platform = stamp(mapping, Side::Platform, view.platform.as_ref());
+    let receipt = view.receipt.as_ref();
+    let pair = view.pair.as_ref();
+    (
+        edited_at(legacy, receipt.and_then(|r| r.stamp_written), receipt.and_then(|r| r.stamp_before)),
+        edited_at(platform, pair.and_then(|p| p.platform_stamp), pair.and_then(|p| p.platform_edited_at)),
+    )
+}
+
+/// The instant a row is stamped with.
+pub fn stamp(mapping: &Mapping, side: Side, row: Option<&Row>) -> Option<DateTime<Utc>> {
+    let shape = mapping.shape(side);
+    shape.stamp_kind.instant(row?.stamp.as_deref()?, shape.zone)?.at()
+}
+
+fn pair_write(view: &View, mapping: &Mapping, base: Base, gone: bool) -> PairWrite {
+    let (legacy_edited_at, platform_edited_at) = edits(view, mapping);
+    PairWrite {
+        platform_key: view.platform_key().cloned(),
+        legacy_key: view.legacy_key().cloned(),
+        generation: view.pair.as_ref().map_or(0, |pair: &Pair| pair.generation),
+        base,
+        gone,
+        next: None,
+        listed: Listed::default(),
+        platform_stamp: stamp(mapping, Side::Platform, view.platform.as_ref()),
+        platform_edited_at,
+        platform_hash: view.platform.as_ref().map(|row| row.hash),
+        legacy_stamp: stamp(mapping, Side::Legacy, view.legacy.as_ref()),
+        legacy_edited_at,
+        legacy_hash: view.legacy.as_ref().map(|row| row.hash),
+    }
+}
+
+fn conflict_entry(
+    view: &View,
+    mapping: &Mapping,
+    steps: &[Step],
+    legacy: &[Canonical],
+    platform: &[Canonical],
+) -> Option<Conflict> {
+    let mut fields = Vec::new();
+    let mut policies = Vec::new();
+    let mut open = false;
+    for (at, step) in steps.iter().enumerate() {
+        let field = &mapping.fields[at];
+        let (winner, why) = match step {
+            Step::Conflict { winner, why } => (Some(winner.as_str()), *why),
+            Step::List => (None, Why::Policy),
+            _ => continue,
+        };
+        open |= winner.is_none();
+        policies.push(field.policy);
+        fields.push(json!({
+            "field": field.name,
+            "legacy": legacy[at].as_deref(),
+            "platform": platform[at].as_deref(),
+            "winner": winner,
+            "policy": field.policy,
+            "why": match why {
+                Why::Newer => "newer",
+                Why::Tie => "tie",
+                Why::Clocks => "clocks",
+                Why::Policy => "policy",
+            },
+        }));
+    }
+    (!fields.is_empty()).then(|| Conflict {
+        kind: if view.pair.is_none() { "first_contact" } else { "conflict" },
+        fields: serde_json::Value::Array(fields),
+        state: if open { "open" } else { "decided" },
+        policies,
+    })
+}

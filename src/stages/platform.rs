@@ -1,0 +1,330 @@
+//! Transaction P: everything a page decides is committed here first, also when only legacy will be written. It compares
+//! what was read, writes the platform's rows, and raises the pairs' revisions.
+
+use std::collections::{HashMap, HashSet};
+
+use anyhow::Context;
+use sqlx::{Connection, PgConnection, Row as _};
+
+use crate::config::Side;
+use crate::fault;
+use crate::mapping::{Cell, Links, Mapping};
+use crate::pairs::edited_at;
+use crate::sides::postgres::NewKey;
+
+use super::Key;
+use super::entity::ReadyEntity;
+use super::plan::{Act, WriteKind, stamp};
+use super::write::{Failure, Item, Written, write_rows};
+
+/// What became of a page's acts in a transaction.
+#[derive(Debug, Default)]
+pub struct Outcome {
+    pub committed: Vec<Committed>,
+    /// Somebody was there between read and commit: to be read and decided again.
+    pub moved: Vec<Act>,
+    pub failed: Vec<(Act, Failure)>,
+}
+
+/// An act that is committed on the platform.
+#[derive(Debug)]
+pub struct Committed {
+    pub act: Act,
+    pub platform_key: Key,
+    /// The pair's revision now.
+    pub rev: i64,
+    pub wrote_row: bool,
+}
+
+/// Runs transaction P for all acts of a page.
+///
+/// # Errors
+/// What concerns the whole page; nothing is committed then.
+pub async fn commit_platform(entity: &ReadyEntity, acts: Vec<Act>, links: &Links) -> anyhow::Result<Outcome> {
+    let ready = &entity.platform;
+    let what = || format!("writing pairs of {} in {}", entity.mapping.entity, ready.database.shown);
+    let mut connection = ready.database.write.acquire().await.with_context(what)?;
+    let mut acts = acts;
+    let mut outcome = Outcome::default();
+    // Twice at most unless others claim the same pairs at the same time; each turn leaves out at least one.
+    loop {
+        if acts.is_empty() {
+            return Ok(outcome);
+        }
+        match attempt(&mut connection, entity, &mut acts, links).await.with_context(what)? {
+            Attempt::Committed { mut done, dropped, failed } => {
+                let mut failed = failed;
+                for (at, act) in acts.into_iter().enumerate() {
+                    if let Some(failure) = failed.remove(&at) {
+                        outcome.failed.push((act, failure));
+                    } else if let Some((platform_key, rev, wrote_row)) = done.remove(&at) {
+                        outcome.committed.push(Committed { act, platform_key, rev, wrote_row });
+                    } else {
+                        debug_assert!(dropped.contains(&at));
+                        outcome.moved.push(act);
+                    }
+                }
+                return Ok(outcome);
+            }
+            Attempt::Claimed(others) => {
+                let mut kept = Vec::with_capacity(acts.len());
+                for (at, act) in acts.into_iter().enumerate() {
+                    if others.contains(&at) { outcome.moved.push(act) } else { kept.push(act) }
+                }
+                acts = kept;
+            }
+        }
+    }
+}
+
+enum Attempt {
+    Committed {
+        done: HashMap<usize, (Key, i64, bool)>,
+        dropped: HashSet<usize>,
+        failed: HashMap<usize, Failure>,
+    },
+    /// Others claimed these pairs first: rolled back.
+    Claimed(HashSet<usize>),
+}
+
+async fn attempt(
+    connection: &mut PgConnection,
+    entity: &ReadyEntity,
+    acts: &mut [Act],
+    links: &Links,
+) -> Result<Attempt, sqlx::Error> {
+    let ready = &entity.platform;
+    let mapping = &entity.mapping;
+    let number = ready.sql.entity_number();
+    let mut transaction = connection.begin().await?;
+    let mut dropped: HashSet<usize> = HashSet::new();
+
+    // Ledger rows first, in key order; then, in a statement of its own, data rows.
+    let paired: Vec<usize> = (0..acts.len()).filter(|&at| acts[at].rev_read > 0).collect();
+    if !paired.is_empty() {
+        let keys: Vec<&str> =
+            paired.iter().filter_map(|&at| acts[at].pair.platform_key.as_ref()).map(|k| &*k.0).collect();
+        let rows = sqlx::query(
+            "select platform_key, rev from sync_bridge.pair where entity_id = $1 and platform_key = any($2) \
+             order by platform_key for update",
+        )
+        .bind(number)
+        .bind(&keys)
+        .fetch_all(&mut *transaction)
+        .await?;
+        let mut revs: HashMap<String, i64> = HashMap::with_capacity(rows.len());
+        for row in rows {
+            revs.insert(row.try_get(0)?, row.try_get(1)?);
+        }
+        for &at in &paired {
+            let rev = acts[at].pair.platform_key.as_ref().and_then(|key| revs.get(&key.0));
+            if rev != Some(&acts[at].rev_read) {
+                dropped.insert(at);
+            }
+        }
+    }
+    let touched: Vec<usize> = (0..acts.len())
+        .filter(|&at| !dropped.contains(&at))
+        .filter(|&at| acts[at].view.adopted || acts[at].platform.as_ref().is_some_and(|w| w.kind == WriteKind::Update))
+        .collect();
+    if !touched.is_empty() {
+        let keys: Vec<&str> =
+            touched.iter().filter_map(|&at| acts[at].view.platform.as_ref()).map(|row| &*row.key.0).collect();
+        let rows = ready.sql.lock(&mut transaction, &keys).await?;
+        let now: HashMap<&Key, &[Cell]> = rows.iter().map(|row| (&row.key, row.cells.as_slice())).collect();
+        for &at in &touched {
+            let read = acts[at].view.platform.as_ref();
+            if read.is_none_or(|read| now.get(&read.key) != Some(&read.cells.as_slice())) {
+                dropped.insert(at);
+            }
+        }
+    }
+
+    allocate(&mut transaction, entity, acts, &dropped).await?;
+    let mut items = Vec::new();
+    let mut place: HashMap<Key, usize> = HashMap::new();
+    for (at, act) in acts.iter().enumerate() {
+        if dropped.contains(&at) {
+            continue;
+        }
+        let (Some(write), Some(key)) = (&act.platform, &act.pair.platform_key) else { continue };
+        place.insert(key.clone(), at);
+        items.push(Item {
+            key: key.clone(),
+            insert: matches!(write.kind, WriteKind::Insert(_)),
+            cells: write.cells.clone(),
+            values: write.values.clone(),
+        });
+    }
+    let written = match items.is_empty() {
+        true => Written::default(),
+        false => {
+            fault::point("platform.before_rows");
+            write_rows(&mut transaction, mapping, Side::Platform, &ready.sql, links, &items).await?
+        }
+    };
+    let failed: HashMap<usize, Failure> =
+        written.failed.into_iter().filter_map(|(key, failure)| Some((*place.get(&key)?, failure))).collect();
+
+    let mut done: HashMap<usize, (Key, i64, bool)> = HashMap::new();
+    for (at, act) in acts.iter_mut().enumerate() {
+        if dropped.contains(&at) || failed.contains_key(&at) {
+            continue;
+        }
+        let Some(key) = act.pair.platform_key.clone() else {
+            dropped.insert(at);
+            continue;
+        };
+        let stored = written.stored.get(&key);
+        if let Some(stored) = stored {
+            let before = act.pair.platform_edited_at;
+            act.pair.platform_stamp = stamp(mapping, Side::Platform, Some(stored));
+            act.pair.platform_edited_at = before.or(edited_at(act.pair.legacy_stamp, None, None));
+            act.pair.platform_hash = Some(stored.hash);
+        }
+        done.insert(at, (key, act.rev_read + 1, stored.is_some()));
+    }
+    let chosen: Vec<&Act> = (0..acts.len()).filter(|at| done.contains_key(at)).map(|at| &acts[at]).collect();
+    log_conflicts(&mut transaction, mapping, number, &chosen).await?;
+    update_pairs(&mut transaction, number, &chosen).await?;
+    let claimed = insert_pairs(&mut transaction, number, &chosen).await?;
+    let lost: HashSet<usize> = done
+        .iter()
+        .filter(|(at, (key, ..))| acts[**at].rev_read == 0 && !claimed.contains(&key.0))
+        .map(|(at, _)| *at)
+        .collect();
+    if !lost.is_empty() {
+        transaction.rollback().await?;
+        return Ok(Attempt::Claimed(lost));
+    }
+    fault::point("platform.before_commit");
+    transaction.commit().await?;
+    fault::point("platform.after_commit");
+    Ok(Attempt::Committed { done, dropped, failed })
+}
+
+/// Keys that only this database can give.
+async fn allocate(
+    connection: &mut PgConnection,
+    entity: &ReadyEntity,
+    acts: &mut [Act],
+    dropped: &HashSet<usize>,
+) -> Result<(), sqlx::Error> {
+    let NewKey::Default(expression) = &entity.platform.new_key else { return Ok(()) };
+    let without: Vec<usize> = (0..acts.len())
+        .filter(|at| !dropped.contains(at))
+        .filter(|&at| acts[at].platform.as_ref().is_some_and(|write| write.kind == WriteKind::Insert(None)))
+        .collect();
+    if without.is_empty() {
+        return Ok(());
+    }
+    let keys = entity.platform.sql.allocate(connection, expression, without.len()).await?;
+    for (at, key) in without.into_iter().zip(keys) {
+        acts[at].pair.platform_key = Some(key);
+    }
+    Ok(())
+}
+
+/// Written ahead: in the transaction that decides, with the stamps as read.
+async fn log_conflicts(
+    connection: &mut PgConnection,
+    mapping: &Mapping,
+    number: i32,
+    acts: &[&Act],
+) -> Result<(), sqlx::Error> {
+    let logged: Vec<(&&Act, &super::plan::Conflict)> =
+        acts.iter().filter_map(|act| Some((act, act.conflict.as_ref()?))).collect();
+    if logged.is_empty() {
+        return Ok(());
+    }
+    sqlx::query(
+        "insert into sync_bridge.conflict (entity_id, platform_key, legacy_key, rev, kind, fields, legacy_stamp, \
+         platform_stamp, state) \
+         select $1, v.* from unnest($2::text[], $3::text[], $4::bigint[], $5::text[], $6::jsonb[], $7::timestamptz[], \
+         $8::timestamptz[], $9::text[]) as v",
+    )
+    .bind(number)
+    .bind(logged.iter().map(|(act, _)| text(&act.pair.platform_key)).collect::<Vec<_>>())
+    .bind(logged.iter().map(|(act, _)| text(&act.pair.legacy_key)).collect::<Vec<_>>())
+    .bind(logged.iter().map(|(act, _)| act.rev_read + 1).collect::<Vec<_>>())
+    .bind(logged.iter().map(|(_, conflict)| conflict.kind).collect::<Vec<_>>())
+    .bind(logged.iter().map(|(_, conflict)| conflict.fields.clone()).collect::<Vec<_>>())
+    .bind(logged.iter().map(|(act, _)| act.pair.legacy_stamp).collect::<Vec<_>>())
+    .bind(logged.iter().map(|(act, _)| stamp(mapping, Side::Platform, act.view.platform.as_ref())).collect::<Vec<_>>())
+    .bind(logged.iter().map(|(_, conflict)| conflict.state).collect::<Vec<_>>())
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+fn text(key: &Option<Key>) -> Option<&str> {
+    key.as_ref().map(|key| key.0.as_str())
+}
+
+/// The ledger rows' new values, one array per column.
+macro_rules! bind_pairs {
+    ($sql:expr, $number:expr, $acts:expr) => {
+        sqlx::query($sql)
+            .bind($number)
+            .bind($acts.iter().map(|act| text(&act.pair.platform_key)).collect::<Vec<_>>())
+            .bind($acts.iter().map(|act| text(&act.pair.legacy_key)).collect::<Vec<_>>())
+            .bind($acts.iter().map(|act| act.pair.generation).collect::<Vec<_>>())
+            .bind($acts.iter().map(|act| act.rev_read + 1).collect::<Vec<_>>())
+            .bind($acts.iter().map(|act| act.pair.base.encode()).collect::<Vec<_>>())
+            .bind($acts.iter().map(|act| act.pair.gone).collect::<Vec<_>>())
+            .bind($acts.iter().map(|act| act.pair.next.as_ref().map(|next| next.0.encode())).collect::<Vec<_>>())
+            .bind($acts.iter().map(|act| act.pair.next.as_ref().map(|next| next.1)).collect::<Vec<_>>())
+            .bind($acts.iter().map(|act| act.pair.listed.encode()).collect::<Vec<_>>())
+            .bind($acts.iter().map(|act| act.pair.platform_stamp).collect::<Vec<_>>())
+            .bind($acts.iter().map(|act| act.pair.platform_edited_at).collect::<Vec<_>>())
+            .bind($acts.iter().map(|act| act.pair.platform_hash).collect::<Vec<_>>())
+            .bind($acts.iter().map(|act| act.pair.legacy_stamp).collect::<Vec<_>>())
+            .bind($acts.iter().map(|act| act.pair.legacy_edited_at).collect::<Vec<_>>())
+            .bind($acts.iter().map(|act| act.pair.legacy_hash).collect::<Vec<_>>())
+    };
+}
+
+async fn update_pairs(connection: &mut PgConnection, number: i32, acts: &[&Act]) -> Result<(), sqlx::Error> {
+    let acts: Vec<&&Act> = acts.iter().filter(|act| act.rev_read > 0).collect();
+    if acts.is_empty() {
+        return Ok(());
+    }
+    bind_pairs!(include_str!("update_pairs.sql"), number, acts).execute(connection).await?;
+    Ok(())
+}
+
+/// Claims the new pairs; answers which claims were ours.
+async fn insert_pairs(
+    connection: &mut PgConnection,
+    number: i32,
+    acts: &[&Act],
+) -> Result<HashSet<String>, sqlx::Error> {
+    let acts: Vec<&&Act> = acts.iter().filter(|act| act.rev_read == 0).collect();
+    if acts.is_empty() {
+        return Ok(HashSet::new());
+    }
+    let rows = bind_pairs!(include_str!("insert_pairs.sql"), number, acts).fetch_all(connection).await?;
+    rows.iter().map(|row| row.try_get(0)).collect()
+}
+
+/// Notes in the ledger that intents were carried out: the base moves on, and the keys of new legacy rows become known. Anybody's later
+/// transaction would do the same; without it the children of a record made on legacy would have to wait.
+pub async fn fold(entity: &ReadyEntity, made: &[(Key, i64, Key)]) -> anyhow::Result<()> {
+    if made.is_empty() {
+        return Ok(());
+    }
+    sqlx::query(
+        "update sync_bridge.pair p set rev = p.rev + 1, base = p.next_base, gone = p.next_gone, next_base = null, \
+         next_gone = null, intent_at = null, legacy_key = v.legacy_key \
+         from unnest($2::text[], $3::bigint[], $4::text[]) as v (platform_key, rev, legacy_key) \
+         where p.entity_id = $1 and p.platform_key = v.platform_key and p.rev = v.rev and p.next_base is not null",
+    )
+    .bind(entity.platform.sql.entity_number())
+    .bind(made.iter().map(|(platform, ..)| platform.0.as_str()).collect::<Vec<_>>())
+    .bind(made.iter().map(|(_, rev, _)| *rev).collect::<Vec<_>>())
+    .bind(made.iter().map(|(.., legacy)| legacy.0.as_str()).collect::<Vec<_>>())
+    .execute(&entity.platform.database.write)
+    .await
+    .with_context(|| format!("noting new legacy keys of {}", entity.mapping.entity))?;
+    Ok(())
+}

@@ -1,0 +1,445 @@
+//! Reading a page: rows and ledger rows of both sides, joined into pairs. Platform is read first, then legacy; only what
+//! turns out to be "nothing" or "new" may rest on a legacy row that was read before (`docs/ARCHITECTURE.md`, protocol of
+//! a page).
+
+use std::collections::{HashMap, HashSet};
+
+use anyhow::Context;
+use sqlx::Row as _;
+
+use crate::config::Side;
+use crate::mapping::{Lens, Links};
+use crate::pairs::{Pair, Receipt};
+use crate::sides::postgres::{Found, LedgerRow, NewKey, Row, Want};
+
+use super::entity::ReadyEntity;
+use super::{Key, Lane, Page, Position, Range};
+
+/// A pair as both databases showed it: what is decided about.
+#[derive(Debug, Clone)]
+pub struct View {
+    /// The row of the page this began with.
+    pub origin: Key,
+    pub legacy: Option<Row>,
+    pub platform: Option<Row>,
+    pub pair: Option<Pair>,
+    pub receipt: Option<Receipt>,
+    /// Legacy was read before platform: enough for "nothing" and for a record that was never paired.
+    pub legacy_first: bool,
+    /// The pair is new by natural key: both rows are there and nobody has paired them.
+    pub adopted: bool,
+    /// Several rows of the other side have the same natural key.
+    pub ambiguous: bool,
+}
+
+impl View {
+    fn of(origin: Key) -> View {
+        View {
+            origin,
+            legacy: None,
+            platform: None,
+            pair: None,
+            receipt: None,
+            legacy_first: false,
+            adopted: false,
+            ambiguous: false,
+        }
+    }
+
+    pub fn legacy_key(&self) -> Option<&Key> {
+        let of_row = self.legacy.as_ref().map(|row| &row.key);
+        let of_pair = self.pair.as_ref().and_then(|pair| pair.legacy_key.as_ref());
+        of_row.or(of_pair).or_else(|| self.receipt.as_ref().and_then(|receipt| receipt.legacy_key.as_ref()))
+    }
+
+    pub fn platform_key(&self) -> Option<&Key> {
+        let of_pair = self.pair.as_ref().map(|pair| &pair.platform_key);
+        of_pair.or_else(|| self.platform.as_ref().map(|row| &row.key))
+    }
+}
+
+/// The rows a page names, on its own side.
+pub async fn origins(entity: &ReadyEntity, page: &Page, limit: i64) -> anyhow::Result<(Vec<View>, Option<Range>)> {
+    let ready = entity.side(page.side);
+    let what = || format!("reading a page of {} on {} in {}", entity.mapping.entity, page.side, ready.database.shown);
+    if page.range.lane == Lane::Keys {
+        return Ok((by_keys(entity, page.side, &page.range.keys).await?, None));
+    }
+    let found = ready.sql.read_range(&ready.database.read, &page.range, limit).await.with_context(what)?;
+    let rest = match found.last().and_then(|last| last.row.as_ref()) {
+        Some(last) if found.len() as i64 >= limit => Some(Range {
+            after: Some(Position { stamp: last.stamp.as_deref().map(str::to_string), key: last.key.clone() }),
+            ..page.range.clone()
+        }),
+        _ => None,
+    };
+    let mut views: Vec<View> = Vec::with_capacity(found.len());
+    let mut places: HashMap<Key, usize> = HashMap::with_capacity(found.len());
+    for found in found {
+        let Some(row) = found.row else { continue };
+        let at = *places.entry(row.key.clone()).or_insert_with(|| {
+            views.push(View::of(row.key.clone()));
+            views.len() - 1
+        });
+        let view = &mut views[at];
+        match found.ledger {
+            Some(LedgerRow::Pair(pair)) => view.pair = Some(pair),
+            // Of several generations the last counts.
+            Some(LedgerRow::Receipt(receipt))
+                if view.receipt.as_ref().is_none_or(|known| known.generation < receipt.generation) =>
+            {
+                view.receipt = Some(receipt);
+            }
+            _ => {}
+        }
+        match page.side {
+            Side::Legacy => {
+                view.legacy = Some(row);
+                view.legacy_first = true;
+            }
+            Side::Platform => view.platform = Some(row),
+        }
+    }
+    complete(entity, page.side, &mut views).await?;
+    Ok((views, rest))
+}
+
+/// The same for rows named by key: rows that were parked, moved, or are decided again.
+pub async fn by_keys(entity: &ReadyEntity, side: Side, keys: &[Key]) -> anyhow::Result<Vec<View>> {
+    let mut views: Vec<View> = keys.iter().cloned().map(View::of).collect();
+    match side {
+        Side::Platform => {
+            let wants = keys.iter().map(|key| Want { platform_key: Some(key.clone()), legacy_key: None });
+            read_platform(entity, &mut views, &wants.collect::<Vec<_>>()).await?;
+            complete(entity, Side::Platform, &mut views).await?;
+        }
+        Side::Legacy => {
+            // Keys only, for the receipts' platform keys; then platform, then legacy: the order of the protocol.
+            let wants: Vec<Want> =
+                keys.iter().map(|key| Want { legacy_key: Some(key.clone()), platform_key: None }).collect();
+            read_legacy(entity, &mut views, &wants).await?;
+            complete(entity, Side::Legacy, &mut views).await?;
+            reread_legacy(entity, &mut views, |_| true).await?;
+        }
+    }
+    Ok(views)
+}
+
+/// Reads the side that is still missing.
+async fn complete(entity: &ReadyEntity, side: Side, views: &mut [View]) -> anyhow::Result<()> {
+    if views.is_empty() {
+        return Ok(());
+    }
+    match side {
+        Side::Legacy => {
+            let wants: Vec<Want> = views
+                .iter()
+                .map(|view| Want {
+                    legacy_key: Some(view.origin.clone()),
+                    platform_key: view.receipt.as_ref().map(|receipt| receipt.platform_key.clone()),
+                })
+                .collect();
+            read_platform(entity, views, &wants).await
+        }
+        Side::Platform => reread_legacy(entity, views, |_| true).await,
+    }
+}
+
+/// Platform rows with their ledger rows, one statement.
+async fn read_platform(entity: &ReadyEntity, views: &mut [View], wants: &[Want]) -> anyhow::Result<()> {
+    let ready = &entity.platform;
+    let found = ready.sql.read_keys(&ready.database.read, wants).await.with_context(|| {
+        format!("reading {} pairs of {} in {}", wants.len(), entity.mapping.entity, ready.database.shown)
+    })?;
+    let mut best: Vec<Option<Found>> = wants.iter().map(|_| None).collect();
+    for found in found {
+        let place = &mut best[found.want];
+        if place.as_ref().is_none_or(|known| rank(&wants[found.want], &found) > rank(&wants[found.want], known)) {
+            *place = Some(found);
+        }
+    }
+    for (view, found) in views.iter_mut().zip(best) {
+        let Some(found) = found else { continue };
+        view.platform = found.row;
+        view.pair = match found.ledger {
+            Some(LedgerRow::Pair(pair)) => Some(pair),
+            _ => None,
+        };
+    }
+    Ok(())
+}
+
+/// Which of several ledger rows answers a want: the living one of that legacy key, else the one asked for by platform key, else the
+/// youngest tombstone.
+fn rank(want: &Want, found: &Found) -> (u8, i32) {
+    match &found.ledger {
+        Some(LedgerRow::Pair(pair))
+            if !pair.gone && want.legacy_key.is_some() && pair.legacy_key == want.legacy_key =>
+        {
+            (3, pair.generation)
+        }
+        Some(LedgerRow::Pair(pair)) if Some(&pair.platform_key) == want.platform_key.as_ref() => (2, pair.generation),
+        Some(LedgerRow::Pair(pair)) => (1, pair.generation),
+        _ => (0, 0),
+    }
+}
+
+/// Reads legacy (again) for the views that `which` selects; platform was read before.
+pub async fn reread_legacy(
+    entity: &ReadyEntity,
+    views: &mut [View],
+    which: impl Fn(&View) -> bool,
+) -> anyhow::Result<()> {
+    let chosen: Vec<usize> = (0..views.len()).filter(|&at| which(&views[at])).collect();
+    if chosen.is_empty() {
+        return Ok(());
+    }
+    let wants: Vec<Want> = chosen
+        .iter()
+        .map(|&at| Want {
+            legacy_key: views[at].legacy_key().cloned(),
+            platform_key: views[at].platform_key().cloned(),
+        })
+        .collect();
+    let mut chosen_views: Vec<View> = chosen.iter().map(|&at| views[at].clone()).collect();
+    read_legacy(entity, &mut chosen_views, &wants).await?;
+    for (&at, view) in chosen.iter().zip(chosen_views) {
+        views[at] = view;
+    }
+    Ok(())
+}
+
+async fn read_legacy(entity: &ReadyEntity, views: &mut [View], wants: &[Want]) -> anyhow::Result<()> {
+    let ready = &entity.legacy;
+    let found = ready.sql.read_keys(&ready.database.read, wants).await.with_context(|| {
+        format!("reading {} rows of {} in {}", wants.len(), entity.mapping.entity, ready.database.shown)
+    })?;
+    for view in views.iter_mut() {
+        view.legacy = None;
+        view.receipt = None;
+        view.legacy_first = false;
+    }
+    for found in found {
+        let view = &mut views[found.want];
+        if let Some(row) = found.row {
+            view.legacy = Some(row);
+        }
+        let Some(LedgerRow::Receipt(receipt)) = found.ledger else { continue };
+        // The pair's own receipt counts; without a pair, the youngest of the legacy key.
+        let own = |receipt: &Receipt| Some(&receipt.platform_key) == wants[found.want].platform_key.as_ref();
+        let better = match &view.receipt {
+            None => true,
+            Some(known) => !own(known) && (own(&receipt) || receipt.generation > known.generation),
+        };
+        if better {
+            view.receipt = Some(receipt);
+        }
+    }
+    Ok(())
+}
+
+/// Whether legacy shows a receipt of a pair that was not read, or a newer one than the ledger row: platform was read too
+/// early for this view.
+pub fn read_too_early(view: &View) -> bool {
+    match (&view.receipt, &view.pair) {
+        (Some(receipt), Some(pair)) if receipt.platform_key == pair.platform_key => receipt.rev > pair.rev,
+        (Some(receipt), Some(pair)) => receipt.generation > pair.generation,
+        (Some(receipt), None) => receipt.legacy_key.is_some() || view.platform_key() == Some(&receipt.platform_key),
+        (None, _) => false,
+    }
+}
+
+/// Looks for the partner of rows that nobody has paired: by `match_on`, or by a key that fields cover.
+pub async fn find_candidates(
+    entity: &ReadyEntity,
+    side: Side,
+    views: &mut [View],
+    links: &Links,
+) -> anyhow::Result<()> {
+    let mapping = &entity.mapping;
+    let target = side.other();
+    let ready = entity.side(target);
+    let unpaired: Vec<usize> = (0..views.len()).filter(|&at| views[at].pair.is_none() && !views[at].adopted).collect();
+    let own_row = |view: &View| match side {
+        Side::Legacy => view.legacy.clone(),
+        Side::Platform => view.platform.clone(),
+    };
+    let by_key = mapping.match_on.is_empty();
+    if unpaired.is_empty() || (by_key && ready.new_key != NewKey::Mapped) {
+        return Ok(());
+    }
+    let matched: Vec<usize> = match by_key {
+        false => mapping.match_on.clone(),
+        // The fields that cover the target's key.
+        true => (0..mapping.fields.len())
+            .filter(|&at| mapping.fields[at].columns(target).iter().any(|&column| mapping.shape(target).is_key(column)))
+            .collect(),
+    };
+    // The raw natural key as the target side would hold it, per view; rows without one match nobody.
+    let mut looked: Vec<usize> = Vec::new();
+    let mut keys: Vec<Vec<crate::mapping::Cell>> = Vec::new();
+    let columns: Vec<usize> = matched.iter().flat_map(|&at| mapping.fields[at].columns(target).to_vec()).collect();
+    for &at in &unpaired {
+        let Some(row) = own_row(&views[at]) else { continue };
+        let mut cells = vec![None; mapping.shape(target).columns.len()];
+        let complete = matched.iter().all(|&field| {
+            let field = &mapping.fields[field];
+            let value = field.get(mapping, side, &row.cells, links);
+            value.is_ok_and(|value| {
+                value.as_deref().is_some() && field.put_into(mapping, target, &value, links, &mut cells).is_ok()
+            })
+        });
+        if complete {
+            looked.push(at);
+            keys.push(columns.iter().map(|&column| cells[column].clone()).collect());
+        }
+    }
+    if looked.is_empty() {
+        return Ok(());
+    }
+    let on: Vec<(usize, bool)> = matched
+        .iter()
+        .flat_map(|&at| {
+            let field = &mapping.fields[at];
+            field.columns(target).iter().map(|&column| (column, field.lens == Lens::Lowercase)).collect::<Vec<_>>()
+        })
+        .collect();
+    let values: Vec<Vec<Option<&str>>> =
+        (0..on.len()).map(|part| keys.iter().map(|key| key[part].as_deref()).collect()).collect();
+    let found = ready.sql.read_candidates(&ready.database.read, &on, &values).await.with_context(|| {
+        format!("looking for partners of {} {} in {}", looked.len(), mapping.entity, ready.database.shown)
+    })?;
+
+    let mut free: HashMap<usize, Vec<Found>> = HashMap::new();
+    for found in found {
+        free.entry(found.want).or_default().push(found);
+    }
+    let mut taken: HashSet<Key> = HashSet::new();
+    for (place, &at) in looked.iter().enumerate() {
+        let Some(candidates) = free.remove(&place) else { continue };
+        // On the platform the ledger row says whether a row is free; on legacy the platform's ledger is asked below.
+        let mut rows: Vec<(Row, Option<LedgerRow>)> = Vec::new();
+        for candidate in candidates {
+            let Some(row) = candidate.row else { continue };
+            if !rows.iter().any(|(known, _)| known.key == row.key) {
+                rows.push((row, candidate.ledger));
+            }
+        }
+        if target == Side::Platform {
+            // A pair whose legacy row was never made is still free: its open intent is voided before it is claimed.
+            rows.retain(
+                |(_, ledger)| !matches!(ledger, Some(LedgerRow::Pair(pair)) if !pair.gone && pair.legacy_key.is_some()),
+            );
+        }
+        match rows.len() {
+            0 => {}
+            1 => {
+                let (row, ledger) = rows.remove(0);
+                if !taken.insert(row.key.clone()) {
+                    views[at].ambiguous = true;
+                    continue;
+                }
+                views[at].adopted = true;
+                match target {
+                    Side::Platform => {
+                        if let Some(LedgerRow::Pair(pair)) = ledger {
+                            views[at].pair = (!pair.gone).then_some(pair);
+                        }
+                        views[at].platform = Some(row);
+                    }
+                    Side::Legacy => {
+                        if let Some(LedgerRow::Receipt(receipt)) = ledger {
+                            views[at].receipt = Some(receipt);
+                        }
+                        views[at].legacy = Some(row);
+                    }
+                }
+            }
+            _ => views[at].ambiguous = true,
+        }
+    }
+    match target {
+        // Its natural key may have changed since: legacy is looked at again.
+        Side::Platform => {
+            reread_legacy(entity, views, |view| view.adopted).await?;
+            for view in views.iter_mut().filter(|view| view.adopted) {
+                // Its intent was carried out after all: that pair has a legacy row of its own.
+                let other = |receipt: &Receipt| receipt.done && receipt.legacy_key.as_ref() != Some(&view.origin);
+                if view.pair.is_some() && view.receipt.as_ref().is_some_and(other) {
+                    *view = View { legacy: view.legacy.take(), ..View::of(view.origin.clone()) };
+                }
+            }
+            Ok(())
+        }
+        Side::Legacy => drop_paired(entity, views).await,
+    }
+}
+
+/// Candidates on legacy that already have a living pair are nobody's partner.
+async fn drop_paired(entity: &ReadyEntity, views: &mut [View]) -> anyhow::Result<()> {
+    let adopted: Vec<usize> = (0..views.len()).filter(|&at| views[at].adopted).collect();
+    if adopted.is_empty() {
+        return Ok(());
+    }
+    let keys: Vec<&str> =
+        adopted.iter().filter_map(|&at| views[at].legacy.as_ref().map(|row| row.key.0.as_str())).collect();
+    let paired: Vec<String> = sqlx::query_scalar(
+        "select legacy_key from sync_bridge.pair where entity_id = $1 and legacy_key = any($2) and not gone order by 1",
+    )
+    .bind(entity.platform.sql.entity_number())
+    .bind(&keys)
+    .fetch_all(&entity.platform.database.read)
+    .await
+    .with_context(|| format!("looking whether candidates of {} are paired", entity.mapping.entity))?;
+    let paired: HashSet<String> = paired.into_iter().collect();
+    for at in adopted {
+        let view = &mut views[at];
+        if view.legacy.as_ref().is_some_and(|row| paired.contains(&row.key.0)) {
+            view.adopted = false;
+            view.legacy = None;
+            view.receipt = None;
+        }
+    }
+    Ok(())
+}
+
+/// The pairs of all records that the views refer to: one statement per referred entity.
+pub async fn find_links(entity: &ReadyEntity, views: &[View]) -> anyhow::Result<Links> {
+    let mut links = Links::default();
+    for target in &entity.refs {
+        let (mut legacy, mut platform) = (HashSet::new(), HashSet::new());
+        for field in &entity.mapping.fields {
+            if field.lens != Lens::Ref(target.entity.clone()) {
+                continue;
+            }
+            for view in views {
+                for (row, columns, keys) in
+                    [(&view.legacy, &field.legacy, &mut legacy), (&view.platform, &field.platform, &mut platform)]
+                {
+                    let parts = row.as_ref().and_then(|row| {
+                        columns.iter().map(|&column| row.cells[column].as_deref()).collect::<Option<Vec<_>>>()
+                    });
+                    if let Some(key) = parts.and_then(crate::mapping::join_key) {
+                        keys.insert(key.0);
+                    }
+                }
+            }
+        }
+        if legacy.is_empty() && platform.is_empty() {
+            continue;
+        }
+        let rows = sqlx::query(include_str!("links.sql"))
+            .bind(target.entity_number)
+            .bind(legacy.iter().map(String::as_str).collect::<Vec<_>>())
+            .bind(platform.iter().map(String::as_str).collect::<Vec<_>>())
+            .fetch_all(&target.pool)
+            .await
+            .with_context(|| {
+                format!("looking up the pairs of {} that {} refers to", target.entity, entity.mapping.entity)
+            })?;
+        for row in rows {
+            links.insert(&target.entity, &Key(row.try_get("legacy_key")?), &Key(row.try_get("platform_key")?));
+        }
+    }
+    Ok(links)
+}

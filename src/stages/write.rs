@@ -1,0 +1,232 @@
+//! Write, then look: sets of rows are written inside a savepoint, constraints are checked, and what is stored is read back
+//! and compared in canonical form. A set that fails is halved until exactly the offending rows stay out.
+
+use std::collections::{HashMap, HashSet};
+
+use sqlx::{Connection, Executor, PgConnection};
+
+use crate::config::Side;
+use crate::mapping::{Canonical, Cell, Lens, Links, Mapping};
+use crate::sides::postgres::{Row, TableSql};
+use crate::sides::{Fault, sort};
+
+use super::Key;
+
+/// A row to write.
+#[derive(Debug)]
+pub struct Item {
+    pub key: Key,
+    pub insert: bool,
+    pub cells: Vec<Cell>,
+    /// What must be stored, in canonical form.
+    pub values: Vec<Canonical>,
+}
+
+/// What became of the items.
+#[derive(Debug, Default)]
+pub struct Written {
+    /// The rows as stored, by key.
+    pub stored: HashMap<Key, Row>,
+    pub failed: HashMap<Key, Failure>,
+}
+
+/// Why a row stayed out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure {
+    pub field: Option<String>,
+    /// Holds no row values.
+    pub reason: String,
+    /// Another record stands in the way, or is missing: another look may find it otherwise.
+    pub others: bool,
+}
+
+/// Writes what can be written; everything else is rolled back and named.
+///
+/// # Errors
+/// What is not one row's fault; the transaction is then lost.
+pub async fn write_rows(
+    connection: &mut PgConnection,
+    mapping: &Mapping,
+    side: Side,
+    sql: &TableSql,
+    links: &Links,
+    items: &[Item],
+) -> Result<Written, sqlx::Error> {
+    let mut failed: HashMap<Key, Failure> = HashMap::new();
+    loop {
+        let mut written = Written::default();
+        let good: Vec<&Item> = items.iter().filter(|item| !failed.contains_key(&item.key)).collect();
+        let mut sets = vec![good];
+        // Rows that refer to others are tried once more when all others stand.
+        let mut late: Vec<&Item> = Vec::new();
+        let mut last_round = false;
+        let mut whole = connection.begin().await?;
+        loop {
+            let Some(set) = sets.pop() else {
+                if last_round || late.is_empty() {
+                    break;
+                }
+                last_round = true;
+                sets = std::mem::take(&mut late).into_iter().map(|item| vec![item]).collect();
+                continue;
+            };
+            if set.is_empty() {
+                continue;
+            }
+            let mut savepoint = whole.begin().await?;
+            let outcome = attempt(&mut savepoint, mapping, side, sql, links, &set).await;
+            match outcome {
+                Ok(Attempt { stored, differing }) if differing.is_empty() => {
+                    savepoint.commit().await?;
+                    written.stored.extend(stored);
+                }
+                Ok(Attempt { differing, .. }) => {
+                    savepoint.rollback().await?;
+                    let rest = set.into_iter().filter(|item| !differing.contains_key(&item.key)).collect();
+                    written.failed.extend(differing);
+                    sets.push(rest);
+                }
+                Err(error) if sort(&error) == Fault::Row => {
+                    savepoint.rollback().await?;
+                    match set.as_slice() {
+                        [only] => {
+                            let failure = failure(&error);
+                            if failure.others && !last_round && items.len() > 1 {
+                                late.push(only);
+                            } else {
+                                written.failed.insert(only.key.clone(), failure);
+                            }
+                        }
+                        _ => {
+                            let (first, second) = set.split_at(set.len() / 2);
+                            sets.push(second.to_vec());
+                            sets.push(first.to_vec());
+                        }
+                    }
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        // What refers to a row that stayed out must stay out too, where no foreign key says so.
+        let orphans = orphans(mapping, side, items, &written);
+        if orphans.is_empty() {
+            whole.commit().await?;
+            written.failed.extend(failed);
+            return Ok(written);
+        }
+        whole.rollback().await?;
+        failed.extend(written.failed);
+        for key in orphans {
+            let reason = "the record it refers to could not be written".to_string();
+            failed.insert(key, Failure { field: None, reason, others: true });
+        }
+    }
+}
+
+struct Attempt {
+    stored: HashMap<Key, Row>,
+    differing: HashMap<Key, Failure>,
+}
+
+async fn attempt(
+    connection: &mut PgConnection,
+    mapping: &Mapping,
+    side: Side,
+    sql: &TableSql,
+    links: &Links,
+    set: &[&Item],
+) -> Result<Attempt, sqlx::Error> {
+    let rows = |insert: bool| -> Vec<(&str, &[Cell])> {
+        set.iter()
+            .filter(|item| item.insert == insert)
+            .map(|item| (item.key.0.as_str(), item.cells.as_slice()))
+            .collect()
+    };
+    let (updates, inserts) = (rows(false), rows(true));
+    if !updates.is_empty() {
+        sql.update(connection, &updates).await?;
+    }
+    if !inserts.is_empty() {
+        sql.insert(connection, &inserts).await?;
+    }
+    // Deferred constraints and triggers speak now, not at COMMIT.
+    connection.execute("set constraints all immediate").await?;
+    let keys: Vec<&str> = set.iter().map(|item| item.key.0.as_str()).collect();
+    let stored: HashMap<Key, Row> =
+        sql.stored(connection, &keys).await?.into_iter().map(|row| (row.key.clone(), row)).collect();
+    let mut differing = HashMap::new();
+    for item in set {
+        if let Some(failure) = differs(mapping, side, links, item, stored.get(&item.key)) {
+            differing.insert(item.key.clone(), failure);
+        }
+    }
+    Ok(Attempt { stored, differing })
+}
+
+/// Whether what is stored is not what was written.
+fn differs(mapping: &Mapping, side: Side, links: &Links, item: &Item, stored: Option<&Row>) -> Option<Failure> {
+    let Some(stored) = stored else {
+        let reason = "the row was not there after it was written; a trigger, a rule or the scope took it away".into();
+        return Some(Failure { field: None, reason, others: false });
+    };
+    for (field, value) in mapping.fields.iter().zip(&item.values) {
+        // The raw reference is compared: its translation was ours.
+        let equal = match field.lens {
+            Lens::Ref(_) => field.columns(side).iter().all(|&at| stored.cells[at] == item.cells[at]),
+            _ => field.get(mapping, side, &stored.cells, links).as_ref() == Ok(value),
+        };
+        if !equal {
+            let reason = format!(
+                "the {side} side stored another value than was written: its column is too narrow or too coarse, or a trigger rewrites it"
+            );
+            return Some(Failure { field: Some(field.name.clone()), reason, others: false });
+        }
+    }
+    None
+}
+
+/// Written rows that refer to rows of the same set that stayed out.
+fn orphans(mapping: &Mapping, side: Side, items: &[Item], written: &Written) -> HashSet<Key> {
+    let mut orphans = HashSet::new();
+    if written.failed.is_empty() {
+        return orphans;
+    }
+    for field in &mapping.fields {
+        if field.lens != Lens::Ref(mapping.entity.clone()) {
+            continue;
+        }
+        for item in items.iter().filter(|item| written.stored.contains_key(&item.key)) {
+            let parts = field.columns(side).iter().map(|&at| item.cells[at].as_deref());
+            let referred = parts.collect::<Option<Vec<_>>>().and_then(crate::mapping::join_key);
+            if referred.is_some_and(|key| written.failed.contains_key(&key)) {
+                orphans.insert(item.key.clone());
+            }
+        }
+    }
+    orphans
+}
+
+/// What the database said about one row, without its values.
+fn failure(error: &sqlx::Error) -> Failure {
+    let sqlx::Error::Database(database) = error else {
+        return Failure { field: None, reason: error.to_string(), others: false };
+    };
+    let code = database.code().unwrap_or_default().to_string();
+    let others = matches!(code.as_str(), "23505" | "23503" | "23P01");
+    let detail = database.try_downcast_ref::<sqlx::postgres::PgDatabaseError>();
+    let column = detail.and_then(|detail| detail.column()).map(str::to_string);
+    let constraint = database.constraint().map(|name| format!(" (constraint `{name}`)")).unwrap_or_default();
+    let what = match code.as_str() {
+        "23502" => "a column that must not be NULL would be",
+        "23503" => "it refers to a row that is not there",
+        "23505" => "another row already holds this unique value",
+        "23514" => "a check constraint refuses it",
+        "23P01" => "an exclusion constraint refuses it",
+        "22001" => "a text is too long for its column",
+        "22003" => "a number is out of range",
+        "22P02" | "22007" | "22008" => "a value cannot be read as the column's type",
+        "P0001" => "a trigger refuses it",
+        _ => "the database refuses it",
+    };
+    Failure { field: column, reason: format!("{what}{constraint} [{code}]"), others }
+}
