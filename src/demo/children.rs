@@ -13,6 +13,8 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tokio::process::{Child, Command};
 
+use crate::clock;
+
 /// A process that ends sooner than this after its start did not run at all.
 const RAN_SECS_MIN: Duration = Duration::from_secs(5);
 
@@ -63,7 +65,7 @@ impl Children {
         let children = names
             .map(|(name, command)| {
                 let child = program.start(&name, command)?;
-                Ok(Process { name, command, child, started: Instant::now(), quick_ends: 0 })
+                Ok(Process { name, command, child, started: clock::instant(), quick_ends: 0 })
             })
             .collect::<anyhow::Result<Vec<Process>>>()?;
         Ok(Children { program, children, restarts: 0 })
@@ -93,7 +95,7 @@ impl Children {
                 Ok(child) => process.child = child,
                 Err(error) => return error,
             }
-            process.started = Instant::now();
+            process.started = clock::instant();
             self.restarts += 1;
         }
     }
@@ -113,14 +115,14 @@ impl Children {
         let program = &self.program;
         for process in &mut self.children {
             let name = &process.name;
-            match tokio::time::timeout(STOP_WAIT_MAX, process.child.wait()).await {
-                Ok(Ok(status)) if status.success() => {}
-                Ok(Ok(status)) => {
+            match clock::within(STOP_WAIT_MAX, process.child.wait()).await {
+                Some(Ok(status)) if status.success() => {}
+                Some(Ok(status)) => {
                     let log = program.log(name);
                     wrong.push(format!("{name} did not end in order, {}:\n{}", describe(status), tail(&log)));
                 }
-                Ok(Err(error)) => wrong.push(format!("waiting for {name}: {error}")),
-                Err(_) => {
+                Some(Err(error)) => wrong.push(format!("waiting for {name}: {error}")),
+                None => {
                     wrong.push(format!("{name} did not end within {} s and was killed", STOP_WAIT_MAX.as_secs()));
                     process.child.kill().await.with_context(|| format!("killing {name}"))?;
                 }

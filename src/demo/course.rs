@@ -18,6 +18,7 @@ use super::report::{Course, Report, grouped};
 use super::samples::{self, ACME, Amounts, Sample, Systems};
 use super::watch::{Progress, Watch};
 use super::writers::{self, Pace, Tally};
+use crate::clock;
 use crate::config::{self, Config, Side};
 use crate::embedded::{self, Server};
 use crate::ops;
@@ -95,7 +96,7 @@ async fn on_server(
     server: &Server,
     stop: &CancellationToken,
 ) -> anyhow::Result<Ending> {
-    let start = Instant::now();
+    let start = clock::instant();
     let mut stand = tokio::select! {
         biased;
         () = stop.cancelled() => return Ok(Ending::Interrupted),
@@ -218,7 +219,7 @@ impl Stand {
         });
         let applications = futures::future::try_join_all(applications);
         let clock = async {
-            let start = Instant::now();
+            let start = clock::instant();
             let mut patience = Patience::new("a look at the bridge");
             while start.elapsed() < options.write_for {
                 patience.look().await;
@@ -321,7 +322,7 @@ impl Patience {
     fn new(what: &'static str) -> Patience {
         let mut beat = tokio::time::interval(LOOK_EVERY);
         beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        Patience { what, beat, seen: (Progress::default(), 0), moved: Instant::now(), start: Instant::now() }
+        Patience { what, beat, seen: (Progress::default(), 0), moved: clock::instant(), start: clock::instant() }
     }
 
     async fn look(&mut self) {
@@ -331,7 +332,7 @@ impl Patience {
     fn require_change(&mut self, seen: (Progress, i64)) -> anyhow::Result<()> {
         if seen != self.seen {
             self.seen = seen;
-            self.moved = Instant::now();
+            self.moved = clock::instant();
         }
         if self.moved.elapsed() > STALLED_AFTER {
             bail!("{} has not moved for {} s", self.what, STALLED_AFTER.as_secs());

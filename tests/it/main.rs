@@ -2,6 +2,6 @@
 
 mod databases;
 mod embedded;
-mod samples;
 mod imports;
+mod samples;
 mod support;

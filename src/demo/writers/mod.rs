@@ -144,7 +144,7 @@ struct Tools {
     cities: Vec<City>,
     domain: String,
     /// In everything this writer names, so that no two writers make the same name.
-    mark: char,
+    mark: String,
     made: u64,
 }
 
@@ -159,12 +159,13 @@ impl Tools {
             names: Names::load(),
             cities: super::samples::cities(),
             domain: format!("{}.example", sample.slug),
-            mark,
+            // Short, for it stands in codes of 20 characters.
+            mark: format!("{mark}{}x", seed % 1000),
             made: 0,
         }
     }
 
-    /// Unique among all writers of a customer.
+    /// Unique among all writers of a customer, also those of another seed.
     fn tag(&mut self) -> String {
         self.made += 1;
         format!("{}{}", self.mark, self.made)
