@@ -57,7 +57,7 @@ pub struct Options {
 #[derive(Debug)]
 pub enum Ending {
     Compared {
-        report: Report,
+        report: Box<Report>,
         comparisons: Vec<Comparison>,
         /// What to do with a kept folder.
         next: Option<String>,
@@ -132,7 +132,7 @@ async fn on_server(
     }
     step.end("both sides compared in full".to_owned());
     let totals = ops::totals(&stand.watch.queue).await.context("adding up what the bridge did")?;
-    let report = Report::new(totals, &comparisons, course);
+    let report = Box::new(Report::new(totals, &comparisons, course));
     let next = match &options.keep {
         Some(keep) => Some(next(keep, folder, server).await?),
         None => None,

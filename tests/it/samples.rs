@@ -1,6 +1,7 @@
 //! The sample systems: they fill, applications write to them, and the comparison finds what differs.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::sync::Arc;
 
 use sqlx::Connection as _;
@@ -27,9 +28,9 @@ impl Stand {
         let mut databases = BTreeMap::new();
         for part in Database::ALL {
             let name = part.name(sample);
-            if !databases.contains_key(&name) {
-                let made = database(&name).await;
-                databases.insert(name, made);
+            if let Entry::Vacant(place) = databases.entry(name) {
+                let made = database(place.key()).await;
+                place.insert(made);
             }
         }
         let [legacy, identity, groups, geo] = Database::ALL.map(|part| databases[&part.name(sample)].url.clone());
