@@ -9,6 +9,7 @@ pub mod demo;
 pub mod embedded;
 pub mod fault;
 pub mod jobs;
+pub mod keyset;
 pub mod mapping;
 pub mod ops;
 pub mod pairs;

@@ -3,5 +3,6 @@
 mod databases;
 mod embedded;
 mod imports;
+mod pages;
 mod samples;
 mod support;

@@ -7,9 +7,9 @@ use sqlx::query::Query;
 use sqlx::{PgConnection, PgPool, Row as _};
 
 use crate::config::Side;
+use crate::keyset::{Key, Lane, Position, Range, Signature};
 use crate::mapping::{Cell, Shape, StampKind};
 use crate::pairs::{Base, Intent, Listed, Pair, Receipt};
-use crate::stages::{Key, Lane, Position, Range, Signature};
 
 use super::{Statement, ident};
 

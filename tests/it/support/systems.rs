@@ -1,0 +1,202 @@
+//! Two small systems of one customer, and a run over them without a queue: every page of every entity, in order.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use sqlx::{AssertSqlSafe, PgPool};
+use sync_bridge::config::{self, Config, CustomerId, EntityId, Side};
+use sync_bridge::stages::{Data, Key, Lane, Page, PageMode, PageReport, Parked, Quarantined, Range, Signature};
+
+use super::{Folder, TestDatabase, database, server};
+
+/// The customer of every configuration here.
+pub const CUSTOMER: &str = "c-1";
+
+/// A legacy and a platform database, configured and prepared.
+pub struct Systems {
+    pub legacy: PgPool,
+    pub platform: PgPool,
+    pub config: Arc<Config>,
+    pub data: Data,
+    marks: Vec<Mark>,
+    _folder: Folder,
+    _databases: [TestDatabase; 2],
+}
+
+/// What a run leaves for the next: watermark and signature of an entity's side.
+struct Mark {
+    entity: EntityId,
+    side: Side,
+    watermark: DateTime<Utc>,
+    signature: Signature,
+}
+
+/// All pages of a run together.
+#[derive(Debug, Default)]
+pub struct RunSummary {
+    pub pages: usize,
+    pub to_platform: u64,
+    pub to_legacy: u64,
+    pub conflicts: u64,
+    pub parked: Vec<Parked>,
+    pub quarantined: Vec<Quarantined>,
+}
+
+impl Systems {
+    /// `entities` is the TOML below `[[stages]]`; both sides' SQL makes the tables.
+    pub async fn new(hint: &str, legacy_sql: &str, platform_sql: &str, stages: &str) -> Systems {
+        let databases = [database(&format!("{hint} l")).await, database(&format!("{hint} p")).await];
+        let folder = Folder::new(hint);
+        let file = folder.path().join("bridge.toml");
+        let text = format!(
+            "[defaults]\npage_rows = 100\n\n[[customers]]\nid = \"{CUSTOMER}\"\nslug = \"acme\"\n\
+             databases = {{ legacy = \"embedded:{}\", platform = \"embedded:{}\" }}\n\n{stages}",
+            databases[0].name, databases[1].name
+        );
+        std::fs::write(&file, text).expect("writing a configuration");
+        let mut config = config::load(&file).unwrap_or_else(|error| panic!("{error}"));
+        let server = server().await;
+        config.embed(|name| server.url(name));
+        let config = Arc::new(config);
+        let pool = async |url: &config::DatabaseUrl, sql: &str| {
+            let pool = PgPool::connect(url.expose()).await.expect("connecting to a side");
+            sqlx::raw_sql(AssertSqlSafe(sql.to_owned())).execute(&pool).await.expect("making a side's tables");
+            pool
+        };
+        let legacy = pool(&databases[0].url, legacy_sql).await;
+        let platform = pool(&databases[1].url, platform_sql).await;
+        let data = Data::new(config.clone());
+        data.prepare(&CustomerId::new(CUSTOMER)).await.expect("preparing the sides");
+        data.check(&CustomerId::new(CUSTOMER)).await.expect("the mapping fits the tables");
+        Systems { legacy, platform, config, data, marks: Vec::new(), _folder: folder, _databases: databases }
+    }
+
+    pub async fn on_legacy(&self, sql: &str) {
+        sqlx::raw_sql(AssertSqlSafe(sql.to_owned())).execute(&self.legacy).await.expect("an edit on legacy");
+    }
+
+    pub async fn on_platform(&self, sql: &str) {
+        sqlx::raw_sql(AssertSqlSafe(sql.to_owned())).execute(&self.platform).await.expect("an edit on the platform");
+    }
+
+    /// One text per row.
+    pub async fn legacy_rows(&self, sql: &str) -> Vec<String> {
+        sqlx::query_scalar(AssertSqlSafe(sql.to_owned())).fetch_all(&self.legacy).await.expect("reading legacy")
+    }
+
+    pub async fn platform_rows(&self, sql: &str) -> Vec<String> {
+        sqlx::query_scalar(AssertSqlSafe(sql.to_owned())).fetch_all(&self.platform).await.expect("reading the platform")
+    }
+
+    pub async fn run_page(&self, entity: &str, side: Side, range: Range) -> PageReport {
+        self.data
+            .run_page(&Page {
+                customer: CustomerId::new(CUSTOMER),
+                entity: EntityId::new(entity),
+                side,
+                range,
+                mode: PageMode::Sync,
+                lease: Duration::ZERO,
+            })
+            .await
+            .unwrap_or_else(|error| panic!("a page of {entity} on {side}: {error:#}"))
+    }
+
+    /// One run: each stage's pages, and parked rows once more while that pairs anything.
+    pub async fn run(&mut self) -> RunSummary {
+        let customer = CustomerId::new(CUSTOMER);
+        let mut summary = RunSummary::default();
+        for stage in &self.config.clone().stages {
+            let mut work: Vec<(EntityId, Side, Range)> = Vec::new();
+            let mut marks = Vec::new();
+            for entity in &stage.entities {
+                for side in Side::BOTH {
+                    let known = self.marks.iter().find(|mark| mark.entity == entity.id && mark.side == side);
+                    let cut = self
+                        .data
+                        .cut(
+                            &customer,
+                            &entity.id,
+                            side,
+                            known.map(|mark| mark.watermark),
+                            known.map(|mark| &mark.signature),
+                        )
+                        .await
+                        .unwrap_or_else(|error| panic!("cutting {} on {side}: {error:#}", entity.id));
+                    work.extend(cut.ranges.into_iter().map(|range| (entity.id.clone(), side, range)));
+                    marks.push(Mark {
+                        entity: entity.id.clone(),
+                        side,
+                        watermark: cut.horizon,
+                        signature: cut.signature,
+                    });
+                }
+            }
+            while !work.is_empty() {
+                let mut parked: Vec<(EntityId, Parked)> = Vec::new();
+                let mut paired = 0;
+                for (entity, side, range) in std::mem::take(&mut work) {
+                    let report = self.run_page(entity.as_str(), side, range).await;
+                    summary.pages += 1;
+                    summary.to_platform += report.rows_to_platform;
+                    summary.to_legacy += report.rows_to_legacy;
+                    summary.conflicts += report.conflicts.iter().map(|(_, count)| count).sum::<u64>();
+                    summary.quarantined.extend(report.quarantined);
+                    paired += report.paired.len();
+                    parked.extend(report.parked.into_iter().map(|row| (entity.clone(), row)));
+                }
+                if paired == 0 {
+                    summary.parked.extend(parked.into_iter().map(|(_, row)| row));
+                } else {
+                    work = parked.into_iter().map(|(entity, row)| (entity, row.side, keys([row.key]))).collect();
+                }
+            }
+            for mark in marks {
+                self.marks.retain(|known| known.entity != mark.entity || known.side != mark.side);
+                self.marks.push(mark);
+            }
+        }
+        summary
+    }
+
+    /// Runs until two runs in a row write nothing, ten at most; then one more must leave every table as it is.
+    pub async fn settle(&mut self) {
+        let mut still = 0;
+        for _ in 0..10 {
+            let summary = self.run().await;
+            still = if summary.to_platform + summary.to_legacy == 0 { still + 1 } else { 0 };
+            if still == 2 {
+                break;
+            }
+        }
+        assert_eq!(still, 2, "runs over unchanged data go on writing");
+        let before = (image(&self.legacy).await, image(&self.platform).await);
+        self.run().await;
+        assert_eq!(before, (image(&self.legacy).await, image(&self.platform).await), "a run over settled data wrote");
+    }
+}
+
+pub fn keys<const N: usize>(keys: [Key; N]) -> Range {
+    Range { lane: Lane::Keys, after: None, upto: None, rows: N as u32, keys: keys.into() }
+}
+
+/// Every row version and every row lock of a database, `sync_bridge` included, as one number per table.
+pub async fn image(pool: &PgPool) -> Vec<(String, i64, Option<String>)> {
+    let tables: Vec<String> = sqlx::query_scalar(
+        "select format('%I.%I', schemaname, tablename) from pg_tables \
+         where schemaname not in ('pg_catalog', 'information_schema') order by 1",
+    )
+    .fetch_all(pool)
+    .await
+    .expect("listing tables");
+    let mut images = Vec::new();
+    for table in tables {
+        let sql = format!(
+            "select count(*), sum(hashtextextended(ctid::text || xmin::text || xmax::text, 0))::text from {table}"
+        );
+        let (count, sum) = sqlx::query_as(AssertSqlSafe(sql)).fetch_one(pool).await.expect("hashing a table");
+        images.push((table, count, sum));
+    }
+    images
+}
