@@ -18,4 +18,5 @@ pub mod scheduler;
 pub mod shutdown;
 pub mod sides;
 pub mod stages;
+pub mod startup;
 pub mod telemetry;

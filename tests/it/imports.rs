@@ -11,7 +11,7 @@ const FLOORS: [&[&str]; 5] = [
     &["mapping", "pairs", "sides", "ledger", "queue"],
     &["stages", "reconcile"],
     &["scheduler", "jobs", "console", "ops"],
-    &["bin", "demo"],
+    &["bin", "demo", "startup"],
 ];
 
 /// Further imports that would be downwards or level, and must not be: from, to, why.
