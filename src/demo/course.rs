@@ -23,6 +23,7 @@ use crate::config::{self, Config, Side};
 use crate::embedded::{self, Server};
 use crate::ops;
 use crate::stages::Data;
+use crate::startup;
 
 const WORKERS: usize = 2;
 
@@ -72,13 +73,13 @@ pub enum Ending {
 /// What went wrong, and where the logs are.
 pub async fn run(options: &Options, stop: &CancellationToken) -> anyhow::Result<Ending> {
     let mut folder = match &options.keep {
-        Some(path) => Folder::keep(path)?,
+        Some(path) => Folder::keep(path).map_err(startup::refused)?,
         None => Folder::temporary()?,
     };
     let step = Step::begin("starting PostgreSQL");
     // What is thrown away afterwards need not survive a power failure.
     let settings = embedded::Options { fsync: folder.is_kept(), ..embedded::Options::default() };
-    let server = Server::start_with(&folder.server(), settings).await?;
+    let server = Server::start_with(&folder.server(), settings).await.map_err(startup::refused)?;
     step.end(format!("PostgreSQL runs on port {} of 127.0.0.1", server.port()));
 
     let ending = on_server(options, &folder, &server, stop).await;
