@@ -5,4 +5,5 @@ mod databases;
 mod embedded;
 mod imports;
 mod pages;
+mod samples;
 mod support;

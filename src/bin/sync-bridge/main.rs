@@ -9,6 +9,7 @@ use sync_bridge::startup;
 use sync_bridge::telemetry::logs::Level;
 
 mod dead_letters;
+mod demo;
 mod migrate;
 mod out;
 mod prepare;
@@ -18,6 +19,7 @@ mod up;
 
 const EXAMPLES: &str = "\
 Examples:
+  sync-bridge demo                          two sample systems, kept equal while people edit both
   sync-bridge prepare                       install the bridge's own schema on both sides
   sync-bridge up                            scheduler and workers in this process
   sync-bridge run --customer acme --inline  one run now, with a report
@@ -41,6 +43,7 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    Demo(demo::Args),
     Migrate(migrate::Args),
     Prepare(prepare::Args),
     Up(up::Args),
@@ -67,6 +70,7 @@ impl Command {
 fn main() -> ExitCode {
     let Cli { config, command } = Cli::parse();
     startup::run(command.level(), async || match command {
+        Command::Demo(args) => demo::run(args).await,
         Command::Migrate(args) => migrate::run(&config, args).await,
         Command::Prepare(args) => prepare::run(&config, args).await,
         Command::Up(args) => up::run(&config, args).await,
