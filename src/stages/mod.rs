@@ -5,6 +5,7 @@ mod clocks;
 mod cut;
 mod decide;
 mod entity;
+mod horizon;
 mod legacy;
 mod page;
 mod plan;
@@ -44,13 +45,25 @@ pub struct Probe {
     pub signature: Signature,
 }
 
+/// What an earlier run left of one entity's side.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Known {
+    pub watermark: DateTime<Utc>,
+    pub signature: Option<Signature>,
+    pub debt: Option<DateTime<Utc>>,
+}
+
 /// One entity's side cut into pages.
 #[derive(Debug, Clone)]
 pub struct Cut {
     /// No change stamped at or before this can still appear; the watermark once all pages have ended.
     pub horizon: DateTime<Utc>,
+    /// How old the oldest change is that may still appear, in seconds.
+    pub held_secs: f64,
     /// Who holds the horizon back, if anybody does for longer than a moment.
     pub held_by: Option<String>,
+    /// Changes stamped after this may still appear although the watermark passes them: to be given back to the next cut.
+    pub debt: Option<DateTime<Utc>>,
     /// What to store for the next tick's probe.
     pub signature: Signature,
     pub ranges: Vec<Range>,
@@ -227,8 +240,8 @@ impl Data {
         cut::changed(&ready).await
     }
 
-    /// Notes the horizon and cuts what lies above `watermark` less the overlap (all rows if there is none) into pages.
-    /// `previous` is the signature of the last run: lanes that show no difference to it are left out.
+    /// Notes the horizon and cuts what lies above the watermark less the overlap (all rows if nothing is known) into pages.
+    /// Lanes that show no difference to the last run's signature are left out.
     ///
     /// # Errors
     /// A database that does not answer, or a mapping that does not fit it.
@@ -237,11 +250,10 @@ impl Data {
         customer: &CustomerId,
         entity: &EntityId,
         side: Side,
-        watermark: Option<DateTime<Utc>>,
-        previous: Option<&Signature>,
+        known: Option<&Known>,
     ) -> anyhow::Result<Cut> {
         let ready = self.entity(customer, entity).await?;
-        self.heed(customer, entity, cut::cut(&ready, side, watermark, previous).await)
+        self.heed(customer, entity, cut::cut(&ready, side, known).await)
     }
 
     /// The whole table of a side in pages, by key: for reconciliation.

@@ -285,7 +285,9 @@ fn record(entity: &ReadyEntity, page: &Page, committed: Vec<Committed>, report: 
             (false, Some(_)) => Some((Side::Platform, act.view.platform.as_ref())),
             (false, None) => None,
         };
-        if let Some((side, row)) = source
+        // A first load and rows named by key say nothing about how late a change arrives.
+        if page.range.lane == Lane::Stamp
+            && let Some((side, row)) = source
             && let Some(at) = stamp(mapping, side, row)
             && report.freshness_secs.len() < SAMPLES_MAX
         {

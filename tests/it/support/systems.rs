@@ -3,10 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use chrono::{DateTime, Utc};
 use sqlx::{AssertSqlSafe, PgPool};
 use sync_bridge::config::{self, Config, CustomerId, EntityId, Side};
-use sync_bridge::stages::{Data, Key, Lane, Page, PageMode, PageReport, Parked, Quarantined, Range, Signature};
+use sync_bridge::stages::{Data, Key, Known, Lane, Page, PageMode, PageReport, Parked, Quarantined, Range};
 
 use super::{Folder, TestDatabase, database, server};
 
@@ -28,8 +27,7 @@ pub struct Systems {
 struct Mark {
     entity: EntityId,
     side: Side,
-    watermark: DateTime<Utc>,
-    signature: Signature,
+    known: Known,
 }
 
 /// All pages of a run together.
@@ -119,8 +117,7 @@ impl Systems {
                             &customer,
                             &entity.id,
                             side,
-                            known.map(|mark| mark.watermark),
-                            known.map(|mark| &mark.signature),
+                            known.map(|mark| &mark.known),
                         )
                         .await
                         .unwrap_or_else(|error| panic!("cutting {} on {side}: {error:#}", entity.id));
@@ -128,8 +125,7 @@ impl Systems {
                     marks.push(Mark {
                         entity: entity.id.clone(),
                         side,
-                        watermark: cut.horizon,
-                        signature: cut.signature,
+                        known: Known { watermark: cut.horizon, signature: Some(cut.signature), debt: cut.debt },
                     });
                 }
             }
