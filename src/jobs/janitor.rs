@@ -119,7 +119,7 @@ pub async fn round(conn: &mut PgConnection, prune: bool) -> sqlx::Result<Round> 
     }
     for _ in 0..BATCHES_MAX {
         let mut tx = conn.begin().await?;
-        let lost = job::redeliver(&mut tx, OVERDUE, BATCH).await?;
+        let lost = upkeep::redeliver(&mut tx, OVERDUE, BATCH).await?;
         queue::enqueue(&mut tx, &lost).await?;
         tx.commit().await?;
         done.redelivered += lost.len() as u64;

@@ -137,8 +137,11 @@ mod tests {
 
     #[test]
     fn a_prepared_transaction_leaves_the_horizon_where_it_was() {
-        let prepared =
-            Sessions { prepared: Some(at(-1)), prepared_holder: Some("prepared transaction x of y".into()), ..sessions() };
+        let prepared = Sessions {
+            prepared: Some(at(-1)),
+            prepared_holder: Some("prepared transaction x of y".into()),
+            ..sessions()
+        };
         assert_eq!(horizon(&prepared, Some(at(-7))).at, at(-7));
         assert_eq!(horizon(&prepared, None).at, at(-60));
     }

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 mod database;
+pub mod queue;
 pub mod systems;
 
 pub use database::{Template, TestDatabase, database, database_from, server, template};

@@ -113,12 +113,7 @@ impl Systems {
                     let known = self.marks.iter().find(|mark| mark.entity == entity.id && mark.side == side);
                     let cut = self
                         .data
-                        .cut(
-                            &customer,
-                            &entity.id,
-                            side,
-                            known.map(|mark| &mark.known),
-                        )
+                        .cut(&customer, &entity.id, side, known.map(|mark| &mark.known))
                         .await
                         .unwrap_or_else(|error| panic!("cutting {} on {side}: {error:#}", entity.id));
                     work.extend(cut.ranges.into_iter().map(|range| (entity.id.clone(), side, range)));

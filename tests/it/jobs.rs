@@ -1,0 +1,1 @@
+//! Ticks, stages and pages through the real queue, on real sides.
