@@ -222,7 +222,7 @@ pub async fn with_server(mut config: Config, embedded: Embedded) -> anyhow::Resu
     if !config.needs_embedded() {
         return Ok((config, None));
     }
-    let folder = embedded_folder(&config);
+    let folder = embedded_folder(&config).map_err(refused)?;
     if embedded == Embedded::MustExist && !folder.is_dir() {
         let what = format!(
             "there is no queue database: {} names none and {} does not exist; `sync-bridge up` or `sync-bridge migrate` \
@@ -250,9 +250,10 @@ pub async fn stop_server(server: Option<Server>) -> anyhow::Result<()> {
     }
 }
 
-fn embedded_folder(config: &Config) -> PathBuf {
-    let beside = config.path.parent().filter(|parent| !parent.as_os_str().is_empty());
-    beside.unwrap_or(Path::new(".")).join(EMBEDDED_FOLDER)
+/// Absolute: the server and its guardian work from other folders than this process.
+fn embedded_folder(config: &Config) -> anyhow::Result<PathBuf> {
+    let file = std::path::absolute(&config.path).with_context(|| format!("finding {}", config.path.display()))?;
+    Ok(file.with_file_name(EMBEDDED_FOLDER))
 }
 
 async fn is_migrated(queue: &PgPool) -> anyhow::Result<bool> {
