@@ -55,10 +55,23 @@ pub fn run(level: logs::Level, work: impl AsyncFnOnce() -> anyhow::Result<()>) -
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {error:#}");
+            eprintln!("error: {}", told(&error));
             ExitCode::from(if error.is::<Refused>() { EXIT_REFUSED } else { EXIT_FAILED })
         }
     }
+}
+
+/// An error with its causes. Some errors say their cause themselves: it is not said twice.
+fn told(error: &anyhow::Error) -> String {
+    let mut told = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if told.is_empty() {
+            told = cause;
+        } else if !told.ends_with(&cause) {
+            told = format!("{told}: {cause}");
+        }
+    }
+    told
 }
 
 /// The process `sync-bridge-scheduler`.
@@ -209,7 +222,7 @@ pub async fn with_server(mut config: Config, embedded: Embedded) -> anyhow::Resu
     if !config.needs_embedded() {
         return Ok((config, None));
     }
-    let folder = embedded_folder(&config);
+    let folder = embedded_folder(&config).map_err(refused)?;
     if embedded == Embedded::MustExist && !folder.is_dir() {
         let what = format!(
             "there is no queue database: {} names none and {} does not exist; `sync-bridge up` or `sync-bridge migrate` \
@@ -237,9 +250,10 @@ pub async fn stop_server(server: Option<Server>) -> anyhow::Result<()> {
     }
 }
 
-fn embedded_folder(config: &Config) -> PathBuf {
-    let beside = config.path.parent().filter(|parent| !parent.as_os_str().is_empty());
-    beside.unwrap_or(Path::new(".")).join(EMBEDDED_FOLDER)
+/// Absolute: the server and its guardian work from other folders than this process.
+fn embedded_folder(config: &Config) -> anyhow::Result<PathBuf> {
+    let file = std::path::absolute(&config.path).with_context(|| format!("finding {}", config.path.display()))?;
+    Ok(file.with_file_name(EMBEDDED_FOLDER))
 }
 
 async fn is_migrated(queue: &PgPool) -> anyhow::Result<bool> {
@@ -268,7 +282,7 @@ pub async fn check(data: &Data, customers: impl IntoIterator<Item = &Customer>, 
             Look::Tables => data.check_tables(&customer.id).await,
             Look::Everything => data.check(&customer.id).await,
         };
-        found.err().map(|error| format!("customer {}: {error:#}", customer.slug))
+        found.err().map(|error| format!("customer {}: {}", customer.slug, told(&error)))
     });
     let found: Vec<Option<String>> = stream::iter(checks).buffered(CHECKS_AT_ONCE).collect().await;
     let found: Vec<String> = found.into_iter().flatten().collect();
@@ -281,4 +295,18 @@ pub async fn check(data: &Data, customers: impl IntoIterator<Item = &Customer>, 
 /// What the database said.
 pub async fn migrate(bridge: &Bridge) -> anyhow::Result<()> {
     ops::migrate(&bridge.queue).await.with_context(|| format!("migrating the queue database {}", bridge.queue_shown()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cause_is_said_once() {
+        let refused_by_system = std::io::Error::from_raw_os_error(111);
+        let error = anyhow::Error::from(sqlx::Error::Io(refused_by_system)).context("connecting to here");
+        let shown = "connecting to here: error communicating with database: Connection refused (os error 111)";
+        assert_eq!(told(&error), shown);
+        assert_eq!(told(&refused(error)), shown);
+    }
 }

@@ -3,11 +3,14 @@
 use std::collections::BTreeMap;
 use std::net::TcpListener;
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::{Child, Command, Output, Stdio};
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
+use sync_bridge::embedded::Server;
 
-use crate::support::{Folder, TestDatabase, database};
+use crate::support::{Folder, TestDatabase, database, eventually};
 
 /// Must never be seen in any output.
 const SECRET: &str = "hunter2";
@@ -92,6 +95,19 @@ impl Desk {
         command.args(args).output().expect("starting sync-bridge")
     }
 
+    /// Exit code 0; answers what was written to stdout.
+    fn succeeds(&self, args: &[&str]) -> String {
+        let output = self.run(args);
+        assert_eq!(output.status.code(), Some(0), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).expect("stdout is UTF-8")
+    }
+
+    fn start(&self, program: &str, args: &[&str]) -> Running {
+        let mut command = self.command(program);
+        command.args(args).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        Running { child: Some(command.spawn().expect("starting a process")) }
+    }
+
     /// Exit code 2, one message, nothing on stdout, nothing new in the folder.
     fn is_refused(&self, args: &[&str], message: &str) {
         let output = self.run(args);
@@ -110,6 +126,40 @@ impl Desk {
             entries.map(|entry| entry.expect("an entry").file_name().to_string_lossy().into_owned()).collect();
         names.sort();
         names
+    }
+}
+
+/// A process, killed if the test ends before it.
+struct Running {
+    child: Option<Child>,
+}
+
+impl Running {
+    fn must_run(&mut self) {
+        let child = self.child.as_mut().expect("it was not stopped");
+        if child.try_wait().expect("looking at a process").is_some() {
+            let output = self.child.take().expect("it was not stopped").wait_with_output().expect("its output");
+            panic!("ended early: {} {}", output.status, String::from_utf8_lossy(&output.stderr));
+        }
+    }
+
+    fn stop(mut self, signal: Signal) -> Output {
+        let child = self.child.take().expect("it was not stopped");
+        kill(Pid::from_raw(child.id().cast_signed()), signal).expect("sending a signal");
+        child.wait_with_output().expect("waiting for a process")
+    }
+
+    fn end(mut self) -> Output {
+        self.child.take().expect("it was not stopped").wait_with_output().expect("waiting for a process")
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
     }
 }
 
@@ -168,6 +218,10 @@ async fn number(database: &TestDatabase, sql: &str) -> i64 {
     let number = sqlx::query_scalar(AssertSqlSafe(sql.to_owned())).fetch_one(&mut connection).await.expect("a number");
     connection.close().await.expect("leaving");
     number
+}
+
+async fn users(databases: &Databases) -> i64 {
+    number(&databases.platform, "select count(*) from identity.users").await
 }
 
 /// A URL of a port where nobody listens.
@@ -352,14 +406,106 @@ fn help_says_how() {
     }
 }
 
-/// The Procfile's lines are programs of this package.
-#[test]
-fn the_procfile_names_what_there_is() {
+#[tokio::test]
+async fn a_queue_database_without_tables_is_refused_with_what_to_run() {
+    let databases = Databases::new("bare").await;
+    let desk = databases.desk("bare");
+    for verb in VERBS.iter().filter(|verb| !matches!(verb[0], "prepare" | "migrate" | "up")) {
+        desk.is_refused(verb, "run `sync-bridge migrate`");
+    }
+    databases.are_untouched().await;
+}
+
+#[tokio::test]
+async fn a_run_in_this_process_tells_what_it_did() {
+    let databases = Databases::new("inline").await;
+    let desk = databases.desk("inline");
+    for _ in 0..2 {
+        assert!(desk.succeeds(&["migrate"]).ends_with(": up to date\n"));
+    }
+    desk.succeeds(&["prepare"]);
+    let run = ["run", "--customer", "acme", "--inline", "--json"];
+    let report = desk.succeeds(&run);
+    assert_eq!(report.lines().count(), 1, "{report}");
+    let report: serde_json::Value = serde_json::from_str(&report).expect("an object");
+    assert_eq!((&report["ending"], &report["rows_to_platform"]), (&"done".into(), &2.into()), "{report}");
+    assert_eq!(users(&databases).await, 2);
+
+    let status = desk.succeeds(&["status", "--json"]);
+    assert_eq!(status.lines().count(), 1, "{status}");
+    let status: serde_json::Value = serde_json::from_str(&status).expect("a list");
+    assert_eq!(status[0]["slug"], "acme", "{status}");
+    assert_eq!(status[0]["watermarks"].as_array().map(Vec::len), Some(2), "{status}");
+    let table = desk.succeeds(&["status"]);
+    assert!(table.contains("acme") && table.contains("freshness") && table.contains("platform"), "{table}");
+    assert_eq!(desk.succeeds(&["dead-letters", "list"]), "no dead letters\n");
+    assert_eq!(desk.succeeds(&["dead-letters", "list", "--customer", "c-1", "--json"]), "[]\n");
+    assert_eq!(desk.succeeds(&["dead-letters", "requeue", "--all"]), "re-enqueued 0\n");
+    let unknown = desk.run(&["dead-letters", "requeue", "17"]);
+    assert_eq!(unknown.status.code(), Some(1), "an id that waits nowhere is said");
+
+    execute(&databases.legacy, "update users set name = 'Ada L.', changed = now() where mail like 'ada%'").await;
+    let table = desk.succeeds(&["run", "--customer", "c-1", "--inline"]);
+    assert!(table.starts_with("customer acme: run ") && table.contains("rows to platform"), "{table}");
+    let named = "select count(*) from identity.users where name = 'Ada L.'";
+    assert_eq!(number(&databases.platform, named).await, 1);
+}
+
+#[tokio::test]
+async fn up_works_with_a_queue_of_its_own_until_it_is_asked_to_stop() {
+    let databases = Databases::new("up").await;
+    let often = config(false).replacen("slug = ", "schedule = \"* * * * * *\"\nslug = ", 1);
+    let desk = databases.desk("up");
+    std::fs::write(desk.folder.path().join("bridge.toml"), often).expect("writing a configuration");
+    desk.succeeds(&["prepare"]);
+    for signal in [Signal::SIGTERM, Signal::SIGINT] {
+        let mut up = desk.start(env!("CARGO_BIN_EXE_sync-bridge"), &["up"]);
+        let rows = users(&databases).await;
+        execute(&databases.legacy, &format!("insert into users (mail) values ('{signal}@example.org')")).await;
+        eventually("the new row is on the platform", async || {
+            up.must_run();
+            users(&databases).await > rows
+        })
+        .await;
+        let output = up.stop(signal);
+        assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+        assert_eq!(String::from_utf8_lossy(&output.stdout), "");
+        let server = Server::join(&desk.folder.path().join(".sync-bridge")).await.expect("looking");
+        assert!(server.is_none(), "its server ended with it");
+    }
+}
+
+/// The lines of the Procfile as a process manager runs them, with two workers and an agent that is not there.
+#[tokio::test]
+async fn the_procfile_runs_with_two_workers() {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("Procfile");
     let text = std::fs::read_to_string(file).expect("a Procfile");
-    let lines: Vec<(&str, &str)> = text.lines().filter_map(|line| line.split_once(": ")).collect();
-    assert_eq!(
-        lines,
-        [("release", "sync-bridge migrate"), ("scheduler", "sync-bridge-scheduler"), ("worker", "sync-bridge-worker")]
-    );
+    let lines: Vec<(&str, Vec<&str>)> = text
+        .lines()
+        .filter_map(|line| line.split_once(": "))
+        .map(|(name, line)| (name, line.split_whitespace().collect()))
+        .collect();
+    let names: Vec<&str> = lines.iter().map(|(name, _)| *name).collect();
+    assert_eq!(names, ["release", "scheduler", "worker"]);
+
+    let databases = Databases::new("procfile").await;
+    let often = config(true).replacen("slug = ", "schedule = \"* * * * * *\"\nslug = ", 1);
+    let desk = databases.desk("procfile").with("DD_AGENT_HOST", "127.0.0.1").with("DD_DOGSTATSD_PORT", "1");
+    std::fs::write(desk.folder.path().join("bridge.toml"), often).expect("writing a configuration");
+    desk.succeeds(&["prepare"]);
+    let programs = Path::new(env!("CARGO_BIN_EXE_sync-bridge")).parent().expect("programs lie in a folder");
+    let start = |line: &[&str]| desk.start(&programs.join(line[0]).to_string_lossy(), &line[1..]);
+    let release = start(&lines[0].1).end();
+    assert_eq!(release.status.code(), Some(0), "{}", String::from_utf8_lossy(&release.stderr));
+    let mut processes = vec![start(&lines[1].1), start(&lines[2].1), start(&lines[2].1)];
+    eventually("both rows are on the platform", async || {
+        processes.iter_mut().for_each(Running::must_run);
+        users(&databases).await == 2
+    })
+    .await;
+    for process in processes {
+        let output = process.stop(Signal::SIGTERM);
+        assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+        assert_eq!(String::from_utf8_lossy(&output.stdout), "", "stdout is for results");
+    }
 }

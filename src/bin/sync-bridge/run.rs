@@ -81,11 +81,12 @@ async fn elsewhere(bridge: &Bridge, customer: &CustomerId, stop: &CancellationTo
         () = stop.cancelled() => bail!("no longer waiting: the tick stays"),
         () = clock::sleep(TAKEN_WITHIN) => {}
     }
-    eprintln!(
-        "not done after {} s: it waits for a worker or is at work; `sync-bridge status` tells, `sync-bridge up` or \
-         `sync-bridge-worker` works, Ctrl-C stops waiting",
-        TAKEN_WITHIN.as_secs()
-    );
+    if !ops::tick_is_taken(&bridge.queue, tick).await? {
+        eprintln!(
+            "nobody has taken it for {} s: start `sync-bridge up` or `sync-bridge-worker`; Ctrl-C stops waiting",
+            TAKEN_WITHIN.as_secs()
+        );
+    }
     tokio::select! {
         report = &mut report => report,
         () = stop.cancelled() => bail!("no longer waiting: the tick stays"),
