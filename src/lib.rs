@@ -5,9 +5,11 @@
 
 pub mod clock;
 pub mod config;
+pub mod demo;
 pub mod embedded;
 pub mod fault;
 pub mod jobs;
+pub mod keyset;
 pub mod ledger;
 pub mod mapping;
 pub mod ops;
@@ -17,4 +19,5 @@ pub mod scheduler;
 pub mod shutdown;
 pub mod sides;
 pub mod stages;
+pub mod startup;
 pub mod telemetry;

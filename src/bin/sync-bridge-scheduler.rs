@@ -1,1 +1,22 @@
-fn main() {}
+//! Makes ticks. Any number of these may run.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Parser;
+use sync_bridge::startup;
+use sync_bridge::telemetry::logs::Level;
+
+/// Makes a tick whenever a customer's schedule says so; any number of these may run
+#[derive(Parser)]
+#[command(version)]
+struct Args {
+    /// The configuration file
+    #[arg(long, env = "SYNC_BRIDGE_CONFIG", default_value = "bridge.toml", value_name = "FILE")]
+    config: PathBuf,
+}
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    startup::run(Level::Working, async || startup::scheduler(&args.config).await)
+}

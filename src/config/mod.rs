@@ -309,7 +309,13 @@ impl std::fmt::Debug for Table {
 impl Config {
     /// Whether anything of it lies on the embedded server: the queue, or a side named `embedded:…`.
     pub fn needs_embedded(&self) -> bool {
-        self.queue.is_none() || self.urls().any(|url| url.embedded_name().is_some())
+        self.queue.as_ref().is_none_or(|url| url.embedded_name().is_some()) || self.has_embedded_sides()
+    }
+
+    /// Whether a customer's database lies on the embedded server.
+    pub fn has_embedded_sides(&self) -> bool {
+        let mut sides = self.customers.iter().flat_map(|customer| customer.databases.values());
+        sides.any(|url| url.embedded_name().is_some())
     }
 
     /// Gives the databases of the embedded server their addresses, the queue's (`bridge`) too if none was named.
@@ -325,10 +331,6 @@ impl Config {
 
     /// The queue's database on the embedded server.
     pub const QUEUE_EMBEDDED: &str = "bridge";
-
-    fn urls(&self) -> impl Iterator<Item = &DatabaseUrl> {
-        self.queue.iter().chain(self.customers.iter().flat_map(|customer| customer.databases.values()))
-    }
 
     pub fn customer(&self, id: &CustomerId) -> Option<&Customer> {
         self.customers.iter().find(|customer| customer.id == *id)

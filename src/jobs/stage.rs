@@ -1,7 +1,6 @@
 //! A stage: note the horizons, cut the changed ranges into pages, release them in a window; and the barrier at its end, which
 //! closes it and begins the next in the same transaction.
 
-use chrono::{DateTime, Utc};
 use futures::{FutureExt, StreamExt, TryStreamExt, stream};
 use sqlx::PgConnection;
 
@@ -13,7 +12,7 @@ use crate::ledger::page::NewPage;
 use crate::ledger::stage::{Proposal, Stage};
 use crate::ledger::{difference, page, parked, run, stage, watermark};
 use crate::queue::{Delivery, Kind};
-use crate::stages::{Cut, Key, Lane, PageMode, Range, Signature};
+use crate::stages::{Cut, Key, Known, Lane, PageMode, Range};
 
 /// The last stage of every run; no configured stage has this name.
 pub const RECONCILIATION: &str = "reconciliation";
@@ -84,6 +83,8 @@ impl Loaded {
                 side,
                 horizon: cut.horizon,
                 held_by: cut.held_by,
+                held_secs: cut.held_secs,
+                debt: cut.debt,
                 signature: serde_json::to_value(&cut.signature)?,
             });
             plan.pages.extend(pages_of(entity, side, PageMode::Sync, cut.ranges));
@@ -98,16 +99,20 @@ impl Loaded {
         entity: &'c Entity,
         side: Side,
     ) -> anyhow::Result<(&'c Entity, Side, Cut)> {
-        let (mark, previous) = self.known(&entity.id, side);
-        let cut = env.data.cut(customer, &entity.id, side, mark, previous.as_ref()).await?;
+        let known = self.known(&entity.id, side);
+        let cut = env.data.cut(customer, &entity.id, side, known.as_ref()).await?;
         Ok((entity, side, cut))
     }
 
-    /// The watermark and the signature that the last run left.
-    fn known(&self, entity: &EntityId, side: Side) -> (Option<DateTime<Utc>>, Option<Signature>) {
-        let mark = self.marks.iter().find(|mark| mark.entity == entity.as_str() && mark.side == side);
-        let signature = mark.and_then(|mark| serde_json::from_value(mark.signature.clone()).ok());
-        (mark.map(|mark| mark.watermark), signature)
+    /// What the last run left.
+    fn known(&self, entity: &EntityId, side: Side) -> Option<Known> {
+        let mark = self.marks.iter().find(|mark| mark.entity == entity.as_str() && mark.side == side)?;
+        Some(Known {
+            watermark: mark.watermark,
+            // Of another version: what it says cannot be compared, so look.
+            signature: serde_json::from_value(mark.signature.clone()).ok(),
+            debt: mark.debt,
+        })
     }
 }
 
@@ -184,7 +189,7 @@ pub async fn proceed(conn: &mut PgConnection, config: &Config, stage: Stage) -> 
         return release(conn, config, stage.id).await;
     }
     if stage.name != RECONCILIATION && stage.round < ROUNDS_MAX {
-        let entities = entities_of(config, &stage.name);
+        let entities = entities_up_to(config, &stage.name);
         let again = parked::take_for_round(conn, &stage, &entities, PARKED_MAX).await?;
         if !again.is_empty() {
             let pages = page::insert(conn, &stage, stage.round + 1, &key_pages(config, again)).await?;
@@ -232,6 +237,13 @@ async fn release(conn: &mut PgConnection, config: &Config, stage: i64) -> sqlx::
 fn entities_of<'c>(config: &'c Config, stage: &str) -> Vec<&'c str> {
     let all = stage == RECONCILIATION;
     let stages = config.stages.iter().filter(|named| all || named.name == stage);
+    stages.flat_map(|stage| stage.entities.iter().map(|entity| entity.id.as_str())).collect()
+}
+
+/// The entities of a stage and of those before it: a parent of a later stage wakes children of an earlier one.
+fn entities_up_to<'c>(config: &'c Config, stage: &str) -> Vec<&'c str> {
+    let last = config.stages.iter().position(|named| named.name == stage).unwrap_or(0);
+    let stages = config.stages.iter().take(last + 1);
     stages.flat_map(|stage| stage.entities.iter().map(|entity| entity.id.as_str())).collect()
 }
 

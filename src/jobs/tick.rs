@@ -92,8 +92,11 @@ impl Loaded {
         let entities: Vec<&str> = config.entities().map(|entity| entity.id.as_str()).collect();
         let mut stages: Vec<&str> = config.stages.iter().map(|stage| stage.name.as_str()).collect();
         stages.push(RECONCILIATION);
+        // A debt is paid when its holder has ended, which only a cut finds out.
+        let indebted = marks.iter().any(|mark| mark.debt.is_some());
         let due = first_load
             || unreadable
+            || indebted
             || sweep
             || parked::any_woken(&mut conn, name, &entities).await?
             || page::unattached(&mut conn, name, &stages, &entities).await?;

@@ -3,7 +3,7 @@
 use chrono_tz::Tz;
 
 use crate::config::{CustomerId, EntityId, Policy, Side};
-use crate::stages::Key;
+use crate::keyset::Key;
 
 use super::{Canonical, Cell, Class, Lens, Links, StampKind, Untranslatable, join_key, new_platform_id};
 

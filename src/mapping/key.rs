@@ -3,7 +3,7 @@
 use uuid::Uuid;
 
 use crate::config::{CustomerId, EntityId};
-use crate::stages::Key;
+use crate::keyset::Key;
 
 /// Between the parts of a composite key.
 const SEPARATOR: char = '\u{1f}';
@@ -48,7 +48,7 @@ mod tests {
         assert_eq!(id.get_version_num(), 5);
         assert_eq!(id, new_platform_id(&CustomerId::new("c-1"), &EntityId::new("user"), &Key("17".into()), 0));
         assert_ne!(id, new_platform_id(&CustomerId::new("c-1"), &EntityId::new("user"), &Key("17".into()), 1));
-        assert_eq!(id.to_string(), "PIN");
+        assert_eq!(id.to_string(), "429b27f5-7c43-5f9e-8d9a-62ebc5308113");
     }
 
     #[test]

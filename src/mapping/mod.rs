@@ -10,7 +10,7 @@ mod stamp;
 use std::collections::HashMap;
 
 use crate::config::{EntityId, Side};
-use crate::stages::Key;
+use crate::keyset::Key;
 
 pub use class::Class;
 pub use field::{Column, Field, Mapping, Shape};

@@ -16,7 +16,7 @@ pub use dead_letters::{dead_letters, requeue};
 pub use depth::{QueueDepth, queue_depth};
 pub use migrate::migrate;
 pub use status::status;
-pub use ticks::{tick_now, wait_for_tick};
+pub use ticks::{tick_is_taken, tick_now, wait_for_tick};
 pub use totals::totals;
 
 /// What `sync-bridge status` tells, per customer.

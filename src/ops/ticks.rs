@@ -75,6 +75,23 @@ pub(super) async fn ask(conn: &mut PgConnection, customers: &[String]) -> sqlx::
     Ok(made)
 }
 
+/// Whether any worker has taken the tick up.
+///
+/// # Errors
+/// The queue database's.
+pub async fn tick_is_taken(queue: &PgPool, tick: i64) -> anyhow::Result<bool> {
+    sqlx::query_scalar(
+        "select exists (
+             select from bridge.job
+             where kind = 'tick' and subject = $1 and (state <> 'ready' or attempt > 0 or outages > 0)
+         )",
+    )
+    .bind(tick)
+    .fetch_one(queue)
+    .await
+    .with_context(|| format!("looking at tick {tick}"))
+}
+
 /// Waits (bounded) until the tick's run is closed and says what it did. Workers elsewhere, or a worker pool of this process,
 /// do the work.
 ///

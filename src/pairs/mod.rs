@@ -6,7 +6,7 @@ mod base;
 use chrono::{DateTime, Utc};
 
 use crate::config::Side;
-use crate::stages::Key;
+use crate::keyset::Key;
 
 pub use base::{Base, Listed};
 

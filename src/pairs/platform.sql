@@ -62,6 +62,8 @@ create table if not exists sync_bridge.conflict (
   fields         jsonb not null,
   legacy_stamp   timestamptz,
   platform_stamp timestamptz,
+  -- How far apart the two databases' clocks were at most.
+  clock_difference_secs double precision,
   state          text not null check (state in ('decided', 'open', 'resolved', 'undone')),
   unique (entity_id, platform_key, rev)
 );

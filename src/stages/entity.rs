@@ -92,6 +92,17 @@ pub async fn make_ready(
     })
 }
 
+/// Holds the mapping against the live tables alone: before there is a schema `sync_bridge`. Writes nothing.
+///
+/// # Errors
+/// As `make_ready`.
+pub async fn check_tables(pools: &Pools, customer: &Customer, entity: &config::Entity) -> anyhow::Result<()> {
+    let (_, legacy) = described(pools, customer, entity, Side::Legacy).await?;
+    let (_, platform) = described(pools, customer, entity, Side::Platform).await?;
+    resolve(customer, entity, &legacy, &platform).map_err(|reason| refused(entity, reason))?;
+    Ok(())
+}
+
 struct Live {
     database: Database,
     table: LiveTable,
@@ -99,6 +110,17 @@ struct Live {
 }
 
 async fn live(pools: &Pools, customer: &Customer, entity: &config::Entity, side: Side) -> anyhow::Result<Live> {
+    let (database, table) = described(pools, customer, entity, side).await?;
+    let entity_number = entity_number(&database, customer, &entity.id).await?;
+    Ok(Live { database, table, entity_number })
+}
+
+async fn described(
+    pools: &Pools,
+    customer: &Customer,
+    entity: &config::Entity,
+    side: Side,
+) -> anyhow::Result<(Database, LiveTable)> {
     let table = entity.table(side);
     let database = pools.database(database_url(customer, entity, side)?, table.timezone)?;
     let mut connection = database.read.acquire().await.with_context(|| format!("connecting to {}", database.shown))?;
@@ -115,8 +137,7 @@ async fn live(pools: &Pools, customer: &Customer, entity: &config::Entity, side:
             ),
         )
     })?;
-    let entity_number = entity_number(&database, customer, &entity.id).await?;
-    Ok(Live { database, table, entity_number })
+    Ok((database, table))
 }
 
 /// The short number that `sync_bridge` knows (customer, entity) by in this database.
@@ -379,7 +400,7 @@ fn ready_side(
         })
         .collect::<Result<Vec<_>, String>>()?;
     let new_key = new_key(shape, &live.table, side, table)?;
-    let sql = TableSql::new(shape, &table.schema, &table.name, scope, live.entity_number);
+    let sql = TableSql::new(shape, &live.table, &table.schema, &table.name, scope, live.entity_number);
     Ok(ReadySide { database: live.database, sql, new_key })
 }
 

@@ -1,9 +1,11 @@
 //! WHAT a stage does with data: probe, cut into pages, and for each page read, decide (pure), write. Owns: the protocol
 //! of a page. Never: the queue, attempts, leases; `jobs` decides when and records what happened.
 
+mod clocks;
 mod cut;
 mod decide;
 mod entity;
+mod horizon;
 mod legacy;
 mod page;
 mod plan;
@@ -20,29 +22,19 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
 use crate::config::{Config, Customer, CustomerId, EntityId, Policy, Side};
+pub use crate::keyset::{Key, Lane, Position, Range, Signature};
 use crate::pairs;
-use crate::sides::postgres::Pools;
+use crate::sides::postgres::{Pools, reach};
 use crate::sides::{Fault, Permanent, sort};
 
-use entity::{Ready, make_ready};
+use entity::{Ready, check_tables, make_ready};
 
 /// Everything pages need that lives as long as the process: configuration, connection pools, table shapes.
 pub struct Data {
     pub config: Arc<Config>,
     pools: Pools,
     ready: Mutex<HashMap<(CustomerId, EntityId), Ready>>,
-}
-
-/// What a run left of one entity's side: which rows lie above `since`, as a count and a sum of hashes. A later probe with
-/// the same `since` that finds the same has nothing to do.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Signature {
-    pub since: DateTime<Utc>,
-    pub rows: i64,
-    pub hash: i64,
-    /// Rows without a stamp, by count and hash of keys.
-    pub null_rows: i64,
-    pub null_hash: i64,
+    clocks: clocks::Offsets,
 }
 
 /// A signature with the entity and side it belongs to.
@@ -53,59 +45,29 @@ pub struct Probe {
     pub signature: Signature,
 }
 
+/// What an earlier run left of one entity's side.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Known {
+    pub watermark: DateTime<Utc>,
+    pub signature: Option<Signature>,
+    pub debt: Option<DateTime<Utc>>,
+}
+
 /// One entity's side cut into pages.
 #[derive(Debug, Clone)]
 pub struct Cut {
     /// No change stamped at or before this can still appear; the watermark once all pages have ended.
     pub horizon: DateTime<Utc>,
+    /// How old the oldest change is that may still appear, in seconds.
+    pub held_secs: f64,
     /// Who holds the horizon back, if anybody does for longer than a moment.
     pub held_by: Option<String>,
+    /// Changes stamped after this may still appear although the watermark passes them: to be given back to the next cut.
+    pub debt: Option<DateTime<Utc>>,
     /// What to store for the next tick's probe.
     pub signature: Signature,
     pub ranges: Vec<Range>,
 }
-
-/// A bounded slice of one entity on one side. Stored as JSON in the ledger; keys, stamps and counts, no other values.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Range {
-    pub lane: Lane,
-    /// Exclusive lower bound; none: from the beginning.
-    pub after: Option<Position>,
-    /// Inclusive upper bound; none: to the end.
-    pub upto: Option<Position>,
-    /// For `Lane::Keys`: exactly these rows.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub keys: Vec<Key>,
-    /// How many rows it held when it was cut.
-    pub rows: u32,
-}
-
-/// Which order a range is cut by.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Lane {
-    /// By `(updated_at, key)`: the tail.
-    Stamp,
-    /// By key, every row: first load and reconciliation.
-    Whole,
-    /// By key, rows whose stamp is NULL.
-    Null,
-    /// An explicit list of keys: rows that were parked, or moved under our hands.
-    Keys,
-}
-
-/// A keyset position: the stamp as text in the column's own precision (none in `Whole` and `Null`) and the key.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Position {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub stamp: Option<String>,
-    pub key: Key,
-}
-
-/// A record's key on one side: the text of its only part, or of all its parts joined by U+001F.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct Key(pub String);
 
 /// Whether a page writes or only looks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -195,7 +157,7 @@ pub struct Difference {
 impl Data {
     /// Connects to nothing yet.
     pub fn new(config: Arc<Config>) -> Data {
-        Data { config, pools: Pools::default(), ready: Mutex::default() }
+        Data { config, pools: Pools::default(), ready: Mutex::default(), clocks: clocks::Offsets::default() }
     }
 
     /// Connects to every database of the customer and holds the mapping against the live tables.
@@ -203,9 +165,23 @@ impl Data {
     /// # Errors
     /// Names the database, table or column, and what to do.
     pub async fn check(&self, customer: &CustomerId) -> anyhow::Result<()> {
+        self.reach(customer).await?;
         for entity in self.config.entities() {
             self.forget(customer, &entity.id);
             self.entity(customer, &entity.id).await?;
+        }
+        Ok(())
+    }
+
+    /// The part of [`Data::check`] that needs no schema `sync_bridge`: for the time before it is installed. Writes nothing.
+    ///
+    /// # Errors
+    /// Names the database, table or column, and what to do.
+    pub async fn check_tables(&self, customer: &CustomerId) -> anyhow::Result<()> {
+        self.reach(customer).await?;
+        let customer = self.customer(customer)?;
+        for entity in self.config.entities() {
+            check_tables(&self.pools, customer, entity).await?;
         }
         Ok(())
     }
@@ -241,6 +217,17 @@ impl Data {
         Ok(())
     }
 
+    /// That each database of the customer lets us in.
+    async fn reach(&self, customer: &CustomerId) -> anyhow::Result<()> {
+        let mut reached = std::collections::HashSet::new();
+        for url in self.customer(customer)?.databases.values() {
+            if reached.insert(url.expose()) {
+                reach(url).await?;
+            }
+        }
+        Ok(())
+    }
+
     /// Whether anything changed since the signatures were taken: one statement per database.
     ///
     /// # Errors
@@ -253,8 +240,8 @@ impl Data {
         cut::changed(&ready).await
     }
 
-    /// Notes the horizon and cuts what lies above `watermark` less the overlap (all rows if there is none) into pages.
-    /// `previous` is the signature of the last run: lanes that show no difference to it are left out.
+    /// Notes the horizon and cuts what lies above the watermark less the overlap (all rows if nothing is known) into pages.
+    /// Lanes that show no difference to the last run's signature are left out.
     ///
     /// # Errors
     /// A database that does not answer, or a mapping that does not fit it.
@@ -263,11 +250,10 @@ impl Data {
         customer: &CustomerId,
         entity: &EntityId,
         side: Side,
-        watermark: Option<DateTime<Utc>>,
-        previous: Option<&Signature>,
+        known: Option<&Known>,
     ) -> anyhow::Result<Cut> {
         let ready = self.entity(customer, entity).await?;
-        self.heed(customer, entity, cut::cut(&ready, side, watermark, previous).await)
+        self.heed(customer, entity, cut::cut(&ready, side, known).await)
     }
 
     /// The whole table of a side in pages, by key: for reconciliation.
@@ -285,7 +271,8 @@ impl Data {
     /// Only what concerns the whole page (connection, schema, configuration); a bad row is in the report.
     pub async fn run_page(&self, page: &Page) -> anyhow::Result<PageReport> {
         let ready = self.entity(&page.customer, &page.entity).await?;
-        self.heed(&page.customer, &page.entity, page::run(&ready, page).await)
+        let clocks = self.clocks.measure(&ready.legacy.database, &ready.platform.database).await?;
+        self.heed(&page.customer, &page.entity, page::run(&ready, page, &clocks).await)
     }
 
     fn customer(&self, id: &CustomerId) -> anyhow::Result<&Customer> {

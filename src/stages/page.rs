@@ -3,19 +3,19 @@
 
 use std::collections::HashMap;
 
-use chrono::Utc;
-
+use crate::clock;
 use crate::config::{Policy, Side};
 use crate::mapping::{Links, Untranslatable};
 use crate::sides::postgres::NewKey;
 
+use super::clocks::Measured;
 use super::entity::ReadyEntity;
 use super::legacy::{commit_legacy, void};
 use super::plan::{Act, Context, Verdict, judge, stamp};
 use super::platform::{Committed, commit_platform, fold};
 use super::read::{View, by_keys, find_candidates, find_links, origins, reread_legacy};
 use super::write::Failure;
-use super::{Difference, Key, Page, PageMode, PageReport, Parked, ParkedReason, Quarantined};
+use super::{Difference, Key, Lane, Page, PageMode, PageReport, Parked, ParkedReason, Quarantined};
 
 /// How often a pair that moved is decided again within its page.
 const TURNS_MAX: usize = 3;
@@ -28,18 +28,18 @@ const SAMPLES_MAX: usize = 20;
 ///
 /// # Errors
 /// What concerns the whole page.
-pub async fn run(entity: &ReadyEntity, page: &Page) -> anyhow::Result<PageReport> {
+pub async fn run(entity: &ReadyEntity, page: &Page, clocks: &Measured) -> anyhow::Result<PageReport> {
     let mut report = PageReport::default();
     let limit = GROWTH_MAX * i64::from(page.range.rows.max(entity.page_rows));
     let (mut views, rest) = origins(entity, page, limit).await?;
     report.rest = rest;
     report.rows_read = views.len() as u64;
     if page.mode == PageMode::Compare {
-        compare(entity, page, views, &mut report).await?;
+        compare(entity, page, clocks, views, &mut report).await?;
         return Ok(report);
     }
     for turn in 1..=TURNS_MAX {
-        let again = turn_over(entity, page, views, turn == TURNS_MAX, &mut report).await?;
+        let again = turn_over(entity, page, clocks, views, turn == TURNS_MAX, &mut report).await?;
         if again.is_empty() {
             break;
         }
@@ -52,11 +52,12 @@ pub async fn run(entity: &ReadyEntity, page: &Page) -> anyhow::Result<PageReport
 async fn turn_over(
     entity: &ReadyEntity,
     page: &Page,
+    clocks: &Measured,
     views: Vec<View>,
     last: bool,
     report: &mut PageReport,
 ) -> anyhow::Result<Vec<Key>> {
-    let (judged, links) = decide(entity, page, views).await?;
+    let (judged, links) = decide(entity, page, clocks, views).await?;
     let mut again: Vec<Key> = Vec::new();
     let mut acts: Vec<Act> = Vec::new();
     let mut voids = Vec::new();
@@ -103,6 +104,7 @@ async fn turn_over(
 async fn decide(
     entity: &ReadyEntity,
     page: &Page,
+    clocks: &Measured,
     mut views: Vec<View>,
 ) -> anyhow::Result<(Vec<(View, Verdict)>, Links)> {
     let mut links = find_links(entity, &views).await?;
@@ -110,7 +112,7 @@ async fn decide(
     if views.iter().any(|view| view.adopted) {
         links = find_links(entity, &views).await?;
     }
-    let verdicts = judge_all(entity, page, &views, &mut links);
+    let verdicts = judge_all(entity, page, clocks, &views, &mut links);
     // A legacy row that was read before platform is enough for "nothing" and for a record never paired; else legacy is read
     // again, and the pair decided again.
     let stale: Vec<bool> = views
@@ -132,13 +134,13 @@ async fn decide(
     }
     reread_legacy(entity, &mut views, |view| view.legacy_first).await?;
     let mut links = find_links(entity, &views).await?;
-    let verdicts = judge_all(entity, page, &views, &mut links);
+    let verdicts = judge_all(entity, page, clocks, &views, &mut links);
     Ok((views.into_iter().zip(verdicts).collect(), links))
 }
 
 /// Judges all views, with the records that this very page is about to make counted as there. Those that turn out not to be made are taken
 /// back and the rest is judged again, so a tree or a ring within one page goes through in one transaction.
-fn judge_all(entity: &ReadyEntity, page: &Page, views: &[View], links: &mut Links) -> Vec<Verdict> {
+fn judge_all(entity: &ReadyEntity, page: &Page, clocks: &Measured, views: &[View], links: &mut Links) -> Vec<Verdict> {
     let mapping = &entity.mapping;
     let itself = entity.refs.iter().any(|target| target.entity == mapping.entity);
     let mut planned: HashMap<usize, (Key, Key)> = HashMap::new();
@@ -157,8 +159,7 @@ fn judge_all(entity: &ReadyEntity, page: &Page, views: &[View], links: &mut Link
             links,
             platform_new_key: &entity.platform.new_key,
             legacy_new_key: &entity.legacy.new_key,
-            clock_difference: chrono::Duration::zero(),
-            clocks_suspended: false,
+            clocks: *clocks,
             lease_secs,
         };
         let verdicts: Vec<Verdict> = views.iter().map(|view| judge(view, &context)).collect();
@@ -250,10 +251,15 @@ async fn commit(
     Ok((finished, moved))
 }
 
-/// A row that another record stands in the way of gets another look within the page; after that, and for its own fault, it is quarantined.
+/// A row that another record stands in the way of gets another look within the page, then together with all rows that wait;
+/// after that, and for its own fault, it is quarantined.
 fn give_up(page: &Page, origin: Key, failure: Failure, last: bool, moved: &mut Vec<Key>, report: &mut PageReport) {
     if failure.others && !last {
         moved.push(origin);
+        return;
+    }
+    if failure.others && page.range.lane != Lane::Keys {
+        report.parked.push(Parked { side: page.side, key: origin, reason: ParkedReason::Busy });
         return;
     }
     report.quarantined.push(Quarantined { side: page.side, key: origin, field: failure.field, reason: failure.reason });
@@ -262,7 +268,7 @@ fn give_up(page: &Page, origin: Key, failure: Failure, last: bool, moved: &mut V
 /// What the job needs to know of what is committed.
 fn record(entity: &ReadyEntity, page: &Page, committed: Vec<Committed>, report: &mut PageReport) {
     let mapping = &entity.mapping;
-    let now = Utc::now();
+    let now = clock::now();
     for Committed { act, platform_key, wrote_row, .. } in committed {
         if let Some(conflict) = &act.conflict {
             for policy in &conflict.policies {
@@ -279,7 +285,9 @@ fn record(entity: &ReadyEntity, page: &Page, committed: Vec<Committed>, report: 
             (false, Some(_)) => Some((Side::Platform, act.view.platform.as_ref())),
             (false, None) => None,
         };
-        if let Some((side, row)) = source
+        // A first load and rows named by key say nothing about how late a change arrives.
+        if page.range.lane == Lane::Stamp
+            && let Some((side, row)) = source
             && let Some(at) = stamp(mapping, side, row)
             && report.freshness_secs.len() < SAMPLES_MAX
         {
@@ -297,8 +305,14 @@ fn count_policy(counts: &mut Vec<(Policy, u64)>, policy: Policy) {
 }
 
 /// Reconciliation: what would have to be done is listed, nothing is written.
-async fn compare(entity: &ReadyEntity, page: &Page, views: Vec<View>, report: &mut PageReport) -> anyhow::Result<()> {
-    let (judged, _) = decide(entity, page, views).await?;
+async fn compare(
+    entity: &ReadyEntity,
+    page: &Page,
+    clocks: &Measured,
+    views: Vec<View>,
+    report: &mut PageReport,
+) -> anyhow::Result<()> {
+    let (judged, _) = decide(entity, page, clocks, views).await?;
     for (view, verdict) in judged {
         // Pairs are listed once, by the platform's pages; legacy's pages add what the platform does not show.
         if page.side == Side::Legacy && view.platform.is_some() {

@@ -1,6 +1,6 @@
 //! From a view of a pair to what each transaction has to do. Pure.
 
-use chrono::{DateTime, Duration, Utc};
+use chrono::{DateTime, Utc};
 use serde_json::json;
 
 use crate::config::{EntityId, Policy, Side};
@@ -9,6 +9,7 @@ use crate::pairs::{Base, Listed, Pair, Standing, edited_at, standing};
 use crate::sides::postgres::{NewKey, Row};
 
 use super::Key;
+use super::clocks::Measured;
 use super::decide::{Absent, Clocks, FieldView, Step, Why, decide_absent, decide_field};
 use super::read::{View, read_too_early};
 
@@ -93,6 +94,8 @@ pub struct Conflict {
     pub fields: serde_json::Value,
     pub state: &'static str,
     pub policies: Vec<Policy>,
+    /// How far apart the clocks were when it was decided.
+    pub clock_difference_secs: f64,
 }
 
 /// What deciding needs beside the view.
@@ -101,9 +104,7 @@ pub struct Context<'a> {
     pub links: &'a Links,
     pub platform_new_key: &'a NewKey,
     pub legacy_new_key: &'a NewKey,
-    /// The measured difference of the two databases' clocks, and whether it is too large to compare edits.
-    pub clock_difference: Duration,
-    pub clocks_suspended: bool,
+    pub clocks: Measured,
     /// Seconds after which a foreign intent may be voided.
     pub lease_secs: f64,
 }
@@ -181,8 +182,8 @@ fn both_there(
         legacy_edited_at,
         platform_edited_at,
         tie: mapping.legacy.stamp_kind.precision().max(mapping.platform.stamp_kind.precision())
-            + context.clock_difference,
-        suspended: context.clocks_suspended,
+            + context.clocks.difference,
+        suspended: context.clocks.cannot_compare(legacy_edited_at, platform_edited_at),
         authority: mapping.authority,
     };
     let steps: Vec<Step> = (0..mapping.fields.len())
@@ -245,7 +246,7 @@ fn both_there(
     if to_legacy.is_some() {
         pair.next = Some((Base::of(next), false));
     }
-    let conflict = conflict_entry(view, mapping, &steps, legacy, platform);
+    let conflict = conflict_entry(view, context, &steps, legacy, platform);
     let fields =
         (0..steps.len()).filter(|&at| legacy[at] != platform[at]).map(|at| mapping.fields[at].name.clone()).collect();
     let write = |side: Side, values: Option<Vec<Canonical>>| -> Result<Option<Write>, Untranslatable> {
@@ -309,7 +310,13 @@ fn one_absent(
     };
     let conflict = |kept: Side| {
         let fields = json!([{ "field": null, "kept": kept.as_str(), "why": "one side deleted the record, the other edited it" }]);
-        Conflict { kind: "delete_update", fields, state: "decided", policies: vec![mapping.authority_policy()] }
+        Conflict {
+            kind: "delete_update",
+            fields,
+            state: "decided",
+            policies: vec![mapping.authority_policy()],
+            clock_difference_secs: seconds(context),
+        }
     };
     match (absent, legacy, platform) {
         (Absent::RecordGone, ..) => {
@@ -410,11 +417,12 @@ fn pair_write(view: &View, mapping: &Mapping, base: Base, gone: bool) -> PairWri
 
 fn conflict_entry(
     view: &View,
-    mapping: &Mapping,
+    context: &Context,
     steps: &[Step],
     legacy: &[Canonical],
     platform: &[Canonical],
 ) -> Option<Conflict> {
+    let mapping = context.mapping;
     let mut fields = Vec::new();
     let mut policies = Vec::new();
     let mut open = false;
@@ -446,5 +454,10 @@ fn conflict_entry(
         fields: serde_json::Value::Array(fields),
         state: if open { "open" } else { "decided" },
         policies,
+        clock_difference_secs: seconds(context),
     })
+}
+
+fn seconds(context: &Context) -> f64 {
+    context.clocks.difference.as_seconds_f64()
 }

@@ -239,9 +239,9 @@ async fn log_conflicts(
     }
     sqlx::query(
         "insert into sync_bridge.conflict (entity_id, platform_key, legacy_key, rev, kind, fields, legacy_stamp, \
-         platform_stamp, state) \
+         platform_stamp, state, clock_difference_secs) \
          select $1, v.* from unnest($2::text[], $3::text[], $4::bigint[], $5::text[], $6::jsonb[], $7::timestamptz[], \
-         $8::timestamptz[], $9::text[]) as v",
+         $8::timestamptz[], $9::text[], $10::float8[]) as v",
     )
     .bind(number)
     .bind(logged.iter().map(|(act, _)| text(&act.pair.platform_key)).collect::<Vec<_>>())
@@ -252,6 +252,7 @@ async fn log_conflicts(
     .bind(logged.iter().map(|(act, _)| act.pair.legacy_stamp).collect::<Vec<_>>())
     .bind(logged.iter().map(|(act, _)| stamp(mapping, Side::Platform, act.view.platform.as_ref())).collect::<Vec<_>>())
     .bind(logged.iter().map(|(_, conflict)| conflict.state).collect::<Vec<_>>())
+    .bind(logged.iter().map(|(_, conflict)| conflict.clock_difference_secs).collect::<Vec<_>>())
     .execute(connection)
     .await?;
     Ok(())

@@ -74,7 +74,7 @@ pub async fn write_rows(
                 continue;
             }
             let mut savepoint = whole.begin().await?;
-            let outcome = attempt(&mut savepoint, mapping, side, sql, links, &set).await;
+            let outcome = attempt(&mut savepoint, mapping, side, sql, links, &set, None).await;
             match outcome {
                 Ok(Attempt { stored, differing }) if differing.is_empty() => {
                     savepoint.commit().await?;
@@ -88,6 +88,21 @@ pub async fn write_rows(
                 }
                 Err(error) if sort(&error) == Fault::Row => {
                     savepoint.rollback().await?;
+                    // Values that change places among the rows of the set: once more, with room made in that index.
+                    if let Some(index) = crowded(&error).filter(|index| sql.can_set_aside(index) && set.len() > 1) {
+                        let mut savepoint = whole.begin().await?;
+                        let outcome = attempt(&mut savepoint, mapping, side, sql, links, &set, Some(&index)).await;
+                        match outcome {
+                            Ok(Attempt { stored, differing }) if differing.is_empty() => {
+                                savepoint.commit().await?;
+                                written.stored.extend(stored);
+                                continue;
+                            }
+                            Ok(_) => savepoint.rollback().await?,
+                            Err(error) if sort(&error) == Fault::Row => savepoint.rollback().await?,
+                            Err(error) => return Err(error),
+                        }
+                    }
                     match set.as_slice() {
                         [only] => {
                             let failure = failure(&error);
@@ -135,6 +150,7 @@ async fn attempt(
     sql: &TableSql,
     links: &Links,
     set: &[&Item],
+    make_room_in: Option<&str>,
 ) -> Result<Attempt, sqlx::Error> {
     let rows = |insert: bool| -> Vec<(&str, &[Cell])> {
         set.iter()
@@ -144,6 +160,10 @@ async fn attempt(
     };
     let (updates, inserts) = (rows(false), rows(true));
     if !updates.is_empty() {
+        if let Some(index) = make_room_in {
+            let keys: Vec<&str> = updates.iter().map(|(key, _)| *key).collect();
+            sql.set_aside(connection, index, &keys).await?;
+        }
         sql.update(connection, &updates).await?;
     }
     if !inserts.is_empty() {
@@ -204,6 +224,12 @@ fn orphans(mapping: &Mapping, side: Side, items: &[Item], written: &Written) -> 
         }
     }
     orphans
+}
+
+/// The unique index that an error names.
+fn crowded(error: &sqlx::Error) -> Option<String> {
+    let database = error.as_database_error()?;
+    (database.code().as_deref() == Some("23505")).then(|| database.constraint().map(str::to_string))?
 }
 
 /// What the database said about one row, without its values.

@@ -1,10 +1,12 @@
 //! The integration tests: one binary, one module per feature. `support` makes the databases.
 
+mod cli;
 mod databases;
 mod embedded;
 mod imports;
 mod jobs;
 mod ledger;
 mod pages;
+mod samples;
 mod scheduler;
 mod support;

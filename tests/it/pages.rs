@@ -135,7 +135,7 @@ async fn s09_a_true_conflict_goes_to_the_newer_edit_and_the_loser_is_logged() {
         .await;
     // The second pair's stamps lie behind the watermark: it is looked at by name, as a parked row would be.
     let key = sync_bridge::stages::Key("2".into());
-    let tie = systems.run_page("person", Side::Legacy, crate::support::systems::keys([key])).await;
+    let tie = systems.run_page("person", Side::Legacy, crate::support::systems::keys(vec![key])).await;
     assert_eq!(tie.conflicts.len(), 1, "{tie:?}");
     let summary = systems.run().await;
     assert_eq!((summary.conflicts, summary.to_legacy), (1, 1), "{summary:?}");
@@ -243,4 +243,49 @@ async fn an_intent_whose_worker_died_is_voided_and_done_by_the_next() {
     assert_eq!(systems.platform_rows(pair).await, ["1|3|t"]);
     let receipt = "select concat_ws('|', legacy_key, rev, done) from sync_bridge.receipt";
     assert_eq!(systems.legacy_rows(receipt).await, ["1|2|t"]);
+}
+
+#[tokio::test]
+async fn s22_unique_values_that_change_places_land_in_one_transaction() {
+    let mut systems = systems("swap").await;
+    systems
+        .on_legacy("insert into person (email, phone) select n || '@example.org', n from generate_series(1, 250) n")
+        .await;
+    systems.settle().await;
+    let ids = "select id::text from person order by id";
+    let before = systems.platform_rows(ids).await;
+    // Two that swap, and a ring over pages: the first and the last rows of the table.
+    systems
+        .on_legacy(
+            "begin;
+             alter table person drop constraint person_email_key;
+             update person set email = case id when 1 then '250@example.org' when 250 then '2@example.org' when 2 then '1@example.org'
+               when 7 then '8@example.org' when 8 then '7@example.org' else email end, last_update = now();
+             alter table person add unique (email);
+             commit;",
+        )
+        .await;
+    let summary = systems.run().await;
+    assert!(summary.quarantined.is_empty() && summary.parked.is_empty(), "{summary:?}");
+    systems.settle().await;
+    assert_eq!(before, systems.platform_rows(ids).await, "a row was deleted or made");
+    let rows = "select concat_ws('|', email, phone) from person order by 1";
+    assert_eq!(systems.legacy_rows(rows).await, systems.platform_rows(rows).await);
+}
+
+#[tokio::test]
+async fn s21_a_tree_over_many_pages_is_whole_after_one_run() {
+    let mut systems = systems("tree").await;
+    // Children come before their parents, and two rows of different pages point at each other.
+    systems
+        .on_legacy(
+            "insert into team (id, label, parent) select n, 't' || n, case when n < 300 then n + 1 end from generate_series(1, 300) n;
+             update team set parent = 5 where id = 300;
+             insert into person (email, team) select n || '@example.org', n from generate_series(1, 300) n",
+        )
+        .await;
+    let summary = systems.run().await;
+    assert!(summary.quarantined.is_empty() && summary.parked.is_empty(), "{:?}", summary.parked.len());
+    assert_eq!(summary.to_platform, 600);
+    systems.settle().await;
 }

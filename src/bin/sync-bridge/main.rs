@@ -1,1 +1,93 @@
-fn main() {}
+//! The operator's command: one file per noun. Owns: words and tables. Never: logic; each verb calls one function of the
+//! library. Results go to stdout, everything else to stderr.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use sync_bridge::startup;
+use sync_bridge::telemetry::logs::Level;
+
+mod dead_letters;
+mod demo;
+mod migrate;
+mod out;
+mod prepare;
+mod run;
+mod status;
+mod up;
+
+const EXAMPLES: &str = "\
+Examples:
+  sync-bridge demo                          two sample systems, kept equal while people edit both
+  sync-bridge prepare                       install the bridge's own schema on both sides
+  sync-bridge up                            scheduler and workers in this process
+  sync-bridge run --customer acme --inline  one run now, with a report
+  sync-bridge status                        how fresh everything is
+  sync-bridge dead-letters list             what waits for a person
+
+Exit codes: 0 fine, 1 failed, 2 bad input, configuration or database (nothing was started or written)
+
+Environment: LOG_FORMAT=text|json, SYNC_BRIDGE_LOG=debug, DD_AGENT_HOST for metrics";
+
+/// Keeps a legacy monolith and the platform that replaces it consistent, both ways
+#[derive(Parser)]
+#[command(version, after_help = EXAMPLES)]
+struct Cli {
+    /// The configuration file
+    #[arg(long, global = true, env = "SYNC_BRIDGE_CONFIG", default_value = "bridge.toml", value_name = "FILE")]
+    config: PathBuf,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Demo(demo::Args),
+    Migrate(migrate::Args),
+    Prepare(prepare::Args),
+    Up(up::Args),
+    Run(run::Args),
+    Status(status::Args),
+    DeadLetters(dead_letters::Args),
+    /// The process of sync-bridge-scheduler, from this program's file
+    #[command(hide = true)]
+    Scheduler,
+    /// The process of sync-bridge-worker, from this program's file
+    #[command(hide = true)]
+    Worker,
+}
+
+impl Command {
+    fn level(&self) -> Level {
+        match self {
+            Command::Up(_) | Command::Scheduler | Command::Worker => Level::Working,
+            _ => Level::Answering,
+        }
+    }
+}
+
+fn main() -> ExitCode {
+    let Cli { config, command } = Cli::parse();
+    startup::run(command.level(), async || match command {
+        Command::Demo(args) => demo::run(args).await,
+        Command::Migrate(args) => migrate::run(&config, args).await,
+        Command::Prepare(args) => prepare::run(&config, args).await,
+        Command::Up(args) => up::run(&config, args).await,
+        Command::Run(args) => run::run(&config, args).await,
+        Command::Status(args) => status::run(&config, args).await,
+        Command::DeadLetters(args) => dead_letters::run(&config, args).await,
+        Command::Scheduler => startup::scheduler(&config).await,
+        Command::Worker => startup::worker(&config).await,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        super::Cli::command().debug_assert();
+    }
+}

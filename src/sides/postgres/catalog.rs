@@ -8,6 +8,8 @@ use crate::mapping::Class;
 #[derive(Debug, Clone)]
 pub struct LiveTable {
     pub columns: Vec<LiveColumn>,
+    /// Unique indexes beside the primary key: name and plain columns.
+    pub uniques: Vec<(String, Vec<String>)>,
 }
 
 #[derive(Debug, Clone)]
@@ -38,7 +40,7 @@ pub async fn describe(
     schema: &str,
     table: &str,
 ) -> Result<Option<LiveTable>, sqlx::Error> {
-    let rows = sqlx::query(include_str!("describe.sql")).bind(schema).bind(table).fetch_all(connection).await?;
+    let rows = sqlx::query(include_str!("describe.sql")).bind(schema).bind(table).fetch_all(&mut *connection).await?;
     if rows.is_empty() {
         return Ok(None);
     }
@@ -59,5 +61,10 @@ pub async fn describe(
             })
         })
         .collect::<Result<_, sqlx::Error>>()?;
-    Ok(Some(LiveTable { columns }))
+    let rows = sqlx::query(include_str!("uniques.sql")).bind(schema).bind(table).fetch_all(connection).await?;
+    let uniques = rows
+        .iter()
+        .map(|row| Ok((row.try_get("name")?, row.try_get("columns")?)))
+        .collect::<Result<_, sqlx::Error>>()?;
+    Ok(Some(LiveTable { columns, uniques }))
 }

@@ -11,7 +11,7 @@ use sqlx::postgres::PgArguments;
 use sqlx::query::Query;
 
 pub use catalog::{LiveColumn, LiveTable, describe};
-pub use pool::{Database, Pools, READER};
+pub use pool::{Database, Pools, READER, reach};
 pub use table::{Found, LedgerRow, NewKey, Row, TableSql, Want};
 
 /// A statement built once from quoted identifiers; values are always bound.

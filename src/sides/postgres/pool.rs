@@ -9,8 +9,9 @@ use std::time::Duration;
 use anyhow::Context;
 use chrono_tz::Tz;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions, PgSslMode};
-use sqlx::{AssertSqlSafe, Executor, PgPool};
+use sqlx::{AssertSqlSafe, Connection as _, Executor, PgConnection, PgPool};
 
+use crate::clock;
 use crate::config::DatabaseUrl;
 use crate::sides::Permanent;
 
@@ -55,6 +56,20 @@ impl Pools {
         databases.insert(key, database.clone());
         Ok(database)
     }
+}
+
+/// Connects once and says at once what is in the way; a pool would go on trying until its time is up.
+///
+/// # Errors
+/// Names host, port and database, and what the server or the network said.
+pub async fn reach(url: &DatabaseUrl) -> anyhow::Result<()> {
+    let options = connect_options(url, READER)?;
+    let connecting = clock::within(ACQUIRE_TIMEOUT, PgConnection::connect_with(&options)).await;
+    let Some(connected) = connecting else {
+        anyhow::bail!("connecting to {url}: no answer within {} s", ACQUIRE_TIMEOUT.as_secs());
+    };
+    let connection = connected.with_context(|| format!("connecting to {url}"))?;
+    connection.close().await.with_context(|| format!("leaving {url}"))
 }
 
 fn pool(url: &DatabaseUrl, zone: Tz, application_name: &'static str) -> anyhow::Result<PgPool> {

@@ -1,17 +1,19 @@
 //! Every statement on an entity's table of one side, together with the ledger rows (platform) or receipts (legacy) that
 //! stand beside it. The same shape serves both sides; row and ledger row always come from one statement, one snapshot.
 
+use std::collections::HashMap;
+
 use chrono::{DateTime, Utc};
 use sqlx::postgres::{PgArguments, PgRow};
 use sqlx::query::Query;
 use sqlx::{PgConnection, PgPool, Row as _};
 
 use crate::config::Side;
-use crate::mapping::{Cell, Shape, StampKind};
+use crate::keyset::{Key, Lane, Position, Range, Signature};
+use crate::mapping::{Cell, Class, Shape, StampKind};
 use crate::pairs::{Base, Intent, Listed, Pair, Receipt};
-use crate::stages::{Key, Lane, Position, Range, Signature};
 
-use super::{Statement, ident};
+use super::{LiveTable, Statement, ident};
 
 /// A row of an entity's table: what is mapped of it, as the database prints it.
 #[derive(Debug, Clone, PartialEq)]
@@ -59,6 +61,8 @@ pub struct TableSql {
     updatable: Vec<usize>,
     /// Key columns that no field covers.
     unmapped_keys: Vec<usize>,
+    /// By the name of a unique index: a column of it, and what it can hold for the moment in which values change places.
+    asides: HashMap<String, (String, String)>,
 }
 
 /// Which rows to read by key: by own key where known, by the ledger otherwise.
@@ -80,6 +84,7 @@ pub struct Found {
 impl TableSql {
     pub fn new(
         shape: &Shape,
+        live: &LiveTable,
         schema: &str,
         table: &str,
         scope: Vec<(String, String, String)>,
@@ -98,6 +103,11 @@ impl TableSql {
             scope: scope.into_iter().map(|(name, type_sql, value)| (ident(&name), type_sql, value)).collect(),
             entity_number,
             updatable: (0..shape.columns.len()).filter(|&at| !shape.is_key(at)).collect(),
+            asides: live
+                .uniques
+                .iter()
+                .filter_map(|(name, columns)| Some((name.clone(), aside(shape, columns)?)))
+                .collect(),
             unmapped_keys: (0..shape.key.len())
                 .filter(|&at| !shape.columns.iter().any(|column| column.name == shape.key[at].name))
                 .collect(),
@@ -284,6 +294,30 @@ impl TableSql {
             query = query.bind(rows.iter().map(|row| row.1[column].as_deref()).collect::<Vec<_>>());
         }
         Ok(query.execute(connection).await?.rows_affected())
+    }
+
+    /// Whether rows can make room in this unique index for values that change places among them.
+    pub fn can_set_aside(&self, index: &str) -> bool {
+        self.asides.contains_key(index)
+    }
+
+    /// Takes the rows' values out of a unique index, for the moment before they are all written anew.
+    pub async fn set_aside(
+        &self,
+        connection: &mut PgConnection,
+        index: &str,
+        keys: &[&str],
+    ) -> Result<(), sqlx::Error> {
+        let Some((column, holder)) = self.asides.get(index) else { return Ok(()) };
+        let sql = format!(
+            "update {table} t set {column} = {holder} from unnest(${own}::text[]) as w (k) where {matched}{scope}",
+            own = self.first_own(),
+            table = self.table,
+            matched = self.key_is("w.k"),
+            scope = self.scope_sql(2),
+        );
+        self.start(&Statement::new(sql)).bind(keys).execute(connection).await?;
+        Ok(())
     }
 
     /// Inserts rows under their keys, with the scope's fixed values, stamped now.
@@ -673,6 +707,26 @@ impl TableSql {
             }),
         }))
     }
+}
+
+/// A mapped column of a unique index, and an expression of `w.k` that is unique in it or not compared at all.
+fn aside(shape: &Shape, index: &[String]) -> Option<(String, String)> {
+    let column = |wanted: fn(&crate::mapping::Column) -> bool| {
+        (0..shape.columns.len())
+            .find(|&at| !shape.is_key(at) && index.contains(&shape.columns[at].name) && wanted(&shape.columns[at]))
+            .map(|at| &shape.columns[at])
+    };
+    if let Some(nullable) = column(|column| column.nullable) {
+        return Some((ident(&nullable.name), "null".into()));
+    }
+    let column = column(|column| matches!(column.class, Class::Text | Class::Uuid | Class::Number))?;
+    let holder = match column.class {
+        Class::Text => "'~' || substr(md5(w.k), 1, 15)".to_string(),
+        Class::Uuid => "md5(w.k)::uuid".to_string(),
+        // Below zero is where no application numbers things.
+        _ => format!("(-1 - abs(hashtext(w.k)::bigint) % 30000)::{}", column.type_sql),
+    };
+    Some((ident(&column.name), holder))
 }
 
 /// What a cut of the tail answers.

@@ -3,10 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use chrono::{DateTime, Utc};
 use sqlx::{AssertSqlSafe, PgPool};
 use sync_bridge::config::{self, Config, CustomerId, EntityId, Side};
-use sync_bridge::stages::{Data, Key, Lane, Page, PageMode, PageReport, Parked, Quarantined, Range, Signature};
+use sync_bridge::stages::{Data, Key, Known, Lane, Page, PageMode, PageReport, Parked, Quarantined, Range};
 
 use super::{Folder, TestDatabase, database, server};
 
@@ -28,8 +27,7 @@ pub struct Systems {
 struct Mark {
     entity: EntityId,
     side: Side,
-    watermark: DateTime<Utc>,
-    signature: Signature,
+    known: Known,
 }
 
 /// All pages of a run together.
@@ -115,25 +113,20 @@ impl Systems {
                     let known = self.marks.iter().find(|mark| mark.entity == entity.id && mark.side == side);
                     let cut = self
                         .data
-                        .cut(
-                            &customer,
-                            &entity.id,
-                            side,
-                            known.map(|mark| mark.watermark),
-                            known.map(|mark| &mark.signature),
-                        )
+                        .cut(&customer, &entity.id, side, known.map(|mark| &mark.known))
                         .await
                         .unwrap_or_else(|error| panic!("cutting {} on {side}: {error:#}", entity.id));
                     work.extend(cut.ranges.into_iter().map(|range| (entity.id.clone(), side, range)));
                     marks.push(Mark {
                         entity: entity.id.clone(),
                         side,
-                        watermark: cut.horizon,
-                        signature: cut.signature,
+                        known: Known { watermark: cut.horizon, signature: Some(cut.signature), debt: cut.debt },
                     });
                 }
             }
+            let mut round = 0;
             while !work.is_empty() {
+                round += 1;
                 let mut parked: Vec<(EntityId, Parked)> = Vec::new();
                 let mut paired = 0;
                 for (entity, side, range) in std::mem::take(&mut work) {
@@ -146,10 +139,22 @@ impl Systems {
                     paired += report.paired.len();
                     parked.extend(report.parked.into_iter().map(|row| (entity.clone(), row)));
                 }
-                if paired == 0 {
+                if paired == 0 && round > 1 {
                     summary.parked.extend(parked.into_iter().map(|(_, row)| row));
-                } else {
-                    work = parked.into_iter().map(|(entity, row)| (entity, row.side, keys([row.key]))).collect();
+                    continue;
+                }
+                // Together, so that rows which wait for each other meet.
+                for entity in &stage.entities {
+                    for side in Side::BOTH {
+                        let waiting: Vec<Key> = parked
+                            .iter()
+                            .filter(|(of, row)| *of == entity.id && row.side == side)
+                            .map(|(_, row)| row.key.clone())
+                            .collect();
+                        if !waiting.is_empty() {
+                            work.push((entity.id.clone(), side, keys(waiting)));
+                        }
+                    }
                 }
             }
             for mark in marks {
@@ -177,8 +182,8 @@ impl Systems {
     }
 }
 
-pub fn keys<const N: usize>(keys: [Key; N]) -> Range {
-    Range { lane: Lane::Keys, after: None, upto: None, rows: N as u32, keys: keys.into() }
+pub fn keys(keys: Vec<Key>) -> Range {
+    Range { lane: Lane::Keys, after: None, upto: None, rows: keys.len() as u32, keys }
 }
 
 /// Every row version and every row lock of a database, `sync_bridge` included, as one number per table.

@@ -1,0 +1,57 @@
+//! `sync-bridge prepare`
+
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use sync_bridge::config::{Config, Side};
+use sync_bridge::pairs;
+use sync_bridge::stages::Data;
+use sync_bridge::startup::{self, Embedded, Look};
+
+use crate::out;
+
+/// Install the bridge's own schema `sync_bridge` in the databases of both sides; safe to repeat
+#[derive(clap::Args)]
+#[command(after_help = "\
+Examples:
+  sync-bridge prepare             for all customers, after a look at their databases
+  sync-bridge prepare --print     only show the DDL, for an administrator to run by hand")]
+pub struct Args {
+    /// Only show the DDL; connects to nothing
+    #[arg(long)]
+    print: bool,
+}
+
+pub async fn run(config: &Path, args: Args) -> anyhow::Result<()> {
+    if args.print {
+        return print();
+    }
+    let mut config = startup::load(config)?;
+    let mut server = None;
+    // The queue is of no concern here, only sides are.
+    if config.has_embedded_sides() {
+        (config, server) = startup::with_server(config, Embedded::MustExist).await?;
+    }
+    let done = prepare(Arc::new(config)).await;
+    startup::stop_server(server).await?;
+    out::say(&done?)
+}
+
+async fn prepare(config: Arc<Config>) -> anyhow::Result<String> {
+    let data = Data::new(config.clone());
+    startup::check(&data, &config.customers, Look::Tables).await?;
+    let mut lines = Vec::new();
+    for customer in &config.customers {
+        data.prepare(&customer.id).await.with_context(|| format!("preparing customer {}", customer.slug))?;
+        let databases: Vec<String> = customer.databases.values().map(ToString::to_string).collect();
+        lines.push(format!("customer {}: prepared {}", customer.slug, databases.join(", ")));
+    }
+    Ok(lines.join("\n"))
+}
+
+fn print() -> anyhow::Result<()> {
+    let parts = Side::BOTH
+        .map(|side| format!("-- In every {side} database; safe to repeat.\n\n{}", pairs::ddl(side).trim_end()));
+    out::say(&parts.join("\n\n"))
+}

@@ -1,0 +1,115 @@
+//! `sync-bridge run`
+
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use sync_bridge::config::CustomerId;
+use sync_bridge::jobs::worker;
+use sync_bridge::ops::{self, RunReport};
+use sync_bridge::startup::{self, Bridge, Embedded, Look};
+use sync_bridge::{clock, shutdown};
+use tokio_util::sync::CancellationToken;
+
+use crate::out;
+
+/// After this long without a worker, say what is missing.
+const TAKEN_WITHIN: Duration = Duration::from_secs(10);
+
+/// Run one customer now, instead of at its next scheduled instant
+#[derive(clap::Args)]
+#[command(after_help = "\
+Examples:
+  sync-bridge run --customer acme            workers elsewhere do it
+  sync-bridge run --customer acme --inline   this process does it")]
+pub struct Args {
+    /// The customer, by id or slug
+    #[arg(long)]
+    customer: String,
+    /// Work in this process until the run is closed
+    #[arg(long)]
+    inline: bool,
+    /// One line of JSON
+    #[arg(long)]
+    json: bool,
+}
+
+pub async fn run(config: &Path, args: Args) -> anyhow::Result<()> {
+    let stop = shutdown::on_signal()?;
+    let config = startup::load(config)?;
+    let customer = out::customer(&config, &args.customer)?.clone();
+    let bridge = Bridge::open(config, Embedded::MustExist).await?;
+    let report = match bridge.must_be_migrated().await {
+        Ok(()) if args.inline => match startup::check(&bridge.data, [&customer], Look::Everything).await {
+            Ok(()) => inline(&bridge, &customer.id, &stop).await,
+            Err(error) => Err(error),
+        },
+        Ok(()) => elsewhere(&bridge, &customer.id, &stop).await,
+        Err(error) => Err(error),
+    };
+    bridge.close().await?;
+    let report = report?;
+    if args.json {
+        out::say_json(&report)?;
+    } else {
+        out::say(&shown(&customer.slug, &report))?;
+    }
+    if report.dead_letters > 0 {
+        bail!("{} pages became dead letters: see `sync-bridge dead-letters list`", report.dead_letters);
+    }
+    Ok(())
+}
+
+async fn inline(bridge: &Bridge, customer: &CustomerId, stop: &CancellationToken) -> anyhow::Result<RunReport> {
+    let tick = ops::tick_now(&bridge.queue, customer).await.context("making a tick")?;
+    let worker_stop = stop.child_token();
+    let worker = tokio::spawn(worker::run(bridge.env(), worker::Settings::default(), worker_stop.clone()));
+    let report = tokio::select! {
+        report = ops::wait_for_tick(&bridge.queue, tick) => report,
+        () = stop.cancelled() => Err(anyhow::anyhow!("stopped before the run was closed: workers go on with it")),
+    };
+    worker_stop.cancel();
+    worker.await.context("the worker of this process")??;
+    report
+}
+
+async fn elsewhere(bridge: &Bridge, customer: &CustomerId, stop: &CancellationToken) -> anyhow::Result<RunReport> {
+    let tick = ops::tick_now(&bridge.queue, customer).await.context("making a tick")?;
+    let mut report = std::pin::pin!(ops::wait_for_tick(&bridge.queue, tick));
+    tokio::select! {
+        report = &mut report => return report,
+        () = stop.cancelled() => bail!("no longer waiting: the tick stays"),
+        () = clock::sleep(TAKEN_WITHIN) => {}
+    }
+    if !ops::tick_is_taken(&bridge.queue, tick).await? {
+        eprintln!(
+            "nobody has taken it for {} s: start `sync-bridge up` or `sync-bridge-worker`; Ctrl-C stops waiting",
+            TAKEN_WITHIN.as_secs()
+        );
+    }
+    tokio::select! {
+        report = &mut report => report,
+        () = stop.cancelled() => bail!("no longer waiting: the tick stays"),
+    }
+}
+
+fn shown(slug: &str, report: &RunReport) -> String {
+    let run = report.run.map_or_else(String::new, |run| format!(" run {run}"));
+    let head = format!("customer {slug}:{run} {} in {}", report.ending, out::shown_secs(report.secs));
+    let mut table = out::table(&["what", "number"]);
+    for (what, number) in [
+        ("pages", report.pages),
+        ("rows read", report.rows_read),
+        ("rows to platform", report.rows_to_platform),
+        ("rows to legacy", report.rows_to_legacy),
+        ("rows unchanged", report.rows_unchanged),
+        ("conflicts", report.conflicts),
+        ("parked", report.parked),
+        ("quarantined", report.quarantined),
+        ("dead letters", report.dead_letters),
+        ("differences", report.differences),
+    ] {
+        table.add_row(vec![out::text(what), out::number(number)]);
+    }
+    format!("{head}\n{table}")
+}

@@ -1,0 +1,68 @@
+//! `sync-bridge status`
+
+use std::path::Path;
+
+use sync_bridge::ops::{self, CustomerStatus};
+use sync_bridge::startup::{self, Bridge, Embedded};
+
+use crate::out;
+
+/// Show per customer and side how fresh it is, what runs, what waits
+#[derive(clap::Args)]
+pub struct Args {
+    /// One line of JSON
+    #[arg(long)]
+    json: bool,
+}
+
+pub async fn run(config: &Path, args: Args) -> anyhow::Result<()> {
+    let bridge = Bridge::open(startup::load(config)?, Embedded::MustExist).await?;
+    let status = read(&bridge).await;
+    bridge.close().await?;
+    let status = status?;
+    if args.json { out::say_json(&status) } else { out::say(&tables(&status)) }
+}
+
+async fn read(bridge: &Bridge) -> anyhow::Result<Vec<CustomerStatus>> {
+    bridge.must_be_migrated().await?;
+    ops::status(&bridge.queue, &bridge.config).await
+}
+
+fn tables(status: &[CustomerStatus]) -> String {
+    let mut customers = out::table(&[
+        "customer",
+        "state",
+        "run",
+        "last tick",
+        "last run ended",
+        "parked",
+        "quarantined",
+        "dead letters",
+        "differences",
+    ]);
+    let mut sides = out::table(&["customer", "entity", "side", "done up to", "freshness", "held by"]);
+    for one in status {
+        customers.add_row(vec![
+            out::text(&one.slug),
+            out::text(&one.state),
+            out::text(&one.open_run.map_or_else(|| "-".into(), |run| run.to_string())),
+            out::time(one.last_tick_at),
+            out::time(one.last_run_ended_at),
+            out::number(one.parked),
+            out::number(one.quarantined),
+            out::number(one.dead_letters),
+            out::number(one.differences),
+        ]);
+        for mark in &one.watermarks {
+            sides.add_row(vec![
+                out::text(&one.slug),
+                out::text(&mark.entity),
+                out::text(&mark.side),
+                out::time(mark.watermark),
+                out::duration(mark.freshness_secs),
+                out::text(mark.held_by.as_deref().unwrap_or("-")),
+            ]);
+        }
+    }
+    if sides.is_empty() { customers.to_string() } else { format!("{customers}\n{sides}") }
+}

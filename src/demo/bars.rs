@@ -1,0 +1,44 @@
+//! Progress on stderr while somebody watches: nothing is shown where stderr is no terminal. Owns: how a step looks.
+
+use std::time::Duration;
+
+use indicatif::{ProgressBar, ProgressStyle};
+
+const TURN_EVERY: Duration = Duration::from_millis(120);
+
+/// One step of a longer work, gone or ended with a sentence.
+pub(super) struct Step {
+    bar: ProgressBar,
+}
+
+impl Step {
+    pub(super) fn begin(what: &'static str) -> Step {
+        Step::with(ProgressBar::new_spinner().with_message(what))
+    }
+
+    /// A step of which one can say how far it is.
+    pub(super) fn counting(what: &'static str, count: usize) -> Step {
+        let style = ProgressStyle::with_template("{spinner} {prefix} [{bar:30}] {pos}/{len} {msg}")
+            .expect("the template is of known parts")
+            .progress_chars("=> ");
+        Step::with(ProgressBar::new(u64::try_from(count).unwrap_or(u64::MAX)).with_prefix(what).with_style(style))
+    }
+
+    fn with(bar: ProgressBar) -> Step {
+        bar.enable_steady_tick(TURN_EVERY);
+        Step { bar }
+    }
+
+    pub(super) fn at(&self, position: u64) {
+        self.bar.set_position(position);
+    }
+
+    pub(super) fn say(&self, what: String) {
+        self.bar.set_message(what);
+    }
+
+    pub(super) fn end(self, what: String) {
+        self.bar.set_style(ProgressStyle::default_spinner().tick_chars("✓✓"));
+        self.bar.finish_with_message(what);
+    }
+}

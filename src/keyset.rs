@@ -1,0 +1,59 @@
+//! Keyset cursors: keys, positions, ranges, and the signature of a tail. Plain data that stages, jobs and sides share; the
+//! ledger stores it as JSON.
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+
+/// A bounded slice of one entity on one side. Stored as JSON in the ledger; keys, stamps and counts, no other values.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Range {
+    pub lane: Lane,
+    /// Exclusive lower bound; none: from the beginning.
+    pub after: Option<Position>,
+    /// Inclusive upper bound; none: to the end.
+    pub upto: Option<Position>,
+    /// For `Lane::Keys`: exactly these rows.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub keys: Vec<Key>,
+    /// How many rows it held when it was cut.
+    pub rows: u32,
+}
+
+/// Which order a range is cut by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Lane {
+    /// By `(updated_at, key)`: the tail.
+    Stamp,
+    /// By key, every row: first load and reconciliation.
+    Whole,
+    /// By key, rows whose stamp is NULL.
+    Null,
+    /// An explicit list of keys: rows that were parked, or moved under our hands.
+    Keys,
+}
+
+/// A keyset position: the stamp as text in the column's own precision (none in `Whole` and `Null`) and the key.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Position {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stamp: Option<String>,
+    pub key: Key,
+}
+
+/// A record's key on one side: the text of its only part, or of all its parts joined by U+001F.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Key(pub String);
+
+/// What a run left of one entity's side: which rows lie above `since`, as a count and a sum of hashes. A later probe with
+/// the same `since` that finds the same has nothing to do.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Signature {
+    pub since: DateTime<Utc>,
+    pub rows: i64,
+    pub hash: i64,
+    /// Rows without a stamp, by count and hash of keys.
+    pub null_rows: i64,
+    pub null_hash: i64,
+}

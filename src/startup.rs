@@ -1,0 +1,312 @@
+//! What every binary does around its own work: runtime, telemetry, configuration, queue database, exit code. Owns: the
+//! order of it, and what is refused before anything starts. Never: work.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, anyhow};
+use futures::{StreamExt as _, stream};
+use sqlx::PgPool;
+use tokio_util::sync::CancellationToken;
+
+use crate::config::{self, Config, Customer};
+use crate::embedded::Server;
+use crate::jobs::{self, Env};
+use crate::stages::Data;
+use crate::telemetry::{self, logs};
+use crate::{ops, queue, scheduler, shutdown};
+
+/// Something went wrong on the way.
+const EXIT_FAILED: u8 = 1;
+/// What was asked cannot be done as things are: nothing was started, nothing written.
+const EXIT_REFUSED: u8 = 2;
+
+/// The embedded server's folder, beside the configuration file.
+const EMBEDDED_FOLDER: &str = ".sync-bridge";
+
+/// Customers whose databases are looked at at the same time.
+const CHECKS_AT_ONCE: usize = 8;
+
+/// What a task that will not end may cost at the end of the process.
+const RUNTIME_END_MAX: Duration = Duration::from_secs(2);
+
+/// Bad input, a wrong configuration, a database that cannot be used: exit code 2.
+#[derive(Debug, thiserror::Error)]
+#[error(transparent)]
+pub struct Refused(anyhow::Error);
+
+/// Turns an error into one that was found before anything was started.
+pub fn refused(error: impl Into<anyhow::Error>) -> anyhow::Error {
+    Refused(error.into()).into()
+}
+
+/// Runs a binary's work and answers its exit code; an error is printed once, here.
+pub fn run(level: logs::Level, work: impl AsyncFnOnce() -> anyhow::Result<()>) -> ExitCode {
+    let done = telemetry::start(level).map_err(refused).and_then(|telemetry| {
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().enable_all().build().context("starting the runtime")?;
+        let done = runtime.block_on(work());
+        runtime.shutdown_timeout(RUNTIME_END_MAX);
+        drop(telemetry);
+        done
+    });
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {}", told(&error));
+            ExitCode::from(if error.is::<Refused>() { EXIT_REFUSED } else { EXIT_FAILED })
+        }
+    }
+}
+
+/// An error with its causes. Some errors say their cause themselves: it is not said twice.
+fn told(error: &anyhow::Error) -> String {
+    let mut told = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if told.is_empty() {
+            told = cause;
+        } else if !told.ends_with(&cause) {
+            told = format!("{told}: {cause}");
+        }
+    }
+    told
+}
+
+/// The process `sync-bridge-scheduler`.
+///
+/// # Errors
+/// A configuration or queue database that cannot be used; a schedule that cannot be followed.
+pub async fn scheduler(config: &Path) -> anyhow::Result<()> {
+    let stop = shutdown::on_signal()?;
+    let bridge = Bridge::open(load(config)?, Embedded::MustExist).await?;
+    bridge.must_be_migrated().await?;
+    tracing::info!(customers = bridge.config.customers.len(), "scheduler started");
+    let done = scheduler::run(bridge.config.clone(), bridge.queue.clone(), stop).await;
+    bridge.close().await?;
+    done
+}
+
+/// The process `sync-bridge-worker`.
+///
+/// # Errors
+/// A configuration or queue database that cannot be used.
+pub async fn worker(config: &Path) -> anyhow::Result<()> {
+    let stop = shutdown::on_signal()?;
+    let bridge = Bridge::open(load(config)?, Embedded::MustExist).await?;
+    bridge.must_be_migrated().await?;
+    tracing::info!(customers = bridge.config.customers.len(), "worker started");
+    let done = jobs::worker::run(bridge.env(), jobs::worker::Settings::default(), stop).await;
+    bridge.close().await?;
+    done
+}
+
+/// Scheduler and workers in this process until `stop`.
+///
+/// # Errors
+/// The first error that ends one of them; the other is stopped in order before it is returned.
+pub async fn work(bridge: &Bridge, stop: &CancellationToken) -> anyhow::Result<()> {
+    // Either one that ends early takes the other along.
+    let both = stop.child_token();
+    let scheduler = async {
+        let done = scheduler::run(bridge.config.clone(), bridge.queue.clone(), both.clone()).await;
+        both.cancel();
+        done.context("the scheduler ended")
+    };
+    let worker = async {
+        let done = jobs::worker::run(bridge.env(), jobs::worker::Settings::default(), both.clone()).await;
+        both.cancel();
+        done.context("the worker ended")
+    };
+    let (scheduler, worker) = tokio::join!(scheduler, worker);
+    scheduler.and(worker)
+}
+
+/// Reads the configuration.
+pub fn load(path: &Path) -> anyhow::Result<Config> {
+    config::load(path).map_err(refused)
+}
+
+/// Whether an embedded server that was never made may be made now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Embedded {
+    Make,
+    MustExist,
+}
+
+/// The configuration, the queue database, and the embedded server if anything lies on it.
+pub struct Bridge {
+    pub config: Arc<Config>,
+    pub queue: PgPool,
+    pub data: Arc<Data>,
+    server: Option<Server>,
+}
+
+impl Bridge {
+    /// Connects to the queue database; starts or joins the embedded server first if the configuration needs it.
+    ///
+    /// # Errors
+    /// All of them before anything was written, so they are refusals.
+    pub async fn open(config: Config, embedded: Embedded) -> anyhow::Result<Bridge> {
+        let (config, server) = with_server(config, embedded).await?;
+        match connect(&config).await {
+            Ok(queue) => {
+                let config = Arc::new(config);
+                let data = Arc::new(Data::new(config.clone()));
+                Ok(Bridge { config, queue, data, server })
+            }
+            Err(error) => {
+                stop_server(server).await?;
+                Err(refused(error))
+            }
+        }
+    }
+
+    /// Holds the mapping against the live databases first, then opens, so that an embedded server is made only if it will
+    /// be used. One that holds sides itself was made before, and is started for the look.
+    ///
+    /// # Errors
+    /// Refusals.
+    pub async fn open_checked(config: Config) -> anyhow::Result<Bridge> {
+        if !config.has_embedded_sides() {
+            let looked_at = Arc::new(config);
+            check(&Data::new(looked_at.clone()), &looked_at.customers, Look::Everything).await?;
+            return Bridge::open(Config::clone(&looked_at), Embedded::Make).await;
+        }
+        let bridge = Bridge::open(config, Embedded::MustExist).await?;
+        match check(&bridge.data, &bridge.config.customers, Look::Everything).await {
+            Ok(()) => Ok(bridge),
+            Err(error) => {
+                bridge.close().await?;
+                Err(error)
+            }
+        }
+    }
+
+    pub fn env(&self) -> Env {
+        Env { config: self.config.clone(), data: self.data.clone(), queue: self.queue.clone() }
+    }
+
+    /// # Errors
+    /// When `migrate` has not been run.
+    pub async fn must_be_migrated(&self) -> anyhow::Result<()> {
+        if is_migrated(&self.queue).await.map_err(refused)? {
+            return Ok(());
+        }
+        Err(refused(anyhow!("the queue database {} has no tables yet: run `sync-bridge migrate`", self.queue_shown())))
+    }
+
+    /// The queue database as it may be shown.
+    pub fn queue_shown(&self) -> String {
+        self.config.queue.as_ref().map(ToString::to_string).unwrap_or_default()
+    }
+
+    /// Leaves the queue database, then the embedded server.
+    pub async fn close(self) -> anyhow::Result<()> {
+        self.queue.close().await;
+        stop_server(self.server).await
+    }
+}
+
+async fn connect(config: &Config) -> anyhow::Result<PgPool> {
+    let url = config.queue.as_ref().context("the configuration names no queue database")?;
+    queue::connect(url).await
+}
+
+/// The configuration with the addresses of the embedded server, and that server, if anything of it lies there.
+///
+/// # Errors
+/// A server that cannot be started, or must not be made here.
+pub async fn with_server(mut config: Config, embedded: Embedded) -> anyhow::Result<(Config, Option<Server>)> {
+    if !config.needs_embedded() {
+        return Ok((config, None));
+    }
+    let folder = embedded_folder(&config).map_err(refused)?;
+    if embedded == Embedded::MustExist && !folder.is_dir() {
+        let what = format!(
+            "there is no queue database: {} names none and {} does not exist; `sync-bridge up` or `sync-bridge migrate` \
+             make an embedded one, or name one as `url` under `[queue]`",
+            config.path.display(),
+            folder.display()
+        );
+        return Err(refused(anyhow!(what)));
+    }
+    let starting = || format!("starting the embedded server in {}", folder.display());
+    let server = Server::start(&folder).await.with_context(starting).map_err(refused)?;
+    if config.queue.is_none() {
+        server.create_database(Config::QUEUE_EMBEDDED).await.with_context(starting).map_err(refused)?;
+    }
+    config.embed(|name| server.url(name));
+    Ok((config, Some(server)))
+}
+
+/// # Errors
+/// A server that did not stop.
+pub async fn stop_server(server: Option<Server>) -> anyhow::Result<()> {
+    match server {
+        Some(server) => server.stop().await.context("stopping the embedded server"),
+        None => Ok(()),
+    }
+}
+
+/// Absolute: the server and its guardian work from other folders than this process.
+fn embedded_folder(config: &Config) -> anyhow::Result<PathBuf> {
+    let file = std::path::absolute(&config.path).with_context(|| format!("finding {}", config.path.display()))?;
+    Ok(file.with_file_name(EMBEDDED_FOLDER))
+}
+
+async fn is_migrated(queue: &PgPool) -> anyhow::Result<bool> {
+    sqlx::query_scalar("select to_regclass('bridge._sqlx_migrations') is not null")
+        .fetch_one(queue)
+        .await
+        .context("looking at the queue database")
+}
+
+/// How much of the customers' databases is looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Look {
+    /// The systems' own tables: before `sync_bridge` is installed.
+    Tables,
+    /// What runs need.
+    Everything,
+}
+
+/// Holds the mapping against the live databases of these customers.
+///
+/// # Errors
+/// All that was found, a line for each customer.
+pub async fn check(data: &Data, customers: impl IntoIterator<Item = &Customer>, look: Look) -> anyhow::Result<()> {
+    let checks = customers.into_iter().map(async |customer| {
+        let found = match look {
+            Look::Tables => data.check_tables(&customer.id).await,
+            Look::Everything => data.check(&customer.id).await,
+        };
+        found.err().map(|error| format!("customer {}: {}", customer.slug, told(&error)))
+    });
+    let found: Vec<Option<String>> = stream::iter(checks).buffered(CHECKS_AT_ONCE).collect().await;
+    let found: Vec<String> = found.into_iter().flatten().collect();
+    if found.is_empty() { Ok(()) } else { Err(refused(anyhow!(found.join("\n")))) }
+}
+
+/// Brings the queue database to this version.
+///
+/// # Errors
+/// What the database said.
+pub async fn migrate(bridge: &Bridge) -> anyhow::Result<()> {
+    ops::migrate(&bridge.queue).await.with_context(|| format!("migrating the queue database {}", bridge.queue_shown()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cause_is_said_once() {
+        let refused_by_system = std::io::Error::from_raw_os_error(111);
+        let error = anyhow::Error::from(sqlx::Error::Io(refused_by_system)).context("connecting to here");
+        let shown = "connecting to here: error communicating with database: Connection refused (os error 111)";
+        assert_eq!(told(&error), shown);
+        assert_eq!(told(&refused(error)), shown);
+    }
+}
