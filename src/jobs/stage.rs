@@ -168,7 +168,8 @@ pub async fn record(
         let woken = parked::take_woken(conn, &stage.customer, &entities, PARKED_MAX).await?;
         pages += page::insert(conn, &stage, 0, &key_pages(config, woken)).await?;
     }
-    pages += page::attach(conn, &stage, &entities).await?;
+    // Whatever entity they are of: a further round may have been over rows of an earlier stage.
+    pages += page::attach(conn, &stage, &entities_of(config, RECONCILIATION)).await?;
     stage::open(conn, stage.id, pages).await?;
     stage::propose(conn, stage.id, &plan.proposals).await?;
     Ok(proceed(conn, config, Stage { state: "open".into(), pages_left: pages, ..stage }).await?)

@@ -142,6 +142,12 @@ impl Bridge {
     }
 }
 
+fn one_row_a_page(config: &mut Config) {
+    for entity in config.stages.iter_mut().flat_map(|stage| &mut stage.entities) {
+        entity.page_rows = 1;
+    }
+}
+
 const GRACE: Duration = Duration::from_secs(20);
 
 /// Fifty teams, each below the one that comes after it, and 250 persons: three pages, all parked at first.
@@ -191,13 +197,8 @@ async fn ticks_bring_both_sides_together_and_then_they_are_idle() {
 
 #[tokio::test]
 async fn rows_whose_parent_comes_in_the_same_stage_go_through_in_a_further_round() {
-    // One row a page: each team's parent is in a page that comes later.
-    let bridge = Bridge::new("rounds", |config| {
-        for entity in config.stages.iter_mut().flat_map(|stage| &mut stage.entities) {
-            entity.page_rows = 1;
-        }
-    })
-    .await;
+    // Each team's parent is in a page that comes later.
+    let bridge = Bridge::new("rounds", one_row_a_page).await;
     bridge
         .systems
         .on_legacy("insert into team (label) select 'team ' || n from generate_series(1, 8) as n; update team set parent = id + 1 where id < 8")
@@ -206,6 +207,39 @@ async fn rows_whose_parent_comes_in_the_same_stage_go_through_in_a_further_round
     let report = bridge.tick().await;
     assert_eq!((report.ending.as_str(), report.parked), ("done", 0), "{report:#?}");
     assert_eq!(bridge.systems.platform_rows("select name from team where parent_id is not null").await.len(), 7);
+    worker.stop().await;
+}
+
+#[tokio::test]
+async fn rows_of_different_pages_that_need_each_other_meet_in_the_second_round() {
+    let bridge = Bridge::new("ring", one_row_a_page).await;
+    bridge
+        .systems
+        .on_legacy("insert into team (label) select 'team ' || n from generate_series(1, 4) as n; update team set parent = id % 4 + 1")
+        .await;
+    bridge
+        .systems
+        .on_legacy("insert into person (email) values ('a@example.org'), ('b@example.org'), ('c@example.org')")
+        .await;
+    let worker = bridge.work(GRACE);
+    let report = bridge.tick().await;
+    assert_eq!((report.ending.as_str(), report.parked), ("done", 0), "a ring of parents: {report:#?}");
+    assert_eq!(bridge.systems.platform_rows("select name from team where parent_id is not null").await.len(), 4);
+    bridge.settle().await;
+    // Unique values that change places, in three pages.
+    bridge
+        .systems
+        .on_legacy(
+            "begin; alter table person drop constraint person_email_key;
+             update person set last_update = now(),
+               email = case id when 1 then 'b@example.org' when 2 then 'c@example.org' else 'a@example.org' end;
+             alter table person add unique (email); commit",
+        )
+        .await;
+    let reports = bridge.settle().await;
+    assert!(reports.iter().all(|report| report.quarantined == 0), "{reports:#?}");
+    assert_eq!(reports[0].parked, 0, "{reports:#?}");
+    bridge.same().await;
     worker.stop().await;
 }
 
