@@ -88,7 +88,7 @@ async fn sync(data: &Data) {
         let mut written = 0;
         for entity in data.config.entities() {
             for side in Side::BOTH {
-                let cut = data.cut(customer, &entity.id, side, None, None).await.expect("cutting pages");
+                let cut = data.cut(customer, &entity.id, side, None).await.expect("cutting pages");
                 let mut left: Vec<_> = cut.ranges.into_iter().rev().collect();
                 while let Some(range) = left.pop() {
                     let page = Page {
