@@ -142,9 +142,9 @@ impl Bridge {
     }
 }
 
-fn one_row_a_page(config: &mut Config) {
+fn page_rows(config: &mut Config, rows: u32) {
     for entity in config.stages.iter_mut().flat_map(|stage| &mut stage.entities) {
-        entity.page_rows = 1;
+        entity.page_rows = rows;
     }
 }
 
@@ -198,7 +198,7 @@ async fn ticks_bring_both_sides_together_and_then_they_are_idle() {
 #[tokio::test]
 async fn rows_whose_parent_comes_in_the_same_stage_go_through_in_a_further_round() {
     // Each team's parent is in a page that comes later.
-    let bridge = Bridge::new("rounds", one_row_a_page).await;
+    let bridge = Bridge::new("rounds", |config| page_rows(config, 1)).await;
     bridge
         .systems
         .on_legacy("insert into team (label) select 'team ' || n from generate_series(1, 8) as n; update team set parent = id + 1 where id < 8")
@@ -212,27 +212,28 @@ async fn rows_whose_parent_comes_in_the_same_stage_go_through_in_a_further_round
 
 #[tokio::test]
 async fn rows_of_different_pages_that_need_each_other_meet_in_the_second_round() {
-    let bridge = Bridge::new("ring", one_row_a_page).await;
+    // Three pages of three rows; the first row of each needs that of another.
+    let bridge = Bridge::new("ring", |config| page_rows(config, 3)).await;
     bridge
         .systems
-        .on_legacy("insert into team (label) select 'team ' || n from generate_series(1, 4) as n; update team set parent = id % 4 + 1")
-        .await;
-    bridge
-        .systems
-        .on_legacy("insert into person (email) values ('a@example.org'), ('b@example.org'), ('c@example.org')")
+        .on_legacy(
+            "insert into team (label) select 'team ' || n from generate_series(1, 9) as n;
+             update team set parent = case id when 7 then 1 else id + 3 end where id in (1, 4, 7);
+             insert into person (email) select n || '@example.org' from generate_series(1, 9) as n",
+        )
         .await;
     let worker = bridge.work(GRACE);
     let report = bridge.tick().await;
     assert_eq!((report.ending.as_str(), report.parked), ("done", 0), "a ring of parents: {report:#?}");
-    assert_eq!(bridge.systems.platform_rows("select name from team where parent_id is not null").await.len(), 4);
+    assert_eq!(bridge.systems.platform_rows("select name from team where parent_id is not null").await.len(), 3);
     bridge.settle().await;
-    // Unique values that change places, in three pages.
+    // Unique values that change places.
     bridge
         .systems
         .on_legacy(
             "begin; alter table person drop constraint person_email_key;
              update person set last_update = now(),
-               email = case id when 1 then 'b@example.org' when 2 then 'c@example.org' else 'a@example.org' end;
+               email = case id when 1 then '4@example.org' when 4 then '7@example.org' when 7 then '1@example.org' else email end;
              alter table person add unique (email); commit",
         )
         .await;
