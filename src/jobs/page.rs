@@ -58,6 +58,7 @@ impl Loaded {
                 range: page.range.clone(),
                 mode: page.mode,
                 lease: job::LEASE,
+                rulings: Vec::new(),
             })
             .await?;
         Ok(Finished { page: page.clone(), report })
