@@ -66,6 +66,7 @@ impl Loaded {
                 range: page.range.clone(),
                 mode: page.mode,
                 lease: job::LEASE,
+                rulings: Vec::new(),
             })
             .await?;
         Ok(Finished { page: page.clone(), report })
