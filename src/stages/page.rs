@@ -5,6 +5,7 @@ use std::collections::HashMap;
 
 use crate::clock;
 use crate::config::{Policy, Side};
+use crate::fault;
 use crate::mapping::{Links, Untranslatable};
 use crate::sides::postgres::NewKey;
 
@@ -58,6 +59,7 @@ async fn turn_over(
     report: &mut PageReport,
 ) -> anyhow::Result<Vec<Key>> {
     let (judged, links) = decide(entity, page, clocks, views).await?;
+    fault::point("page.decided").await;
     let mut again: Vec<Key> = Vec::new();
     let mut acts: Vec<Act> = Vec::new();
     let mut voids = Vec::new();

@@ -96,6 +96,7 @@ async fn attempt(
     let ready = &entity.platform;
     let mapping = &entity.mapping;
     let number = ready.sql.entity_number();
+    fault::point("platform.before").await;
     let mut transaction = connection.begin().await?;
     let mut dropped: HashSet<usize> = HashSet::new();
 
@@ -140,6 +141,7 @@ async fn attempt(
         }
     }
 
+    fault::point("platform.locked").await;
     allocate(&mut transaction, entity, acts, &dropped).await?;
     let mut items = Vec::new();
     let mut place: HashMap<Key, usize> = HashMap::new();
@@ -159,7 +161,7 @@ async fn attempt(
     let written = match items.is_empty() {
         true => Written::default(),
         false => {
-            fault::point("platform.before_rows");
+            fault::point("platform.before_rows").await;
             write_rows(&mut transaction, mapping, Side::Platform, &ready.sql, links, &items).await?
         }
     };
@@ -184,8 +186,10 @@ async fn attempt(
         }
         done.insert(at, (key, act.rev_read + 1, stored.is_some()));
     }
+    fault::point("platform.after_rows").await;
     let chosen: Vec<&Act> = (0..acts.len()).filter(|at| done.contains_key(at)).map(|at| &acts[at]).collect();
     log_conflicts(&mut transaction, mapping, number, &chosen).await?;
+    fault::point("platform.after_conflicts").await;
     update_pairs(&mut transaction, number, &chosen).await?;
     let claimed = insert_pairs(&mut transaction, number, &chosen).await?;
     let lost: HashSet<usize> = done
@@ -197,9 +201,9 @@ async fn attempt(
         transaction.rollback().await?;
         return Ok(Attempt::Claimed(lost));
     }
-    fault::point("platform.before_commit");
+    fault::point("platform.before_commit").await;
     transaction.commit().await?;
-    fault::point("platform.after_commit");
+    fault::point("platform.after_commit").await;
     Ok(Attempt::Committed { done, dropped, failed })
 }
 
@@ -314,6 +318,7 @@ pub async fn fold(entity: &ReadyEntity, made: &[(Key, i64, Key)]) -> anyhow::Res
     if made.is_empty() {
         return Ok(());
     }
+    fault::point("fold.before").await;
     sqlx::query(
         "update sync_bridge.pair p set rev = p.rev + 1, base = p.next_base, gone = p.next_gone, next_base = null, \
          next_gone = null, intent_at = null, legacy_key = v.legacy_key \
@@ -327,5 +332,6 @@ pub async fn fold(entity: &ReadyEntity, made: &[(Key, i64, Key)]) -> anyhow::Res
     .execute(&entity.platform.database.write)
     .await
     .with_context(|| format!("noting new legacy keys of {}", entity.mapping.entity))?;
+    fault::point("fold.after").await;
     Ok(())
 }

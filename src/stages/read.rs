@@ -8,6 +8,7 @@ use anyhow::Context;
 use sqlx::Row as _;
 
 use crate::config::Side;
+use crate::fault;
 use crate::mapping::{Lens, Links};
 use crate::pairs::{Pair, Receipt};
 use crate::sides::postgres::{Found, LedgerRow, NewKey, Row, Want};
@@ -66,6 +67,7 @@ pub async fn origins(entity: &ReadyEntity, page: &Page, limit: i64) -> anyhow::R
         return Ok((by_keys(entity, page.side, &page.range.keys).await?, None));
     }
     let found = ready.sql.read_range(&ready.database.read, &page.range, limit).await.with_context(what)?;
+    fault::point("read.range").await;
     let rest = match found.last().and_then(|last| last.row.as_ref()) {
         Some(last) if found.len() as i64 >= limit => Some(Range {
             after: Some(Position { stamp: last.stamp.as_deref().map(str::to_string), key: last.key.clone() }),
@@ -151,6 +153,7 @@ async fn read_platform(entity: &ReadyEntity, views: &mut [View], wants: &[Want])
     let found = ready.sql.read_keys(&ready.database.read, wants).await.with_context(|| {
         format!("reading {} pairs of {} in {}", wants.len(), entity.mapping.entity, ready.database.shown)
     })?;
+    fault::point("read.platform").await;
     let mut best: Vec<Option<Found>> = wants.iter().map(|_| None).collect();
     for found in found {
         let place = &mut best[found.want];
@@ -214,6 +217,7 @@ async fn read_legacy(entity: &ReadyEntity, views: &mut [View], wants: &[Want]) -
     let found = ready.sql.read_keys(&ready.database.read, wants).await.with_context(|| {
         format!("reading {} rows of {} in {}", wants.len(), entity.mapping.entity, ready.database.shown)
     })?;
+    fault::point("read.legacy").await;
     for view in views.iter_mut() {
         view.legacy = None;
         view.receipt = None;
@@ -310,6 +314,7 @@ pub async fn find_candidates(
         format!("looking for partners of {} {} in {}", looked.len(), mapping.entity, ready.database.shown)
     })?;
 
+    fault::point("read.candidates").await;
     let mut free: HashMap<usize, Vec<Found>> = HashMap::new();
     for found in found {
         free.entry(found.want).or_default().push(found);

@@ -3,6 +3,7 @@
 mod cli;
 mod databases;
 mod embedded;
+mod histories;
 mod imports;
 mod jobs;
 mod ledger;
