@@ -193,6 +193,11 @@ async fn ticks_bring_both_sides_together_and_then_they_are_idle() {
     assert_eq!((totals.customers, totals.rows_to_legacy, totals.by_entity["person"].1), (1, 2, 2));
     assert!(totals.freshness_p99_secs.is_some());
     worker.stop().await;
+    assert_eq!(
+        bridge.number("select count(*) from apalis.jobs where status <> 'Done'").await,
+        0,
+        "all is acknowledged"
+    );
 }
 
 #[tokio::test]
