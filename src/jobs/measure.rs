@@ -12,11 +12,8 @@ use crate::ledger::job::Claim;
 use crate::ledger::page::Page;
 use crate::ops::{self, CustomerStatus};
 use crate::queue::Kind;
-use crate::stages::PageReport;
+use crate::stages::{DIFFERENCE_KINDS, PageReport};
 use crate::telemetry::metrics::{self, count, distribution, gauge};
-
-/// What a comparison may call a difference.
-const DIFFERENCE_KINDS: [&str; 2] = ["behind", "drift"];
 
 pub fn tick_ended(claim: &Claim, outcome: &str) {
     count(&metrics::TICK_ENDED, 1, &[("customer", &claim.customer), ("outcome", outcome)]);

@@ -1,5 +1,6 @@
 //! A page: `stages` does the work, and here it is settled, in one transaction with the barrier.
 
+use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
 
 use super::Env;
@@ -8,12 +9,14 @@ use crate::config::Config;
 use crate::ledger::job::{self, Claim};
 use crate::ledger::page::{NewPage, Page};
 use crate::ledger::parked::Seen;
-use crate::ledger::{difference, page, parked, quarantine};
-use crate::stages::{self, PageReport};
+use crate::ledger::{difference, page, parked, quarantine, watermark};
+use crate::stages::{self, PageMode, PageReport};
 
 /// A released page.
 pub struct Loaded {
     page: Page,
+    /// Of legacy and platform, where the page compares.
+    watermarks: [Option<DateTime<Utc>>; 2],
 }
 
 /// A page whose work is done; whatever it wrote on the sides is committed.
@@ -47,7 +50,12 @@ impl Finished {
 /// The page, unless it ended before.
 pub async fn load(conn: &mut PgConnection, id: i64) -> sqlx::Result<Option<Loaded>> {
     let page = page::get(conn, id).await?;
-    Ok(page.filter(|page| page.state == "released").map(|page| Loaded { page }))
+    let Some(page) = page.filter(|page| page.state == "released") else { return Ok(None) };
+    let watermarks = match page.mode {
+        PageMode::Sync => [None, None],
+        PageMode::Compare => watermark::of_entity(conn, page.customer.as_str(), page.entity.as_str()).await?,
+    };
+    Ok(Some(Loaded { page, watermarks }))
 }
 
 impl Loaded {
@@ -67,6 +75,7 @@ impl Loaded {
                 mode: page.mode,
                 lease: job::LEASE,
                 rulings: Vec::new(),
+                watermarks: self.watermarks,
             })
             .await?;
         Ok(Finished { page: page.clone(), report })

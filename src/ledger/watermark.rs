@@ -31,6 +31,17 @@ pub async fn of_customer(conn: &mut PgConnection, customer: &str) -> sqlx::Resul
         .collect()
 }
 
+/// The watermarks of legacy and platform.
+pub async fn of_entity(
+    conn: &mut PgConnection,
+    customer: &str,
+    entity: &str,
+) -> sqlx::Result<[Option<DateTime<Utc>>; 2]> {
+    let marks = of_customer(conn, customer).await?;
+    Ok([Side::Legacy, Side::Platform]
+        .map(|side| marks.iter().find(|mark| mark.entity == entity && mark.side == side).map(|mark| mark.watermark)))
+}
+
 /// Applies what the stage proposed. A watermark never goes back; the signature is the run's in any case. Settled is all that
 /// is stamped up to the horizon, and never more than up to when the stage was cut.
 pub async fn apply(conn: &mut PgConnection, stage: i64) -> sqlx::Result<()> {

@@ -98,6 +98,8 @@ pub struct Page {
     pub lease: Duration,
     /// What an operator decided about rows of this page.
     pub rulings: Vec<Ruling>,
+    /// For `Compare`: the watermarks of legacy and platform. A row stamped later is the next run's, no difference.
+    pub watermarks: [Option<DateTime<Utc>>; 2],
 }
 
 /// An operator's decision about one record, named by its key on the page's side.
@@ -168,12 +170,16 @@ pub struct Quarantined {
     pub reason: String,
 }
 
+/// What reconciliation calls a difference: the next run's work, a row that waits or is listed, a row whose partner is gone,
+/// and what nothing explains.
+pub const DIFFERENCE_KINDS: [&str; 5] = ["behind", "parked", "quarantined", "deleted", "drift"];
+
 /// A pair that is not equal, found by reconciliation.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Difference {
     pub legacy_key: Option<Key>,
     pub platform_key: Option<Key>,
-    /// `behind` while a row's stamp lies above the watermark, else `drift`.
+    /// One of `DIFFERENCE_KINDS`.
     pub kind: String,
     pub fields: Vec<String>,
 }
@@ -371,6 +377,7 @@ impl Data {
             mode: PageMode::Sync,
             lease: RULING_LEASE,
             rulings: vec![Ruling { key, kind }],
+            watermarks: [None, None],
         };
         let report = self.run_page(&page).await?;
         if let Some(row) = report.quarantined.first() {

@@ -334,6 +334,7 @@ async fn compare(
             // Equal rows whose base is not noted yet: the next run does it without a write.
             continue;
         }
+        let kind = if is_behind(entity, page, &view) { "behind" } else { kind };
         report.differences.push(Difference {
             legacy_key: view.legacy_key().cloned(),
             platform_key: view.platform_key().cloned(),
@@ -342,4 +343,16 @@ async fn compare(
         });
     }
     Ok(())
+}
+
+/// Whether a row of the pair is stamped above its side's watermark.
+fn is_behind(entity: &ReadyEntity, page: &Page, view: &View) -> bool {
+    let [legacy, platform] = page.watermarks;
+    [(Side::Legacy, &view.legacy, legacy), (Side::Platform, &view.platform, platform)].into_iter().any(
+        |(side, row, watermark)| {
+            stamp(&entity.mapping, side, row.as_ref())
+                .zip(watermark)
+                .is_some_and(|(stamp, watermark)| stamp > watermark)
+        },
+    )
 }

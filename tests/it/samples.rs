@@ -99,6 +99,7 @@ async fn sync(data: &Data) {
                         mode: PageMode::Sync,
                         lease: std::time::Duration::from_secs(15),
                         rulings: Vec::new(),
+                        watermarks: [None, None],
                     };
                     let done =
                         data.run_page(&page).await.unwrap_or_else(|error| panic!("{} {side}: {error:#}", entity.id));

@@ -97,6 +97,7 @@ impl Systems {
                 mode: PageMode::Sync,
                 lease: Duration::ZERO,
                 rulings: Vec::new(),
+                watermarks: [None, None],
             })
             .await
             .unwrap_or_else(|error| panic!("a page of {entity} on {side}: {error:#}"))
