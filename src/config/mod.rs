@@ -158,6 +158,16 @@ pub enum Policy {
     Manual,
 }
 
+impl Policy {
+    /// The policy under which this side wins.
+    pub fn for_side(side: Side) -> Policy {
+        match side {
+            Side::Legacy => Policy::Legacy,
+            Side::Platform => Policy::Platform,
+        }
+    }
+}
+
 /// One of the two systems. A direction is this type, never a bool.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]

@@ -1,13 +1,16 @@
 //! What got lost comes back: claims of dead workers, deliveries that nobody carries; and what is done with goes away. One
 //! worker process at a time does this, by an advisory lock on a connection of its own. Never: an outcome of a job.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::postgres::PgConnection;
 use sqlx::{Connection, PgPool};
 use tokio_util::sync::CancellationToken;
 
+use super::measure;
 use crate::clock;
+use crate::config::Config;
 use crate::ledger::{job, refused, run, tick};
 use crate::queue::{self, upkeep};
 
@@ -28,6 +31,9 @@ const OVERDUE: Duration = Duration::from_secs(30);
 
 /// Removing what is old is for every so many rounds: about once a minute.
 const PRUNE_ROUNDS: u64 = 20;
+
+/// Gauges are sent about four times a minute.
+const MEASURE_ROUNDS: u64 = 5;
 
 const MINUTE: Duration = Duration::from_secs(60);
 const DAY: Duration = Duration::from_secs(24 * 3600);
@@ -52,7 +58,7 @@ pub struct Round {
 }
 
 /// Keeps house until `stop`, whenever no other process does.
-pub async fn run(pool: PgPool, stop: CancellationToken) {
+pub async fn run(pool: PgPool, config: Arc<Config>, stop: CancellationToken) {
     let mut leader: Option<PgConnection> = None;
     let mut rounds = 0u64;
     loop {
@@ -60,8 +66,14 @@ pub async fn run(pool: PgPool, stop: CancellationToken) {
             Ok(Some(conn)) => {
                 let prune = rounds.is_multiple_of(PRUNE_ROUNDS);
                 rounds += 1;
+                let measure = rounds.is_multiple_of(MEASURE_ROUNDS);
                 match round(conn, prune).await {
-                    Ok(done) => told(&done),
+                    Ok(done) => {
+                        told(&done);
+                        if measure && let Err(error) = measure::gauges(&pool, &config).await {
+                            tracing::debug!("measuring: {error:#}");
+                        }
+                    }
                     // With the connection goes the lock.
                     Err(error) => {
                         tracing::warn!("keeping house: {error}");

@@ -3,8 +3,8 @@
 //! a row; `stages` knows that.
 //!
 //! All there are, in the order the work flows: `tick`, `stage`, `page`; beside them `janitor` (what got lost comes back),
-//! `worker` (the process), `execute` (one delivery from claim to outcome), `lease` (the claims this process holds) and
-//! `failure` (what an error means).
+//! `worker` (the process), `execute` (one delivery from claim to outcome), `lease` (the claims this process holds),
+//! `failure` (what an error means) and `measure` (what is told to metrics).
 
 use std::sync::Arc;
 
@@ -17,6 +17,7 @@ mod execute;
 pub mod failure;
 pub mod janitor;
 mod lease;
+mod measure;
 pub mod page;
 pub mod stage;
 pub mod tick;

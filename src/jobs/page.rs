@@ -2,13 +2,13 @@
 
 use sqlx::PgConnection;
 
-use super::{Env, stage};
+use super::Env;
+use super::stage::{self, After};
 use crate::config::Config;
 use crate::ledger::job::{self, Claim};
 use crate::ledger::page::{NewPage, Page};
 use crate::ledger::parked::Seen;
 use crate::ledger::{difference, page, parked, quarantine};
-use crate::queue::Delivery;
 use crate::stages::{self, PageReport};
 
 /// A released page.
@@ -23,6 +23,14 @@ pub struct Finished {
 }
 
 impl Finished {
+    pub fn page(&self) -> &Page {
+        &self.page
+    }
+
+    pub fn report(&self) -> &PageReport {
+        &self.report
+    }
+
     pub fn told(&self) -> String {
         let report = &self.report;
         format!(
@@ -58,6 +66,7 @@ impl Loaded {
                 range: page.range.clone(),
                 mode: page.mode,
                 lease: job::LEASE,
+                rulings: Vec::new(),
             })
             .await?;
         Ok(Finished { page: page.clone(), report })
@@ -71,7 +80,7 @@ pub async fn record(
     config: &Config,
     claim: &Claim,
     finished: &Finished,
-) -> anyhow::Result<Vec<Delivery>> {
+) -> anyhow::Result<After> {
     let Finished { page, report } = finished;
     let more = i32::from(report.rest.is_some());
     let open = crate::ledger::stage::page_ended(conn, page.stage, more, !report.paired.is_empty()).await?;
@@ -95,13 +104,10 @@ pub async fn record(
 }
 
 /// A dead page has ended: the watermark passes it, and it owns its range until somebody acts.
-pub async fn record_dead(conn: &mut PgConnection, config: &Config, claim: &Claim) -> anyhow::Result<Vec<Delivery>> {
-    let Some(page) = page::get(conn, claim.subject).await?.filter(|page| page.state == "released") else {
-        return Ok(Vec::new());
-    };
-    let Some(stage) = crate::ledger::stage::page_ended(conn, page.stage, 0, false).await? else {
-        return Ok(Vec::new());
-    };
-    page::dead(conn, page.id).await?;
+pub async fn record_dead(conn: &mut PgConnection, config: &Config, claim: &Claim) -> anyhow::Result<After> {
+    // Not the whole page: it may be dead because it cannot be read.
+    let Some(of) = page::stage_of_released(conn, claim.subject).await? else { return Ok(After::default()) };
+    let Some(stage) = crate::ledger::stage::page_ended(conn, of, 0, false).await? else { return Ok(After::default()) };
+    page::dead(conn, claim.subject).await?;
     Ok(stage::proceed(conn, config, stage).await?)
 }

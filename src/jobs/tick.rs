@@ -36,6 +36,15 @@ pub enum Decision {
 }
 
 impl Decision {
+    /// As metrics name it.
+    pub fn outcome(&self) -> &'static str {
+        match self {
+            Decision::Skip => "skipped",
+            Decision::Idle { .. } => "idle",
+            Decision::Open { .. } => "opened",
+        }
+    }
+
     pub fn told(&self) -> &'static str {
         match self {
             Decision::Skip => "skipped: the run before is still open",
@@ -131,7 +140,7 @@ pub async fn record(
                 return Ok(Vec::new());
             };
             tick::end(conn, claim.subject, Ending::Opened).await?;
-            Ok(stage::begin(conn, config, run, &claim.customer, 0).await?)
+            Ok(stage::begin(conn, config, run, &claim.customer).await?)
         }
     }
 }

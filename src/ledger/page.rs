@@ -72,6 +72,14 @@ pub async fn get(conn: &mut PgConnection, id: i64) -> sqlx::Result<Option<Page>>
     .transpose()
 }
 
+/// The stage of a released page.
+pub async fn stage_of_released(conn: &mut PgConnection, id: i64) -> sqlx::Result<Option<i64>> {
+    sqlx::query_scalar("select stage from bridge.page where id = $1 and state = 'released'")
+        .bind(id)
+        .fetch_optional(conn)
+        .await
+}
+
 /// Makes waiting pages of a stage. Answers how many.
 pub async fn insert(
     conn: &mut PgConnection,

@@ -124,7 +124,7 @@ pub async fn take_woken(
 }
 
 /// As `take_woken`, for a further round of a stage: rows woken since the round began and, if the round made pairs or was the
-/// first, those parked in it for a parent: its wake may have come before they were parked, and rows of different pages
+/// first (0), those parked in it for a parent: its wake may have come before they were parked, and rows of different pages
 /// that point at each other, or change places, must meet in one. Busy ones get that one further look; then they wait for the next run.
 pub async fn take_for_round(
     conn: &mut PgConnection,
@@ -136,8 +136,8 @@ pub async fn take_for_round(
         "with due as (
              select entity, side, key from bridge.parked
              where customer = $1 and entity = any($2)
-               and (woken and not (reason = 'busy' and run = $4 and $6 > 1)
-                    or ($7 or $6 = 1) and reason = 'parent' and stage = $5 and round = $6)
+               and (woken and not (reason = 'busy' and run = $4 and $6 > 0)
+                    or ($7 or $6 = 0) and reason = 'parent' and stage = $5 and round = $6)
              order by entity, side, key limit $3 for update
          ),
          taken as (

@@ -123,17 +123,17 @@ pub async fn next_round(conn: &mut PgConnection, id: i64, pages: i32) -> sqlx::R
     Ok(())
 }
 
-/// Ends a stage whose pages have all ended (`closed`), or whose job died (`dead`).
-pub async fn end(conn: &mut PgConnection, id: i64, state: &'static str) -> sqlx::Result<()> {
-    sqlx::query(
+/// Ends a stage whose pages have all ended (`closed`), or whose job died (`dead`). Answers how many seconds it was open.
+pub async fn end(conn: &mut PgConnection, id: i64, state: &'static str) -> sqlx::Result<Option<f64>> {
+    sqlx::query_scalar(
         "update bridge.stage set state = $2, ended_at = now()
-         where id = $1 and state in ('queued', 'open') and pages_left = 0",
+         where id = $1 and state in ('queued', 'open') and pages_left = 0
+         returning extract(epoch from ended_at - coalesce(opened_at, created_at))::float8",
     )
     .bind(id)
     .bind(state)
-    .execute(conn)
-    .await?;
-    Ok(())
+    .fetch_optional(conn)
+    .await
 }
 
 /// Notes what becomes of the watermarks when the stage closes.

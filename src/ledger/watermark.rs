@@ -17,7 +17,8 @@ pub struct Watermark {
 }
 
 pub async fn of_customer(conn: &mut PgConnection, customer: &str) -> sqlx::Result<Vec<Watermark>> {
-    let rows: Vec<(String, String, DateTime<Utc>, Value, Option<DateTime<Utc>>)> = sqlx::query_as(
+    type Row = (String, String, DateTime<Utc>, Value, Option<DateTime<Utc>>);
+    let rows: Vec<Row> = sqlx::query_as(
         "select entity, side, watermark, signature, debt from bridge.watermark where customer = $1 order by entity, side",
     )
     .bind(customer)
@@ -43,7 +44,8 @@ pub async fn apply(conn: &mut PgConnection, stage: i64) -> sqlx::Result<()> {
          order by proposal.entity, proposal.side
          on conflict (customer, entity, side) do update
          set watermark = greatest(mark.watermark, excluded.watermark), signature = excluded.signature,
-             held_by = excluded.held_by, held_secs = excluded.held_secs, debt = excluded.debt, settled_at = greatest(mark.settled_at, excluded.settled_at), updated_at = now()",
+             held_by = excluded.held_by, held_secs = excluded.held_secs, debt = excluded.debt,
+             settled_at = greatest(mark.settled_at, excluded.settled_at), updated_at = now()",
     )
     .bind(stage)
     .execute(conn)

@@ -2,6 +2,7 @@
 //! of a page. Never: the queue, attempts, leases; `jobs` decides when and records what happened.
 
 mod clocks;
+mod conflicts;
 mod cut;
 mod decide;
 mod entity;
@@ -27,7 +28,13 @@ use crate::pairs;
 use crate::sides::postgres::{Pools, reach};
 use crate::sides::{Fault, Permanent, sort};
 
+pub use conflicts::{ConflictEntry, ConflictField};
 use entity::{Ready, check_tables, make_ready};
+
+/// As long as a page's lease: a younger intent may belong to a living page.
+const RULING_LEASE: Duration = Duration::from_secs(15);
+/// Conflicts removed in one statement.
+const CONFLICTS_PRUNED_MAX: i64 = 10_000;
 
 /// Everything pages need that lives as long as the process: configuration, connection pools, table shapes.
 pub struct Data {
@@ -89,6 +96,23 @@ pub struct Page {
     pub mode: PageMode,
     /// An intent younger than this may still belong to a living page.
     pub lease: Duration,
+    /// What an operator decided about rows of this page.
+    pub rulings: Vec<Ruling>,
+}
+
+/// An operator's decision about one record, named by its key on the page's side.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Ruling {
+    pub key: Key,
+    pub kind: RulingKind,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub enum RulingKind {
+    /// This side wins where these fields are in conflict.
+    Winner { side: Side, fields: Vec<String> },
+    /// Both sides are to hold these canonical values, if both still hold the expected ones: field, expected, wanted.
+    Values(Vec<(String, Option<String>, Option<String>)>),
 }
 
 /// What a page did; the job records it in the transaction that settles the page.
@@ -273,6 +297,90 @@ impl Data {
         let ready = self.entity(&page.customer, &page.entity).await?;
         let clocks = self.clocks.measure(&ready.legacy.database, &ready.platform.database).await?;
         self.heed(&page.customer, &page.entity, page::run(&ready, page, &clocks).await)
+    }
+
+    /// The conflict log of a customer's entity, newest first.
+    ///
+    /// # Errors
+    /// As `cut`.
+    pub async fn conflicts(
+        &self,
+        customer: &CustomerId,
+        entity: &EntityId,
+        id: Option<i64>,
+        state: Option<&str>,
+        limit: i64,
+    ) -> anyhow::Result<Vec<ConflictEntry>> {
+        let ready = self.entity(customer, entity).await?;
+        conflicts::list(&ready, id, state, limit).await
+    }
+
+    /// Decides an open conflict: the winner's values go to the other side, now.
+    ///
+    /// # Errors
+    /// There is no such conflict, it is not open, or a row of it cannot be written; each says what to do.
+    pub async fn resolve_conflict(
+        &self,
+        customer: &CustomerId,
+        entity: &EntityId,
+        id: i64,
+        winner: Side,
+    ) -> anyhow::Result<()> {
+        self.rule(customer, entity, id, "resolved", |entry| conflicts::resolve(entry, winner)).await
+    }
+
+    /// Brings the loser of a decided conflict back on both sides, if both still hold the winner's value.
+    ///
+    /// # Errors
+    /// As `resolve_conflict`.
+    pub async fn undo_conflict(&self, customer: &CustomerId, entity: &EntityId, id: i64) -> anyhow::Result<()> {
+        self.rule(customer, entity, id, "undone", conflicts::undo).await
+    }
+
+    /// Removes conflicts decided before `before`, in one bounded batch per entity. Answers how many.
+    ///
+    /// # Errors
+    /// As `cut`.
+    pub async fn prune_conflicts(&self, customer: &CustomerId, before: DateTime<Utc>) -> anyhow::Result<u64> {
+        let mut pruned = 0;
+        for entity in self.config.entities() {
+            let ready = self.entity(customer, &entity.id).await?;
+            pruned += conflicts::prune(&ready, before, CONFLICTS_PRUNED_MAX).await?;
+        }
+        Ok(pruned)
+    }
+
+    async fn rule(
+        &self,
+        customer: &CustomerId,
+        entity: &EntityId,
+        id: i64,
+        state: &str,
+        ruling: impl FnOnce(&ConflictEntry) -> Result<RulingKind, String>,
+    ) -> anyhow::Result<()> {
+        let ready = self.entity(customer, entity).await?;
+        let found = conflicts::list(&ready, Some(id), None, 1).await?.pop();
+        let entry = found.ok_or_else(|| Permanent(format!("entity `{entity}` has no conflict {id}")))?;
+        let key = conflicts::key(&entry);
+        let kind = ruling(&entry).map_err(Permanent)?;
+        let page = Page {
+            customer: customer.clone(),
+            entity: entity.clone(),
+            side: Side::Platform,
+            range: Range { lane: Lane::Keys, after: None, upto: None, keys: vec![key.clone()], rows: 1 },
+            mode: PageMode::Sync,
+            lease: RULING_LEASE,
+            rulings: vec![Ruling { key, kind }],
+        };
+        let report = self.run_page(&page).await?;
+        if let Some(row) = report.quarantined.first() {
+            let field = row.field.as_deref().map(|field| format!("field `{field}`: ")).unwrap_or_default();
+            return Err(Permanent(format!("conflict {id} of {entity}: {field}{}", row.reason)).into());
+        }
+        if !report.parked.is_empty() {
+            anyhow::bail!("conflict {id} of {entity}: the record is being written by others; try again in a moment");
+        }
+        conflicts::mark(&ready, id, state).await
     }
 
     fn customer(&self, id: &CustomerId) -> anyhow::Result<&Customer> {

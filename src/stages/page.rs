@@ -161,6 +161,7 @@ fn judge_all(entity: &ReadyEntity, page: &Page, clocks: &Measured, views: &[View
             legacy_new_key: &entity.legacy.new_key,
             clocks: *clocks,
             lease_secs,
+            rulings: &page.rulings,
         };
         let verdicts: Vec<Verdict> = views.iter().map(|view| judge(view, &context)).collect();
         let given_up: Vec<usize> = planned

@@ -98,6 +98,7 @@ async fn sync(data: &Data) {
                         range,
                         mode: PageMode::Sync,
                         lease: std::time::Duration::from_secs(15),
+                        rulings: Vec::new(),
                     };
                     let done =
                         data.run_page(&page).await.unwrap_or_else(|error| panic!("{} {side}: {error:#}", entity.id));

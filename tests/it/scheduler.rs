@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use futures::future::join_all;
-use sync_bridge::config::{self, Config};
+use sync_bridge::config::{self, Config, Customer, CustomerId};
 use sync_bridge::ledger::{run, tick};
 use sync_bridge::scheduler::{self, Plan};
 use tokio_util::sync::CancellationToken;
@@ -71,7 +71,9 @@ async fn schedulers_at_once_make_one_tick_for_each_customer() {
 #[tokio::test]
 async fn ten_thousand_customers_cost_a_few_statements() {
     let queue = queue("many").await;
-    let config = config(10_000, "0 0 1 1 *");
+    let mut config = Config::clone(&config(1, "0 0 1 1 *"));
+    let one = config.customers.remove(0);
+    config.customers = (0..10_000).map(|n| Customer { id: CustomerId::new(format!("c-{n}")), ..one.clone() }).collect();
     let mut plan = Plan::new(&config).expect("a plan");
     let began = std::time::Instant::now();
     scheduler::round(&queue.pool, &mut plan).await.expect("a round");

@@ -96,6 +96,7 @@ impl Systems {
                 range,
                 mode: PageMode::Sync,
                 lease: Duration::ZERO,
+                rulings: Vec::new(),
             })
             .await
             .unwrap_or_else(|error| panic!("a page of {entity} on {side}: {error:#}"))
