@@ -229,7 +229,7 @@ impl Stand {
                     freshness.iter().map(|(slug, secs)| format!("{slug} {secs:.1} s")).collect();
                 step.at(start.elapsed().as_secs());
                 step.say(format!(
-                    "{} actions on legacy, {} on the platform; behind: {}",
+                    "{} + {} edits; behind: {}",
                     tallies[0].total(),
                     tallies[1].total(),
                     freshness.join(", ")
