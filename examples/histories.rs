@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use clap::Parser;
 use histories::world::{Tally, World};
-use histories::{happens, plan, shown, shrunk};
+use histories::{happens, left, plan, shown, shrunk};
 
 #[derive(Parser)]
 struct Args {
@@ -30,6 +30,9 @@ struct Args {
     /// Show failures as they are, without making them smaller
     #[arg(long)]
     whole: bool,
+    /// Show what both databases hold after the smallest failing history
+    #[arg(long)]
+    left: bool,
 }
 
 #[tokio::main(flavor = "current_thread")]
@@ -52,6 +55,10 @@ async fn main() -> std::process::ExitCode {
                     true => (history, failed),
                     false => shrunk(&world, &history, failed).await,
                 };
+                if args.left {
+                    let _ = happens(&world, &least).await;
+                    println!("what it leaves:\n{}", left(&world).await);
+                }
                 println!("smallest found: {}  => {why}\n", shown(&least));
             }
         }

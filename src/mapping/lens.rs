@@ -313,12 +313,19 @@ mod tests {
         let columns = [text_column(true), text_column(true), text_column(true)];
         let targets: Vec<&Column> = columns.iter().collect();
         let lens = join();
-        for old in [None, Some([None, None, None]), Some([Some("A"), None, Some("C")]), Some([Some(""), Some("B"), None])] {
+        for old in
+            [None, Some([None, None, None]), Some([Some("A"), None, Some("C")]), Some([Some(""), Some("B"), None])]
+        {
             for text in ["", " ", "A", " A", "A ", "A  B", " A  B ", "A B C D", "   "] {
-                let put = lens.put(Side::Legacy, &Canonical::text(text), old.as_ref().map(|o| &o[..]), &targets, Tz::UTC);
+                let put =
+                    lens.put(Side::Legacy, &Canonical::text(text), old.as_ref().map(|o| &o[..]), &targets, Tz::UTC);
                 let put = put.expect("a text splits");
                 let values: Vec<Option<&str>> = put.iter().map(|cell| cell.as_deref()).collect();
-                assert_eq!(get(&lens, Side::Legacy, &values), Canonical::text(text), "{text:?} over {old:?}: {values:?}");
+                assert_eq!(
+                    get(&lens, Side::Legacy, &values),
+                    Canonical::text(text),
+                    "{text:?} over {old:?}: {values:?}"
+                );
             }
         }
     }

@@ -12,9 +12,9 @@ use crate::sides::postgres::NewKey;
 use super::clocks::Measured;
 use super::entity::ReadyEntity;
 use super::legacy::{commit_legacy, void};
-use super::plan::{Act, Context, Verdict, judge, stamp};
+use super::plan::{Act, Context, Verdict, WriteKind, judge, stamp};
 use super::platform::{Committed, commit_platform, fold};
-use super::read::{View, by_keys, find_candidates, find_links, origins, reread_legacy};
+use super::read::{View, by_keys, find_candidates, find_links, known_pairs, origins, reread_legacy};
 use super::write::Failure;
 use super::{Difference, Key, Lane, Page, PageMode, PageReport, Parked, ParkedReason, Quarantined};
 
@@ -218,6 +218,7 @@ async fn commit(
     if acts.is_empty() {
         return Ok((Vec::new(), moved));
     }
+    let acts = number_generations(entity, acts, &mut moved).await?;
     let outcome = commit_platform(entity, acts, links).await?;
     moved.extend(outcome.moved.into_iter().map(|act| act.view.origin));
     for (act, failure) in outcome.failed {
@@ -258,6 +259,40 @@ async fn commit(
     Ok((finished, moved))
 }
 
+/// A legacy row that is made under a key of its fields may follow others of that key: it is the next generation of their
+/// tombstones. A pair that still counts as living is looked at first, as its row is gone or a constraint will say so.
+async fn number_generations(entity: &ReadyEntity, acts: Vec<Act>, moved: &mut Vec<Key>) -> anyhow::Result<Vec<Act>> {
+    let made = |act: &Act| match act.legacy.as_ref().map(|write| &write.kind) {
+        Some(WriteKind::Insert(Some(key))) if act.pair.legacy_key.is_none() => Some(key.clone()),
+        _ => None,
+    };
+    let keys: Vec<Key> = acts.iter().filter_map(made).collect();
+    if keys.is_empty() {
+        return Ok(acts);
+    }
+    let known = known_pairs(entity, &keys).await?;
+    let mut kept = Vec::with_capacity(acts.len());
+    for mut act in acts {
+        let Some(key) = made(&act) else {
+            kept.push(act);
+            continue;
+        };
+        let others = || {
+            known
+                .iter()
+                .filter(|pair| pair.legacy_key == key && Some(&pair.platform_key) != act.pair.platform_key.as_ref())
+        };
+        if let Some(living) = others().find(|pair| !pair.gone) {
+            moved.extend([living.platform_key.clone(), act.view.origin]);
+            continue;
+        }
+        let next = others().map(|pair| pair.generation + 1).max().unwrap_or(0);
+        act.pair.generation = act.pair.generation.max(next);
+        kept.push(act);
+    }
+    Ok(kept)
+}
+
 /// A row that another record stands in the way of gets another look within the page, then together with all rows that wait;
 /// after that, and for its own fault, it is quarantined.
 fn give_up(page: &Page, origin: Key, failure: Failure, last: bool, moved: &mut Vec<Key>, report: &mut PageReport) {
@@ -282,9 +317,10 @@ fn record(entity: &ReadyEntity, page: &Page, committed: Vec<Committed>, report: 
                 count_policy(&mut report.conflicts, *policy);
             }
         }
-        if let (Some(legacy_key), true) =
-            (&act.pair.legacy_key, act.rev_read == 0 || act.view.pair.as_ref().is_some_and(|p| p.legacy_key.is_none()))
-        {
+        if let (Some(legacy_key), true) = (
+            &act.pair.legacy_key,
+            act.rev_read == 0 || act.view.pair.as_ref().is_some_and(|p| p.legacy_key.is_none() || p.gone),
+        ) {
             report.paired.push((legacy_key.clone(), platform_key.clone()));
         }
         let source = match (wrote_row, &act.legacy) {

@@ -347,16 +347,20 @@ fn one_absent(
         }
         (Absent::Create(Side::Platform) | Absent::NewGeneration | Absent::Restore(Side::Platform), Some(values), _) => {
             let Some(row) = &view.legacy else { return Verdict::Nothing };
-            let generation = match (absent, &view.pair) {
-                (Absent::NewGeneration, Some(pair)) => pair.generation + 1,
-                (_, Some(pair)) => pair.generation,
-                (_, None) => 0,
-            };
             let cells = match mapping.put(Side::Platform, &values, None, context.links) {
                 Ok(cells) => cells,
                 Err(untranslatable) => return untranslatable.into(),
             };
-            let known = view.pair.as_ref().filter(|_| absent != Absent::NewGeneration);
+            // A key that fields cover comes back with its record: that is the tombstone's own.
+            let mapped = mapping.platform.mapped_key(&cells);
+            let comes_back = view.pair.as_ref().is_some_and(|pair| Some(&pair.platform_key) == mapped.as_ref());
+            let new_generation = absent == Absent::NewGeneration && !comes_back;
+            let generation = view.generation.max(match &view.pair {
+                Some(pair) if new_generation => pair.generation + 1,
+                Some(pair) => pair.generation,
+                None => 0,
+            });
+            let known = view.pair.as_ref().filter(|_| !new_generation);
             let key = match (known, context.platform_new_key) {
                 (Some(pair), _) => Some(pair.platform_key.clone()),
                 (None, NewKey::Default(_)) => None,
@@ -373,7 +377,7 @@ fn one_absent(
             let write = Write { kind: WriteKind::Insert(key), values, cells };
             let mut verdict =
                 act(pair, Some(write), None, matches!(absent, Absent::Restore(_)).then(|| conflict(Side::Legacy)));
-            if let (Verdict::Act(act), Absent::NewGeneration) = (&mut verdict, absent) {
+            if let (Verdict::Act(act), true) = (&mut verdict, new_generation) {
                 // A pair of its own; the tombstone stays as it is.
                 act.rev_read = 0;
                 act.view.pair = None;
@@ -446,7 +450,7 @@ fn pair_write(view: &View, mapping: &Mapping, base: Base, gone: bool) -> PairWri
     PairWrite {
         platform_key: view.platform_key().cloned(),
         legacy_key: view.legacy_key().cloned(),
-        generation: view.pair.as_ref().map_or(0, |pair: &Pair| pair.generation),
+        generation: view.generation.max(view.pair.as_ref().map_or(0, |pair: &Pair| pair.generation)),
         base,
         gone,
         next: None,

@@ -190,6 +190,7 @@ async fn attempt(
     let chosen: Vec<&Act> = (0..acts.len()).filter(|at| done.contains_key(at)).map(|at| &acts[at]).collect();
     log_conflicts(&mut transaction, mapping, number, &chosen).await?;
     fault::point("platform.after_conflicts").await;
+    pass_tombstones(&mut transaction, number, &chosen).await?;
     update_pairs(&mut transaction, number, &chosen).await?;
     let claimed = insert_pairs(&mut transaction, number, &chosen).await?;
     let lost: HashSet<usize> = done
@@ -287,6 +288,31 @@ macro_rules! bind_pairs {
             .bind($acts.iter().map(|act| act.pair.legacy_edited_at).collect::<Vec<_>>())
             .bind($acts.iter().map(|act| act.pair.legacy_hash).collect::<Vec<_>>())
     };
+}
+
+/// Whoever claims a legacy key that tombstones hold raises their revisions, so that nobody who read them before brings them
+/// back under the same key.
+async fn pass_tombstones(connection: &mut PgConnection, number: i32, acts: &[&Act]) -> Result<(), sqlx::Error> {
+    let claims =
+        |act: &Act| !act.pair.gone && (act.pair.generation > 0 || act.view.pair.as_ref().is_some_and(|pair| pair.gone));
+    let claimed: Vec<(&str, &str)> = acts
+        .iter()
+        .filter(|act| claims(act))
+        .filter_map(|act| Some((text(&act.pair.legacy_key)?, text(&act.pair.platform_key)?)))
+        .collect();
+    if claimed.is_empty() {
+        return Ok(());
+    }
+    sqlx::query(
+        "update sync_bridge.pair p set rev = p.rev + 1 from unnest($2::text[], $3::text[]) as v (legacy_key, platform_key) \
+         where p.entity_id = $1 and p.legacy_key = v.legacy_key and p.gone and p.platform_key <> v.platform_key",
+    )
+    .bind(number)
+    .bind(claimed.iter().map(|(legacy, _)| *legacy).collect::<Vec<_>>())
+    .bind(claimed.iter().map(|(_, platform)| *platform).collect::<Vec<_>>())
+    .execute(connection)
+    .await?;
+    Ok(())
 }
 
 async fn update_pairs(connection: &mut PgConnection, number: i32, acts: &[&Act]) -> Result<(), sqlx::Error> {

@@ -12,6 +12,7 @@ pub mod world;
 use std::fmt::Write as _;
 
 use plan::{History, Step, Trouble};
+use sync_bridge::config::Side;
 use world::{Failed, Tally, World};
 
 /// Tries at making a failing history smaller.
@@ -92,15 +93,51 @@ fn smaller(history: &History) -> Vec<History> {
                     }
                 }
             }
-            Step::Keys { entity, side, picks } if picks.len() > 1 => {
-                put(Step::Keys { entity, side: *side, picks: picks[1..].to_vec() });
-                put(Step::Keys { entity, side: *side, picks: picks[..picks.len() - 1].to_vec() });
+            Step::Keys { entity, side, picks, trouble } => {
+                let keys = |picks: &[u32], trouble: &[Trouble]| Step::Keys {
+                    entity,
+                    side: *side,
+                    picks: picks.to_vec(),
+                    trouble: trouble.to_vec(),
+                };
+                if !trouble.is_empty() {
+                    put(keys(picks, &[]));
+                }
+                if picks.len() > 1 {
+                    put(keys(&picks[1..], trouble));
+                    put(keys(&picks[..picks.len() - 1], trouble));
+                }
             }
             Step::Edit(edit) if edit.shift != 0 => put(Step::Edit(plan::Edit { shift: 0, ..edit.clone() })),
             _ => {}
         }
     }
     all
+}
+
+/// What both databases and the ledger hold after the last history.
+pub async fn left(world: &World) -> String {
+    let mut text = String::new();
+    for (side, table) in [
+        (Side::Legacy, "team"),
+        (Side::Legacy, "person"),
+        (Side::Legacy, "member"),
+        (Side::Legacy, "note"),
+        (Side::Legacy, "sync_bridge.receipt"),
+        (Side::Platform, "team"),
+        (Side::Platform, "person"),
+        (Side::Platform, "member"),
+        (Side::Platform, "note"),
+        (Side::Platform, "sync_bridge.pair"),
+        (Side::Platform, "sync_bridge.conflict"),
+    ] {
+        let sql = sqlx::AssertSqlSafe(format!("select jsonb_strip_nulls(to_jsonb(t))::text from {table} t order by t"));
+        let rows: Vec<String> = sqlx::query_scalar(sql).fetch_all(world.pool(side)).await.unwrap_or_default();
+        for row in rows {
+            let _ = writeln!(text, "  {side} {table} {row}");
+        }
+    }
+    text
 }
 
 /// A history as a person reads it.

@@ -90,6 +90,7 @@ pub enum Step {
         entity: &'static str,
         side: Side,
         picks: Vec<u32>,
+        trouble: Vec<Trouble>,
     },
     /// A page of the past once more.
     Again {
@@ -182,8 +183,12 @@ pub fn make(seed: u64) -> History {
     if !maker.dice.one_in(3) {
         steps.push(Step::Run { trouble: Vec::new() });
     }
-    for _ in 0..4 + maker.dice.below(14) {
-        steps.push(maker.step());
+    for _ in 0..4 + maker.dice.below(12) {
+        if setting.deletes && maker.dice.one_in(8) {
+            steps.extend(maker.gone_and_back());
+        } else {
+            steps.push(maker.step());
+        }
     }
     History { seed, setting, steps }
 }
@@ -214,6 +219,10 @@ impl Maker {
 
     fn insert(&mut self, entity: &'static str) -> Step {
         let (value, shift) = (self.value(), self.shift());
+        // The natural key of an earlier record: on the side where it is not known yet, a twin comes in.
+        if value > 1 && entity != "team" && !self.setting.deletes && self.dice.one_in(3) {
+            return Step::Insert { entity, side: self.dice.side(), value: 1 + self.dice.below(value - 1), shift };
+        }
         match self.dice.below(4) {
             0 if entity != "team" => Step::InsertBoth { entity, value, shift },
             _ => Step::Insert { entity, side: self.dice.side(), value, shift },
@@ -232,7 +241,7 @@ impl Maker {
     }
 
     /// What users, and pages on their own, may do at any moment.
-    fn deed(&mut self) -> Step {
+    fn deed(&mut self, depth: u32) -> Step {
         match self.dice.below(20) {
             0 | 1 => {
                 let entity = self.entity();
@@ -248,8 +257,13 @@ impl Maker {
                 value: self.value(),
             },
             4 | 5 => {
-                let picks = (0..1 + self.dice.below(3)).map(|_| self.dice.below(6)).collect();
-                Step::Keys { entity: self.entity(), side: self.dice.side(), picks }
+                let trouble = match self.dice.below(4) {
+                    0 => vec![Trouble::Crash(1 + u64::from(self.dice.below(20)))],
+                    // Not for ever deeper.
+                    1 if depth < 2 => vec![self.stall(depth + 1)],
+                    _ => Vec::new(),
+                };
+                self.named(trouble)
             }
             6 => Step::Again { pick: self.dice.below(64) },
             7 => Step::Begin { side: self.dice.side() },
@@ -258,15 +272,40 @@ impl Maker {
         }
     }
 
-    fn deeds(&mut self, most: u32) -> Vec<Step> {
-        (0..1 + self.dice.below(most)).map(|_| self.deed()).collect()
+    fn deeds(&mut self, most: u32, depth: u32) -> Vec<Step> {
+        (0..1 + self.dice.below(most)).map(|_| self.deed(depth)).collect()
+    }
+
+    fn named(&mut self, trouble: Vec<Trouble>) -> Step {
+        let picks = (0..1 + self.dice.below(3)).map(|_| self.dice.below(6)).collect();
+        Step::Keys { entity: self.entity(), side: self.dice.side(), picks, trouble }
+    }
+
+    fn stall(&mut self, depth: u32) -> Trouble {
+        Trouble::Stall(1 + u64::from(self.dice.below(12)), self.deeds(3, depth))
+    }
+
+    /// A record is deleted on both sides, seen gone, and comes back.
+    fn gone_and_back(&mut self) -> Vec<Step> {
+        let (entity, pick) = (self.entity(), self.dice.below(4));
+        let mut steps: Vec<Step> = Side::BOTH.map(|side| Step::Delete { entity, side, pick }).into();
+        if !self.dice.one_in(4) {
+            let picks = (0..6).collect();
+            steps.push(Step::Keys { entity, side: self.dice.side(), picks, trouble: Vec::new() });
+        }
+        for side in Side::BOTH {
+            if !self.dice.one_in(3) {
+                steps.push(Step::Reinsert { entity, side, pick: self.dice.below(2), value: self.value() });
+            }
+        }
+        steps
     }
 
     fn step(&mut self) -> Step {
         if !self.dice.one_in(3) {
-            return self.deed();
+            return self.deed(0);
         }
-        let trouble = (0..self.dice.below(5)).map(|_| (self.dice.below(6), self.trouble())).collect();
+        let trouble = (0..self.dice.below(5)).map(|_| (self.dice.below(4), self.trouble())).collect();
         Step::Run { trouble }
     }
 
@@ -274,10 +313,10 @@ impl Maker {
         match self.dice.below(12) {
             0..3 => Trouble::Crash(1 + u64::from(self.dice.below(24))),
             3 => Trouble::Abort(self.dice.below(60)),
-            4..8 => Trouble::Stall(1 + u64::from(self.dice.below(9)), self.deeds(3)),
+            4..8 => self.stall(0),
             8 => Trouble::Twice,
             9 => Trouble::Beside(self.dice.below(4)),
-            _ => Trouble::Before(self.deeds(2)),
+            _ => Trouble::Before(self.deeds(2, 1)),
         }
     }
 }

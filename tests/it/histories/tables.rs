@@ -129,7 +129,11 @@ const TABLES: [Table; 8] = [
         stamp: "last_update",
         fields: &["code", "name", "parent"],
         canon: "array[t.code, t.label, (select q.code from team q where q.id = t.parent)]::text[]",
-        edits: &["label = 'l{v}'", "label = 'same{n}'", "parent = (select id from team order by code offset {n} limit 1)"],
+        edits: &[
+            "label = 'l{v}'",
+            "label = 'same{n}'",
+            "parent = (select id from team order by code offset {n} limit 1)",
+        ],
         collisions: &[],
     },
     Table {
@@ -276,8 +280,7 @@ impl Table {
     }
 
     pub fn edit(&self, key: &str, what: u32, value: u32, shift: i32, collisions: bool) -> String {
-        let all: Vec<&str> =
-            self.edits.iter().chain(if collisions { self.collisions } else { &[] }).copied().collect();
+        let all: Vec<&str> = self.edits.iter().chain(if collisions { self.collisions } else { &[] }).copied().collect();
         let set = filled(all[what as usize % all.len()], value);
         let same: Vec<String> = self.key.iter().map(|column| format!("t.{column} = o.{column}")).collect();
         format!(
@@ -299,7 +302,9 @@ impl Table {
         let other = if both && value % 2 == 0 && self.side == Side::Platform { "x" } else { "" };
         let stamped = self.stamped(shift);
         let one = |table: &str, by: &str, at: u32| {
-            format!("(select id from {table} order by {by} offset {at} % greatest(1, (select count(*) from {table})) limit 1)")
+            format!(
+                "(select id from {table} order by {by} offset {at} % greatest(1, (select count(*) from {table})) limit 1)"
+            )
         };
         let made = format!("00000000-0000-4000-8000-{value:012}");
         let id = key.unwrap_or(match self.side {

@@ -83,6 +83,8 @@ pub struct Happening<'w> {
     pub deeds: Vec<Deed>,
     /// Keys of rows that users deleted, and what they held.
     pub deleted: Vec<(&'static str, Side, String, Vec<Option<String>>)>,
+    /// Pages that died outside a run.
+    owed: Vec<Page>,
     open: VecDeque<(Side, Transaction<'static, Postgres>)>,
     lease: Duration,
     runs: u32,
@@ -146,6 +148,7 @@ impl World {
             past: Vec::new(),
             deeds: Vec::new(),
             deleted: Vec::new(),
+            owed: Vec::new(),
             open: VecDeque::new(),
             lease: if history.setting.young { LEASE } else { Duration::ZERO },
             runs: 0,
@@ -202,18 +205,19 @@ impl Happening<'_> {
                 if of.is_empty() {
                     return Ok(());
                 }
-                let (.., key, held) = of[*pick as usize % of.len()].clone();
+                let key = of[*pick as usize % of.len()].2.clone();
+                let held = of.iter().rev().find(|row| row.2 == key).map(|row| row.3.clone());
                 let sql = table(entity, *side).insert(*value, 0, false, self.setting.collisions, Some(&key));
                 let before = self.deeds.len();
                 self.insert(entity, *side, &sql).await?;
                 // Who brings a row back knows what it held.
                 if let Some(deed) = self.deeds.get_mut(before).filter(|deed| deed.key == key) {
-                    deed.before = Some(held);
+                    deed.before = held;
                 }
                 Ok(())
             }
             Step::Run { trouble } => self.run(trouble).await,
-            Step::Keys { entity, side, picks } => {
+            Step::Keys { entity, side, picks, trouble } => {
                 let mut known = self.keys(table(entity, *side)).await?;
                 known.extend(
                     self.deleted.iter().filter(|row| row.0 == *entity && row.1 == *side).map(|row| row.2.clone()),
@@ -226,7 +230,9 @@ impl Happening<'_> {
                 named.sort();
                 named.dedup();
                 let page = self.page(&EntityId::new(*entity), *side, keys(named));
-                self.deliver(page, Vec::new(), &[], (self.runs, usize::MAX, 0)).await.map(|_| ())
+                let report = self.deliver(page.clone(), trouble.clone(), &[], (self.runs, usize::MAX, 0)).await?;
+                self.owed.extend(report.is_none().then_some(page));
+                Ok(())
             }
             Step::Again { pick } => {
                 if self.past.is_empty() {
@@ -239,13 +245,40 @@ impl Happening<'_> {
         }
     }
 
+    /// Pages over every row there is or was: what a sweep does where stamps show nothing.
+    pub async fn sweep(&mut self) -> Result<(), Failed> {
+        self.runs += 1;
+        for entity in FOCUSES[self.setting.focus] {
+            for side in Side::BOTH {
+                let mut known = self.keys(table(entity, side)).await?;
+                known.extend(
+                    self.deleted.iter().filter(|row| row.0 == *entity && row.1 == side).map(|row| row.2.clone()),
+                );
+                known.sort();
+                known.dedup();
+                let named = known.into_iter().map(Key).collect();
+                let page = self.page(&EntityId::new(*entity), side, keys(named));
+                self.deliver(page, Vec::new(), &[], (self.runs, usize::MAX, 0)).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Delivers what died outside a run.
+    async fn pay(&mut self) -> Result<(), Failed> {
+        for page in std::mem::take(&mut self.owed) {
+            self.deliver(page, Vec::new(), &[], (self.runs, usize::MAX, 0)).await?;
+        }
+        Ok(())
+    }
+
     /// Commits what is still open, and lets time pass for what was young.
     pub async fn calm(&mut self) -> Result<(), Failed> {
         while let Some((_, transaction)) = self.open.pop_front() {
             transaction.commit().await.map_err(told)?;
         }
         self.lease = Duration::ZERO;
-        Ok(())
+        self.pay().await
     }
 
     async fn connection(&self, side: Side) -> sqlx::pool::PoolConnection<Postgres> {
@@ -365,7 +398,12 @@ impl Happening<'_> {
                         trouble.iter().filter(|(page, _)| *page == at).map(|(_, trouble)| trouble.clone()).collect();
                     at += 1;
                     let others: Vec<Page> = work.iter().cloned().collect();
-                    let report = self.deliver(page.clone(), mine, &others, (self.runs, number, round)).await?;
+                    let Some(report) = self.deliver(page.clone(), mine, &others, (self.runs, number, round)).await?
+                    else {
+                        // It died; others come before its lease has run out.
+                        work.push_back(page);
+                        continue;
+                    };
                     paired |= !report.paired.is_empty();
                     if let Some(rest) = report.rest {
                         work.push_front(Page { range: rest, ..page });
@@ -388,6 +426,7 @@ impl Happening<'_> {
                 work.extend(again);
                 round += 1;
             }
+            self.pay().await?;
             for proposal in proposals {
                 self.marks.retain(|mark| mark.0 != proposal.0 || mark.1 != proposal.1);
                 self.marks.push(proposal);
@@ -414,16 +453,17 @@ impl Happening<'_> {
         pages
     }
 
-    /// A page with what befalls it, until one of its deliveries ends; that one is recorded.
+    /// A page with what befalls it. The delivery that ends is recorded; none if it died.
     async fn deliver(
         &mut self,
         page: Page,
         trouble: Vec<Trouble>,
         others: &[Page],
         seen: (u32, usize, i32),
-    ) -> Result<PageReport, Failed> {
-        let mut ended = None;
+    ) -> Result<Option<PageReport>, Failed> {
+        let (mut ended, mut died) = (None, false);
         for trouble in trouble {
+            died = matches!(trouble, Trouble::Crash(_) | Trouble::Abort(_));
             match trouble {
                 Trouble::Crash(point) => {
                     let watch = Watch::new(point, |_| true);
@@ -492,13 +532,17 @@ impl Happening<'_> {
         }
         let report = match ended {
             Some(report) => report,
+            None if died => {
+                self.past.push(page);
+                return Ok(None);
+            }
             None => self.work(&page).await?,
         };
         self.past.push(page.clone());
         self.tally.pages += 1;
         self.tally.rows_written += report.rows_to_legacy + report.rows_to_platform;
         self.record(&page, &report, seen);
-        Ok(report)
+        Ok(Some(report))
     }
 
     /// Delivers a page until it ends well; what is transient passes.
