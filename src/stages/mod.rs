@@ -29,7 +29,7 @@ use crate::sides::postgres::{Pools, reach};
 use crate::sides::{Fault, Permanent, sort};
 
 pub use conflicts::{ConflictEntry, ConflictField};
-use entity::{Ready, check_tables, make_ready};
+use entity::{Ready, check_tables, make_ready, register};
 
 /// As long as a page's lease: a younger intent may belong to a living page.
 const RULING_LEASE: Duration = Duration::from_secs(15);
@@ -190,7 +190,7 @@ impl Data {
         Data { config, pools: Pools::default(), ready: Mutex::default(), clocks: clocks::Offsets::default() }
     }
 
-    /// Connects to every database of the customer and holds the mapping against the live tables.
+    /// Connects to every database of the customer and holds the mapping against the live tables. Writes nothing.
     ///
     /// # Errors
     /// Names the database, table or column, and what to do.
@@ -216,7 +216,8 @@ impl Data {
         Ok(())
     }
 
-    /// Installs the `sync_bridge` schema on all databases of the customer; safe to repeat.
+    /// Installs the `sync_bridge` schema on all databases of the customer, and registers its entities there; safe to repeat.
+    /// A schema that somebody else owns was installed by an administrator: it is left as it is.
     ///
     /// # Errors
     /// Names the database that cannot be reached or lacks the right.
@@ -240,7 +241,20 @@ impl Data {
                     .execute(&mut *transaction)
                     .await
                     .with_context(what)?;
-                sqlx::raw_sql(pairs::ddl(side)).execute(&mut *transaction).await.with_context(what)?;
+                let ours: Option<bool> = sqlx::query_scalar(
+                    "select pg_has_role(nspowner, 'usage') from pg_namespace where nspname = 'sync_bridge'",
+                )
+                .fetch_optional(&mut *transaction)
+                .await
+                .with_context(what)?;
+                if ours.unwrap_or(true) {
+                    sqlx::raw_sql(pairs::ddl(side)).execute(&mut *transaction).await.with_context(what)?;
+                }
+                let here = self.config.entities().filter(|entity| entity.table(side).database == table.database);
+                let here: Vec<&str> = here.map(|entity| entity.id.as_str()).collect();
+                register(&mut transaction, customer, &here)
+                    .await
+                    .with_context(|| format!("registering entities in {}", database.shown))?;
                 transaction.commit().await.with_context(what)?;
             }
         }

@@ -11,12 +11,15 @@ use sync_bridge::startup::{self, Embedded, Look};
 
 use crate::out;
 
-/// Install the bridge's own schema `sync_bridge` in the databases of both sides; safe to repeat
+/// Install the bridge's own schema `sync_bridge` in the databases of both sides and register the entities; safe to repeat
 #[derive(clap::Args)]
 #[command(after_help = "\
 Examples:
   sync-bridge prepare             for all customers, after a look at their databases
-  sync-bridge prepare --print     only show the DDL, for an administrator to run by hand")]
+  sync-bridge prepare --print     only show the DDL, for an administrator to run by hand
+
+Repeat it when customers or entities are added. A schema that belongs to another role is left as it is: only the entities
+are registered in it, for which the bridge's role needs `usage` on the schema and all rights on rows of its tables.")]
 pub struct Args {
     /// Only show the DDL; connects to nothing
     #[arg(long)]
