@@ -1,10 +1,13 @@
 //! A page: `stages` does the work, and here it is settled, in one transaction with the barrier.
 
+use std::time::Duration;
+
 use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
 
 use super::Env;
 use super::stage::{self, After};
+use crate::clock;
 use crate::config::Config;
 use crate::ledger::job::{self, Claim};
 use crate::ledger::page::{NewPage, Page};
@@ -23,6 +26,7 @@ pub struct Loaded {
 pub struct Finished {
     page: Page,
     report: PageReport,
+    worked_for: Duration,
 }
 
 impl Finished {
@@ -32,6 +36,10 @@ impl Finished {
 
     pub fn report(&self) -> &PageReport {
         &self.report
+    }
+
+    pub fn worked_for(&self) -> Duration {
+        self.worked_for
     }
 
     pub fn told(&self) -> String {
@@ -64,6 +72,7 @@ impl Loaded {
     }
 
     pub async fn work(&self, env: &Env) -> anyhow::Result<Finished> {
+        let began = clock::instant();
         let page = &self.page;
         let report = env
             .data
@@ -78,7 +87,7 @@ impl Loaded {
                 watermarks: self.watermarks,
             })
             .await?;
-        Ok(Finished { page: page.clone(), report })
+        Ok(Finished { page: page.clone(), report, worked_for: began.elapsed() })
     }
 }
 
@@ -90,7 +99,7 @@ pub async fn record(
     claim: &Claim,
     finished: &Finished,
 ) -> anyhow::Result<After> {
-    let Finished { page, report } = finished;
+    let Finished { page, report, .. } = finished;
     let more = i32::from(report.rest.is_some());
     let open = crate::ledger::stage::page_ended(conn, page.stage, more, !report.paired.is_empty()).await?;
     let stage =

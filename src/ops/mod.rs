@@ -7,6 +7,7 @@ use serde::Serialize;
 
 mod dead_letters;
 mod depth;
+mod gauges;
 mod migrate;
 mod status;
 mod ticks;
@@ -14,6 +15,7 @@ mod totals;
 
 pub use dead_letters::{dead_letters, requeue};
 pub use depth::{QueueDepth, queue_depth};
+pub use gauges::{SideStanding, Standing, standing};
 pub use migrate::migrate;
 pub use status::status;
 pub use ticks::{tick_is_taken, tick_now, wait_for_tick};

@@ -136,10 +136,22 @@ pub struct PageReport {
     pub paired: Vec<(Key, Key)>,
     /// In `Compare` mode.
     pub differences: Vec<Difference>,
-    /// Seconds between a change's stamp and its arrival, one per written row (a bounded sample).
-    pub freshness_secs: Vec<f64>,
+    /// Seconds between a change's stamp and its arrival, with the side it was made on (a bounded sample of the written rows).
+    pub freshness_secs: Vec<(Side, f64)>,
+    pub timings: Timings,
     /// The rest of a range that held more rows than a page may: to be worked on as a further page.
     pub rest: Option<Range>,
+}
+
+/// How long a page took in each step, over all its turns.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub struct Timings {
+    /// Rows with their ledger rows.
+    pub read: Duration,
+    /// Links and candidates, and the decision.
+    pub decide: Duration,
+    /// Both transactions.
+    pub write: Duration,
 }
 
 /// A row that waits.
