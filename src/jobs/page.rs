@@ -8,12 +8,12 @@ use sqlx::PgConnection;
 use super::Env;
 use super::stage::{self, After};
 use crate::clock;
-use crate::config::Config;
+use crate::config::{Config, Side};
 use crate::ledger::job::{self, Claim};
 use crate::ledger::page::{NewPage, Page};
 use crate::ledger::parked::Seen;
 use crate::ledger::{difference, page, parked, quarantine, watermark};
-use crate::stages::{self, PageMode, PageReport};
+use crate::stages::{self, Key, PageMode, PageReport};
 
 /// A released page.
 pub struct Loaded {
@@ -111,6 +111,9 @@ pub async fn record(
     let seen = Seen { customer, entity, run: page.run, stage: page.stage, round: stage.round };
     parked::upsert(conn, seen, &report.parked).await?;
     quarantine::upsert(conn, customer, entity, page.id, &report.quarantined).await?;
+    // A row stands in one of the two lists, as it was seen last.
+    quarantine::remove(conn, customer, entity, &named(&report.parked, |row| (row.side, &row.key))).await?;
+    parked::leave(conn, customer, entity, &named(&report.quarantined, |row| (row.side, &row.key))).await?;
     // After the parking: a row of this very page may wait for a pair of this very page.
     parked::wake(conn, customer, entity, &report.paired).await?;
     difference::insert(conn, customer, page.run, entity, &report.differences).await?;
@@ -119,6 +122,10 @@ pub async fn record(
         page::insert(conn, &stage, page.round, &[rest]).await?;
     }
     Ok(stage::proceed(conn, config, stage).await?)
+}
+
+fn named<T>(rows: &[T], name: impl Fn(&T) -> (Side, &Key)) -> Vec<(Side, Key)> {
+    rows.iter().map(|row| name(row)).map(|(side, key)| (side, key.clone())).collect()
 }
 
 /// A dead page has ended: the watermark passes it, and it owns its range until somebody acts.

@@ -1,6 +1,7 @@
 //! WHAT a stage does with data: probe, cut into pages, and for each page read, decide (pure), write. Owns: the protocol
 //! of a page. Never: the queue, attempts, leases; `jobs` decides when and records what happened.
 
+mod advice;
 mod clocks;
 mod conflicts;
 mod cut;
@@ -226,6 +227,14 @@ impl Data {
             check_tables(&self.pools, customer, entity).await?;
         }
         Ok(())
+    }
+
+    /// What works, but not as well as it could: rights and indexes that are missing. Writes nothing.
+    ///
+    /// # Errors
+    /// A database that does not answer, or is a standby.
+    pub async fn advice(&self, customer: &CustomerId) -> anyhow::Result<Vec<String>> {
+        advice::advice(&self.pools, &self.config, self.customer(customer)?).await
     }
 
     /// Installs the `sync_bridge` schema on all databases of the customer, and registers its entities there; safe to repeat.

@@ -1,13 +1,11 @@
 //! `sync-bridge prepare`
 
 use std::path::Path;
-use std::sync::Arc;
 
 use anyhow::Context as _;
-use sync_bridge::config::{Config, Side};
+use sync_bridge::config::Side;
 use sync_bridge::pairs;
-use sync_bridge::stages::Data;
-use sync_bridge::startup::{self, Embedded, Look};
+use sync_bridge::startup::{self, Look, Sides};
 
 use crate::out;
 
@@ -30,20 +28,16 @@ pub async fn run(config: &Path, args: Args) -> anyhow::Result<()> {
     if args.print {
         return print();
     }
-    let mut config = startup::load(config)?;
-    let mut server = None;
     // The queue is of no concern here, only sides are.
-    if config.has_embedded_sides() {
-        (config, server) = startup::with_server(config, Embedded::MustExist).await?;
-    }
-    let done = prepare(Arc::new(config)).await;
-    startup::stop_server(server).await?;
+    let sides = Sides::open(startup::load(config)?).await?;
+    let done = prepare(&sides).await;
+    sides.close().await?;
     out::say(&done?)
 }
 
-async fn prepare(config: Arc<Config>) -> anyhow::Result<String> {
-    let data = Data::new(config.clone());
-    startup::check(&data, &config.customers, Look::Tables).await?;
+async fn prepare(sides: &Sides) -> anyhow::Result<String> {
+    let Sides { config, data, .. } = sides;
+    startup::check(data, &config.customers, Look::Tables).await?;
     let mut lines = Vec::new();
     for customer in &config.customers {
         data.prepare(&customer.id).await.with_context(|| format!("preparing customer {}", customer.slug))?;
