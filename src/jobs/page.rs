@@ -125,7 +125,7 @@ pub async fn record(
 }
 
 fn named<T>(rows: &[T], name: impl Fn(&T) -> (Side, &Key)) -> Vec<(Side, Key)> {
-    rows.iter().map(|row| name(row)).map(|(side, key)| (side, key.clone())).collect()
+    rows.iter().map(name).map(|(side, key)| (side, key.clone())).collect()
 }
 
 /// A dead page has ended: the watermark passes it, and it owns its range until somebody acts.

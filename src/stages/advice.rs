@@ -2,6 +2,7 @@
 //! Never: a reason to refuse; those are found when an entity is made ready.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
 use anyhow::Context as _;
 
@@ -10,26 +11,34 @@ use crate::sides::postgres::{Database, Index, Pools, indexes};
 
 use super::horizon;
 
+/// A database with the tables of it that are mapped.
+struct Mapped<'c> {
+    database: Database,
+    tables: Vec<(&'c Entity, Side)>,
+}
+
 /// Asks every database of the customer twice: who is to be seen there, and which indexes its tables have.
 ///
 /// # Errors
 /// A database that does not answer, or is a standby.
 pub async fn advice(pools: &Pools, config: &Config, customer: &Customer) -> anyhow::Result<Vec<String>> {
-    let mut databases: BTreeMap<&str, (Database, Vec<(&Entity, Side)>)> = BTreeMap::new();
+    // By address: two names of one database are asked once.
+    let mut databases: BTreeMap<&str, Mapped<'_>> = BTreeMap::new();
     for entity in config.entities() {
         for side in Side::BOTH {
             let table = entity.table(side);
             let Some(url) = customer.databases.get(&table.database) else { continue };
-            if !databases.contains_key(url.expose()) {
-                databases.insert(url.expose(), (pools.database(url, table.timezone)?, Vec::new()));
-            }
-            if let Some((_, tables)) = databases.get_mut(url.expose()) {
-                tables.push((entity, side));
-            }
+            let mapped = match databases.entry(url.expose()) {
+                Entry::Occupied(known) => known.into_mut(),
+                Entry::Vacant(new) => {
+                    new.insert(Mapped { database: pools.database(url, table.timezone)?, tables: Vec::new() })
+                }
+            };
+            mapped.tables.push((entity, side));
         }
     }
     let mut found = Vec::new();
-    for (database, tables) in databases.values() {
+    for Mapped { database, tables } in databases.values() {
         let sessions = horizon::ask(database).await?;
         found.extend(horizon::blind(&sessions).map(|blind| format!("{}: {blind}", database.shown)));
         let names: Vec<(&str, &str)> = tables

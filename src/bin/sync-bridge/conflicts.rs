@@ -210,7 +210,7 @@ async fn act(sides: &Sides, customer: &Customer, entity: Option<&EntityId>, verb
                 let state = state.map(State::as_str);
                 entries.extend(sides.data.conflicts(&customer.id, id, None, state, limit).await?);
             }
-            entries.sort_by(|a, b| (b.decided_at, b.id).cmp(&(a.decided_at, a.id)));
+            entries.sort_by_key(|entry| std::cmp::Reverse((entry.decided_at, entry.id)));
             entries.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
             let shown: Vec<Shown<'_>> = entries.iter().map(|entry| show(entry, values.show_values)).collect();
             if of.json { out::say_json(&shown) } else { out::say(&table(&shown)) }
