@@ -62,7 +62,7 @@ metrics! {
         "jobs under a lease that holds";
 
     TICK_ENDED = Count, "tick.ended", "tick", ["customer", "outcome"],
-        "ticks by outcome: opened a run, idle, skipped, retry, dead";
+        "ticks by outcome: opened (a run), idle, skipped, retry, dead";
 
     RUN_ENDED = Count, "run.ended", "run", ["customer", "ending"],
         "runs by ending: done, degraded";
@@ -70,7 +70,7 @@ metrics! {
         "from a run's opening to its close";
 
     STAGE_DURATION = Distribution, "stage.duration", "second", ["customer", "stage"],
-        "from when a stage is due to its close, its cutting included";
+        "from when a stage was cut to its close";
 
     PAGE_ENDED = Count, "page.ended", "page", ["customer", "entity", "side", "ending"],
         "pages by ending: done, retry, dead";
@@ -163,6 +163,28 @@ mod tests {
             sync_bridge.dead_letter.open sync_bridge.dead_letter.made sync_bridge.retry.scheduled sync_bridge.horizon.held
             sync_bridge.difference.found sync_bridge.telemetry.dropped";
         assert_eq!(names, known.split_whitespace().collect::<Vec<_>>());
+    }
+
+    /// A table row per metric, as `docs/TELEMETRY.md` has them.
+    fn table() -> String {
+        let row = |metric: &&Metric| {
+            let kind = match metric.kind {
+                Kind::Count => "count",
+                Kind::Gauge => "gauge",
+                Kind::Distribution => "distribution",
+            };
+            let tags: Vec<String> = metric.tags.iter().map(|tag| format!("`{tag}`")).collect();
+            format!("| `{}` | {kind} | {} | {} | {} |\n", metric.name, metric.unit, tags.join(" "), metric.meaning)
+        };
+        ALL.iter().map(row).collect()
+    }
+
+    #[test]
+    fn the_document_has_every_metric_as_it_is_declared() {
+        let document = include_str!("../../docs/TELEMETRY.md");
+        let rows = document.lines().filter(|line| line.starts_with("| `sync_bridge."));
+        let rows: String = rows.map(|row| format!("{row}\n")).collect();
+        assert!(rows == table(), "docs/TELEMETRY.md should have this table:\n{}", table());
     }
 
     #[test]
