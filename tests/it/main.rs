@@ -8,6 +8,7 @@ mod imports;
 mod jobs;
 mod ledger;
 mod pages;
+mod retention;
 mod samples;
 mod scheduler;
 mod support;
