@@ -18,7 +18,7 @@ impl Step {
 
     /// A step of which one can say how far it is.
     pub(super) fn counting(what: &'static str, count: usize) -> Step {
-        let style = ProgressStyle::with_template("{spinner} {prefix} [{bar:30}] {pos}/{len} {msg}")
+        let style = ProgressStyle::with_template("{spinner} {prefix} [{bar:20}] {pos}/{len} {wide_msg}")
             .expect("the template is of known parts")
             .progress_chars("=> ");
         Step::with(ProgressBar::new(u64::try_from(count).unwrap_or(u64::MAX)).with_prefix(what).with_style(style))

@@ -159,7 +159,7 @@ impl Stand {
         step.end(&format!("{} customers, {} rows on legacy", customers.len(), grouped_usize(rows)));
 
         let step = Step::begin("preparing the bridge");
-        folder.write_configs(&samples::ALL)?;
+        folder.write_configs(&samples::ALL, sweep_every(options.people))?;
         if folder.is_kept() {
             folder.write_passfile(server.port(), &server.url("postgres"))?;
         }
@@ -229,7 +229,7 @@ impl Stand {
                     freshness.iter().map(|(slug, secs)| format!("{slug} {secs:.1} s")).collect();
                 step.at(start.elapsed().as_secs());
                 step.say(format!(
-                    "{} actions on legacy, {} on the platform; behind: {}",
+                    "{} + {} edits; behind: {}",
                     tallies[0].total(),
                     tallies[1].total(),
                     freshness.join(", ")
@@ -267,6 +267,12 @@ impl Stand {
             None => Ok(()),
         }
     }
+}
+
+/// So often that whole tables are compared while one watches, and so rarely that it is not all that happens: a comparison
+/// takes about a second for 2,000 people.
+fn sweep_every(people: usize) -> Duration {
+    Duration::from_secs((people as u64 / 500).max(12))
 }
 
 async fn make_systems(

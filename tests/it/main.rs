@@ -2,6 +2,7 @@
 
 mod cli;
 mod databases;
+mod demo;
 mod embedded;
 mod imports;
 mod jobs;

@@ -67,7 +67,7 @@ impl Stand {
     /// The bridge of the documented mapping between the two systems.
     async fn bridge(&self) -> Data {
         let folder = Folder::temporary().expect("a folder");
-        folder.write_configs(&[*self.sample]).expect("writing the configuration");
+        folder.write_configs(&[*self.sample], std::time::Duration::from_secs(12)).expect("writing the configuration");
         let mut config = config::load(&folder.demo_config()).expect("the mapping is understood");
         config.embed(|name| {
             self.databases.get(name).map_or(self.systems.legacy.clone(), |database| database.url.clone())
