@@ -28,6 +28,15 @@ use crate::sides::{Fault, Permanent, sort};
 
 use entity::{Ready, check_tables, make_ready};
 
+/// The pure part of a page, for the model check (`docs/MODEL.md`) alone.
+#[doc(hidden)]
+pub mod model_door {
+    pub use super::clocks::Measured;
+    pub use super::decide::{Absent, decide_absent};
+    pub use super::plan::{Act, Context, Verdict, Write, WriteKind, judge};
+    pub use super::read::View;
+}
+
 /// Everything pages need that lives as long as the process: configuration, connection pools, table shapes.
 pub struct Data {
     pub config: Arc<Config>,

@@ -4,6 +4,7 @@ mod cli;
 mod databases;
 mod embedded;
 mod imports;
+mod model;
 mod pages;
 mod samples;
 mod support;

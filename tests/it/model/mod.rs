@@ -1,0 +1,4 @@
+pub mod identity;
+pub mod judged;
+pub mod pair;
+pub mod search;
