@@ -46,7 +46,7 @@ fn main() {
                 "B1" => Guard::ImageOnPlatform, "B2" => Guard::ImageOnLegacy, "B3" => Guard::Revision, "B4" => Guard::Receipt,
                 "B5" => Guard::Void, "B6" => Guard::ReadAgain, "B7" => Guard::Order, "B8" => Guard::OneStatement,
                 "B9" => Guard::BasePerField, "B10" => Guard::Record, "B11" => Guard::Due, "B12" => Guard::BothSides,
-                "B13" => Guard::Stamps, "B14" => Guard::List, "B15" => Guard::Tombstone, "R" => Guard::ImageOnRecord, _ => panic!() }),
+                "B13" => Guard::Stamps, "B14" => Guard::List, "B16" => Guard::SweepOrder, "B15" => Guard::Tombstone, "R" => Guard::ImageOnRecord, _ => panic!() }),
             _ => panic!("{k}"),
         }
     }

@@ -137,6 +137,7 @@ struct Worker {
     pair_of: u8,
     rev: u8,
     write: u8,
+    into: u8,
     key: u8,
 }
 
@@ -174,6 +175,8 @@ struct Plan {
     platform_inserts: bool,
     legacy: u8,
     legacy_inserts: bool,
+    /// The legacy row's key where it is known, else the database gives one.
+    legacy_row: u8,
 }
 
 pub struct Judge {
@@ -226,7 +229,9 @@ impl Model for IdentityModel {
             found.push(Step { state: next, words: tell("crashes".into()), broken: None });
         }
         for step in found.iter_mut() {
-            renumber(&mut step.state);
+            if !words {
+                renumber(&mut step.state);
+            }
             meet(&mut step.state);
         }
     }
@@ -581,6 +586,7 @@ impl IdentityModel {
             pair_of: p as u8,
             rev,
             write: if plan.legacy_inserts { INSERT } else { UPDATE },
+            into: plan.legacy_row,
             key: plan.legacy,
             ..worker
         };
@@ -596,9 +602,11 @@ impl IdentityModel {
         }
         let known = if old.rev > 0 { old.legacy } else { NONE };
         let moved = worker.write == UPDATE
-            && state.legacy.get(usize::from(worker.look.legacy)).is_none_or(|row| row.key != worker.look.legacy_key);
-        let row = if worker.write == UPDATE { usize::from(worker.look.legacy) } else { MADE + usize::from(state.made) };
-        if moved || row >= LEGACY_ROWS || !is_free(state, L, worker.key) {
+            && state.legacy.get(usize::from(worker.into)).is_none_or(|row| row.key != worker.look.legacy_key);
+        let drawn = worker.into == NONE;
+        let row = if drawn { MADE + usize::from(state.made) } else { usize::from(worker.into) };
+        let there = worker.write == INSERT && state.legacy.get(row).is_some_and(|row| row.key > 0);
+        if moved || there || row >= LEGACY_ROWS || !is_free(state, L, worker.key) {
             state.receipts[p] = Receipt { rev, legacy: known, done: false };
             return self.wait(state, at, "commits on legacy: cannot be written, so the receipt says void");
         }
@@ -606,7 +614,7 @@ impl IdentityModel {
             if worker.write == UPDATE { state.legacy[row].people } else { state.platform[p].people };
         set(state, L, row, Row { key: worker.key, people });
         state.receipts[p] = Receipt { rev, legacy: row as u8, done: true };
-        if worker.write == UPDATE {
+        if !drawn {
             self.settle(state, at);
         } else {
             state.made += 1;
@@ -899,6 +907,7 @@ impl Judge {
             platform_inserts,
             legacy,
             legacy_inserts,
+            legacy_row: act.pair.legacy_key.as_ref().and_then(key_of).unwrap_or(NONE),
         })
     }
 }

@@ -89,6 +89,8 @@ pub struct Plan {
     pub legacy: Write,
     /// Per field, the side whose value loses a conflict.
     pub loser: [Option<Side>; FIELDS],
+    /// Per field, both sides' values as they were read become the base (or both being absent does).
+    pub records: [bool; FIELDS],
     /// One side deleted the row, the other edited it.
     pub restores: bool,
     pub legacy_stamp: u8,
@@ -233,6 +235,7 @@ impl Judge {
             platform: Write::None,
             legacy: Write::None,
             loser: [None; FIELDS],
+            records: [false; FIELDS],
             restores: false,
             legacy_stamp: look.legacy.stamp,
             legacy_edited: 0,
@@ -350,10 +353,28 @@ impl Judge {
             platform: write(&act.platform),
             legacy: write(&act.legacy),
             loser,
+            records: self.records(look, act),
             restores: act.conflict.as_ref().is_some_and(|conflict| conflict.kind == "delete_update"),
             legacy_stamp: look.legacy.stamp,
             legacy_edited: rank(pair.legacy_edited_at),
         }
+    }
+
+    fn records(&self, look: &Look, act: &Act) -> [bool; FIELDS] {
+        let (base, gone) = match standing(act.view.pair.as_ref(), act.view.receipt.as_ref()) {
+            Standing::Agreed { base, gone } | Standing::Pending { base, gone } => (base, gone),
+            Standing::Unpaired | Standing::Ahead => (Base::default(), false),
+        };
+        let base = if gone { Base::default() } else { base };
+        std::array::from_fn(|at| {
+            let known = || base.get(at as u32) == Some(self.hashes[usize::from(look.legacy.values[at])]);
+            at < self.mapping.fields.len()
+                && match (look.legacy.there, look.platform.there) {
+                    (true, true) => look.legacy.values[at] == look.platform.values[at] && !known(),
+                    (false, false) => true,
+                    _ => false,
+                }
+        })
     }
 
     fn values_of(&self, base: &Base) -> [u8; FIELDS] {

@@ -28,8 +28,10 @@ pub enum Guard {
     Void,
     /// B6: a receipt newer than the ledger row means "read again".
     ReadAgain,
-    /// B7, B16, B17: P is read before L, or L is read again.
+    /// B7: P is read before L, or L is read again.
     Order,
+    /// B16, B17: the same in a sweep.
+    SweepOrder,
     /// B8: row and ledger row come from one statement.
     OneStatement,
     /// B9: the base moves per field.
@@ -243,25 +245,19 @@ fn name(side: usize) -> &'static str {
 
 const FIELD_NAMES: [&str; FIELDS] = ["f", "g"];
 
-pub struct Scratch {
-    judges: Vec<Judge>,
-    /// Successors of one worker that are the same.
-    seen: Vec<State>,
-}
 
 impl Model for PairModel {
     type State = State;
-    type Scratch = Scratch;
+    type Scratch = Vec<Judge>;
 
-    fn scratch(&self) -> Scratch {
-        let judges = match self.rule {
+    fn scratch(&self) -> Vec<Judge> {
+        match self.rule {
             Rule::Fixed(policies) => vec![Judge::new(&policies[..self.fields])],
             Rule::Any => [Policy::Legacy, Policy::Platform]
                 .iter()
                 .map(|policy| Judge::new(&[*policy; FIELDS][..self.fields]))
                 .collect(),
-        };
-        Scratch { judges, seen: Vec::new() }
+        }
     }
 
     fn start(&self) -> State {
@@ -295,7 +291,7 @@ impl Model for PairModel {
         state
     }
 
-    fn steps(&self, scratch: &mut Scratch, state: &State, words: bool, found: &mut Vec<Step<State>>) {
+    fn steps(&self, judges: &mut Vec<Judge>, state: &State, words: bool, found: &mut Vec<Step<State>>) {
         self.applications(state, words, found);
         for at in 0..self.workers {
             let worker = state.workers[at];
@@ -311,23 +307,25 @@ impl Model for PairModel {
                     }
                     for choice in 0..self.choices() {
                         let mut next = *state;
-                        let told = self.begin(&mut next, at, kind, choice, &mut scratch.judges);
+                        let told = self.begin(&mut next, at, kind, choice, judges);
                         found.push(Step { state: next, words: tell(words, who, told), broken: None });
                     }
                 }
                 continue;
             }
             let mut next = *state;
-            let (told, broken) = self.advance(&mut next, at, &mut scratch.judges, words);
+            let (told, broken) = self.advance(&mut next, at, judges, words);
             found.push(Step { state: next, words: tell(words, who, told), broken });
             let mut next = *state;
             next.workers[at] = Worker::default();
             found.push(Step { state: next, words: tell(words, who, "crashes".into()), broken: None });
         }
-        for step in found.iter_mut() {
-            renumber(&mut step.state);
+        // Told in words, revisions keep the numbers that they have in the ledger.
+        if !words {
+            for step in found.iter_mut() {
+                renumber(&mut step.state);
+            }
         }
-        scratch.seen.clear();
     }
 
     fn fingerprint(&self, state: &State) -> u64 {
@@ -340,7 +338,7 @@ impl Model for PairModel {
         fingerprint(&(workers.map(u64::to_ne_bytes), Rest(&rest)))
     }
 
-    fn broken(&self, scratch: &mut Scratch, state: &State) -> Option<String> {
+    fn broken(&self, judges: &mut Vec<Judge>, state: &State) -> Option<String> {
         if state.beyond || state.workers.iter().any(|worker| worker.phase != Phase::Idle) {
             return None;
         }
@@ -348,11 +346,11 @@ impl Model for PairModel {
         let both = state.rows[L].there() && state.rows[P].there();
         if state.due == [false, false]
             && (both || !self.deletes)
-            && let Some(what) = self.at_rest(state, &mut scratch.judges)
+            && let Some(what) = self.at_rest(state, judges)
         {
             return Some(what);
         }
-        if self.alone { self.alone(state, &mut scratch.judges) } else { None }
+        if self.alone { self.alone(state, judges) } else { None }
     }
 
     fn show(&self, state: &State) -> String {
@@ -406,6 +404,10 @@ fn tell(words: bool, who: char, told: String) -> String {
 impl PairModel {
     fn omits(&self, guard: Guard) -> bool {
         self.omit == Some(guard)
+    }
+
+    fn keeps_first_look(&self, kind: Kind) -> bool {
+        self.omits(if kind == Kind::Sweep { Guard::SweepOrder } else { Guard::Order })
     }
 
     /// Stamps matter only where the newer edit wins.
@@ -510,7 +512,7 @@ impl PairModel {
         let legacy_row = state.rows[L];
         // A receipt is found beside its row only if it knows the row's key.
         let beside = if state.receipt.keyed { state.receipt } else { Receipt::default() };
-        let sweep_by_legacy = kind == Kind::Sweep && self.omits(Guard::Order);
+        let sweep_by_legacy = self.omits(Guard::SweepOrder);
         match kind {
             Kind::Tail if !legacy_row.there() => {
                 state.due[L] = false;
@@ -607,7 +609,7 @@ impl PairModel {
         let worker = &mut state.workers[at];
         // Two rows without a pair are partners by natural key; for that legacy is always looked at again.
         let adopts = !worker.pair.there && worker.rows[P].there() && worker.rows[L].there();
-        if worker.legacy_first && (!adopts || self.omits(Guard::Order)) {
+        if worker.legacy_first && (!adopts || self.keeps_first_look(worker.kind)) {
             return self.consider(state, at, told, judges);
         }
         self.needs_legacy(state, at);
@@ -665,7 +667,7 @@ impl PairModel {
             }
             // A record that nobody has paired may rest on the first look at legacy; the unique keys decide.
             Ruling::Act(_) if worker.legacy_first && !worker.pair.there => told.into(),
-            Ruling::Act(_) | Ruling::Void if worker.legacy_first && !self.omits(Guard::Order) => {
+            Ruling::Act(_) | Ruling::Void if worker.legacy_first && !self.keeps_first_look(worker.kind) => {
                 self.needs_legacy(state, at);
                 format!("{told}: not settled by that; legacy is to be read again")
             }
@@ -773,7 +775,7 @@ impl PairModel {
             Write::Insert(_) => false,
             Write::None => {
                 (!worker.pair.there && read.there() && worker.rows[L].there())
-                    || (!self.omits(Guard::ImageOnRecord) && (0..self.fields).any(|field| records(&worker, field)))
+                    || (!self.omits(Guard::ImageOnRecord) && plan.records.contains(&true))
             }
         };
         if compares && now.values() != read.values() {
@@ -817,7 +819,7 @@ impl PairModel {
         }
         for field in 0..self.fields {
             let l = worker.rows[L].cells[field];
-            if records(&worker, field) {
+            if plan.records[field] {
                 self.agree(state, &worker, P, field, l);
                 told.push(format!("{} recorded", FIELD_NAMES[field]));
             }
@@ -1193,16 +1195,6 @@ fn own(kind: Kind) -> Option<usize> {
         Kind::Platform => Some(P),
         Kind::Sweep => None,
     }
-}
-
-/// Whether both sides' values of a field, as they were read, become its base.
-fn records(worker: &Worker, field: usize) -> bool {
-    let (l, p) = (worker.rows[L].cells[field].value, worker.rows[P].cells[field].value);
-    let known = match l {
-        ABSENT => worker.pair.gone,
-        value => worker.pair.base[field] == value,
-    };
-    l == p && !(worker.pair.there && known)
 }
 
 fn is_delete(plan: &Plan) -> bool {
