@@ -1,59 +1,89 @@
+//! Searches the model of the protocol at any size and tells what it found: `docs/MODEL.md`.
+
 #[path = "../tests/it/model/mod.rs"]
 mod model;
-use model::pair::*;
-use model::search::*;
-fn main() {
-    let args: Vec<String> = std::env::args().skip(1).collect();
-    let mut m = PairModel::default();
-    if args.first().is_some_and(|a| a == "ident") {
-        use model::identity::*;
-        let mut m = IdentityModel::default();
-        let mut states = 20_000_000;
-        for a in &args[1..] {
-            let (k, v) = a.split_once('=').unwrap_or((a, "1"));
-            match k { "e" => m.edits = v.parse().unwrap(), "del" => m.deletes = true, "nochg" => m.changes = false, "noalone" => m.alone = false, "s" => states = v.parse().unwrap(),
-              "omit" => m.omit = Some(match v { "C3" => Guard::UniqueLegacyKey, "C4" => Guard::Void, "C5" => Guard::LookAgain, _ => panic!() }), _ => panic!() }
-        }
-        let o = search(&m, Bounds { states, seconds: 600, threads: 2 });
-        println!("{} states, depth {}, {:?}, complete {}", o.states, o.depth, o.took, o.complete);
-        if let Some(c) = o.found {
-            println!("{}", c.what);
-            for (i, (w, s)) in c.steps.iter().enumerate() { println!("{i:3} {w:<80} {s}"); }
-        }
-        return;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use model::search::{Bounds, Outcome};
+use model::{Case, Size, omissions, protocol};
+
+/// Searches all interleavings of applications and workers for a lost edit, a twin, or a run that never rests.
+#[derive(Debug, Parser)]
+struct Arguments {
+    /// States after which a search stops.
+    #[arg(long, default_value_t = 10_000_000)]
+    states: usize,
+    /// Seconds after which a search stops.
+    #[arg(long, default_value_t = 600)]
+    seconds: u64,
+    #[arg(long, default_value_t = 2)]
+    threads: usize,
+    /// Fields of the row: 1 or 2.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=2))]
+    fields: u8,
+    /// Values a field may take: 2 or 3.
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u8).range(2..=3))]
+    values: u8,
+    /// Edits by applications: 2 to 4.
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u8).range(2..=4))]
+    edits: u8,
+    /// Workers: 2 or 3.
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u8).range(2..=3))]
+    workers: u8,
+    /// Only what has this in its name.
+    #[arg(long)]
+    only: Option<String>,
+    /// The steps of each counterexample.
+    #[arg(long)]
+    steps: bool,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let bounds = Bounds { states: arguments.states, seconds: arguments.seconds, threads: arguments.threads };
+    let size = Size {
+        fields: usize::from(arguments.fields),
+        values: arguments.values,
+        edits: arguments.edits,
+        workers: usize::from(arguments.workers),
+    };
+    let wanted = |case: &Case| arguments.only.as_ref().is_none_or(|only| case.name.contains(only.as_str()));
+    let mut as_it_must_be = true;
+    println!("{:<58} {:>11} {:>5} {:>6}  result", "run", "states", "depth", "secs");
+    for case in protocol(size).into_iter().filter(wanted) {
+        let outcome = case.run(bounds);
+        as_it_must_be &= outcome.found.is_none();
+        let result = match (&outcome.found, outcome.complete) {
+            (Some(_), _) => "FOUND",
+            (None, true) => "holds, complete",
+            (None, false) => "holds as far as it went",
+        };
+        tell(&case, &outcome, result, true);
     }
-    let mut states = 20_000_000;
-    for a in &args {
-        let (k, v) = a.split_once('=').unwrap_or((a, "1"));
-        match k {
-            "f" => m.fields = v.parse().unwrap(),
-            "e" => m.edits = v.parse().unwrap(),
-            "v" => m.values = v.parse().unwrap(),
-            "w" => m.workers = v.parse().unwrap(),
-            "s" => states = v.parse().unwrap(),
-            "del" => m.deletes = true,
-            "re" => m.reinserts = true,
-            "sight" => m.sightings = v.parse().unwrap(),
-            "maxw" => m.writes_max = v.parse().unwrap(),
-            "noalone" => m.alone = false,
-            "nostrict" => m.strict = false,
-            "any" => m.rule = Rule::Any,
-            "manual" => m.rule = Rule::Fixed([sync_bridge::config::Policy::Manual; 2]),
-            "first" => m.start = Start::FirstContact,
-            "newl" => m.start = Start::NewOnLegacy,
-            "newp" => m.start = Start::NewOnPlatform,
-            "omit" => m.omit = Some(match v {
-                "B1" => Guard::ImageOnPlatform, "B2" => Guard::ImageOnLegacy, "B3" => Guard::Revision, "B4" => Guard::Receipt,
-                "B5" => Guard::Void, "B6" => Guard::ReadAgain, "B7" => Guard::Order, "B8" => Guard::OneStatement,
-                "B9" => Guard::BasePerField, "B10" => Guard::Record, "B11" => Guard::Due, "B12" => Guard::BothSides,
-                "B13" => Guard::Stamps, "B14" => Guard::List, "B16" => Guard::SweepOrder, "B15" => Guard::Tombstone, "R" => Guard::ImageOnRecord, _ => panic!() }),
-            _ => panic!("{k}"),
-        }
+    for case in omissions().into_iter().filter(wanted) {
+        let outcome = case.run(bounds);
+        as_it_must_be &= outcome.found.is_some();
+        let result = match &outcome.found {
+            Some(found) => format!("found in {} steps", found.steps.len() - 1),
+            None => "NOT FOUND".into(),
+        };
+        tell(&case, &outcome, &result, arguments.steps);
     }
-    let o = search(&m, Bounds { states, seconds: 600, threads: 2 });
-    println!("{} states, depth {}, {:?}, complete {}", o.states, o.depth, o.took, o.complete);
-    if let Some(c) = o.found {
-        println!("{}", c.what);
-        for (i, (w, s)) in c.steps.iter().enumerate() { println!("{i:3} {w:<80} {s}"); }
+    if as_it_must_be { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn tell(case: &Case, outcome: &Outcome, result: &str, with_steps: bool) {
+    let name = match case.without {
+        Some(without) => format!("without {}: {without}", case.name),
+        None => case.name.clone(),
+    };
+    println!("{name:<58} {:>11} {:>5} {:>6.1}  {result}", outcome.states, outcome.depth, outcome.took.as_secs_f64());
+    let Some(found) = outcome.found.as_ref().filter(|_| with_steps) else { return };
+    println!("    {}", found.what);
+    for (at, (words, state)) in found.steps.iter().enumerate() {
+        println!("    {at:>2}. {words}\n        {state}");
     }
 }

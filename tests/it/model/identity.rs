@@ -237,7 +237,8 @@ impl Model for IdentityModel {
     }
 
     fn fingerprint(&self, state: &State) -> u64 {
-        let mut workers = state.workers.map(|worker| if worker.phase == Phase::Idle { 0 } else { fingerprint(&worker) });
+        let mut workers =
+            state.workers.map(|worker| if worker.phase == Phase::Idle { 0 } else { fingerprint(&worker) });
         workers.sort_unstable();
         let rest = (state.legacy, state.platform, state.pairs, state.receipts, state.due);
         fingerprint(&(
@@ -362,8 +363,10 @@ impl IdentityModel {
         match worker.phase {
             Phase::Idle | Phase::Decided => unreachable!("idle workers begin, and what is decided is done above"),
             Phase::Pair => {
-                let by_legacy = (0..PLATFORM_ROWS).find(|&p| now.pairs[p].rev > 0 && now.pairs[p].legacy == look.legacy);
-                let by_receipt = Some(usize::from(look.receipt_of)).filter(|&p| p < PLATFORM_ROWS && now.pairs[p].rev > 0);
+                let by_legacy =
+                    (0..PLATFORM_ROWS).find(|&p| now.pairs[p].rev > 0 && now.pairs[p].legacy == look.legacy);
+                let by_receipt =
+                    Some(usize::from(look.receipt_of)).filter(|&p| p < PLATFORM_ROWS && now.pairs[p].rev > 0);
                 let Some(p) = by_legacy.or(by_receipt) else {
                     worker.phase = Phase::Candidates;
                     return ("reads platform: no pair".into(), None);
@@ -407,7 +410,7 @@ impl IdentityModel {
                     look.legacy = NONE;
                 }
                 if look.adopted {
-                    if look.legacy_key != look.platform_key && !self.omit.is_some_and(|omit| omit == Guard::LookAgain) {
+                    if look.legacy_key != look.platform_key && !self.omits(Guard::LookAgain) {
                         return (self.wait(state, at, "reads legacy again: the key is another by now"), None);
                     }
                     // The candidate's intent was carried out after all: it has a legacy row of its own.
@@ -538,10 +541,9 @@ impl IdentityModel {
         if pair.rev != plan.rev_read {
             return (self.wait(state, at, "rolls back on the platform: the pair moved"), None);
         }
-        if pair.legacy != plan.pair.legacy || plan.rev_read == 0 {
-            if self.is_paired(state, plan.pair.legacy) {
-                return (self.wait(state, at, "rolls back on the platform: the legacy key is paired"), None);
-            }
+        let claims = pair.legacy != plan.pair.legacy || plan.rev_read == 0;
+        if claims && self.is_paired(state, plan.pair.legacy) {
+            return (self.wait(state, at, "rolls back on the platform: the legacy key is paired"), None);
         }
         let updates = plan.platform > 0 && !plan.platform_inserts;
         if (look.adopted || updates) && state.platform[p].key != look.platform_key {
@@ -610,8 +612,7 @@ impl IdentityModel {
             state.receipts[p] = Receipt { rev, legacy: known, done: false };
             return self.wait(state, at, "commits on legacy: cannot be written, so the receipt says void");
         }
-        let people =
-            if worker.write == UPDATE { state.legacy[row].people } else { state.platform[p].people };
+        let people = if worker.write == UPDATE { state.legacy[row].people } else { state.platform[p].people };
         set(state, L, row, Row { key: worker.key, people });
         state.receipts[p] = Receipt { rev, legacy: row as u8, done: true };
         if !drawn {
@@ -830,7 +831,12 @@ impl Judge {
 
     fn ask(&self, look: &Look, legacy_first: bool) -> Ruling {
         let legacy_key = |row: u8| (row < NONE).then(|| Key(format!("l{row}")));
-        let row = |key: Key, value: u8| postgres::Row { key, stamp: None, hash: 0, cells: vec![Some(value.to_string().into())] };
+        let row = |key: Key, value: u8| postgres::Row {
+            key,
+            stamp: None,
+            hash: 0,
+            cells: vec![Some(value.to_string().into())],
+        };
         let base = |value: u8| Base::of((value > 0).then(|| (0, self.hashes[usize::from(value)])));
         let view = View {
             origin: Key("origin".into()),

@@ -73,7 +73,7 @@ impl Hasher for AsIs {
 }
 
 /// States expanded between two merges: enough to keep the threads busy.
-const BLOCK: usize = 1 << 15;
+const BLOCK: usize = 1 << 12;
 
 /// A new state: fingerprint, which of its origin's steps, itself, what it breaks.
 struct Fresh<S> {
