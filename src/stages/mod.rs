@@ -37,6 +37,15 @@ const RULING_LEASE: Duration = Duration::from_secs(15);
 /// Conflicts removed in one statement.
 const CONFLICTS_PRUNED_MAX: i64 = 10_000;
 
+/// The pure part of a page, for the model check (`docs/MODEL.md`) alone.
+#[doc(hidden)]
+pub mod model_door {
+    pub use super::clocks::Measured;
+    pub use super::decide::{Absent, decide_absent};
+    pub use super::plan::{Act, Context, Verdict, Write, WriteKind, judge};
+    pub use super::read::View;
+}
+
 /// Everything pages need that lives as long as the process: configuration, connection pools, table shapes.
 pub struct Data {
     pub config: Arc<Config>,

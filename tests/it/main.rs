@@ -7,6 +7,7 @@ mod embedded;
 mod imports;
 mod jobs;
 mod ledger;
+mod model;
 mod pages;
 mod retention;
 mod samples;
