@@ -150,7 +150,10 @@ impl Executor {
     async fn bury(&self, claim: Claim) {
         let _held = self.leases.hold(&claim);
         let error = format!("claimed {} times and never ended: it may kill its workers", claim.attempt);
-        self.settle(&claim, None, Ending::Dead { error_kind: "exhausted", error }).await;
+        // Only to tell which page it is.
+        let subject = self.load(&claim).await.ok();
+        let page = subject.as_ref().and_then(Subject::page);
+        self.settle(&claim, page, Ending::Dead { error_kind: "exhausted", error }).await;
     }
 
     async fn load(&self, claim: &Claim) -> anyhow::Result<Subject> {
@@ -201,6 +204,7 @@ impl Executor {
 
     /// The one transaction of an outcome; `None` if the claim was not ours any more.
     async fn record_once(&self, claim: &Claim, ending: &Ending) -> anyhow::Result<Option<After>> {
+        crate::fault::point("job.before_record").await;
         let mut tx = self.env.queue.begin().await?;
         let Some(after) = record(&mut tx, &self.env, claim, ending).await? else {
             tx.rollback().await?;
@@ -209,6 +213,7 @@ impl Executor {
         queue::enqueue(&mut tx, &after.deliveries).await.context("enqueueing")?;
         crate::fault::point("job.recorded").await;
         tx.commit().await?;
+        crate::fault::point("job.after_record").await;
         Ok(Some(after))
     }
 
@@ -327,7 +332,7 @@ fn report(
             tracing::info!(job, kind, customer, "{}", work.told());
             match work {
                 Work::Tick(decision) => measure::tick_ended(claim, decision.outcome()),
-                Work::Page(finished) => measure::page_done(claim, finished.page(), finished.report(), settled_in),
+                Work::Page(finished) => measure::page_done(claim, finished, settled_in),
                 Work::Stage(_) | Work::Nothing => {}
             }
         }
@@ -337,7 +342,7 @@ fn report(
         }
         Ending::Dead { error_kind, error } => {
             tracing::error!(job, kind, customer, attempt = claim.attempt, error_kind, "dead letter: {error}");
-            measure::dead(claim, page);
+            measure::dead(claim, page, error_kind);
         }
         Ending::HandedBack => tracing::info!(job, kind, customer, "handed back: this worker stops"),
         Ending::Lost => {}

@@ -1,16 +1,19 @@
 //! A page: `stages` does the work, and here it is settled, in one transaction with the barrier.
 
+use std::time::Duration;
+
 use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
 
 use super::Env;
 use super::stage::{self, After};
-use crate::config::Config;
+use crate::clock;
+use crate::config::{Config, Side};
 use crate::ledger::job::{self, Claim};
 use crate::ledger::page::{NewPage, Page};
 use crate::ledger::parked::Seen;
 use crate::ledger::{difference, page, parked, quarantine, watermark};
-use crate::stages::{self, PageMode, PageReport};
+use crate::stages::{self, Key, PageMode, PageReport};
 
 /// A released page.
 pub struct Loaded {
@@ -23,6 +26,7 @@ pub struct Loaded {
 pub struct Finished {
     page: Page,
     report: PageReport,
+    worked_for: Duration,
 }
 
 impl Finished {
@@ -32,6 +36,10 @@ impl Finished {
 
     pub fn report(&self) -> &PageReport {
         &self.report
+    }
+
+    pub fn worked_for(&self) -> Duration {
+        self.worked_for
     }
 
     pub fn told(&self) -> String {
@@ -64,6 +72,7 @@ impl Loaded {
     }
 
     pub async fn work(&self, env: &Env) -> anyhow::Result<Finished> {
+        let began = clock::instant();
         let page = &self.page;
         let report = env
             .data
@@ -78,7 +87,7 @@ impl Loaded {
                 watermarks: self.watermarks,
             })
             .await?;
-        Ok(Finished { page: page.clone(), report })
+        Ok(Finished { page: page.clone(), report, worked_for: began.elapsed() })
     }
 }
 
@@ -90,7 +99,7 @@ pub async fn record(
     claim: &Claim,
     finished: &Finished,
 ) -> anyhow::Result<After> {
-    let Finished { page, report } = finished;
+    let Finished { page, report, .. } = finished;
     let more = i32::from(report.rest.is_some());
     let open = crate::ledger::stage::page_ended(conn, page.stage, more, !report.paired.is_empty()).await?;
     let stage =
@@ -102,6 +111,9 @@ pub async fn record(
     let seen = Seen { customer, entity, run: page.run, stage: page.stage, round: stage.round };
     parked::upsert(conn, seen, &report.parked).await?;
     quarantine::upsert(conn, customer, entity, page.id, &report.quarantined).await?;
+    // A row stands in one of the two lists, as it was seen last.
+    quarantine::remove(conn, customer, entity, &named(&report.parked, |row| (row.side, &row.key))).await?;
+    parked::leave(conn, customer, entity, &named(&report.quarantined, |row| (row.side, &row.key))).await?;
     // After the parking: a row of this very page may wait for a pair of this very page.
     parked::wake(conn, customer, entity, &report.paired).await?;
     difference::insert(conn, customer, page.run, entity, &report.differences).await?;
@@ -110,6 +122,10 @@ pub async fn record(
         page::insert(conn, &stage, page.round, &[rest]).await?;
     }
     Ok(stage::proceed(conn, config, stage).await?)
+}
+
+fn named<T>(rows: &[T], name: impl Fn(&T) -> (Side, &Key)) -> Vec<(Side, Key)> {
+    rows.iter().map(name).map(|(side, key)| (side, key.clone())).collect()
 }
 
 /// A dead page has ended: the watermark passes it, and it owns its range until somebody acts.

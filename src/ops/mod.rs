@@ -7,14 +7,18 @@ use serde::Serialize;
 
 mod dead_letters;
 mod depth;
+mod gauges;
 mod migrate;
+mod quarantine;
 mod status;
 mod ticks;
 mod totals;
 
 pub use dead_letters::{dead_letters, requeue};
 pub use depth::{QueueDepth, queue_depth};
-pub use migrate::migrate;
+pub use gauges::{SideStanding, Standing, standing};
+pub use migrate::{Migrated, migrate, migrated};
+pub use quarantine::{QuarantinedRow, Which, quarantine, retry_quarantined};
 pub use status::status;
 pub use ticks::{tick_is_taken, tick_now, wait_for_tick};
 pub use totals::totals;

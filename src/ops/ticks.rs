@@ -8,6 +8,7 @@ use sqlx::{PgConnection, PgPool};
 use super::RunReport;
 use crate::clock;
 use crate::config::CustomerId;
+use crate::fault;
 use crate::ledger::{job, tick};
 use crate::queue::{self, Kind};
 
@@ -56,7 +57,9 @@ pub async fn tick_now(queue: &PgPool, customer: &CustomerId) -> anyhow::Result<i
             Some((_, id)) => Some(*id),
             None => tick::queued(&mut tx, name).await?,
         };
+        fault::point("tick.before_commit").await;
         tx.commit().await.with_context(|| format!("making a tick for {name}"))?;
+        fault::point("tick.after_commit").await;
         if let Some(id) = id {
             return Ok(id);
         }

@@ -1,6 +1,7 @@
 //! WHAT a stage does with data: probe, cut into pages, and for each page read, decide (pure), write. Owns: the protocol
 //! of a page. Never: the queue, attempts, leases; `jobs` decides when and records what happened.
 
+mod advice;
 mod clocks;
 mod conflicts;
 mod cut;
@@ -29,12 +30,21 @@ use crate::sides::postgres::{Pools, reach};
 use crate::sides::{Fault, Permanent, sort};
 
 pub use conflicts::{ConflictEntry, ConflictField};
-use entity::{Ready, check_tables, make_ready};
+use entity::{Ready, check_tables, make_ready, register};
 
 /// As long as a page's lease: a younger intent may belong to a living page.
 const RULING_LEASE: Duration = Duration::from_secs(15);
 /// Conflicts removed in one statement.
 const CONFLICTS_PRUNED_MAX: i64 = 10_000;
+
+/// The pure part of a page, for the model check (`docs/MODEL.md`) alone.
+#[doc(hidden)]
+pub mod model_door {
+    pub use super::clocks::Measured;
+    pub use super::decide::{Absent, decide_absent};
+    pub use super::plan::{Act, Context, Verdict, Write, WriteKind, judge};
+    pub use super::read::View;
+}
 
 /// Everything pages need that lives as long as the process: configuration, connection pools, table shapes.
 pub struct Data {
@@ -136,10 +146,22 @@ pub struct PageReport {
     pub paired: Vec<(Key, Key)>,
     /// In `Compare` mode.
     pub differences: Vec<Difference>,
-    /// Seconds between a change's stamp and its arrival, one per written row (a bounded sample).
-    pub freshness_secs: Vec<f64>,
+    /// Seconds between a change's stamp and its arrival, with the side it was made on (a bounded sample of the written rows).
+    pub freshness_secs: Vec<(Side, f64)>,
+    pub timings: Timings,
     /// The rest of a range that held more rows than a page may: to be worked on as a further page.
     pub rest: Option<Range>,
+}
+
+/// How long a page took in each step, over all its turns.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub struct Timings {
+    /// Rows with their ledger rows.
+    pub read: Duration,
+    /// Links and candidates, and the decision.
+    pub decide: Duration,
+    /// Both transactions.
+    pub write: Duration,
 }
 
 /// A row that waits.
@@ -190,7 +212,7 @@ impl Data {
         Data { config, pools: Pools::default(), ready: Mutex::default(), clocks: clocks::Offsets::default() }
     }
 
-    /// Connects to every database of the customer and holds the mapping against the live tables.
+    /// Connects to every database of the customer and holds the mapping against the live tables. Writes nothing.
     ///
     /// # Errors
     /// Names the database, table or column, and what to do.
@@ -216,7 +238,16 @@ impl Data {
         Ok(())
     }
 
-    /// Installs the `sync_bridge` schema on all databases of the customer; safe to repeat.
+    /// What works, but not as well as it could: rights and indexes that are missing. Writes nothing.
+    ///
+    /// # Errors
+    /// A database that does not answer, or is a standby.
+    pub async fn advice(&self, customer: &CustomerId) -> anyhow::Result<Vec<String>> {
+        advice::advice(&self.pools, &self.config, self.customer(customer)?).await
+    }
+
+    /// Installs the `sync_bridge` schema on all databases of the customer, and registers its entities there; safe to repeat.
+    /// A schema that somebody else owns was installed by an administrator: it is left as it is.
     ///
     /// # Errors
     /// Names the database that cannot be reached or lacks the right.
@@ -240,7 +271,20 @@ impl Data {
                     .execute(&mut *transaction)
                     .await
                     .with_context(what)?;
-                sqlx::raw_sql(pairs::ddl(side)).execute(&mut *transaction).await.with_context(what)?;
+                let ours: Option<bool> = sqlx::query_scalar(
+                    "select pg_has_role(nspowner, 'usage') from pg_namespace where nspname = 'sync_bridge'",
+                )
+                .fetch_optional(&mut *transaction)
+                .await
+                .with_context(what)?;
+                if ours.unwrap_or(true) {
+                    sqlx::raw_sql(pairs::ddl(side)).execute(&mut *transaction).await.with_context(what)?;
+                }
+                let here = self.config.entities().filter(|entity| entity.table(side).database == table.database);
+                let here: Vec<&str> = here.map(|entity| entity.id.as_str()).collect();
+                register(&mut transaction, customer, &here)
+                    .await
+                    .with_context(|| format!("registering entities in {}", database.shown))?;
                 transaction.commit().await.with_context(what)?;
             }
         }

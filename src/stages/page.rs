@@ -32,7 +32,9 @@ const SAMPLES_MAX: usize = 20;
 pub async fn run(entity: &ReadyEntity, page: &Page, clocks: &Measured) -> anyhow::Result<PageReport> {
     let mut report = PageReport::default();
     let limit = GROWTH_MAX * i64::from(page.range.rows.max(entity.page_rows));
+    let began = clock::instant();
     let (mut views, rest) = origins(entity, page, limit).await?;
+    report.timings.read += began.elapsed();
     report.rest = rest;
     report.rows_read = views.len() as u64;
     if page.mode == PageMode::Compare {
@@ -44,7 +46,9 @@ pub async fn run(entity: &ReadyEntity, page: &Page, clocks: &Measured) -> anyhow
         if again.is_empty() {
             break;
         }
+        let began = clock::instant();
         views = by_keys(entity, page.side, &again).await?;
+        report.timings.read += began.elapsed();
     }
     Ok(report)
 }
@@ -58,7 +62,9 @@ async fn turn_over(
     last: bool,
     report: &mut PageReport,
 ) -> anyhow::Result<Vec<Key>> {
+    let began = clock::instant();
     let (judged, links) = decide(entity, page, clocks, views).await?;
+    report.timings.decide += began.elapsed();
     fault::point("page.decided").await;
     let mut again: Vec<Key> = Vec::new();
     let mut acts: Vec<Act> = Vec::new();
@@ -94,10 +100,12 @@ async fn turn_over(
             }
         }
     }
+    let began = clock::instant();
     if !voids.is_empty() {
         void(entity, &voids).await?;
     }
     let (committed, moved) = commit(entity, page, acts, &links, last, report).await?;
+    report.timings.write += began.elapsed();
     again.extend(moved);
     record(entity, page, committed, report);
     if last {
@@ -334,7 +342,7 @@ fn record(entity: &ReadyEntity, page: &Page, committed: Vec<Committed>, report: 
             && let Some(at) = stamp(mapping, side, row)
             && report.freshness_secs.len() < SAMPLES_MAX
         {
-            report.freshness_secs.push((now - at).as_seconds_f64().max(0.0));
+            report.freshness_secs.push((side, (now - at).as_seconds_f64().max(0.0)));
         }
         let partner = match page.side {
             Side::Legacy => Some(platform_key),
@@ -365,7 +373,9 @@ async fn compare(
     views: Vec<View>,
     report: &mut PageReport,
 ) -> anyhow::Result<()> {
+    let began = clock::instant();
     let (judged, _) = decide(entity, page, clocks, views).await?;
+    report.timings.decide += began.elapsed();
     for (view, verdict) in judged {
         // Pairs are listed once, by the platform's pages; legacy's pages add what the platform does not show.
         if page.side == Side::Legacy && view.platform.is_some() {

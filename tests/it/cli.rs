@@ -12,6 +12,9 @@ use sync_bridge::embedded::Server;
 
 use crate::support::{Folder, TestDatabase, database, eventually};
 
+mod metrics;
+mod operator;
+
 /// Must never be seen in any output.
 const SECRET: &str = "hunter2";
 
@@ -56,9 +59,18 @@ const VERBS: &[&[&str]] = &[
     &["status"],
     &["dead-letters", "list"],
     &["dead-letters", "requeue", "--all"],
+    &["quarantine", "list"],
+    &["quarantine", "retry", "--all"],
+    &["check"],
+    &["conflicts", "list", "--customer", "acme"],
     &["worker"],
     &["scheduler"],
 ];
+
+/// Whether the queue is of no concern to it.
+fn is_of_sides(verb: &[&str]) -> bool {
+    matches!(verb[0], "prepare" | "check" | "conflicts")
+}
 
 /// A folder with a configuration, and what the processes started in it see of the environment.
 struct Desk {
@@ -278,6 +290,12 @@ fn bad_words_are_refused() {
     desk.is_refused(&["dead-letters", "requeue"], "<ID>");
     desk.is_refused(&["dead-letters", "requeue", "1", "--all"], "cannot be used with");
     desk.is_refused(&["dead-letters", "requeue", "seventeen"], "seventeen");
+    desk.is_refused(&["quarantine", "retry"], "<ID>");
+    desk.is_refused(&["quarantine", "list", "--entity", "usr"], "no entity `usr` in bridge.toml: there are user");
+    desk.is_refused(&["check", "--customer", "acne"], "no customer `acne`");
+    desk.is_refused(&["conflicts", "show", "12", "--customer", "acme"], "a conflict is named ENTITY:ID");
+    desk.is_refused(&["conflicts", "undo", "usr:12", "--customer", "acme"], "no entity `usr`");
+    desk.is_refused(&["conflicts", "resolve", "user:12", "--customer", "acme"], "--winner");
     let desk = desk.with("DD_AGENT_HOST", "127.0.0.1").with("DD_DOGSTATSD_PORT", "port");
     desk.is_refused(&["status"], "DD_DOGSTATSD_PORT is `port`");
     let desk = Desk::new("filter", &config(false)).with("SYNC_BRIDGE_LOG", "a=b=c");
@@ -293,8 +311,7 @@ fn what_only_looks_makes_no_queue() {
     for verb in VERBS {
         match verb[0] {
             "migrate" | "up" => {}
-            // The queue is of no concern to it.
-            "prepare" => desk.is_refused(verb, "customer acme: connecting to localhost:1/a"),
+            _ if is_of_sides(verb) => desk.is_refused(verb, "customer acme: connecting to localhost:1/a"),
             _ => desk.is_refused(verb, "there is no queue database"),
         }
     }
@@ -354,7 +371,7 @@ async fn a_side_that_cannot_be_used_is_refused_before_anything_is_written() {
 async fn a_queue_database_that_cannot_be_reached_is_refused() {
     let databases = Databases::new("no queue").await;
     let desk = databases.desk("no-queue").with("QUEUE_URL", nobody_there());
-    for verb in VERBS.iter().filter(|verb| verb[0] != "prepare") {
+    for verb in VERBS.iter().filter(|verb| !is_of_sides(verb)) {
         desk.is_refused(verb, "127.0.0.1");
     }
     databases.are_untouched().await;
@@ -410,7 +427,7 @@ fn help_says_how() {
 async fn a_queue_database_without_tables_is_refused_with_what_to_run() {
     let databases = Databases::new("bare").await;
     let desk = databases.desk("bare");
-    for verb in VERBS.iter().filter(|verb| !matches!(verb[0], "prepare" | "migrate" | "up")) {
+    for verb in VERBS.iter().filter(|verb| !is_of_sides(verb) && !matches!(verb[0], "migrate" | "up")) {
         desk.is_refused(verb, "run `sync-bridge migrate`");
     }
     databases.are_untouched().await;
