@@ -38,6 +38,8 @@ pub struct CustomerStatus {
     pub quarantined: i64,
     pub dead_letters: i64,
     pub differences: i64,
+    /// When the comparison that found them ended; `None` if there was none yet.
+    pub compared_at: Option<DateTime<Utc>>,
 }
 
 #[derive(Debug, Serialize)]
@@ -85,7 +87,8 @@ pub struct RunReport {
     pub parked: i64,
     pub quarantined: i64,
     pub dead_letters: i64,
-    pub differences: i64,
+    /// `None` if this run compared nothing: whole tables are compared every `sweep_every`.
+    pub differences: Option<i64>,
     pub secs: f64,
 }
 

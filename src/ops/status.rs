@@ -25,6 +25,7 @@ struct Summary {
     quarantined: i64,
     dead_letters: i64,
     differences: i64,
+    compared_at: Option<DateTime<Utc>>,
 }
 
 #[derive(sqlx::FromRow)]
@@ -87,6 +88,7 @@ pub async fn status(queue: &PgPool, config: &Config) -> anyhow::Result<Vec<Custo
             quarantined: summary.quarantined,
             dead_letters: summary.dead_letters,
             differences: summary.differences,
+            compared_at: summary.compared_at,
         })
     };
     Ok(config.customers.iter().filter_map(stand).collect())

@@ -41,7 +41,7 @@ struct Sums {
     parked: i64,
     quarantined: i64,
     dead_letters: i64,
-    differences: i64,
+    differences: Option<i64>,
 }
 
 /// A tick now, by an operator, or the one that waits already. Answers the tick's id.
@@ -145,7 +145,8 @@ async fn report(queue: &PgPool, run: i64, ending: String, secs: f64) -> anyhow::
               where quarantine.page in (select id from bridge.page where run = $1)) as quarantined,
              count(*) filter (where state = 'dead')
                  + (select count(*) from bridge.stage where stage.run = $1 and stage.state = 'dead') as dead_letters,
-             (select count(*) from bridge.difference where difference.run = $1) as differences
+             (select count(difference.run) from bridge.run left join bridge.difference on difference.run = run.id
+              where run.id = $1 and run.sweep group by run.id) as differences
          from bridge.page where run = $1",
     )
     .bind(run)

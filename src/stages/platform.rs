@@ -188,8 +188,6 @@ async fn attempt(
     }
     fault::point("platform.after_rows").await;
     let chosen: Vec<&Act> = (0..acts.len()).filter(|at| done.contains_key(at)).map(|at| &acts[at]).collect();
-    log_conflicts(&mut transaction, mapping, number, &chosen).await?;
-    fault::point("platform.after_conflicts").await;
     pass_tombstones(&mut transaction, number, &chosen).await?;
     update_pairs(&mut transaction, number, &chosen).await?;
     let claimed = insert_pairs(&mut transaction, number, &chosen).await?;
@@ -202,6 +200,9 @@ async fn attempt(
         transaction.rollback().await?;
         return Ok(Attempt::Claimed(lost));
     }
+    // Written ahead of legacy's overwriting, and by the claim's owner alone.
+    log_conflicts(&mut transaction, mapping, number, &chosen).await?;
+    fault::point("platform.after_conflicts").await;
     fault::point("platform.before_commit").await;
     transaction.commit().await?;
     fault::point("platform.after_commit").await;

@@ -107,9 +107,10 @@ fn shown(slug: &str, report: &RunReport) -> String {
         ("parked", report.parked),
         ("quarantined", report.quarantined),
         ("dead letters", report.dead_letters),
-        ("differences", report.differences),
     ] {
         table.add_row(vec![out::text(what), out::number(number)]);
     }
+    let compared = report.differences.map_or_else(|| out::text("not compared"), out::number);
+    table.add_row(vec![out::text("differences"), compared]);
     format!("{head}\n{table}")
 }

@@ -870,6 +870,8 @@ impl Judge {
             }),
             legacy_first,
             adopted: look.adopted,
+            generation: 0,
+            legacy_taken: false,
             ambiguous: false,
         };
         let now = DateTime::<Utc>::UNIX_EPOCH;

@@ -300,6 +300,8 @@ impl Judge {
             receipt,
             legacy_first: look.legacy_first,
             adopted: look.adopted,
+            generation: 0,
+            legacy_taken: false,
             ambiguous: false,
         }
     }
