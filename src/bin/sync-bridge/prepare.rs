@@ -40,11 +40,22 @@ async fn prepare(sides: &Sides) -> anyhow::Result<String> {
     startup::check(data, &config.customers, Look::Tables).await?;
     let mut lines = Vec::new();
     for customer in &config.customers {
-        data.prepare(&customer.id).await.with_context(|| format!("preparing customer {}", customer.slug))?;
+        let done = data.prepare(&customer.id).await.with_context(|| format!("preparing customer {}", customer.slug));
+        done.map_err(|error| if lacks_a_right(&error) { startup::refused(error.context(RIGHTS)) } else { error })?;
         let databases: Vec<String> = customer.databases.values().map(ToString::to_string).collect();
         lines.push(format!("customer {}: prepared {}", customer.slug, databases.join(", ")));
     }
     Ok(lines.join("\n"))
+}
+
+/// What to do about a missing right.
+const RIGHTS: &str = "the role lacks a right: grant it `create` on the database, or let an administrator run what \
+                      `sync-bridge prepare --print` shows and grant `usage` on schema sync_bridge and \
+                      `select, insert, update, delete` on its tables";
+
+fn lacks_a_right(error: &anyhow::Error) -> bool {
+    let codes = error.chain().filter_map(|cause| cause.downcast_ref::<sqlx::Error>()?.as_database_error()?.code());
+    codes.into_iter().any(|code| code == "42501")
 }
 
 fn print() -> anyhow::Result<()> {
