@@ -52,7 +52,7 @@ fn main() -> ExitCode {
     };
     let wanted = |case: &Case| arguments.only.as_ref().is_none_or(|only| case.name.contains(only.as_str()));
     let mut as_it_must_be = true;
-    println!("{:<58} {:>11} {:>5} {:>6}  result", "run", "states", "depth", "secs");
+    println!("{:<76} {:>11} {:>5} {:>6}  result", "run", "states", "depth", "secs");
     for case in protocol(size).into_iter().filter(wanted) {
         let outcome = case.run(bounds);
         as_it_must_be &= outcome.found.is_none();
@@ -77,10 +77,10 @@ fn main() -> ExitCode {
 
 fn tell(case: &Case, outcome: &Outcome, result: &str, with_steps: bool) {
     let name = match case.without {
-        Some(without) => format!("without {}: {without}", case.name),
+        Some(without) => format!("without {}, {without}", case.name),
         None => case.name.clone(),
     };
-    println!("{name:<58} {:>11} {:>5} {:>6.1}  {result}", outcome.states, outcome.depth, outcome.took.as_secs_f64());
+    println!("{name:<76} {:>11} {:>5} {:>6.1}  {result}", outcome.states, outcome.depth, outcome.took.as_secs_f64());
     let Some(found) = outcome.found.as_ref().filter(|_| with_steps) else { return };
     println!("    {}", found.what);
     for (at, (words, state)) in found.steps.iter().enumerate() {

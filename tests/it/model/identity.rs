@@ -642,8 +642,8 @@ impl IdentityModel {
                     self.begin(&mut state, 0, side, row);
                     while state.workers[0].phase != Phase::Idle {
                         let (_, broken) = self.advance(&mut state, 0, judge);
-                        if broken.is_some() {
-                            return broken;
+                        if let Some(broken) = broken {
+                            return Some(format!("{broken} (by a later page)"));
                         }
                         renumber(&mut state);
                         meet(&mut state);

@@ -319,7 +319,13 @@ impl PairModel {
             for (field, value) in values.into_iter().enumerate() {
                 if whole || field < self.fields && value != read.cells[field].value {
                     let source = worker.rows[L].cells[field];
-                    let lost = self.replace(state, P, field, source, plan.loser[field] == Some(Side::Platform));
+                    let lost = self.replace(
+                        state,
+                        P,
+                        field,
+                        source,
+                        plan.restores || plan.loser[field] == Some(Side::Platform),
+                    );
                     broken = broken.or(lost);
                     self.agree(state, &worker, P, field, source);
                     if words && field < self.fields {
@@ -366,7 +372,7 @@ impl PairModel {
             rev,
             write,
             fields: bits(&mut (0..FIELDS).filter(to_legacy)),
-            losers: bits(&mut (0..FIELDS).filter(|field| plan.loser[*field] == Some(Side::Legacy))),
+            losers: bits(&mut (0..FIELDS).filter(|field| plan.restores || plan.loser[*field] == Some(Side::Legacy))),
             before: if self.stamps() { before } else { 0 },
             keyed: plan.pair.keyed,
             pair: Pair::default(),

@@ -75,8 +75,8 @@ impl PairModel {
                 self.begin(&mut state, 0, kind, choice, judges);
                 while state.workers[0].phase != Phase::Idle {
                     let (_, broken) = self.advance(&mut state, 0, judges, false);
-                    if broken.is_some() {
-                        return broken;
+                    if let Some(broken) = broken {
+                        return Some(format!("{broken} (by a later page)"));
                     }
                     renumber(&mut state);
                 }
