@@ -67,6 +67,8 @@ create table bridge.proposal (
     side text not null check (side in ('legacy', 'platform')),
     horizon timestamptz not null,
     held_by text,
+    held_secs double precision not null default 0,
+    debt timestamptz,
     signature jsonb not null,
     primary key (stage, entity, side)
 );
@@ -152,7 +154,11 @@ create table bridge.watermark (
     side text not null check (side in ('legacy', 'platform')),
     watermark timestamptz not null,
     signature jsonb not null,
+    -- Who holds the horizon back, and how old the oldest change is that may still appear.
     held_by text,
+    held_secs double precision not null default 0,
+    -- Changes stamped after this may still appear although the watermark has passed them.
+    debt timestamptz,
     -- The last moment at which everything stamped up to then was known to be done.
     settled_at timestamptz not null,
     updated_at timestamptz not null default now(),

@@ -46,14 +46,14 @@ pub struct Position {
 #[serde(transparent)]
 pub struct Key(pub String);
 
-/// What a run left of one entity's side: which rows lie above `since`, as a count and a sum of hashes. A later probe with
+/// What a run left of one entity's side: which rows lie above `since` and what they hold, as a count and a sum of hashes. A later probe with
 /// the same `since` that finds the same has nothing to do.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Signature {
     pub since: DateTime<Utc>,
     pub rows: i64,
     pub hash: i64,
-    /// Rows without a stamp, by count and hash of keys.
+    /// Rows without a stamp.
     pub null_rows: i64,
     pub null_hash: i64,
 }

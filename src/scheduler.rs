@@ -11,8 +11,10 @@ use tokio_util::sync::CancellationToken;
 
 use crate::clock;
 use crate::config::{Config, Schedule, parse_cron};
+use crate::fault;
 use crate::ledger::{job, tick};
 use crate::queue::{self, Kind};
+use crate::telemetry::metrics;
 
 /// Ticks made by one transaction: what it locks and notifies stays short.
 const CHUNK: usize = 1000;
@@ -66,10 +68,15 @@ pub async fn round(queue: &PgPool, plan: &mut Plan) -> anyhow::Result<DateTime<U
             chunk.iter().map(|due| (due.customer.clone(), due.instant)).collect();
         let mut tx = conn.begin().await?;
         let ticks = tick::insert_due(&mut tx, &wanted).await?;
-        let deliveries = job::insert(&mut tx, Kind::Tick, &ticks).await?;
+        let deliveries = job::insert(&mut tx, Kind::Tick, &ticks.queued).await?;
         queue::enqueue(&mut tx, &deliveries).await?;
+        fault::point("scheduler.before_commit").await;
         tx.commit().await?;
-        made += ticks.len();
+        fault::point("scheduler.after_commit").await;
+        made += ticks.queued.len();
+        for customer in &ticks.skipped {
+            metrics::count(&metrics::TICK_ENDED, 1, &[("customer", customer), ("outcome", "skipped")]);
+        }
         plan.done(chunk);
     }
     if made > 0 {

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
 use futures::{StreamExt as _, stream};
+use serde::Serialize;
 use sqlx::PgPool;
 use tokio_util::sync::CancellationToken;
 
@@ -55,10 +56,23 @@ pub fn run(level: logs::Level, work: impl AsyncFnOnce() -> anyhow::Result<()>) -
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {error:#}");
+            eprintln!("error: {}", told(&error));
             ExitCode::from(if error.is::<Refused>() { EXIT_REFUSED } else { EXIT_FAILED })
         }
     }
+}
+
+/// An error with its causes. Some errors say their cause themselves: it is not said twice.
+fn told(error: &anyhow::Error) -> String {
+    let mut told = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if told.is_empty() {
+            told = cause;
+        } else if !told.ends_with(&cause) {
+            told = format!("{told}: {cause}");
+        }
+    }
+    told
 }
 
 /// The process `sync-bridge-scheduler`.
@@ -176,12 +190,14 @@ impl Bridge {
     }
 
     /// # Errors
-    /// When `migrate` has not been run.
+    /// When `migrate` has not been run, or not by this version.
     pub async fn must_be_migrated(&self) -> anyhow::Result<()> {
-        if is_migrated(&self.queue).await.map_err(refused)? {
-            return Ok(());
-        }
-        Err(refused(anyhow!("the queue database {} has no tables yet: run `sync-bridge migrate`", self.queue_shown())))
+        let lacks = match ops::migrated(&self.queue).await.map_err(refused)? {
+            ops::Migrated::Yes => return Ok(()),
+            ops::Migrated::Partly => "lacks tables of this version",
+            ops::Migrated::No => "has no tables yet",
+        };
+        Err(refused(anyhow!("the queue database {} {lacks}: run `sync-bridge migrate`", self.queue_shown())))
     }
 
     /// The queue database as it may be shown.
@@ -192,6 +208,29 @@ impl Bridge {
     /// Leaves the queue database, then the embedded server.
     pub async fn close(self) -> anyhow::Result<()> {
         self.queue.close().await;
+        stop_server(self.server).await
+    }
+}
+
+/// The configuration and the customers' databases, for what needs no queue; with the embedded server if a side lies on it.
+pub struct Sides {
+    pub config: Arc<Config>,
+    pub data: Data,
+    server: Option<Server>,
+}
+
+impl Sides {
+    /// # Errors
+    /// An embedded server that is not there or cannot be started.
+    pub async fn open(config: Config) -> anyhow::Result<Sides> {
+        let (config, server) =
+            if config.has_embedded_sides() { with_server(config, Embedded::MustExist).await? } else { (config, None) };
+        let config = Arc::new(config);
+        Ok(Sides { data: Data::new(config.clone()), config, server })
+    }
+
+    /// Leaves the embedded server.
+    pub async fn close(self) -> anyhow::Result<()> {
         stop_server(self.server).await
     }
 }
@@ -209,7 +248,7 @@ pub async fn with_server(mut config: Config, embedded: Embedded) -> anyhow::Resu
     if !config.needs_embedded() {
         return Ok((config, None));
     }
-    let folder = embedded_folder(&config);
+    let folder = embedded_folder(&config).map_err(refused)?;
     if embedded == Embedded::MustExist && !folder.is_dir() {
         let what = format!(
             "there is no queue database: {} names none and {} does not exist; `sync-bridge up` or `sync-bridge migrate` \
@@ -237,16 +276,10 @@ pub async fn stop_server(server: Option<Server>) -> anyhow::Result<()> {
     }
 }
 
-fn embedded_folder(config: &Config) -> PathBuf {
-    let beside = config.path.parent().filter(|parent| !parent.as_os_str().is_empty());
-    beside.unwrap_or(Path::new(".")).join(EMBEDDED_FOLDER)
-}
-
-async fn is_migrated(queue: &PgPool) -> anyhow::Result<bool> {
-    sqlx::query_scalar("select to_regclass('bridge._sqlx_migrations') is not null")
-        .fetch_one(queue)
-        .await
-        .context("looking at the queue database")
+/// Absolute: the server and its guardian work from other folders than this process.
+fn embedded_folder(config: &Config) -> anyhow::Result<PathBuf> {
+    let file = std::path::absolute(&config.path).with_context(|| format!("finding {}", config.path.display()))?;
+    Ok(file.with_file_name(EMBEDDED_FOLDER))
 }
 
 /// How much of the customers' databases is looked at.
@@ -268,11 +301,40 @@ pub async fn check(data: &Data, customers: impl IntoIterator<Item = &Customer>, 
             Look::Tables => data.check_tables(&customer.id).await,
             Look::Everything => data.check(&customer.id).await,
         };
-        found.err().map(|error| format!("customer {}: {error:#}", customer.slug))
+        found.err().map(|error| format!("customer {}: {}", customer.slug, told(&error)))
     });
     let found: Vec<Option<String>> = stream::iter(checks).buffered(CHECKS_AT_ONCE).collect().await;
     let found: Vec<String> = found.into_iter().flatten().collect();
     if found.is_empty() { Ok(()) } else { Err(refused(anyhow!(found.join("\n")))) }
+}
+
+/// What a look at one customer's databases found.
+#[derive(Debug, Serialize)]
+pub struct Checked {
+    pub customer: String,
+    pub slug: String,
+    pub entities: usize,
+    /// Why no run of it could work.
+    pub error: Option<String>,
+    /// What works, but not as well as it could.
+    pub warnings: Vec<String>,
+}
+
+/// Looks at these customers' databases, with advice for those that can be used; writes nothing.
+pub async fn checked(data: &Data, customers: impl IntoIterator<Item = &Customer>) -> Vec<Checked> {
+    let looks = customers.into_iter().map(async |customer| {
+        let found = async {
+            data.check(&customer.id).await?;
+            data.advice(&customer.id).await
+        };
+        let (error, warnings) = match found.await {
+            Ok(warnings) => (None, warnings),
+            Err(error) => (Some(told(&error)), Vec::new()),
+        };
+        let (customer, slug) = (customer.id.to_string(), customer.slug.clone());
+        Checked { customer, slug, entities: data.config.entities().count(), error, warnings }
+    });
+    stream::iter(looks).buffered(CHECKS_AT_ONCE).collect().await
 }
 
 /// Brings the queue database to this version.
@@ -281,4 +343,18 @@ pub async fn check(data: &Data, customers: impl IntoIterator<Item = &Customer>, 
 /// What the database said.
 pub async fn migrate(bridge: &Bridge) -> anyhow::Result<()> {
     ops::migrate(&bridge.queue).await.with_context(|| format!("migrating the queue database {}", bridge.queue_shown()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cause_is_said_once() {
+        let refused_by_system = std::io::Error::from_raw_os_error(111);
+        let error = anyhow::Error::from(sqlx::Error::Io(refused_by_system)).context("connecting to here");
+        let shown = "connecting to here: error communicating with database: Connection refused (os error 111)";
+        assert_eq!(told(&error), shown);
+        assert_eq!(told(&refused(error)), shown);
+    }
 }

@@ -43,6 +43,8 @@ pub struct Config {
     pub sweep_every: Duration,
     /// How many claims a page, stage or tick gets before it is dead-lettered.
     pub attempts_max: u32,
+    /// How long decided conflicts are kept; open ones stay.
+    pub conflicts_kept: Duration,
 }
 
 /// A tenant. `id` is fixed for ever; the slug may change. `Debug` leaves out the values of `vars`.
@@ -156,6 +158,25 @@ pub enum Policy {
     Legacy,
     Platform,
     Manual,
+}
+
+impl Policy {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Policy::Newest => "newest",
+            Policy::Legacy => "legacy",
+            Policy::Platform => "platform",
+            Policy::Manual => "manual",
+        }
+    }
+
+    /// The policy under which this side wins.
+    pub fn for_side(side: Side) -> Policy {
+        match side {
+            Side::Legacy => Policy::Legacy,
+            Side::Platform => Policy::Platform,
+        }
+    }
 }
 
 /// One of the two systems. A direction is this type, never a bool.

@@ -35,6 +35,10 @@ const ATTEMPTS_DEFAULT: u32 = 10;
 const SWEEP_EVERY: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(31 * 86_400);
 const SWEEP_EVERY_DEFAULT: Duration = Duration::from_secs(3_600);
 
+/// Less than a day, and nobody could look at what was decided last night; the log is not an archive either.
+const CONFLICTS_KEPT: RangeInclusive<Duration> = Duration::from_secs(86_400)..=Duration::from_secs(3_650 * 86_400);
+const CONFLICTS_KEPT_DEFAULT: Duration = Duration::from_secs(90 * 86_400);
+
 const SCHEDULE_DEFAULT: &str = "* * * * *";
 
 /// A line of the configuration file, counted from 1.
@@ -52,6 +56,7 @@ pub(super) struct Defaults {
     window_pages: u32,
     attempts_max: u32,
     sweep_every: Duration,
+    conflicts_kept: Duration,
 }
 
 /// Reads and checks the file.
@@ -120,6 +125,7 @@ fn read<'t>(path: &Path, table: &'t DeTable<'t>, reader: &mut Reader<'_>) -> Opt
         window_pages: filled.window_pages,
         sweep_every: filled.sweep_every,
         attempts_max: filled.attempts_max,
+        conflicts_kept: filled.conflicts_kept,
     })
 }
 
@@ -144,6 +150,7 @@ impl Defaults {
             window_pages: WINDOW_PAGES_DEFAULT,
             attempts_max: ATTEMPTS_DEFAULT,
             sweep_every: SWEEP_EVERY_DEFAULT,
+            conflicts_kept: CONFLICTS_KEPT_DEFAULT,
         }
     }
 }
@@ -159,6 +166,7 @@ fn read_defaults(node: Option<&Node<'_>>, reader: &mut Reader<'_>) -> Option<Def
     let window_pages = keys.optional("window_pages").map(|node| node.whole(WINDOW_PAGES, reader));
     let attempts_max = keys.optional("attempts_max").map(|node| node.whole(ATTEMPTS, reader));
     let sweep_every = keys.optional("sweep_every").map(|node| node.duration(SWEEP_EVERY, reader));
+    let conflicts_kept = keys.optional("conflicts_kept").map(|node| node.duration(CONFLICTS_KEPT, reader));
     keys.close(reader);
     Some(Defaults {
         expression: expression.unwrap_or(Some(built_in.expression))?,
@@ -168,6 +176,7 @@ fn read_defaults(node: Option<&Node<'_>>, reader: &mut Reader<'_>) -> Option<Def
         window_pages: window_pages.unwrap_or(Some(built_in.window_pages))?,
         attempts_max: attempts_max.unwrap_or(Some(built_in.attempts_max))?,
         sweep_every: sweep_every.unwrap_or(Some(built_in.sweep_every))?,
+        conflicts_kept: conflicts_kept.unwrap_or(Some(built_in.conflicts_kept))?,
     })
 }
 

@@ -38,6 +38,7 @@ fn the_full_file_becomes_what_it_says() {
     let config = read(FULL).unwrap_or_else(|error| panic!("{error}"));
     assert_eq!((config.window_pages, config.attempts_max), (6, 5));
     assert_eq!(config.sweep_every, Duration::from_secs(86_400));
+    assert_eq!(config.conflicts_kept, Duration::from_secs(30 * 86_400));
     let queue = config.queue.as_ref().expect("the file names one");
     assert_eq!(queue.to_string(), "queue:5432/bridge");
     assert_eq!(queue.expose(), format!("postgres://bridge:{SECRET}@queue:5432/bridge"));
@@ -62,7 +63,7 @@ fn the_full_file_becomes_what_it_says() {
     assert_eq!(user.platform.deleted, Some(Deleted::At { column: "deleted_at".into() }));
     assert_eq!(user.platform.scope["tenant_id"], "{tenant_id}");
     assert_eq!((user.authority, user.policy, user.page_rows), (Side::Legacy, Policy::Manual, 250));
-    assert_eq!((user.overlap, user.place.line), (Duration::from_secs(3_600), 33));
+    assert_eq!((user.overlap, user.place.line), (Duration::from_secs(3_600), 34));
     let fields: Vec<&str> = user.fields.iter().map(|field| field.name.as_str()).collect();
     assert_eq!(fields, ["email", "name", "status", "price", "address", "team"], "in the order of the file");
     assert_eq!(user.fields[1].policy, Some(Policy::Platform));

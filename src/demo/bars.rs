@@ -6,7 +6,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 const TURN_EVERY: Duration = Duration::from_millis(120);
 
-/// One step of a longer work, gone or ended with a sentence.
+/// One step of a longer work, ended with a sentence that stays.
 pub(super) struct Step {
     bar: ProgressBar,
 }
@@ -18,7 +18,7 @@ impl Step {
 
     /// A step of which one can say how far it is.
     pub(super) fn counting(what: &'static str, count: usize) -> Step {
-        let style = ProgressStyle::with_template("{spinner} {prefix} [{bar:30}] {pos}/{len} {msg}")
+        let style = ProgressStyle::with_template("{spinner} {prefix} [{bar:20}] {pos}/{len} {wide_msg}")
             .expect("the template is of known parts")
             .progress_chars("=> ");
         Step::with(ProgressBar::new(u64::try_from(count).unwrap_or(u64::MAX)).with_prefix(what).with_style(style))
@@ -37,8 +37,10 @@ impl Step {
         self.bar.set_message(what);
     }
 
-    pub(super) fn end(self, what: String) {
-        self.bar.set_style(ProgressStyle::default_spinner().tick_chars("✓✓"));
-        self.bar.finish_with_message(what);
+    pub(super) fn end(self, what: &str) {
+        self.bar.finish_and_clear();
+        if !self.bar.is_hidden() {
+            eprintln!("✓ {what} ({:.1} s)", self.bar.elapsed().as_secs_f64());
+        }
     }
 }

@@ -12,6 +12,7 @@ use std::fs::{self, OpenOptions};
 use std::io::Write as _;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 
@@ -21,9 +22,8 @@ use crate::config::DatabaseUrl;
 /// The stages are the documented example's own, so that what it shows is what runs.
 const EXAMPLE: &str = include_str!("../../examples/bridge.toml");
 
-/// Often enough that a change is on the other side in a moment, and that whole tables are compared while one watches.
+/// Often enough that a change is on the other side in a moment.
 const DEMO_SCHEDULE: &str = "*/3 * * * * *";
-const DEMO_SWEEP_EVERY: &str = "12s";
 
 /// The embedded server's folder beside a configuration without a queue, where `sync-bridge up` looks for it.
 const SERVER: &str = ".sync-bridge";
@@ -108,11 +108,11 @@ impl Folder {
         format!("postgres://postgres@127.0.0.1:{port}/{database}?passfile={passfile}")
     }
 
-    /// Writes both configurations. They name databases of the embedded server beside them, the queue's too by naming none.
+    /// Writes both configurations; `sweep_every` is the demo's own. They name databases of the embedded server beside them, the queue's too by naming none.
     ///
     /// # Errors
     /// A file that cannot be written.
-    pub fn write_configs(&self, samples: &[Sample]) -> anyhow::Result<()> {
+    pub fn write_configs(&self, samples: &[Sample], sweep_every: Duration) -> anyhow::Result<()> {
         let stages = EXAMPLE.find("[[stages]]").map(|at| &EXAMPLE[at..]).context("the example has no stages")?;
         let customers: String = samples.iter().map(customer).collect();
         self.write_file(
@@ -120,7 +120,8 @@ impl Folder {
             0o644,
             &format!(
                 "# For the demo's own processes; bridge.toml is for yours.\n\n[defaults]\n\
-                 schedule = \"{DEMO_SCHEDULE}\"\nsweep_every = \"{DEMO_SWEEP_EVERY}\"\n\n{customers}{stages}"
+                 schedule = \"{DEMO_SCHEDULE}\"\nsweep_every = \"{}s\"\n\n{customers}{stages}",
+                sweep_every.as_secs()
             ),
         )?;
         self.write_file(
@@ -231,7 +232,7 @@ mod tests {
     fn both_configurations_are_understood_and_only_the_password_file_holds_the_password() {
         let folder = Folder::temporary().expect("a folder");
         let url = DatabaseUrl::new("postgres://postgres:s3cret@127.0.0.1:15001/postgres", "shown");
-        folder.write_configs(&samples::ALL).expect("writing the configurations");
+        folder.write_configs(&samples::ALL, Duration::from_secs(12)).expect("writing the configurations");
         folder.write_passfile(15001, &url).expect("writing the password");
         for file in [folder.config(), folder.demo_config()] {
             let config = crate::config::load(&file).expect("the configuration is understood");

@@ -15,11 +15,13 @@ use uuid::Uuid;
 
 use super::failure::{self, Panicked, Sorted, TimeLimit};
 use super::lease::Leases;
-use super::{Env, page, stage, tick};
+use super::stage::After;
+use super::{Env, measure, page, stage, tick};
 use crate::clock;
 use crate::ledger::job::{self, Back, Claim, Claimed};
+use crate::ledger::page::Page;
 use crate::ledger::refused;
-use crate::queue::{self, Delivery, Kind, Payload};
+use crate::queue::{self, Kind, Payload};
 
 /// Well below the queue's orphan window of 10 minutes.
 const PAGE_LIMIT: Duration = Duration::from_secs(300);
@@ -63,8 +65,9 @@ enum Work {
 enum Ending {
     Done(Work),
     Retry {
-        error: anyhow::Error,
-        sorted: Sorted,
+        error_kind: &'static str,
+        error: String,
+        outage: bool,
     },
     Dead {
         error_kind: &'static str,
@@ -114,11 +117,11 @@ impl Executor {
         let held = self.leases.hold(&claim);
         let subject = match self.load(&claim).await {
             Ok(subject) => subject,
-            Err(error) => return self.settle(&claim, self.failed(&claim, error)).await,
+            Err(error) => return self.settle(&claim, None, self.failed(&claim, error)).await,
         };
         let span = subject.span(&claim);
         async {
-            crate::fault::point("job.claimed");
+            crate::fault::point("job.claimed").await;
             let limit = match claim.kind {
                 Kind::Tick => TICK_LIMIT,
                 Kind::Stage => STAGE_LIMIT,
@@ -136,8 +139,8 @@ impl Executor {
                 },
                 () = self.hurry.cancelled() => Ending::HandedBack,
             };
-            crate::fault::point("job.worked");
-            self.settle(&claim, ending).await;
+            crate::fault::point("job.worked").await;
+            self.settle(&claim, subject.page(), ending).await;
         }
         .instrument(span)
         .await;
@@ -147,7 +150,10 @@ impl Executor {
     async fn bury(&self, claim: Claim) {
         let _held = self.leases.hold(&claim);
         let error = format!("claimed {} times and never ended: it may kill its workers", claim.attempt);
-        self.settle(&claim, Ending::Dead { error_kind: "exhausted", error }).await;
+        // Only to tell which page it is.
+        let subject = self.load(&claim).await.ok();
+        let page = subject.as_ref().and_then(Subject::page);
+        self.settle(&claim, page, Ending::Dead { error_kind: "exhausted", error }).await;
     }
 
     async fn load(&self, claim: &Claim) -> anyhow::Result<Subject> {
@@ -162,30 +168,31 @@ impl Executor {
     /// What an error makes of the claim.
     fn failed(&self, claim: &Claim, error: anyhow::Error) -> Ending {
         let sorted = failure::sort(&error);
+        let error_kind = failure::kind(&error, sorted);
+        let error = format!("{error:#}");
         let last = i64::from(claim.attempt) >= i64::from(self.env.config.attempts_max);
         match sorted {
-            Sorted::Permanent => Ending::Dead { error_kind: sorted.as_str(), error: format!("{error:#}") },
-            Sorted::Transient if last => Ending::Dead { error_kind: sorted.as_str(), error: format!("{error:#}") },
-            Sorted::Transient | Sorted::Outage => Ending::Retry { error, sorted },
+            Sorted::Permanent => Ending::Dead { error_kind, error },
+            Sorted::Transient if last => Ending::Dead { error_kind, error },
+            Sorted::Transient | Sorted::Outage => Ending::Retry { error_kind, error, outage: sorted == Sorted::Outage },
         }
     }
 
     /// Records the ending, and says so once: the single place where every outcome passes.
-    async fn settle(&self, claim: &Claim, ending: Ending) {
-        let recorded = match self.record_retrying(claim, &ending).await {
-            // An outcome that cannot be written down (a bug, a ledger of another version) would only come again.
-            Err(error) if failure::sort(&error) == Sorted::Permanent && matches!(ending, Ending::Done(_)) => {
-                let error = format!("{:#}", error.context("recording the outcome"));
-                let dead = Ending::Dead { error_kind: Sorted::Permanent.as_str(), error };
-                let recorded = self.record_retrying(claim, &dead).await;
-                return report(claim, &dead, recorded);
+    async fn settle(&self, claim: &Claim, page: Option<&Page>, ending: Ending) {
+        let began = clock::instant();
+        match self.record_retrying(claim, &ending).await {
+            // An outcome that cannot be written down though the database is there: the job has failed all the same.
+            Err(error) if matches!(ending, Ending::Done(_)) && failure::sort(&error) != Sorted::Outage => {
+                let failed = self.failed(claim, error.context("recording the outcome"));
+                let recorded = self.record_retrying(claim, &failed).await;
+                report(claim, page, &failed, recorded, began.elapsed());
             }
-            recorded => recorded,
-        };
-        report(claim, &ending, recorded);
+            recorded => report(claim, page, &ending, recorded, began.elapsed()),
+        }
     }
 
-    async fn record_retrying(&self, claim: &Claim, ending: &Ending) -> anyhow::Result<bool> {
+    async fn record_retrying(&self, claim: &Claim, ending: &Ending) -> anyhow::Result<Option<After>> {
         let mut tries = Tries::default();
         loop {
             match self.record_once(claim, ending).await {
@@ -195,17 +202,19 @@ impl Executor {
         }
     }
 
-    /// The one transaction of an outcome. Answers whether the claim was still ours.
-    async fn record_once(&self, claim: &Claim, ending: &Ending) -> anyhow::Result<bool> {
+    /// The one transaction of an outcome; `None` if the claim was not ours any more.
+    async fn record_once(&self, claim: &Claim, ending: &Ending) -> anyhow::Result<Option<After>> {
+        crate::fault::point("job.before_record").await;
         let mut tx = self.env.queue.begin().await?;
-        let Some(deliveries) = record(&mut tx, &self.env, claim, ending).await? else {
+        let Some(after) = record(&mut tx, &self.env, claim, ending).await? else {
             tx.rollback().await?;
-            return Ok(false);
+            return Ok(None);
         };
-        queue::enqueue(&mut tx, &deliveries).await.context("enqueueing")?;
-        crate::fault::point("job.recorded");
+        queue::enqueue(&mut tx, &after.deliveries).await.context("enqueueing")?;
+        crate::fault::point("job.recorded").await;
         tx.commit().await?;
-        Ok(true)
+        crate::fault::point("job.after_record").await;
+        Ok(Some(after))
     }
 
     /// A payload that is not ours: noted and dropped.
@@ -241,6 +250,13 @@ impl Subject {
         }
     }
 
+    fn page(&self) -> Option<&Page> {
+        match self {
+            Subject::Page(loaded) => Some(loaded.page()),
+            Subject::Tick(_) | Subject::Stage(_) | Subject::Ended => None,
+        }
+    }
+
     async fn work(&self, env: &Env) -> anyhow::Result<Work> {
         Ok(match self {
             Subject::Tick(tick) => Work::Tick(tick.decide(env).await?),
@@ -251,89 +267,93 @@ impl Subject {
     }
 }
 
-/// Writes the ending down, if the claim is still ours (`None` if not), and answers what is to be delivered now.
-async fn record(
-    conn: &mut PgConnection,
-    env: &Env,
-    claim: &Claim,
-    ending: &Ending,
-) -> anyhow::Result<Option<Vec<Delivery>>> {
+/// Writes the ending down, if the claim is still ours (`None` if not), and answers what follows.
+async fn record(conn: &mut PgConnection, env: &Env, claim: &Claim, ending: &Ending) -> anyhow::Result<Option<After>> {
     let config = &env.config;
-    let deliveries = match ending {
+    let back = match ending {
         Ending::Lost => return Ok(None),
         Ending::Done(work) => {
             if !job::done(conn, claim).await? {
                 return Ok(None);
             }
-            match work {
-                Work::Tick(decision) => tick::record(conn, config, claim, decision).await?,
+            return Ok(Some(match work {
+                Work::Tick(decision) => tick::record(conn, config, claim, decision).await?.into(),
                 Work::Stage(plan) => stage::record(conn, config, claim, plan).await?,
                 Work::Page(finished) => page::record(conn, config, claim, finished).await?,
-                Work::Nothing => Vec::new(),
-            }
+                Work::Nothing => After::default(),
+            }));
         }
         Ending::Dead { error_kind, error } => {
             if !job::dead(conn, claim, error_kind, error).await? {
                 return Ok(None);
             }
-            match claim.kind {
-                Kind::Tick => tick::record_dead(conn, claim).await?,
+            return Ok(Some(match claim.kind {
+                Kind::Tick => tick::record_dead(conn, claim).await?.into(),
                 Kind::Stage => stage::record_dead(conn, config, claim).await?,
                 Kind::Page => page::record_dead(conn, config, claim).await?,
-            }
+            }));
         }
-        Ending::Retry { error, sorted } => {
-            let (why, wait) = match sorted {
-                Sorted::Outage => (Back::Outage, failure::probe_in(claim.outages)),
-                Sorted::Transient | Sorted::Permanent => (Back::Failed, failure::retry_in(claim.attempt)),
-            };
-            let back = job::back(conn, claim, why, wait, sorted.as_str(), &format!("{error:#}")).await?;
-            let Some(delivery) = back else { return Ok(None) };
-            vec![delivery]
+        Ending::Retry { error_kind, error, outage: true } => {
+            job::back(conn, claim, Back::Outage, failure::probe_in(claim.outages), error_kind, error).await?
+        }
+        Ending::Retry { error_kind, error, outage: false } => {
+            job::back(conn, claim, Back::Failed, failure::retry_in(claim.attempt), error_kind, error).await?
         }
         Ending::HandedBack => {
-            let back = job::back(conn, claim, Back::Stopping, Duration::ZERO, "stopping", "the worker stopped").await?;
-            let Some(delivery) = back else { return Ok(None) };
-            vec![delivery]
+            job::back(conn, claim, Back::Stopping, Duration::ZERO, "stopping", "the worker stopped").await?
         }
     };
-    Ok(Some(deliveries))
+    Ok(back.map(|delivery| vec![delivery].into()))
 }
 
-/// One line per outcome, at the level of who must act.
-fn report(claim: &Claim, ending: &Ending, recorded: anyhow::Result<bool>) {
+/// What is told of an outcome, once it is committed: one line at the level of who must act, and the metrics.
+fn report(
+    claim: &Claim,
+    page: Option<&Page>,
+    ending: &Ending,
+    recorded: anyhow::Result<Option<After>>,
+    settled_in: Duration,
+) {
     let (job, kind, customer) = (claim.job, claim.kind.as_str(), claim.customer.as_str());
-    match recorded {
+    let after = match recorded {
+        Ok(Some(after)) => after,
+        Ok(None) => return tracing::warn!(job, kind, customer, "the claim was lost; the outcome is not recorded"),
         Err(error) => {
             return tracing::error!(
                 job,
                 kind,
                 customer,
-                "the outcome could not be recorded, the job will come again: {error:#}"
+                "the outcome is not recorded, the job will come again: {error:#}"
             );
         }
-        Ok(false) => {
-            return tracing::warn!(job, kind, customer, "the claim was lost; the outcome is not recorded");
-        }
-        Ok(true) => {}
-    }
+    };
     match ending {
-        Ending::Done(work) => tracing::info!(job, kind, customer, "{}", work.told()),
-        Ending::Retry { error, sorted } => {
-            tracing::warn!(
-                job,
-                kind,
-                customer,
-                attempt = claim.attempt,
-                error_kind = sorted.as_str(),
-                "to be tried again: {error:#}"
-            );
+        Ending::Done(work) => {
+            tracing::info!(job, kind, customer, "{}", work.told());
+            match work {
+                Work::Tick(decision) => measure::tick_ended(claim, decision.outcome()),
+                Work::Page(finished) => measure::page_done(claim, finished, settled_in),
+                Work::Stage(_) | Work::Nothing => {}
+            }
+        }
+        Ending::Retry { error_kind, error, .. } => {
+            tracing::warn!(job, kind, customer, attempt = claim.attempt, error_kind, "to be tried again: {error}");
+            measure::retry(claim, page, error_kind);
         }
         Ending::Dead { error_kind, error } => {
             tracing::error!(job, kind, customer, attempt = claim.attempt, error_kind, "dead letter: {error}");
+            measure::dead(claim, page, error_kind);
         }
         Ending::HandedBack => tracing::info!(job, kind, customer, "handed back: this worker stops"),
         Ending::Lost => {}
+    }
+    if let Some(ended) = &after.stage_ended {
+        tracing::info!(customer, stage = ended.stage, secs = ended.secs, "stage closed");
+        measure::stage_ended(claim, ended);
+    }
+    if let Some(ended) = &after.run_ended {
+        tracing::info!(customer, run = ended.run, ending = ended.ending, secs = ended.secs, "run closed");
+        measure::run_ended(claim, ended);
     }
 }
 

@@ -18,14 +18,14 @@ pub enum Sorted {
     Permanent,
 }
 
-impl Sorted {
-    /// For the ledger and for metric tags.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Sorted::Transient => "transient",
-            Sorted::Outage => "outage",
-            Sorted::Permanent => "permanent",
-        }
+/// How the ledger and metrics name what happened.
+pub fn kind(error: &anyhow::Error, sorted: Sorted) -> &'static str {
+    match sorted {
+        Sorted::Transient if error.is::<TimeLimit>() => "timeout",
+        Sorted::Transient if error.is::<Panicked>() => "crash",
+        Sorted::Transient => "transient",
+        Sorted::Outage => "outage",
+        Sorted::Permanent => "permanent",
     }
 }
 

@@ -3,11 +3,14 @@
 
 use std::time::Duration;
 
+use sqlx::Connection;
 use sqlx::postgres::PgConnection;
-use sqlx::{Connection, PgPool};
-use tokio_util::sync::CancellationToken;
+use tokio::task::JoinSet;
+use tokio_util::sync::{CancellationToken, DropGuard};
 
+use super::{Env, gauges, measure, retention};
 use crate::clock;
+use crate::fault;
 use crate::ledger::{job, refused, run, tick};
 use crate::queue::{self, upkeep};
 
@@ -28,6 +31,9 @@ const OVERDUE: Duration = Duration::from_secs(30);
 
 /// Removing what is old is for every so many rounds: about once a minute.
 const PRUNE_ROUNDS: u64 = 20;
+
+/// What the chores may take to end.
+const CHORES_END_MAX: Duration = Duration::from_secs(3);
 
 const MINUTE: Duration = Duration::from_secs(60);
 const DAY: Duration = Duration::from_secs(24 * 3600);
@@ -51,12 +57,21 @@ pub struct Round {
     pub pruned: u64,
 }
 
+/// Who keeps house: the lock's connection, and the chores that go on for as long as it is held.
+struct Leader {
+    conn: PgConnection,
+    /// Apart from the rounds: nothing that a customer's database does may keep back what got lost.
+    chores: JoinSet<()>,
+    /// Ends the chores, also where the connection is lost.
+    leads: DropGuard,
+}
+
 /// Keeps house until `stop`, whenever no other process does.
-pub async fn run(pool: PgPool, stop: CancellationToken) {
-    let mut leader: Option<PgConnection> = None;
+pub async fn run(env: Env, stop: CancellationToken) {
+    let mut leader: Option<Leader> = None;
     let mut rounds = 0u64;
     loop {
-        match lead(&pool, &mut leader).await {
+        match lead(&env, &mut leader).await {
             Ok(Some(conn)) => {
                 let prune = rounds.is_multiple_of(PRUNE_ROUNDS);
                 rounds += 1;
@@ -79,26 +94,32 @@ pub async fn run(pool: PgPool, stop: CancellationToken) {
             break;
         }
     }
-    if let Some(conn) = leader {
+    if let Some(Leader { conn, mut chores, leads }) = leader {
+        drop(leads);
+        let _ = clock::within(CHORES_END_MAX, async { while chores.join_next().await.is_some() {} }).await;
         // In order, so that another process leads at once.
         let _ = conn.close().await;
     }
 }
 
 /// The connection that holds the lock, if this process has it or can get it now.
-async fn lead<'c>(pool: &PgPool, kept: &'c mut Option<PgConnection>) -> sqlx::Result<Option<&'c mut PgConnection>> {
-    if kept.is_none() {
+async fn lead<'l>(env: &Env, leader: &'l mut Option<Leader>) -> sqlx::Result<Option<&'l mut PgConnection>> {
+    if leader.is_none() {
         // Not one of the pool's: a lock must never go back into the pool with its connection.
-        let mut conn = PgConnection::connect_with(&pool.connect_options()).await?;
+        let mut conn = PgConnection::connect_with(&env.queue.connect_options()).await?;
         let locked: bool =
             sqlx::query_scalar("select pg_try_advisory_lock($1)").bind(LOCK).fetch_one(&mut conn).await?;
         if !locked {
             conn.close().await?;
             return Ok(None);
         }
-        *kept = Some(conn);
+        let leads = CancellationToken::new();
+        let mut chores = JoinSet::new();
+        chores.spawn(gauges::run(env.clone(), leads.clone()));
+        chores.spawn(retention::run(env.clone(), leads.clone()));
+        *leader = Some(Leader { conn, chores, leads: leads.drop_guard() });
     }
-    Ok(kept.as_mut())
+    Ok(leader.as_mut().map(|leader| &mut leader.conn))
 }
 
 /// One round. What comes back comes first.
@@ -111,7 +132,16 @@ pub async fn round(conn: &mut PgConnection, prune: bool) -> sqlx::Result<Round> 
         let mut tx = conn.begin().await?;
         let expired = job::expire(&mut tx, BATCH).await?;
         queue::enqueue(&mut tx, &expired).await?;
+        if !expired.is_empty() {
+            fault::point("janitor.before_commit").await;
+        }
         tx.commit().await?;
+        if !expired.is_empty() {
+            fault::point("janitor.after_commit").await;
+        }
+        for delivery in &expired {
+            measure::comes_again(delivery.kind, "lease");
+        }
         done.expired += expired.len() as u64;
         if expired.len() < BATCH as usize {
             break;
@@ -119,7 +149,7 @@ pub async fn round(conn: &mut PgConnection, prune: bool) -> sqlx::Result<Round> 
     }
     for _ in 0..BATCHES_MAX {
         let mut tx = conn.begin().await?;
-        let lost = job::redeliver(&mut tx, OVERDUE, BATCH).await?;
+        let lost = upkeep::redeliver(&mut tx, OVERDUE, BATCH).await?;
         queue::enqueue(&mut tx, &lost).await?;
         tx.commit().await?;
         done.redelivered += lost.len() as u64;

@@ -3,8 +3,9 @@
 //! a row; `stages` knows that.
 //!
 //! All there are, in the order the work flows: `tick`, `stage`, `page`; beside them `janitor` (what got lost comes back),
-//! `worker` (the process), `execute` (one delivery from claim to outcome), `lease` (the claims this process holds) and
-//! `failure` (what an error means).
+//! `worker` (the process), `execute` (one delivery from claim to outcome), `lease` (the claims this process holds),
+//! `failure` (what an error means) and `measure` (what outcomes tell to metrics); and the chores of the process that keeps
+//! house, `gauges` and `retention`.
 
 use std::sync::Arc;
 
@@ -15,9 +16,12 @@ use crate::stages::Data;
 
 mod execute;
 pub mod failure;
+mod gauges;
 pub mod janitor;
 mod lease;
+mod measure;
 pub mod page;
+pub mod retention;
 pub mod stage;
 pub mod tick;
 pub mod worker;

@@ -1,28 +1,47 @@
 //! A page: `stages` does the work, and here it is settled, in one transaction with the barrier.
 
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
 
-use super::{Env, stage};
-use crate::config::Config;
+use super::Env;
+use super::stage::{self, After};
+use crate::clock;
+use crate::config::{Config, Side};
 use crate::ledger::job::{self, Claim};
 use crate::ledger::page::{NewPage, Page};
 use crate::ledger::parked::Seen;
-use crate::ledger::{difference, page, parked, quarantine};
-use crate::queue::Delivery;
-use crate::stages::{self, PageReport};
+use crate::ledger::{difference, page, parked, quarantine, watermark};
+use crate::stages::{self, Key, PageMode, PageReport};
 
 /// A released page.
 pub struct Loaded {
     page: Page,
+    /// Of legacy and platform, where the page compares.
+    watermarks: [Option<DateTime<Utc>>; 2],
 }
 
 /// A page whose work is done; whatever it wrote on the sides is committed.
 pub struct Finished {
     page: Page,
     report: PageReport,
+    worked_for: Duration,
 }
 
 impl Finished {
+    pub fn page(&self) -> &Page {
+        &self.page
+    }
+
+    pub fn report(&self) -> &PageReport {
+        &self.report
+    }
+
+    pub fn worked_for(&self) -> Duration {
+        self.worked_for
+    }
+
     pub fn told(&self) -> String {
         let report = &self.report;
         format!(
@@ -39,7 +58,12 @@ impl Finished {
 /// The page, unless it ended before.
 pub async fn load(conn: &mut PgConnection, id: i64) -> sqlx::Result<Option<Loaded>> {
     let page = page::get(conn, id).await?;
-    Ok(page.filter(|page| page.state == "released").map(|page| Loaded { page }))
+    let Some(page) = page.filter(|page| page.state == "released") else { return Ok(None) };
+    let watermarks = match page.mode {
+        PageMode::Sync => [None, None],
+        PageMode::Compare => watermark::of_entity(conn, page.customer.as_str(), page.entity.as_str()).await?,
+    };
+    Ok(Some(Loaded { page, watermarks }))
 }
 
 impl Loaded {
@@ -48,6 +72,7 @@ impl Loaded {
     }
 
     pub async fn work(&self, env: &Env) -> anyhow::Result<Finished> {
+        let began = clock::instant();
         let page = &self.page;
         let report = env
             .data
@@ -58,9 +83,11 @@ impl Loaded {
                 range: page.range.clone(),
                 mode: page.mode,
                 lease: job::LEASE,
+                rulings: Vec::new(),
+                watermarks: self.watermarks,
             })
             .await?;
-        Ok(Finished { page: page.clone(), report })
+        Ok(Finished { page: page.clone(), report, worked_for: began.elapsed() })
     }
 }
 
@@ -71,8 +98,8 @@ pub async fn record(
     config: &Config,
     claim: &Claim,
     finished: &Finished,
-) -> anyhow::Result<Vec<Delivery>> {
-    let Finished { page, report } = finished;
+) -> anyhow::Result<After> {
+    let Finished { page, report, .. } = finished;
     let more = i32::from(report.rest.is_some());
     let open = crate::ledger::stage::page_ended(conn, page.stage, more, !report.paired.is_empty()).await?;
     let stage =
@@ -84,6 +111,9 @@ pub async fn record(
     let seen = Seen { customer, entity, run: page.run, stage: page.stage, round: stage.round };
     parked::upsert(conn, seen, &report.parked).await?;
     quarantine::upsert(conn, customer, entity, page.id, &report.quarantined).await?;
+    // A row stands in one of the two lists, as it was seen last.
+    quarantine::remove(conn, customer, entity, &named(&report.parked, |row| (row.side, &row.key))).await?;
+    parked::leave(conn, customer, entity, &named(&report.quarantined, |row| (row.side, &row.key))).await?;
     // After the parking: a row of this very page may wait for a pair of this very page.
     parked::wake(conn, customer, entity, &report.paired).await?;
     difference::insert(conn, customer, page.run, entity, &report.differences).await?;
@@ -94,14 +124,15 @@ pub async fn record(
     Ok(stage::proceed(conn, config, stage).await?)
 }
 
+fn named<T>(rows: &[T], name: impl Fn(&T) -> (Side, &Key)) -> Vec<(Side, Key)> {
+    rows.iter().map(name).map(|(side, key)| (side, key.clone())).collect()
+}
+
 /// A dead page has ended: the watermark passes it, and it owns its range until somebody acts.
-pub async fn record_dead(conn: &mut PgConnection, config: &Config, claim: &Claim) -> anyhow::Result<Vec<Delivery>> {
-    let Some(page) = page::get(conn, claim.subject).await?.filter(|page| page.state == "released") else {
-        return Ok(Vec::new());
-    };
-    let Some(stage) = crate::ledger::stage::page_ended(conn, page.stage, 0, false).await? else {
-        return Ok(Vec::new());
-    };
-    page::dead(conn, page.id).await?;
+pub async fn record_dead(conn: &mut PgConnection, config: &Config, claim: &Claim) -> anyhow::Result<After> {
+    // Not the whole page: it may be dead because it cannot be read.
+    let Some(of) = page::stage_of_released(conn, claim.subject).await? else { return Ok(After::default()) };
+    let Some(stage) = crate::ledger::stage::page_ended(conn, of, 0, false).await? else { return Ok(After::default()) };
+    page::dead(conn, claim.subject).await?;
     Ok(stage::proceed(conn, config, stage).await?)
 }

@@ -1,7 +1,6 @@
 //! A stage: note the horizons, cut the changed ranges into pages, release them in a window; and the barrier at its end, which
 //! closes it and begins the next in the same transaction.
 
-use chrono::{DateTime, Utc};
 use futures::{FutureExt, StreamExt, TryStreamExt, stream};
 use sqlx::PgConnection;
 
@@ -13,7 +12,7 @@ use crate::ledger::page::NewPage;
 use crate::ledger::stage::{Proposal, Stage};
 use crate::ledger::{difference, page, parked, run, stage, watermark};
 use crate::queue::{Delivery, Kind};
-use crate::stages::{Cut, Key, Lane, PageMode, Range, Signature};
+use crate::stages::{Cut, Key, Known, Lane, PageMode, Range};
 
 /// The last stage of every run; no configured stage has this name.
 pub const RECONCILIATION: &str = "reconciliation";
@@ -27,6 +26,34 @@ const PARKED_MAX: i64 = 100_000;
 
 /// Cuts at a time: each is a few index scans on one database.
 const CUTS_AT_ONCE: usize = 4;
+
+/// What follows an outcome: the deliveries that are enqueued in its transaction, and what is told once that is committed.
+#[derive(Debug, Default)]
+pub struct After {
+    pub deliveries: Vec<Delivery>,
+    pub stage_ended: Option<StageEnded>,
+    pub run_ended: Option<RunEnded>,
+}
+
+#[derive(Debug)]
+pub struct StageEnded {
+    pub stage: String,
+    pub secs: f64,
+}
+
+#[derive(Debug)]
+pub struct RunEnded {
+    pub run: i64,
+    /// `done` or `degraded`.
+    pub ending: String,
+    pub secs: f64,
+}
+
+impl From<Vec<Delivery>> for After {
+    fn from(deliveries: Vec<Delivery>) -> After {
+        After { deliveries, ..After::default() }
+    }
+}
 
 /// A stage that waits to be cut.
 pub struct Loaded {
@@ -84,6 +111,8 @@ impl Loaded {
                 side,
                 horizon: cut.horizon,
                 held_by: cut.held_by,
+                held_secs: cut.held_secs,
+                debt: cut.debt,
                 signature: serde_json::to_value(&cut.signature)?,
             });
             plan.pages.extend(pages_of(entity, side, PageMode::Sync, cut.ranges));
@@ -98,16 +127,20 @@ impl Loaded {
         entity: &'c Entity,
         side: Side,
     ) -> anyhow::Result<(&'c Entity, Side, Cut)> {
-        let (mark, previous) = self.known(&entity.id, side);
-        let cut = env.data.cut(customer, &entity.id, side, mark, previous.as_ref()).await?;
+        let known = self.known(&entity.id, side);
+        let cut = env.data.cut(customer, &entity.id, side, known.as_ref()).await?;
         Ok((entity, side, cut))
     }
 
-    /// The watermark and the signature that the last run left.
-    fn known(&self, entity: &EntityId, side: Side) -> (Option<DateTime<Utc>>, Option<Signature>) {
-        let mark = self.marks.iter().find(|mark| mark.entity == entity.as_str() && mark.side == side);
-        let signature = mark.and_then(|mark| serde_json::from_value(mark.signature.clone()).ok());
-        (mark.map(|mark| mark.watermark), signature)
+    /// What the last run left.
+    fn known(&self, entity: &EntityId, side: Side) -> Option<Known> {
+        let mark = self.marks.iter().find(|mark| mark.entity == entity.as_str() && mark.side == side)?;
+        Some(Known {
+            watermark: mark.watermark,
+            // Of another version: what it says cannot be compared, so look.
+            signature: serde_json::from_value(mark.signature.clone()).ok(),
+            debt: mark.debt,
+        })
     }
 }
 
@@ -132,81 +165,80 @@ fn pages_of(entity: &Entity, side: Side, mode: PageMode, ranges: Vec<Range>) -> 
     ranges.into_iter().map(move |range| NewPage { entity: entity.clone(), side, mode, range })
 }
 
-/// Makes the stage at `position` of the configuration's order, the reconciliation after the last, with its job.
-pub async fn begin(
+/// Makes a run's first stage, with its job.
+pub async fn begin(conn: &mut PgConnection, config: &Config, run: i64, customer: &str) -> sqlx::Result<Vec<Delivery>> {
+    let name = config.stages.first().map_or(RECONCILIATION, |stage| stage.name.as_str());
+    begin_named(conn, run, customer, 0, name).await
+}
+
+async fn begin_named(
     conn: &mut PgConnection,
-    config: &Config,
     run: i64,
     customer: &str,
-    position: usize,
+    position: i32,
+    name: &str,
 ) -> sqlx::Result<Vec<Delivery>> {
-    let name = config.stages.get(position).map_or(RECONCILIATION, |stage| stage.name.as_str());
-    let number = i32::try_from(position).unwrap_or(i32::MAX);
-    match stage::insert(conn, run, customer, number, name).await? {
+    match stage::insert(conn, run, customer, position, name).await? {
         Some(id) => job::insert(conn, Kind::Stage, &[(customer.to_owned(), id)]).await,
         None => Ok(Vec::new()),
     }
 }
 
 /// Writes the pages down and opens the stage, once; without pages it closes at once.
-pub async fn record(
-    conn: &mut PgConnection,
-    config: &Config,
-    claim: &Claim,
-    plan: &Plan,
-) -> anyhow::Result<Vec<Delivery>> {
+pub async fn record(conn: &mut PgConnection, config: &Config, claim: &Claim, plan: &Plan) -> anyhow::Result<After> {
     let locked = stage::lock(conn, claim.subject).await?;
-    let Some(stage) = locked.filter(|stage| stage.state == "queued") else { return Ok(Vec::new()) };
+    let Some(stage) = locked.filter(|stage| stage.state == "queued") else { return Ok(After::default()) };
     let entities = entities_of(config, &stage.name);
     let mut pages = page::insert(conn, &stage, 0, &plan.pages).await?;
     if stage.name != RECONCILIATION {
         let woken = parked::take_woken(conn, &stage.customer, &entities, PARKED_MAX).await?;
         pages += page::insert(conn, &stage, 0, &key_pages(config, woken)).await?;
     }
-    pages += page::attach(conn, &stage, &entities).await?;
+    // Whatever entity they are of: a further round may have been over rows of an earlier stage.
+    pages += page::attach(conn, &stage, &entities_of(config, RECONCILIATION)).await?;
     stage::open(conn, stage.id, pages).await?;
     stage::propose(conn, stage.id, &plan.proposals).await?;
     Ok(proceed(conn, config, Stage { state: "open".into(), pages_left: pages, ..stage }).await?)
 }
 
 /// A stage that cannot be cut: its watermarks stay where they are, the run goes on and ends degraded.
-pub async fn record_dead(conn: &mut PgConnection, config: &Config, claim: &Claim) -> anyhow::Result<Vec<Delivery>> {
+pub async fn record_dead(conn: &mut PgConnection, config: &Config, claim: &Claim) -> anyhow::Result<After> {
     let locked = stage::lock(conn, claim.subject).await?;
-    let Some(stage) = locked.filter(|stage| stage.state == "queued") else { return Ok(Vec::new()) };
+    let Some(stage) = locked.filter(|stage| stage.state == "queued") else { return Ok(After::default()) };
     stage::end(conn, stage.id, "dead").await?;
     Ok(advance(conn, config, &stage).await?)
 }
 
 /// Goes on with an open stage whose row the caller holds: releases what the window takes, or, when no page is left, has
 /// another round over what was parked, or closes it.
-pub async fn proceed(conn: &mut PgConnection, config: &Config, stage: Stage) -> sqlx::Result<Vec<Delivery>> {
+pub async fn proceed(conn: &mut PgConnection, config: &Config, stage: Stage) -> sqlx::Result<After> {
     if stage.pages_left > 0 {
-        return release(conn, config, stage.id).await;
+        return Ok(release(conn, config, stage.id).await?.into());
     }
     if stage.name != RECONCILIATION && stage.round < ROUNDS_MAX {
-        let entities = entities_of(config, &stage.name);
+        let entities = entities_up_to(config, &stage.name);
         let again = parked::take_for_round(conn, &stage, &entities, PARKED_MAX).await?;
         if !again.is_empty() {
             let pages = page::insert(conn, &stage, stage.round + 1, &key_pages(config, again)).await?;
             stage::next_round(conn, stage.id, pages).await?;
-            return release(conn, config, stage.id).await;
+            return Ok(release(conn, config, stage.id).await?.into());
         }
     }
     if stage.name == RECONCILIATION && stage.sweep {
         difference::replace(conn, &stage.customer, stage.run).await?;
     }
     watermark::apply(conn, stage.id).await?;
-    stage::end(conn, stage.id, "closed").await?;
-    advance(conn, config, &stage).await
+    let secs = stage::end(conn, stage.id, "closed").await?;
+    let stage_ended = secs.map(|secs| StageEnded { stage: stage.name.clone(), secs });
+    Ok(After { stage_ended, ..advance(conn, config, &stage).await? })
 }
 
 /// What follows an ended stage: the next, or the run's end.
-async fn advance(conn: &mut PgConnection, config: &Config, ended: &Stage) -> sqlx::Result<Vec<Delivery>> {
+async fn advance(conn: &mut PgConnection, config: &Config, ended: &Stage) -> sqlx::Result<After> {
     if ended.name == RECONCILIATION {
-        if let Some(ending) = run::close(conn, ended.run).await? {
-            tracing::info!(run = ended.run, customer = ended.customer, ending, "run closed");
-        }
-        return Ok(Vec::new());
+        let closed = run::close(conn, ended.run).await?;
+        let run_ended = closed.map(|(ending, secs)| RunEnded { run: ended.run, ending, secs });
+        return Ok(After { run_ended, ..After::default() });
     }
     // By name: the file may have been changed since the run was opened. A stage that is gone ends the run.
     let next = match config.stages.iter().position(|stage| stage.name == ended.name) {
@@ -214,10 +246,7 @@ async fn advance(conn: &mut PgConnection, config: &Config, ended: &Stage) -> sql
         None => config.stages.len(),
     };
     let name = config.stages.get(next).map_or(RECONCILIATION, |stage| stage.name.as_str());
-    match stage::insert(conn, ended.run, &ended.customer, ended.position + 1, name).await? {
-        Some(id) => job::insert(conn, Kind::Stage, &[(ended.customer.clone(), id)]).await,
-        None => Ok(Vec::new()),
-    }
+    Ok(begin_named(conn, ended.run, &ended.customer, ended.position + 1, name).await?.into())
 }
 
 async fn release(conn: &mut PgConnection, config: &Config, stage: i64) -> sqlx::Result<Vec<Delivery>> {
@@ -232,6 +261,13 @@ async fn release(conn: &mut PgConnection, config: &Config, stage: i64) -> sqlx::
 fn entities_of<'c>(config: &'c Config, stage: &str) -> Vec<&'c str> {
     let all = stage == RECONCILIATION;
     let stages = config.stages.iter().filter(|named| all || named.name == stage);
+    stages.flat_map(|stage| stage.entities.iter().map(|entity| entity.id.as_str())).collect()
+}
+
+/// The entities of a stage and of those before it: a parent of a later stage wakes children of an earlier one.
+fn entities_up_to<'c>(config: &'c Config, stage: &str) -> Vec<&'c str> {
+    let last = config.stages.iter().position(|named| named.name == stage).unwrap_or(0);
+    let stages = config.stages.iter().take(last + 1);
     stages.flat_map(|stage| stage.entities.iter().map(|entity| entity.id.as_str())).collect()
 }
 

@@ -36,6 +36,15 @@ pub enum Decision {
 }
 
 impl Decision {
+    /// As metrics name it.
+    pub fn outcome(&self) -> &'static str {
+        match self {
+            Decision::Skip => "skipped",
+            Decision::Idle { .. } => "idle",
+            Decision::Open { .. } => "opened",
+        }
+    }
+
     pub fn told(&self) -> &'static str {
         match self {
             Decision::Skip => "skipped: the run before is still open",
@@ -92,8 +101,11 @@ impl Loaded {
         let entities: Vec<&str> = config.entities().map(|entity| entity.id.as_str()).collect();
         let mut stages: Vec<&str> = config.stages.iter().map(|stage| stage.name.as_str()).collect();
         stages.push(RECONCILIATION);
+        // A debt is paid when its holder has ended, which only a cut finds out.
+        let indebted = marks.iter().any(|mark| mark.debt.is_some());
         let due = first_load
             || unreadable
+            || indebted
             || sweep
             || parked::any_woken(&mut conn, name, &entities).await?
             || page::unattached(&mut conn, name, &stages, &entities).await?;
@@ -128,7 +140,7 @@ pub async fn record(
                 return Ok(Vec::new());
             };
             tick::end(conn, claim.subject, Ending::Opened).await?;
-            Ok(stage::begin(conn, config, run, &claim.customer, 0).await?)
+            Ok(stage::begin(conn, config, run, &claim.customer).await?)
         }
     }
 }

@@ -66,7 +66,7 @@ pub async fn run(env: Env, settings: Settings, shutdown: CancellationToken) -> a
     // Leases are renewed until the last handler has ended, so this outlives `shutdown`.
     let ended = CancellationToken::new();
     let leases = tokio::spawn(executor.leases.clone().keep(env.queue.clone(), ended.clone()));
-    let house = tokio::spawn(janitor::run(env.queue.clone(), shutdown.clone()));
+    let house = tokio::spawn(janitor::run(env.clone(), shutdown.clone()));
     let abandon = CancellationToken::new();
     let mut workers: Vec<_> = Kind::ALL
         .into_iter()

@@ -33,8 +33,20 @@ pub async fn insert(
     Ok(())
 }
 
-/// The comparison of `run` is complete: what earlier ones found no longer counts.
+/// The comparison of `run` is complete: what earlier ones found no longer counts, and what is quarantined is called that.
 pub async fn replace(conn: &mut PgConnection, customer: &str, run: i64) -> sqlx::Result<()> {
+    sqlx::query(
+        "update bridge.difference set kind = 'quarantined'
+         where run = $2 and kind <> 'quarantined' and exists (
+             select from bridge.quarantine listed
+             where listed.customer = $1 and listed.entity = difference.entity
+               and (listed.side = 'legacy' and listed.key = difference.legacy_key
+                    or listed.side = 'platform' and listed.key = difference.platform_key))",
+    )
+    .bind(customer)
+    .bind(run)
+    .execute(&mut *conn)
+    .await?;
     sqlx::query("delete from bridge.difference where customer = $1 and run <> $2")
         .bind(customer)
         .bind(run)

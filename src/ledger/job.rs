@@ -236,14 +236,6 @@ pub async fn expire(conn: &mut PgConnection, limit: i64) -> sqlx::Result<Vec<Del
     deliveries(rows)
 }
 
-/// Delivers up to `limit` jobs again that were due before `overdue` and whose delivery got lost: no live row of the queue
-/// carries it. A job that only waits its turn in a long queue is left alone. To be enqueued in the same transaction.
-pub async fn redeliver(conn: &mut PgConnection, overdue: Duration, limit: i64) -> sqlx::Result<Vec<Delivery>> {
-    let rows: Vec<DeliveryRow> =
-        sqlx::query_as(include_str!("redeliver.sql")).bind(interval(overdue)).bind(limit).fetch_all(conn).await?;
-    deliveries(rows)
-}
-
 /// Removes up to `limit` jobs that ended before `age` ago and whose subject is gone. Answers how many.
 pub async fn prune(conn: &mut PgConnection, age: Duration, limit: i64) -> sqlx::Result<u64> {
     let done = sqlx::query(

@@ -72,6 +72,14 @@ pub async fn get(conn: &mut PgConnection, id: i64) -> sqlx::Result<Option<Page>>
     .transpose()
 }
 
+/// The stage of a released page.
+pub async fn stage_of_released(conn: &mut PgConnection, id: i64) -> sqlx::Result<Option<i64>> {
+    sqlx::query_scalar("select stage from bridge.page where id = $1 and state = 'released'")
+        .bind(id)
+        .fetch_optional(conn)
+        .await
+}
+
 /// Makes waiting pages of a stage. Answers how many.
 pub async fn insert(
     conn: &mut PgConnection,
@@ -197,9 +205,9 @@ fn count(count: u64) -> i64 {
 }
 
 /// Evenly out of all that are given: the first ones would be the oldest changes of the page.
-fn samples(all: &[f64]) -> Vec<f32> {
+fn samples(all: &[(Side, f64)]) -> Vec<f32> {
     let step = all.len().div_ceil(SAMPLES_MAX).max(1);
-    all.iter().step_by(step).map(|secs| *secs as f32).collect()
+    all.iter().step_by(step).map(|(_, secs)| *secs as f32).collect()
 }
 
 #[cfg(test)]
@@ -209,9 +217,9 @@ mod tests {
     #[test]
     fn samples_are_bounded_and_spread() {
         assert!(samples(&[]).is_empty());
-        assert_eq!(samples(&[1.0, 2.0]), [1.0, 2.0]);
+        assert_eq!(samples(&[(Side::Legacy, 1.0), (Side::Platform, 2.0)]), [1.0, 2.0]);
         for length in 1..200 {
-            let all: Vec<f64> = (0..length).map(f64::from).collect();
+            let all: Vec<(Side, f64)> = (0..length).map(|secs| (Side::Legacy, f64::from(secs))).collect();
             let some = samples(&all);
             assert!(some.len() <= SAMPLES_MAX && some.len() >= all.len().min(10), "{length}: {}", some.len());
         }

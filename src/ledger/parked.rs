@@ -62,6 +62,53 @@ pub async fn remove(conn: &mut PgConnection, customer: &str, entity: &str, rows:
     Ok(())
 }
 
+/// Forgets rows that wait no longer for another reason than having ended well, but not those that were woken meanwhile: these
+/// are looked at once more.
+pub async fn leave(conn: &mut PgConnection, customer: &str, entity: &str, rows: &[(Side, Key)]) -> sqlx::Result<()> {
+    if rows.is_empty() {
+        return Ok(());
+    }
+    sqlx::query(
+        "delete from bridge.parked using unnest($3::text[], $4::text[]) as left_it (side, key)
+         where parked.customer = $1 and parked.entity = $2 and parked.side = left_it.side and parked.key = left_it.key
+           and not parked.woken",
+    )
+    .bind(customer)
+    .bind(entity)
+    .bind(rows.iter().map(|(side, _)| side.as_str()).collect::<Vec<_>>())
+    .bind(rows.iter().map(|(_, key)| key.0.as_str()).collect::<Vec<_>>())
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
+/// Makes quarantined rows due (`ids` empty: all) by the door that rows which waited come back through. Answers the customers
+/// with how many of theirs are due.
+pub async fn wake_quarantined(
+    conn: &mut PgConnection,
+    customers: &[&str],
+    entities: &[&str],
+    ids: &[i64],
+) -> sqlx::Result<Vec<(String, i64)>> {
+    sqlx::query_as(
+        "with due as (
+             insert into bridge.parked (customer, entity, side, key, reason, woken, run, stage, round)
+             -- Seen in no run, so that an open one takes them too.
+             select customer, entity, side, key, 'busy', true, 0, 0, 0 from bridge.quarantine
+             where customer = any($1) and entity = any($2) and (cardinality($3::bigint[]) = 0 or id = any($3))
+             order by customer, entity, side, key
+             on conflict (customer, entity, side, key) do update set woken = true
+             returning customer
+         )
+         select customer, count(*) from due group by customer order by customer",
+    )
+    .bind(customers)
+    .bind(entities)
+    .bind(ids)
+    .fetch_all(conn)
+    .await
+}
+
 /// Wakes the rows that waited for one of these new pairs of `entity`, each named by its legacy and its platform key.
 pub async fn wake(conn: &mut PgConnection, customer: &str, entity: &str, pairs: &[(Key, Key)]) -> sqlx::Result<u64> {
     if pairs.is_empty() {
@@ -124,7 +171,7 @@ pub async fn take_woken(
 }
 
 /// As `take_woken`, for a further round of a stage: rows woken since the round began and, if the round made pairs or was the
-/// first, those parked in it for a parent: its wake may have come before they were parked, and rows of different pages
+/// first (0), those parked in it for a parent: its wake may have come before they were parked, and rows of different pages
 /// that point at each other, or change places, must meet in one. Busy ones get that one further look; then they wait for the next run.
 pub async fn take_for_round(
     conn: &mut PgConnection,
@@ -136,8 +183,8 @@ pub async fn take_for_round(
         "with due as (
              select entity, side, key from bridge.parked
              where customer = $1 and entity = any($2)
-               and (woken and not (reason = 'busy' and run = $4 and $6 > 1)
-                    or ($7 or $6 = 1) and reason = 'parent' and stage = $5 and round = $6)
+               and (woken and not (reason = 'busy' and run = $4 and $6 > 0)
+                    or ($7 or $6 = 0) and reason = 'parent' and stage = $5 and round = $6)
              order by entity, side, key limit $3 for update
          ),
          taken as (

@@ -47,16 +47,16 @@ pub async fn sweep_due(conn: &mut PgConnection, customer: &str, every: Duration)
     .await
 }
 
-/// Closes an open run: degraded if a page or stage of it is dead. Answers the ending.
-pub async fn close(conn: &mut PgConnection, id: i64) -> sqlx::Result<Option<String>> {
-    sqlx::query_scalar(
+/// Closes an open run: degraded if a page or stage of it is dead. Answers the ending and how many seconds it was open.
+pub async fn close(conn: &mut PgConnection, id: i64) -> sqlx::Result<Option<(String, f64)>> {
+    sqlx::query_as(
         "update bridge.run
          set ended_at = now(),
              state = case when exists (select from bridge.page where page.run = run.id and page.state = 'dead')
                             or exists (select from bridge.stage where stage.run = run.id and stage.state = 'dead')
                           then 'degraded' else 'done' end
          where id = $1 and state = 'open'
-         returning state",
+         returning state, extract(epoch from ended_at - opened_at)::float8",
     )
     .bind(id)
     .fetch_optional(conn)

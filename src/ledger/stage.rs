@@ -29,6 +29,8 @@ pub struct Proposal {
     pub side: Side,
     pub horizon: DateTime<Utc>,
     pub held_by: Option<String>,
+    pub held_secs: f64,
+    pub debt: Option<DateTime<Utc>>,
     pub signature: Value,
 }
 
@@ -121,17 +123,17 @@ pub async fn next_round(conn: &mut PgConnection, id: i64, pages: i32) -> sqlx::R
     Ok(())
 }
 
-/// Ends a stage whose pages have all ended (`closed`), or whose job died (`dead`).
-pub async fn end(conn: &mut PgConnection, id: i64, state: &'static str) -> sqlx::Result<()> {
-    sqlx::query(
+/// Ends a stage whose pages have all ended (`closed`), or whose job died (`dead`). Answers how many seconds it was open.
+pub async fn end(conn: &mut PgConnection, id: i64, state: &'static str) -> sqlx::Result<Option<f64>> {
+    sqlx::query_scalar(
         "update bridge.stage set state = $2, ended_at = now()
-         where id = $1 and state in ('queued', 'open') and pages_left = 0",
+         where id = $1 and state in ('queued', 'open') and pages_left = 0
+         returning extract(epoch from ended_at - coalesce(opened_at, created_at))::float8",
     )
     .bind(id)
     .bind(state)
-    .execute(conn)
-    .await?;
-    Ok(())
+    .fetch_optional(conn)
+    .await
 }
 
 /// Notes what becomes of the watermarks when the stage closes.
@@ -142,16 +144,18 @@ pub async fn propose(conn: &mut PgConnection, id: i64, proposals: &[Proposal]) -
     let holders: Vec<Option<&str>> = proposals.iter().map(|proposal| proposal.held_by.as_deref()).collect();
     let signatures: Vec<&Value> = proposals.iter().map(|proposal| &proposal.signature).collect();
     sqlx::query(
-        "insert into bridge.proposal (stage, entity, side, horizon, held_by, signature)
-         select $1, entity, side, horizon, held_by, signature
-         from unnest($2::text[], $3::text[], $4::timestamptz[], $5::text[], $6::jsonb[])
-             as proposed (entity, side, horizon, held_by, signature)",
+        "insert into bridge.proposal (stage, entity, side, horizon, held_by, held_secs, debt, signature)
+         select $1, entity, side, horizon, held_by, held_secs, debt, signature
+         from unnest($2::text[], $3::text[], $4::timestamptz[], $5::text[], $6::float8[], $7::timestamptz[], $8::jsonb[])
+             as proposed (entity, side, horizon, held_by, held_secs, debt, signature)",
     )
     .bind(id)
     .bind(entities)
     .bind(sides)
     .bind(horizons)
     .bind(holders)
+    .bind(proposals.iter().map(|proposal| proposal.held_secs).collect::<Vec<_>>())
+    .bind(proposals.iter().map(|proposal| proposal.debt).collect::<Vec<_>>())
     .bind(signatures)
     .execute(conn)
     .await?;

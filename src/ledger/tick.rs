@@ -38,14 +38,32 @@ impl Ending {
     }
 }
 
-/// Records the scheduled instants that are new, and answers (customer, id) of those to be worked on.
+/// What became of scheduled instants.
+#[derive(Debug, Default)]
+pub struct Made {
+    /// To be worked on: customer and id.
+    pub queued: Vec<(String, i64)>,
+    /// The customers whose instant was skipped.
+    pub skipped: Vec<String>,
+}
+
+/// Records the scheduled instants that are new.
 ///
 /// An instant at or before the customer's last one is old. While a run is open or another tick still waits, the instant is
 /// recorded as skipped. Two schedulers at once make one tick.
-pub async fn insert_due(conn: &mut PgConnection, due: &[(String, DateTime<Utc>)]) -> sqlx::Result<Vec<(String, i64)>> {
+pub async fn insert_due(conn: &mut PgConnection, due: &[(String, DateTime<Utc>)]) -> sqlx::Result<Made> {
     let (customers, instants): (Vec<&str>, Vec<DateTime<Utc>>) =
         due.iter().map(|(customer, instant)| (customer.as_str(), *instant)).unzip();
-    sqlx::query_as(include_str!("tick_insert_due.sql")).bind(customers).bind(instants).fetch_all(conn).await
+    let rows: Vec<(String, i64, String)> =
+        sqlx::query_as(include_str!("tick_insert_due.sql")).bind(customers).bind(instants).fetch_all(conn).await?;
+    let mut made = Made::default();
+    for (customer, id, state) in rows {
+        match state.as_str() {
+            "queued" => made.queued.push((customer, id)),
+            _ => made.skipped.push(customer),
+        }
+    }
+    Ok(made)
 }
 
 /// Records a tick asked for by an operator for each customer that has none waiting; answers (customer, id) of the new ones.

@@ -17,4 +17,4 @@ made as (
     on conflict do nothing
     returning customer, id, state
 )
-select customer, id from made where state = 'queued' order by customer
+select customer, id, state from made order by customer

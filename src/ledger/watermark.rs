@@ -13,35 +13,50 @@ pub struct Watermark {
     pub side: Side,
     pub watermark: DateTime<Utc>,
     pub signature: Value,
+    pub debt: Option<DateTime<Utc>>,
 }
 
 pub async fn of_customer(conn: &mut PgConnection, customer: &str) -> sqlx::Result<Vec<Watermark>> {
-    let rows: Vec<(String, String, DateTime<Utc>, Value)> = sqlx::query_as(
-        "select entity, side, watermark, signature from bridge.watermark where customer = $1 order by entity, side",
+    type Row = (String, String, DateTime<Utc>, Value, Option<DateTime<Utc>>);
+    let rows: Vec<Row> = sqlx::query_as(
+        "select entity, side, watermark, signature, debt from bridge.watermark where customer = $1 order by entity, side",
     )
     .bind(customer)
     .fetch_all(conn)
     .await?;
     rows.into_iter()
-        .map(|(entity, side, watermark, signature)| {
-            Ok(Watermark { entity, side: side.parse().map_err(unknown)?, watermark, signature })
+        .map(|(entity, side, watermark, signature, debt)| {
+            Ok(Watermark { entity, side: side.parse().map_err(unknown)?, watermark, signature, debt })
         })
         .collect()
+}
+
+/// The watermarks of legacy and platform.
+pub async fn of_entity(
+    conn: &mut PgConnection,
+    customer: &str,
+    entity: &str,
+) -> sqlx::Result<[Option<DateTime<Utc>>; 2]> {
+    let marks = of_customer(conn, customer).await?;
+    Ok([Side::Legacy, Side::Platform]
+        .map(|side| marks.iter().find(|mark| mark.entity == entity && mark.side == side).map(|mark| mark.watermark)))
 }
 
 /// Applies what the stage proposed. A watermark never goes back; the signature is the run's in any case. Settled is all that
 /// is stamped up to the horizon, and never more than up to when the stage was cut.
 pub async fn apply(conn: &mut PgConnection, stage: i64) -> sqlx::Result<()> {
     sqlx::query(
-        "insert into bridge.watermark as mark (customer, entity, side, watermark, signature, held_by, settled_at)
+        "insert into bridge.watermark as mark (customer, entity, side, watermark, signature, held_by,
+             held_secs, debt, settled_at)
          select stage.customer, proposal.entity, proposal.side, proposal.horizon, proposal.signature, proposal.held_by,
-             least(proposal.horizon, stage.opened_at)
+             proposal.held_secs, proposal.debt, least(proposal.horizon, stage.opened_at)
          from bridge.proposal join bridge.stage on stage.id = proposal.stage
          where stage.id = $1
          order by proposal.entity, proposal.side
          on conflict (customer, entity, side) do update
          set watermark = greatest(mark.watermark, excluded.watermark), signature = excluded.signature,
-             held_by = excluded.held_by, settled_at = greatest(mark.settled_at, excluded.settled_at), updated_at = now()",
+             held_by = excluded.held_by, held_secs = excluded.held_secs, debt = excluded.debt,
+             settled_at = greatest(mark.settled_at, excluded.settled_at), updated_at = now()",
     )
     .bind(stage)
     .execute(conn)

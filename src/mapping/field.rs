@@ -66,14 +66,6 @@ impl Mapping {
         }
     }
 
-    /// The authority, as a policy.
-    pub fn authority_policy(&self) -> Policy {
-        match self.authority {
-            Side::Legacy => Policy::Legacy,
-            Side::Platform => Policy::Platform,
-        }
-    }
-
     /// All fields of a row in canonical form.
     ///
     /// # Errors

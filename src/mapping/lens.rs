@@ -251,10 +251,18 @@ fn split(text: Option<&str>, separator: &str, old: Option<&[Option<&str>]>, targ
         rest = remaining;
     }
     parts.push(rest.to_string());
+    // Separators at the ends would be lost between empty parts: such a text stands whole in the first column.
+    if parts.iter().filter(|part| !part.is_empty()).map(String::as_str).collect::<Vec<_>>().join(separator) != text {
+        parts = vec![String::new(); count];
+        parts[0] = text.to_string();
+    }
+    // An empty text is not NULL: one column at least must say so.
+    let keeps = |at: usize, part: &str| !part.is_empty() || (at == 0 && text.is_empty());
     parts
         .into_iter()
         .zip(targets)
-        .map(|(part, target)| if part.is_empty() && target.nullable { None } else { Some(part.into()) })
+        .enumerate()
+        .map(|(at, (part, target))| (!target.nullable || keeps(at, &part)).then(|| part.into()))
         .collect()
 }
 
@@ -297,6 +305,28 @@ mod tests {
             assert_eq!((put[0].as_deref(), put[1].as_deref()), (first, last), "{edited}");
             let values: Vec<Option<&str>> = put.iter().map(|cell| cell.as_deref()).collect();
             assert_eq!(get(&join(), Side::Legacy, &values), Canonical::text(edited));
+        }
+    }
+
+    #[test]
+    fn every_text_survives_being_split() {
+        let columns = [text_column(true), text_column(true), text_column(true)];
+        let targets: Vec<&Column> = columns.iter().collect();
+        let lens = join();
+        for old in
+            [None, Some([None, None, None]), Some([Some("A"), None, Some("C")]), Some([Some(""), Some("B"), None])]
+        {
+            for text in ["", " ", "A", " A", "A ", "A  B", " A  B ", "A B C D", "   "] {
+                let put =
+                    lens.put(Side::Legacy, &Canonical::text(text), old.as_ref().map(|o| &o[..]), &targets, Tz::UTC);
+                let put = put.expect("a text splits");
+                let values: Vec<Option<&str>> = put.iter().map(|cell| cell.as_deref()).collect();
+                assert_eq!(
+                    get(&lens, Side::Legacy, &values),
+                    Canonical::text(text),
+                    "{text:?} over {old:?}: {values:?}"
+                );
+            }
         }
     }
 

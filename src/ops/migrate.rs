@@ -54,25 +54,58 @@ async fn migrate_locked(conn: &mut PgConnection, queue: &PgPool) -> anyhow::Resu
     MIGRATOR.run(queue).await.context("making the bridge's tables in the queue database")
 }
 
-/// An older binary must not work on tables it does not know.
-async fn refuse_newer(conn: &mut PgConnection) -> anyhow::Result<()> {
+/// How far a queue database is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Migrated {
+    /// It has no tables of ours.
+    No,
+    /// It lacks what this binary asks for.
+    Partly,
+    /// Of this version, or of a newer one beside which an older binary works on.
+    Yes,
+}
+
+/// How far the queue database is; changes nothing.
+///
+/// # Errors
+/// The database's.
+pub async fn migrated(queue: &PgPool) -> anyhow::Result<Migrated> {
+    let mut conn = queue.acquire().await.context("looking at the queue database")?;
+    let applied = applied(&mut conn).await?;
+    Ok(match applied {
+        None => Migrated::No,
+        Some(applied) if applied < known() => Migrated::Partly,
+        Some(_) => Migrated::Yes,
+    })
+}
+
+/// The version of the bridge's tables, if there are any.
+async fn applied(conn: &mut PgConnection) -> anyhow::Result<Option<i64>> {
     let there: bool = sqlx::query_scalar("select to_regclass('bridge._sqlx_migrations') is not null")
         .fetch_one(&mut *conn)
         .await
         .context("looking for the bridge's tables")?;
     if !there {
-        return Ok(());
+        return Ok(None);
     }
-    let applied: Option<i64> = sqlx::query_scalar("select max(version) from bridge._sqlx_migrations")
+    sqlx::query_scalar("select max(version) from bridge._sqlx_migrations where success")
         .fetch_one(&mut *conn)
         .await
-        .context("reading the version of the bridge's tables")?;
-    let known = MIGRATOR.iter().map(|migration| migration.version).max();
+        .context("reading the version of the bridge's tables")
+}
+
+fn known() -> i64 {
+    MIGRATOR.iter().map(|migration| migration.version).max().unwrap_or(0)
+}
+
+/// An older binary must not work on tables it does not know.
+async fn refuse_newer(conn: &mut PgConnection) -> anyhow::Result<()> {
+    let (applied, known) = (applied(conn).await?, known());
     anyhow::ensure!(
-        applied <= known,
+        applied.is_none_or(|applied| applied <= known),
         "the queue database is of version {}, this binary knows {}: use the newer binary, or another queue database",
         applied.unwrap_or(0),
-        known.unwrap_or(0)
+        known
     );
     Ok(())
 }

@@ -7,16 +7,20 @@ use serde::Serialize;
 
 mod dead_letters;
 mod depth;
+mod gauges;
 mod migrate;
+mod quarantine;
 mod status;
 mod ticks;
 mod totals;
 
 pub use dead_letters::{dead_letters, requeue};
 pub use depth::{QueueDepth, queue_depth};
-pub use migrate::migrate;
+pub use gauges::{SideStanding, Standing, standing};
+pub use migrate::{Migrated, migrate, migrated};
+pub use quarantine::{QuarantinedRow, Which, quarantine, retry_quarantined};
 pub use status::status;
-pub use ticks::{tick_now, wait_for_tick};
+pub use ticks::{tick_is_taken, tick_now, wait_for_tick};
 pub use totals::totals;
 
 /// What `sync-bridge status` tells, per customer.
@@ -34,6 +38,8 @@ pub struct CustomerStatus {
     pub quarantined: i64,
     pub dead_letters: i64,
     pub differences: i64,
+    /// When the comparison that found them ended; `None` if there was none yet.
+    pub compared_at: Option<DateTime<Utc>>,
 }
 
 #[derive(Debug, Serialize)]
@@ -81,7 +87,8 @@ pub struct RunReport {
     pub parked: i64,
     pub quarantined: i64,
     pub dead_letters: i64,
-    pub differences: i64,
+    /// `None` if this run compared nothing: whole tables are compared every `sweep_every`.
+    pub differences: Option<i64>,
     pub secs: f64,
 }
 

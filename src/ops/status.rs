@@ -25,6 +25,7 @@ struct Summary {
     quarantined: i64,
     dead_letters: i64,
     differences: i64,
+    compared_at: Option<DateTime<Utc>>,
 }
 
 #[derive(sqlx::FromRow)]
@@ -62,7 +63,7 @@ pub async fn status(queue: &PgPool, config: &Config) -> anyhow::Result<Vec<Custo
     let stand = |customer: &crate::config::Customer| {
         let id = customer.id.as_str();
         let summary = summaries.get(id)?;
-        let idle = is_idle(summary, &customer.schedule);
+        let idle = is_idle(summary.last_tick(), &customer.schedule, summary.now);
         let watermarks = config.entities().flat_map(|entity| Side::BOTH.map(|side| (entity.id.as_str(), side))).map(
             |(entity, side)| {
                 let mark = marks.get(&(id, entity, side.as_str()));
@@ -87,6 +88,7 @@ pub async fn status(queue: &PgPool, config: &Config) -> anyhow::Result<Vec<Custo
             quarantined: summary.quarantined,
             dead_letters: summary.dead_letters,
             differences: summary.differences,
+            compared_at: summary.compared_at,
         })
     };
     Ok(config.customers.iter().filter_map(stand).collect())
@@ -104,15 +106,27 @@ fn state(summary: &Summary) -> &'static str {
     }
 }
 
+impl Summary {
+    fn last_tick(&self) -> LastTick<'_> {
+        LastTick { at: self.tick_at, state: self.tick_state.as_deref(), runs: self.open_run.is_some() }
+    }
+}
+
+/// A customer's last tick that was not skipped.
+pub(super) struct LastTick<'a> {
+    pub at: Option<DateTime<Utc>>,
+    pub state: Option<&'a str>,
+    /// Whether a run is open.
+    pub runs: bool,
+}
+
 /// Whether the last tick found nothing to do, and none is overdue since: then nothing is known to wait.
-fn is_idle(summary: &Summary, schedule: &Schedule) -> bool {
-    let (Some("idle"), Some(at), None) = (summary.tick_state.as_deref(), summary.tick_at, summary.open_run) else {
-        return false;
-    };
+pub(super) fn is_idle(tick: LastTick<'_>, schedule: &Schedule, now: DateTime<Utc>) -> bool {
+    let LastTick { at: Some(at), state: Some("idle"), runs: false } = tick else { return false };
     let next = parse_cron(&schedule.expression)
         .ok()
         .and_then(|cron| cron.find_next_occurrence(&at.with_timezone(&schedule.timezone), false).ok());
-    next.is_none_or(|next| summary.now < next.with_timezone(&Utc) + TICK_LATE)
+    next.is_none_or(|next| now < next.with_timezone(&Utc) + TICK_LATE)
 }
 
 fn secs(delta: TimeDelta) -> f64 {

@@ -9,7 +9,9 @@ select wanted.customer, now() as now,
     -- Those of a comparison under way do not count before it is complete.
     (select count(*) from bridge.difference
      where difference.customer = wanted.customer
-       and not exists (select from bridge.run where run.id = difference.run and run.state = 'open')) as differences
+       and not exists (select from bridge.run where run.id = difference.run and run.state = 'open')) as differences,
+    (select max(run.ended_at) from bridge.run
+     where run.customer = wanted.customer and run.sweep and run.state <> 'open') as compared_at
 from unnest($1::text[]) as wanted (customer)
 left join lateral (
     select tick.at, tick.state from bridge.tick

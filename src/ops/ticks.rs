@@ -8,6 +8,7 @@ use sqlx::{PgConnection, PgPool};
 use super::RunReport;
 use crate::clock;
 use crate::config::CustomerId;
+use crate::fault;
 use crate::ledger::{job, tick};
 use crate::queue::{self, Kind};
 
@@ -40,7 +41,7 @@ struct Sums {
     parked: i64,
     quarantined: i64,
     dead_letters: i64,
-    differences: i64,
+    differences: Option<i64>,
 }
 
 /// A tick now, by an operator, or the one that waits already. Answers the tick's id.
@@ -56,7 +57,9 @@ pub async fn tick_now(queue: &PgPool, customer: &CustomerId) -> anyhow::Result<i
             Some((_, id)) => Some(*id),
             None => tick::queued(&mut tx, name).await?,
         };
+        fault::point("tick.before_commit").await;
         tx.commit().await.with_context(|| format!("making a tick for {name}"))?;
+        fault::point("tick.after_commit").await;
         if let Some(id) = id {
             return Ok(id);
         }
@@ -73,6 +76,23 @@ pub(super) async fn ask(conn: &mut PgConnection, customers: &[String]) -> sqlx::
     let deliveries = job::insert(conn, Kind::Tick, &made).await?;
     queue::enqueue(conn, &deliveries).await?;
     Ok(made)
+}
+
+/// Whether any worker has taken the tick up.
+///
+/// # Errors
+/// The queue database's.
+pub async fn tick_is_taken(queue: &PgPool, tick: i64) -> anyhow::Result<bool> {
+    sqlx::query_scalar(
+        "select exists (
+             select from bridge.job
+             where kind = 'tick' and subject = $1 and (state <> 'ready' or attempt > 0 or outages > 0)
+         )",
+    )
+    .bind(tick)
+    .fetch_one(queue)
+    .await
+    .with_context(|| format!("looking at tick {tick}"))
 }
 
 /// Waits (bounded) until the tick's run is closed and says what it did. Workers elsewhere, or a worker pool of this process,
@@ -125,7 +145,8 @@ async fn report(queue: &PgPool, run: i64, ending: String, secs: f64) -> anyhow::
               where quarantine.page in (select id from bridge.page where run = $1)) as quarantined,
              count(*) filter (where state = 'dead')
                  + (select count(*) from bridge.stage where stage.run = $1 and stage.state = 'dead') as dead_letters,
-             (select count(*) from bridge.difference where difference.run = $1) as differences
+             (select count(difference.run) from bridge.run left join bridge.difference on difference.run = run.id
+              where run.id = $1 and run.sweep group by run.id) as differences
          from bridge.page where run = $1",
     )
     .bind(run)

@@ -9,8 +9,9 @@ use anyhow::Context;
 use apalis::prelude::TaskBuilder;
 use serde::{Deserialize, Serialize};
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions, PgSslMode};
-use sqlx::{PgConnection, PgPool};
+use sqlx::{Connection as _, PgConnection, PgPool};
 
+use crate::clock;
 use crate::config::DatabaseUrl;
 
 mod consumer;
@@ -138,6 +139,12 @@ fn database_error(error: apalis_postgres::Error) -> sqlx::Error {
 /// Names host, port and database, and what to look at; never the user or the password.
 pub async fn connect(url: &DatabaseUrl) -> anyhow::Result<PgPool> {
     let options = connect_options(url)?;
+    let what = || format!("connecting to the queue database {url}: is it running, and may this user connect?");
+    // A pool that is refused tries on until its time is up and then only says that: one connection says why at once.
+    let first = clock::within(ACQUIRE_MAX, PgConnection::connect_with(&options)).await;
+    let first =
+        first.ok_or_else(|| anyhow::anyhow!("no answer within {} s", ACQUIRE_MAX.as_secs())).with_context(what)?;
+    first.with_context(what)?.close().await.with_context(what)?;
     PgPoolOptions::new()
         .max_connections(CONNECTIONS_MAX)
         .acquire_timeout(ACQUIRE_MAX)
@@ -145,7 +152,7 @@ pub async fn connect(url: &DatabaseUrl) -> anyhow::Result<PgPool> {
         .max_lifetime(Duration::from_secs(1800))
         .connect_with(options)
         .await
-        .with_context(|| format!("connecting to the queue database {url}: is it running, and may this user connect?"))
+        .with_context(what)
 }
 
 /// The session's bounds: whatever hangs, hangs for less than a lease takes to be noticed twice.
@@ -211,7 +218,7 @@ mod tests {
         assert_eq!(mode("postgres://u:p@127.0.0.1:5433/q"), "Prefer");
         assert_eq!(mode("postgres://u:p@[::1]/q"), "Prefer");
         assert_eq!(mode("postgres://u:p@localhost/q"), "Prefer");
-        assert_eq!(mode("postgres://u@/q?host=/var/run/postgresql"), "Prefer");
+        assert_eq!(mode("postgres:///q?host=/var/run/postgresql"), "Prefer");
     }
 
     #[test]

@@ -1,12 +1,12 @@
 //! Upkeep of apalis' own tables, which nobody else does. Owns: rows that would stop a queue, finished rows, dead workers'
-//! rows. Never: a job of ours; the ledger knows those.
+//! rows; and the one question that needs both its tables and ours: which job is carried by no row. Never: an outcome.
 
 use std::time::Duration;
 
 use sqlx::postgres::types::PgInterval;
 use sqlx::{PgConnection, PgPool};
 
-use super::Kind;
+use super::{Delivery, Kind};
 
 /// Where malformed rows go: nobody fetches from here.
 const ASIDE: &str = "sync-bridge.refused";
@@ -37,6 +37,22 @@ pub async fn set_aside_malformed(conn: &mut PgConnection) -> sqlx::Result<u64> {
         .execute(conn)
         .await?;
     Ok(done.rows_affected())
+}
+
+/// Delivers up to `limit` jobs again that were due before `overdue` and whose delivery got lost: no live row of the queue
+/// carries it. A job that only waits its turn in a long queue is left alone. To be enqueued in the same transaction.
+///
+/// # Errors
+/// The database's.
+pub async fn redeliver(conn: &mut PgConnection, overdue: Duration, limit: i64) -> sqlx::Result<Vec<Delivery>> {
+    let rows: Vec<(i64, String, i32, i64)> =
+        sqlx::query_as(include_str!("redeliver.sql")).bind(interval(overdue)).bind(limit).fetch_all(conn).await?;
+    rows.into_iter()
+        .map(|(job, kind, delivery, run_at_secs)| {
+            let kind = kind.parse().map_err(|error: String| sqlx::Error::Decode(error.into()))?;
+            Ok(Delivery { kind, job, delivery, run_at_secs })
+        })
+        .collect()
 }
 
 /// Gives back the rows that a worker of this name had fetched. Only for a worker that has ended.

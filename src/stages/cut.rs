@@ -1,55 +1,45 @@
-//! Finding changes: the horizon, the probe of a tick, and cutting what changed into pages.
+//! Finding changes: the probe of a tick, and cutting what changed into pages.
 
 use std::collections::HashMap;
 
 use anyhow::Context;
-use chrono::{DateTime, Utc};
 use sqlx::Row as _;
 
 use crate::config::Side;
-use crate::sides::postgres::{Database, Statement};
+use crate::sides::postgres::Statement;
 
 use super::entity::{Ready, ReadyEntity};
-use super::{Cut, Lane, Position, Range, Signature};
+use super::horizon::{self, Horizon, horizon};
+use super::{Cut, Known, Lane, Position, Range, Signature};
 
-/// The time before which no change can still appear in a database, and who holds it back.
-#[derive(Debug, Clone)]
-pub struct Horizon {
-    pub at: DateTime<Utc>,
-    pub held_by: Option<String>,
-}
-
-/// Asked in autocommit, before the read.
-pub async fn horizon(database: &Database) -> anyhow::Result<Horizon> {
-    let row = sqlx::query(include_str!("horizon.sql"))
-        .bind(crate::sides::postgres::READER)
-        .fetch_one(&database.read)
-        .await
-        .with_context(|| format!("asking {} for its open transactions", database.shown))?;
-    Ok(Horizon { at: row.try_get("horizon")?, held_by: row.try_get("held_by")? })
-}
-
-/// One side's tail, or its whole table where there is no watermark yet, in pages.
-pub async fn cut(
-    entity: &ReadyEntity,
-    side: Side,
-    watermark: Option<DateTime<Utc>>,
-    previous: Option<&Signature>,
-) -> anyhow::Result<Cut> {
+/// One side's tail, or its whole table where nothing is known yet, in pages.
+pub async fn cut(entity: &ReadyEntity, side: Side, known: Option<&Known>) -> anyhow::Result<Cut> {
     let ready = entity.side(side);
-    let horizon = horizon(&ready.database).await?;
+    let sessions = horizon::ask(&ready.database).await?;
+    if let Some(blind) = horizon::blind(&sessions) {
+        tracing::warn!(entity = %entity.mapping.entity, %side, database = ready.database.shown, "{blind}");
+    }
+    let watermark = known.map(|known| known.watermark);
+    let Horizon { at, debt, held_by } = horizon(&sessions, watermark);
+    // What an old transaction may still have committed behind the watermark is read once more when that one has ended.
+    let paid = known.and_then(|known| known.debt).filter(|owed| debt.is_none_or(|debt| debt > *owed));
+    let debt = match known.and_then(|known| known.debt).filter(|_| paid.is_none()) {
+        Some(owed) => Some(debt.map_or(owed, |debt| debt.min(owed))),
+        None => debt,
+    };
     let overlap = chrono::Duration::from_std(entity.overlap).context("the overlap is too long")?;
-    let since = horizon.at.max(watermark.unwrap_or(horizon.at)) - overlap;
-    let lower = match (watermark, previous) {
+    let since = at.max(watermark.unwrap_or(at)) - overlap;
+    let previous = known.and_then(|known| known.signature.as_ref()).filter(|_| paid.is_none());
+    let lower = match (known, previous) {
         (None, _) => since,
         (Some(_), Some(previous)) => previous.since,
-        (Some(watermark), None) => watermark - overlap,
+        (Some(known), None) => paid.map_or(known.watermark, |paid| paid.min(known.watermark)) - overlap,
     };
     let what = || format!("cutting {} on {side} in {}", entity.mapping.entity, ready.database.shown);
     let tail = ready.sql.cut_tail(&ready.database.read, lower, since, entity.page_rows).await.with_context(what)?;
     let signature = tail.signature(since);
     let mut ranges = Vec::new();
-    if watermark.is_none() {
+    if known.is_none() {
         let bounds =
             ready.sql.cut_by_key(&ready.database.read, Lane::Whole, entity.page_rows).await.with_context(what)?;
         ranges = chain(Lane::Whole, bounds);
@@ -63,7 +53,14 @@ pub async fn cut(
             ranges.extend(chain(Lane::Null, bounds));
         }
     }
-    Ok(Cut { horizon: horizon.at, held_by: horizon.held_by, signature, ranges })
+    Ok(Cut {
+        horizon: at,
+        held_secs: (sessions.now - debt.unwrap_or(at)).as_seconds_f64(),
+        held_by,
+        debt,
+        signature,
+        ranges,
+    })
 }
 
 /// The whole table in pages.

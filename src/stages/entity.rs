@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use sqlx::PgPool;
+use sqlx::{PgConnection, PgPool};
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::config::{self, Config, Customer, Deleted, EntityId, Side};
@@ -140,33 +140,35 @@ async fn described(
     Ok((database, table))
 }
 
-/// The short number that `sync_bridge` knows (customer, entity) by in this database.
+/// The short number that `sync_bridge` knows (customer, entity) by in this database; [`register`] gave it.
 async fn entity_number(database: &Database, customer: &Customer, entity: &EntityId) -> anyhow::Result<i32> {
     let found = sqlx::query_scalar("select id from sync_bridge.entity where customer = $1 and entity = $2")
         .bind(customer.id.as_str())
         .bind(entity.as_str())
         .fetch_optional(&database.read)
         .await;
-    match found {
+    let missing = match found {
         Ok(Some(number)) => return Ok(number),
-        Ok(None) => {}
+        Ok(None) => format!("entity `{entity}` of customer `{}` is not registered", customer.id),
         Err(sqlx::Error::Database(error)) if matches!(error.code().as_deref(), Some("42P01" | "3F000")) => {
-            return Err(Permanent(format!(
-                "there is no schema sync_bridge in {}; run `sync-bridge prepare`",
-                database.shown
-            ))
-            .into());
+            "there is no schema sync_bridge".to_owned()
         }
         Err(error) => return Err(error).with_context(|| format!("reading sync_bridge.entity in {}", database.shown)),
-    }
-    let insert = "insert into sync_bridge.entity (customer, entity) values ($1, $2) \
-                  on conflict (customer, entity) do update set entity = excluded.entity returning id";
-    sqlx::query_scalar(insert)
-        .bind(customer.id.as_str())
-        .bind(entity.as_str())
-        .fetch_one(&database.write)
-        .await
-        .with_context(|| format!("registering entity `{entity}` in {}", database.shown))
+    };
+    Err(Permanent(format!("{missing} in {}; run `sync-bridge prepare`", database.shown)).into())
+}
+
+/// Gives the entities of a customer their short numbers in the database that this connection is to; safe to repeat.
+pub async fn register(conn: &mut PgConnection, customer: &Customer, entities: &[&str]) -> sqlx::Result<()> {
+    sqlx::query(
+        "insert into sync_bridge.entity (customer, entity) select $1, entity from unnest($2::text[]) as entity \
+         order by entity on conflict (customer, entity) do nothing",
+    )
+    .bind(customer.id.as_str())
+    .bind(entities)
+    .execute(conn)
+    .await?;
+    Ok(())
 }
 
 fn database_url<'a>(

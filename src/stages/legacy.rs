@@ -98,6 +98,7 @@ async fn attempt(
     let mapping = &entity.mapping;
     let number = ready.sql.entity_number();
     let mut endings: HashMap<usize, Ending> = lost.iter().map(|&at| (at, Ending::Moved)).collect();
+    fault::point("legacy.before").await;
     let mut transaction = connection.begin().await?;
 
     // Receipts first, in key order.
@@ -140,6 +141,7 @@ async fn attempt(
         }
     }
 
+    fault::point("legacy.locked").await;
     let keys = keys_of(&mut transaction, entity, intents, &endings).await?;
     let mut items = Vec::new();
     let mut place: HashMap<Key, usize> = HashMap::new();
@@ -173,7 +175,7 @@ async fn attempt(
     let written = match items.is_empty() {
         true => Written::default(),
         false => {
-            fault::point("legacy.before_rows");
+            fault::point("legacy.before_rows").await;
             write_rows(&mut transaction, mapping, Side::Legacy, &ready.sql, links, &items).await?
         }
     };
@@ -183,6 +185,7 @@ async fn attempt(
         void.insert(at);
     }
 
+    fault::point("legacy.after_rows").await;
     let mut receipts = Vec::new();
     for (at, intent) in intents.iter().enumerate() {
         let pair = &intent.act.pair;
@@ -215,9 +218,9 @@ async fn attempt(
         transaction.rollback().await?;
         return Ok(Turn::Voided(voided));
     }
-    fault::point("legacy.before_commit");
+    fault::point("legacy.before_commit").await;
     transaction.commit().await?;
-    fault::point("legacy.after_commit");
+    fault::point("legacy.after_commit").await;
     Ok(Turn::Committed(endings))
 }
 
@@ -298,8 +301,8 @@ pub async fn void(entity: &ReadyEntity, intents: &[(Key, i64, i32)]) -> anyhow::
         intents.iter().map(|(key, rev, generation)| void_receipt(key, *rev, *generation)).collect();
     let what = || format!("voiding {} intents of {}", intents.len(), entity.mapping.entity);
     let mut connection = entity.legacy.database.write.acquire().await.with_context(what)?;
-    fault::point("void.before");
+    fault::point("void.before").await;
     write_receipts(&mut connection, entity.legacy.sql.entity_number(), &receipts).await.with_context(what)?;
-    fault::point("void.after");
+    fault::point("void.after").await;
     Ok(())
 }

@@ -1,10 +1,13 @@
 //! WHAT a stage does with data: probe, cut into pages, and for each page read, decide (pure), write. Owns: the protocol
 //! of a page. Never: the queue, attempts, leases; `jobs` decides when and records what happened.
 
+mod advice;
 mod clocks;
+mod conflicts;
 mod cut;
 mod decide;
 mod entity;
+mod horizon;
 mod legacy;
 mod page;
 mod plan;
@@ -26,7 +29,13 @@ use crate::pairs;
 use crate::sides::postgres::{Pools, reach};
 use crate::sides::{Fault, Permanent, sort};
 
-use entity::{Ready, check_tables, make_ready};
+pub use conflicts::{ConflictEntry, ConflictField};
+use entity::{Ready, check_tables, make_ready, register};
+
+/// As long as a page's lease: a younger intent may belong to a living page.
+const RULING_LEASE: Duration = Duration::from_secs(15);
+/// Conflicts removed in one statement.
+const CONFLICTS_PRUNED_MAX: i64 = 10_000;
 
 /// The pure part of a page, for the model check (`docs/MODEL.md`) alone.
 #[doc(hidden)]
@@ -53,13 +62,25 @@ pub struct Probe {
     pub signature: Signature,
 }
 
+/// What an earlier run left of one entity's side.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Known {
+    pub watermark: DateTime<Utc>,
+    pub signature: Option<Signature>,
+    pub debt: Option<DateTime<Utc>>,
+}
+
 /// One entity's side cut into pages.
 #[derive(Debug, Clone)]
 pub struct Cut {
     /// No change stamped at or before this can still appear; the watermark once all pages have ended.
     pub horizon: DateTime<Utc>,
+    /// How old the oldest change is that may still appear, in seconds.
+    pub held_secs: f64,
     /// Who holds the horizon back, if anybody does for longer than a moment.
     pub held_by: Option<String>,
+    /// Changes stamped after this may still appear although the watermark passes them: to be given back to the next cut.
+    pub debt: Option<DateTime<Utc>>,
     /// What to store for the next tick's probe.
     pub signature: Signature,
     pub ranges: Vec<Range>,
@@ -85,6 +106,25 @@ pub struct Page {
     pub mode: PageMode,
     /// An intent younger than this may still belong to a living page.
     pub lease: Duration,
+    /// What an operator decided about rows of this page.
+    pub rulings: Vec<Ruling>,
+    /// For `Compare`: the watermarks of legacy and platform. A row stamped later is the next run's, no difference.
+    pub watermarks: [Option<DateTime<Utc>>; 2],
+}
+
+/// An operator's decision about one record, named by its key on the page's side.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Ruling {
+    pub key: Key,
+    pub kind: RulingKind,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub enum RulingKind {
+    /// This side wins where these fields are in conflict.
+    Winner { side: Side, fields: Vec<String> },
+    /// Both sides are to hold these canonical values, if both still hold the expected ones: field, expected, wanted.
+    Values(Vec<(String, Option<String>, Option<String>)>),
 }
 
 /// What a page did; the job records it in the transaction that settles the page.
@@ -100,16 +140,28 @@ pub struct PageReport {
     /// Rows of this page that wait; the rest of the page's rows no longer do.
     pub parked: Vec<Parked>,
     pub quarantined: Vec<Quarantined>,
-    /// Every row of the page (with the side of its key) that ended well: earlier parked and quarantined entries for it are done with.
+    /// Both rows of every pair of the page that ended well: earlier parked and quarantined entries for them are done with.
     pub settled: Vec<(Side, Key)>,
     /// New pairs: rows that were parked for one of these can go on. Each is named by both keys.
     pub paired: Vec<(Key, Key)>,
     /// In `Compare` mode.
     pub differences: Vec<Difference>,
-    /// Seconds between a change's stamp and its arrival, one per written row (a bounded sample).
-    pub freshness_secs: Vec<f64>,
+    /// Seconds between a change's stamp and its arrival, with the side it was made on (a bounded sample of the written rows).
+    pub freshness_secs: Vec<(Side, f64)>,
+    pub timings: Timings,
     /// The rest of a range that held more rows than a page may: to be worked on as a further page.
     pub rest: Option<Range>,
+}
+
+/// How long a page took in each step, over all its turns.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub struct Timings {
+    /// Rows with their ledger rows.
+    pub read: Duration,
+    /// Links and candidates, and the decision.
+    pub decide: Duration,
+    /// Both transactions.
+    pub write: Duration,
 }
 
 /// A row that waits.
@@ -140,12 +192,16 @@ pub struct Quarantined {
     pub reason: String,
 }
 
+/// What reconciliation calls a difference: the next run's work, a row that waits or is listed, a row whose partner is gone,
+/// and what nothing explains.
+pub const DIFFERENCE_KINDS: [&str; 5] = ["behind", "parked", "quarantined", "deleted", "drift"];
+
 /// A pair that is not equal, found by reconciliation.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Difference {
     pub legacy_key: Option<Key>,
     pub platform_key: Option<Key>,
-    /// `behind` while a row's stamp lies above the watermark, else `drift`.
+    /// One of `DIFFERENCE_KINDS`.
     pub kind: String,
     pub fields: Vec<String>,
 }
@@ -156,7 +212,7 @@ impl Data {
         Data { config, pools: Pools::default(), ready: Mutex::default(), clocks: clocks::Offsets::default() }
     }
 
-    /// Connects to every database of the customer and holds the mapping against the live tables.
+    /// Connects to every database of the customer and holds the mapping against the live tables. Writes nothing.
     ///
     /// # Errors
     /// Names the database, table or column, and what to do.
@@ -182,7 +238,16 @@ impl Data {
         Ok(())
     }
 
-    /// Installs the `sync_bridge` schema on all databases of the customer; safe to repeat.
+    /// What works, but not as well as it could: rights and indexes that are missing. Writes nothing.
+    ///
+    /// # Errors
+    /// A database that does not answer, or is a standby.
+    pub async fn advice(&self, customer: &CustomerId) -> anyhow::Result<Vec<String>> {
+        advice::advice(&self.pools, &self.config, self.customer(customer)?).await
+    }
+
+    /// Installs the `sync_bridge` schema on all databases of the customer, and registers its entities there; safe to repeat.
+    /// A schema that somebody else owns was installed by an administrator: it is left as it is.
     ///
     /// # Errors
     /// Names the database that cannot be reached or lacks the right.
@@ -206,7 +271,20 @@ impl Data {
                     .execute(&mut *transaction)
                     .await
                     .with_context(what)?;
-                sqlx::raw_sql(pairs::ddl(side)).execute(&mut *transaction).await.with_context(what)?;
+                let ours: Option<bool> = sqlx::query_scalar(
+                    "select pg_has_role(nspowner, 'usage') from pg_namespace where nspname = 'sync_bridge'",
+                )
+                .fetch_optional(&mut *transaction)
+                .await
+                .with_context(what)?;
+                if ours.unwrap_or(true) {
+                    sqlx::raw_sql(pairs::ddl(side)).execute(&mut *transaction).await.with_context(what)?;
+                }
+                let here = self.config.entities().filter(|entity| entity.table(side).database == table.database);
+                let here: Vec<&str> = here.map(|entity| entity.id.as_str()).collect();
+                register(&mut transaction, customer, &here)
+                    .await
+                    .with_context(|| format!("registering entities in {}", database.shown))?;
                 transaction.commit().await.with_context(what)?;
             }
         }
@@ -236,8 +314,8 @@ impl Data {
         cut::changed(&ready).await
     }
 
-    /// Notes the horizon and cuts what lies above `watermark` less the overlap (all rows if there is none) into pages.
-    /// `previous` is the signature of the last run: lanes that show no difference to it are left out.
+    /// Notes the horizon and cuts what lies above the watermark less the overlap (all rows if nothing is known) into pages.
+    /// Lanes that show no difference to the last run's signature are left out.
     ///
     /// # Errors
     /// A database that does not answer, or a mapping that does not fit it.
@@ -246,11 +324,10 @@ impl Data {
         customer: &CustomerId,
         entity: &EntityId,
         side: Side,
-        watermark: Option<DateTime<Utc>>,
-        previous: Option<&Signature>,
+        known: Option<&Known>,
     ) -> anyhow::Result<Cut> {
         let ready = self.entity(customer, entity).await?;
-        self.heed(customer, entity, cut::cut(&ready, side, watermark, previous).await)
+        self.heed(customer, entity, cut::cut(&ready, side, known).await)
     }
 
     /// The whole table of a side in pages, by key: for reconciliation.
@@ -270,6 +347,91 @@ impl Data {
         let ready = self.entity(&page.customer, &page.entity).await?;
         let clocks = self.clocks.measure(&ready.legacy.database, &ready.platform.database).await?;
         self.heed(&page.customer, &page.entity, page::run(&ready, page, &clocks).await)
+    }
+
+    /// The conflict log of a customer's entity, newest first.
+    ///
+    /// # Errors
+    /// As `cut`.
+    pub async fn conflicts(
+        &self,
+        customer: &CustomerId,
+        entity: &EntityId,
+        id: Option<i64>,
+        state: Option<&str>,
+        limit: i64,
+    ) -> anyhow::Result<Vec<ConflictEntry>> {
+        let ready = self.entity(customer, entity).await?;
+        conflicts::list(&ready, id, state, limit).await
+    }
+
+    /// Decides an open conflict: the winner's values go to the other side, now.
+    ///
+    /// # Errors
+    /// There is no such conflict, it is not open, or a row of it cannot be written; each says what to do.
+    pub async fn resolve_conflict(
+        &self,
+        customer: &CustomerId,
+        entity: &EntityId,
+        id: i64,
+        winner: Side,
+    ) -> anyhow::Result<()> {
+        self.rule(customer, entity, id, "resolved", |entry| conflicts::resolve(entry, winner)).await
+    }
+
+    /// Brings the loser of a decided conflict back on both sides, if both still hold the winner's value.
+    ///
+    /// # Errors
+    /// As `resolve_conflict`.
+    pub async fn undo_conflict(&self, customer: &CustomerId, entity: &EntityId, id: i64) -> anyhow::Result<()> {
+        self.rule(customer, entity, id, "undone", conflicts::undo).await
+    }
+
+    /// Removes conflicts decided before `before`, in one bounded batch per entity. Answers how many.
+    ///
+    /// # Errors
+    /// As `cut`.
+    pub async fn prune_conflicts(&self, customer: &CustomerId, before: DateTime<Utc>) -> anyhow::Result<u64> {
+        let mut pruned = 0;
+        for entity in self.config.entities() {
+            let ready = self.entity(customer, &entity.id).await?;
+            pruned += conflicts::prune(&ready, before, CONFLICTS_PRUNED_MAX).await?;
+        }
+        Ok(pruned)
+    }
+
+    async fn rule(
+        &self,
+        customer: &CustomerId,
+        entity: &EntityId,
+        id: i64,
+        state: &str,
+        ruling: impl FnOnce(&ConflictEntry) -> Result<RulingKind, String>,
+    ) -> anyhow::Result<()> {
+        let ready = self.entity(customer, entity).await?;
+        let found = conflicts::list(&ready, Some(id), None, 1).await?.pop();
+        let entry = found.ok_or_else(|| Permanent(format!("entity `{entity}` has no conflict {id}")))?;
+        let key = conflicts::key(&entry);
+        let kind = ruling(&entry).map_err(Permanent)?;
+        let page = Page {
+            customer: customer.clone(),
+            entity: entity.clone(),
+            side: Side::Platform,
+            range: Range { lane: Lane::Keys, after: None, upto: None, keys: vec![key.clone()], rows: 1 },
+            mode: PageMode::Sync,
+            lease: RULING_LEASE,
+            rulings: vec![Ruling { key, kind }],
+            watermarks: [None, None],
+        };
+        let report = self.run_page(&page).await?;
+        if let Some(row) = report.quarantined.first() {
+            let field = row.field.as_deref().map(|field| format!("field `{field}`: ")).unwrap_or_default();
+            return Err(Permanent(format!("conflict {id} of {entity}: {field}{}", row.reason)).into());
+        }
+        if !report.parked.is_empty() {
+            anyhow::bail!("conflict {id} of {entity}: the record is being written by others; try again in a moment");
+        }
+        conflicts::mark(&ready, id, state).await
     }
 
     fn customer(&self, id: &CustomerId) -> anyhow::Result<&Customer> {

@@ -5,15 +5,16 @@ use std::collections::HashMap;
 
 use crate::clock;
 use crate::config::{Policy, Side};
+use crate::fault;
 use crate::mapping::{Links, Untranslatable};
 use crate::sides::postgres::NewKey;
 
 use super::clocks::Measured;
 use super::entity::ReadyEntity;
 use super::legacy::{commit_legacy, void};
-use super::plan::{Act, Context, Verdict, judge, stamp};
+use super::plan::{Act, Context, Verdict, WriteKind, judge, stamp};
 use super::platform::{Committed, commit_platform, fold};
-use super::read::{View, by_keys, find_candidates, find_links, origins, reread_legacy};
+use super::read::{View, by_keys, find_candidates, find_links, known_pairs, origins, reread_legacy};
 use super::write::Failure;
 use super::{Difference, Key, Lane, Page, PageMode, PageReport, Parked, ParkedReason, Quarantined};
 
@@ -31,7 +32,9 @@ const SAMPLES_MAX: usize = 20;
 pub async fn run(entity: &ReadyEntity, page: &Page, clocks: &Measured) -> anyhow::Result<PageReport> {
     let mut report = PageReport::default();
     let limit = GROWTH_MAX * i64::from(page.range.rows.max(entity.page_rows));
+    let began = clock::instant();
     let (mut views, rest) = origins(entity, page, limit).await?;
+    report.timings.read += began.elapsed();
     report.rest = rest;
     report.rows_read = views.len() as u64;
     if page.mode == PageMode::Compare {
@@ -43,7 +46,9 @@ pub async fn run(entity: &ReadyEntity, page: &Page, clocks: &Measured) -> anyhow
         if again.is_empty() {
             break;
         }
+        let began = clock::instant();
         views = by_keys(entity, page.side, &again).await?;
+        report.timings.read += began.elapsed();
     }
     Ok(report)
 }
@@ -57,7 +62,10 @@ async fn turn_over(
     last: bool,
     report: &mut PageReport,
 ) -> anyhow::Result<Vec<Key>> {
+    let began = clock::instant();
     let (judged, links) = decide(entity, page, clocks, views).await?;
+    report.timings.decide += began.elapsed();
+    fault::point("page.decided").await;
     let mut again: Vec<Key> = Vec::new();
     let mut acts: Vec<Act> = Vec::new();
     let mut voids = Vec::new();
@@ -65,7 +73,11 @@ async fn turn_over(
         match verdict {
             Verdict::Nothing => {
                 report.rows_unchanged += 1;
-                report.settled.push((page.side, view.origin));
+                let partner = match page.side {
+                    Side::Legacy => view.platform_key().cloned(),
+                    Side::Platform => view.legacy_key().cloned(),
+                };
+                settled(report, page.side, view.origin, partner);
             }
             Verdict::Act(act) => acts.push(*act),
             Verdict::Again => again.push(view.origin),
@@ -88,10 +100,12 @@ async fn turn_over(
             }
         }
     }
+    let began = clock::instant();
     if !voids.is_empty() {
         void(entity, &voids).await?;
     }
     let (committed, moved) = commit(entity, page, acts, &links, last, report).await?;
+    report.timings.write += began.elapsed();
     again.extend(moved);
     record(entity, page, committed, report);
     if last {
@@ -161,6 +175,7 @@ fn judge_all(entity: &ReadyEntity, page: &Page, clocks: &Measured, views: &[View
             legacy_new_key: &entity.legacy.new_key,
             clocks: *clocks,
             lease_secs,
+            rulings: &page.rulings,
         };
         let verdicts: Vec<Verdict> = views.iter().map(|view| judge(view, &context)).collect();
         let given_up: Vec<usize> = planned
@@ -211,6 +226,7 @@ async fn commit(
     if acts.is_empty() {
         return Ok((Vec::new(), moved));
     }
+    let acts = number_generations(entity, acts, &mut moved).await?;
     let outcome = commit_platform(entity, acts, links).await?;
     moved.extend(outcome.moved.into_iter().map(|act| act.view.origin));
     for (act, failure) in outcome.failed {
@@ -251,6 +267,40 @@ async fn commit(
     Ok((finished, moved))
 }
 
+/// A legacy row that is made under a key of its fields may follow others of that key: it is the next generation of their
+/// tombstones. A pair that still counts as living is looked at first, as its row is gone or a constraint will say so.
+async fn number_generations(entity: &ReadyEntity, acts: Vec<Act>, moved: &mut Vec<Key>) -> anyhow::Result<Vec<Act>> {
+    let made = |act: &Act| match act.legacy.as_ref().map(|write| &write.kind) {
+        Some(WriteKind::Insert(Some(key))) if act.pair.legacy_key.is_none() => Some(key.clone()),
+        _ => None,
+    };
+    let keys: Vec<Key> = acts.iter().filter_map(made).collect();
+    if keys.is_empty() {
+        return Ok(acts);
+    }
+    let known = known_pairs(entity, &keys).await?;
+    let mut kept = Vec::with_capacity(acts.len());
+    for mut act in acts {
+        let Some(key) = made(&act) else {
+            kept.push(act);
+            continue;
+        };
+        let others = || {
+            known
+                .iter()
+                .filter(|pair| pair.legacy_key == key && Some(&pair.platform_key) != act.pair.platform_key.as_ref())
+        };
+        if let Some(living) = others().find(|pair| !pair.gone) {
+            moved.extend([living.platform_key.clone(), act.view.origin]);
+            continue;
+        }
+        let next = others().map(|pair| pair.generation + 1).max().unwrap_or(0);
+        act.pair.generation = act.pair.generation.max(next);
+        kept.push(act);
+    }
+    Ok(kept)
+}
+
 /// A row that another record stands in the way of gets another look within the page, then together with all rows that wait;
 /// after that, and for its own fault, it is quarantined.
 fn give_up(page: &Page, origin: Key, failure: Failure, last: bool, moved: &mut Vec<Key>, report: &mut PageReport) {
@@ -275,24 +325,37 @@ fn record(entity: &ReadyEntity, page: &Page, committed: Vec<Committed>, report: 
                 count_policy(&mut report.conflicts, *policy);
             }
         }
-        if let (Some(legacy_key), true) =
-            (&act.pair.legacy_key, act.rev_read == 0 || act.view.pair.as_ref().is_some_and(|p| p.legacy_key.is_none()))
-        {
-            report.paired.push((legacy_key.clone(), platform_key));
+        if let (Some(legacy_key), true) = (
+            &act.pair.legacy_key,
+            act.rev_read == 0 || act.view.pair.as_ref().is_some_and(|p| p.legacy_key.is_none() || p.gone),
+        ) {
+            report.paired.push((legacy_key.clone(), platform_key.clone()));
         }
         let source = match (wrote_row, &act.legacy) {
             (true, _) => Some((Side::Legacy, act.view.legacy.as_ref())),
             (false, Some(_)) => Some((Side::Platform, act.view.platform.as_ref())),
             (false, None) => None,
         };
-        if let Some((side, row)) = source
+        // A first load and rows named by key say nothing about how late a change arrives.
+        if page.range.lane == Lane::Stamp
+            && let Some((side, row)) = source
             && let Some(at) = stamp(mapping, side, row)
             && report.freshness_secs.len() < SAMPLES_MAX
         {
-            report.freshness_secs.push((now - at).as_seconds_f64().max(0.0));
+            report.freshness_secs.push((side, (now - at).as_seconds_f64().max(0.0)));
         }
-        report.settled.push((page.side, act.view.origin));
+        let partner = match page.side {
+            Side::Legacy => Some(platform_key),
+            Side::Platform => act.pair.legacy_key,
+        };
+        settled(report, page.side, act.view.origin, partner);
     }
+}
+
+/// Whatever waited or was listed for either row of the pair no longer is.
+fn settled(report: &mut PageReport, side: Side, origin: Key, partner: Option<Key>) {
+    report.settled.push((side, origin));
+    report.settled.extend(partner.map(|key| (side.other(), key)));
 }
 
 fn count_policy(counts: &mut Vec<(Policy, u64)>, policy: Policy) {
@@ -310,7 +373,9 @@ async fn compare(
     views: Vec<View>,
     report: &mut PageReport,
 ) -> anyhow::Result<()> {
+    let began = clock::instant();
     let (judged, _) = decide(entity, page, clocks, views).await?;
+    report.timings.decide += began.elapsed();
     for (view, verdict) in judged {
         // Pairs are listed once, by the platform's pages; legacy's pages add what the platform does not show.
         if page.side == Side::Legacy && view.platform.is_some() {
@@ -331,6 +396,7 @@ async fn compare(
             // Equal rows whose base is not noted yet: the next run does it without a write.
             continue;
         }
+        let kind = if is_behind(entity, page, &view) { "behind" } else { kind };
         report.differences.push(Difference {
             legacy_key: view.legacy_key().cloned(),
             platform_key: view.platform_key().cloned(),
@@ -339,4 +405,16 @@ async fn compare(
         });
     }
     Ok(())
+}
+
+/// Whether a row of the pair is stamped above its side's watermark.
+fn is_behind(entity: &ReadyEntity, page: &Page, view: &View) -> bool {
+    let [legacy, platform] = page.watermarks;
+    [(Side::Legacy, &view.legacy, legacy), (Side::Platform, &view.platform, platform)].into_iter().any(
+        |(side, row, watermark)| {
+            stamp(&entity.mapping, side, row.as_ref())
+                .zip(watermark)
+                .is_some_and(|(stamp, watermark)| stamp > watermark)
+        },
+    )
 }

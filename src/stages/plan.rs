@@ -8,10 +8,10 @@ use crate::mapping::{Canonical, Cell, Links, Mapping, Untranslatable};
 use crate::pairs::{Base, Listed, Pair, Standing, edited_at, standing};
 use crate::sides::postgres::{NewKey, Row};
 
-use super::Key;
 use super::clocks::Measured;
 use super::decide::{Absent, Clocks, FieldView, Step, Why, decide_absent, decide_field};
 use super::read::{View, read_too_early};
+use super::{Key, Ruling, RulingKind};
 
 /// How a view ends, or what has to be done for it.
 #[derive(Debug)]
@@ -107,6 +107,8 @@ pub struct Context<'a> {
     pub clocks: Measured,
     /// Seconds after which a foreign intent may be voided.
     pub lease_secs: f64,
+    /// What operators decided, by origin.
+    pub rulings: &'a [Ruling],
 }
 
 /// Decides about one view.
@@ -186,22 +188,35 @@ fn both_there(
         suspended: context.clocks.cannot_compare(legacy_edited_at, platform_edited_at),
         authority: mapping.authority,
     };
+    let ruling = context.rulings.iter().find(|ruling| ruling.key == view.origin).map(|ruling| &ruling.kind);
     let steps: Vec<Step> = (0..mapping.fields.len())
         .map(|at| {
             let field = &mapping.fields[at];
             let (legacy, platform) = (legacy[at].hash(), platform[at].hash());
+            let ruled = match ruling {
+                Some(RulingKind::Winner { side, fields }) if fields.contains(&field.name) => Some(*side),
+                _ => None,
+            };
             decide_field(
                 &FieldView {
                     legacy,
                     platform,
                     base: base.get(field.fingerprint),
-                    policy: field.policy,
-                    listed: listed.holds(field.fingerprint, legacy, platform),
+                    policy: ruled.map_or(field.policy, Policy::for_side),
+                    listed: ruled.is_none() && listed.holds(field.fingerprint, legacy, platform),
                 },
                 &clocks,
             )
         })
         .collect();
+    let set = match ruling {
+        Some(RulingKind::Values(values)) => match values_to_set(mapping, values, legacy, platform) {
+            Ok(set) => set,
+            Err(verdict) => return verdict,
+        },
+        _ => vec![None; mapping.fields.len()],
+    };
+    let is_set = |at: usize| set[at].is_some();
     // A pair made on legacy by a worker that died before it noted the new row's key.
     let key_to_note = view.pair.as_ref().is_some_and(|pair| pair.legacy_key.is_none()) && receipt_done;
     let listed_now: Vec<(u32, u64, u64)> = (0..steps.len())
@@ -210,18 +225,23 @@ fn both_there(
         .collect();
     let unlist = Listed::of(listed_now.iter().copied()) != listed;
     let resurrected = view.pair.as_ref().is_some_and(|pair| pair.gone) && !gone;
-    if !steps.iter().any(|step| step.acts()) && view.pair.is_some() && !key_to_note && !unlist && !resurrected {
+    let acts = steps.iter().any(|step| step.acts()) || set.iter().any(Option::is_some);
+    if !acts && view.pair.is_some() && !key_to_note && !unlist && !resurrected {
         return Verdict::Nothing;
     }
 
     let target = |side: Side| -> Option<Vec<Canonical>> {
-        steps.iter().any(|step| step.target() == Some(side)).then(|| {
+        (0..steps.len()).any(|at| steps[at].target() == Some(side) || is_set(at)).then(|| {
             let (own, other) = match side {
                 Side::Legacy => (legacy, platform),
                 Side::Platform => (platform, legacy),
             };
             (0..steps.len())
-                .map(|at| if steps[at].target() == Some(side) { other[at].clone() } else { own[at].clone() })
+                .map(|at| match &set[at] {
+                    Some(value) => value.clone(),
+                    None if steps[at].target() == Some(side) => other[at].clone(),
+                    None => own[at].clone(),
+                })
                 .collect()
         })
     };
@@ -233,6 +253,8 @@ fn both_there(
         let field = &mapping.fields[at];
         let kept = base.get(field.fingerprint);
         let (now, then) = match step.target() {
+            // Both sides are written; they agree only after the second.
+            _ if is_set(at) => (kept, set[at].as_ref().map(Canonical::hash)),
             Some(Side::Platform) => (Some(legacy[at].hash()), Some(legacy[at].hash())),
             Some(Side::Legacy) => (kept, Some(platform[at].hash())),
             None if matches!(step, Step::Record) => (Some(legacy[at].hash()), Some(legacy[at].hash())),
@@ -314,7 +336,7 @@ fn one_absent(
             kind: "delete_update",
             fields,
             state: "decided",
-            policies: vec![mapping.authority_policy()],
+            policies: vec![Policy::for_side(mapping.authority)],
             clock_difference_secs: seconds(context),
         }
     };
@@ -325,16 +347,20 @@ fn one_absent(
         }
         (Absent::Create(Side::Platform) | Absent::NewGeneration | Absent::Restore(Side::Platform), Some(values), _) => {
             let Some(row) = &view.legacy else { return Verdict::Nothing };
-            let generation = match (absent, &view.pair) {
-                (Absent::NewGeneration, Some(pair)) => pair.generation + 1,
-                (_, Some(pair)) => pair.generation,
-                (_, None) => 0,
-            };
             let cells = match mapping.put(Side::Platform, &values, None, context.links) {
                 Ok(cells) => cells,
                 Err(untranslatable) => return untranslatable.into(),
             };
-            let known = view.pair.as_ref().filter(|_| absent != Absent::NewGeneration);
+            // A key that fields cover comes back with its record: that is the tombstone's own.
+            let mapped = mapping.platform.mapped_key(&cells);
+            let comes_back = view.pair.as_ref().is_some_and(|pair| Some(&pair.platform_key) == mapped.as_ref());
+            let new_generation = absent == Absent::NewGeneration && !comes_back;
+            let generation = view.generation.max(match &view.pair {
+                Some(pair) if new_generation => pair.generation + 1,
+                Some(pair) => pair.generation,
+                None => 0,
+            });
+            let known = view.pair.as_ref().filter(|_| !new_generation);
             let key = match (known, context.platform_new_key) {
                 (Some(pair), _) => Some(pair.platform_key.clone()),
                 (None, NewKey::Default(_)) => None,
@@ -351,7 +377,7 @@ fn one_absent(
             let write = Write { kind: WriteKind::Insert(key), values, cells };
             let mut verdict =
                 act(pair, Some(write), None, matches!(absent, Absent::Restore(_)).then(|| conflict(Side::Legacy)));
-            if let (Verdict::Act(act), Absent::NewGeneration) = (&mut verdict, absent) {
+            if let (Verdict::Act(act), true) = (&mut verdict, new_generation) {
                 // A pair of its own; the tombstone stays as it is.
                 act.rev_read = 0;
                 act.view.pair = None;
@@ -378,6 +404,29 @@ fn one_absent(
     }
 }
 
+/// Per field what both sides are to hold, if they still hold what the operator saw.
+fn values_to_set(
+    mapping: &Mapping,
+    values: &[(String, Option<String>, Option<String>)],
+    legacy: &[Canonical],
+    platform: &[Canonical],
+) -> Result<Vec<Option<Canonical>>, Verdict> {
+    let mut set = vec![None; mapping.fields.len()];
+    for (name, expected, wanted) in values {
+        let changed = || Verdict::Bad {
+            field: Some(name.clone()),
+            reason: "it was edited since; look at both sides and edit it there".into(),
+        };
+        let at = mapping.fields.iter().position(|field| field.name == *name).ok_or_else(changed)?;
+        let expected = expected.as_deref();
+        if legacy[at].as_deref() != expected || platform[at].as_deref() != expected {
+            return Err(changed());
+        }
+        set[at] = Some(Canonical(wanted.as_deref().map(Into::into)));
+    }
+    Ok(set)
+}
+
 /// When users last edited each row.
 fn edits(view: &View, mapping: &Mapping) -> (Option<DateTime<Utc>>, Option<DateTime<Utc>>) {
     let legacy = stamp(mapping, Side::Legacy, view.legacy.as_ref());
@@ -401,7 +450,7 @@ fn pair_write(view: &View, mapping: &Mapping, base: Base, gone: bool) -> PairWri
     PairWrite {
         platform_key: view.platform_key().cloned(),
         legacy_key: view.legacy_key().cloned(),
-        generation: view.pair.as_ref().map_or(0, |pair: &Pair| pair.generation),
+        generation: view.generation.max(view.pair.as_ref().map_or(0, |pair: &Pair| pair.generation)),
         base,
         gone,
         next: None,

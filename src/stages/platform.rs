@@ -96,6 +96,7 @@ async fn attempt(
     let ready = &entity.platform;
     let mapping = &entity.mapping;
     let number = ready.sql.entity_number();
+    fault::point("platform.before").await;
     let mut transaction = connection.begin().await?;
     let mut dropped: HashSet<usize> = HashSet::new();
 
@@ -140,6 +141,7 @@ async fn attempt(
         }
     }
 
+    fault::point("platform.locked").await;
     allocate(&mut transaction, entity, acts, &dropped).await?;
     let mut items = Vec::new();
     let mut place: HashMap<Key, usize> = HashMap::new();
@@ -159,7 +161,7 @@ async fn attempt(
     let written = match items.is_empty() {
         true => Written::default(),
         false => {
-            fault::point("platform.before_rows");
+            fault::point("platform.before_rows").await;
             write_rows(&mut transaction, mapping, Side::Platform, &ready.sql, links, &items).await?
         }
     };
@@ -184,8 +186,9 @@ async fn attempt(
         }
         done.insert(at, (key, act.rev_read + 1, stored.is_some()));
     }
+    fault::point("platform.after_rows").await;
     let chosen: Vec<&Act> = (0..acts.len()).filter(|at| done.contains_key(at)).map(|at| &acts[at]).collect();
-    log_conflicts(&mut transaction, mapping, number, &chosen).await?;
+    pass_tombstones(&mut transaction, number, &chosen).await?;
     update_pairs(&mut transaction, number, &chosen).await?;
     let claimed = insert_pairs(&mut transaction, number, &chosen).await?;
     let lost: HashSet<usize> = done
@@ -197,9 +200,12 @@ async fn attempt(
         transaction.rollback().await?;
         return Ok(Attempt::Claimed(lost));
     }
-    fault::point("platform.before_commit");
+    // Written ahead of legacy's overwriting, and by the claim's owner alone.
+    log_conflicts(&mut transaction, mapping, number, &chosen).await?;
+    fault::point("platform.after_conflicts").await;
+    fault::point("platform.before_commit").await;
     transaction.commit().await?;
-    fault::point("platform.after_commit");
+    fault::point("platform.after_commit").await;
     Ok(Attempt::Committed { done, dropped, failed })
 }
 
@@ -285,6 +291,31 @@ macro_rules! bind_pairs {
     };
 }
 
+/// Whoever claims a legacy key that tombstones hold raises their revisions, so that nobody who read them before brings them
+/// back under the same key.
+async fn pass_tombstones(connection: &mut PgConnection, number: i32, acts: &[&Act]) -> Result<(), sqlx::Error> {
+    let claims =
+        |act: &Act| !act.pair.gone && (act.pair.generation > 0 || act.view.pair.as_ref().is_some_and(|pair| pair.gone));
+    let claimed: Vec<(&str, &str)> = acts
+        .iter()
+        .filter(|act| claims(act))
+        .filter_map(|act| Some((text(&act.pair.legacy_key)?, text(&act.pair.platform_key)?)))
+        .collect();
+    if claimed.is_empty() {
+        return Ok(());
+    }
+    sqlx::query(
+        "update sync_bridge.pair p set rev = p.rev + 1 from unnest($2::text[], $3::text[]) as v (legacy_key, platform_key) \
+         where p.entity_id = $1 and p.legacy_key = v.legacy_key and p.gone and p.platform_key <> v.platform_key",
+    )
+    .bind(number)
+    .bind(claimed.iter().map(|(legacy, _)| *legacy).collect::<Vec<_>>())
+    .bind(claimed.iter().map(|(_, platform)| *platform).collect::<Vec<_>>())
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
 async fn update_pairs(connection: &mut PgConnection, number: i32, acts: &[&Act]) -> Result<(), sqlx::Error> {
     let acts: Vec<&&Act> = acts.iter().filter(|act| act.rev_read > 0).collect();
     if acts.is_empty() {
@@ -314,6 +345,7 @@ pub async fn fold(entity: &ReadyEntity, made: &[(Key, i64, Key)]) -> anyhow::Res
     if made.is_empty() {
         return Ok(());
     }
+    fault::point("fold.before").await;
     sqlx::query(
         "update sync_bridge.pair p set rev = p.rev + 1, base = p.next_base, gone = p.next_gone, next_base = null, \
          next_gone = null, intent_at = null, legacy_key = v.legacy_key \
@@ -327,5 +359,6 @@ pub async fn fold(entity: &ReadyEntity, made: &[(Key, i64, Key)]) -> anyhow::Res
     .execute(&entity.platform.database.write)
     .await
     .with_context(|| format!("noting new legacy keys of {}", entity.mapping.entity))?;
+    fault::point("fold.after").await;
     Ok(())
 }

@@ -8,6 +8,7 @@ use anyhow::Context;
 use sqlx::Row as _;
 
 use crate::config::Side;
+use crate::fault;
 use crate::mapping::{Lens, Links};
 use crate::pairs::{Pair, Receipt};
 use crate::sides::postgres::{Found, LedgerRow, NewKey, Row, Want};
@@ -30,6 +31,10 @@ pub struct View {
     pub adopted: bool,
     /// Several rows of the other side have the same natural key.
     pub ambiguous: bool,
+    /// The pair is a tombstone whose legacy key belongs to another pair by now.
+    pub legacy_taken: bool,
+    /// What the pair's generation is at least: its legacy key has tombstones of other pairs.
+    pub generation: i32,
 }
 
 impl View {
@@ -43,11 +48,16 @@ impl View {
             legacy_first: false,
             adopted: false,
             ambiguous: false,
+            legacy_taken: false,
+            generation: 0,
         }
     }
 
     pub fn legacy_key(&self) -> Option<&Key> {
         let of_row = self.legacy.as_ref().map(|row| &row.key);
+        if self.legacy_taken {
+            return of_row;
+        }
         let of_pair = self.pair.as_ref().and_then(|pair| pair.legacy_key.as_ref());
         of_row.or(of_pair).or_else(|| self.receipt.as_ref().and_then(|receipt| receipt.legacy_key.as_ref()))
     }
@@ -66,6 +76,7 @@ pub async fn origins(entity: &ReadyEntity, page: &Page, limit: i64) -> anyhow::R
         return Ok((by_keys(entity, page.side, &page.range.keys).await?, None));
     }
     let found = ready.sql.read_range(&ready.database.read, &page.range, limit).await.with_context(what)?;
+    fault::point("read.range").await;
     let rest = match found.last().and_then(|last| last.row.as_ref()) {
         Some(last) if found.len() as i64 >= limit => Some(Range {
             after: Some(Position { stamp: last.stamp.as_deref().map(str::to_string), key: last.key.clone() }),
@@ -141,8 +152,62 @@ async fn complete(entity: &ReadyEntity, side: Side, views: &mut [View]) -> anyho
                 .collect();
             read_platform(entity, views, &wants).await
         }
-        Side::Platform => reread_legacy(entity, views, |_| true).await,
+        Side::Platform => {
+            mark_taken(entity, views).await?;
+            reread_legacy(entity, views, |_| true).await
+        }
     }
+}
+
+/// A tombstone's legacy key may have been used again: that record is another pair's.
+async fn mark_taken(entity: &ReadyEntity, views: &mut [View]) -> anyhow::Result<()> {
+    let key = |view: &View| view.pair.as_ref().filter(|pair| pair.gone).and_then(|pair| pair.legacy_key.clone());
+    let keys: Vec<Key> = views.iter().filter_map(key).collect();
+    if keys.is_empty() {
+        return Ok(());
+    }
+    let living: HashSet<Key> = known_pairs(entity, &keys)
+        .await?
+        .into_iter()
+        .filter(|known| !known.gone)
+        .map(|known| known.legacy_key)
+        .collect();
+    for view in views {
+        view.legacy_taken = key(view).is_some_and(|key| living.contains(&key));
+    }
+    Ok(())
+}
+
+/// What the ledger knows of legacy keys.
+pub struct KnownPair {
+    pub legacy_key: Key,
+    pub platform_key: Key,
+    pub generation: i32,
+    pub gone: bool,
+}
+
+/// All pairs, tombstones included, of these legacy keys.
+pub async fn known_pairs(entity: &ReadyEntity, keys: &[Key]) -> anyhow::Result<Vec<KnownPair>> {
+    let rows = sqlx::query(
+        "select legacy_key, platform_key, generation, gone from sync_bridge.pair \
+         where entity_id = $1 and legacy_key = any($2) and not gone \
+         union all select legacy_key, platform_key, generation, gone from sync_bridge.pair \
+         where entity_id = $1 and legacy_key = any($2) and gone order by platform_key",
+    )
+    .bind(entity.platform.sql.entity_number())
+    .bind(keys.iter().map(|key| key.0.as_str()).collect::<Vec<_>>())
+    .fetch_all(&entity.platform.database.read)
+    .await
+    .with_context(|| format!("looking whether legacy keys of {} are paired", entity.mapping.entity))?;
+    let known = rows.iter().map(|row| {
+        Ok(KnownPair {
+            legacy_key: Key(row.try_get("legacy_key")?),
+            platform_key: Key(row.try_get("platform_key")?),
+            generation: row.try_get("generation")?,
+            gone: row.try_get("gone")?,
+        })
+    });
+    known.collect()
 }
 
 /// Platform rows with their ledger rows, one statement.
@@ -151,6 +216,7 @@ async fn read_platform(entity: &ReadyEntity, views: &mut [View], wants: &[Want])
     let found = ready.sql.read_keys(&ready.database.read, wants).await.with_context(|| {
         format!("reading {} pairs of {} in {}", wants.len(), entity.mapping.entity, ready.database.shown)
     })?;
+    fault::point("read.platform").await;
     let mut best: Vec<Option<Found>> = wants.iter().map(|_| None).collect();
     for found in found {
         let place = &mut best[found.want];
@@ -214,6 +280,7 @@ async fn read_legacy(entity: &ReadyEntity, views: &mut [View], wants: &[Want]) -
     let found = ready.sql.read_keys(&ready.database.read, wants).await.with_context(|| {
         format!("reading {} rows of {} in {}", wants.len(), entity.mapping.entity, ready.database.shown)
     })?;
+    fault::point("read.legacy").await;
     for view in views.iter_mut() {
         view.legacy = None;
         view.receipt = None;
@@ -222,7 +289,9 @@ async fn read_legacy(entity: &ReadyEntity, views: &mut [View], wants: &[Want]) -
     for found in found {
         let view = &mut views[found.want];
         if let Some(row) = found.row {
-            view.legacy = Some(row);
+            let is_others =
+                view.legacy_taken && view.pair.as_ref().is_some_and(|pair| pair.legacy_key.as_ref() == Some(&row.key));
+            view.legacy = (!is_others).then_some(row).or(view.legacy.take());
         }
         let Some(LedgerRow::Receipt(receipt)) = found.ledger else { continue };
         // The pair's own receipt counts; without a pair, the youngest of the legacy key.
@@ -243,6 +312,8 @@ async fn read_legacy(entity: &ReadyEntity, views: &mut [View], wants: &[Want]) -
 pub fn read_too_early(view: &View) -> bool {
     match (&view.receipt, &view.pair) {
         (Some(receipt), Some(pair)) if receipt.platform_key == pair.platform_key => receipt.rev > pair.rev,
+        // Receipts of the tombstones that were seen.
+        (Some(receipt), _) if receipt.generation < view.generation => false,
         (Some(receipt), Some(pair)) => receipt.generation > pair.generation,
         (Some(receipt), None) => receipt.legacy_key.is_some() || view.platform_key() == Some(&receipt.platform_key),
         (None, _) => false,
@@ -259,7 +330,12 @@ pub async fn find_candidates(
     let mapping = &entity.mapping;
     let target = side.other();
     let ready = entity.side(target);
-    let unpaired: Vec<usize> = (0..views.len()).filter(|&at| views[at].pair.is_none() && !views[at].adopted).collect();
+    // A tombstone whose row came back on one side alone is as free as a row that was never paired.
+    let is_free = |view: &View| match &view.pair {
+        None => true,
+        Some(pair) => pair.gone && (view.legacy.is_none() || view.platform.is_none()),
+    };
+    let unpaired: Vec<usize> = (0..views.len()).filter(|&at| is_free(&views[at]) && !views[at].adopted).collect();
     let own_row = |view: &View| match side {
         Side::Legacy => view.legacy.clone(),
         Side::Platform => view.platform.clone(),
@@ -310,6 +386,7 @@ pub async fn find_candidates(
         format!("looking for partners of {} {} in {}", looked.len(), mapping.entity, ready.database.shown)
     })?;
 
+    fault::point("read.candidates").await;
     let mut free: HashMap<usize, Vec<Found>> = HashMap::new();
     for found in found {
         free.entry(found.want).or_default().push(found);
@@ -342,13 +419,18 @@ pub async fn find_candidates(
                 views[at].adopted = true;
                 match target {
                     Side::Platform => {
+                        // Its own tombstone stays what it is; this is another pair.
+                        views[at].generation = views[at].pair.take().map_or(0, |tombstone| tombstone.generation + 1);
                         if let Some(LedgerRow::Pair(pair)) = ledger {
-                            views[at].pair = (!pair.gone).then_some(pair);
+                            // The legacy row is the view's own, whatever the tombstone's was.
+                            let own = views[at].legacy.as_ref().map(|row| &row.key);
+                            views[at].legacy_taken = pair.gone && pair.legacy_key.as_ref() != own;
+                            views[at].pair = Some(pair);
                         }
                         views[at].platform = Some(row);
                     }
                     Side::Legacy => {
-                        if let Some(LedgerRow::Receipt(receipt)) = ledger {
+                        if let (Some(LedgerRow::Receipt(receipt)), None) = (ledger, &views[at].receipt) {
                             views[at].receipt = Some(receipt);
                         }
                         views[at].legacy = Some(row);
@@ -365,7 +447,8 @@ pub async fn find_candidates(
             for view in views.iter_mut().filter(|view| view.adopted) {
                 // Its intent was carried out after all: that pair has a legacy row of its own.
                 let other = |receipt: &Receipt| receipt.done && receipt.legacy_key.as_ref() != Some(&view.origin);
-                if view.pair.is_some() && view.receipt.as_ref().is_some_and(other) {
+                let living = view.pair.as_ref().is_some_and(|pair| !pair.gone);
+                if living && view.receipt.as_ref().is_some_and(other) {
                     *view = View { legacy: view.legacy.take(), ..View::of(view.origin.clone()) };
                 }
             }
@@ -375,30 +458,31 @@ pub async fn find_candidates(
     }
 }
 
-/// Candidates on legacy that already have a living pair are nobody's partner.
+/// Candidates on legacy that already have a living pair are nobody's partner; those with tombstones are of the next generation.
 async fn drop_paired(entity: &ReadyEntity, views: &mut [View]) -> anyhow::Result<()> {
     let adopted: Vec<usize> = (0..views.len()).filter(|&at| views[at].adopted).collect();
     if adopted.is_empty() {
         return Ok(());
     }
-    let keys: Vec<&str> =
-        adopted.iter().filter_map(|&at| views[at].legacy.as_ref().map(|row| row.key.0.as_str())).collect();
-    let paired: Vec<String> = sqlx::query_scalar(
-        "select legacy_key from sync_bridge.pair where entity_id = $1 and legacy_key = any($2) and not gone order by 1",
-    )
-    .bind(entity.platform.sql.entity_number())
-    .bind(&keys)
-    .fetch_all(&entity.platform.database.read)
-    .await
-    .with_context(|| format!("looking whether candidates of {} are paired", entity.mapping.entity))?;
-    let paired: HashSet<String> = paired.into_iter().collect();
+    let keys: Vec<Key> =
+        adopted.iter().filter_map(|&at| views[at].legacy.as_ref().map(|row| row.key.clone())).collect();
+    let known = known_pairs(entity, &keys).await?;
     for at in adopted {
         let view = &mut views[at];
-        if view.legacy.as_ref().is_some_and(|row| paired.contains(&row.key.0)) {
+        let Some(key) = view.legacy.as_ref().map(|row| row.key.clone()) else { continue };
+        let own = view.platform_key().cloned();
+        let others = known.iter().filter(|pair| pair.legacy_key == key && Some(&pair.platform_key) != own.as_ref());
+        let others: Vec<&KnownPair> = others.collect();
+        if others.iter().any(|pair| !pair.gone) {
             view.adopted = false;
             view.legacy = None;
-            view.receipt = None;
+            view.receipt = view.receipt.take().filter(|receipt| Some(&receipt.platform_key) == own.as_ref());
+            continue;
         }
+        view.generation = others.iter().map(|tombstone| tombstone.generation + 1).max().unwrap_or(0);
+        let of_tombstone =
+            |receipt: &Receipt| others.iter().any(|tombstone| tombstone.platform_key == receipt.platform_key);
+        view.receipt = view.receipt.take().filter(|receipt| !of_tombstone(receipt));
     }
     Ok(())
 }

@@ -1,6 +1,6 @@
 -- The rows are locked and their revisions were compared before.
 update sync_bridge.pair p
-set legacy_key = coalesce(v.legacy_key, p.legacy_key),
+set legacy_key = v.legacy_key,
     generation = v.generation,
     rev = v.rev,
     base = v.base,

@@ -97,6 +97,11 @@ pub(super) fn start(settings: Settings) -> anyhow::Result<Agent> {
     Ok(agent)
 }
 
+/// Whether an agent is named.
+pub(super) fn is_open() -> bool {
+    OUTLET.get().is_some()
+}
+
 /// Hands a value to the thread, or drops it: never waits.
 pub(super) fn send(name: &'static str, value: Value, tags: &[Tag<'_>]) {
     if let Some(outlet) = OUTLET.get() {

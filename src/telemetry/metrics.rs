@@ -62,7 +62,7 @@ metrics! {
         "jobs under a lease that holds";
 
     TICK_ENDED = Count, "tick.ended", "tick", ["customer", "outcome"],
-        "ticks by outcome: opened a run, idle, skipped, retry, dead";
+        "ticks by outcome: opened (a run), idle, skipped, retry, dead";
 
     RUN_ENDED = Count, "run.ended", "run", ["customer", "ending"],
         "runs by ending: done, degraded";
@@ -70,12 +70,12 @@ metrics! {
         "from a run's opening to its close";
 
     STAGE_DURATION = Distribution, "stage.duration", "second", ["customer", "stage"],
-        "from a stage's opening to its close";
+        "from when a stage was cut to its close";
 
     PAGE_ENDED = Count, "page.ended", "page", ["customer", "entity", "side", "ending"],
         "pages by ending: done, retry, dead";
     PAGE_DURATION = Distribution, "page.duration", "second", ["entity", "step"],
-        "time of one page in each step: read, decide, write, settle";
+        "time of one page, whole and in each step: read, decide, write, settle (recording it in the ledger)";
 
     ROWS_READ = Count, "rows.read", "row", ["customer", "entity", "side"],
         "rows of pages, each counted on the side the page is of";
@@ -93,21 +93,31 @@ metrics! {
         "rows that cannot be written as they are";
     DEAD_LETTER_OPEN = Gauge, "dead_letter.open", "job", ["customer"],
         "dead letters that wait for an operator";
+    DEAD_LETTER_MADE = Count, "dead_letter.made", "job", ["customer", "queue", "error_kind"],
+        "jobs that became dead letters by kind of error: permanent; transient, timeout, crash (attempts used up); exhausted (never ended)";
     RETRY_SCHEDULED = Count, "retry.scheduled", "job", ["queue", "error_kind"],
-        "retries by kind of error: transient, outage, crash, timeout";
+        "jobs that come again by kind of error: transient, outage, timeout, crash (a panic), lease (its worker was not heard of)";
 
     HORIZON_HELD = Gauge, "horizon.held", "second", ["customer", "side"],
-        "how far an open transaction holds the horizon behind the clock";
+        "how far an open transaction of others holds the horizon behind the clock; 0 if none does";
     DIFFERENCE_FOUND = Gauge, "difference.found", "pair", ["customer", "kind"],
-        "pairs that the last reconciliation found unequal, by kind: behind, drift";
+        "pairs that the last comparison of whole tables found unequal, by kind: behind, deleted, drift, parked, quarantined";
 
     TELEMETRY_DROPPED = Count, "telemetry.dropped", "value", [],
         "values of metrics that were dropped because the agent was too slow";
 }
 
-/// Adds to a count.
+/// Whether anybody listens: what must be asked for first need not be asked for otherwise.
+pub fn are_sent() -> bool {
+    dogstatsd::is_open()
+}
+
+/// Adds to a count; nothing is said about nothing.
 pub fn count(metric: &'static Metric, value: u64, tags: &[Tag<'_>]) {
     debug_assert_eq!(metric.kind, Kind::Count, "{}", metric.name);
+    if value == 0 {
+        return;
+    }
     send(metric, dogstatsd::Value::Count(i64::try_from(value).unwrap_or(i64::MAX)), tags);
 }
 
@@ -150,9 +160,31 @@ mod tests {
             sync_bridge.page.ended sync_bridge.page.duration
             sync_bridge.rows.read sync_bridge.rows.written sync_bridge.rows.unchanged
             sync_bridge.conflict.decided sync_bridge.parked.rows sync_bridge.quarantined.rows
-            sync_bridge.dead_letter.open sync_bridge.retry.scheduled sync_bridge.horizon.held
+            sync_bridge.dead_letter.open sync_bridge.dead_letter.made sync_bridge.retry.scheduled sync_bridge.horizon.held
             sync_bridge.difference.found sync_bridge.telemetry.dropped";
         assert_eq!(names, known.split_whitespace().collect::<Vec<_>>());
+    }
+
+    /// A table row per metric, as `docs/TELEMETRY.md` has them.
+    fn table() -> String {
+        let row = |metric: &&Metric| {
+            let kind = match metric.kind {
+                Kind::Count => "count",
+                Kind::Gauge => "gauge",
+                Kind::Distribution => "distribution",
+            };
+            let tags: Vec<String> = metric.tags.iter().map(|tag| format!("`{tag}`")).collect();
+            format!("| `{}` | {kind} | {} | {} | {} |\n", metric.name, metric.unit, tags.join(" "), metric.meaning)
+        };
+        ALL.iter().map(row).collect()
+    }
+
+    #[test]
+    fn the_document_has_every_metric_as_it_is_declared() {
+        let document = include_str!("../../docs/TELEMETRY.md");
+        let rows = document.lines().filter(|line| line.starts_with("| `sync_bridge."));
+        let rows: String = rows.map(|row| format!("{row}\n")).collect();
+        assert!(rows == table(), "docs/TELEMETRY.md should have this table:\n{}", table());
     }
 
     #[test]

@@ -3,11 +3,17 @@
 use std::collections::BTreeMap;
 use std::net::TcpListener;
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::{Child, Command, Output, Stdio};
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
+use sync_bridge::embedded::Server;
 
-use crate::support::{Folder, TestDatabase, database};
+use crate::support::{Folder, TestDatabase, database, eventually};
+
+mod metrics;
+mod operator;
 
 /// Must never be seen in any output.
 const SECRET: &str = "hunter2";
@@ -53,9 +59,18 @@ const VERBS: &[&[&str]] = &[
     &["status"],
     &["dead-letters", "list"],
     &["dead-letters", "requeue", "--all"],
+    &["quarantine", "list"],
+    &["quarantine", "retry", "--all"],
+    &["check"],
+    &["conflicts", "list", "--customer", "acme"],
     &["worker"],
     &["scheduler"],
 ];
+
+/// Whether the queue is of no concern to it.
+fn is_of_sides(verb: &[&str]) -> bool {
+    matches!(verb[0], "prepare" | "check" | "conflicts")
+}
 
 /// A folder with a configuration, and what the processes started in it see of the environment.
 struct Desk {
@@ -92,6 +107,19 @@ impl Desk {
         command.args(args).output().expect("starting sync-bridge")
     }
 
+    /// Exit code 0; answers what was written to stdout.
+    fn succeeds(&self, args: &[&str]) -> String {
+        let output = self.run(args);
+        assert_eq!(output.status.code(), Some(0), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).expect("stdout is UTF-8")
+    }
+
+    fn start(&self, program: &str, args: &[&str]) -> Running {
+        let mut command = self.command(program);
+        command.args(args).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        Running { child: Some(command.spawn().expect("starting a process")) }
+    }
+
     /// Exit code 2, one message, nothing on stdout, nothing new in the folder.
     fn is_refused(&self, args: &[&str], message: &str) {
         let output = self.run(args);
@@ -110,6 +138,40 @@ impl Desk {
             entries.map(|entry| entry.expect("an entry").file_name().to_string_lossy().into_owned()).collect();
         names.sort();
         names
+    }
+}
+
+/// A process, killed if the test ends before it.
+struct Running {
+    child: Option<Child>,
+}
+
+impl Running {
+    fn must_run(&mut self) {
+        let child = self.child.as_mut().expect("it was not stopped");
+        if child.try_wait().expect("looking at a process").is_some() {
+            let output = self.child.take().expect("it was not stopped").wait_with_output().expect("its output");
+            panic!("ended early: {} {}", output.status, String::from_utf8_lossy(&output.stderr));
+        }
+    }
+
+    fn stop(mut self, signal: Signal) -> Output {
+        let child = self.child.take().expect("it was not stopped");
+        kill(Pid::from_raw(child.id().cast_signed()), signal).expect("sending a signal");
+        child.wait_with_output().expect("waiting for a process")
+    }
+
+    fn end(mut self) -> Output {
+        self.child.take().expect("it was not stopped").wait_with_output().expect("waiting for a process")
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
     }
 }
 
@@ -170,6 +232,10 @@ async fn number(database: &TestDatabase, sql: &str) -> i64 {
     number
 }
 
+async fn users(databases: &Databases) -> i64 {
+    number(&databases.platform, "select count(*) from identity.users").await
+}
+
 /// A URL of a port where nobody listens.
 fn nobody_there() -> String {
     let port = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a free port").port();
@@ -224,6 +290,12 @@ fn bad_words_are_refused() {
     desk.is_refused(&["dead-letters", "requeue"], "<ID>");
     desk.is_refused(&["dead-letters", "requeue", "1", "--all"], "cannot be used with");
     desk.is_refused(&["dead-letters", "requeue", "seventeen"], "seventeen");
+    desk.is_refused(&["quarantine", "retry"], "<ID>");
+    desk.is_refused(&["quarantine", "list", "--entity", "usr"], "no entity `usr` in bridge.toml: there are user");
+    desk.is_refused(&["check", "--customer", "acne"], "no customer `acne`");
+    desk.is_refused(&["conflicts", "show", "12", "--customer", "acme"], "a conflict is named ENTITY:ID");
+    desk.is_refused(&["conflicts", "undo", "usr:12", "--customer", "acme"], "no entity `usr`");
+    desk.is_refused(&["conflicts", "resolve", "user:12", "--customer", "acme"], "--winner");
     let desk = desk.with("DD_AGENT_HOST", "127.0.0.1").with("DD_DOGSTATSD_PORT", "port");
     desk.is_refused(&["status"], "DD_DOGSTATSD_PORT is `port`");
     let desk = Desk::new("filter", &config(false)).with("SYNC_BRIDGE_LOG", "a=b=c");
@@ -239,8 +311,7 @@ fn what_only_looks_makes_no_queue() {
     for verb in VERBS {
         match verb[0] {
             "migrate" | "up" => {}
-            // The queue is of no concern to it.
-            "prepare" => desk.is_refused(verb, "customer acme: connecting to localhost:1/a"),
+            _ if is_of_sides(verb) => desk.is_refused(verb, "customer acme: connecting to localhost:1/a"),
             _ => desk.is_refused(verb, "there is no queue database"),
         }
     }
@@ -300,7 +371,7 @@ async fn a_side_that_cannot_be_used_is_refused_before_anything_is_written() {
 async fn a_queue_database_that_cannot_be_reached_is_refused() {
     let databases = Databases::new("no queue").await;
     let desk = databases.desk("no-queue").with("QUEUE_URL", nobody_there());
-    for verb in VERBS.iter().filter(|verb| verb[0] != "prepare") {
+    for verb in VERBS.iter().filter(|verb| !is_of_sides(verb)) {
         desk.is_refused(verb, "127.0.0.1");
     }
     databases.are_untouched().await;
@@ -352,14 +423,140 @@ fn help_says_how() {
     }
 }
 
-/// The Procfile's lines are programs of this package.
-#[test]
-fn the_procfile_names_what_there_is() {
+#[tokio::test]
+async fn a_queue_database_without_tables_is_refused_with_what_to_run() {
+    let databases = Databases::new("bare").await;
+    let desk = databases.desk("bare");
+    for verb in VERBS.iter().filter(|verb| !is_of_sides(verb) && !matches!(verb[0], "migrate" | "up")) {
+        desk.is_refused(verb, "run `sync-bridge migrate`");
+    }
+    databases.are_untouched().await;
+}
+
+#[tokio::test]
+async fn a_run_in_this_process_tells_what_it_did() {
+    let databases = Databases::new("inline").await;
+    let desk = databases.desk("inline");
+    for _ in 0..2 {
+        assert!(desk.succeeds(&["migrate"]).ends_with(": up to date\n"));
+    }
+    desk.succeeds(&["prepare"]);
+    let run = ["run", "--customer", "acme", "--inline", "--json"];
+    let report = desk.succeeds(&run);
+    assert_eq!(report.lines().count(), 1, "{report}");
+    let report: serde_json::Value = serde_json::from_str(&report).expect("an object");
+    assert_eq!((&report["ending"], &report["rows_to_platform"]), (&"done".into(), &2.into()), "{report}");
+    assert_eq!(users(&databases).await, 2);
+
+    let status = desk.succeeds(&["status", "--json"]);
+    assert_eq!(status.lines().count(), 1, "{status}");
+    let status: serde_json::Value = serde_json::from_str(&status).expect("a list");
+    assert_eq!(status[0]["slug"], "acme", "{status}");
+    assert_eq!(status[0]["watermarks"].as_array().map(Vec::len), Some(2), "{status}");
+    let table = desk.succeeds(&["status"]);
+    assert!(table.contains("acme") && table.contains("freshness") && table.contains("platform"), "{table}");
+    assert_eq!(desk.succeeds(&["dead-letters", "list"]), "no dead letters\n");
+    assert_eq!(desk.succeeds(&["dead-letters", "list", "--customer", "c-1", "--json"]), "[]\n");
+    assert_eq!(desk.succeeds(&["dead-letters", "requeue", "--all"]), "re-enqueued 0\n");
+    let unknown = desk.run(&["dead-letters", "requeue", "17"]);
+    assert_eq!(unknown.status.code(), Some(1), "an id that waits nowhere is said");
+
+    execute(&databases.legacy, "update users set name = 'Ada L.', changed = now() where mail like 'ada%'").await;
+    let table = desk.succeeds(&["run", "--customer", "c-1", "--inline"]);
+    assert!(table.starts_with("customer acme: run ") && table.contains("rows to platform"), "{table}");
+    let named = "select count(*) from identity.users where name = 'Ada L.'";
+    assert_eq!(number(&databases.platform, named).await, 1);
+}
+
+#[tokio::test]
+async fn up_works_with_a_queue_of_its_own_until_it_is_asked_to_stop() {
+    let databases = Databases::new("up").await;
+    let often = config(false).replacen("slug = ", "schedule = \"* * * * * *\"\nslug = ", 1);
+    let desk = databases.desk("up");
+    std::fs::write(desk.folder.path().join("bridge.toml"), often).expect("writing a configuration");
+    desk.succeeds(&["prepare"]);
+    for signal in [Signal::SIGTERM, Signal::SIGINT] {
+        let mut up = desk.start(env!("CARGO_BIN_EXE_sync-bridge"), &["up"]);
+        let rows = users(&databases).await;
+        execute(&databases.legacy, &format!("insert into users (mail) values ('{signal}@example.org')")).await;
+        eventually("the new row is on the platform", async || {
+            up.must_run();
+            users(&databases).await > rows
+        })
+        .await;
+        let output = up.stop(signal);
+        assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+        assert_eq!(String::from_utf8_lossy(&output.stdout), "");
+        let server = Server::join(&desk.folder.path().join(".sync-bridge")).await.expect("looking");
+        assert!(server.is_none(), "its server ended with it");
+    }
+}
+
+/// The lines of the Procfile as a process manager runs them, with two workers and an agent that is not there.
+#[tokio::test]
+async fn the_procfile_runs_with_two_workers() {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("Procfile");
     let text = std::fs::read_to_string(file).expect("a Procfile");
-    let lines: Vec<(&str, &str)> = text.lines().filter_map(|line| line.split_once(": ")).collect();
-    assert_eq!(
-        lines,
-        [("release", "sync-bridge migrate"), ("scheduler", "sync-bridge-scheduler"), ("worker", "sync-bridge-worker")]
-    );
+    let lines: Vec<(&str, Vec<&str>)> = text
+        .lines()
+        .filter_map(|line| line.split_once(": "))
+        .map(|(name, line)| (name, line.split_whitespace().collect()))
+        .collect();
+    let names: Vec<&str> = lines.iter().map(|(name, _)| *name).collect();
+    assert_eq!(names, ["release", "scheduler", "worker"]);
+
+    let databases = Databases::new("procfile").await;
+    let often = config(true).replacen("slug = ", "schedule = \"* * * * * *\"\nslug = ", 1);
+    let desk = databases.desk("procfile").with("DD_AGENT_HOST", "127.0.0.1").with("DD_DOGSTATSD_PORT", "1");
+    std::fs::write(desk.folder.path().join("bridge.toml"), often).expect("writing a configuration");
+    desk.succeeds(&["prepare"]);
+    let programs = Path::new(env!("CARGO_BIN_EXE_sync-bridge")).parent().expect("programs lie in a folder");
+    let start = |line: &[&str]| desk.start(&programs.join(line[0]).to_string_lossy(), &line[1..]);
+    let release = start(&lines[0].1).end();
+    assert_eq!(release.status.code(), Some(0), "{}", String::from_utf8_lossy(&release.stderr));
+    let mut processes = vec![start(&lines[1].1), start(&lines[2].1), start(&lines[2].1)];
+    eventually("both rows are on the platform", async || {
+        processes.iter_mut().for_each(Running::must_run);
+        users(&databases).await == 2
+    })
+    .await;
+    for process in processes {
+        let output = process.stop(Signal::SIGTERM);
+        assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+        assert_eq!(String::from_utf8_lossy(&output.stdout), "", "stdout is for results");
+    }
+}
+
+/// Killed in mid-page: another worker has the page within 20 s, and no record is doubled.
+#[tokio::test]
+async fn a_killed_workers_page_is_done_by_another_within_20_s() {
+    let databases = Databases::new("killed").await;
+    let desk = databases.desk("killed");
+    desk.succeeds(&["prepare"]);
+    desk.succeeds(&["migrate"]);
+    let mut blocker = PgConnection::connect(databases.platform.url.expose()).await.expect("connecting");
+    let mut lock = blocker.begin().await.expect("a transaction");
+    sqlx::query("lock table identity.users in exclusive mode").execute(&mut *lock).await.expect("a lock");
+    let mut first = desk.start(env!("CARGO_BIN_EXE_sync-bridge-worker"), &[]);
+    let queue = sync_bridge::queue::connect(&databases.queue.url).await.expect("connecting");
+    let customer = sync_bridge::config::CustomerId::new("c-1");
+    let tick = sync_bridge::ops::tick_now(&queue, &customer).await.expect("a tick");
+    eventually("its page waits for the lock", async || {
+        first.must_run();
+        number(&databases.platform, "select count(*) from pg_locks where not granted").await > 0
+    })
+    .await;
+    let output = first.stop(Signal::SIGKILL);
+    assert_eq!(output.status.code(), None, "it was killed");
+    let killed = std::time::Instant::now();
+    let second = desk.start(env!("CARGO_BIN_EXE_sync-bridge-worker"), &[]);
+    // What the dead worker had sent may still be done, but never committed.
+    lock.rollback().await.expect("a rollback");
+    let report = sync_bridge::ops::wait_for_tick(&queue, tick).await.expect("a run");
+    assert!(killed.elapsed().as_secs() < 20, "it took {:?}", killed.elapsed());
+    assert_eq!((report.ending.as_str(), report.rows_to_platform, report.dead_letters), ("done", 2, 0), "{report:?}");
+    assert_eq!(users(&databases).await, 2);
+    let attempts = "select max(attempt)::bigint from bridge.job where kind = 'page'";
+    assert_eq!(number(&databases.queue, attempts).await, 2);
+    assert_eq!(second.stop(Signal::SIGTERM).status.code(), Some(0));
 }

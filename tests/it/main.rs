@@ -2,9 +2,15 @@
 
 mod cli;
 mod databases;
+mod demo;
 mod embedded;
+mod histories;
 mod imports;
+mod jobs;
+mod ledger;
 mod model;
 mod pages;
+mod retention;
 mod samples;
+mod scheduler;
 mod support;

@@ -1,8 +1,8 @@
 //! Pages on real databases, without a queue: both directions, pairs, bases, the one rule.
 
-use sync_bridge::config::Side;
+use sync_bridge::config::{CustomerId, EntityId, Side};
 
-use crate::support::systems::Systems;
+use crate::support::systems::{CUSTOMER, Systems};
 
 const LEGACY: &str = "
     create table team (
@@ -148,6 +148,64 @@ async fn s09_a_true_conflict_goes_to_the_newer_edit_and_the_loser_is_logged() {
         systems.platform_rows(log).await,
         ["conflict|decided|phone|l|p|platform|newer", "conflict|decided|phone|l|q|platform|tie"]
     );
+}
+
+#[tokio::test]
+async fn a_conflict_is_undone_once_and_only_while_nobody_edited_since() {
+    let mut systems = systems("undo").await;
+    systems.on_legacy("insert into person (email, phone) values ('a@example.org', '0'), ('b@example.org', '0')").await;
+    systems.settle().await;
+    systems.on_legacy("update person set phone = 'l', last_update = now() - interval '10 s'").await;
+    systems.on_platform("update person set phone = 'p', updated_at = now() - interval '5 s'").await;
+    assert_eq!(systems.run().await.conflicts, 2);
+    let (customer, person) = (CustomerId::new(CUSTOMER), EntityId::new("person"));
+    let log = systems.data.conflicts(&customer, &person, None, Some("decided"), 10).await.expect("the log");
+    let id = |key: &str| log.iter().find(|entry| entry.legacy_key.as_deref() == Some(key)).expect("an entry").id;
+    systems.on_platform("update person set phone = 'later', updated_at = now() where email = 'b@example.org'").await;
+    systems.data.undo_conflict(&customer, &person, id("1")).await.expect("undone");
+    let refused = systems.data.undo_conflict(&customer, &person, id("1")).await.expect_err("undone before");
+    assert!(refused.to_string().contains("is undone"), "{refused}");
+    let refused = systems.data.undo_conflict(&customer, &person, id("2")).await.expect_err("edited since");
+    assert!(refused.to_string().contains("edited since"), "{refused}");
+    systems.settle().await;
+    let rows = "select phone from person order by email";
+    assert_eq!(systems.legacy_rows(rows).await, ["l", "later"]);
+    assert_eq!(systems.platform_rows(rows).await, ["l", "later"]);
+}
+
+#[tokio::test]
+async fn a_manual_conflict_waits_for_a_person_and_the_other_fields_flow_on() {
+    let stages = STAGES.replace(r#"platform = "phone" }"#, r#"platform = "phone", conflict = "manual" }"#);
+    let mut systems = Systems::new("manual", LEGACY, PLATFORM, &stages).await;
+    systems.on_legacy("insert into person (email, first, phone) values ('a@example.org', 'A', '0')").await;
+    systems.settle().await;
+    systems.on_legacy("update person set phone = 'l', first = 'B', last_update = now()").await;
+    systems.on_platform("update person set phone = 'p', updated_at = now()").await;
+    systems.settle().await;
+    assert_eq!(systems.legacy_rows("select first || phone from person").await, ["Bl"]);
+    assert_eq!(systems.platform_rows("select name || phone from person").await, ["Bp"]);
+    let (customer, person) = (CustomerId::new(CUSTOMER), EntityId::new("person"));
+    let open = systems.data.conflicts(&customer, &person, None, Some("open"), 10).await.expect("the log");
+    assert_eq!(open.len(), 1, "listed once: {open:?}");
+    systems.data.resolve_conflict(&customer, &person, open[0].id, Side::Legacy).await.expect("resolved");
+    systems.settle().await;
+    assert_eq!(systems.platform_rows("select phone from person").await, ["l"]);
+    assert!(systems.data.conflicts(&customer, &person, None, Some("open"), 10).await.expect("the log").is_empty());
+}
+
+#[tokio::test]
+async fn s13_edits_that_the_clocks_cannot_order_go_to_the_authority() {
+    let mut systems = systems("clocks apart").await;
+    systems.on_legacy("insert into person (email, first, phone) values ('a@example.org', 'A', '0')").await;
+    systems.settle().await;
+    systems.on_legacy("update person set phone = 'l', first = 'B', last_update = now() + interval '605 s'").await;
+    systems.on_platform("update person set phone = 'p', updated_at = now()").await;
+    systems.run().await;
+    systems.settle().await;
+    assert_eq!(systems.legacy_rows("select first || phone from person").await, ["Bp"]);
+    assert_eq!(systems.platform_rows("select name || phone from person").await, ["Bp"]);
+    let why = "select f->>'why' from sync_bridge.conflict, jsonb_array_elements(fields) f";
+    assert_eq!(systems.platform_rows(why).await, ["clocks"]);
 }
 
 #[tokio::test]

@@ -67,7 +67,7 @@ impl Stand {
     /// The bridge of the documented mapping between the two systems.
     async fn bridge(&self) -> Data {
         let folder = Folder::temporary().expect("a folder");
-        folder.write_configs(&[*self.sample]).expect("writing the configuration");
+        folder.write_configs(&[*self.sample], std::time::Duration::from_secs(12)).expect("writing the configuration");
         let mut config = config::load(&folder.demo_config()).expect("the mapping is understood");
         config.embed(|name| {
             self.databases.get(name).map_or(self.systems.legacy.clone(), |database| database.url.clone())
@@ -88,7 +88,7 @@ async fn sync(data: &Data) {
         let mut written = 0;
         for entity in data.config.entities() {
             for side in Side::BOTH {
-                let cut = data.cut(customer, &entity.id, side, None, None).await.expect("cutting pages");
+                let cut = data.cut(customer, &entity.id, side, None).await.expect("cutting pages");
                 let mut left: Vec<_> = cut.ranges.into_iter().rev().collect();
                 while let Some(range) = left.pop() {
                     let page = Page {
@@ -98,6 +98,8 @@ async fn sync(data: &Data) {
                         range,
                         mode: PageMode::Sync,
                         lease: std::time::Duration::from_secs(15),
+                        rulings: Vec::new(),
+                        watermarks: [None, None],
                     };
                     let done =
                         data.run_page(&page).await.unwrap_or_else(|error| panic!("{} {side}: {error:#}", entity.id));

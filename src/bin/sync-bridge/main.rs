@@ -5,14 +5,17 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use sync_bridge::startup;
 use sync_bridge::telemetry::logs::Level;
+use sync_bridge::{shutdown, startup};
 
+mod check;
+mod conflicts;
 mod dead_letters;
 mod demo;
 mod migrate;
 mod out;
 mod prepare;
+mod quarantine;
 mod run;
 mod status;
 mod up;
@@ -24,7 +27,10 @@ Examples:
   sync-bridge up                            scheduler and workers in this process
   sync-bridge run --customer acme --inline  one run now, with a report
   sync-bridge status                        how fresh everything is
-  sync-bridge dead-letters list             what waits for a person
+  sync-bridge check                         hold the mapping against the live databases; writes nothing
+  sync-bridge dead-letters list             work that waits for a person
+  sync-bridge quarantine list               rows that cannot be written as they are
+  sync-bridge conflicts list --customer acme    what both sides changed, and who won
 
 Exit codes: 0 fine, 1 failed, 2 bad input, configuration or database (nothing was started or written)
 
@@ -46,22 +52,42 @@ enum Command {
     Demo(demo::Args),
     Migrate(migrate::Args),
     Prepare(prepare::Args),
+    Check(check::Args),
     Up(up::Args),
     Run(run::Args),
     Status(status::Args),
     DeadLetters(dead_letters::Args),
+    Quarantine(quarantine::Args),
+    Conflicts(conflicts::Args),
     /// The process of sync-bridge-scheduler, from this program's file
     #[command(hide = true)]
-    Scheduler,
+    Scheduler(Process),
     /// The process of sync-bridge-worker, from this program's file
     #[command(hide = true)]
-    Worker,
+    Worker(Process),
+}
+
+/// How one of our own processes is run.
+#[derive(clap::Args)]
+struct Process {
+    /// End in order once stdin ends, so that none outlives a parent that is killed
+    #[arg(long)]
+    until_stdin_ends: bool,
+}
+
+impl Process {
+    async fn run(self, work: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
+        if self.until_stdin_ends {
+            shutdown::when_stdin_ends();
+        }
+        work.await
+    }
 }
 
 impl Command {
     fn level(&self) -> Level {
         match self {
-            Command::Up(_) | Command::Scheduler | Command::Worker => Level::Working,
+            Command::Up(_) | Command::Scheduler(_) | Command::Worker(_) => Level::Working,
             _ => Level::Answering,
         }
     }
@@ -73,12 +99,15 @@ fn main() -> ExitCode {
         Command::Demo(args) => demo::run(args).await,
         Command::Migrate(args) => migrate::run(&config, args).await,
         Command::Prepare(args) => prepare::run(&config, args).await,
+        Command::Check(args) => check::run(&config, args).await,
         Command::Up(args) => up::run(&config, args).await,
         Command::Run(args) => run::run(&config, args).await,
         Command::Status(args) => status::run(&config, args).await,
         Command::DeadLetters(args) => dead_letters::run(&config, args).await,
-        Command::Scheduler => startup::scheduler(&config).await,
-        Command::Worker => startup::worker(&config).await,
+        Command::Quarantine(args) => quarantine::run(&config, args).await,
+        Command::Conflicts(args) => conflicts::run(&config, args).await,
+        Command::Scheduler(process) => process.run(startup::scheduler(&config)).await,
+        Command::Worker(process) => process.run(startup::worker(&config)).await,
     })
 }
 

@@ -6,7 +6,7 @@ use anyhow::{Context as _, anyhow};
 use chrono::{DateTime, Utc};
 use comfy_table::{Cell, CellAlignment, ContentArrangement, Table, presets};
 use serde::Serialize;
-use sync_bridge::config::{Config, Customer};
+use sync_bridge::config::{Config, Customer, EntityId};
 use sync_bridge::startup::refused;
 
 /// Writes a result to stdout. Who reads may leave early (`| head`): that is no error.
@@ -70,6 +70,22 @@ pub fn shown_secs(secs: f64) -> String {
         secs if secs < 172_800.0 => format!("{:.1} h", secs / 3_600.0),
         secs => format!("{:.1} d", secs / 86_400.0),
     }
+}
+
+/// The entity an operator names.
+///
+/// # Errors
+/// Names those there are.
+pub fn entity<'c>(config: &'c Config, named: &str) -> anyhow::Result<&'c EntityId> {
+    config.entities().map(|entity| &entity.id).find(|id| id.as_str() == named).ok_or_else(|| {
+        let known: Vec<&str> = config.entities().map(|entity| entity.id.as_str()).collect();
+        refused(anyhow!("no entity `{named}` in {}: there are {}", config.path.display(), known.join(", ")))
+    })
+}
+
+/// A record's key, the parts of one of several columns apart.
+pub fn key(key: &str) -> String {
+    key.replace('\u{1f}', ", ")
 }
 
 /// The customer an operator names by id or slug.

@@ -1,22 +1,23 @@
 //! `sync-bridge prepare`
 
 use std::path::Path;
-use std::sync::Arc;
 
 use anyhow::Context as _;
-use sync_bridge::config::{Config, Side};
+use sync_bridge::config::Side;
 use sync_bridge::pairs;
-use sync_bridge::stages::Data;
-use sync_bridge::startup::{self, Embedded, Look};
+use sync_bridge::startup::{self, Look, Sides};
 
 use crate::out;
 
-/// Install the bridge's own schema `sync_bridge` in the databases of both sides; safe to repeat
+/// Install the bridge's own schema `sync_bridge` in the databases of both sides and register the entities; safe to repeat
 #[derive(clap::Args)]
 #[command(after_help = "\
 Examples:
   sync-bridge prepare             for all customers, after a look at their databases
-  sync-bridge prepare --print     only show the DDL, for an administrator to run by hand")]
+  sync-bridge prepare --print     only show the DDL, for an administrator to run by hand
+
+Repeat it when customers or entities are added. A schema that belongs to another role is left as it is: only the entities
+are registered in it, for which the bridge's role needs `usage` on the schema and all rights on rows of its tables.")]
 pub struct Args {
     /// Only show the DDL; connects to nothing
     #[arg(long)]
@@ -27,27 +28,34 @@ pub async fn run(config: &Path, args: Args) -> anyhow::Result<()> {
     if args.print {
         return print();
     }
-    let mut config = startup::load(config)?;
-    let mut server = None;
     // The queue is of no concern here, only sides are.
-    if config.has_embedded_sides() {
-        (config, server) = startup::with_server(config, Embedded::MustExist).await?;
-    }
-    let done = prepare(Arc::new(config)).await;
-    startup::stop_server(server).await?;
+    let sides = Sides::open(startup::load(config)?).await?;
+    let done = prepare(&sides).await;
+    sides.close().await?;
     out::say(&done?)
 }
 
-async fn prepare(config: Arc<Config>) -> anyhow::Result<String> {
-    let data = Data::new(config.clone());
-    startup::check(&data, &config.customers, Look::Tables).await?;
+async fn prepare(sides: &Sides) -> anyhow::Result<String> {
+    let Sides { config, data, .. } = sides;
+    startup::check(data, &config.customers, Look::Tables).await?;
     let mut lines = Vec::new();
     for customer in &config.customers {
-        data.prepare(&customer.id).await.with_context(|| format!("preparing customer {}", customer.slug))?;
+        let done = data.prepare(&customer.id).await.with_context(|| format!("preparing customer {}", customer.slug));
+        done.map_err(|error| if lacks_a_right(&error) { startup::refused(error.context(RIGHTS)) } else { error })?;
         let databases: Vec<String> = customer.databases.values().map(ToString::to_string).collect();
         lines.push(format!("customer {}: prepared {}", customer.slug, databases.join(", ")));
     }
     Ok(lines.join("\n"))
+}
+
+/// What to do about a missing right.
+const RIGHTS: &str = "the role lacks a right: grant it `create` on the database, or let an administrator run what \
+                      `sync-bridge prepare --print` shows and grant `usage` on schema sync_bridge and \
+                      `select, insert, update, delete` on its tables";
+
+fn lacks_a_right(error: &anyhow::Error) -> bool {
+    let codes = error.chain().filter_map(|cause| cause.downcast_ref::<sqlx::Error>()?.as_database_error()?.code());
+    codes.into_iter().any(|code| code == "42501")
 }
 
 fn print() -> anyhow::Result<()> {

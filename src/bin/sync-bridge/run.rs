@@ -81,11 +81,12 @@ async fn elsewhere(bridge: &Bridge, customer: &CustomerId, stop: &CancellationTo
         () = stop.cancelled() => bail!("no longer waiting: the tick stays"),
         () = clock::sleep(TAKEN_WITHIN) => {}
     }
-    eprintln!(
-        "not done after {} s: it waits for a worker or is at work; `sync-bridge status` tells, `sync-bridge up` or \
-         `sync-bridge-worker` works, Ctrl-C stops waiting",
-        TAKEN_WITHIN.as_secs()
-    );
+    if !ops::tick_is_taken(&bridge.queue, tick).await? {
+        eprintln!(
+            "nobody has taken it for {} s: start `sync-bridge up` or `sync-bridge-worker`; Ctrl-C stops waiting",
+            TAKEN_WITHIN.as_secs()
+        );
+    }
     tokio::select! {
         report = &mut report => report,
         () = stop.cancelled() => bail!("no longer waiting: the tick stays"),
@@ -106,9 +107,10 @@ fn shown(slug: &str, report: &RunReport) -> String {
         ("parked", report.parked),
         ("quarantined", report.quarantined),
         ("dead letters", report.dead_letters),
-        ("differences", report.differences),
     ] {
         table.add_row(vec![out::text(what), out::number(number)]);
     }
+    let compared = report.differences.map_or_else(|| out::text("not compared"), out::number);
+    table.add_row(vec![out::text("differences"), compared]);
     format!("{head}\n{table}")
 }

@@ -39,6 +39,7 @@ fn tables(status: &[CustomerStatus]) -> String {
         "quarantined",
         "dead letters",
         "differences",
+        "compared",
     ]);
     let mut sides = out::table(&["customer", "entity", "side", "done up to", "freshness", "held by"]);
     for one in status {
@@ -52,6 +53,7 @@ fn tables(status: &[CustomerStatus]) -> String {
             out::number(one.quarantined),
             out::number(one.dead_letters),
             out::number(one.differences),
+            out::time(one.compared_at),
         ]);
         for mark in &one.watermarks {
             sides.add_row(vec![

@@ -28,6 +28,26 @@ pub struct LiveColumn {
     pub default: Option<String>,
 }
 
+/// An index that can be used.
+#[derive(Debug, Clone, sqlx::FromRow)]
+pub struct Index {
+    #[sqlx(rename = "schema_name")]
+    pub schema: String,
+    #[sqlx(rename = "table_name")]
+    pub table: String,
+    pub is_unique: bool,
+    /// Of a partial index.
+    pub predicate: Option<String>,
+    /// In order; a column's name, quoted if it must be, or an expression.
+    pub columns: Vec<String>,
+}
+
+/// The indexes of these tables, each named by schema and name, in one statement.
+pub async fn indexes(connection: &mut PgConnection, tables: &[(&str, &str)]) -> Result<Vec<Index>, sqlx::Error> {
+    let (schemas, names): (Vec<&str>, Vec<&str>) = tables.iter().copied().unzip();
+    sqlx::query_as(include_str!("indexes.sql")).bind(schemas).bind(names).fetch_all(connection).await
+}
+
 impl LiveTable {
     pub fn column(&self, name: &str) -> Option<&LiveColumn> {
         self.columns.iter().find(|column| column.name == name)

@@ -10,7 +10,7 @@ use sqlx::AssertSqlSafe;
 use sqlx::postgres::PgArguments;
 use sqlx::query::Query;
 
-pub use catalog::{LiveColumn, LiveTable, describe};
+pub use catalog::{Index, LiveColumn, LiveTable, describe, indexes};
 pub use pool::{Database, Pools, READER, reach};
 pub use table::{Found, LedgerRow, NewKey, Row, TableSql, Want};
 

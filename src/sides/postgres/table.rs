@@ -408,7 +408,7 @@ impl TableSql {
     ) -> Result<TailCut, sqlx::Error> {
         let own = self.first_own();
         let sql = format!(
-            "with tail as materialized (select {key} as k, t.{stamp} as s, row_number() over (order by {order}) as n, \
+            "with tail as materialized (select {key} as k, t.{stamp} as s, {row_hash} as h, row_number() over (order by {order}) as n, \
              count(*) over () as total from {table} t where {tail}{scope}) \
              select 0 as what, null::bigint as n, {sums}, null::text as s, null::text as k from tail t \
              union all select 1, null, {sums_since}, null, null from tail t where {since} \
@@ -422,8 +422,9 @@ impl TableSql {
             tail = self.tail(&format!("${own}")),
             since = self.tail_of("t.s", &format!("${}", own + 1)),
             scope = self.scope_sql(2),
-            sums = self.sums_over("0", "t.s", "t.k"),
-            sums_since = self.sums_over("0", "t.s", "t.k"),
+            row_hash = self.row_hash(),
+            sums = sums_over("0", "t.s", "t.h"),
+            sums_since = sums_over("0", "t.s", "t.h"),
             null_sums = self.sums("1", "t"),
             rows = own + 2,
         );
@@ -609,25 +610,22 @@ impl TableSql {
     }
 
     fn sums(&self, lane: &str, alias: &str) -> String {
-        self.sums_over(lane, &format!("{alias}.{}", self.stamp), &self.key_text())
+        sums_over(lane, &format!("{alias}.{}", self.stamp), &self.row_hash())
     }
 
-    fn sums_over(&self, lane: &str, stamp: &str, key: &str) -> String {
-        format!(
-            "{lane}::bigint as lane, count(*) as rows, (coalesce(sum(hashtextextended(coalesce({stamp}::text, '') || ' ' || {key}, 0)), 0) \
-             % 9223372036854775807)::bigint as hash"
-        )
+    fn row_hash(&self) -> String {
+        let hashed: Vec<String> = self.keys.iter().chain(&self.columns).map(|(name, _)| format!("t.{name}")).collect();
+        format!("hashtextextended(row({})::text, 0)", hashed.join(", "))
     }
 
     fn row_columns(&self) -> String {
         let cells: Vec<String> =
             self.columns.iter().enumerate().map(|(at, (name, _))| format!("t.{name}::text as c{at}")).collect();
-        let hashed: Vec<String> = self.keys.iter().chain(&self.columns).map(|(name, _)| format!("t.{name}")).collect();
         format!(
-            "{key} as t_key, t.{stamp}::text as t_stamp, hashtextextended(row({hashed})::text, 0) as t_hash, {cells}",
+            "{key} as t_key, t.{stamp}::text as t_stamp, {hash} as t_hash, {cells}",
             key = self.key_text(),
             stamp = self.stamp,
-            hashed = hashed.join(", "),
+            hash = self.row_hash(),
             cells = cells.join(", "),
         )
     }
@@ -707,6 +705,15 @@ impl TableSql {
             }),
         }))
     }
+}
+
+/// Stamps alone would not do: where they are coarse, or an application cuts them, a row edited twice in one instant shows the
+/// same stamp before and after.
+fn sums_over(lane: &str, stamp: &str, row_hash: &str) -> String {
+    format!(
+        "{lane}::bigint as lane, count(*) as rows, (coalesce(sum(hashtextextended(coalesce({stamp}::text, '') || ' ' || {row_hash}, 0)), 0) \
+         % 9223372036854775807)::bigint as hash"
+    )
 }
 
 /// A mapped column of a unique index, and an expression of `w.k` that is unique in it or not compared at all.

@@ -870,6 +870,8 @@ impl Judge {
             }),
             legacy_first,
             adopted: look.adopted,
+            generation: 0,
+            legacy_taken: false,
             ambiguous: false,
         };
         let now = DateTime::<Utc>::UNIX_EPOCH;
@@ -880,6 +882,7 @@ impl Judge {
             legacy_new_key: &NewKey::Default("nextval".into()),
             clocks: Measured { difference: TimeDelta::zero(), legacy_now: now, platform_now: now },
             lease_secs: 0.0,
+            rulings: &[],
         };
         let act = match judge(&view, &context) {
             Verdict::Nothing => return Ruling::Nothing,

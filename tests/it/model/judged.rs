@@ -191,6 +191,7 @@ impl Judge {
             legacy_new_key: &NewKey::Default("nextval".into()),
             clocks: Measured { difference: TimeDelta::zero(), legacy_now: far, platform_now: far },
             lease_secs: 0.0,
+            rulings: &[],
         };
         match judge(&view, &context) {
             Verdict::Nothing => Ruling::Nothing,
@@ -299,6 +300,8 @@ impl Judge {
             receipt,
             legacy_first: look.legacy_first,
             adopted: look.adopted,
+            generation: 0,
+            legacy_taken: false,
             ambiguous: false,
         }
     }

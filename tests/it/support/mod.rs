@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 mod database;
+pub mod queue;
 pub mod systems;
 
 pub use database::{Template, TestDatabase, database, database_from, server, template};
@@ -16,9 +17,16 @@ pub const WAIT_MAX: Duration = Duration::from_secs(60);
 /// How often a condition is looked at that cannot signal.
 const LOOK_EVERY: Duration = Duration::from_millis(10);
 
-/// Where tests may write: under the target folder.
+/// Where tests may write: under the target folder. An example is not told where; it lies two folders below the target.
 pub fn target_tmp() -> &'static Path {
-    Path::new(env!("CARGO_TARGET_TMPDIR"))
+    static FOUND: std::sync::LazyLock<PathBuf> = std::sync::LazyLock::new(|| {
+        let given = option_env!("CARGO_TARGET_TMPDIR").map(PathBuf::from);
+        given.unwrap_or_else(|| {
+            let program = std::env::current_exe().expect("the program's own path");
+            program.ancestors().nth(3).expect("a target folder").join("tmp")
+        })
+    });
+    &FOUND
 }
 
 /// A folder of this test, deleted at its end; kept if the test fails.

@@ -3,10 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use chrono::{DateTime, Utc};
 use sqlx::{AssertSqlSafe, PgPool};
 use sync_bridge::config::{self, Config, CustomerId, EntityId, Side};
-use sync_bridge::stages::{Data, Key, Lane, Page, PageMode, PageReport, Parked, Quarantined, Range, Signature};
+use sync_bridge::stages::{Data, Key, Known, Lane, Page, PageMode, PageReport, Parked, Quarantined, Range};
 
 use super::{Folder, TestDatabase, database, server};
 
@@ -28,8 +27,7 @@ pub struct Systems {
 struct Mark {
     entity: EntityId,
     side: Side,
-    watermark: DateTime<Utc>,
-    signature: Signature,
+    known: Known,
 }
 
 /// All pages of a run together.
@@ -98,6 +96,8 @@ impl Systems {
                 range,
                 mode: PageMode::Sync,
                 lease: Duration::ZERO,
+                rulings: Vec::new(),
+                watermarks: [None, None],
             })
             .await
             .unwrap_or_else(|error| panic!("a page of {entity} on {side}: {error:#}"))
@@ -115,21 +115,14 @@ impl Systems {
                     let known = self.marks.iter().find(|mark| mark.entity == entity.id && mark.side == side);
                     let cut = self
                         .data
-                        .cut(
-                            &customer,
-                            &entity.id,
-                            side,
-                            known.map(|mark| mark.watermark),
-                            known.map(|mark| &mark.signature),
-                        )
+                        .cut(&customer, &entity.id, side, known.map(|mark| &mark.known))
                         .await
                         .unwrap_or_else(|error| panic!("cutting {} on {side}: {error:#}", entity.id));
                     work.extend(cut.ranges.into_iter().map(|range| (entity.id.clone(), side, range)));
                     marks.push(Mark {
                         entity: entity.id.clone(),
                         side,
-                        watermark: cut.horizon,
-                        signature: cut.signature,
+                        known: Known { watermark: cut.horizon, signature: Some(cut.signature), debt: cut.debt },
                     });
                 }
             }

@@ -1,0 +1,347 @@
+//! `sync-bridge conflicts`
+
+use std::path::Path;
+use std::str::FromStr;
+
+use anyhow::anyhow;
+use chrono::{DateTime, Utc};
+use clap::{Subcommand, ValueEnum};
+use serde::Serialize;
+use serde_json::json;
+use sync_bridge::config::{Customer, EntityId, Side};
+use sync_bridge::stages::{ConflictEntry, ConflictField};
+use sync_bridge::startup::{self, Look, Sides, refused};
+
+use crate::out;
+
+const EXAMPLES: &str = "\
+Examples:
+  sync-bridge conflicts list --customer acme --state open
+  sync-bridge conflicts show user:12 --customer acme --show-values
+  sync-bridge conflicts resolve user:12 --customer acme --winner legacy
+  sync-bridge conflicts undo user:12 --customer acme";
+
+/// What both sides changed: see who won, decide what waits for a person, bring a loser back
+#[derive(clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub struct Args {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Show the newest conflicts
+    List {
+        #[command(flatten)]
+        of: Of,
+        /// Only those of this entity
+        #[arg(long, value_name = "ENTITY")]
+        entity: Option<String>,
+        #[arg(long)]
+        state: Option<State>,
+        /// How many at most
+        #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(i64).range(1..=10_000))]
+        limit: i64,
+        #[command(flatten)]
+        values: Values,
+    },
+    /// Show one conflict
+    Show {
+        #[command(flatten)]
+        one: One,
+        #[command(flatten)]
+        values: Values,
+    },
+    /// Bring the loser of a decided conflict back, on both sides, if both still hold what won
+    Undo {
+        #[command(flatten)]
+        one: One,
+    },
+    /// Decide a conflict that waits for a person: the winner's values go to the other side, now
+    Resolve {
+        #[command(flatten)]
+        one: One,
+        /// Whose values count
+        #[arg(long, value_enum)]
+        winner: Winner,
+    },
+}
+
+#[derive(clap::Args)]
+struct Of {
+    /// The customer, by id or slug
+    #[arg(long)]
+    customer: String,
+    /// One line of JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(clap::Args)]
+struct One {
+    /// The conflict, as `list` names it
+    #[arg(value_name = "ENTITY:ID")]
+    conflict: Name,
+    #[command(flatten)]
+    of: Of,
+}
+
+#[derive(clap::Args)]
+struct Values {
+    /// Show the values of both sides too: they are the customer's data
+    #[arg(long)]
+    show_values: bool,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum State {
+    /// By a policy
+    Decided,
+    /// Waits for a person
+    Open,
+    /// By a person
+    Resolved,
+    /// The loser was brought back
+    Undone,
+}
+
+impl State {
+    fn as_str(self) -> &'static str {
+        match self {
+            State::Decided => "decided",
+            State::Open => "open",
+            State::Resolved => "resolved",
+            State::Undone => "undone",
+        }
+    }
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Winner {
+    Legacy,
+    Platform,
+}
+
+/// `ENTITY:ID`; ids of two entities may be the same, for their logs may lie in two databases.
+#[derive(Debug, Clone, PartialEq)]
+struct Name {
+    entity: String,
+    id: i64,
+}
+
+impl FromStr for Name {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Name, String> {
+        let parts = text.rsplit_once(':').filter(|(entity, _)| !entity.is_empty());
+        let name = parts.and_then(|(entity, id)| Some(Name { entity: entity.to_owned(), id: id.parse().ok()? }));
+        name.ok_or_else(|| "a conflict is named ENTITY:ID, like user:12".to_owned())
+    }
+}
+
+impl std::fmt::Display for Name {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}:{}", self.entity, self.id)
+    }
+}
+
+/// A conflict as it is shown.
+#[derive(Serialize)]
+struct Shown<'a> {
+    conflict: String,
+    state: &'a str,
+    kind: &'a str,
+    legacy_key: Option<&'a str>,
+    platform_key: &'a str,
+    decided_at: DateTime<Utc>,
+    legacy_stamp: Option<DateTime<Utc>>,
+    platform_stamp: Option<DateTime<Utc>>,
+    clock_difference_secs: Option<f64>,
+    fields: Vec<ShownField<'a>>,
+}
+
+#[derive(Serialize)]
+struct ShownField<'a> {
+    /// None: the record as a whole.
+    field: Option<&'a str>,
+    winner: Option<Side>,
+    policy: Option<&'a str>,
+    why: &'a str,
+    /// Left out unless asked for; null is a value.
+    #[serde(flatten)]
+    values: Option<ShownValues<'a>>,
+}
+
+#[derive(Serialize)]
+struct ShownValues<'a> {
+    legacy: Option<&'a str>,
+    platform: Option<&'a str>,
+}
+
+pub async fn run(config: &Path, args: Args) -> anyhow::Result<()> {
+    let config = startup::load(config)?;
+    let (of, entity) = match &args.verb {
+        Verb::List { of, entity, .. } => (of, entity.as_deref()),
+        Verb::Show { one, .. } | Verb::Undo { one } | Verb::Resolve { one, .. } => {
+            (&one.of, Some(one.conflict.entity.as_str()))
+        }
+    };
+    let customer = out::customer(&config, &of.customer)?.id.clone();
+    let entity = entity.map(|named| out::entity(&config, named)).transpose()?.cloned();
+    let sides = Sides::open(config).await?;
+    let done = match sides.config.customer(&customer) {
+        Some(customer) => match startup::check(&sides.data, [customer], Look::Everything).await {
+            Ok(()) => act(&sides, customer, entity.as_ref(), args.verb).await,
+            Err(error) => Err(error),
+        },
+        None => Err(anyhow!("no customer {customer}")),
+    };
+    sides.close().await?;
+    done
+}
+
+async fn act(sides: &Sides, customer: &Customer, entity: Option<&EntityId>, verb: Verb) -> anyhow::Result<()> {
+    match verb {
+        Verb::List { of, state, limit, values, .. } => {
+            let mut entries = Vec::new();
+            for id in sides.config.entities().map(|entity| &entity.id).filter(|id| entity.is_none_or(|one| one == *id))
+            {
+                let state = state.map(State::as_str);
+                entries.extend(sides.data.conflicts(&customer.id, id, None, state, limit).await?);
+            }
+            entries.sort_by_key(|entry| std::cmp::Reverse((entry.decided_at, entry.id)));
+            entries.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
+            let shown: Vec<Shown<'_>> = entries.iter().map(|entry| show(entry, values.show_values)).collect();
+            if of.json { out::say_json(&shown) } else { out::say(&table(&shown)) }
+        }
+        Verb::Show { one, values } => {
+            let entry = find(sides, customer, &one.conflict).await?;
+            let shown = show(&entry, values.show_values);
+            if one.of.json { out::say_json(&shown) } else { out::say(&page(&shown)) }
+        }
+        Verb::Undo { one } => {
+            let entity = EntityId::new(one.conflict.entity.as_str());
+            sides.data.undo_conflict(&customer.id, &entity, one.conflict.id).await?;
+            say_done(&one, State::Undone)
+        }
+        Verb::Resolve { one, winner } => {
+            let entity = EntityId::new(one.conflict.entity.as_str());
+            let winner = match winner {
+                Winner::Legacy => Side::Legacy,
+                Winner::Platform => Side::Platform,
+            };
+            sides.data.resolve_conflict(&customer.id, &entity, one.conflict.id, winner).await?;
+            say_done(&one, State::Resolved)
+        }
+    }
+}
+
+async fn find(sides: &Sides, customer: &Customer, name: &Name) -> anyhow::Result<ConflictEntry> {
+    let entity = EntityId::new(name.entity.as_str());
+    let found = sides.data.conflicts(&customer.id, &entity, Some(name.id), None, 1).await?.pop();
+    found.ok_or_else(|| refused(anyhow!("customer {} has no conflict {name}: see `list`", customer.slug)))
+}
+
+fn say_done(one: &One, state: State) -> anyhow::Result<()> {
+    let (name, state) = (one.conflict.to_string(), state.as_str());
+    if one.of.json {
+        out::say_json(&json!({ "conflict": name, "state": state }))
+    } else {
+        out::say(&format!("{name} is {state}"))
+    }
+}
+
+fn show(entry: &ConflictEntry, values: bool) -> Shown<'_> {
+    Shown {
+        conflict: format!("{}:{}", entry.entity, entry.id),
+        state: &entry.state,
+        kind: &entry.kind,
+        legacy_key: entry.legacy_key.as_deref(),
+        platform_key: &entry.platform_key,
+        decided_at: entry.decided_at,
+        legacy_stamp: entry.legacy_stamp,
+        platform_stamp: entry.platform_stamp,
+        clock_difference_secs: entry.clock_difference_secs,
+        fields: entry.fields.iter().map(|field| show_field(field, values)).collect(),
+    }
+}
+
+fn show_field(field: &ConflictField, values: bool) -> ShownField<'_> {
+    let of_both = ShownValues { legacy: field.legacy.as_deref(), platform: field.platform.as_deref() };
+    ShownField {
+        field: field.field.as_deref(),
+        winner: field.winner,
+        policy: field.policy.as_deref(),
+        why: &field.why,
+        values: values.then_some(of_both),
+    }
+}
+
+fn table(shown: &[Shown<'_>]) -> String {
+    if shown.is_empty() {
+        return "no conflicts".into();
+    }
+    let mut table = out::table(&["conflict", "decided", "state", "kind", "legacy key", "platform key", "fields"]);
+    for one in shown {
+        let fields: Vec<String> = one.fields.iter().map(line).collect();
+        table.add_row(vec![
+            out::text(&one.conflict),
+            out::time(Some(one.decided_at)),
+            out::text(one.state),
+            out::text(one.kind),
+            out::text(&one.legacy_key.map_or_else(|| "-".into(), out::key)),
+            out::text(&out::key(one.platform_key)),
+            out::text(&fields.join("; ")),
+        ]);
+    }
+    table.to_string()
+}
+
+/// `phone: legacy won by newest (stamps)`
+fn line(field: &ShownField<'_>) -> String {
+    let name = field.field.unwrap_or("the record");
+    let who = field.winner.map_or_else(|| "nobody yet".to_owned(), |side| format!("{side} won"));
+    let by = field.policy.map(|policy| format!(" by {policy}")).unwrap_or_default();
+    let why = if field.why.is_empty() { String::new() } else { format!(" ({})", field.why) };
+    let values = field.values.as_ref().map(|values| {
+        let shown = |value: Option<&str>| value.map_or_else(|| "null".to_owned(), |value| format!("{value:?}"));
+        format!(": legacy {}, platform {}", shown(values.legacy), shown(values.platform))
+    });
+    format!("{name}: {who}{by}{why}{}", values.unwrap_or_default())
+}
+
+fn page(shown: &Shown<'_>) -> String {
+    let mut table = out::table(&["what", "is"]);
+    for (what, is) in [
+        ("conflict", out::text(&shown.conflict)),
+        ("state", out::text(shown.state)),
+        ("kind", out::text(shown.kind)),
+        ("legacy key", out::text(&shown.legacy_key.map_or_else(|| "-".into(), out::key))),
+        ("platform key", out::text(&out::key(shown.platform_key))),
+        ("decided", out::time(Some(shown.decided_at))),
+        ("edited on legacy", out::time(shown.legacy_stamp)),
+        ("edited on platform", out::time(shown.platform_stamp)),
+        ("clocks apart at most", out::duration(shown.clock_difference_secs)),
+    ] {
+        table.add_row(vec![out::text(what), is]);
+    }
+    for field in &shown.fields {
+        table.add_row(vec![out::text("field"), out::text(&line(field))]);
+    }
+    table.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_conflict_is_named_by_entity_and_id() {
+        assert_eq!("user:12".parse(), Ok(Name { entity: "user".into(), id: 12 }));
+        assert_eq!("a:b:12".parse(), Ok(Name { entity: "a:b".into(), id: 12 }));
+        for wrong in ["", "user", "user:", ":12", "user:x", "12"] {
+            assert!(wrong.parse::<Name>().is_err(), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,128 @@
+//! `sync-bridge quarantine`
+
+use std::path::Path;
+
+use anyhow::bail;
+use clap::Subcommand;
+use serde_json::json;
+use sync_bridge::config::{Config, CustomerId, EntityId};
+use sync_bridge::ops::{self, QuarantinedRow, Which};
+use sync_bridge::startup::{self, Bridge, Embedded};
+
+use crate::out;
+
+/// Rows that cannot be written as they are: list them, look at them again
+#[derive(clap::Args)]
+pub struct Args {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Show the rows with what is wrong
+    List {
+        #[command(flatten)]
+        of: Of,
+        /// One line of JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Look at rows again, now: for a cause that was not in the row itself (a row that is corrected comes back by itself)
+    #[command(after_help = "\
+Examples:
+  sync-bridge quarantine retry 17 18
+  sync-bridge quarantine retry --all --customer acme --entity user")]
+    Retry {
+        /// Their ids, as `list` shows them
+        #[arg(value_name = "ID", required_unless_present = "all", conflicts_with = "all")]
+        ids: Vec<i64>,
+        /// All there are, of the customer and entity if these are named
+        #[arg(long)]
+        all: bool,
+        #[command(flatten)]
+        of: Of,
+        /// One line of JSON
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+#[derive(clap::Args)]
+struct Of {
+    /// Only those of this customer, by id or slug
+    #[arg(long, value_name = "CUSTOMER")]
+    customer: Option<String>,
+    /// Only those of this entity
+    #[arg(long, value_name = "ENTITY")]
+    entity: Option<String>,
+}
+
+impl Of {
+    fn named(&self, config: &Config) -> anyhow::Result<(Option<CustomerId>, Option<EntityId>)> {
+        let customer = self.customer.as_ref().map(|named| out::customer(config, named)).transpose()?;
+        let entity = self.entity.as_ref().map(|named| out::entity(config, named)).transpose()?;
+        Ok((customer.map(|customer| customer.id.clone()), entity.cloned()))
+    }
+}
+
+pub async fn run(config: &Path, args: Args) -> anyhow::Result<()> {
+    let config = startup::load(config)?;
+    let (Verb::List { of, .. } | Verb::Retry { of, .. }) = &args.verb;
+    let named = of.named(&config)?;
+    let bridge = Bridge::open(config, Embedded::MustExist).await?;
+    let done = act(&bridge, args.verb, (named.0.as_ref(), named.1.as_ref())).await;
+    bridge.close().await?;
+    done
+}
+
+async fn act(
+    bridge: &Bridge,
+    verb: Verb,
+    (customer, entity): (Option<&CustomerId>, Option<&EntityId>),
+) -> anyhow::Result<()> {
+    bridge.must_be_migrated().await?;
+    match verb {
+        Verb::List { of: _, json } => {
+            let rows = ops::quarantine(&bridge.queue, Which { customer, entity, ids: &[] }).await?;
+            if json { out::say_json(&rows) } else { out::say(&table(&rows)) }
+        }
+        Verb::Retry { mut ids, all: _, of: _, json } => {
+            ids.sort_unstable();
+            ids.dedup();
+            // No ids: all of them; the command line takes one or the other.
+            let which = Which { customer, entity, ids: &ids };
+            let count = ops::retry_quarantined(&bridge.queue, &bridge.config, which).await?;
+            if json {
+                out::say_json(&json!({ "due": count }))?;
+            } else {
+                out::say(&format!("{count} due in the next run, which was asked for"))?;
+            }
+            if count < ids.len() as u64 {
+                bail!("{} of {} ids are not in quarantine: see `list`", ids.len() as u64 - count, ids.len());
+            }
+            Ok(())
+        }
+    }
+}
+
+fn table(rows: &[QuarantinedRow]) -> String {
+    if rows.is_empty() {
+        return "nothing is quarantined".into();
+    }
+    let mut table = out::table(&["id", "customer", "entity", "side", "key", "field", "reason", "since", "due"]);
+    for row in rows {
+        table.add_row(vec![
+            out::number(row.id),
+            out::text(&row.customer),
+            out::text(&row.entity),
+            out::text(&row.side),
+            out::text(&out::key(&row.key)),
+            out::text(row.field.as_deref().unwrap_or("-")),
+            out::text(&row.reason),
+            out::time(Some(row.since)),
+            out::text(if row.due { "next run" } else { "-" }),
+        ]);
+    }
+    table.to_string()
+}

@@ -1,0 +1,133 @@
+//! How everything stands, as numbers for gauges: a few statements whatever the number of customers, each over what is open
+//! or waits and never over what is done.
+
+use std::collections::{BTreeMap, HashSet};
+
+use anyhow::Context;
+use chrono::{DateTime, Utc};
+use sqlx::PgPool;
+
+use super::status::{LastTick, is_idle};
+use super::{QueueDepth, queue_depth};
+use crate::config::{Config, Side};
+
+/// What every gauge shows.
+#[derive(Debug, Default)]
+pub struct Standing {
+    pub queues: Vec<QueueDepth>,
+    /// By customer; those without any are left out here.
+    pub parked: BTreeMap<String, i64>,
+    pub quarantined: BTreeMap<String, i64>,
+    pub dead_letters: BTreeMap<String, i64>,
+    /// By customer and kind, of the last complete comparison.
+    pub differences: BTreeMap<(String, String), i64>,
+    /// By customer and side; a customer that was never loaded has none.
+    pub sides: BTreeMap<(String, Side), SideStanding>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct SideStanding {
+    /// As `status` tells it, of the side's worst entity.
+    pub freshness_secs: f64,
+    /// How far somebody's open transaction holds the horizon back; 0 if nobody's does.
+    pub held_secs: f64,
+}
+
+#[derive(sqlx::FromRow)]
+struct Mark {
+    customer: String,
+    side: String,
+    freshness_secs: f64,
+    held_secs: f64,
+}
+
+/// # Errors
+/// The queue database's.
+pub async fn standing(queue: &PgPool, config: &Config) -> anyhow::Result<Standing> {
+    let mut standing = Standing { queues: queue_depth(queue).await?, ..Standing::default() };
+    let counts: Vec<(String, String, i64)> = sqlx::query_as(
+        "select 'parked', customer, count(*) from bridge.parked group by customer
+         union all select 'quarantined', customer, count(*) from bridge.quarantine group by customer
+         union all select 'dead letters', customer, count(*) from bridge.job
+             where state = 'dead' and requeued_at is null group by customer
+         order by 1, 2",
+    )
+    .fetch_all(queue)
+    .await
+    .context("counting what waits for a person")?;
+    for (what, customer, count) in counts {
+        let counts = match what.as_str() {
+            "parked" => &mut standing.parked,
+            "quarantined" => &mut standing.quarantined,
+            _ => &mut standing.dead_letters,
+        };
+        counts.insert(customer, count);
+    }
+    let differences: Vec<(String, String, i64)> = sqlx::query_as(
+        "select customer, kind, count(*) from bridge.difference
+         where not exists (select from bridge.run where run.id = difference.run and run.state = 'open')
+         group by customer, kind order by customer, kind",
+    )
+    .fetch_all(queue)
+    .await
+    .context("counting differences")?;
+    standing.differences = differences.into_iter().map(|(customer, kind, count)| ((customer, kind), count)).collect();
+    standing.sides = sides(queue, config).await?;
+    Ok(standing)
+}
+
+async fn sides(queue: &PgPool, config: &Config) -> anyhow::Result<BTreeMap<(String, Side), SideStanding>> {
+    let customers: Vec<&str> = config.customers.iter().map(|customer| customer.id.as_str()).collect();
+    let entities: Vec<&str> = config.entities().map(|entity| entity.id.as_str()).collect();
+    let marks: Vec<Mark> = sqlx::query_as(
+        "select customer, side, max(greatest(0, extract(epoch from now() - settled_at)))::float8 as freshness_secs,
+             max(case when held_by is null then 0 else held_secs end) as held_secs
+         from bridge.watermark where customer = any($1) and entity = any($2)
+         group by customer, side order by customer, side",
+    )
+    .bind(&customers)
+    .bind(&entities)
+    .fetch_all(queue)
+    .await
+    .context("reading the watermarks")?;
+    let idle = idle(queue, config, &customers).await?;
+    let mut sides = BTreeMap::new();
+    for mark in marks {
+        let side: Side = mark.side.parse().map_err(|wrong: String| anyhow::anyhow!("a watermark: {wrong}"))?;
+        let known = SideStanding { freshness_secs: mark.freshness_secs, held_secs: mark.held_secs };
+        // Nothing is known to wait, so nothing is held back either.
+        let known = match idle.contains(&mark.customer) {
+            true => SideStanding { freshness_secs: 0.0, held_secs: 0.0 },
+            false => known,
+        };
+        sides.insert((mark.customer, side), known);
+    }
+    Ok(sides)
+}
+
+/// The customers whose last tick found nothing to do.
+async fn idle(queue: &PgPool, config: &Config, customers: &[&str]) -> anyhow::Result<HashSet<String>> {
+    type Row = (String, DateTime<Utc>, Option<DateTime<Utc>>, Option<String>, bool);
+    let rows: Vec<Row> = sqlx::query_as(
+        "select wanted.customer, now(), last_tick.at, last_tick.state,
+             exists (select from bridge.run where run.customer = wanted.customer and run.state = 'open')
+         from unnest($1::text[]) as wanted (customer)
+         left join lateral (
+             select tick.at, tick.state from bridge.tick
+             where tick.customer = wanted.customer and tick.state <> 'skipped'
+             order by tick.id desc limit 1
+         ) as last_tick on true
+         order by wanted.customer",
+    )
+    .bind(customers)
+    .fetch_all(queue)
+    .await
+    .context("reading the last ticks")?;
+    let schedules: BTreeMap<&str, _> =
+        config.customers.iter().map(|customer| (customer.id.as_str(), &customer.schedule)).collect();
+    let is_idle = |(customer, now, at, state, runs): Row| {
+        let tick = LastTick { at, state: state.as_deref(), runs };
+        schedules.get(customer.as_str()).is_some_and(|schedule| is_idle(tick, schedule, now)).then_some(customer)
+    };
+    Ok(rows.into_iter().filter_map(is_idle).collect())
+}

@@ -1,0 +1,85 @@
+//! `sync-bridge quarantine list | retry`.
+
+use anyhow::Context;
+use chrono::{DateTime, Utc};
+use serde::Serialize;
+use sqlx::PgPool;
+
+use super::ticks;
+use crate::config::{Config, CustomerId, EntityId};
+use crate::ledger::parked;
+
+/// More than a person reads; `retry` knows no such bound.
+const LISTED_MAX: i64 = 10_000;
+
+/// A row that cannot be written as it is.
+#[derive(Debug, Serialize, sqlx::FromRow)]
+pub struct QuarantinedRow {
+    pub id: i64,
+    pub customer: String,
+    pub entity: String,
+    /// Of the row that is at fault.
+    pub side: String,
+    /// Parts of a key of several columns are joined by U+001F.
+    pub key: String,
+    pub field: Option<String>,
+    pub reason: String,
+    pub since: DateTime<Utc>,
+    /// When it was found so last.
+    pub seen_at: DateTime<Utc>,
+    /// Whether the next run looks at it again.
+    pub due: bool,
+}
+
+/// Which rows an operator means.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Which<'a> {
+    pub customer: Option<&'a CustomerId>,
+    pub entity: Option<&'a EntityId>,
+    /// None: all.
+    pub ids: &'a [i64],
+}
+
+/// The rows that are quarantined now, those that have been for longest first.
+///
+/// # Errors
+/// The queue database's.
+pub async fn quarantine(queue: &PgPool, which: Which<'_>) -> anyhow::Result<Vec<QuarantinedRow>> {
+    sqlx::query_as(
+        "select row.id, row.customer, row.entity, row.side, row.key, row.field, row.reason, row.since, row.seen_at,
+             coalesce(parked.woken, false) as due
+         from bridge.quarantine as row
+         left join bridge.parked on parked.customer = row.customer and parked.entity = row.entity
+             and parked.side = row.side and parked.key = row.key
+         where ($1::text is null or row.customer = $1) and ($2::text is null or row.entity = $2)
+           and (cardinality($3::bigint[]) = 0 or row.id = any($3))
+         order by row.since, row.id
+         limit $4",
+    )
+    .bind(which.customer.map(CustomerId::as_str))
+    .bind(which.entity.map(EntityId::as_str))
+    .bind(which.ids)
+    .bind(LISTED_MAX)
+    .fetch_all(queue)
+    .await
+    .context("reading the quarantine")
+}
+
+/// Makes quarantined rows due again, and a tick for each of their customers now. Answers how many. Those of customers and
+/// entities that the configuration does not have any more are left alone. Repeating it does nothing more.
+///
+/// # Errors
+/// The queue database's; then nothing was made due.
+pub async fn retry_quarantined(queue: &PgPool, config: &Config, which: Which<'_>) -> anyhow::Result<u64> {
+    let what = "making quarantined rows due";
+    let customers: Vec<&str> = config.customers.iter().map(|customer| customer.id.as_str()).collect();
+    let customers = which.customer.map_or(customers, |customer| vec![customer.as_str()]);
+    let entities: Vec<&str> = config.entities().map(|entity| entity.id.as_str()).collect();
+    let entities = which.entity.map_or(entities, |entity| vec![entity.as_str()]);
+    let mut tx = queue.begin().await.context(what)?;
+    let due = parked::wake_quarantined(&mut tx, &customers, &entities, which.ids).await.context(what)?;
+    let whose: Vec<String> = due.iter().map(|(customer, _)| customer.clone()).collect();
+    ticks::ask(&mut tx, &whose).await.context("making ticks for quarantined rows")?;
+    tx.commit().await.context(what)?;
+    Ok(due.iter().map(|(_, rows)| u64::try_from(*rows).unwrap_or(0)).sum())
+}

@@ -1,0 +1,151 @@
+//! The conflict log, and what an operator decides about it. A decision runs as a page over that one record, so it keeps every
+//! guarantee a page gives.
+
+use anyhow::Context as _;
+use chrono::{DateTime, Utc};
+use serde::Serialize;
+use sqlx::Row as _;
+
+use crate::config::Side;
+
+use super::entity::ReadyEntity;
+use super::{Key, RulingKind};
+
+/// A row of the conflict log.
+#[derive(Debug, Clone, Serialize)]
+pub struct ConflictEntry {
+    /// Unique within the entity's platform database.
+    pub id: i64,
+    pub entity: String,
+    pub legacy_key: Option<String>,
+    pub platform_key: String,
+    pub decided_at: DateTime<Utc>,
+    /// `conflict`, `first_contact`, `delete_update`.
+    pub kind: String,
+    /// `decided`, `open` (waits for an operator), `resolved`, `undone`.
+    pub state: String,
+    pub fields: Vec<ConflictField>,
+    pub legacy_stamp: Option<DateTime<Utc>>,
+    pub platform_stamp: Option<DateTime<Utc>>,
+    pub clock_difference_secs: Option<f64>,
+}
+
+/// One field of a conflict, both values in canonical form.
+#[derive(Debug, Clone, Serialize, serde::Deserialize)]
+pub struct ConflictField {
+    pub field: Option<String>,
+    #[serde(default)]
+    pub legacy: Option<String>,
+    #[serde(default)]
+    pub platform: Option<String>,
+    #[serde(default)]
+    pub winner: Option<Side>,
+    #[serde(default)]
+    pub policy: Option<String>,
+    #[serde(default)]
+    pub why: String,
+}
+
+/// The newest entries of an entity, at most `limit`; one entry if `id` is given.
+pub async fn list(
+    entity: &ReadyEntity,
+    id: Option<i64>,
+    state: Option<&str>,
+    limit: i64,
+) -> anyhow::Result<Vec<ConflictEntry>> {
+    let database = &entity.platform.database;
+    let rows = sqlx::query(
+        "select id, legacy_key, platform_key, decided_at, kind, state, fields, legacy_stamp, platform_stamp, \
+         clock_difference_secs from sync_bridge.conflict \
+         where entity_id = $1 and ($2::bigint is null or id = $2) and ($3::text is null or state = $3) \
+         order by decided_at desc, id desc limit $4",
+    )
+    .bind(entity.platform.sql.entity_number())
+    .bind(id)
+    .bind(state)
+    .bind(limit)
+    .fetch_all(&database.read)
+    .await
+    .with_context(|| format!("reading the conflicts of {} in {}", entity.mapping.entity, database.shown))?;
+    rows.iter()
+        .map(|row| {
+            Ok(ConflictEntry {
+                id: row.try_get("id")?,
+                entity: entity.mapping.entity.to_string(),
+                legacy_key: row.try_get("legacy_key")?,
+                platform_key: row.try_get("platform_key")?,
+                decided_at: row.try_get("decided_at")?,
+                kind: row.try_get("kind")?,
+                state: row.try_get("state")?,
+                fields: serde_json::from_value(row.try_get("fields")?).context("a conflict's fields")?,
+                legacy_stamp: row.try_get("legacy_stamp")?,
+                platform_stamp: row.try_get("platform_stamp")?,
+                clock_difference_secs: row.try_get("clock_difference_secs")?,
+            })
+        })
+        .collect()
+}
+
+/// Notes what became of an entry.
+pub async fn mark(entity: &ReadyEntity, id: i64, state: &str) -> anyhow::Result<()> {
+    sqlx::query("update sync_bridge.conflict set state = $3 where entity_id = $1 and id = $2")
+        .bind(entity.platform.sql.entity_number())
+        .bind(id)
+        .bind(state)
+        .execute(&entity.platform.database.write)
+        .await
+        .with_context(|| format!("marking conflict {id} of {}", entity.mapping.entity))?;
+    Ok(())
+}
+
+/// Removes entries decided before `before`, at most `limit`; open ones stay.
+pub async fn prune(entity: &ReadyEntity, before: DateTime<Utc>, limit: i64) -> anyhow::Result<u64> {
+    let done = sqlx::query(
+        "delete from sync_bridge.conflict where id in (select id from sync_bridge.conflict \
+         where entity_id = $1 and decided_at < $2 and state <> 'open' order by decided_at, id limit $3)",
+    )
+    .bind(entity.platform.sql.entity_number())
+    .bind(before)
+    .bind(limit)
+    .execute(&entity.platform.database.write)
+    .await
+    .with_context(|| format!("pruning the conflicts of {}", entity.mapping.entity))?;
+    Ok(done.rows_affected())
+}
+
+/// The ruling that makes `winner` win an open conflict.
+pub fn resolve(entry: &ConflictEntry, winner: Side) -> Result<RulingKind, String> {
+    if entry.state != "open" {
+        return Err(format!("conflict {} is {}, not open; nothing is to be resolved", entry.id, entry.state));
+    }
+    let fields = entry.fields.iter().filter(|field| field.winner.is_none()).filter_map(|field| field.field.clone());
+    Ok(RulingKind::Winner { side: winner, fields: fields.collect() })
+}
+
+/// The ruling that brings the loser of a decided conflict back, on both sides.
+pub fn undo(entry: &ConflictEntry) -> Result<RulingKind, String> {
+    if entry.state != "decided" {
+        return Err(format!("conflict {} is {}, so there is nothing to undo", entry.id, entry.state));
+    }
+    let values: Vec<_> = entry
+        .fields
+        .iter()
+        .filter_map(|field| {
+            let (name, winner) = (field.field.clone()?, field.winner?);
+            let (won, lost) = match winner {
+                Side::Legacy => (&field.legacy, &field.platform),
+                Side::Platform => (&field.platform, &field.legacy),
+            };
+            Some((name, won.clone(), lost.clone()))
+        })
+        .collect();
+    if values.is_empty() {
+        return Err(format!("conflict {} has no losing value to bring back", entry.id));
+    }
+    Ok(RulingKind::Values(values))
+}
+
+/// The record of an entry, on the platform side.
+pub fn key(entry: &ConflictEntry) -> Key {
+    Key(entry.platform_key.clone())
+}

@@ -1,0 +1,156 @@
+//! The horizon: the time before which no change can still appear in a database, and who holds it back. `updated_at = now()` is
+//! fixed when a transaction begins, so every open one counts, also one that has not written yet.
+
+use anyhow::Context as _;
+use chrono::{DateTime, TimeDelta, Utc};
+
+use crate::sides::Permanent;
+use crate::sides::postgres::{Database, READER};
+
+/// Without the right to see other sessions, changes are taken to appear at most this late.
+pub const BLIND_LAG: TimeDelta = TimeDelta::minutes(5);
+
+/// A transaction older than this holds the watermark no longer; what it may still commit is noted as a debt and read once
+/// more when it has ended.
+pub const HELD_MAX: TimeDelta = TimeDelta::hours(1);
+
+/// Somebody holds the horizon back if it is older than this.
+const HELD_MIN: TimeDelta = TimeDelta::seconds(5);
+
+/// What a database says of its open transactions.
+#[derive(Debug, Clone, sqlx::FromRow)]
+pub struct Sessions {
+    pub now: DateTime<Utc>,
+    pub visible_horizon: DateTime<Utc>,
+    pub holder: Option<String>,
+    pub standby: bool,
+    pub sees_others: bool,
+    pub untracked_pid: Option<i32>,
+    pub prepared: Option<DateTime<Utc>>,
+    pub prepared_holder: Option<String>,
+    pub role: String,
+}
+
+/// Up to when a read is complete.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Horizon {
+    /// The watermark may move up to here.
+    pub at: DateTime<Utc>,
+    /// Changes stamped after this may still appear although the watermark passes them.
+    pub debt: Option<DateTime<Utc>>,
+    pub held_by: Option<String>,
+}
+
+/// Asks in autocommit, before the read; never inside a transaction, where the view is frozen.
+///
+/// # Errors
+/// The database does not answer; or it is a hot standby, which lags behind what it says.
+pub async fn ask(database: &Database) -> anyhow::Result<Sessions> {
+    let sessions: Sessions = sqlx::query_as(include_str!("horizon.sql"))
+        .bind(READER)
+        .fetch_one(&database.read)
+        .await
+        .with_context(|| format!("asking {} for its open transactions", database.shown))?;
+    if sessions.standby {
+        return Err(Permanent(format!(
+            "{} is a hot standby: changes appear there later than it can tell; give the primary's address",
+            database.shown
+        ))
+        .into());
+    }
+    Ok(sessions)
+}
+
+/// The horizon from what the database said and the watermark before. Pure.
+pub fn horizon(sessions: &Sessions, watermark: Option<DateTime<Utc>>) -> Horizon {
+    let mut at = sessions.visible_horizon;
+    let mut held_by = sessions.holder.clone().filter(|_| sessions.now - at > HELD_MIN);
+    if let Some(prepared) = sessions.prepared {
+        // Its stamps are older than `prepared`; the last horizon was taken while it was seen, or before it began.
+        let before = watermark.unwrap_or(prepared - HELD_MAX);
+        if before < at {
+            at = before;
+            held_by = sessions.prepared_holder.clone();
+        }
+    }
+    if let Some(blind) = blind(sessions)
+        && sessions.now - BLIND_LAG < at
+    {
+        at = sessions.now - BLIND_LAG;
+        held_by = Some(blind);
+    }
+    let capped = sessions.now - HELD_MAX;
+    if at < capped { Horizon { at: capped, debt: Some(at), held_by } } else { Horizon { at, debt: None, held_by } }
+}
+
+/// Why open transactions cannot be seen, and what to do.
+pub fn blind(sessions: &Sessions) -> Option<String> {
+    if !sessions.sees_others {
+        return Some(format!(
+            "role {} cannot see other sessions, so changes are taken to appear up to {} minutes late; \
+             `grant pg_read_all_stats to {}`",
+            sessions.role,
+            BLIND_LAG.num_minutes(),
+            sessions.role
+        ));
+    }
+    sessions.untracked_pid.map(|pid| {
+        format!(
+            "the session with pid {pid} has track_activities off, so changes are taken to appear up to {} minutes late; \
+             turn it on",
+            BLIND_LAG.num_minutes()
+        )
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(minutes: i64) -> DateTime<Utc> {
+        DateTime::from_timestamp(1_800_000_000 + minutes * 60, 0).expect("in range")
+    }
+
+    fn sessions() -> Sessions {
+        Sessions {
+            now: at(0),
+            visible_horizon: at(0) - TimeDelta::seconds(1),
+            holder: None,
+            standby: false,
+            sees_others: true,
+            untracked_pid: None,
+            prepared: None,
+            prepared_holder: None,
+            role: "bridge".into(),
+        }
+    }
+
+    #[test]
+    fn an_open_transaction_holds_the_horizon_up_to_the_cap() {
+        let held = Sessions { visible_horizon: at(-10), holder: Some("pid 7".into()), ..sessions() };
+        let horizon = horizon(&held, Some(at(-20)));
+        assert_eq!(horizon, Horizon { at: at(-10), debt: None, held_by: Some("pid 7".into()) });
+        let old = Sessions { visible_horizon: at(-90), holder: Some("pid 7".into()), ..sessions() };
+        let capped = super::horizon(&old, Some(at(-95)));
+        assert_eq!(capped, Horizon { at: at(-60), debt: Some(at(-90)), held_by: Some("pid 7".into()) });
+    }
+
+    #[test]
+    fn a_prepared_transaction_leaves_the_horizon_where_it_was() {
+        let prepared = Sessions {
+            prepared: Some(at(-1)),
+            prepared_holder: Some("prepared transaction x of y".into()),
+            ..sessions()
+        };
+        assert_eq!(horizon(&prepared, Some(at(-7))).at, at(-7));
+        assert_eq!(horizon(&prepared, None).at, at(-60));
+    }
+
+    #[test]
+    fn who_cannot_see_others_lags_and_says_so() {
+        let blind = Sessions { sees_others: false, ..sessions() };
+        let horizon = horizon(&blind, Some(at(-20)));
+        assert_eq!(horizon.at, at(-5));
+        assert!(horizon.held_by.is_some_and(|why| why.contains("grant pg_read_all_stats to bridge")));
+    }
+}

@@ -1,0 +1,108 @@
+//! What an agent hears: a real process, a real socket.
+
+use std::net::UdpSocket;
+use std::thread::JoinHandle;
+
+use sync_bridge::telemetry::metrics;
+
+use super::{Databases, Desk, execute};
+
+/// Ends the listening.
+const END: &[u8] = b"end";
+
+/// An agent that keeps what it hears.
+struct Agent {
+    port: u16,
+    heard: JoinHandle<Vec<String>>,
+}
+
+impl Agent {
+    fn new() -> Agent {
+        let socket = UdpSocket::bind("127.0.0.1:0").expect("a free port");
+        let port = socket.local_addr().expect("it is bound").port();
+        let heard = std::thread::spawn(move || {
+            let mut lines = Vec::new();
+            let mut buffer = [0; 4096];
+            loop {
+                let length = socket.recv(&mut buffer).expect("a packet");
+                if &buffer[..length] == END {
+                    return lines;
+                }
+                lines.push(String::from_utf8_lossy(&buffer[..length]).into_owned());
+            }
+        });
+        Agent { port, heard }
+    }
+
+    fn hears(&self, desk: Desk) -> Desk {
+        desk.with("DD_AGENT_HOST", "127.0.0.1").with("DD_DOGSTATSD_PORT", self.port.to_string()).with("DD_ENV", "test")
+    }
+
+    /// Everything it heard; whoever spoke to it has ended.
+    fn heard(self) -> Vec<String> {
+        let socket = UdpSocket::bind("127.0.0.1:0").expect("a free port");
+        socket.send_to(END, ("127.0.0.1", self.port)).expect("sending");
+        self.heard.join().expect("no panic")
+    }
+}
+
+/// That one line begins and goes on like this, after whatever its value is where the name ends with `:`.
+fn has(lines: &[String], start: &str, tags: &str) {
+    let found = lines.iter().any(|line| line.starts_with(start) && line.contains(&format!("|#{tags},env:test,")));
+    assert!(found, "no {start} with {tags} in\n{}", lines.join("\n"));
+}
+
+#[tokio::test]
+async fn an_agent_hears_what_a_run_did_and_how_things_stand_after_it() {
+    let databases = Databases::new("metrics").await;
+    let quiet = databases.desk("metrics");
+    quiet.succeeds(&["migrate"]);
+    quiet.succeeds(&["prepare"]);
+    let run = ["run", "--customer", "acme", "--inline"];
+
+    let agent = Agent::new();
+    agent.hears(databases.desk("metrics-1")).succeeds(&run);
+    let lines = agent.heard();
+    for line in &lines {
+        let name = line.split(':').next().unwrap_or_default();
+        assert!(metrics::ALL.iter().any(|metric| metric.name == name), "{line}");
+        assert!(line.contains(",env:test,service:sync-bridge,version:"), "{line}");
+    }
+    has(&lines, "sync_bridge.tick.ended:1|c", "customer:c-1,outcome:opened");
+    has(&lines, "sync_bridge.run.ended:1|c", "customer:c-1,ending:done");
+    has(&lines, "sync_bridge.run.duration:", "customer:c-1,ending:done");
+    for stage in ["identities", "reconciliation"] {
+        has(&lines, "sync_bridge.stage.duration:", &format!("customer:c-1,stage:{stage}"));
+    }
+    has(&lines, "sync_bridge.page.ended:1|c", "customer:c-1,entity:user,side:legacy,ending:done");
+    has(&lines, "sync_bridge.rows.read:2|c", "customer:c-1,entity:user,side:legacy");
+    has(&lines, "sync_bridge.rows.written:2|c", "customer:c-1,entity:user,direction:to_platform");
+    for step in ["read", "decide", "write", "settle", "whole"] {
+        has(&lines, "sync_bridge.page.duration:", &format!("entity:user,step:{step}"));
+    }
+    for queue in ["tick", "stage", "page"] {
+        has(&lines, "sync_bridge.queue.depth:0|g", &format!("queue:{queue}"));
+        has(&lines, "sync_bridge.queue.oldest_ready_age:0|g", &format!("queue:{queue}"));
+        has(&lines, "sync_bridge.queue.claimed:0|g", &format!("queue:{queue}"));
+    }
+    for name in ["parked.rows", "quarantined.rows", "dead_letter.open"] {
+        has(&lines, &format!("sync_bridge.{name}:0|g"), "customer:c-1");
+    }
+    has(&lines, "sync_bridge.difference.found:0|g", "customer:c-1,kind:drift");
+    for side in ["legacy", "platform"] {
+        has(&lines, "sync_bridge.freshness.age:", &format!("customer:c-1,side:{side}"));
+        has(&lines, "sync_bridge.horizon.held:", &format!("customer:c-1,side:{side}"));
+    }
+
+    execute(&databases.legacy, "update users set name = 'L', changed = now() where mail like 'ada%'").await;
+    execute(&databases.platform, "update identity.users set name = 'P', updated_at = now() where email like 'ada%'")
+        .await;
+    execute(&databases.legacy, "update users set name = 'B', changed = now() where mail like 'bob%'").await;
+    let agent = Agent::new();
+    agent.hears(databases.desk("metrics-2")).succeeds(&run);
+    let lines = agent.heard();
+    assert!(
+        lines.iter().any(|line| line.starts_with("sync_bridge.conflict.decided:1|c|#customer:c-1,entity:user,policy:"))
+    );
+    has(&lines, "sync_bridge.freshness.arrival:", "customer:c-1,side:legacy");
+}

@@ -1,0 +1,230 @@
+//! What an operator does about what a run leaves: conflicts, quarantine; and the look beforehand.
+
+use serde_json::{Value, json};
+
+use super::{Databases, Desk, STAGES, execute, number};
+
+fn json_of(desk: &Desk, args: &[&str]) -> Value {
+    let text = desk.succeeds(args);
+    assert_eq!(text.lines().count(), 1, "{text}");
+    serde_json::from_str(&text).expect("JSON")
+}
+
+fn run(desk: &Desk) -> Value {
+    json_of(desk, &["run", "--customer", "acme", "--inline", "--json"])
+}
+
+/// Runs until nothing is left to do.
+fn settle(desk: &Desk) {
+    for _ in 0..6 {
+        if run(desk)["ending"] == "idle" {
+            return;
+        }
+    }
+    panic!("never idle");
+}
+
+async fn prepared(hint: &str) -> (Databases, Desk) {
+    let databases = Databases::new(hint).await;
+    let desk = databases.desk(hint);
+    desk.succeeds(&["migrate"]);
+    desk.succeeds(&["prepare"]);
+    (databases, desk)
+}
+
+#[tokio::test]
+async fn a_quarantined_row_is_listed_and_looked_at_again_when_asked() {
+    let (databases, desk) = prepared("quarantine").await;
+    execute(&databases.platform, "alter table identity.users add constraint no_poison check (name <> 'poison')").await;
+    execute(&databases.legacy, "insert into users (mail, name) values ('eve@example.org', 'poison')").await;
+    assert_eq!(run(&desk)["quarantined"], 1);
+    settle(&desk);
+    let list = ["quarantine", "list", "--json"];
+    let rows = json_of(&desk, &list);
+    let row = &rows[0];
+    assert_eq!((&row["entity"], &row["side"], &row["key"]), (&json!("user"), &json!("legacy"), &json!("3")), "{rows}");
+    assert!(row["reason"].as_str().is_some_and(|reason| reason.contains("no_poison")), "{rows}");
+    assert_eq!(row["due"], false);
+    let table = desk.succeeds(&["quarantine", "list", "--customer", "acme", "--entity", "user"]);
+    assert!(table.contains("no_poison") && table.contains("legacy"), "{table}");
+
+    // Asked for too early: it is where it was, and waits nowhere else.
+    let id = row["id"].to_string();
+    for _ in 0..2 {
+        assert_eq!(
+            json_of(&desk, &["quarantine", "retry", &id, "--json"]),
+            json!({ "due": 1 }),
+            "repeating is harmless"
+        );
+        assert_eq!(json_of(&desk, &list)[0]["due"], true);
+    }
+    assert_eq!(run(&desk)["quarantined"], 1);
+    settle(&desk);
+    let rows = json_of(&desk, &list);
+    assert_eq!((&rows[0]["id"].to_string(), &rows[0]["due"]), (&id, &json!(false)), "{rows}");
+    assert_eq!(json_of(&desk, &["status", "--json"])[0]["parked"], 0);
+
+    execute(&databases.platform, "alter table identity.users drop constraint no_poison").await;
+    assert_eq!(run(&desk)["ending"], "idle", "nothing in the row says that it can be written now");
+    assert_eq!(desk.succeeds(&["quarantine", "retry", "--all"]), "1 due in the next run, which was asked for\n");
+    assert_eq!(run(&desk)["rows_to_platform"], 1);
+    assert_eq!(desk.succeeds(&["quarantine", "list"]), "nothing is quarantined\n");
+    assert_eq!(json_of(&desk, &["quarantine", "retry", "--all", "--json"]), json!({ "due": 0 }));
+    let unknown = desk.run(&["quarantine", "retry", &id]);
+    assert_eq!(unknown.status.code(), Some(1), "an id that is not there is said");
+    assert_eq!(json_of(&desk, &["status", "--json"])[0]["parked"], 0);
+}
+
+/// Both sides change Ada's name.
+async fn edit_both(databases: &Databases, legacy: &str, platform: &str) {
+    let legacy = format!("update users set name = '{legacy}', changed = now() where mail like 'ada%'");
+    let platform = format!("update identity.users set name = '{platform}', updated_at = now() where email like 'ada%'");
+    execute(&databases.legacy, &legacy).await;
+    execute(&databases.platform, &platform).await;
+}
+
+async fn holds(databases: &Databases, name: &str) {
+    let legacy = format!("select count(*) from users where mail like 'ada%' and name = '{name}'");
+    let platform = format!("select count(*) from identity.users where email like 'ada%' and name = '{name}'");
+    assert_eq!(number(&databases.legacy, &legacy).await, 1, "legacy does not hold {name}");
+    assert_eq!(number(&databases.platform, &platform).await, 1, "the platform does not hold {name}");
+}
+
+#[tokio::test]
+async fn a_conflict_is_listed_without_values_resolved_and_undone() {
+    let (databases, desk) = prepared("conflicts").await;
+    assert_eq!(run(&desk)["rows_to_platform"], 2);
+    let file = desk.folder.path().join("bridge.toml");
+    let newest = std::fs::read_to_string(&file).expect("the configuration");
+    let field = r#"platform = "name" }"#;
+    assert!(newest.contains(field));
+    let manual = newest.replace(field, r#"platform = "name", conflict = "manual" }"#);
+    std::fs::write(&file, manual).expect("writing a configuration");
+    let of = ["--customer", "acme"];
+    let list = |more: &[&str]| json_of(&desk, &[&["conflicts", "list", "--json"][..], &of, more].concat());
+    assert_eq!(desk.succeeds(&["conflicts", "list", "--customer", "c-1"]), "no conflicts\n");
+
+    edit_both(&databases, "Ada L", "Ada P").await;
+    assert_eq!(run(&desk)["conflicts"], 1);
+    let open = list(&["--state", "open"]);
+    let name = open[0]["conflict"].as_str().expect("a name").to_owned();
+    assert!(name.starts_with("user:") && open.as_array().is_some_and(|all| all.len() == 1), "{open}");
+    assert!(!open.to_string().contains("Ada"), "values are shown only when asked for: {open}");
+    assert_eq!((&open[0]["fields"][0]["field"], &open[0]["fields"][0]["winner"]), (&json!("name"), &Value::Null));
+    let with_values = list(&["--entity", "user", "--show-values"]);
+    let field = &with_values[0]["fields"][0];
+    assert_eq!((&field["legacy"], &field["platform"]), (&json!("Ada L"), &json!("Ada P")), "{with_values}");
+    let shown = desk.succeeds(&["conflicts", "show", &name, "--customer", "acme"]);
+    assert!(shown.contains("nobody yet") && !shown.contains("Ada"), "{shown}");
+    let shown = desk.succeeds(&["conflicts", "show", &name, "--customer", "acme", "--show-values"]);
+    assert!(shown.contains("Ada L") && shown.contains("Ada P"), "{shown}");
+    let table = desk.succeeds(&["conflicts", "list", "--customer", "acme"]);
+    assert!(table.contains(&name) && table.contains("open") && !table.contains("Ada"), "{table}");
+
+    let undo = desk.run(&["conflicts", "undo", &name, "--customer", "acme"]);
+    assert_eq!(undo.status.code(), Some(1), "nothing was decided yet");
+    let resolve = ["conflicts", "resolve", &name, "--customer", "acme", "--winner", "legacy"];
+    assert_eq!(desk.succeeds(&resolve), format!("{name} is resolved\n"));
+    holds(&databases, "Ada L").await;
+    assert_eq!(list(&["--state", "open"]), json!([]));
+    assert_eq!(list(&["--state", "resolved"])[0]["conflict"], name);
+    assert_eq!(desk.run(&resolve).status.code(), Some(1), "it is not open any more");
+    settle(&desk);
+    holds(&databases, "Ada L").await;
+
+    std::fs::write(&file, newest).expect("writing a configuration");
+    edit_both(&databases, "Ada 1", "Ada 2").await;
+    assert_eq!(run(&desk)["conflicts"], 1);
+    let decided = list(&["--state", "decided", "--show-values", "--limit", "1"]);
+    let (name, field) = (decided[0]["conflict"].as_str().expect("a name"), &decided[0]["fields"][0]);
+    let loser = if field["winner"] == "legacy" { &field["platform"] } else { &field["legacy"] };
+    let undone = json_of(&desk, &["conflicts", "undo", name, "--customer", "acme", "--json"]);
+    assert_eq!(undone, json!({ "conflict": name, "state": "undone" }));
+    holds(&databases, loser.as_str().expect("a name")).await;
+    settle(&desk);
+    holds(&databases, loser.as_str().expect("a name")).await;
+    let unknown = desk.run(&["conflicts", "show", "user:4711", "--customer", "acme"]);
+    assert_eq!(unknown.status.code(), Some(2), "{}", String::from_utf8_lossy(&unknown.stderr));
+}
+
+#[tokio::test]
+async fn a_check_says_what_is_missing_and_writes_nothing() {
+    let databases = Databases::new("check").await;
+    let desk = databases.desk("check");
+    desk.is_refused(&["check"], "customer acme: there is no schema sync_bridge");
+    databases.are_untouched().await;
+    desk.succeeds(&["prepare"]);
+    let output = desk.run(&["check", "--customer", "acme"]);
+    let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(0), "{stderr}");
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "customer acme: fine (entities: 1)\n");
+    assert_eq!(stderr.matches("warning: customer acme: entity `user`").count(), 2, "{stderr}");
+    for missing in ["no index of public.users (legacy side) begins with `changed`", "`updated_at`"] {
+        assert!(stderr.contains(missing), "{stderr}");
+    }
+    execute(&databases.legacy, "create index on users (changed, id)").await;
+    execute(&databases.platform, "create index on identity.users (updated_at, id)").await;
+    execute(&databases.platform, "alter table identity.users drop constraint users_email_key").await;
+    let checked = json_of(&desk, &["check", "--json"]);
+    assert_eq!((&checked[0]["slug"], &checked[0]["error"]), (&json!("acme"), &Value::Null), "{checked}");
+    let warnings = checked[0]["warnings"].as_array().expect("a list");
+    assert!(warnings.len() == 1 && warnings[0].to_string().contains("`match_on` (email)"), "{checked}");
+    execute(&databases.platform, "create unique index on identity.users (lower(email))").await;
+    assert_eq!(json_of(&desk, &["check", "--json"])[0]["warnings"], json!([]));
+
+    // An entity that came later is registered by `prepare`, not by who looks.
+    let file = desk.folder.path().join("bridge.toml");
+    let text = std::fs::read_to_string(&file).expect("the configuration");
+    let second = STAGES.split_once("  [[stages.entities]]").expect("an entity").1.replace("\"user\"", "\"person\"");
+    std::fs::write(&file, format!("{text}\n  [[stages.entities]]{second}")).expect("writing a configuration");
+    let output = desk.run(&["check", "--json"]);
+    assert_eq!(output.status.code(), Some(2));
+    let checked: Value = serde_json::from_slice(&output.stdout).expect("JSON, also for who cannot run");
+    let error = checked[0]["error"].as_str().expect("an error");
+    assert!(error.contains("`person`") && error.contains("run `sync-bridge prepare`"), "{error}");
+    let entities = "select count(*) from sync_bridge.entity";
+    assert_eq!(number(&databases.platform, entities).await, 1);
+    desk.succeeds(&["prepare"]);
+    assert_eq!(number(&databases.platform, entities).await, 2);
+    assert_eq!(desk.run(&["check"]).status.code(), Some(0));
+}
+
+/// The administrator installs the schema; the bridge's own role may not.
+#[tokio::test]
+async fn a_schema_that_an_administrator_installed_is_only_registered_in() {
+    let databases = Databases::new("admin").await;
+    let desk = databases.desk("admin");
+    let ddl = desk.succeeds(&["prepare", "--print"]);
+    let (legacy, platform) = ddl.split_once("-- In every platform database").expect("both parts");
+    let role = format!("bridge_{}", databases.queue.name);
+    let rights = |own: &str| {
+        format!(
+            "create role {role} login password 'r'; grant usage on schema sync_bridge, {own} to {role};
+             grant select, insert, update, delete on all tables in schema sync_bridge, {own} to {role}"
+        )
+    };
+    execute(&databases.legacy, legacy).await;
+    execute(&databases.legacy, &rights("public")).await;
+    execute(&databases.platform, &format!("-- {platform}")).await;
+    let platform_rights = rights("identity");
+    let (_, platform_rights) = platform_rights.split_once(';').expect("two statements");
+    execute(&databases.platform, platform_rights).await;
+    let as_role = |url: &str| {
+        let (_, host) = url.split_once('@').expect("a URL with a user");
+        format!("postgres://{role}:r@{host}")
+    };
+    let desk = desk
+        .with("LEGACY_URL", as_role(databases.legacy.url.expose()))
+        .with("PLATFORM_URL", as_role(databases.platform.url.expose()));
+    for _ in 0..2 {
+        desk.succeeds(&["prepare"]);
+    }
+    let output = desk.run(&["check"]);
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(0), "{stderr}");
+    assert!(stderr.contains(&format!("`grant pg_read_all_stats to {role}`")), "{stderr}");
+    for database in [&databases.legacy, &databases.platform] {
+        execute(database, &format!("drop owned by {role}")).await;
+    }
+    execute(&databases.queue, &format!("drop role {role}")).await;
+}

@@ -1,0 +1,393 @@
+//! Ticks, stages and pages through the real queue, on real sides.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use sqlx::{Connection as _, PgConnection};
+use sync_bridge::config::{Config, CustomerId};
+use sync_bridge::jobs::{Env, worker};
+use sync_bridge::ops::{self, CustomerStatus, RunReport};
+use sync_bridge::stages::Data;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use crate::support::eventually;
+use crate::support::queue::{Queue, queue};
+use crate::support::systems::{CUSTOMER, Systems};
+
+const LEGACY: &str = "
+    create table team (
+      id serial primary key, label varchar(40) not null, parent integer references team,
+      last_update timestamptz not null default now());
+    create index on team (last_update, id);
+    create table person (
+      id serial primary key, email varchar(60) not null unique, team integer references team,
+      last_update timestamptz not null default now());
+    create index on person (last_update, id);
+";
+
+const PLATFORM: &str = "
+    create table team (
+      id uuid primary key, name text not null, parent_id uuid references team, updated_at timestamptz not null default now());
+    create index on team (updated_at, id);
+    create table person (
+      id uuid primary key, email text not null unique, team_id uuid references team,
+      updated_at timestamptz not null default now());
+    create index on person (updated_at, id);
+";
+
+/// Persons before the teams they refer to: what a page cannot find yet is parked.
+const STAGES: &str = r#"
+[[stages]]
+name = "people"
+
+  [[stages.entities]]
+  id = "person"
+  legacy = { database = "legacy", table = "person", key = "id", updated_at = "last_update" }
+  platform = { database = "platform", table = "person", key = "id" }
+  match_on = ["email"]
+    [stages.entities.fields]
+    email = { legacy = "email", platform = "email" }
+    team = { legacy = "team", platform = "team_id", lens = { ref = "team" } }
+
+[[stages]]
+name = "teams"
+
+  [[stages.entities]]
+  id = "team"
+  legacy = { database = "legacy", table = "team", key = "id", updated_at = "last_update" }
+  platform = { database = "platform", table = "team", key = "id" }
+    [stages.entities.fields]
+    name = { legacy = "label", platform = "name" }
+    parent = { legacy = "parent", platform = "parent_id", lens = { ref = "team" } }
+"#;
+
+/// Two systems, a queue, and as many workers as a test starts.
+struct Bridge {
+    systems: Systems,
+    queue: Queue,
+    config: Arc<Config>,
+}
+
+struct Worker {
+    stop: CancellationToken,
+    running: JoinHandle<anyhow::Result<()>>,
+}
+
+impl Worker {
+    async fn stop(self) {
+        self.stop.cancel();
+        self.running.await.expect("no panic").expect("an end in order");
+    }
+}
+
+impl Bridge {
+    async fn new(hint: &str, change: impl FnOnce(&mut Config)) -> Bridge {
+        let systems = Systems::new(hint, LEGACY, PLATFORM, STAGES).await;
+        let mut config = Config::clone(&systems.config);
+        config.attempts_max = 2;
+        change(&mut config);
+        Bridge { systems, queue: queue(hint).await, config: Arc::new(config) }
+    }
+
+    fn work(&self, grace: Duration) -> Worker {
+        let data = Arc::new(Data::new(self.config.clone()));
+        let env = Env { config: self.config.clone(), data, queue: self.queue.pool.clone() };
+        let stop = CancellationToken::new();
+        let settings = worker::Settings { grace, ..worker::Settings::default() };
+        Worker { stop: stop.clone(), running: tokio::spawn(worker::run(env, settings, stop)) }
+    }
+
+    async fn tick(&self) -> RunReport {
+        let tick = ops::tick_now(&self.queue.pool, &CustomerId::new(CUSTOMER)).await.expect("a tick");
+        self.ended(tick).await
+    }
+
+    async fn ended(&self, tick: i64) -> RunReport {
+        tokio::time::timeout(crate::support::WAIT_MAX, ops::wait_for_tick(&self.queue.pool, tick))
+            .await
+            .unwrap_or_else(|_| panic!("tick {tick} does not end"))
+            .unwrap_or_else(|error| panic!("tick {tick}: {error:#}"))
+    }
+
+    /// Ticks until one is idle; answers the runs before it.
+    async fn settle(&self) -> Vec<RunReport> {
+        let mut reports = Vec::new();
+        for _ in 0..12 {
+            let report = self.tick().await;
+            if report.ending == "idle" {
+                return reports;
+            }
+            reports.push(report);
+        }
+        panic!("never idle: {reports:#?}");
+    }
+
+    async fn status(&self) -> CustomerStatus {
+        ops::status(&self.queue.pool, &self.config).await.expect("a status").remove(0)
+    }
+
+    async fn number(&self, sql: &'static str) -> i64 {
+        sqlx::query_scalar(sql).fetch_one(&self.queue.pool).await.unwrap_or_else(|error| panic!("{sql}: {error}"))
+    }
+
+    async fn same(&self) -> Vec<String> {
+        let legacy = "select concat_ws('|', p.email, t.label, u.label) from person p left join team t on t.id = p.team \
+                      left join team u on u.id = t.parent order by p.email collate \"C\"";
+        let platform = "select concat_ws('|', p.email, t.name, u.name) from person p left join team t on t.id = p.team_id \
+                        left join team u on u.id = t.parent_id order by p.email collate \"C\"";
+        let rows = self.systems.legacy_rows(legacy).await;
+        assert_eq!(rows, self.systems.platform_rows(platform).await);
+        rows
+    }
+}
+
+fn page_rows(config: &mut Config, rows: u32) {
+    for entity in config.stages.iter_mut().flat_map(|stage| &mut stage.entities) {
+        entity.page_rows = rows;
+    }
+}
+
+const GRACE: Duration = Duration::from_secs(20);
+
+/// Fifty teams, each below the one that comes after it, and 250 persons: three pages, all parked at first.
+const PEOPLE: &str = "
+    insert into team (label) select 'team ' || n from generate_series(1, 50) as n;
+    update team set parent = id + 1 where id < 50;
+    insert into person (email, team) select 'p' || n || '@example.org', n % 50 + 1 from generate_series(1, 250) as n";
+
+#[tokio::test]
+async fn ticks_bring_both_sides_together_and_then_they_are_idle() {
+    let bridge = Bridge::new("jobs", |_| {}).await;
+    bridge.systems.on_legacy(PEOPLE).await;
+    bridge
+        .systems
+        .on_platform(
+            "insert into person (id, email) values ('00000000-0000-4000-8000-00000000000a', 'zoe@example.org')",
+        )
+        .await;
+    assert_eq!(bridge.status().await.state, "never run");
+    let worker = bridge.work(GRACE);
+    let reports = bridge.settle().await;
+    assert!(reports.iter().all(|report| report.ending == "done"), "{reports:#?}");
+    assert_eq!(reports.iter().map(|report| report.rows_to_legacy).sum::<i64>(), 1);
+    assert_eq!(bridge.same().await.len(), 251);
+
+    let status = bridge.status().await;
+    assert_eq!((status.state.as_str(), status.parked, status.dead_letters, status.differences), ("idle", 0, 0, 0));
+    assert_eq!(status.watermarks.len(), 4);
+    assert!(status.watermarks.iter().all(|mark| mark.freshness_secs == Some(0.0)), "{status:#?}");
+    assert_eq!(bridge.number("select count(*) from bridge.run where sweep and state = 'done'").await, 1);
+    assert_eq!(bridge.number("select count(*) from bridge.run where sweep and first_load").await, 0);
+    let kept = "select count(*) from bridge.stage where state <> 'closed' or pages_left <> 0";
+    assert_eq!(bridge.number(kept).await, 0);
+
+    bridge
+        .systems
+        .on_platform("update person set team_id = null, updated_at = now() where email = 'p1@example.org'")
+        .await;
+    let reports = bridge.settle().await;
+    assert_eq!(reports[0].rows_to_legacy, 1, "{reports:#?}");
+    bridge.same().await;
+    let totals = ops::totals(&bridge.queue.pool).await.expect("totals");
+    assert_eq!((totals.customers, totals.rows_to_legacy, totals.by_entity["person"].1), (1, 2, 2));
+    assert!(totals.freshness_p99_secs.is_some());
+    worker.stop().await;
+    assert_eq!(
+        bridge.number("select count(*) from apalis.jobs where status <> 'Done'").await,
+        0,
+        "all is acknowledged"
+    );
+}
+
+#[tokio::test]
+async fn rows_whose_parent_comes_in_the_same_stage_go_through_in_a_further_round() {
+    // Each team's parent is in a page that comes later.
+    let bridge = Bridge::new("rounds", |config| page_rows(config, 1)).await;
+    bridge
+        .systems
+        .on_legacy("insert into team (label) select 'team ' || n from generate_series(1, 8) as n; update team set parent = id + 1 where id < 8")
+        .await;
+    let worker = bridge.work(GRACE);
+    let report = bridge.tick().await;
+    assert_eq!((report.ending.as_str(), report.parked), ("done", 0), "{report:#?}");
+    assert_eq!(bridge.systems.platform_rows("select name from team where parent_id is not null").await.len(), 7);
+    worker.stop().await;
+}
+
+#[tokio::test]
+async fn rows_of_different_pages_that_need_each_other_meet_in_the_second_round() {
+    // Three pages of three rows; the first row of each needs that of another.
+    let bridge = Bridge::new("ring", |config| page_rows(config, 3)).await;
+    bridge
+        .systems
+        .on_legacy(
+            "insert into team (label) select 'team ' || n from generate_series(1, 9) as n;
+             update team set parent = case id when 7 then 1 else id + 3 end where id in (1, 4, 7);
+             insert into person (email) select n || '@example.org' from generate_series(1, 9) as n",
+        )
+        .await;
+    let worker = bridge.work(GRACE);
+    let report = bridge.tick().await;
+    assert_eq!((report.ending.as_str(), report.parked), ("done", 0), "a ring of parents: {report:#?}");
+    assert_eq!(bridge.systems.platform_rows("select name from team where parent_id is not null").await.len(), 3);
+    bridge.settle().await;
+    // Another ring, in a round that makes no pair: its rows are alone among rows that are only touched.
+    bridge
+        .systems
+        .on_legacy(
+            "alter sequence team_id_seq restart with 10;
+             insert into team (label) values ('x'), ('y'), ('z');
+             update team set parent = case id when 10 then 11 when 11 then 12 else 10 end where id >= 10;
+             update team set last_update = now() - interval '9 s' + interval '0.1 s'
+               * case when id >= 10 then (id - 10) * 3 else (id - 1) / 2 * 3 + (id - 1) % 2 + 1 end where id <= 6 or id >= 10",
+        )
+        .await;
+    let report = bridge.tick().await;
+    assert_eq!((report.ending.as_str(), report.parked), ("done", 0), "a ring alone: {report:#?}");
+    bridge.settle().await;
+    // Unique values that change places.
+    bridge
+        .systems
+        .on_legacy(
+            "begin; alter table person drop constraint person_email_key;
+             update person set last_update = now(),
+               email = case id when 1 then '4@example.org' when 4 then '7@example.org' when 7 then '1@example.org' else email end;
+             alter table person add unique (email); commit",
+        )
+        .await;
+    let reports = bridge.settle().await;
+    assert!(reports.iter().all(|report| report.quarantined == 0), "{reports:#?}");
+    assert_eq!(reports[0].parked, 0, "{reports:#?}");
+    bridge.same().await;
+    worker.stop().await;
+}
+
+/// Writes to teams of the platform fail with this SQLSTATE.
+fn failing(code: &str) -> String {
+    format!(
+        "create or replace function refuse() returns trigger language plpgsql as \
+           $$ begin raise exception 'not now' using errcode = '{code}'; end $$;
+         create trigger refuse before insert or update on team execute function refuse()"
+    )
+}
+
+#[tokio::test]
+async fn a_page_that_keeps_failing_is_dead_lettered_and_the_requeue_brings_its_rows() {
+    let bridge = Bridge::new("dead page", |_| {}).await;
+    bridge.systems.on_legacy("insert into team (label) values ('a'), ('b')").await;
+    bridge.systems.on_platform(&failing("40001")).await;
+    let worker = bridge.work(GRACE);
+    let report = bridge.tick().await;
+    assert_eq!((report.ending.as_str(), report.dead_letters), ("degraded", 1), "{report:#?}");
+    let letters = ops::dead_letters(&bridge.queue.pool, None).await.expect("dead letters");
+    assert_eq!((letters[0].attempts, letters[0].error_kind.as_str()), (2, "transient"), "{letters:#?}");
+    assert_eq!((letters[0].entity.as_deref(), letters[0].side.as_deref()), (Some("team"), Some("legacy")));
+    assert_eq!(bridge.status().await.state, "degraded");
+    bridge.systems.on_platform("drop trigger refuse on team").await;
+    assert_eq!(
+        ops::requeue(&bridge.queue.pool, &[letters[0].id], "ann", "trigger dropped").await.expect("an answer"),
+        1
+    );
+    assert!(bridge.settle().await.iter().all(|report| report.ending == "done"));
+    assert_eq!(bridge.systems.platform_rows("select name from team order by name").await, ["a", "b"]);
+    assert_eq!(bridge.status().await.state, "idle");
+    worker.stop().await;
+}
+
+#[tokio::test]
+async fn a_stage_that_cannot_be_cut_ends_the_run_degraded_and_moves_no_watermark() {
+    let bridge = Bridge::new("dead stage", |_| {}).await;
+    bridge.systems.on_legacy("insert into team (label) values ('a')").await;
+    bridge.systems.on_platform("alter table person rename to person_away").await;
+    let worker = bridge.work(GRACE);
+    let report = bridge.tick().await;
+    assert_eq!((report.ending.as_str(), report.dead_letters), ("degraded", 1), "{report:#?}");
+    assert_eq!(bridge.systems.platform_rows("select name from team").await, ["a"], "the other stage went on");
+    assert_eq!(bridge.number("select count(*) from bridge.watermark where entity = 'person'").await, 0);
+    bridge.systems.on_platform("alter table person_away rename to person").await;
+    bridge.systems.on_legacy("insert into person (email) values ('p@example.org')").await;
+    assert_eq!(ops::requeue(&bridge.queue.pool, &[], "ann", "table is back").await.expect("an answer"), 1);
+    let tick = bridge.number("select max(id) from bridge.tick").await;
+    assert_eq!(bridge.ended(tick).await.ending, "done");
+    assert_eq!(bridge.same().await.len(), 1);
+    worker.stop().await;
+}
+
+#[tokio::test]
+async fn a_worker_that_stops_hands_its_page_back_without_spending_an_attempt() {
+    let bridge = Bridge::new("hand back", |_| {}).await;
+    bridge.systems.on_legacy("insert into team (label) values ('a')").await;
+    let mut blocker =
+        PgConnection::connect_with(&bridge.systems.platform.connect_options()).await.expect("a connection");
+    let first = bridge.work(Duration::ZERO);
+    bridge.settle().await;
+    bridge.systems.on_legacy("insert into team (label) values ('b')").await;
+    let mut lock = blocker.begin().await.expect("a transaction");
+    sqlx::query("lock table team in exclusive mode").execute(&mut *lock).await.expect("a lock");
+    let tick = ops::tick_now(&bridge.queue.pool, &CustomerId::new(CUSTOMER)).await.expect("a tick");
+    let waits = "select count(*) from pg_locks where not granted and database = (select oid from pg_database where datname = current_database())";
+    eventually("a page waits for the lock", async || {
+        let waiting: i64 = sqlx::query_scalar(waits).fetch_one(&bridge.systems.platform).await.expect("locks");
+        waiting > 0
+    })
+    .await;
+    first.stop().await;
+    let back =
+        "select count(*) from bridge.job where kind = 'page' and state = 'ready' and attempt = 0 and delivery = 2";
+    assert_eq!(bridge.number(back).await, 1);
+    lock.rollback().await.expect("a rollback");
+    let second = bridge.work(GRACE);
+    assert_eq!(bridge.ended(tick).await.ending, "done");
+    assert_eq!(bridge.systems.platform_rows("select name from team order by name").await, ["a", "b"]);
+    second.stop().await;
+}
+
+#[tokio::test]
+async fn a_worker_outlives_rows_that_are_not_ours_and_connections_that_are_cut() {
+    let bridge = Bridge::new("cut", |_| {}).await;
+    bridge.systems.on_legacy(PEOPLE).await;
+    sqlx::query(
+        r#"insert into apalis.jobs (id, job_type, job, status) values
+             ('01ARZ3NDEKTSV4RRFFQ69G5FAV', 'sync-bridge.tick', 'no json', 'Pending'),
+             ('01ARZ3NDEKTSV4RRFFQ69G5FAW', 'sync-bridge.tick', '{"other": 1}', 'Pending'),
+             ('no ulid', 'sync-bridge.page', '{"job":1,"delivery":1}', 'Pending')"#,
+    )
+    .execute(&bridge.queue.pool)
+    .await
+    .expect("rows of nobody");
+    let worker = bridge.work(GRACE);
+    let tick = ops::tick_now(&bridge.queue.pool, &CustomerId::new(CUSTOMER)).await.expect("a tick");
+    let mut admin = PgConnection::connect_with(&bridge.systems.platform.connect_options()).await.expect("a connection");
+    eventually("a page is done", async || {
+        bridge.number("select count(*) from bridge.page where state in ('done', 'dead')").await > 0
+    })
+    .await;
+    sqlx::query("select pg_terminate_backend(pid) from pg_stat_activity where datname = $1")
+        .bind(&bridge.queue.database.name)
+        .execute(&mut admin)
+        .await
+        .expect("cutting connections");
+    // The watcher's own connection is cut as well.
+    eventually("the run is closed", async || {
+        let ended = "select count(*) from bridge.run where state = 'done'";
+        sqlx::query_scalar::<_, i64>(ended).fetch_one(&bridge.queue.pool).await.is_ok_and(|count| count > 0)
+    })
+    .await;
+    assert_eq!(bridge.ended(tick).await.dead_letters, 0);
+    eventually("what was not ours is noted", async || bridge.number("select count(*) from bridge.refused").await == 3)
+        .await;
+    bridge.settle().await;
+    assert_eq!(bridge.same().await.len(), 250);
+    worker.stop().await;
+}
+
+#[tokio::test]
+async fn a_tick_of_a_customer_that_is_not_configured_is_a_dead_letter_that_says_so() {
+    let bridge = Bridge::new("unknown", |_| {}).await;
+    let worker = bridge.work(GRACE);
+    let tick = ops::tick_now(&bridge.queue.pool, &CustomerId::new("c-gone")).await.expect("a tick");
+    let error = ops::wait_for_tick(&bridge.queue.pool, tick).await.expect_err("it cannot work");
+    assert!(format!("{error:#}").contains("c-gone is not in this worker's configuration"), "{error:#}");
+    worker.stop().await;
+}

@@ -1,0 +1,462 @@
+//! The ledger's promises, each through its own door on a real database: claims, leases, the barrier, what comes back.
+
+use std::time::{Duration, Instant};
+
+use futures::future::join_all;
+use sqlx::{Connection as _, PgConnection, PgPool};
+use sync_bridge::jobs::janitor;
+use sync_bridge::ledger::job::{self, Back, Claim, Claimed};
+use sync_bridge::ledger::{page, requeue, run, stage, tick};
+use sync_bridge::queue::{self, Delivery, Kind};
+use sync_bridge::stages::PageReport;
+use sync_bridge::{ops, queue::upkeep};
+use uuid::Uuid;
+
+use crate::support::database;
+use crate::support::queue::queue;
+
+const CUSTOMER: &str = "c-1";
+
+/// A tick with its job, pushed.
+async fn tick_job(pool: &PgPool) -> Delivery {
+    let mut tx = pool.begin().await.expect("a transaction");
+    let made = tick::insert_asked(&mut tx, &[CUSTOMER.into()]).await.expect("a tick");
+    let deliveries = job::insert(&mut tx, Kind::Tick, &made).await.expect("its job");
+    queue::enqueue(&mut tx, &deliveries).await.expect("its delivery");
+    tx.commit().await.expect("a commit");
+    deliveries[0]
+}
+
+async fn claim(pool: &PgPool, job: i64, attempts_max: u32) -> Claimed {
+    let mut conn = pool.acquire().await.expect("a connection");
+    job::claim(&mut conn, job, Uuid::new_v4(), "w-1", attempts_max).await.expect("an answer")
+}
+
+async fn claimed(pool: &PgPool, job: i64) -> Claim {
+    match claim(pool, job, 10).await {
+        Claimed::Yes(claim) => claim,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// One janitor round, as the leader would do it.
+async fn round(pool: &PgPool) -> janitor::Round {
+    janitor::round(&mut pool.acquire().await.expect("a connection"), true).await.expect("a round")
+}
+
+async fn execute(pool: &PgPool, sql: &'static str) -> u64 {
+    sqlx::query(sql).execute(pool).await.unwrap_or_else(|error| panic!("{sql}: {error}")).rows_affected()
+}
+
+async fn number(pool: &PgPool, sql: &'static str) -> i64 {
+    sqlx::query_scalar(sql).fetch_one(pool).await.unwrap_or_else(|error| panic!("{sql}: {error}"))
+}
+
+/// An open run with an open stage of `pages` pages, none released; answers the stage.
+async fn open_stage(pool: &PgPool, pages: i32) -> stage::Stage {
+    let mut conn = pool.acquire().await.expect("a connection");
+    let tick = tick::insert_asked(&mut conn, &[CUSTOMER.into()]).await.expect("a tick")[0].1;
+    tick::end(&mut conn, tick, tick::Ending::Opened).await.expect("its end");
+    let run = run::open(&mut conn, CUSTOMER, tick, false, false).await.expect("a run").expect("none is open");
+    let id = stage::insert(&mut conn, run, CUSTOMER, 0, "people").await.expect("a stage").expect("it is new");
+    stage::open(&mut conn, id, pages).await.expect("an open stage");
+    sqlx::query(
+        "insert into bridge.page (customer, stage_name, stage, run, entity, side, mode, range, rows_cut)
+         select $1, 'people', $2, $3, 'person', 'legacy', 'sync', '{\"lane\": \"whole\", \"after\": null, \"upto\": null, \"rows\": 1}', 1
+         from generate_series(1, $4)",
+    )
+    .bind(CUSTOMER)
+    .bind(id)
+    .bind(run)
+    .bind(pages)
+    .execute(&mut *conn)
+    .await
+    .expect("pages");
+    stage::get(&mut conn, id).await.expect("the stage").expect("it is there")
+}
+
+#[tokio::test]
+async fn processes_that_migrate_at_once_do_not_collide() {
+    let database = database("migrate").await;
+    let pool = queue::connect(&database.url).await.expect("connecting");
+    for result in join_all((0..4).map(|_| ops::migrate(&pool))).await {
+        result.expect("migrating beside others");
+    }
+    ops::migrate(&pool).await.expect("migrating again");
+    assert_eq!(number(&pool, "select count(*) from bridge.job").await, 0);
+}
+
+#[tokio::test]
+async fn a_database_of_a_newer_version_is_refused() {
+    let queue = queue("newer").await;
+    execute(
+        &queue.pool,
+        "insert into bridge._sqlx_migrations (version, description, success, checksum, execution_time)
+         values (99999999, 'later', true, '', 0)",
+    )
+    .await;
+    let error = ops::migrate(&queue.pool).await.expect_err("an older binary");
+    assert!(error.to_string().contains("use the newer binary"), "{error:#}");
+}
+
+#[tokio::test]
+async fn one_of_many_claims_is_given_the_job() {
+    let queue = queue("claims").await;
+    let delivery = tick_job(&queue.pool).await;
+    let claims = join_all((0..24).map(|_| claim(&queue.pool, delivery.job, 10))).await;
+    assert_eq!(claims.iter().filter(|claimed| matches!(claimed, Claimed::Yes(_))).count(), 1);
+    assert!(claims.iter().all(|claimed| !matches!(claimed, Claimed::Exhausted(_))));
+}
+
+#[tokio::test]
+async fn an_outcome_is_recorded_only_by_the_holder_of_the_claim() {
+    let queue = queue("fence").await;
+    let delivery = tick_job(&queue.pool).await;
+    let stale = claimed(&queue.pool, delivery.job).await;
+    execute(&queue.pool, "update bridge.job set lease_until = now() - interval '1 s'").await;
+    assert_eq!(round(&queue.pool).await.expired, 1);
+    let mine = claimed(&queue.pool, delivery.job).await;
+    assert_eq!(mine.attempt, 2);
+    let mut conn = queue.pool.acquire().await.expect("a connection");
+    assert!(!job::done(&mut conn, &stale).await.expect("an answer"));
+    assert!(!job::dead(&mut conn, &stale, "permanent", "no").await.expect("an answer"));
+    assert!(
+        job::back(&mut conn, &stale, Back::Failed, Duration::ZERO, "transient", "no")
+            .await
+            .expect("an answer")
+            .is_none()
+    );
+    let held = [(stale.job, stale.token), (mine.job, mine.token)];
+    assert_eq!(job::renew(&mut conn, &held).await.expect("an answer"), [mine.job]);
+    assert!(job::renew(&mut conn, &held[..1]).await.expect("an answer").is_empty());
+    assert!(job::done(&mut conn, &mine).await.expect("an answer"));
+    assert!(!job::done(&mut conn, &mine).await.expect("an answer"), "an outcome is recorded once");
+}
+
+#[tokio::test]
+async fn a_lease_that_ran_out_is_delivered_again_under_a_new_key() {
+    let queue = queue("lease").await;
+    let delivery = tick_job(&queue.pool).await;
+    let _dead_worker = claimed(&queue.pool, delivery.job).await;
+    assert_eq!(round(&queue.pool).await.expired, 0, "a lease that holds is left alone");
+    execute(&queue.pool, "update bridge.job set lease_until = now() - interval '1 s'").await;
+    assert_eq!(round(&queue.pool).await.expired, 1);
+    let keys: Vec<String> = sqlx::query_scalar("select idempotency_key from apalis.jobs order by 1")
+        .fetch_all(&queue.pool)
+        .await
+        .expect("the queue's rows");
+    assert_eq!(keys, [format!("{}.1", delivery.job), format!("{}.2", delivery.job)]);
+}
+
+#[tokio::test]
+async fn a_job_that_kills_its_workers_is_dead_lettered_and_does_not_circle() {
+    let queue = queue("killer").await;
+    let delivery = tick_job(&queue.pool).await;
+    for attempt in 1..=3 {
+        match claim(&queue.pool, delivery.job, 3).await {
+            Claimed::Yes(claim) => assert_eq!(claim.attempt, attempt),
+            other => panic!("{other:?}"),
+        }
+        execute(&queue.pool, "update bridge.job set lease_until = now() - interval '1 s'").await;
+        round(&queue.pool).await;
+    }
+    let Claimed::Exhausted(claim) = claim(&queue.pool, delivery.job, 3).await else { panic!("attempts are used up") };
+    let mut conn = queue.pool.acquire().await.expect("a connection");
+    assert!(job::dead(&mut conn, &claim, "exhausted", "gone").await.expect("an answer"));
+    let letters = ops::dead_letters(&queue.pool, None).await.expect("dead letters");
+    assert_eq!((letters.len(), letters[0].attempts), (1, 3));
+    assert!(letters[0].error.contains("not heard of"), "the last lease's end is told too: {}", letters[0].error);
+}
+
+#[tokio::test]
+async fn an_outage_and_a_stopping_worker_spend_no_attempt_and_a_failure_does() {
+    let queue = queue("attempts").await;
+    let delivery = tick_job(&queue.pool).await;
+    let mut attempts = Vec::new();
+    for why in [Back::Outage, Back::Outage, Back::Stopping, Back::Failed, Back::Outage] {
+        let claim = claimed(&queue.pool, delivery.job).await;
+        attempts.push((claim.attempt, claim.outages));
+        let mut conn = queue.pool.acquire().await.expect("a connection");
+        job::back(&mut conn, &claim, why, Duration::ZERO, "test", "test")
+            .await
+            .expect("an answer")
+            .expect("it was ours");
+    }
+    assert_eq!(attempts, [(1, 0), (1, 1), (1, 2), (1, 0), (2, 0)]);
+}
+
+#[tokio::test]
+async fn a_retry_is_not_claimed_before_its_time_and_its_delivery_comes_no_earlier() {
+    let queue = queue("retry").await;
+    let delivery = tick_job(&queue.pool).await;
+    let first = claimed(&queue.pool, delivery.job).await;
+    let mut tx = queue.pool.begin().await.expect("a transaction");
+    let wait = Duration::from_millis(90_500);
+    let later = job::back(&mut tx, &first, Back::Failed, wait, "transient", "later").await.expect("an answer");
+    let later = later.expect("it was ours");
+    queue::enqueue(&mut tx, &[later]).await.expect("a delivery");
+    tx.commit().await.expect("a commit");
+    assert!(matches!(claim(&queue.pool, delivery.job, 10).await, Claimed::No), "the old delivery finds nothing");
+    let behind = "select count(*) from bridge.job join apalis.jobs carrier on carrier.idempotency_key = job.id || '.' || job.delivery
+                  where carrier.run_at = job.run_at and job.run_at > now() + interval '85 s'";
+    assert_eq!(number(&queue.pool, behind).await, 1);
+    assert_eq!(round(&queue.pool).await, janitor::Round::default(), "what waits for its time is not lost");
+}
+
+#[tokio::test]
+async fn a_push_wakes_also_when_its_transaction_began_seconds_ago() {
+    let queue = queue("wakes").await;
+    let mut listener = sqlx::postgres::PgListener::connect_with(&queue.pool).await.expect("a listener");
+    listener.listen("apalis::job::insert").await.expect("listening");
+    let mut tx = queue.pool.begin().await.expect("a transaction");
+    // The second turns within the transaction: `now()` stays, a clock read now would lie after it.
+    sqlx::query("select pg_sleep(1.1)").execute(&mut *tx).await.expect("a second");
+    let made = tick::insert_asked(&mut tx, &[CUSTOMER.into()]).await.expect("a tick");
+    let deliveries = job::insert(&mut tx, Kind::Tick, &made).await.expect("a job");
+    queue::enqueue(&mut tx, &deliveries).await.expect("a delivery");
+    tx.commit().await.expect("a commit");
+    let woken =
+        tokio::time::timeout(crate::support::WAIT_MAX, listener.recv()).await.expect("in time").expect("a wake");
+    assert!(woken.payload().contains(Kind::Tick.queue()));
+}
+
+#[tokio::test]
+async fn a_lost_delivery_is_made_again_and_one_that_only_waits_is_not() {
+    let queue = queue("lost").await;
+    tick_job(&queue.pool).await;
+    execute(&queue.pool, "update bridge.job set run_at = run_at - interval '10 min'").await;
+    assert_eq!(round(&queue.pool).await.redelivered, 0, "it waits its turn in the queue");
+    execute(&queue.pool, "delete from apalis.jobs").await;
+    assert_eq!(round(&queue.pool).await.redelivered, 1);
+    assert_eq!(round(&queue.pool).await.redelivered, 0, "once");
+    // Taken by a worker that died before it claimed.
+    execute(
+        &queue.pool,
+        "update apalis.jobs set status = 'Queued', lock_at = now() - interval '5 min' where status = 'Pending'",
+    )
+    .await;
+    execute(&queue.pool, "update bridge.job set run_at = run_at - interval '10 min'").await;
+    assert_eq!(round(&queue.pool).await.redelivered, 1);
+}
+
+#[tokio::test]
+async fn malformed_rows_are_moved_aside_and_noted() {
+    let queue = queue("malformed").await;
+    tick_job(&queue.pool).await;
+    execute(
+        &queue.pool,
+        r#"insert into apalis.jobs (id, job_type, job, status, metadata, idempotency_key) values
+             ('not a ulid', 'sync-bridge.page', '{"job":1,"delivery":1}', 'Pending', null, '1.1'),
+             ('01ARZ3NDEKTSV4RRFFQ69G5FAV', 'sync-bridge.page', 'no json', 'Pending', null, '1.2'),
+             ('01ARZ3NDEKTSV4RRFFQ69G5FAW', 'sync-bridge.page', '\xff00', 'Pending', null, '1.3'),
+             ('01ARZ3NDEKTSV4RRFFQ69G5FAX', 'sync-bridge.page', '{"job":1,"delivery":1}', 'Pending', 'a=>null'::hstore, '1.4'),
+             ('01ARZ3NDEKTSV4RRFFQ69G5FAY', 'sync-bridge.page', '{"job":1,"delivery":1}', 'Odd', null, '1.5'),
+             ('01ARZ3NDEKTSV4RRFFQ69G5FAZ', 'of-somebody-else', 'no json', 'Pending', null, '1.1')"#,
+    )
+    .await;
+    assert_eq!(round(&queue.pool).await.set_aside, 5);
+    assert_eq!(round(&queue.pool).await.set_aside, 0);
+    assert_eq!(number(&queue.pool, "select count(distinct problem) from bridge.refused").await, 4);
+    let left = "select count(*) from apalis.jobs where job_type like 'sync-bridge.%' and status = 'Pending'";
+    assert_eq!(number(&queue.pool, left).await, 1);
+    assert_eq!(number(&queue.pool, "select count(*) from apalis.jobs where job_type = 'of-somebody-else'").await, 1);
+}
+
+#[tokio::test]
+async fn what_an_ended_worker_had_fetched_is_given_back() {
+    let queue = queue("release").await;
+    tick_job(&queue.pool).await;
+    execute(
+        &queue.pool,
+        "insert into apalis.workers (id, worker_type, storage_name) values ('w-1', 'sync-bridge.tick', '')",
+    )
+    .await;
+    // And the row that ended it, which must not end the next.
+    execute(
+        &queue.pool,
+        "insert into apalis.jobs (id, job_type, job) values ('01ARZ3NDEKTSV4RRFFQ69G5FAV', 'sync-bridge.tick', 'no json')",
+    )
+    .await;
+    execute(&queue.pool, "update apalis.jobs set status = 'Queued', lock_by = 'w-1', lock_at = now()").await;
+    let mut conn = queue.pool.acquire().await.expect("a connection");
+    assert_eq!(upkeep::release(&mut conn, "w-2").await.expect("an answer"), 0);
+    assert_eq!(upkeep::release(&mut conn, "w-1").await.expect("an answer"), 1);
+}
+
+#[tokio::test]
+async fn finished_rows_and_dead_workers_are_pruned_and_others_stay() {
+    let queue = queue("prune").await;
+    tick_job(&queue.pool).await;
+    execute(
+        &queue.pool,
+        "insert into apalis.workers (id, worker_type, storage_name, last_seen) values
+           ('old', 'sync-bridge.tick', '', now() - interval '2 h'), ('used', 'sync-bridge.tick', '', now() - interval '2 h'),
+           ('young', 'sync-bridge.tick', '', now()), ('other', 'of-somebody-else', '', now() - interval '2 h')",
+    )
+    .await;
+    execute(
+        &queue.pool,
+        r#"insert into apalis.jobs (id, job_type, job, status, done_at, lock_by)
+           select '01ARZ3NDEKTSV4RRFFQ69G' || to_char(n, 'FM0000'), 'sync-bridge.page', '{"job":1,"delivery":1}', 'Done',
+               now() - case when n <= 2500 then interval '1 h' else interval '1 s' end, 'used'
+           from generate_series(1, 2600) as n"#,
+    )
+    .await;
+    let done = round(&queue.pool).await;
+    assert_eq!(done.pruned, 2500 + 1, "{done:?}");
+    assert_eq!(number(&queue.pool, "select count(*) from apalis.jobs").await, 101);
+    assert_eq!(number(&queue.pool, "select count(*) from apalis.workers").await, 3);
+}
+
+#[tokio::test]
+async fn of_the_ledger_only_what_is_old_and_dealt_with_is_pruned() {
+    let queue = queue("ledger prune").await;
+    execute(
+        &queue.pool,
+        "insert into bridge.tick (customer, at, origin, state, ended_at)
+         select 'c-' || n % 2, date_trunc('second', now()) - n * interval '1 h', 'schedule', 'idle', now() - n * interval '1 h'
+         from generate_series(1, 100) as n",
+    )
+    .await;
+    round(&queue.pool).await;
+    assert_eq!(number(&queue.pool, "select count(*) from bridge.tick").await, 23);
+    execute(&queue.pool, "update bridge.tick set at = at - interval '90 d', ended_at = ended_at - interval '90 d'")
+        .await;
+    round(&queue.pool).await;
+    assert_eq!(number(&queue.pool, "select count(*) from bridge.tick").await, 2, "each customer's last instant stays");
+
+    let stage = open_stage(&queue.pool, 1).await;
+    execute(&queue.pool, "update bridge.page set state = 'dead', released_at = now(), ended_at = now()").await;
+    execute(
+        &queue.pool,
+        "insert into bridge.job (kind, customer, subject, state, run_at, ended_at, last_error, error_kind)
+         select 'page', customer, id, 'dead', 'epoch', now() - interval '90 d', 'no', 'permanent' from bridge.page",
+    )
+    .await;
+    execute(&queue.pool, "update bridge.stage set pages_left = 0, state = 'closed', ended_at = now()").await;
+    execute(&queue.pool, "update bridge.run set state = 'degraded', ended_at = now() - interval '90 d'").await;
+    round(&queue.pool).await;
+    assert_eq!(number(&queue.pool, "select count(*) from bridge.run").await, 1, "a dead letter holds its run");
+    execute(&queue.pool, "update bridge.job set requeued_at = now()").await;
+    round(&queue.pool).await;
+    assert_eq!(number(&queue.pool, "select count(*) from bridge.run").await, 0);
+    assert_eq!(number(&queue.pool, "select count(*) from bridge.page").await, 0, "of stage {}", stage.id);
+    assert_eq!(number(&queue.pool, "select count(*) from bridge.job").await, 0);
+}
+
+#[tokio::test]
+async fn the_close_of_a_stage_is_given_to_exactly_one_of_its_pages() {
+    const PAGES: i32 = 40;
+    let queue = queue("barrier").await;
+    let stage = open_stage(&queue.pool, PAGES).await;
+    let end = async |id: i64| {
+        let mut tx = queue.pool.begin().await.expect("a transaction");
+        let after = stage::page_ended(&mut tx, id, 0, false).await.expect("an answer").expect("an open stage");
+        tx.commit().await.expect("a commit");
+        after.pages_left
+    };
+    let mut left = join_all((0..PAGES).map(|_| end(stage.id))).await;
+    left.sort_unstable();
+    assert_eq!(left, (0..PAGES).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn the_window_is_kept_however_pages_end() {
+    let queue = queue("window").await;
+    let stage = open_stage(&queue.pool, 10).await;
+    let mut conn = queue.pool.acquire().await.expect("a connection");
+    let first = page::release(&mut conn, stage.id, 3).await.expect("pages");
+    assert_eq!(first.len(), 3);
+    assert!(page::release(&mut conn, stage.id, 3).await.expect("pages").is_empty());
+    page::done(&mut conn, first[0].1, &PageReport::default()).await.expect("an answer");
+    page::dead(&mut conn, first[1].1).await.expect("an answer");
+    assert_eq!(page::release(&mut conn, stage.id, 3).await.expect("pages").len(), 2);
+}
+
+/// Makes every released page a dead letter.
+const KILL_RELEASED: &str = "
+    with dead as (
+        update bridge.page set state = 'dead', ended_at = now() where state = 'released' returning id, customer
+    )
+    insert into bridge.job (kind, customer, subject, state, run_at, ended_at, last_error, error_kind)
+    select 'page', customer, id, 'dead', 'epoch', now(), 'the table is gone', 'permanent' from dead";
+
+#[tokio::test]
+async fn a_dead_page_comes_back_once_as_a_new_generation_in_the_open_stage() {
+    let queue = queue("requeue open").await;
+    let stage = open_stage(&queue.pool, 2).await;
+    let mut conn = queue.pool.acquire().await.expect("a connection");
+    page::release(&mut conn, stage.id, 1).await.expect("a page");
+    execute(&queue.pool, KILL_RELEASED).await;
+    stage::page_ended(&mut conn, stage.id, 0, false).await.expect("an answer");
+    let letters = ops::dead_letters(&queue.pool, None).await.expect("dead letters");
+    assert!(letters[0].requeue_will.contains("now, in the open stage people"), "{letters:?}");
+    let ids = [letters[0].id];
+    let back = join_all((0..4).map(|_| ops::requeue(&queue.pool, &ids, "ann", "table restored"))).await;
+    assert_eq!(
+        back.into_iter().map(|back| back.expect("an answer")).sum::<u64>(),
+        1,
+        "many at once bring it back once"
+    );
+    assert_eq!(ops::requeue(&queue.pool, &[], "ann", "again").await.expect("an answer"), 0);
+    assert!(ops::dead_letters(&queue.pool, None).await.expect("dead letters").is_empty());
+    assert_eq!(number(&queue.pool, "select max(generation)::bigint from bridge.page where state = 'waiting'").await, 2);
+    let left = stage::get(&mut conn, stage.id).await.expect("the stage").expect("it is there").pages_left;
+    assert_eq!(left, 2, "the stage waits for it too");
+    assert_eq!(number(&queue.pool, "select count(*) from bridge.requeue where who = 'ann'").await, 1);
+}
+
+#[tokio::test]
+async fn ten_thousand_dead_pages_come_back_in_seconds_and_wait_for_the_next_run() {
+    let queue = queue("requeue many").await;
+    let stage = open_stage(&queue.pool, 10_000).await;
+    let mut conn = queue.pool.acquire().await.expect("a connection");
+    page::release(&mut conn, stage.id, 10_000).await.expect("pages");
+    execute(&queue.pool, KILL_RELEASED).await;
+    execute(&queue.pool, "update bridge.stage set pages_left = 0, state = 'closed', ended_at = now()").await;
+    execute(&queue.pool, "update bridge.run set state = 'degraded', ended_at = now()").await;
+    let began = Instant::now();
+    assert_eq!(ops::requeue(&queue.pool, &[], "ann", "all").await.expect("an answer"), 10_000);
+    assert!(began.elapsed() < Duration::from_secs(15), "it took {:?}", began.elapsed());
+    assert!(page::unattached(&mut conn, CUSTOMER, &["people"], &["person"]).await.expect("an answer"));
+    let next = open_stage(&queue.pool, 0).await;
+    assert_eq!(page::attach(&mut conn, &next, &["person"]).await.expect("an answer"), 10_000);
+}
+
+#[tokio::test]
+async fn a_dead_tick_comes_back_as_one_tick() {
+    let queue = queue("requeue tick").await;
+    for _ in 0..2 {
+        let delivery = tick_job(&queue.pool).await;
+        let claim = claimed(&queue.pool, delivery.job).await;
+        let mut conn = queue.pool.acquire().await.expect("a connection");
+        assert!(job::dead(&mut conn, &claim, "permanent", "no").await.expect("an answer"));
+        tick::end(&mut conn, claim.subject, tick::Ending::Dead).await.expect("an answer");
+    }
+    assert_eq!(ops::requeue(&queue.pool, &[], "ann", "fixed").await.expect("an answer"), 2);
+    assert_eq!(number(&queue.pool, "select count(*) from bridge.tick where state = 'queued'").await, 1);
+    assert_eq!(number(&queue.pool, "select count(*) from bridge.job where state = 'ready'").await, 1);
+}
+
+#[tokio::test]
+async fn a_requeue_that_is_rolled_back_leaves_the_dead_letter() {
+    let queue = queue("requeue undone").await;
+    let delivery = tick_job(&queue.pool).await;
+    let claim = claimed(&queue.pool, delivery.job).await;
+    let mut conn = PgConnection::connect(queue.database.url.expose()).await.expect("a connection");
+    assert!(job::dead(&mut conn, &claim, "permanent", "no").await.expect("an answer"));
+    let mut tx = conn.begin().await.expect("a transaction");
+    assert_eq!(requeue::bring_back(&mut tx, &[], "ann", "no").await.expect("an answer").jobs, 1);
+    tx.rollback().await.expect("a rollback");
+    assert_eq!(ops::dead_letters(&queue.pool, None).await.expect("dead letters").len(), 1);
+}
+
+#[tokio::test]
+async fn a_database_that_lies_dormant_says_zero_not_nothing() {
+    let queue = queue("depth").await;
+    let depth = ops::queue_depth(&queue.pool).await.expect("an answer");
+    assert_eq!(depth.iter().map(|depth| depth.kind.as_str()).collect::<Vec<_>>(), ["tick", "stage", "page"]);
+    assert!(depth.iter().all(|depth| depth.ready + depth.later + depth.claimed == 0));
+    let totals = ops::totals(&queue.pool).await.expect("an answer");
+    assert_eq!((totals.runs, totals.freshness_p50_secs), (0, None));
+}
