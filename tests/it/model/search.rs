@@ -1,5 +1,5 @@
 //! Breadth-first search over all interleavings, so that a counterexample is a shortest one. Keeps 64-bit fingerprints of
-//! states, not states: two different states could share one, once in some ten thousand runs of this size.
+//! states, not states: that two of ten million states share one has a chance of some three in a million.
 
 use std::collections::HashSet;
 use std::hash::{BuildHasherDefault, Hash, Hasher};
