@@ -47,6 +47,8 @@ pub struct Act {
     pub platform: Option<Write>,
     pub legacy: Option<Write>,
     pub conflict: Option<Conflict>,
+    /// Values are taken for agreed as they were read: the platform's row must still be as read.
+    pub records: bool,
     /// Both sides in canonical form, for a difference that is only listed.
     pub fields: Vec<String>,
 }
@@ -119,7 +121,7 @@ pub fn judge(view: &View, context: &Context) -> Verdict {
             reason: "several records of the other side have the same natural key; merge them, or make it unique".into(),
         };
     }
-    if read_too_early(view) {
+    if view.again || read_too_early(view) {
         return Verdict::Again;
     }
     let receipt = view
@@ -290,6 +292,7 @@ fn both_there(
             platform,
             legacy,
             conflict,
+            records: steps.contains(&Step::Record),
             fields,
         })),
     }
@@ -327,6 +330,7 @@ fn one_absent(
             platform,
             legacy,
             conflict,
+            records: absent == Absent::RecordGone,
             fields: vec!["(no row)".into()],
         }))
     };

@@ -141,6 +141,7 @@ async fn attempt(
         }
     }
 
+    drop_moved_records(&mut transaction, entity, acts, &touched, &mut dropped).await?;
     fault::point("platform.locked").await;
     allocate(&mut transaction, entity, acts, &dropped).await?;
     let mut items = Vec::new();
@@ -209,6 +210,34 @@ async fn attempt(
     Ok(Attempt::Committed { done, dropped, failed })
 }
 
+/// Values that are only taken for agreed need no lock, but the platform must still show them: an edit between the two reads
+/// would else count as older than an agreement that never was.
+async fn drop_moved_records(
+    connection: &mut PgConnection,
+    entity: &ReadyEntity,
+    acts: &[Act],
+    compared: &[usize],
+    dropped: &mut HashSet<usize>,
+) -> Result<(), sqlx::Error> {
+    let records: Vec<(usize, &Key)> = (0..acts.len())
+        .filter(|at| acts[*at].records && !compared.contains(at) && !dropped.contains(at))
+        .filter_map(|at| Some((at, acts[at].pair.platform_key.as_ref()?)))
+        .collect();
+    if records.is_empty() {
+        return Ok(());
+    }
+    let keys: Vec<&str> = records.iter().map(|(_, key)| key.0.as_str()).collect();
+    let rows = entity.platform.sql.stored(connection, &keys).await?;
+    let now: HashMap<&Key, &[Cell]> = rows.iter().map(|row| (&row.key, row.cells.as_slice())).collect();
+    for (at, key) in records {
+        let read = acts[at].view.platform.as_ref().map(|row| row.cells.as_slice());
+        if now.get(key).copied() != read {
+            dropped.insert(at);
+        }
+    }
+    Ok(())
+}
+
 /// Keys that only this database can give.
 async fn allocate(
     connection: &mut PgConnection,
@@ -243,25 +272,32 @@ async fn log_conflicts(
     if logged.is_empty() {
         return Ok(());
     }
-    sqlx::query(
-        "insert into sync_bridge.conflict (entity_id, platform_key, legacy_key, rev, kind, fields, legacy_stamp, \
-         platform_stamp, state, clock_difference_secs) \
-         select $1, v.* from unnest($2::text[], $3::text[], $4::bigint[], $5::text[], $6::jsonb[], $7::timestamptz[], \
-         $8::timestamptz[], $9::text[], $10::float8[]) as v",
-    )
-    .bind(number)
-    .bind(logged.iter().map(|(act, _)| text(&act.pair.platform_key)).collect::<Vec<_>>())
-    .bind(logged.iter().map(|(act, _)| text(&act.pair.legacy_key)).collect::<Vec<_>>())
-    .bind(logged.iter().map(|(act, _)| act.rev_read + 1).collect::<Vec<_>>())
-    .bind(logged.iter().map(|(_, conflict)| conflict.kind).collect::<Vec<_>>())
-    .bind(logged.iter().map(|(_, conflict)| conflict.fields.clone()).collect::<Vec<_>>())
-    .bind(logged.iter().map(|(act, _)| act.pair.legacy_stamp).collect::<Vec<_>>())
-    .bind(logged.iter().map(|(act, _)| stamp(mapping, Side::Platform, act.view.platform.as_ref())).collect::<Vec<_>>())
-    .bind(logged.iter().map(|(_, conflict)| conflict.state).collect::<Vec<_>>())
-    .bind(logged.iter().map(|(_, conflict)| conflict.clock_difference_secs).collect::<Vec<_>>())
-    .execute(connection)
-    .await?;
+    sqlx::query(include_str!("log_conflicts.sql"))
+        .bind(number)
+        .bind(logged.iter().map(|(act, _)| text(&act.pair.platform_key)).collect::<Vec<_>>())
+        .bind(logged.iter().map(|(act, _)| text(&act.pair.legacy_key)).collect::<Vec<_>>())
+        .bind(logged.iter().map(|(act, _)| act.rev_read + 1).collect::<Vec<_>>())
+        .bind(logged.iter().map(|(_, conflict)| conflict.kind).collect::<Vec<_>>())
+        .bind(logged.iter().map(|(_, conflict)| conflict.fields.clone()).collect::<Vec<_>>())
+        .bind(logged.iter().map(|(act, _)| act.pair.legacy_stamp).collect::<Vec<_>>())
+        .bind(
+            logged
+                .iter()
+                .map(|(act, _)| stamp(mapping, Side::Platform, act.view.platform.as_ref()))
+                .collect::<Vec<_>>(),
+        )
+        .bind(logged.iter().map(|(_, conflict)| conflict.state).collect::<Vec<_>>())
+        .bind(logged.iter().map(|(_, conflict)| conflict.clock_difference_secs).collect::<Vec<_>>())
+        .bind(logged.iter().map(|(act, _)| repeats(act)).collect::<Vec<_>>())
+        .execute(connection)
+        .await?;
     Ok(())
+}
+
+/// Whether the same intent was announced before and made void.
+fn repeats(act: &Act) -> bool {
+    let announced = act.view.pair.as_ref().and_then(|pair| pair.intent.as_ref());
+    announced.is_some_and(|intent| act.pair.next.as_ref() == Some(&(intent.base.clone(), intent.gone)))
 }
 
 fn text(key: &Option<Key>) -> Option<&str> {

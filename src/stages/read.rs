@@ -31,6 +31,8 @@ pub struct View {
     pub adopted: bool,
     /// Several rows of the other side have the same natural key.
     pub ambiguous: bool,
+    /// The candidate's natural key was another's when legacy was looked at again.
+    pub again: bool,
     /// The pair is a tombstone whose legacy key belongs to another pair by now.
     pub legacy_taken: bool,
     /// What the pair's generation is at least: its legacy key has tombstones of other pairs.
@@ -48,6 +50,7 @@ impl View {
             legacy_first: false,
             adopted: false,
             ambiguous: false,
+            again: false,
             legacy_taken: false,
             generation: 0,
         }
@@ -445,6 +448,13 @@ pub async fn find_candidates(
         Side::Platform => {
             reread_legacy(entity, views, |view| view.adopted).await?;
             for view in views.iter_mut().filter(|view| view.adopted) {
+                let key = |side, row: &Option<Row>| {
+                    let values = matched
+                        .iter()
+                        .map(|&at| mapping.fields[at].get(mapping, side, &row.as_ref()?.cells, links).ok());
+                    values.collect::<Option<Vec<_>>>()
+                };
+                view.again = key(Side::Legacy, &view.legacy) != key(Side::Platform, &view.platform);
                 // Its intent was carried out after all: that pair has a legacy row of its own.
                 let other = |receipt: &Receipt| receipt.done && receipt.legacy_key.as_ref() != Some(&view.origin);
                 let living = view.pair.as_ref().is_some_and(|pair| !pair.gone);

@@ -23,7 +23,7 @@ const QUICK: u64 = 40;
 
 /// Lets a history happen in an empty world, and judges it.
 pub async fn happens(world: &World, history: &History) -> Result<Tally, Failed> {
-    world.clear(history.seed % 64 == 0).await;
+    world.clear(history.seed.is_multiple_of(64)).await;
     let mut happening = world.happening(history);
     for (at, step) in history.steps.iter().enumerate() {
         happening.step(step).await.map_err(|failed| format!("step {at}: {failed}"))?;

@@ -297,9 +297,10 @@ impl Table {
 
     /// A new row; with `key`, under a key that was there before.
     pub fn insert(&self, value: u32, shift: i32, both: bool, collisions: bool, key: Option<&str>) -> String {
-        let natural = if collisions && value % 3 == 0 { format!("u{}", value % 4) } else { format!("c{value}") };
+        let natural =
+            if collisions && value.is_multiple_of(3) { format!("u{}", value % 4) } else { format!("c{value}") };
         // Where it comes in on both sides, some of it may differ.
-        let other = if both && value % 2 == 0 && self.side == Side::Platform { "x" } else { "" };
+        let other = if both && value.is_multiple_of(2) && self.side == Side::Platform { "x" } else { "" };
         let stamped = self.stamped(shift);
         let one = |table: &str, by: &str, at: u32| {
             format!(

@@ -871,6 +871,7 @@ impl Judge {
             legacy_first,
             adopted: look.adopted,
             generation: 0,
+            again: false,
             legacy_taken: false,
             ambiguous: false,
         };
