@@ -19,7 +19,8 @@ oldest as (
 select
   clock_timestamp() as now,
   -- One second covers a backend that has fixed its now() but does not show it yet.
-  least(clock_timestamp() - interval '1 second', (select since from oldest)) as visible_horizon,
+  -- One microsecond less than its start: what it stamps is exactly its start and must lie above.
+  least(clock_timestamp() - interval '1 second', (select since from oldest) - interval '1 microsecond') as visible_horizon,
   (select holder from oldest) as holder,
   pg_is_in_recovery() as standby,
   pg_has_role(current_user, 'pg_read_all_stats', 'usage') as sees_others,

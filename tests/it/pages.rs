@@ -347,3 +347,22 @@ async fn s21_a_tree_over_many_pages_is_whole_after_one_run() {
     assert_eq!(summary.to_platform, 600);
     systems.settle().await;
 }
+
+#[tokio::test]
+async fn a_changed_tail_is_read_and_the_rest_of_the_table_is_not() {
+    let mut systems = systems("tail").await;
+    systems
+        .on_legacy(
+            "insert into person (email, last_update)
+             select n || '@example.org', now() - interval '1 day' from generate_series(1, 450) n",
+        )
+        .await;
+    systems.settle().await;
+    systems.on_legacy("update person set phone = '1', last_update = now() where id = 7").await;
+    let person = EntityId::new("person");
+    let known = systems.known("person", Side::Legacy);
+    let cut = systems.data.cut(&CustomerId::new(CUSTOMER), &person, Side::Legacy, known.as_ref()).await.expect("a cut");
+    let report = systems.run_page("person", Side::Legacy, cut.ranges[0].clone()).await;
+    assert_eq!((cut.ranges.len(), report.rows_read, report.rows_to_platform), (1, 1, 1), "{cut:?}");
+    assert!(report.rest.is_none());
+}

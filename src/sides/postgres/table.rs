@@ -414,7 +414,11 @@ impl TableSql {
              union all select 1, null, {sums_since}, null, null from tail t where {since} \
              union all select 2, null, {null_sums}, null, null from {table} t where t.{stamp} is null{scope} \
              union all select 3, n, 0, 0, 0, s::text, k from tail where n % ${rows} = 0 or n = total \
+             union all (select 4, null, 0, 0, 0, t.{stamp}::text, {key} from {table} t where {below}{scope} \
+             order by {order_back} limit 1) \
              order by what, n",
+            below = self.below(&format!("${own}")),
+            order_back = self.order(Lane::Stamp).replace(", ", " desc, ") + " desc",
             key = self.key_text(),
             stamp = self.stamp,
             order = self.order(Lane::Stamp),
@@ -439,6 +443,9 @@ impl TableSql {
                 0 => cut.lower = (count, hash),
                 1 => cut.since = (count, hash),
                 2 => cut.null = (count, hash),
+                4 => {
+                    cut.after = Some(Position { stamp: row.try_get("s")?, key: Key(row.try_get("k")?) });
+                }
                 _ => {
                     let n: i64 = row.try_get("n")?;
                     let stamp: Option<String> = row.try_get("s")?;
@@ -609,6 +616,11 @@ impl TableSql {
         }
     }
 
+    /// What `tail` leaves out, of the rows that have a stamp.
+    fn below(&self, since: &str) -> String {
+        self.tail(since).replacen(" >= ", " < ", 1).replacen(" > ", " <= ", 1)
+    }
+
     fn sums(&self, lane: &str, alias: &str) -> String {
         sums_over(lane, &format!("{alias}.{}", self.stamp), &self.row_hash())
     }
@@ -743,6 +755,8 @@ pub struct TailCut {
     pub lower: (i64, i64),
     pub since: (i64, i64),
     pub null: (i64, i64),
+    /// The last row below the tail; none: the tail begins with the table.
+    pub after: Option<Position>,
     /// Each page's upper bound and number of rows.
     pub bounds: Vec<(Position, u32)>,
 }

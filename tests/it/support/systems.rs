@@ -87,6 +87,12 @@ impl Systems {
         sqlx::query_scalar(AssertSqlSafe(sql.to_owned())).fetch_all(&self.platform).await.expect("reading the platform")
     }
 
+    /// What the last run left of an entity's side.
+    pub fn known(&self, entity: &str, side: Side) -> Option<Known> {
+        let of = |mark: &&Mark| mark.entity.as_str() == entity && mark.side == side;
+        self.marks.iter().find(of).map(|mark| mark.known.clone())
+    }
+
     pub async fn run_page(&self, entity: &str, side: Side, range: Range) -> PageReport {
         self.data
             .run_page(&Page {
