@@ -121,7 +121,7 @@ impl Executor {
         };
         let span = subject.span(&claim);
         async {
-            crate::fault::point("job.claimed");
+            crate::fault::point("job.claimed").await;
             let limit = match claim.kind {
                 Kind::Tick => TICK_LIMIT,
                 Kind::Stage => STAGE_LIMIT,
@@ -139,7 +139,7 @@ impl Executor {
                 },
                 () = self.hurry.cancelled() => Ending::HandedBack,
             };
-            crate::fault::point("job.worked");
+            crate::fault::point("job.worked").await;
             self.settle(&claim, subject.page(), ending).await;
         }
         .instrument(span)
@@ -207,7 +207,7 @@ impl Executor {
             return Ok(None);
         };
         queue::enqueue(&mut tx, &after.deliveries).await.context("enqueueing")?;
-        crate::fault::point("job.recorded");
+        crate::fault::point("job.recorded").await;
         tx.commit().await?;
         Ok(Some(after))
     }

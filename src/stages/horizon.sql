@@ -18,8 +18,8 @@ oldest as (
 )
 select
   clock_timestamp() as now,
-  -- One second covers a backend that has fixed its now() but does not show it yet.
-  least(clock_timestamp() - interval '1 second', (select since from oldest)) as visible_horizon,
+  -- One second covers a backend that has fixed its now() but does not show it yet. A transaction's own stamps may be equal to its start.
+  least(clock_timestamp() - interval '1 second', (select since - interval '1 microsecond' from oldest)) as visible_horizon,
   (select holder from oldest) as holder,
   pg_is_in_recovery() as standby,
   pg_has_role(current_user, 'pg_read_all_stats', 'usage') as sees_others,

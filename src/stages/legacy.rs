@@ -115,7 +115,8 @@ async fn attempt(
         revs.insert(row.try_get(0)?, row.try_get(1)?);
     }
     for (at, intent) in intents.iter().enumerate() {
-        if revs.get(&intent.platform_key.0).is_some_and(|rev| *rev >= intent.rev) {
+        let overtaken = revs.get(&intent.platform_key.0).is_some_and(|rev| *rev >= intent.rev);
+        if overtaken && !fault::weak("receipt") {
             endings.insert(at, Ending::Moved);
         }
     }
@@ -133,7 +134,8 @@ async fn attempt(
         let now: HashMap<&Key, &[Cell]> = rows.iter().map(|row| (&row.key, row.cells.as_slice())).collect();
         for &at in &locked {
             let read = intents[at].act.view.legacy.as_ref();
-            if read.is_none_or(|read| now.get(&read.key) != Some(&read.cells.as_slice())) {
+            let moved = read.is_none_or(|read| now.get(&read.key) != Some(&read.cells.as_slice()));
+            if moved && !fault::weak("image") {
                 endings.insert(at, Ending::Moved);
                 void.insert(at);
             }
@@ -173,7 +175,7 @@ async fn attempt(
     let written = match items.is_empty() {
         true => Written::default(),
         false => {
-            fault::point("legacy.before_rows");
+            fault::point("legacy.before_rows").await;
             write_rows(&mut transaction, mapping, Side::Legacy, &ready.sql, links, &items).await?
         }
     };
@@ -211,13 +213,13 @@ async fn attempt(
         .filter(|receipt| !given.contains(&receipt.platform_key.0))
         .filter_map(|receipt| wanted.get(receipt.platform_key.0.as_str()).copied())
         .collect();
-    if !voided.is_empty() {
+    if !voided.is_empty() && !fault::weak("receipt") {
         transaction.rollback().await?;
         return Ok(Turn::Voided(voided));
     }
-    fault::point("legacy.before_commit");
+    fault::point("legacy.before_commit").await;
     transaction.commit().await?;
-    fault::point("legacy.after_commit");
+    fault::point("legacy.after_commit").await;
     Ok(Turn::Committed(endings))
 }
 
@@ -298,8 +300,8 @@ pub async fn void(entity: &ReadyEntity, intents: &[(Key, i64, i32)]) -> anyhow::
         intents.iter().map(|(key, rev, generation)| void_receipt(key, *rev, *generation)).collect();
     let what = || format!("voiding {} intents of {}", intents.len(), entity.mapping.entity);
     let mut connection = entity.legacy.database.write.acquire().await.with_context(what)?;
-    fault::point("void.before");
+    fault::point("void.before").await;
     write_receipts(&mut connection, entity.legacy.sql.entity_number(), &receipts).await.with_context(what)?;
-    fault::point("void.after");
+    fault::point("void.after").await;
     Ok(())
 }

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 
 use crate::clock;
 use crate::config::{Policy, Side};
+use crate::fault;
 use crate::mapping::{Links, Untranslatable};
 use crate::sides::postgres::NewKey;
 
@@ -88,6 +89,7 @@ async fn turn_over(
             }
         }
     }
+    fault::point("page.decided").await;
     if !voids.is_empty() {
         void(entity, &voids).await?;
     }
@@ -121,6 +123,7 @@ async fn decide(
         .map(|(view, verdict)| {
             let fresh_record = view.pair.is_none() && !view.adopted;
             view.legacy_first
+                && !fault::weak("reread")
                 && !matches!(verdict, Verdict::Nothing)
                 && !(fresh_record && matches!(verdict, Verdict::Act(_)))
         })

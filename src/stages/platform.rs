@@ -118,7 +118,7 @@ async fn attempt(
         }
         for &at in &paired {
             let rev = acts[at].pair.platform_key.as_ref().and_then(|key| revs.get(&key.0));
-            if rev != Some(&acts[at].rev_read) {
+            if rev != Some(&acts[at].rev_read) && !fault::weak("revision") {
                 dropped.insert(at);
             }
         }
@@ -134,7 +134,8 @@ async fn attempt(
         let now: HashMap<&Key, &[Cell]> = rows.iter().map(|row| (&row.key, row.cells.as_slice())).collect();
         for &at in &touched {
             let read = acts[at].view.platform.as_ref();
-            if read.is_none_or(|read| now.get(&read.key) != Some(&read.cells.as_slice())) {
+            let moved = read.is_none_or(|read| now.get(&read.key) != Some(&read.cells.as_slice()));
+            if moved && !fault::weak("image") {
                 dropped.insert(at);
             }
         }
@@ -159,7 +160,7 @@ async fn attempt(
     let written = match items.is_empty() {
         true => Written::default(),
         false => {
-            fault::point("platform.before_rows");
+            fault::point("platform.before_rows").await;
             write_rows(&mut transaction, mapping, Side::Platform, &ready.sql, links, &items).await?
         }
     };
@@ -197,9 +198,9 @@ async fn attempt(
         transaction.rollback().await?;
         return Ok(Attempt::Claimed(lost));
     }
-    fault::point("platform.before_commit");
+    fault::point("platform.before_commit").await;
     transaction.commit().await?;
-    fault::point("platform.after_commit");
+    fault::point("platform.after_commit").await;
     Ok(Attempt::Committed { done, dropped, failed })
 }
 

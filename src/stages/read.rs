@@ -8,6 +8,7 @@ use anyhow::Context;
 use sqlx::Row as _;
 
 use crate::config::Side;
+use crate::fault;
 use crate::mapping::{Lens, Links};
 use crate::pairs::{Pair, Receipt};
 use crate::sides::postgres::{Found, LedgerRow, NewKey, Row, Want};
@@ -139,6 +140,7 @@ async fn complete(entity: &ReadyEntity, side: Side, views: &mut [View]) -> anyho
                     platform_key: view.receipt.as_ref().map(|receipt| receipt.platform_key.clone()),
                 })
                 .collect();
+            fault::point("page.legacy_read").await;
             read_platform(entity, views, &wants).await
         }
         Side::Platform => reread_legacy(entity, views, |_| true).await,

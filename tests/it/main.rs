@@ -8,5 +8,8 @@ mod jobs;
 mod ledger;
 mod pages;
 mod samples;
+// They stop and weaken what only a debug build lets be stopped and weakened.
+#[cfg(debug_assertions)]
+mod scenarios;
 mod scheduler;
 mod support;

@@ -54,6 +54,8 @@ pub struct TableSql {
     stamp: String,
     stamp_kind: StampKind,
     columns: Vec<(String, String)>,
+    /// The columns' types with length and precision.
+    declared: Vec<String>,
     /// Column, type, value.
     scope: Vec<(String, String, String)>,
     entity_number: i32,
@@ -100,6 +102,11 @@ impl TableSql {
             stamp: ident(&shape.stamp.name),
             stamp_kind: shape.stamp_kind,
             columns: quoted(&shape.columns),
+            declared: shape
+                .columns
+                .iter()
+                .map(|column| live.column(&column.name).map_or(&column.type_sql, |live| &live.type_shown).clone())
+                .collect(),
             scope: scope.into_iter().map(|(name, type_sql, value)| (ident(&name), type_sql, value)).collect(),
             entity_number,
             updatable: (0..shape.columns.len()).filter(|&at| !shape.is_key(at)).collect(),
@@ -358,6 +365,13 @@ impl TableSql {
         Ok(query.execute(connection).await?.rows_affected())
     }
 
+    /// Whether a column's declared type keeps a value as it is; an error if it cannot hold it at all.
+    pub async fn keeps(&self, connection: &mut PgConnection, column: usize, value: &str) -> Result<bool, sqlx::Error> {
+        let (declared, type_sql) = (&self.declared[column], &self.columns[column].1);
+        let sql = format!("select $1::text::{declared}::text = $1::text::{type_sql}::text");
+        Statement::new(sql).query().bind(value).fetch_one(connection).await?.try_get(0)
+    }
+
     /// New keys from the column's own default.
     pub async fn allocate(
         &self,
@@ -599,7 +613,13 @@ impl TableSql {
     fn tail_of(&self, stamp: &str, since: &str) -> String {
         match self.stamp_kind {
             StampKind::Timestamptz => format!("{stamp} > {since}::timestamptz"),
-            StampKind::Timestamp => format!("{stamp} > ({since}::timestamptz)::timestamp"),
+            // In the hour before local time goes back, and in that after it went forward, an hour earlier: the stamps of later
+            // moments may be that much lower.
+            StampKind::Timestamp => format!(
+                "{stamp} > least(({since}::timestamptz)::timestamp, \
+                 ({since}::timestamptz + interval '1 hour')::timestamp - interval '1 hour', \
+                 ({since}::timestamptz - interval '1 hour')::timestamp + interval '1 hour')"
+            ),
             StampKind::Date => format!("{stamp} >= ({since}::timestamptz)::date"),
             StampKind::EpochSeconds => format!("{stamp} >= floor(extract(epoch from {since}::timestamptz))::bigint"),
             StampKind::EpochMillis => {
