@@ -33,3 +33,13 @@ pub fn on_signal() -> anyhow::Result<CancellationToken> {
     });
     Ok(token)
 }
+
+/// Ends this process in order, as SIGTERM does, once its stdin ends: a parent that is killed cannot say goodbye.
+pub fn when_stdin_ends() {
+    std::thread::spawn(|| {
+        // An end and an error are the same: nobody is there any more.
+        let _ = std::io::copy(&mut std::io::stdin().lock(), &mut std::io::sink());
+        // It is this process, so it is there.
+        let _ = nix::sys::signal::kill(nix::unistd::Pid::this(), nix::sys::signal::Signal::SIGTERM);
+    });
+}

@@ -6,7 +6,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 const TURN_EVERY: Duration = Duration::from_millis(120);
 
-/// One step of a longer work, gone or ended with a sentence.
+/// One step of a longer work, ended with a sentence that stays.
 pub(super) struct Step {
     bar: ProgressBar,
 }
@@ -37,8 +37,10 @@ impl Step {
         self.bar.set_message(what);
     }
 
-    pub(super) fn end(self, what: String) {
-        self.bar.set_style(ProgressStyle::default_spinner().tick_chars("✓✓"));
-        self.bar.finish_with_message(what);
+    pub(super) fn end(self, what: &str) {
+        self.bar.finish_and_clear();
+        if !self.bar.is_hidden() {
+            eprintln!("✓ {what} ({:.1} s)", self.bar.elapsed().as_secs_f64());
+        }
     }
 }

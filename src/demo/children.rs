@@ -11,7 +11,7 @@ use anyhow::{Context as _, anyhow};
 use futures::future;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use tokio::process::{Child, Command};
+use tokio::process::{Child, ChildStdin, Command};
 
 use crate::clock;
 
@@ -50,6 +50,8 @@ struct Process {
     name: String,
     command: &'static str,
     child: Child,
+    /// Open as long as we live: where we are killed, its end tells the process.
+    stdin: Option<ChildStdin>,
     started: Instant,
     quick_ends: u32,
 }
@@ -64,8 +66,8 @@ impl Children {
         let names = names.chain([("scheduler".to_owned(), "scheduler")]);
         let children = names
             .map(|(name, command)| {
-                let child = program.start(&name, command)?;
-                Ok(Process { name, command, child, started: clock::instant(), quick_ends: 0 })
+                let (child, stdin) = program.start(&name, command)?;
+                Ok(Process { name, command, child, stdin, started: clock::instant(), quick_ends: 0 })
             })
             .collect::<anyhow::Result<Vec<Process>>>()?;
         Ok(Children { program, children, restarts: 0 })
@@ -92,7 +94,7 @@ impl Children {
                 return anyhow!("{} ended again and again, {ended}: {}\n{}", process.name, log.display(), tail(&log));
             }
             match self.program.start(&process.name, process.command) {
-                Ok(child) => process.child = child,
+                Ok((child, stdin)) => (process.child, process.stdin) = (child, stdin),
                 Err(error) => return error,
             }
             process.started = clock::instant();
@@ -133,22 +135,25 @@ impl Children {
 }
 
 impl Program {
-    fn start(&self, name: &str, command: &str) -> anyhow::Result<Child> {
+    fn start(&self, name: &str, command: &str) -> anyhow::Result<(Child, Option<ChildStdin>)> {
         let path = self.log(name);
         let log = OpenOptions::new().create(true).append(true).open(&path);
         let log = log.with_context(|| format!("opening {}", path.display()))?;
-        Command::new(&self.file)
-            .arg(command)
+        let mut child = Command::new(&self.file)
+            .args([command, "--until-stdin-ends"])
             .arg("--config")
             .arg(&self.config)
-            .stdin(Stdio::null())
+            .stdin(Stdio::piped())
             .stdout(log.try_clone().with_context(|| format!("opening {}", path.display()))?)
             .stderr(log)
             // Ctrl-C reaches the demo, which stops them in order.
             .process_group(0)
             .kill_on_drop(true)
             .spawn()
-            .with_context(|| format!("starting {name} from {}", self.file.display()))
+            .with_context(|| format!("starting {name} from {}", self.file.display()))?;
+        // Taken out, since waiting for a child closes what it still has.
+        let stdin = child.stdin.take();
+        Ok((child, stdin))
     }
 
     fn log(&self, name: &str) -> PathBuf {

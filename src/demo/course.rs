@@ -80,7 +80,7 @@ pub async fn run(options: &Options, stop: &CancellationToken) -> anyhow::Result<
     // What is thrown away afterwards need not survive a power failure.
     let settings = embedded::Options { fsync: folder.is_kept(), ..embedded::Options::default() };
     let server = Server::start_with(&folder.server(), settings).await.map_err(startup::refused)?;
-    step.end(format!("PostgreSQL runs on port {} of 127.0.0.1", server.port()));
+    step.end(&format!("PostgreSQL runs on port {} of 127.0.0.1", server.port()));
 
     let ending = on_server(options, &folder, &server, stop).await;
     let stopped = if folder.is_kept() { server.stop().await } else { server.remove().await };
@@ -131,7 +131,7 @@ async fn on_server(
         let listed = stand.watch.listed(sample.id).await?;
         comparisons.push(compare(sample, systems, &listed).await?);
     }
-    step.end("both sides compared in full".to_owned());
+    step.end("both sides compared in full");
     let totals = ops::totals(&stand.watch.queue).await.context("adding up what the bridge did")?;
     let report = Box::new(Report::new(totals, &comparisons, course));
     let next = match &options.keep {
@@ -156,7 +156,7 @@ impl Stand {
         let made = samples::ALL.map(|sample| make_systems(sample, server, people, options.seed));
         let customers = futures::future::try_join_all(made).await?;
         let rows: usize = customers.iter().map(|(_, _, filled)| filled.legacy.values().sum::<usize>()).sum();
-        step.end(format!("{} customers, {} rows on legacy", customers.len(), grouped_usize(rows)));
+        step.end(&format!("{} customers, {} rows on legacy", customers.len(), grouped_usize(rows)));
 
         let step = Step::begin("preparing the bridge");
         folder.write_configs(&samples::ALL)?;
@@ -180,7 +180,7 @@ impl Stand {
                 .with_context(|| format!("preparing the databases of {}", customer.slug))?;
         }
         let watch = Watch::open(queue, server, &samples::ALL).await?;
-        step.end("the bridge is prepared".to_owned());
+        step.end("the bridge is prepared");
         Ok(Stand { config, customers, watch })
     }
 
@@ -200,7 +200,7 @@ impl Stand {
             let (progress, pairs) = (self.watch.progress().await?, self.watch.pairs().await?);
             step.at(u64::try_from(pairs).unwrap_or_default());
             if progress.customers_loaded == as_i64(self.customers.len()) {
-                step.end(format!("first load done, {} pairs", grouped(pairs)));
+                step.end(&format!("first load done, {} pairs", grouped(pairs)));
                 return Ok(());
             }
             self.refuse_dead_letters().await?;
@@ -242,7 +242,7 @@ impl Stand {
         let (edited, created, deleted) = tallies
             .iter()
             .fold((0, 0, 0), |sum, tally| (sum.0 + tally.edited(), sum.1 + tally.created(), sum.2 + tally.deleted()));
-        step.end(format!("{edited} edits, {created} new records, {deleted} soft deletes and undeletes"));
+        step.end(&format!("{edited} edits, {created} new records, {deleted} soft deletes and undeletes"));
         Ok(())
     }
 
@@ -253,7 +253,7 @@ impl Stand {
         loop {
             patience.look().await;
             if self.watch.customers_idle_since(since).await? == as_i64(self.customers.len()) {
-                step.end("settled: two ticks in a row found nothing to do".to_owned());
+                step.end("settled: two ticks in a row found nothing to do");
                 return Ok(());
             }
             self.refuse_dead_letters().await?;

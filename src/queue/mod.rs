@@ -218,7 +218,7 @@ mod tests {
         assert_eq!(mode("postgres://u:p@127.0.0.1:5433/q"), "Prefer");
         assert_eq!(mode("postgres://u:p@[::1]/q"), "Prefer");
         assert_eq!(mode("postgres://u:p@localhost/q"), "Prefer");
-        assert_eq!(mode("postgres://u@/q?host=/var/run/postgresql"), "Prefer");
+        assert_eq!(mode("postgres:///q?host=/var/run/postgresql"), "Prefer");
     }
 
     #[test]

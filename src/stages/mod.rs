@@ -130,7 +130,7 @@ pub struct PageReport {
     /// Rows of this page that wait; the rest of the page's rows no longer do.
     pub parked: Vec<Parked>,
     pub quarantined: Vec<Quarantined>,
-    /// Every row of the page (with the side of its key) that ended well: earlier parked and quarantined entries for it are done with.
+    /// Both rows of every pair of the page that ended well: earlier parked and quarantined entries for them are done with.
     pub settled: Vec<(Side, Key)>,
     /// New pairs: rows that were parked for one of these can go on. Each is named by both keys.
     pub paired: Vec<(Key, Key)>,

@@ -66,7 +66,11 @@ async fn turn_over(
         match verdict {
             Verdict::Nothing => {
                 report.rows_unchanged += 1;
-                report.settled.push((page.side, view.origin));
+                let partner = match page.side {
+                    Side::Legacy => view.platform_key().cloned(),
+                    Side::Platform => view.legacy_key().cloned(),
+                };
+                settled(report, page.side, view.origin, partner);
             }
             Verdict::Act(act) => acts.push(*act),
             Verdict::Again => again.push(view.origin),
@@ -282,7 +286,7 @@ fn record(entity: &ReadyEntity, page: &Page, committed: Vec<Committed>, report: 
         if let (Some(legacy_key), true) =
             (&act.pair.legacy_key, act.rev_read == 0 || act.view.pair.as_ref().is_some_and(|p| p.legacy_key.is_none()))
         {
-            report.paired.push((legacy_key.clone(), platform_key));
+            report.paired.push((legacy_key.clone(), platform_key.clone()));
         }
         let source = match (wrote_row, &act.legacy) {
             (true, _) => Some((Side::Legacy, act.view.legacy.as_ref())),
@@ -297,8 +301,18 @@ fn record(entity: &ReadyEntity, page: &Page, committed: Vec<Committed>, report: 
         {
             report.freshness_secs.push((now - at).as_seconds_f64().max(0.0));
         }
-        report.settled.push((page.side, act.view.origin));
+        let partner = match page.side {
+            Side::Legacy => Some(platform_key),
+            Side::Platform => act.pair.legacy_key,
+        };
+        settled(report, page.side, act.view.origin, partner);
     }
+}
+
+/// Whatever waited or was listed for either row of the pair no longer is.
+fn settled(report: &mut PageReport, side: Side, origin: Key, partner: Option<Key>) {
+    report.settled.push((side, origin));
+    report.settled.extend(partner.map(|key| (side.other(), key)));
 }
 
 fn count_policy(counts: &mut Vec<(Policy, u64)>, policy: Policy) {

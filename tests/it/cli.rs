@@ -509,3 +509,37 @@ async fn the_procfile_runs_with_two_workers() {
         assert_eq!(String::from_utf8_lossy(&output.stdout), "", "stdout is for results");
     }
 }
+
+/// Killed in mid-page: another worker has the page within 20 s, and no record is doubled.
+#[tokio::test]
+async fn a_killed_workers_page_is_done_by_another_within_20_s() {
+    let databases = Databases::new("killed").await;
+    let desk = databases.desk("killed");
+    desk.succeeds(&["prepare"]);
+    desk.succeeds(&["migrate"]);
+    let mut blocker = PgConnection::connect(databases.platform.url.expose()).await.expect("connecting");
+    let mut lock = blocker.begin().await.expect("a transaction");
+    sqlx::query("lock table identity.users in exclusive mode").execute(&mut *lock).await.expect("a lock");
+    let mut first = desk.start(env!("CARGO_BIN_EXE_sync-bridge-worker"), &[]);
+    let queue = sync_bridge::queue::connect(&databases.queue.url).await.expect("connecting");
+    let customer = sync_bridge::config::CustomerId::new("c-1");
+    let tick = sync_bridge::ops::tick_now(&queue, &customer).await.expect("a tick");
+    eventually("its page waits for the lock", async || {
+        first.must_run();
+        number(&databases.platform, "select count(*) from pg_locks where not granted").await > 0
+    })
+    .await;
+    let output = first.stop(Signal::SIGKILL);
+    assert_eq!(output.status.code(), None, "it was killed");
+    let killed = std::time::Instant::now();
+    let second = desk.start(env!("CARGO_BIN_EXE_sync-bridge-worker"), &[]);
+    // What the dead worker had sent may still be done, but never committed.
+    lock.rollback().await.expect("a rollback");
+    let report = sync_bridge::ops::wait_for_tick(&queue, tick).await.expect("a run");
+    assert!(killed.elapsed().as_secs() < 20, "it took {:?}", killed.elapsed());
+    assert_eq!((report.ending.as_str(), report.rows_to_platform, report.dead_letters), ("done", 2, 0), "{report:?}");
+    assert_eq!(users(&databases).await, 2);
+    let attempts = "select max(attempt)::bigint from bridge.job where kind = 'page'";
+    assert_eq!(number(&databases.queue, attempts).await, 2);
+    assert_eq!(second.stop(Signal::SIGTERM).status.code(), Some(0));
+}

@@ -193,6 +193,11 @@ async fn ticks_bring_both_sides_together_and_then_they_are_idle() {
     assert_eq!((totals.customers, totals.rows_to_legacy, totals.by_entity["person"].1), (1, 2, 2));
     assert!(totals.freshness_p99_secs.is_some());
     worker.stop().await;
+    assert_eq!(
+        bridge.number("select count(*) from apalis.jobs where status <> 'Done'").await,
+        0,
+        "all is acknowledged"
+    );
 }
 
 #[tokio::test]
@@ -226,6 +231,20 @@ async fn rows_of_different_pages_that_need_each_other_meet_in_the_second_round()
     let report = bridge.tick().await;
     assert_eq!((report.ending.as_str(), report.parked), ("done", 0), "a ring of parents: {report:#?}");
     assert_eq!(bridge.systems.platform_rows("select name from team where parent_id is not null").await.len(), 3);
+    bridge.settle().await;
+    // Another ring, in a round that makes no pair: its rows are alone among rows that are only touched.
+    bridge
+        .systems
+        .on_legacy(
+            "alter sequence team_id_seq restart with 10;
+             insert into team (label) values ('x'), ('y'), ('z');
+             update team set parent = case id when 10 then 11 when 11 then 12 else 10 end where id >= 10;
+             update team set last_update = now() - interval '9 s' + interval '0.1 s'
+               * case when id >= 10 then (id - 10) * 3 else (id - 1) / 2 * 3 + (id - 1) % 2 + 1 end where id <= 6 or id >= 10",
+        )
+        .await;
+    let report = bridge.tick().await;
+    assert_eq!((report.ending.as_str(), report.parked), ("done", 0), "a ring alone: {report:#?}");
     bridge.settle().await;
     // Unique values that change places.
     bridge

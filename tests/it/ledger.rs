@@ -271,6 +271,12 @@ async fn what_an_ended_worker_had_fetched_is_given_back() {
         "insert into apalis.workers (id, worker_type, storage_name) values ('w-1', 'sync-bridge.tick', '')",
     )
     .await;
+    // And the row that ended it, which must not end the next.
+    execute(
+        &queue.pool,
+        "insert into apalis.jobs (id, job_type, job) values ('01ARZ3NDEKTSV4RRFFQ69G5FAV', 'sync-bridge.tick', 'no json')",
+    )
+    .await;
     execute(&queue.pool, "update apalis.jobs set status = 'Queued', lock_by = 'w-1', lock_at = now()").await;
     let mut conn = queue.pool.acquire().await.expect("a connection");
     assert_eq!(upkeep::release(&mut conn, "w-2").await.expect("an answer"), 0);

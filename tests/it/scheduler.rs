@@ -69,6 +69,28 @@ async fn schedulers_at_once_make_one_tick_for_each_customer() {
 }
 
 #[tokio::test]
+async fn a_scheduler_that_comes_second_makes_nothing_and_does_not_fail() {
+    let queue = queue("second").await;
+    let at: DateTime<Utc> = "2026-03-01T10:00:00Z".parse().expect("a time");
+    let due = [("c-0".to_owned(), at)];
+    let mut first = queue.pool.begin().await.expect("a transaction");
+    assert_eq!(tick::insert_due(&mut first, &due).await.expect("an answer").len(), 1);
+    let second = tokio::spawn({
+        let (pool, due) = (queue.pool.clone(), due.clone());
+        async move { tick::insert_due(&mut *pool.acquire().await?, &due).await }
+    });
+    eventually("the second waits for the first", async || {
+        let waits =
+            "select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'";
+        sqlx::query_scalar::<_, i64>(waits).fetch_one(&queue.pool).await.expect("sessions") > 0
+    })
+    .await;
+    first.commit().await.expect("a commit");
+    assert!(second.await.expect("no panic").expect("no error").is_empty());
+    assert_eq!(states(&queue).await, [("queued".to_owned(), 1)]);
+}
+
+#[tokio::test]
 async fn ten_thousand_customers_cost_a_few_statements() {
     let queue = queue("many").await;
     let mut config = Config::clone(&config(1, "0 0 1 1 *"));

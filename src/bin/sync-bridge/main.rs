@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use sync_bridge::startup;
 use sync_bridge::telemetry::logs::Level;
+use sync_bridge::{shutdown, startup};
 
 mod dead_letters;
 mod demo;
@@ -52,16 +52,33 @@ enum Command {
     DeadLetters(dead_letters::Args),
     /// The process of sync-bridge-scheduler, from this program's file
     #[command(hide = true)]
-    Scheduler,
+    Scheduler(Process),
     /// The process of sync-bridge-worker, from this program's file
     #[command(hide = true)]
-    Worker,
+    Worker(Process),
+}
+
+/// How one of our own processes is run.
+#[derive(clap::Args)]
+struct Process {
+    /// End in order once stdin ends, so that none outlives a parent that is killed
+    #[arg(long)]
+    until_stdin_ends: bool,
+}
+
+impl Process {
+    async fn run(self, work: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
+        if self.until_stdin_ends {
+            shutdown::when_stdin_ends();
+        }
+        work.await
+    }
 }
 
 impl Command {
     fn level(&self) -> Level {
         match self {
-            Command::Up(_) | Command::Scheduler | Command::Worker => Level::Working,
+            Command::Up(_) | Command::Scheduler(_) | Command::Worker(_) => Level::Working,
             _ => Level::Answering,
         }
     }
@@ -77,8 +94,8 @@ fn main() -> ExitCode {
         Command::Run(args) => run::run(&config, args).await,
         Command::Status(args) => status::run(&config, args).await,
         Command::DeadLetters(args) => dead_letters::run(&config, args).await,
-        Command::Scheduler => startup::scheduler(&config).await,
-        Command::Worker => startup::worker(&config).await,
+        Command::Scheduler(process) => process.run(startup::scheduler(&config)).await,
+        Command::Worker(process) => process.run(startup::worker(&config)).await,
     })
 }
 
