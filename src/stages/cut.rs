@@ -47,15 +47,15 @@ pub async fn cut(entity: &ReadyEntity, side: Side, known: Option<&Known>) -> any
     if known.is_none() {
         let bounds =
             ready.sql.cut_by_key(&ready.database.read, Lane::Whole, entity.page_rows).await.with_context(what)?;
-        ranges = chain(Lane::Whole, bounds);
+        ranges = chain(Lane::Whole, None, bounds);
     } else {
         if previous.is_none_or(|previous| (previous.rows, previous.hash) != tail.lower) {
-            ranges = chain(Lane::Stamp, tail.bounds);
+            ranges = chain(Lane::Stamp, tail.after, tail.bounds);
         }
         if previous.is_none_or(|previous| (previous.null_rows, previous.null_hash) != tail.null) && tail.null.0 > 0 {
             let bounds =
                 ready.sql.cut_by_key(&ready.database.read, Lane::Null, entity.page_rows).await.with_context(what)?;
-            ranges.extend(chain(Lane::Null, bounds));
+            ranges.extend(chain(Lane::Null, None, bounds));
         }
     }
     Ok(Cut {
@@ -76,12 +76,12 @@ pub async fn cut_whole(entity: &ReadyEntity, side: Side) -> anyhow::Result<Vec<R
         .cut_by_key(&ready.database.read, Lane::Whole, entity.page_rows)
         .await
         .with_context(|| format!("cutting {} on {side} in {}", entity.mapping.entity, ready.database.shown))?;
-    Ok(chain(Lane::Whole, bounds))
+    Ok(chain(Lane::Whole, None, bounds))
 }
 
-/// Consecutive ranges from their upper bounds. What is added behind the last one is stamped later: the next run's tail.
-fn chain(lane: Lane, bounds: Vec<(Position, u32)>) -> Vec<Range> {
-    let mut after = None;
+/// Consecutive ranges from their upper bounds, the first behind `after`. What is added behind the last one is stamped later:
+/// the next run's tail.
+fn chain(lane: Lane, mut after: Option<Position>, bounds: Vec<(Position, u32)>) -> Vec<Range> {
     let mut ranges: Vec<Range> = Vec::with_capacity(bounds.len());
     for (upto, rows) in bounds {
         ranges.push(Range { lane, after: after.take(), upto: Some(upto.clone()), keys: Vec::new(), rows });

@@ -427,6 +427,8 @@ impl TableSql {
              select 0 as what, null::bigint as n, {sums}, null::text as s, null::text as k from tail t \
              union all select 1, null, {sums_since}, null, null from tail t where {since} \
              union all select 2, null, {null_sums}, null, null from {table} t where t.{stamp} is null{scope} \
+             union all (select 3, 0, 0, 0, 0, t.{stamp}::text, {key} from {table} t where {before}{scope} \
+             order by {backwards} limit 1) \
              union all select 3, n, 0, 0, 0, s::text, k from tail where n % ${rows} = 0 or n = total \
              order by what, n",
             key = self.key_text(),
@@ -434,6 +436,8 @@ impl TableSql {
             order = self.order(Lane::Stamp),
             table = self.table,
             tail = self.tail(&format!("${own}")),
+            before = self.before(&format!("t.{}", self.stamp), &format!("${own}")),
+            backwards = self.order_backwards(),
             since = self.tail_of("t.s", &format!("${}", own + 1)),
             scope = self.scope_sql(2),
             sums = self.sums_over("0", "t.s", "t.k"),
@@ -454,8 +458,12 @@ impl TableSql {
                 2 => cut.null = (count, hash),
                 _ => {
                     let n: i64 = row.try_get("n")?;
-                    let stamp: Option<String> = row.try_get("s")?;
-                    cut.bounds.push((Position { stamp, key: Key(row.try_get("k")?) }, (n - before) as u32));
+                    let position = Position { stamp: row.try_get("s")?, key: Key(row.try_get("k")?) };
+                    if n == 0 {
+                        cut.after = Some(position);
+                        continue;
+                    }
+                    cut.bounds.push((position, (n - before) as u32));
                     before = n;
                 }
             }
@@ -559,6 +567,13 @@ impl TableSql {
         }
     }
 
+    /// `Lane::Stamp` from its end.
+    fn order_backwards(&self) -> String {
+        let keys = self.keys.iter().map(|(name, _)| name);
+        let columns = std::iter::once(&self.stamp).chain(keys).map(|name| format!("t.{name} desc"));
+        columns.collect::<Vec<_>>().join(", ")
+    }
+
     fn compare(&self, lane: Lane, operator: &str, next: &mut usize) -> String {
         let mut right = Vec::new();
         if lane == Lane::Stamp {
@@ -611,20 +626,35 @@ impl TableSql {
 
     /// Stamped after `since`, or in the same instant as far as a coarser column can tell.
     fn tail_of(&self, stamp: &str, since: &str) -> String {
+        let operator = if self.is_exact() { ">" } else { ">=" };
+        format!("{stamp} {operator} {}", self.bound(since))
+    }
+
+    /// What has a stamp and is not in the tail.
+    fn before(&self, stamp: &str, since: &str) -> String {
+        let operator = if self.is_exact() { "<=" } else { "<" };
+        format!("{stamp} {operator} {}", self.bound(since))
+    }
+
+    /// Whether the column tells instants apart as well as the database does.
+    fn is_exact(&self) -> bool {
+        matches!(self.stamp_kind, StampKind::Timestamptz | StampKind::Timestamp)
+    }
+
+    /// An instant as the column stores it.
+    fn bound(&self, since: &str) -> String {
         match self.stamp_kind {
-            StampKind::Timestamptz => format!("{stamp} > {since}::timestamptz"),
-            // In the hour before local time goes back, and in that after it went forward, an hour earlier: the stamps of later
-            // moments may be that much lower.
+            StampKind::Timestamptz => format!("{since}::timestamptz"),
+            // In the hour before local time goes back, and in that after it went forward, an hour earlier: the stamps of
+            // later moments may be that much lower.
             StampKind::Timestamp => format!(
-                "{stamp} > least(({since}::timestamptz)::timestamp, \
+                "least(({since}::timestamptz)::timestamp, \
                  ({since}::timestamptz + interval '1 hour')::timestamp - interval '1 hour', \
                  ({since}::timestamptz - interval '1 hour')::timestamp + interval '1 hour')"
             ),
-            StampKind::Date => format!("{stamp} >= ({since}::timestamptz)::date"),
-            StampKind::EpochSeconds => format!("{stamp} >= floor(extract(epoch from {since}::timestamptz))::bigint"),
-            StampKind::EpochMillis => {
-                format!("{stamp} >= floor(extract(epoch from {since}::timestamptz) * 1000)::bigint")
-            }
+            StampKind::Date => format!("({since}::timestamptz)::date"),
+            StampKind::EpochSeconds => format!("floor(extract(epoch from {since}::timestamptz))::bigint"),
+            StampKind::EpochMillis => format!("floor(extract(epoch from {since}::timestamptz) * 1000)::bigint"),
         }
     }
 
@@ -756,6 +786,8 @@ pub struct TailCut {
     pub lower: (i64, i64),
     pub since: (i64, i64),
     pub null: (i64, i64),
+    /// The last row below the tail, if there is one.
+    pub after: Option<Position>,
     /// Each page's upper bound and number of rows.
     pub bounds: Vec<(Position, u32)>,
 }
