@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 use rand::RngExt as _;
+use sqlx::{Connection as _, PgConnection};
 use sync_bridge::clock;
 use sync_bridge::config::{self, CustomerId, Side};
 use sync_bridge::stages::Data;
@@ -28,9 +29,11 @@ async fn killed_at(databases: &Databases, place: &str) {
     assert_eq!(ended.status.signal(), Some(9), "{place}: {}", String::from_utf8_lossy(&ended.stderr));
     let desk = databases.desk("restarted");
     let mut worker = desk.start(env!("CARGO_BIN_EXE_sync-bridge-worker"), &[]);
+    let mut session = PgConnection::connect(databases.queue.url.expose()).await.expect("a session");
     eventually("the run is closed", async || {
         worker.must_run();
-        number(&databases.queue, "select count(*) from bridge.run where state = 'open'").await == 0
+        let open = "select count(*) from bridge.run where state = 'open'";
+        sqlx::query_scalar::<_, i64>(open).fetch_one(&mut session).await.expect("a number") == 0
     })
     .await;
     let output = worker.stop(Signal::SIGTERM);
@@ -168,7 +171,7 @@ async fn edit_everything(systems: &Systems, n: u64) {
              insert into person (email, team) values ('l{n}@example.org', currval('team_id_seq'));
              insert into site (code) values ('l{n}');
              update person set phone = 'l{n}', last_update = now() where id <= 20 and id % 2 = 0;
-             update team set label = split_part(label, '.', 1) || '.l{n}', last_update = localtimestamp where id <= 10 and id % 2 = 0;
+             update team set label = split_part(label, '.', 1) || '.l{n}', last_update = now() at time zone 'Europe/Berlin' where id <= 10 and id % 2 = 0;
              update site set code = split_part(code, '.', 1) || '.l{n}', last_update = now() where id <= 10 and id % 2 = 0"
         ))
         .await;
@@ -204,17 +207,21 @@ async fn s16_a_crash_before_any_statement_ends_in_the_same_state() {
     let port = port_of(systems.databases[0].url.expose());
     let mut crashes = 0;
     for n in 1..=STATEMENTS_MAX {
+        println!("round {n}");
         edit_everything(&systems, n).await;
         let proxy = Proxy::new(port).await;
         proxy.cut_before(n);
         systems.restart_at(|url| proxy.url(url));
+        let t = Instant::now();
         let crashed = tokio::select! {
             biased;
             () = proxy.is_cut() => true,
             _ = systems.run() => false,
         };
+        println!("crashed run {:?}", t.elapsed());
         systems.restart();
-        systems.run().await;
+        let s = systems.run().await;
+        println!("run {:?} {s:?}", t.elapsed());
         let rows = format!(
             "select concat_ws(' ', (select count(*) from person), (select count(*) from team), (select count(*) from site),
                (select count(*) from person where phone = 'l{n}'), (select count(*) from person where phone = 'p{n}'),

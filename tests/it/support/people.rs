@@ -5,7 +5,7 @@ use super::systems::{Same, Systems};
 pub const LEGACY: &str = "
     create table team (
       id serial primary key, label varchar(40) not null, parent integer references team,
-      last_update timestamp not null default localtimestamp);
+      last_update timestamp not null default (now() at time zone 'Europe/Berlin'));
     create index on team (last_update, id);
     create table person (
       id serial primary key, email varchar(60) not null unique, first varchar(20), last varchar(30), phone text,
