@@ -230,7 +230,8 @@ async fn allocate(
     Ok(())
 }
 
-/// Written ahead: in the transaction that decides, with the stamps as read.
+/// Written ahead: in the transaction that decides, with the stamps as read. What the revision before decided alike and could
+/// not be carried out is not logged again.
 async fn log_conflicts(
     connection: &mut PgConnection,
     mapping: &Mapping,
@@ -246,7 +247,10 @@ async fn log_conflicts(
         "insert into sync_bridge.conflict (entity_id, platform_key, legacy_key, rev, kind, fields, legacy_stamp, \
          platform_stamp, state, clock_difference_secs) \
          select $1, v.* from unnest($2::text[], $3::text[], $4::bigint[], $5::text[], $6::jsonb[], $7::timestamptz[], \
-         $8::timestamptz[], $9::text[], $10::float8[]) as v",
+         $8::timestamptz[], $9::text[], $10::float8[]) as v (platform_key, legacy_key, rev, kind, fields, legacy_stamp, \
+         platform_stamp, state, clock_difference_secs) \
+         where not exists (select from sync_bridge.conflict c where c.entity_id = $1 and c.platform_key = v.platform_key \
+         and c.rev = v.rev - 1 and c.kind = v.kind and c.fields = v.fields)",
     )
     .bind(number)
     .bind(logged.iter().map(|(act, _)| text(&act.pair.platform_key)).collect::<Vec<_>>())

@@ -1,6 +1,7 @@
 //! The integration tests: one binary, one module per feature. `support` makes the databases.
 
 mod cli;
+mod crashes;
 mod databases;
 mod demo;
 mod embedded;

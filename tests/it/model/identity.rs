@@ -871,6 +871,8 @@ impl Judge {
             legacy_first,
             adopted: look.adopted,
             ambiguous: false,
+            legacy_taken: false,
+            generation: 0,
         };
         let now = DateTime::<Utc>::UNIX_EPOCH;
         let context = Context {

@@ -301,6 +301,8 @@ impl Judge {
             legacy_first: look.legacy_first,
             adopted: look.adopted,
             ambiguous: false,
+            legacy_taken: false,
+            generation: 0,
         }
     }
 
