@@ -255,7 +255,8 @@ async fn commit(
     let made: Vec<(Key, i64, Key)> = outcome
         .done
         .iter()
-        .filter(|(intent, _)| intent.act.pair.legacy_key.is_none())
+        // A tombstone that came back counts as living only once the ledger row says so.
+        .filter(|(intent, _)| intent.act.pair.legacy_key.is_none() || intent.act.pair.gone)
         .map(|(intent, key)| (intent.platform_key.clone(), intent.rev, key.clone()))
         .collect();
     fold(entity, &made).await?;

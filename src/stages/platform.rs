@@ -243,28 +243,32 @@ async fn log_conflicts(
     if logged.is_empty() {
         return Ok(());
     }
-    sqlx::query(
-        "insert into sync_bridge.conflict (entity_id, platform_key, legacy_key, rev, kind, fields, legacy_stamp, \
-         platform_stamp, state, clock_difference_secs) \
-         select $1, v.* from unnest($2::text[], $3::text[], $4::bigint[], $5::text[], $6::jsonb[], $7::timestamptz[], \
-         $8::timestamptz[], $9::text[], $10::float8[]) as v (platform_key, legacy_key, rev, kind, fields, legacy_stamp, \
-         platform_stamp, state, clock_difference_secs) \
-         where not exists (select from sync_bridge.conflict c where c.entity_id = $1 and c.platform_key = v.platform_key \
-         and c.rev = v.rev - 1 and c.kind = v.kind and c.fields = v.fields)",
-    )
-    .bind(number)
-    .bind(logged.iter().map(|(act, _)| text(&act.pair.platform_key)).collect::<Vec<_>>())
-    .bind(logged.iter().map(|(act, _)| text(&act.pair.legacy_key)).collect::<Vec<_>>())
-    .bind(logged.iter().map(|(act, _)| act.rev_read + 1).collect::<Vec<_>>())
-    .bind(logged.iter().map(|(_, conflict)| conflict.kind).collect::<Vec<_>>())
-    .bind(logged.iter().map(|(_, conflict)| conflict.fields.clone()).collect::<Vec<_>>())
-    .bind(logged.iter().map(|(act, _)| act.pair.legacy_stamp).collect::<Vec<_>>())
-    .bind(logged.iter().map(|(act, _)| stamp(mapping, Side::Platform, act.view.platform.as_ref())).collect::<Vec<_>>())
-    .bind(logged.iter().map(|(_, conflict)| conflict.state).collect::<Vec<_>>())
-    .bind(logged.iter().map(|(_, conflict)| conflict.clock_difference_secs).collect::<Vec<_>>())
-    .execute(connection)
-    .await?;
+    sqlx::query(include_str!("log_conflicts.sql"))
+        .bind(number)
+        .bind(logged.iter().map(|(act, _)| text(&act.pair.platform_key)).collect::<Vec<_>>())
+        .bind(logged.iter().map(|(act, _)| text(&act.pair.legacy_key)).collect::<Vec<_>>())
+        .bind(logged.iter().map(|(act, _)| act.rev_read + 1).collect::<Vec<_>>())
+        .bind(logged.iter().map(|(_, conflict)| conflict.kind).collect::<Vec<_>>())
+        .bind(logged.iter().map(|(_, conflict)| conflict.fields.clone()).collect::<Vec<_>>())
+        .bind(logged.iter().map(|(act, _)| act.pair.legacy_stamp).collect::<Vec<_>>())
+        .bind(
+            logged
+                .iter()
+                .map(|(act, _)| stamp(mapping, Side::Platform, act.view.platform.as_ref()))
+                .collect::<Vec<_>>(),
+        )
+        .bind(logged.iter().map(|(_, conflict)| conflict.state).collect::<Vec<_>>())
+        .bind(logged.iter().map(|(_, conflict)| conflict.clock_difference_secs).collect::<Vec<_>>())
+        .bind(logged.iter().map(|(act, _)| repeats(act)).collect::<Vec<_>>())
+        .execute(connection)
+        .await?;
     Ok(())
+}
+
+/// Whether the same intent was announced before and made void.
+fn repeats(act: &Act) -> bool {
+    let announced = act.view.pair.as_ref().and_then(|pair| pair.intent.as_ref());
+    announced.is_some_and(|intent| act.pair.next.as_ref() == Some(&(intent.base.clone(), intent.gone)))
 }
 
 fn text(key: &Option<Key>) -> Option<&str> {
