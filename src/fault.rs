@@ -38,7 +38,7 @@ fn kill_if_armed(name: &str) {
 #[doc(hidden)]
 pub struct Watch {
     at: u64,
-    counts: fn(&str) -> bool,
+    counts: Box<dyn Fn(&str) -> bool + Send + Sync>,
     passes: AtomicU64,
     reached: OnceCell<&'static str>,
     arrived: Notify,
@@ -47,10 +47,10 @@ pub struct Watch {
 
 impl Watch {
     /// Of the points that `counts` chooses, the n-th, from 1.
-    pub fn new(at: u64, counts: fn(&str) -> bool) -> Arc<Watch> {
+    pub fn new(at: u64, counts: impl Fn(&str) -> bool + Send + Sync + 'static) -> Arc<Watch> {
         Arc::new(Watch {
             at,
-            counts,
+            counts: Box::new(counts),
             passes: AtomicU64::new(0),
             reached: OnceCell::new(),
             arrived: Notify::new(),

@@ -2,7 +2,7 @@
 //! turns out to be "nothing" or "new" may rest on a legacy row that was read before (`docs/ARCHITECTURE.md`, protocol of
 //! a page).
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use anyhow::Context;
 use sqlx::Row as _;
@@ -153,6 +153,7 @@ async fn complete(entity: &ReadyEntity, side: Side, views: &mut [View]) -> anyho
                     platform_key: view.receipt.as_ref().map(|receipt| receipt.platform_key.clone()),
                 })
                 .collect();
+            fault::point("page.legacy_read").await;
             read_platform(entity, views, &wants).await
         }
         Side::Platform => {
@@ -339,10 +340,6 @@ pub async fn find_candidates(
         Some(pair) => pair.gone && (view.legacy.is_none() || view.platform.is_none()),
     };
     let unpaired: Vec<usize> = (0..views.len()).filter(|&at| is_free(&views[at]) && !views[at].adopted).collect();
-    let own_row = |view: &View| match side {
-        Side::Legacy => view.legacy.clone(),
-        Side::Platform => view.platform.clone(),
-    };
     let by_key = mapping.match_on.is_empty();
     if unpaired.is_empty() || (by_key && ready.new_key != NewKey::Mapped) {
         return Ok(());
@@ -354,49 +351,11 @@ pub async fn find_candidates(
             .filter(|&at| mapping.fields[at].columns(target).iter().any(|&column| mapping.shape(target).is_key(column)))
             .collect(),
     };
-    // The raw natural key as the target side would hold it, per view; rows without one match nobody.
-    let mut looked: Vec<usize> = Vec::new();
-    let mut keys: Vec<Vec<crate::mapping::Cell>> = Vec::new();
-    let columns: Vec<usize> = matched.iter().flat_map(|&at| mapping.fields[at].columns(target).to_vec()).collect();
-    for &at in &unpaired {
-        let Some(row) = own_row(&views[at]) else { continue };
-        let mut cells = vec![None; mapping.shape(target).columns.len()];
-        let complete = matched.iter().all(|&field| {
-            let field = &mapping.fields[field];
-            let value = field.get(mapping, side, &row.cells, links);
-            value.is_ok_and(|value| {
-                value.as_deref().is_some() && field.put_into(mapping, target, &value, links, &mut cells).is_ok()
-            })
-        });
-        if complete {
-            looked.push(at);
-            keys.push(columns.iter().map(|&column| cells[column].clone()).collect());
-        }
-    }
-    if looked.is_empty() {
-        return Ok(());
-    }
-    let on: Vec<(usize, bool)> = matched
-        .iter()
-        .flat_map(|&at| {
-            let field = &mapping.fields[at];
-            field.columns(target).iter().map(|&column| (column, field.lens == Lens::Lowercase)).collect::<Vec<_>>()
-        })
-        .collect();
-    let values: Vec<Vec<Option<&str>>> =
-        (0..on.len()).map(|part| keys.iter().map(|key| key[part].as_deref()).collect()).collect();
-    let found = ready.sql.read_candidates(&ready.database.read, &on, &values).await.with_context(|| {
-        format!("looking for partners of {} {} in {}", looked.len(), mapping.entity, ready.database.shown)
-    })?;
+    let found = look_up(entity, side, target, views, &unpaired, &matched, links).await?;
 
     fault::point("read.candidates").await;
-    let mut free: HashMap<usize, Vec<Found>> = HashMap::new();
-    for found in found {
-        free.entry(found.want).or_default().push(found);
-    }
     let mut taken: HashSet<Key> = HashSet::new();
-    for (place, &at) in looked.iter().enumerate() {
-        let Some(candidates) = free.remove(&place) else { continue };
+    for (at, candidates) in found {
         // On the platform the ledger row says whether a row is free; on legacy the platform's ledger is asked below.
         let mut rows: Vec<(Row, Option<LedgerRow>)> = Vec::new();
         for candidate in candidates {
@@ -443,6 +402,9 @@ pub async fn find_candidates(
             _ => views[at].ambiguous = true,
         }
     }
+    if !by_key {
+        drop_rivals(entity, side, views, &matched, links).await?;
+    }
     match target {
         // Its natural key may have changed since: legacy is looked at again.
         Side::Platform => {
@@ -466,6 +428,91 @@ pub async fn find_candidates(
         }
         Side::Legacy => drop_paired(entity, views).await,
     }
+}
+
+/// The rows on side `on` that hold the natural keys of these views' rows of `side`, per view in order; rows without a natural
+/// key match nobody.
+async fn look_up(
+    entity: &ReadyEntity,
+    side: Side,
+    on: Side,
+    views: &[View],
+    which: &[usize],
+    matched: &[usize],
+    links: &Links,
+) -> anyhow::Result<BTreeMap<usize, Vec<Found>>> {
+    let mapping = &entity.mapping;
+    let ready = entity.side(on);
+    let columns: Vec<(usize, bool)> = matched
+        .iter()
+        .map(|&field| &mapping.fields[field])
+        .flat_map(|field| field.columns(on).iter().map(|&column| (column, field.lens == Lens::Lowercase)))
+        .collect();
+    // The raw natural key as that side would hold it.
+    let mut looked: Vec<usize> = Vec::new();
+    let mut keys: Vec<Vec<crate::mapping::Cell>> = Vec::new();
+    for &at in which {
+        let row = match side {
+            Side::Legacy => &views[at].legacy,
+            Side::Platform => &views[at].platform,
+        };
+        let Some(row) = row else { continue };
+        let mut cells = vec![None; mapping.shape(on).columns.len()];
+        let complete = matched.iter().all(|&field| {
+            let field = &mapping.fields[field];
+            field.get(mapping, side, &row.cells, links).is_ok_and(|value| {
+                value.as_deref().is_some() && field.put_into(mapping, on, &value, links, &mut cells).is_ok()
+            })
+        });
+        if complete {
+            looked.push(at);
+            keys.push(columns.iter().map(|&(column, _)| cells[column].clone()).collect());
+        }
+    }
+    let mut answers: BTreeMap<usize, Vec<Found>> = BTreeMap::new();
+    if looked.is_empty() {
+        return Ok(answers);
+    }
+    let values: Vec<Vec<Option<&str>>> =
+        (0..columns.len()).map(|part| keys.iter().map(|key| key[part].as_deref()).collect()).collect();
+    let found = ready.sql.read_candidates(&ready.database.read, &columns, &values).await.with_context(|| {
+        format!("looking for partners of {} {} in {}", looked.len(), mapping.entity, ready.database.shown)
+    })?;
+    for found in found {
+        answers.entry(looked[found.want]).or_default().push(found);
+    }
+    Ok(answers)
+}
+
+/// Where several unpaired rows of one side have the natural key, nobody can tell which of them is meant: none is paired.
+async fn drop_rivals(
+    entity: &ReadyEntity,
+    side: Side,
+    views: &mut [View],
+    matched: &[usize],
+    links: &Links,
+) -> anyhow::Result<()> {
+    let adopted: Vec<usize> = (0..views.len()).filter(|&at| views[at].adopted).collect();
+    if adopted.is_empty() {
+        return Ok(());
+    }
+    let mut rivals: Vec<(usize, Key)> = Vec::new();
+    for (at, others) in look_up(entity, side, side, views, &adopted, matched, links).await? {
+        let is_paired = |ledger: &Option<LedgerRow>| matches!(ledger, Some(LedgerRow::Pair(pair)) if !pair.gone && pair.legacy_key.is_some());
+        let others = others.into_iter().filter(|found| !is_paired(&found.ledger)).filter_map(|found| found.row);
+        rivals.extend(others.filter(|row| row.key != views[at].origin).map(|row| (at, row.key)));
+    }
+    if side == Side::Legacy {
+        let keys: Vec<Key> = rivals.iter().map(|(_, key)| key.clone()).collect();
+        let known = known_pairs(entity, &keys).await?;
+        rivals.retain(|(_, key)| !known.iter().any(|pair| !pair.gone && pair.legacy_key == *key));
+    }
+    for (at, _) in rivals {
+        let view = &mut views[at];
+        view.adopted = false;
+        view.ambiguous = true;
+    }
+    Ok(())
 }
 
 /// Candidates on legacy that already have a living pair are nobody's partner; those with tombstones are of the next generation.

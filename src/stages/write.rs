@@ -105,7 +105,10 @@ pub async fn write_rows(
                     }
                     match set.as_slice() {
                         [only] => {
-                            let failure = failure(&error);
+                            let mut failure = failure(mapping, side, &error);
+                            if failure.field.is_none() {
+                                failure.field = misfit(&mut whole, mapping, side, sql, only, &error).await?;
+                            }
                             if failure.others && !last_round && items.len() > 1 {
                                 late.push(only);
                             } else {
@@ -232,15 +235,50 @@ fn crowded(error: &sqlx::Error) -> Option<String> {
     (database.code().as_deref() == Some("23505")).then(|| database.constraint().map(str::to_string))?
 }
 
+/// The field whose value its column cannot hold, found by casting one after the other: such an error names no column.
+async fn misfit(
+    connection: &mut PgConnection,
+    mapping: &Mapping,
+    side: Side,
+    sql: &TableSql,
+    item: &Item,
+    error: &sqlx::Error,
+) -> Result<Option<String>, sqlx::Error> {
+    let code = error.as_database_error().and_then(|error| error.code()).unwrap_or_default();
+    if !code.starts_with("22") {
+        return Ok(None);
+    }
+    for (at, cell) in item.cells.iter().enumerate() {
+        let Some(cell) = cell else { continue };
+        let mut savepoint = connection.begin().await?;
+        let kept = sql.keeps(&mut savepoint, at, cell).await;
+        savepoint.rollback().await?;
+        match kept {
+            Err(error) if sort(&error) == Fault::Row => return Ok(field_of(mapping, side, at)),
+            Err(error) => return Err(error),
+            // Only a text that is cut off is an error; a number is rounded.
+            Ok(false) if code == "22001" => return Ok(field_of(mapping, side, at)),
+            Ok(_) => {}
+        }
+    }
+    Ok(None)
+}
+
+/// The field that stands on a column.
+fn field_of(mapping: &Mapping, side: Side, column: usize) -> Option<String> {
+    mapping.fields.iter().find(|field| field.columns(side).contains(&column)).map(|field| field.name.clone())
+}
+
 /// What the database said about one row, without its values.
-fn failure(error: &sqlx::Error) -> Failure {
+fn failure(mapping: &Mapping, side: Side, error: &sqlx::Error) -> Failure {
     let sqlx::Error::Database(database) = error else {
         return Failure { field: None, reason: error.to_string(), others: false };
     };
     let code = database.code().unwrap_or_default().to_string();
     let others = matches!(code.as_str(), "23505" | "23503" | "23P01");
     let detail = database.try_downcast_ref::<sqlx::postgres::PgDatabaseError>();
-    let column = detail.and_then(|detail| detail.column()).map(str::to_string);
+    let column = detail.and_then(|detail| detail.column());
+    let position = mapping.shape(side).columns.iter().position(|known| Some(known.name.as_str()) == column);
     let constraint = database.constraint().map(|name| format!(" (constraint `{name}`)")).unwrap_or_default();
     let what = match code.as_str() {
         "23502" => "a column that must not be NULL would be",
@@ -254,5 +292,6 @@ fn failure(error: &sqlx::Error) -> Failure {
         "P0001" => "a trigger refuses it",
         _ => "the database refuses it",
     };
-    Failure { field: column, reason: format!("{what}{constraint} [{code}]"), others }
+    let field = position.and_then(|at| field_of(mapping, side, at)).or_else(|| column.map(str::to_string));
+    Failure { field, reason: format!("{what}{constraint} [{code}]"), others }
 }

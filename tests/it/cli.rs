@@ -73,24 +73,24 @@ fn is_of_sides(verb: &[&str]) -> bool {
 }
 
 /// A folder with a configuration, and what the processes started in it see of the environment.
-struct Desk {
-    folder: Folder,
+pub struct Desk {
+    pub folder: Folder,
     env: BTreeMap<&'static str, String>,
 }
 
 impl Desk {
-    fn new(hint: &str, config: &str) -> Desk {
+    pub fn new(hint: &str, config: &str) -> Desk {
         let folder = Folder::new(hint);
         std::fs::write(folder.path().join("bridge.toml"), config).expect("writing a configuration");
         Desk { folder, env: BTreeMap::new() }
     }
 
-    fn with(mut self, name: &'static str, value: impl Into<String>) -> Desk {
+    pub fn with(mut self, name: &'static str, value: impl Into<String>) -> Desk {
         self.env.insert(name, value.into());
         self
     }
 
-    fn command(&self, program: &str) -> Command {
+    pub fn command(&self, program: &str) -> Command {
         let mut command = Command::new(program);
         for (name, _) in std::env::vars_os() {
             let named = name.to_string_lossy().into_owned();
@@ -102,26 +102,26 @@ impl Desk {
         command
     }
 
-    fn run(&self, args: &[&str]) -> Output {
+    pub fn run(&self, args: &[&str]) -> Output {
         let mut command = self.command(env!("CARGO_BIN_EXE_sync-bridge"));
         command.args(args).output().expect("starting sync-bridge")
     }
 
     /// Exit code 0; answers what was written to stdout.
-    fn succeeds(&self, args: &[&str]) -> String {
+    pub fn succeeds(&self, args: &[&str]) -> String {
         let output = self.run(args);
         assert_eq!(output.status.code(), Some(0), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
         String::from_utf8(output.stdout).expect("stdout is UTF-8")
     }
 
-    fn start(&self, program: &str, args: &[&str]) -> Running {
+    pub fn start(&self, program: &str, args: &[&str]) -> Running {
         let mut command = self.command(program);
         command.args(args).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         Running { child: Some(command.spawn().expect("starting a process")) }
     }
 
     /// Exit code 2, one message, nothing on stdout, nothing new in the folder.
-    fn is_refused(&self, args: &[&str], message: &str) {
+    pub fn is_refused(&self, args: &[&str], message: &str) {
         let output = self.run(args);
         let stderr = String::from_utf8_lossy(&output.stderr);
         assert_eq!(output.status.code(), Some(2), "{args:?}: {stderr}");
@@ -132,7 +132,7 @@ impl Desk {
         assert_eq!(self.files(), ["bridge.toml"], "{args:?}");
     }
 
-    fn files(&self) -> Vec<String> {
+    pub fn files(&self) -> Vec<String> {
         let entries = std::fs::read_dir(self.folder.path()).expect("reading the folder");
         let mut names: Vec<String> =
             entries.map(|entry| entry.expect("an entry").file_name().to_string_lossy().into_owned()).collect();
@@ -142,12 +142,12 @@ impl Desk {
 }
 
 /// A process, killed if the test ends before it.
-struct Running {
+pub struct Running {
     child: Option<Child>,
 }
 
 impl Running {
-    fn must_run(&mut self) {
+    pub fn must_run(&mut self) {
         let child = self.child.as_mut().expect("it was not stopped");
         if child.try_wait().expect("looking at a process").is_some() {
             let output = self.child.take().expect("it was not stopped").wait_with_output().expect("its output");
@@ -155,13 +155,13 @@ impl Running {
         }
     }
 
-    fn stop(mut self, signal: Signal) -> Output {
+    pub fn stop(mut self, signal: Signal) -> Output {
         let child = self.child.take().expect("it was not stopped");
         kill(Pid::from_raw(child.id().cast_signed()), signal).expect("sending a signal");
         child.wait_with_output().expect("waiting for a process")
     }
 
-    fn end(mut self) -> Output {
+    pub fn end(mut self) -> Output {
         self.child.take().expect("it was not stopped").wait_with_output().expect("waiting for a process")
     }
 }
@@ -176,7 +176,7 @@ impl Drop for Running {
 }
 
 /// A configuration whose databases come from the environment.
-fn config(queue: bool) -> String {
+pub fn config(queue: bool) -> String {
     let queue = if queue { "[queue]\nurl = \"${QUEUE_URL}\"\n" } else { "" };
     format!(
         "{queue}[[customers]]\nid = \"c-1\"\nslug = \"acme\"\n\
@@ -185,14 +185,14 @@ fn config(queue: bool) -> String {
 }
 
 /// Both systems with their tables, and an empty queue database.
-struct Databases {
-    legacy: TestDatabase,
-    platform: TestDatabase,
-    queue: TestDatabase,
+pub struct Databases {
+    pub legacy: TestDatabase,
+    pub platform: TestDatabase,
+    pub queue: TestDatabase,
 }
 
 impl Databases {
-    async fn new(hint: &str) -> Databases {
+    pub async fn new(hint: &str) -> Databases {
         let databases = Databases {
             legacy: database(&format!("{hint} l")).await,
             platform: database(&format!("{hint} p")).await,
@@ -203,7 +203,7 @@ impl Databases {
         databases
     }
 
-    fn desk(&self, hint: &str) -> Desk {
+    pub fn desk(&self, hint: &str) -> Desk {
         Desk::new(hint, &config(true))
             .with("LEGACY_URL", self.legacy.url.expose())
             .with("PLATFORM_URL", self.platform.url.expose())
@@ -211,7 +211,7 @@ impl Databases {
     }
 
     /// That nobody made a schema in any of them.
-    async fn are_untouched(&self) {
+    pub async fn are_untouched(&self) {
         for database in [&self.legacy, &self.platform, &self.queue] {
             let made = "select count(*) from pg_namespace where nspname in ('sync_bridge', 'bridge', 'apalis')";
             assert_eq!(number(database, made).await, 0, "{}", database.name);
@@ -219,20 +219,20 @@ impl Databases {
     }
 }
 
-async fn execute(database: &TestDatabase, sql: &str) {
+pub async fn execute(database: &TestDatabase, sql: &str) {
     let mut connection = PgConnection::connect(database.url.expose()).await.expect("connecting");
     sqlx::raw_sql(AssertSqlSafe(sql.to_owned())).execute(&mut connection).await.expect("executing");
     connection.close().await.expect("leaving");
 }
 
-async fn number(database: &TestDatabase, sql: &str) -> i64 {
+pub async fn number(database: &TestDatabase, sql: &str) -> i64 {
     let mut connection = PgConnection::connect(database.url.expose()).await.expect("connecting");
     let number = sqlx::query_scalar(AssertSqlSafe(sql.to_owned())).fetch_one(&mut connection).await.expect("a number");
     connection.close().await.expect("leaving");
     number
 }
 
-async fn users(databases: &Databases) -> i64 {
+pub async fn users(databases: &Databases) -> i64 {
     number(&databases.platform, "select count(*) from identity.users").await
 }
 

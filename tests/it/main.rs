@@ -1,6 +1,7 @@
 //! The integration tests: one binary, one module per feature. `support` makes the databases.
 
 mod cli;
+mod crashes;
 mod databases;
 mod demo;
 mod embedded;
@@ -12,5 +13,6 @@ mod model;
 mod pages;
 mod retention;
 mod samples;
+mod scenarios;
 mod scheduler;
 mod support;

@@ -54,6 +54,8 @@ pub struct TableSql {
     stamp: String,
     stamp_kind: StampKind,
     columns: Vec<(String, String)>,
+    /// The columns' types with length and precision.
+    declared: Vec<String>,
     /// Column, type, value.
     scope: Vec<(String, String, String)>,
     entity_number: i32,
@@ -100,6 +102,11 @@ impl TableSql {
             stamp: ident(&shape.stamp.name),
             stamp_kind: shape.stamp_kind,
             columns: quoted(&shape.columns),
+            declared: shape
+                .columns
+                .iter()
+                .map(|column| live.column(&column.name).map_or(&column.type_sql, |live| &live.type_shown).clone())
+                .collect(),
             scope: scope.into_iter().map(|(name, type_sql, value)| (ident(&name), type_sql, value)).collect(),
             entity_number,
             updatable: (0..shape.columns.len()).filter(|&at| !shape.is_key(at)).collect(),
@@ -358,6 +365,13 @@ impl TableSql {
         Ok(query.execute(connection).await?.rows_affected())
     }
 
+    /// Whether a column's declared type keeps a value as it is; an error if it cannot hold it at all.
+    pub async fn keeps(&self, connection: &mut PgConnection, column: usize, value: &str) -> Result<bool, sqlx::Error> {
+        let (declared, type_sql) = (&self.declared[column], &self.columns[column].1);
+        let sql = format!("select $1::text::{declared}::text = $1::text::{type_sql}::text");
+        Statement::new(sql).query().bind(value).fetch_one(connection).await?.try_get(0)
+    }
+
     /// New keys from the column's own default.
     pub async fn allocate(
         &self,
@@ -414,16 +428,16 @@ impl TableSql {
              union all select 1, null, {sums_since}, null, null from tail t where {since} \
              union all select 2, null, {null_sums}, null, null from {table} t where t.{stamp} is null{scope} \
              union all select 3, n, 0, 0, 0, s::text, k from tail where n % ${rows} = 0 or n = total \
-             union all (select 4, null, 0, 0, 0, t.{stamp}::text, {key} from {table} t where {below}{scope} \
-             order by {order_back} limit 1) \
+             union all (select 4, null, 0, 0, 0, t.{stamp}::text, {key} from {table} t where {before}{scope} \
+             order by {backwards} limit 1) \
              order by what, n",
-            below = self.below(&format!("${own}")),
-            order_back = self.order(Lane::Stamp).replace(", ", " desc, ") + " desc",
             key = self.key_text(),
             stamp = self.stamp,
             order = self.order(Lane::Stamp),
             table = self.table,
             tail = self.tail(&format!("${own}")),
+            before = self.before(&format!("t.{}", self.stamp), &format!("${own}")),
+            backwards = self.order_backwards(),
             since = self.tail_of("t.s", &format!("${}", own + 1)),
             scope = self.scope_sql(2),
             row_hash = self.row_hash(),
@@ -448,8 +462,8 @@ impl TableSql {
                 }
                 _ => {
                     let n: i64 = row.try_get("n")?;
-                    let stamp: Option<String> = row.try_get("s")?;
-                    cut.bounds.push((Position { stamp, key: Key(row.try_get("k")?) }, (n - before) as u32));
+                    let position = Position { stamp: row.try_get("s")?, key: Key(row.try_get("k")?) };
+                    cut.bounds.push((position, (n - before) as u32));
                     before = n;
                 }
             }
@@ -553,6 +567,13 @@ impl TableSql {
         }
     }
 
+    /// `Lane::Stamp` from its end.
+    fn order_backwards(&self) -> String {
+        let keys = self.keys.iter().map(|(name, _)| name);
+        let columns = std::iter::once(&self.stamp).chain(keys).map(|name| format!("t.{name} desc"));
+        columns.collect::<Vec<_>>().join(", ")
+    }
+
     fn compare(&self, lane: Lane, operator: &str, next: &mut usize) -> String {
         let mut right = Vec::new();
         if lane == Lane::Stamp {
@@ -605,20 +626,36 @@ impl TableSql {
 
     /// Stamped after `since`, or in the same instant as far as a coarser column can tell.
     fn tail_of(&self, stamp: &str, since: &str) -> String {
-        match self.stamp_kind {
-            StampKind::Timestamptz => format!("{stamp} > {since}::timestamptz"),
-            StampKind::Timestamp => format!("{stamp} > ({since}::timestamptz)::timestamp"),
-            StampKind::Date => format!("{stamp} >= ({since}::timestamptz)::date"),
-            StampKind::EpochSeconds => format!("{stamp} >= floor(extract(epoch from {since}::timestamptz))::bigint"),
-            StampKind::EpochMillis => {
-                format!("{stamp} >= floor(extract(epoch from {since}::timestamptz) * 1000)::bigint")
-            }
-        }
+        let operator = if self.is_exact() { ">" } else { ">=" };
+        format!("{stamp} {operator} {}", self.bound(since))
     }
 
-    /// What `tail` leaves out, of the rows that have a stamp.
-    fn below(&self, since: &str) -> String {
-        self.tail(since).replacen(" >= ", " < ", 1).replacen(" > ", " <= ", 1)
+    /// What has a stamp and is not in the tail.
+    fn before(&self, stamp: &str, since: &str) -> String {
+        let operator = if self.is_exact() { "<=" } else { "<" };
+        format!("{stamp} {operator} {}", self.bound(since))
+    }
+
+    /// Whether the column tells instants apart as well as the database does.
+    fn is_exact(&self) -> bool {
+        matches!(self.stamp_kind, StampKind::Timestamptz | StampKind::Timestamp)
+    }
+
+    /// An instant as the column stores it.
+    fn bound(&self, since: &str) -> String {
+        match self.stamp_kind {
+            StampKind::Timestamptz => format!("{since}::timestamptz"),
+            // In the hour before local time goes back, and in that after it went forward, an hour earlier: the stamps of
+            // later moments may be that much lower.
+            StampKind::Timestamp => format!(
+                "least(({since}::timestamptz)::timestamp, \
+                 ({since}::timestamptz + interval '1 hour')::timestamp - interval '1 hour', \
+                 ({since}::timestamptz - interval '1 hour')::timestamp + interval '1 hour')"
+            ),
+            StampKind::Date => format!("({since}::timestamptz)::date"),
+            StampKind::EpochSeconds => format!("floor(extract(epoch from {since}::timestamptz))::bigint"),
+            StampKind::EpochMillis => format!("floor(extract(epoch from {since}::timestamptz) * 1000)::bigint"),
+        }
     }
 
     fn sums(&self, lane: &str, alias: &str) -> String {

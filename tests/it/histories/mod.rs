@@ -33,7 +33,7 @@ pub async fn happens(world: &World, history: &History) -> Result<Tally, Failed> 
     Ok(happening.tally)
 }
 
-/// The smallest history found that still fails, and how.
+/// The smallest history found that still fails before the same oracle, and how.
 pub async fn shrunk(world: &World, history: &History, failed: Failed) -> (History, Failed) {
     let (mut least, mut failed) = (history.clone(), failed);
     let mut tries = 0;
@@ -43,7 +43,9 @@ pub async fn shrunk(world: &World, history: &History, failed: Failed) -> (Histor
             if tries > SHRINKS_MAX {
                 return (least, failed);
             }
-            if let Err(why) = happens(world, &smaller).await {
+            if let Err(why) = happens(world, &smaller).await
+                && why.get(..2) == failed.get(..2)
+            {
                 (least, failed) = (smaller, why);
                 continue 'again;
             }

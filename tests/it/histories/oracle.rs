@@ -9,7 +9,7 @@ use sync_bridge::stages::Page;
 use super::plan::FOCUSES;
 use super::tables::table;
 use super::world::{Failed, Happening, RowName, shown, told};
-use crate::support::systems::{CUSTOMER, image};
+use crate::support::systems::{CUSTOMER, VERSIONS_AND_LOCKS, image};
 
 /// Two in a row that do nothing, ten at most.
 const RUNS_MAX: usize = 10;
@@ -103,14 +103,18 @@ async fn resolve(happening: &mut Happening<'_>) -> Result<(), Failed> {
 }
 
 async fn images(happening: &Happening<'_>) -> [Vec<(String, i64, Option<String>)>; 2] {
-    [image(happening.world.pool(Side::Legacy)).await, image(happening.world.pool(Side::Platform)).await]
+    [
+        image(happening.world.pool(Side::Legacy), VERSIONS_AND_LOCKS).await,
+        image(happening.world.pool(Side::Platform), VERSIONS_AND_LOCKS).await,
+    ]
 }
 
-/// What every table holds, as one number each.
+/// What every table of the side's own holds, as one number each.
 async fn contents(happening: &Happening<'_>, side: Side) -> Vec<(String, i64, Option<String>)> {
     let pool = happening.world.pool(side);
     let mut contents = Vec::new();
-    for (table, ..) in image(pool).await {
+    let tables = image(pool, VERSIONS_AND_LOCKS).await.into_iter().map(|(table, ..)| table);
+    for table in tables.filter(|table| !table.starts_with("sync_bridge.")) {
         let sql = format!("select count(*), sum(hashtextextended(t::text, 0))::text from {table} t");
         let (count, sum) = sqlx::query_as(AssertSqlSafe(sql)).fetch_one(pool).await.expect("hashing a table");
         contents.push((table, count, sum));
@@ -138,7 +142,7 @@ async fn is_still(happening: &mut Happening<'_>) -> Result<(), Failed> {
 }
 
 async fn the_past_changes_nothing(happening: &Happening<'_>) -> Result<(), Failed> {
-    // A listed row is tried again: what is rolled back then leaves its trace in a row's version, not in what it holds.
+    // A listed row is tried again: what is rolled back then leaves its trace in row versions and revisions.
     let listed = !happening.parked.is_empty() || !happening.quarantined.is_empty();
     let look = async || match listed {
         true => [contents(happening, Side::Legacy).await, contents(happening, Side::Platform).await],
@@ -357,10 +361,15 @@ impl Seen {
                 if before == Some(value) || stands[field] == *value || (before.is_none() && value.is_none()) {
                     continue;
                 }
-                let replaced = later.iter().filter(of_record).any(|other| {
-                    other.before.as_ref().is_some_and(|before| before.get(field) == Some(value))
-                        && other.after.as_ref().is_some_and(|after| after[field] != *value)
+                // Back to what it was: no change on the whole.
+                let undone = happening.deeds[..at].iter().filter(of_record).any(|other| {
+                    [&other.before, &other.after].into_iter().flatten().any(|values| values.get(field) == Some(value))
                 });
+                let replaced = undone
+                    || later.iter().filter(of_record).any(|other| {
+                        other.before.as_ref().is_some_and(|before| before.get(field) == Some(value))
+                            && other.after.as_ref().is_some_and(|after| after[field] != *value)
+                    });
                 let lost = self.log.iter().any(|entry| {
                     let (own, winner) = match deed.side {
                         Side::Legacy => (&entry.legacy, "platform"),

@@ -6,6 +6,9 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 mod database;
+pub mod faults;
+pub mod people;
+pub mod proxy;
 pub mod queue;
 pub mod systems;
 

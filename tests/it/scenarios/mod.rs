@@ -1,0 +1,8 @@
+//! What a two-way sync by `updated_at` must survive, one test per scenario, numbered. After each, the systems come to rest
+//! and the oracles of `Systems::oracles` hold.
+
+mod changes;
+mod conflicts;
+mod crashes;
+mod crowds;
+mod rows;

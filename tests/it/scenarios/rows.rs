@@ -1,0 +1,272 @@
+//! What a database does with a row that is written: triggers, constraints, values that do not fit, parents and places.
+
+use std::sync::Arc;
+
+use sync_bridge::config::{CustomerId, Side};
+use sync_bridge::jobs::{Env, worker};
+use sync_bridge::ops;
+use sync_bridge::stages::Data;
+use tokio_util::sync::CancellationToken;
+
+use crate::support::people::{LEGACY, PLATFORM, SAME, STAGES, people};
+use crate::support::queue::queue;
+use crate::support::systems::{CUSTOMER, Same, Systems};
+
+#[tokio::test]
+async fn s06_a_trigger_that_restamps_is_no_echo() {
+    let mut systems = people("restamps").await;
+    for sql in ["create function touch() returns trigger language plpgsql as
+           $$ begin new.updated_at := clock_timestamp(); return new; end $$;
+         create trigger touch before update on person for each row execute function touch()"]
+    {
+        systems.on_platform(sql).await;
+    }
+    systems.on_legacy("insert into person (email, phone) values ('a@example.org', '0'), ('b@example.org', '0')").await;
+    systems.settle().await;
+    systems.on_legacy("update person set phone = 'l', last_update = now() where id = 1").await;
+    assert_eq!(systems.run().await.to_platform, 1);
+    assert_eq!(systems.platform_rows("select phone from person order by email").await, ["l", "0"]);
+    let before = systems.images().await;
+    for _ in 0..10 {
+        systems.run().await;
+    }
+    assert_eq!(before, systems.images().await, "an echo");
+    systems.oracles(&SAME).await;
+}
+
+/// Both kinds of trigger make a name loud; a person's name must never come back loud on the other side.
+async fn loud(hint: &str, trigger: &str) {
+    let mut systems = people(hint).await;
+    systems.on_platform(trigger).await;
+    systems
+        .on_legacy("insert into person (email, first) values ('a@example.org', 'Ann'), ('b@example.org', 'BO')")
+        .await;
+    let summary = systems.run().await;
+    systems.run().await;
+    assert_eq!(systems.legacy_rows("select first from person order by id").await, ["Ann", "BO"], "what legacy holds");
+    assert_eq!((summary.to_platform, summary.quarantined.len()), (1, 1), "{summary:?}");
+    assert_eq!(summary.quarantined[0].field.as_deref(), Some("name"));
+    systems.oracles(&SAME).await;
+    // Also an update, of a row that stands.
+    systems.on_legacy("update person set first = 'Bob', last_update = now() where id = 2").await;
+    let summary = systems.run().await;
+    assert_eq!(summary.to_platform, 0, "{summary:?}");
+    assert!(summary.quarantined.iter().any(|row| row.key.0 == "2"), "{summary:?}");
+    systems.oracles(&SAME).await;
+    systems.on_legacy("update person set first = upper(first), last_update = now()").await;
+    assert_eq!(systems.run().await.to_platform, 2);
+    systems.oracles(&SAME).await;
+    assert_eq!(systems.platform_rows("select name from person order by email").await, ["ANN", "BOB"]);
+}
+
+const LOUD: &str = "
+    create function shout() returns trigger language plpgsql as
+      $$ begin new.name := upper(new.name); new.updated_at := clock_timestamp(); return new; end $$;
+    create trigger shout before insert or update on person for each row execute function shout()";
+
+const LOUD_AT_COMMIT: &str = "
+    create function shout() returns trigger language plpgsql as
+      $$ begin update public.person set name = upper(name) where id = new.id and name <> upper(name); return null; end $$;
+    create constraint trigger shout after insert or update on person deferrable initially deferred
+      for each row execute function shout()";
+
+#[tokio::test]
+async fn s07_a_trigger_that_rewrites_a_mapped_column_quarantines_the_row() {
+    loud("rewrites", LOUD).await;
+}
+
+#[tokio::test]
+async fn s40_a_deferred_trigger_that_rewrites_at_commit_quarantines_the_row() {
+    loud("deferred", LOUD_AT_COMMIT).await;
+}
+
+#[tokio::test]
+async fn s21_a_tree_over_many_pages_is_whole_after_one_run() {
+    let mut systems = people("tree").await;
+    // Children come before their parents, and two rows of different pages point at each other.
+    systems
+        .on_legacy(
+            "insert into team (id, label, parent) select n, 't' || n, case when n < 300 then n + 1 end from generate_series(1, 300) n;
+             update team set parent = 1 where id = 300;
+             insert into team (id, label, parent) values (301, 'one', null), (302, 'other', 301);
+             update team set parent = 302 where id = 301;
+             insert into person (email, team) select n || '@example.org', n from generate_series(1, 302) n",
+        )
+        .await;
+    let summary = systems.run().await;
+    assert!(summary.quarantined.is_empty() && summary.parked.is_empty(), "{:?}", summary.parked.len());
+    assert_eq!(summary.to_platform, 604);
+    systems.oracles(&SAME).await;
+}
+
+/// The people before their teams.
+fn people_first() -> String {
+    let (teams, person) = STAGES.split_at(STAGES.find("  [[stages.entities]]\n  id = \"person\"").expect("people"));
+    format!("[[stages]]\nname = \"people\"\n\n{person}\n{}", teams.replace("\"all\"", "\"teams\""))
+}
+
+#[tokio::test]
+async fn s21_a_parent_of_a_later_stage_comes_in_the_same_run() {
+    let systems = Systems::new("later", LEGACY, PLATFORM, &people_first()).await;
+    systems
+        .on_legacy(
+            "insert into team (label) select 't' || n from generate_series(1, 20) n;
+             insert into person (email, team) select n || '@example.org', n % 20 + 1 from generate_series(1, 150) n",
+        )
+        .await;
+    systems
+        .on_platform(
+            "insert into team (id, name) values ('00000000-0000-4000-8000-000000000001', 'p');
+             insert into person (email, team_id) values ('p@example.org', '00000000-0000-4000-8000-000000000001')",
+        )
+        .await;
+    let queue = queue("later").await;
+    let env = Env {
+        config: systems.config.clone(),
+        data: Arc::new(Data::new(systems.config.clone())),
+        queue: queue.pool.clone(),
+    };
+    let stop = CancellationToken::new();
+    let worker = tokio::spawn(worker::run(env, worker::Settings::default(), stop.clone()));
+    let tick = ops::tick_now(&queue.pool, &CustomerId::new(CUSTOMER)).await.expect("a tick");
+    let report = ops::wait_for_tick(&queue.pool, tick).await.expect("a run");
+    stop.cancel();
+    worker.await.expect("no panic").expect("an end in order");
+    assert_eq!((report.ending.as_str(), report.parked, report.quarantined), ("done", 0, 0), "{report:?}");
+    let rows = "select concat_ws('|', email, t.{}) from person p join team t on t.id = p.{} order by 1";
+    let legacy = systems.legacy_rows(&rows.replacen("{}", "label", 1).replacen("{}", "team", 1)).await;
+    let platform = systems.platform_rows(&rows.replacen("{}", "name", 1).replacen("{}", "team_id", 1)).await;
+    assert_eq!((legacy.len(), legacy), (151, platform));
+}
+
+#[tokio::test]
+async fn s22_unique_values_that_change_places_land_in_one_transaction() {
+    let mut systems = people("swap").await;
+    systems
+        .on_legacy("insert into person (email, phone) select n || '@example.org', n from generate_series(1, 250) n")
+        .await;
+    systems.settle().await;
+    let ids = "select id::text from person order by id";
+    let before = systems.platform_rows(ids).await;
+    // Two that swap, and a ring over pages: the first and the last rows of the table.
+    systems
+        .on_legacy(
+            "begin;
+             alter table person drop constraint person_email_key;
+             update person set email = case id when 1 then '250@example.org' when 250 then '2@example.org' when 2 then '1@example.org'
+               when 7 then '8@example.org' when 8 then '7@example.org' else email end, last_update = now();
+             alter table person add unique (email);
+             commit;",
+        )
+        .await;
+    let summary = systems.run().await;
+    assert!(summary.quarantined.is_empty() && summary.parked.is_empty(), "{summary:?}");
+    systems.oracles(&SAME).await;
+    assert_eq!(before, systems.platform_rows(ids).await, "a row was deleted or made");
+}
+
+const ITEM_LEGACY: &str = "
+    create table item (
+      id serial primary key, sku text not null unique, title text, qty integer, price numeric, grade text, kind char(1), born text,
+      note text, last_update timestamptz not null default now())";
+
+const ITEM_PLATFORM: &str = "
+    create type grade as enum ('good', 'bad');
+    create table item (
+      id uuid primary key, sku text not null unique, title varchar(10), qty smallint, price numeric(5, 2), grade grade, kind text,
+      born date, note text not null, updated_at timestamptz not null default now())";
+
+const ITEM_STAGES: &str = r#"
+[[stages]]
+name = "items"
+  [[stages.entities]]
+  id = "item"
+  legacy = { database = "legacy", table = "item", key = "id", updated_at = "last_update" }
+  platform = { database = "platform", table = "item", key = "id" }
+  match_on = ["sku"]
+    [stages.entities.fields]
+    sku = { legacy = "sku", platform = "sku" }
+    title = { legacy = "title", platform = "title" }
+    qty = { legacy = "qty", platform = "qty" }
+    price = { legacy = "price", platform = "price" }
+    grade = { legacy = "grade", platform = "grade" }
+    kind = { legacy = "kind", platform = "kind", lens = { values = { A = "alpha", B = "beta" } } }
+    born = { legacy = "born", platform = "born" }
+    note = { legacy = "note", platform = "note" }
+"#;
+
+const ITEM_SAME: [Same; 1] = [Same {
+    entity: "item",
+    legacy: "select id::text, concat_ws('|', sku, title, qty, trim_scale(price), grade, kind, born, note) from item",
+    platform: "select id::text, concat_ws('|', sku, title, qty, trim_scale(price), grade, upper(left(kind, 1)), born, note) from item",
+}];
+
+#[tokio::test]
+async fn s23_a_value_that_does_not_fit_costs_its_row_and_is_named() {
+    let mut systems = Systems::new("misfits", ITEM_LEGACY, ITEM_PLATFORM, ITEM_STAGES).await;
+    systems
+        .on_legacy("insert into item (sku, title, qty, price, grade, kind, born, note) select 'item ' || n, 'ok', 1, 1.5, 'good', 'A', '2000-01-31', '-' from generate_series(1, 20) n")
+        .await;
+    systems.settle().await;
+    let misfits = [
+        ("title", "'far too long for it'", "'short'"),
+        ("qty", "70000", "7"),
+        ("price", "123456.5", "12.5"),
+        ("grade", "'ugly'", "'bad'"),
+        ("kind", "'Z'", "'B'"),
+        ("born", "'yesterday evening'", "'2001-02-28'"),
+        ("note", "null", "'+'"),
+    ];
+    // One of each kind in a row that stands, and one in a new row; their neighbours are edited too.
+    for (at, (column, value, _)) in misfits.iter().enumerate() {
+        systems
+            .on_legacy(&format!(
+                "update item set {column} = {value}, last_update = now() where sku = 'item {}';
+                 insert into item (sku, note) values ('new {column}', '-');
+                 update item set {column} = {value} where sku = 'new {column}'",
+                at + 1
+            ))
+            .await;
+    }
+    systems.on_legacy("update item set title = 'edited', last_update = now() where id between 11 and 20").await;
+    let summary = systems.run().await;
+    assert_eq!(summary.to_platform, 10, "the neighbours: {summary:?}");
+    let mut fields: Vec<&str> =
+        summary.quarantined.iter().map(|row| row.field.as_deref().unwrap_or(row.reason.as_str())).collect();
+    fields.sort_unstable();
+    let mut expected: Vec<&str> = misfits.iter().flat_map(|(column, ..)| [*column, *column]).collect();
+    expected.sort_unstable();
+    assert_eq!(fields, expected, "{:#?}", summary.quarantined);
+    assert!(summary.quarantined.iter().all(|row| row.side == Side::Legacy));
+    systems.oracles(&ITEM_SAME).await;
+    // Once the source is corrected they go through.
+    for (at, (column, _, value)) in misfits.iter().enumerate() {
+        let rows = format!("sku in ('item {}', 'new {column}')", at + 1);
+        systems.on_legacy(&format!("update item set {column} = {value}, last_update = now() where {rows}")).await;
+    }
+    assert_eq!(systems.run().await.to_platform, 14);
+    systems.oracles(&ITEM_SAME).await;
+    assert_eq!(systems.platform_rows("select count(*)::text from item").await, ["27"]);
+}
+
+#[tokio::test]
+async fn s24_one_poison_row_costs_one_row() {
+    let mut systems = people("poison").await;
+    systems.run().await;
+    systems
+        .on_legacy(
+            "insert into person (email, phone)
+             select n || '@example.org', case when n = 77 then 'poison' else n::text end from generate_series(1, 1000) n",
+        )
+        .await;
+    let before = systems.known("person", Side::Legacy).watermark;
+    let summary = systems.run().await;
+    assert_eq!(summary.to_platform, 999);
+    assert_eq!(summary.quarantined.len(), 1, "{summary:?}");
+    assert!(summary.quarantined[0].reason.contains("person_phone_check"), "{summary:?}");
+    assert!(systems.known("person", Side::Legacy).watermark > before);
+    systems.oracles(&SAME).await;
+    systems.on_legacy("update person set phone = 'healed', last_update = now() where phone = 'poison'").await;
+    assert_eq!(systems.run().await.to_platform, 1);
+    systems.oracles(&SAME).await;
+}
