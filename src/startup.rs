@@ -17,6 +17,7 @@ use crate::embedded::Server;
 use crate::jobs::{self, Env};
 use crate::stages::Data;
 use crate::telemetry::{self, logs};
+use crate::told::told;
 use crate::{ops, queue, scheduler, shutdown};
 
 /// Something went wrong on the way.
@@ -60,19 +61,6 @@ pub fn run(level: logs::Level, work: impl AsyncFnOnce() -> anyhow::Result<()>) -
             ExitCode::from(if error.is::<Refused>() { EXIT_REFUSED } else { EXIT_FAILED })
         }
     }
-}
-
-/// An error with its causes. Some errors say their cause themselves: it is not said twice.
-fn told(error: &anyhow::Error) -> String {
-    let mut told = String::new();
-    for cause in error.chain().map(ToString::to_string) {
-        if told.is_empty() {
-            told = cause;
-        } else if !told.ends_with(&cause) {
-            told = format!("{told}: {cause}");
-        }
-    }
-    told
 }
 
 /// The process `sync-bridge-scheduler`.
@@ -343,18 +331,4 @@ pub async fn checked(data: &Data, customers: impl IntoIterator<Item = &Customer>
 /// What the database said.
 pub async fn migrate(bridge: &Bridge) -> anyhow::Result<()> {
     ops::migrate(&bridge.queue).await.with_context(|| format!("migrating the queue database {}", bridge.queue_shown()))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_cause_is_said_once() {
-        let refused_by_system = std::io::Error::from_raw_os_error(111);
-        let error = anyhow::Error::from(sqlx::Error::Io(refused_by_system)).context("connecting to here");
-        let shown = "connecting to here: error communicating with database: Connection refused (os error 111)";
-        assert_eq!(told(&error), shown);
-        assert_eq!(told(&refused(error)), shown);
-    }
 }
