@@ -332,3 +332,14 @@ pub async fn checked(data: &Data, customers: impl IntoIterator<Item = &Customer>
 pub async fn migrate(bridge: &Bridge) -> anyhow::Result<()> {
     ops::migrate(&bridge.queue).await.with_context(|| format!("migrating the queue database {}", bridge.queue_shown()))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_refused_is_said_as_if_it_were_not() {
+        let error = || anyhow!("no such file").context("reading the configuration");
+        assert_eq!(told(&refused(error())), told(&error()));
+    }
+}

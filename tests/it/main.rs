@@ -11,6 +11,7 @@ mod jobs;
 mod ledger;
 mod model;
 mod pages;
+mod pooler;
 mod retention;
 mod samples;
 mod scenarios;
