@@ -11,6 +11,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use crate::config::{self, Config, Customer, Deleted, EntityId, Side};
 use crate::mapping::{Class, Column, Field, Lens, Mapping, Shape, StampKind};
+use crate::pairs::CREATED_AT;
 use crate::sides::Permanent;
 use crate::sides::postgres::{self, Database, LiveColumn, LiveTable, NewKey, Pools, Sessions, TableSql, describe};
 
@@ -275,6 +276,7 @@ fn shape(entity: &config::Entity, side: Side, live: &LiveTable) -> Result<Shape,
         key_mapped: None,
         stamp: column(live, side, table, &table.updated_at)?,
         stamp_kind,
+        created_at: table.created_at.as_ref().map(|name| column(live, side, table, name)).transpose()?,
         zone: table.timezone,
     })
 }
@@ -380,7 +382,7 @@ fn marked(deleted: &Deleted) -> &str {
 
 /// A field's base counts only while name and lens are what they were when it was taken.
 fn fingerprint(name: &str, lens: &Lens) -> u32 {
-    xxh3_64(format!("{name}\u{0}{lens:?}").as_bytes()) as u32
+    (xxh3_64(format!("{name}\u{0}{lens:?}").as_bytes()) as u32).min(CREATED_AT - 1)
 }
 
 fn ready_side(

@@ -20,6 +20,8 @@ use super::{LiveTable, Sessions, Statement, ident};
 pub struct Row {
     pub key: Key,
     pub stamp: Cell,
+    /// When the record was made, if that is declared and known.
+    pub created_at: Cell,
     /// The database's own hash of the mapped columns.
     pub hash: i64,
     /// In the order of `Shape::columns`.
@@ -53,6 +55,7 @@ pub struct TableSql {
     keys: Vec<(String, String)>,
     stamp: String,
     stamp_kind: StampKind,
+    created_at: Option<String>,
     columns: Vec<(String, String)>,
     /// The columns' types with length and precision.
     declared: Vec<String>,
@@ -101,6 +104,7 @@ impl TableSql {
             keys: quoted(&shape.key),
             stamp: ident(&shape.stamp.name),
             stamp_kind: shape.stamp_kind,
+            created_at: shape.created_at.as_ref().map(|column| ident(&column.name)),
             columns: quoted(&shape.columns),
             declared: shape
                 .columns
@@ -672,9 +676,10 @@ impl TableSql {
         let cells: Vec<String> =
             self.columns.iter().enumerate().map(|(at, (name, _))| format!("t.{name}::text as c{at}")).collect();
         format!(
-            "{key} as t_key, t.{stamp}::text as t_stamp, {hash} as t_hash, {cells}",
+            "{key} as t_key, t.{stamp}::text as t_stamp, {created_at}::text as t_created_at, {hash} as t_hash, {cells}",
             key = self.key_text(),
             stamp = self.stamp,
+            created_at = self.created_at.as_ref().map_or("null".into(), |name| format!("t.{name}")),
             hash = self.row_hash(),
             cells = cells.join(", "),
         )
@@ -709,6 +714,7 @@ impl TableSql {
         Ok(Some(Row {
             key: Key(key),
             stamp: row.try_get::<Option<&str>, _>("t_stamp")?.map(Into::into),
+            created_at: row.try_get::<Option<&str>, _>("t_created_at")?.map(Into::into),
             hash: row.try_get("t_hash")?,
             cells,
         }))
