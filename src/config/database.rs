@@ -1,8 +1,9 @@
 //! A database URL in the file. Owns: refusing one that holds a password or cannot be understood. Never: echoing one.
 
+use std::net::IpAddr;
 use std::str::FromStr as _;
 
-use sqlx::postgres::PgConnectOptions;
+use sqlx::postgres::{PgConnectOptions, PgSslMode};
 
 use super::DatabaseUrl;
 use super::reader::{Located as _, Reader, Text};
@@ -101,4 +102,54 @@ fn name_of(parameter: &str) -> &str {
 fn subject(text: &Text) -> String {
     let names: Vec<String> = text.variables.iter().map(|name| format!("`{name}`")).collect();
     if names.is_empty() { "the URL".into() } else { format!("the URL from {}", names.join(", ")) }
+}
+
+impl DatabaseUrl {
+    /// How to connect: over TLS with a verified certificate, unless the connection does not leave this machine or the URL says
+    /// otherwise (`?sslmode=…`).
+    ///
+    /// # Errors
+    /// No PostgreSQL URL. The parser's own message may repeat a part of it, which may be a secret, and is left out.
+    pub fn options(&self) -> anyhow::Result<PgConnectOptions> {
+        let options = PgConnectOptions::from_str(self.expose()).map_err(|_| {
+            anyhow::anyhow!("the URL of {self} is not a PostgreSQL URL: postgres://user:password@host/database")
+        })?;
+        let query = self.expose().split_once('?').map_or("", |(_, query)| query);
+        let names_mode = query.split('&').map(name_of).any(|name| matches!(name, "sslmode" | "ssl-mode"));
+        Ok(if is_local(&options) || names_mode { options } else { options.ssl_mode(PgSslMode::VerifyFull) })
+    }
+}
+
+/// A connection that does not leave this machine.
+fn is_local(options: &PgConnectOptions) -> bool {
+    let host = options.get_host().trim_start_matches('[').trim_end_matches(']');
+    options.get_socket().is_some()
+        || host.starts_with('/')
+        || host == "localhost"
+        || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_host_that_is_not_loopback_is_verified_unless_the_url_says_otherwise() {
+        let mode = |text: &str| {
+            let options = DatabaseUrl::new(text, "shown").options().expect("a URL");
+            format!("{:?}", options.get_ssl_mode())
+        };
+        assert_eq!(mode("postgres://u:p@db.example.com/q"), "VerifyFull");
+        assert_eq!(mode("postgres://u:p@db.example.com/q?sslmode=require"), "Require");
+        assert_eq!(mode("postgres://u:p@127.0.0.1:5433/q"), "Prefer");
+        assert_eq!(mode("postgres://u:p@[::1]/q"), "Prefer");
+        assert_eq!(mode("postgres://u:p@localhost/q"), "Prefer");
+        assert_eq!(mode("postgres:///q?host=/var/run/postgresql"), "Prefer");
+    }
+
+    #[test]
+    fn a_bad_url_is_not_repeated() {
+        let error = DatabaseUrl::new("postgres://u:secret@h:notaport/q", "h/q").options().expect_err("no port");
+        assert!(!format!("{error:#}").contains("secret"));
+    }
 }

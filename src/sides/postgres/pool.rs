@@ -5,13 +5,12 @@
 //! meet another session, and settings of a session would reach other people's.
 
 use std::collections::HashMap;
-use std::str::FromStr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use anyhow::Context;
 use chrono_tz::Tz;
-use sqlx::postgres::{PgArguments, PgConnectOptions, PgPoolOptions, PgRow, PgSslMode};
+use sqlx::postgres::{PgArguments, PgConnectOptions, PgPoolOptions, PgRow};
 use sqlx::query::Query;
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection, PgPool, Postgres, Transaction};
 
@@ -122,21 +121,10 @@ fn sessions(url: &DatabaseUrl, zone: Tz, application_name: &'static str) -> anyh
     Ok(Sessions { pool, begin: begin(access, zone).into() })
 }
 
-/// TLS with a verified certificate unless the host is loopback or the URL says otherwise.
 fn connect_options(url: &DatabaseUrl, application_name: &str) -> anyhow::Result<PgConnectOptions> {
-    let mut options = PgConnectOptions::from_str(url.expose())
-        .map_err(|error| Permanent(format!("the database url of {url} cannot be read: {error}")))
-        .context("opening a database")?
-        .application_name(application_name)
-        // A setting like the others; as part of the greeting PgBouncer would refuse it.
-        .extra_float_digits(None);
-    let local = options.get_socket().is_some()
-        || matches!(options.get_host(), "localhost" | "127.0.0.1" | "::1" | "[::1]")
-        || options.get_host().starts_with('/');
-    if !local && !url.expose().contains("sslmode=") && !url.expose().contains("ssl-mode=") {
-        options = options.ssl_mode(PgSslMode::VerifyFull);
-    }
-    Ok(options)
+    let options = url.options().map_err(|error| Permanent(error.to_string()))?;
+    // A setting like the others; as part of the greeting PgBouncer would refuse it.
+    Ok(options.application_name(application_name).extra_float_digits(None))
 }
 
 /// A hidden row would look like a delete, so row security fails loudly instead of filtering; names are always qualified;
