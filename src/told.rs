@@ -1,17 +1,17 @@
 //! Errors as a person reads them. Owns: the one text of an error with its causes. Never: what is done about it.
 
-use sqlx::postgres::PgDatabaseError;
+use sqlx::error::DatabaseError;
 
 /// An error with its causes. Some errors say their cause themselves: it is not said twice. PostgreSQL's number of a line in its
-/// own source is left out, which reads like a line of the configuration.
+/// own source is left out, which reads like a line of the configuration; so are values of rows, which a data exception quotes.
 pub fn told(error: &anyhow::Error) -> String {
     let mut told = String::new();
     for cause in error.chain() {
-        let said = match (cause.downcast_ref::<sqlx::Error>(), cause.downcast_ref::<PgDatabaseError>()) {
+        let said = match (cause.downcast_ref::<sqlx::Error>(), cause.downcast_ref::<Box<dyn DatabaseError>>()) {
             (Some(sqlx::Error::Database(database)), _) => {
-                format!("error returned from database: {}", database.message())
+                format!("error returned from database: {}", message(&**database))
             }
-            (_, Some(database)) => database.message().to_string(),
+            (_, Some(database)) => message(&**database),
             _ => cause.to_string(),
         };
         if told.is_empty() {
@@ -21,6 +21,13 @@ pub fn told(error: &anyhow::Error) -> String {
         }
     }
     told
+}
+
+fn message(error: &dyn DatabaseError) -> String {
+    match error.code().as_deref() {
+        Some(code @ ("22P02" | "22003" | "22007" | "22008")) => format!("a value does not fit its type [{code}]"),
+        _ => error.message().to_string(),
+    }
 }
 
 #[cfg(test)]

@@ -68,7 +68,7 @@ pub async fn run(env: Env, settings: Settings, shutdown: CancellationToken) -> a
     let leases = tokio::spawn(executor.leases.clone().keep(env.queue.clone(), ended.clone()));
     let house = tokio::spawn(janitor::run(env.clone(), shutdown.clone()));
     let abandon = CancellationToken::new();
-    let mut workers: Vec<_> = Kind::ALL
+    let workers: Vec<_> = Kind::ALL
         .into_iter()
         .map(|kind| {
             let place = Place {
@@ -93,10 +93,12 @@ pub async fn run(env: Env, settings: Settings, shutdown: CancellationToken) -> a
         let _ = clock::within(HAND_BACK_MAX, running.wait()).await;
     }
     // The handlers are through: what the queue's workers still do is acknowledge.
-    let stopped = clock::within(DRAIN_MAX, join_all(&mut workers)).await.is_some();
+    let all = join_all(workers);
+    tokio::pin!(all);
+    let stopped = clock::within(DRAIN_MAX, &mut all).await.is_some();
     if !stopped {
         abandon.cancel();
-        let _ = clock::within(DRAIN_MAX, join_all(&mut workers)).await;
+        let _ = clock::within(DRAIN_MAX, all).await;
     }
     ended.cancel();
     let _ = leases.await;

@@ -9,9 +9,10 @@ use sqlx::Row as _;
 
 use crate::config::Side;
 use crate::fault;
-use crate::mapping::{Lens, Links};
+use crate::mapping::{Cell, Lens, Links};
 use crate::pairs::{Pair, Receipt};
-use crate::sides::postgres::{self, Found, LedgerRow, NewKey, Row, Want};
+use crate::sides::postgres::{self, Found, LedgerRow, Lower, NewKey, Row, Want};
+use crate::sides::{Fault, sort};
 
 use super::entity::ReadyEntity;
 use super::{Key, Lane, Page, Position, Range};
@@ -454,7 +455,7 @@ async fn look_up(
         .collect();
     // The raw natural key as that side would hold it.
     let mut looked: Vec<usize> = Vec::new();
-    let mut keys: Vec<Vec<crate::mapping::Cell>> = Vec::new();
+    let mut keys: Vec<Vec<Cell>> = Vec::new();
     for &at in which {
         let row = match side {
             Side::Legacy => &views[at].legacy,
@@ -474,16 +475,39 @@ async fn look_up(
         }
     }
     let mut answers: BTreeMap<usize, Vec<Found>> = BTreeMap::new();
-    if looked.is_empty() {
-        return Ok(answers);
-    }
-    let values: Vec<Vec<Option<&str>>> =
-        (0..columns.len()).map(|part| keys.iter().map(|key| key[part].as_deref()).collect()).collect();
-    let found = ready.sql.read_candidates(&ready.database.read, &columns, &values).await.with_context(|| {
-        format!("looking for partners of {} {} in {}", looked.len(), mapping.entity, ready.database.shown)
-    })?;
-    for found in found {
-        answers.entry(looked[found.want]).or_default().push(found);
+    // As the database compares text; and once more those of which it would only lower the ASCII letters.
+    let beyond_ascii = |key: &Vec<Cell>| {
+        let mut lowered = key.iter().zip(&columns).filter(|(_, (_, lowered))| *lowered).map(|(cell, _)| cell);
+        ready.sql.lowers_ascii_only() && lowered.any(|cell| cell.as_deref().is_some_and(|text| !text.is_ascii()))
+    };
+    let all: Vec<usize> = (0..looked.len()).collect();
+    let beyond: Vec<usize> = all.iter().copied().filter(|&at| beyond_ascii(&keys[at])).collect();
+    let mut sets = vec![(all, Lower::OfDatabase), (beyond, Lower::OfUnicode)];
+    while let Some((set, lower)) = sets.pop() {
+        if set.is_empty() {
+            continue;
+        }
+        let values: Vec<Vec<Option<&str>>> =
+            (0..columns.len()).map(|part| set.iter().map(|&at| keys[at][part].as_deref()).collect()).collect();
+        match ready.sql.read_candidates(&ready.database.read, &columns, &values, lower).await {
+            Ok(found) => {
+                for found in found {
+                    answers.entry(looked[set[found.want]]).or_default().push(found);
+                }
+            }
+            // A value that the column cannot hold has no partner there; writing its row will say so of that row alone.
+            Err(error) if sort(&error) == Fault::Row => {
+                if set.len() > 1 {
+                    let (first, second) = set.split_at(set.len() / 2);
+                    sets.extend([(first.to_vec(), lower), (second.to_vec(), lower)]);
+                }
+            }
+            Err(error) => {
+                return Err(error).with_context(|| {
+                    format!("looking for partners of {} {} in {}", set.len(), mapping.entity, ready.database.shown)
+                });
+            }
+        }
     }
     Ok(answers)
 }

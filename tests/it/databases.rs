@@ -58,3 +58,17 @@ async fn a_database_is_dropped_with_its_last_connection_open() {
         .expect("looking for the database");
     assert!(!there);
 }
+
+#[tokio::test]
+async fn an_error_of_the_database_is_said_once_and_without_values() {
+    let database = database("told").await;
+    let mut connection = PgConnection::connect(database.url.expose()).await.expect("connecting to a test's database");
+    let mut told = async |sql: &'static str| {
+        let error = sqlx::query(sql).execute(&mut connection).await.expect_err("it is wrong");
+        sync_bridge::told::told(&anyhow::Error::from(error).context("asking"))
+    };
+    let missing = "asking: error returned from database: relation \"nowhere\" does not exist";
+    assert_eq!(told("select from nowhere").await, missing);
+    let unread = "asking: error returned from database: a value does not fit its type [22P02]";
+    assert_eq!(told("select 'a secret'::int").await, unread);
+}

@@ -54,6 +54,13 @@ pub async fn run(config: &Path, args: Args) -> anyhow::Result<()> {
     } else {
         out::say(&shown(&customer.slug, &report))?;
     }
+    if report.ending == "skipped" {
+        eprintln!(
+            "nothing was done: an earlier run of {} is still open, and one run of a customer goes on at a time; \
+             `sync-bridge status` says since when, its pages go on by themselves",
+            customer.slug
+        );
+    }
     if report.dead_letters > 0 {
         bail!("{} pages became dead letters: see `sync-bridge dead-letters list`", report.dead_letters);
     }

@@ -10,6 +10,8 @@ pub struct LiveTable {
     pub columns: Vec<LiveColumn>,
     /// Unique indexes beside the primary key: name and plain columns.
     pub uniques: Vec<(String, Vec<String>)>,
+    /// `lower` of this database's locale leaves letters beyond ASCII as they are, and there is Unicode's to ask instead.
+    pub lowers_ascii_only: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -64,6 +66,7 @@ pub async fn describe(
     if rows.is_empty() {
         return Ok(None);
     }
+    let lowers_ascii_only = rows[0].try_get("lowers_ascii_only")?;
     let columns = rows
         .iter()
         .map(|row| {
@@ -86,5 +89,5 @@ pub async fn describe(
         .iter()
         .map(|row| Ok((row.try_get("name")?, row.try_get("columns")?)))
         .collect::<Result<_, sqlx::Error>>()?;
-    Ok(Some(LiveTable { columns, uniques }))
+    Ok(Some(LiveTable { columns, uniques, lowers_ascii_only }))
 }

@@ -1,5 +1,6 @@
 -- $1 schema, $2 table
 select
+  lower(U&'\00C4') <> U&'\00E4' and to_regcollation('pg_catalog."und-x-icu"') is not null as lowers_ascii_only,
   a.attname::text as name,
   -- The declared type by its catalogue name: a cast to it has no length or precision and so never truncates.
   quote_ident(tn.nspname) || '."' || replace(t.typname, '"', '""') || '"' as type_sql,

@@ -56,6 +56,7 @@ pub struct TableSql {
     stamp: String,
     stamp_kind: StampKind,
     created_at: Option<String>,
+    lowers_ascii_only: bool,
     columns: Vec<(String, String)>,
     /// The columns' types with length and precision.
     declared: Vec<String>,
@@ -69,6 +70,18 @@ pub struct TableSql {
     /// By the name of a unique index: a column of it, and what it can hold for the moment in which values change places.
     asides: HashMap<String, (String, String)>,
 }
+
+/// Whose letters are lowered when texts are compared without their case.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lower {
+    /// As the database's locale does it, which an index on `lower(…)` follows.
+    OfDatabase,
+    /// All of Unicode's, as the lens does it; reads the whole table.
+    OfUnicode,
+}
+
+/// Unicode's rules, whatever the database's locale.
+const UNICODE: &str = "pg_catalog.\"und-x-icu\"";
 
 /// Which rows to read by key: by own key where known, by the ledger otherwise.
 #[derive(Debug, Clone, Default)]
@@ -104,6 +117,7 @@ impl TableSql {
             keys: quoted(&shape.key),
             stamp: ident(&shape.stamp.name),
             stamp_kind: shape.stamp_kind,
+            lowers_ascii_only: live.lowers_ascii_only,
             created_at: shape.created_at.as_ref().map(|column| ident(&column.name)),
             columns: quoted(&shape.columns),
             declared: shape
@@ -127,6 +141,11 @@ impl TableSql {
 
     pub fn entity_number(&self) -> i32 {
         self.entity_number
+    }
+
+    /// Whether the database's own `lower` leaves all letters beyond ASCII as they are.
+    pub fn lowers_ascii_only(&self) -> bool {
+        self.lowers_ascii_only
     }
 
     /// The rows of a range in its order, at most `limit`, each with what stands beside it.
@@ -214,6 +233,7 @@ impl TableSql {
         sessions: &Sessions,
         on: &[(usize, bool)],
         values: &[Vec<Option<&str>>],
+        lower: Lower,
     ) -> Result<Vec<Found>, sqlx::Error> {
         let own = self.first_own();
         let arrays: Vec<String> = (0..on.len()).map(|at| format!("${}::text[]", own + at)).collect();
@@ -223,9 +243,10 @@ impl TableSql {
             .enumerate()
             .map(|(at, &(column, lowered))| {
                 let (name, type_sql) = &self.columns[column];
-                match lowered {
-                    true => format!("lower(t.{name}) = w.v{at}"),
-                    false => format!("t.{name} = w.v{at}::{type_sql}"),
+                match (lowered, lower) {
+                    (true, Lower::OfDatabase) => format!("lower(t.{name}) = w.v{at}"),
+                    (true, Lower::OfUnicode) => format!("lower(t.{name}::text collate {UNICODE}) = w.v{at}"),
+                    (false, _) => format!("t.{name} = w.v{at}::{type_sql}"),
                 }
             })
             .collect();

@@ -308,3 +308,37 @@ async fn a_legacy_id_that_is_used_again_is_another_record_where_created_at_says_
     systems.oracles(&SAME).await;
     assert_eq!(systems.platform_rows("select phone from person where email like 'q%'").await, ["7"]);
 }
+
+#[tokio::test]
+async fn s24_a_natural_key_that_the_other_side_cannot_hold_costs_its_row() {
+    let platform = ITEM_PLATFORM.replace("sku text not null", "sku integer not null");
+    let mut systems = Systems::new("poison key", ITEM_LEGACY, &platform, ITEM_STAGES).await;
+    systems
+        .on_legacy("insert into item (sku, note) select n::text, '-' from generate_series(1, 40) n; insert into item (sku, note) values ('abc', '-')")
+        .await;
+    let summary = systems.run().await;
+    let named: Vec<_> = summary.quarantined.iter().map(|row| (row.key.0.as_str(), row.field.as_deref())).collect();
+    assert_eq!((summary.to_platform, named), (40, vec![("41", Some("sku"))]), "{summary:?}");
+    systems.oracles(&ITEM_SAME).await;
+    systems.on_legacy("update item set sku = '41', last_update = now() where sku = 'abc'").await;
+    assert_eq!(systems.run().await.to_platform, 1);
+    systems.oracles(&ITEM_SAME).await;
+}
+
+#[tokio::test]
+async fn s29_people_are_paired_whatever_the_case_of_their_letters_and_the_locale_of_the_database() {
+    let mut systems = people("letters").await;
+    let addresses =
+        ["ÄRZTE@example.org", "Ünal@example.org", "ŁÓDŹ@example.org", "PLAIN@example.org", "жук@example.org"];
+    for address in addresses {
+        systems.on_legacy(&format!("insert into person (email) values ('{address}')")).await;
+        systems.on_platform(&format!("insert into person (email) values ('{}')", address.to_lowercase())).await;
+    }
+    // Made on the platform in capitals, on legacy in small letters.
+    systems.on_platform("insert into person (email) values ('ÇELİK@example.org'), ('ЖУРАВЛЬ@example.org')").await;
+    systems.on_legacy("insert into person (email) values ('журавль@example.org')").await;
+    systems.settle().await;
+    let count = "select count(*)::text from person";
+    systems.both_hold(count, count, &["7"]).await;
+    assert_eq!(systems.platform_rows("select count(*)::text from sync_bridge.pair where not gone").await, ["7"]);
+}
