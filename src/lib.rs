@@ -21,3 +21,4 @@ pub mod sides;
 pub mod stages;
 pub mod startup;
 pub mod telemetry;
+pub mod told;

@@ -260,6 +260,11 @@ fn read_side(
     let table = keys.required("table", r#"table = "public.users""#, reader).and_then(|node| node.text(reader));
     let key = keys.required("key", r#"key = "id""#, reader).and_then(|node| read_columns(&node, reader));
     let updated_at = keys.optional("updated_at").map_or(Some("updated_at".into()), |node| read_column(&node, reader));
+    // Only legacy's ids are ever used again.
+    let created_at = match side {
+        Side::Legacy => keys.optional("created_at").map(|node| read_column(&node, reader)),
+        Side::Platform => None,
+    };
     let timezone = keys.optional("timezone").map_or(Some(Tz::UTC), |node| {
         let text = node.text(reader)?;
         schedule::read_timezone(&text, reader)
@@ -280,6 +285,10 @@ fn read_side(
         name,
         key: key.as_ref()?.iter().map(|column| column.value.clone()).collect(),
         updated_at: updated_at?,
+        created_at: match created_at {
+            Some(column) => Some(column?),
+            None => None,
+        },
         timezone: timezone?,
         deleted: deleted?,
         scope: scope?,

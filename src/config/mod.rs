@@ -103,6 +103,8 @@ pub struct Table {
     pub key: Vec<String>,
     /// The column that says when a row was last edited.
     pub updated_at: String,
+    /// Legacy only: the column that says when a record was made. Under a known id another time means another record.
+    pub created_at: Option<String>,
     /// The zone that a stamp without a zone is in; also the sessions' `TimeZone`. Default UTC.
     pub timezone: Tz,
     /// How a soft-deleted row is marked, if rows are soft-deleted here.
@@ -319,6 +321,7 @@ impl std::fmt::Debug for Table {
             .field("name", &self.name)
             .field("key", &self.key)
             .field("updated_at", &self.updated_at)
+            .field("created_at", &self.created_at)
             .field("timezone", &self.timezone)
             .field("deleted", &self.deleted)
             .field("scope", &self.scope.keys())

@@ -41,7 +41,8 @@ impl Folder {
     /// # Errors
     /// A folder that holds something already: nothing in it is touched.
     pub fn keep(path: &Path) -> anyhow::Result<Folder> {
-        fs::create_dir_all(path).with_context(|| format!("making {}", path.display()))?;
+        let advice = || format!("making {}: name a folder that this user may make or write to", path.display());
+        fs::create_dir_all(path).with_context(advice)?;
         let path = path.canonicalize().with_context(|| format!("finding {}", path.display()))?;
         let mut entries = fs::read_dir(&path).with_context(|| format!("looking into {}", path.display()))?;
         if entries.next().is_some() {

@@ -22,6 +22,7 @@ use crate::ledger::job::{self, Back, Claim, Claimed};
 use crate::ledger::page::Page;
 use crate::ledger::refused;
 use crate::queue::{self, Kind, Payload};
+use crate::told::told;
 
 /// Well below the queue's orphan window of 10 minutes.
 const PAGE_LIMIT: Duration = Duration::from_secs(300);
@@ -169,7 +170,7 @@ impl Executor {
     fn failed(&self, claim: &Claim, error: anyhow::Error) -> Ending {
         let sorted = failure::sort(&error);
         let error_kind = failure::kind(&error, sorted);
-        let error = format!("{error:#}");
+        let error = told(&error);
         let last = i64::from(claim.attempt) >= i64::from(self.env.config.attempts_max);
         match sorted {
             Sorted::Permanent => Ending::Dead { error_kind, error },

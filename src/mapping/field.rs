@@ -44,6 +44,8 @@ pub struct Shape {
     pub key_mapped: Option<Vec<usize>>,
     pub stamp: Column,
     pub stamp_kind: StampKind,
+    /// When a record was made, if that is declared. Read and never written.
+    pub created_at: Option<Column>,
     pub zone: Tz,
 }
 

@@ -7,6 +7,9 @@ pub struct Base(Vec<(u32, u64)>);
 
 const ENTRY: usize = 12;
 
+/// Under this fingerprint, which no field has, a base keeps when its legacy record was made.
+pub const CREATED_AT: u32 = u32::MAX;
+
 impl Base {
     pub fn of(entries: impl IntoIterator<Item = (u32, u64)>) -> Base {
         Base(entries.into_iter().collect())
@@ -16,8 +19,16 @@ impl Base {
         self.0.iter().find(|entry| entry.0 == fingerprint).map(|entry| entry.1)
     }
 
+    /// The same with this entry, or without it.
+    pub fn with(mut self, fingerprint: u32, hash: Option<u64>) -> Base {
+        self.0.retain(|entry| entry.0 != fingerprint);
+        self.0.extend(hash.map(|hash| (fingerprint, hash)));
+        self
+    }
+
+    /// Whether no field has a base.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.0.iter().all(|entry| entry.0 == CREATED_AT)
     }
 
     /// Fingerprint (4 bytes) and hash (8 bytes) per field, big end first.

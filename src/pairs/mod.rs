@@ -8,7 +8,7 @@ use chrono::{DateTime, Utc};
 use crate::config::Side;
 use crate::keyset::Key;
 
-pub use base::{Base, Listed};
+pub use base::{Base, CREATED_AT, Listed};
 
 /// The DDL of schema `sync_bridge` for a side, plain and safe to repeat.
 pub fn ddl(side: Side) -> &'static str {

@@ -46,7 +46,7 @@ pub async fn advice(pools: &Pools, config: &Config, customer: &Customer) -> anyh
             .map(|(entity, side)| (entity.table(*side).schema.as_str(), entity.table(*side).name.as_str()))
             .collect();
         let mut connection =
-            database.read.acquire().await.with_context(|| format!("connecting to {}", database.shown))?;
+            database.read.begin().await.with_context(|| format!("connecting to {}", database.shown))?;
         let indexes =
             indexes(&mut connection, &names).await.with_context(|| format!("reading indexes in {}", database.shown))?;
         for (entity, side) in tables {

@@ -8,7 +8,7 @@ use anyhow::Context as _;
 use chrono::{DateTime, TimeDelta, Utc};
 
 use crate::clock;
-use crate::sides::postgres::Database;
+use crate::sides::postgres::{self, Database};
 
 /// Clocks drift slowly; a run takes less.
 const KEPT: Duration = Duration::from_secs(30);
@@ -72,9 +72,9 @@ impl Offsets {
         }
         // A connection first: making one is not part of the answer's way.
         let mut connection =
-            database.read.acquire().await.with_context(|| format!("connecting to {}", database.shown))?;
+            database.read.begin().await.with_context(|| format!("connecting to {}", database.shown))?;
         let asked = clock::now();
-        let theirs: DateTime<Utc> = sqlx::query_scalar("select clock_timestamp()")
+        let theirs: DateTime<Utc> = postgres::query_scalar("select clock_timestamp()")
             .fetch_one(&mut *connection)
             .await
             .with_context(|| format!("asking {} for its clock", database.shown))?;

@@ -7,6 +7,7 @@ use serde::Serialize;
 use sqlx::Row as _;
 
 use crate::config::Side;
+use crate::sides::postgres;
 
 use super::entity::ReadyEntity;
 use super::{Key, RulingKind};
@@ -54,7 +55,7 @@ pub async fn list(
     limit: i64,
 ) -> anyhow::Result<Vec<ConflictEntry>> {
     let database = &entity.platform.database;
-    let rows = sqlx::query(
+    let query = postgres::query(
         "select id, legacy_key, platform_key, decided_at, kind, state, fields, legacy_stamp, platform_stamp, \
          clock_difference_secs from sync_bridge.conflict \
          where entity_id = $1 and ($2::bigint is null or id = $2) and ($3::text is null or state = $3) \
@@ -63,10 +64,12 @@ pub async fn list(
     .bind(entity.platform.sql.entity_number())
     .bind(id)
     .bind(state)
-    .bind(limit)
-    .fetch_all(&database.read)
-    .await
-    .with_context(|| format!("reading the conflicts of {} in {}", entity.mapping.entity, database.shown))?;
+    .bind(limit);
+    let rows = database
+        .read
+        .fetch_all(query)
+        .await
+        .with_context(|| format!("reading the conflicts of {} in {}", entity.mapping.entity, database.shown))?;
     rows.iter()
         .map(|row| {
             Ok(ConflictEntry {
@@ -88,29 +91,26 @@ pub async fn list(
 
 /// Notes what became of an entry.
 pub async fn mark(entity: &ReadyEntity, id: i64, state: &str) -> anyhow::Result<()> {
-    sqlx::query("update sync_bridge.conflict set state = $3 where entity_id = $1 and id = $2")
+    let query = postgres::query("update sync_bridge.conflict set state = $3 where entity_id = $1 and id = $2")
         .bind(entity.platform.sql.entity_number())
         .bind(id)
-        .bind(state)
-        .execute(&entity.platform.database.write)
-        .await
-        .with_context(|| format!("marking conflict {id} of {}", entity.mapping.entity))?;
+        .bind(state);
+    let write = &entity.platform.database.write;
+    write.execute(query).await.with_context(|| format!("marking conflict {id} of {}", entity.mapping.entity))?;
     Ok(())
 }
 
 /// Removes entries decided before `before`, at most `limit`; open ones stay.
 pub async fn prune(entity: &ReadyEntity, before: DateTime<Utc>, limit: i64) -> anyhow::Result<u64> {
-    let done = sqlx::query(
+    let query = postgres::query(
         "delete from sync_bridge.conflict where id in (select id from sync_bridge.conflict \
          where entity_id = $1 and decided_at < $2 and state <> 'open' order by decided_at, id limit $3)",
     )
     .bind(entity.platform.sql.entity_number())
     .bind(before)
-    .bind(limit)
-    .execute(&entity.platform.database.write)
-    .await
-    .with_context(|| format!("pruning the conflicts of {}", entity.mapping.entity))?;
-    Ok(done.rows_affected())
+    .bind(limit);
+    let write = &entity.platform.database.write;
+    write.execute(query).await.with_context(|| format!("pruning the conflicts of {}", entity.mapping.entity))
 }
 
 /// The ruling that makes `winner` win an open conflict.

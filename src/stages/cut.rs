@@ -108,8 +108,8 @@ pub async fn changed(probes: &[(Ready, Side, Signature)]) -> anyhow::Result<bool
             query = entity.side(*side).sql.bind_signature(query, signature.since);
         }
         let (entity, side, _) = &probes[members[0]];
-        let pool = &entity.side(*side).database.read;
-        let rows = query.fetch_all(pool).await.with_context(|| format!("probing {shown}"))?;
+        let sessions = &entity.side(*side).database.read;
+        let rows = sessions.fetch_all(query).await.with_context(|| format!("probing {shown}"))?;
         for row in rows {
             let at = row.try_get::<i64, _>("n")? as usize;
             let found: (i64, i64) = (row.try_get("rows")?, row.try_get("hash")?);

@@ -6,13 +6,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use sqlx::{PgConnection, PgPool};
+use sqlx::PgConnection;
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::config::{self, Config, Customer, Deleted, EntityId, Side};
 use crate::mapping::{Class, Column, Field, Lens, Mapping, Shape, StampKind};
+use crate::pairs::CREATED_AT;
 use crate::sides::Permanent;
-use crate::sides::postgres::{Database, LiveColumn, LiveTable, NewKey, Pools, TableSql, describe};
+use crate::sides::postgres::{self, Database, LiveColumn, LiveTable, NewKey, Pools, Sessions, TableSql, describe};
 
 /// One entity of one customer, ready to run pages.
 #[derive(Debug)]
@@ -38,7 +39,7 @@ pub struct ReadySide {
 #[derive(Debug)]
 pub struct RefTarget {
     pub entity: EntityId,
-    pub pool: PgPool,
+    pub sessions: Sessions,
     pub entity_number: i32,
 }
 
@@ -77,7 +78,7 @@ pub async fn make_ready(
         })?;
         let database = pools.database(database_url(customer, referred, Side::Platform)?, referred.platform.timezone)?;
         let entity_number = entity_number(&database, customer, target).await?;
-        refs.push(RefTarget { entity: target.clone(), pool: database.read, entity_number });
+        refs.push(RefTarget { entity: target.clone(), sessions: database.read, entity_number });
     }
 
     Ok(ReadyEntity {
@@ -123,7 +124,7 @@ async fn described(
 ) -> anyhow::Result<(Database, LiveTable)> {
     let table = entity.table(side);
     let database = pools.database(database_url(customer, entity, side)?, table.timezone)?;
-    let mut connection = database.read.acquire().await.with_context(|| format!("connecting to {}", database.shown))?;
+    let mut connection = database.read.begin().await.with_context(|| format!("connecting to {}", database.shown))?;
     let found = describe(&mut connection, &table.schema, &table.name)
         .await
         .with_context(|| format!("describing table {}.{} in {}", table.schema, table.name, database.shown))?;
@@ -142,10 +143,11 @@ async fn described(
 
 /// The short number that `sync_bridge` knows (customer, entity) by in this database; [`register`] gave it.
 async fn entity_number(database: &Database, customer: &Customer, entity: &EntityId) -> anyhow::Result<i32> {
-    let found = sqlx::query_scalar("select id from sync_bridge.entity where customer = $1 and entity = $2")
+    let mut session = database.read.begin().await.with_context(|| format!("connecting to {}", database.shown))?;
+    let found = postgres::query_scalar("select id from sync_bridge.entity where customer = $1 and entity = $2")
         .bind(customer.id.as_str())
         .bind(entity.as_str())
-        .fetch_optional(&database.read)
+        .fetch_optional(&mut *session)
         .await;
     let missing = match found {
         Ok(Some(number)) => return Ok(number),
@@ -160,7 +162,7 @@ async fn entity_number(database: &Database, customer: &Customer, entity: &Entity
 
 /// Gives the entities of a customer their short numbers in the database that this connection is to; safe to repeat.
 pub async fn register(conn: &mut PgConnection, customer: &Customer, entities: &[&str]) -> sqlx::Result<()> {
-    sqlx::query(
+    postgres::query(
         "insert into sync_bridge.entity (customer, entity) select $1, entity from unnest($2::text[]) as entity \
          order by entity on conflict (customer, entity) do nothing",
     )
@@ -274,6 +276,7 @@ fn shape(entity: &config::Entity, side: Side, live: &LiveTable) -> Result<Shape,
         key_mapped: None,
         stamp: column(live, side, table, &table.updated_at)?,
         stamp_kind,
+        created_at: table.created_at.as_ref().map(|name| column(live, side, table, name)).transpose()?,
         zone: table.timezone,
     })
 }
@@ -379,7 +382,7 @@ fn marked(deleted: &Deleted) -> &str {
 
 /// A field's base counts only while name and lens are what they were when it was taken.
 fn fingerprint(name: &str, lens: &Lens) -> u32 {
-    xxh3_64(format!("{name}\u{0}{lens:?}").as_bytes()) as u32
+    (xxh3_64(format!("{name}\u{0}{lens:?}").as_bytes()) as u32).min(CREATED_AT - 1)
 }
 
 fn ready_side(

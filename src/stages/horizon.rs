@@ -5,7 +5,7 @@ use anyhow::Context as _;
 use chrono::{DateTime, TimeDelta, Utc};
 
 use crate::sides::Permanent;
-use crate::sides::postgres::{Database, READER};
+use crate::sides::postgres::{self, Database, READER};
 
 /// Without the right to see other sessions, changes are taken to appear at most this late.
 pub const BLIND_LAG: TimeDelta = TimeDelta::minutes(5);
@@ -41,16 +41,19 @@ pub struct Horizon {
     pub held_by: Option<String>,
 }
 
-/// Asks in autocommit, before the read; never inside a transaction, where the view is frozen.
+/// Asks before the read, in a transaction of its own: within one, the view is frozen.
 ///
 /// # Errors
 /// The database does not answer; or it is a hot standby, which lags behind what it says.
 pub async fn ask(database: &Database) -> anyhow::Result<Sessions> {
-    let sessions: Sessions = sqlx::query_as(include_str!("horizon.sql"))
+    let what = || format!("asking {} for its open transactions", database.shown);
+    let mut session = database.read.begin().await.with_context(what)?;
+    let sessions: Sessions = postgres::query_as(include_str!("horizon.sql"))
         .bind(READER)
-        .fetch_one(&database.read)
+        .fetch_one(&mut *session)
         .await
-        .with_context(|| format!("asking {} for its open transactions", database.shown))?;
+        .with_context(what)?;
+    drop(session);
     if sessions.standby {
         return Err(Permanent(format!(
             "{} is a hot standby: changes appear there later than it can tell; give the primary's address",

@@ -5,12 +5,12 @@ use std::collections::{HashMap, HashSet};
 
 use anyhow::Context;
 use chrono::{DateTime, Utc};
-use sqlx::{Connection, PgConnection, Row as _};
+use sqlx::{PgConnection, Row as _};
 
 use crate::config::Side;
 use crate::fault;
 use crate::mapping::{Cell, Lens, Links, Untranslatable};
-use crate::sides::postgres::NewKey;
+use crate::sides::postgres::{self, NewKey};
 
 use super::Key;
 use super::entity::ReadyEntity;
@@ -52,10 +52,9 @@ pub async fn commit_legacy(
 ) -> anyhow::Result<LegacyOutcome> {
     let ready = &entity.legacy;
     let what = || format!("writing {} rows of {} in {}", intents.len(), entity.mapping.entity, ready.database.shown);
-    let mut connection = ready.database.write.acquire().await.with_context(what)?;
     let mut lost: HashSet<usize> = HashSet::new();
     loop {
-        let turn = attempt(&mut connection, entity, &intents, &lost, links).await.with_context(what)?;
+        let turn = attempt(entity, &intents, &lost, links).await.with_context(what)?;
         match turn {
             // Voided by others between our look and our receipt: rolled back, and once more without them.
             Turn::Voided(others) => lost.extend(others),
@@ -88,7 +87,6 @@ enum Ending {
 }
 
 async fn attempt(
-    connection: &mut PgConnection,
     entity: &ReadyEntity,
     intents: &[Committed],
     lost: &HashSet<usize>,
@@ -99,11 +97,11 @@ async fn attempt(
     let number = ready.sql.entity_number();
     let mut endings: HashMap<usize, Ending> = lost.iter().map(|&at| (at, Ending::Moved)).collect();
     fault::point("legacy.before").await;
-    let mut transaction = connection.begin().await?;
+    let mut transaction = ready.database.write.begin().await?;
 
     // Receipts first, in key order.
     let keys: Vec<&str> = intents.iter().map(|intent| intent.platform_key.0.as_str()).collect();
-    let rows = sqlx::query(
+    let rows = postgres::query(
         "select platform_key, rev from sync_bridge.receipt where entity_id = $1 and platform_key = any($2) \
          order by platform_key for update",
     )
@@ -280,7 +278,7 @@ async fn write_receipts(
         return Ok(HashSet::new());
     }
     let text = |key: &Option<Key>| key.as_ref().map(|key| key.0.clone());
-    let rows = sqlx::query(include_str!("write_receipts.sql"))
+    let rows = postgres::query(include_str!("write_receipts.sql"))
         .bind(number)
         .bind(receipts.iter().map(|receipt| receipt.platform_key.0.as_str()).collect::<Vec<_>>())
         .bind(receipts.iter().map(|receipt| text(&receipt.legacy_key)).collect::<Vec<_>>())
@@ -300,9 +298,10 @@ pub async fn void(entity: &ReadyEntity, intents: &[(Key, i64, i32)]) -> anyhow::
     let receipts: Vec<ReceiptWrite> =
         intents.iter().map(|(key, rev, generation)| void_receipt(key, *rev, *generation)).collect();
     let what = || format!("voiding {} intents of {}", intents.len(), entity.mapping.entity);
-    let mut connection = entity.legacy.database.write.acquire().await.with_context(what)?;
     fault::point("void.before").await;
-    write_receipts(&mut connection, entity.legacy.sql.entity_number(), &receipts).await.with_context(what)?;
+    let mut transaction = entity.legacy.database.write.begin().await.with_context(what)?;
+    write_receipts(&mut transaction, entity.legacy.sql.entity_number(), &receipts).await.with_context(what)?;
+    transaction.commit().await.with_context(what)?;
     fault::point("void.after").await;
     Ok(())
 }

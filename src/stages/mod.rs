@@ -26,7 +26,7 @@ use serde::{Deserialize, Serialize};
 use crate::config::{Config, Customer, CustomerId, EntityId, Policy, Side};
 pub use crate::keyset::{Key, Lane, Position, Range, Signature};
 use crate::pairs;
-use crate::sides::postgres::{Pools, reach};
+use crate::sides::postgres::{self, Pools, reach};
 use crate::sides::{Fault, Permanent, sort};
 
 pub use conflicts::{ConflictEntry, ConflictField};
@@ -271,7 +271,7 @@ impl Data {
                     .execute(&mut *transaction)
                     .await
                     .with_context(what)?;
-                let ours: Option<bool> = sqlx::query_scalar(
+                let ours: Option<bool> = postgres::query_scalar(
                     "select pg_has_role(nspowner, 'usage') from pg_namespace where nspname = 'sync_bridge'",
                 )
                 .fetch_optional(&mut *transaction)

@@ -107,6 +107,10 @@ async fn turn_over(
     let (committed, moved) = commit(entity, page, acts, &links, last, report).await?;
     report.timings.write += began.elapsed();
     again.extend(moved);
+    // A pair that ended while another record has its legacy id: that one is next.
+    let (left, committed): (Vec<_>, Vec<_>) =
+        committed.into_iter().partition(|committed| committed.act.pair.gone && committed.act.view.legacy.is_some());
+    again.extend(left.into_iter().map(|committed| committed.act.view.origin));
     record(entity, page, committed, report);
     if last {
         report.parked.extend(again.drain(..).map(|key| Parked { side: page.side, key, reason: ParkedReason::Busy }));

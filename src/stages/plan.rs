@@ -5,7 +5,7 @@ use serde_json::json;
 
 use crate::config::{EntityId, Policy, Side};
 use crate::mapping::{Canonical, Cell, Links, Mapping, Untranslatable};
-use crate::pairs::{Base, Listed, Pair, Standing, edited_at, standing};
+use crate::pairs::{Base, CREATED_AT, Listed, Pair, Standing, edited_at, standing};
 use crate::sides::postgres::{NewKey, Row};
 
 use super::clocks::Measured;
@@ -143,7 +143,16 @@ pub fn judge(view: &View, context: &Context) -> Verdict {
         (Ok(legacy), Ok(platform)) => (legacy, platform),
         (Err(untranslatable), _) | (_, Err(untranslatable)) => return untranslatable.into(),
     };
+    // Legacy's id is another record's by now: of this pair, legacy has no row.
+    let made = base.get(CREATED_AT).zip(made_at(view.legacy.as_ref()));
+    let id_taken = !gone && made.is_some_and(|(known, now)| known != now);
     let verdict = match (legacy, platform) {
+        (Some(_), Some(_)) if id_taken => {
+            let reason = "this legacy id is used again by another record (its `created_at` changed) while the record that had it \
+                          before is still on the platform: delete that one there, then `sync-bridge quarantine retry`";
+            Verdict::Bad { field: None, reason: reason.into() }
+        }
+        (Some(_), None) if id_taken => one_absent(view, context, &base, gone, None, None),
         (Some(legacy), Some(platform)) if !gone => {
             both_there(view, context, &base, gone, receipt.is_some_and(|r| r.done), &legacy, &platform)
         }
@@ -225,10 +234,12 @@ fn both_there(
         .filter(|&at| matches!(steps[at], Step::List | Step::Listed))
         .map(|at| (mapping.fields[at].fingerprint, legacy[at].hash(), platform[at].hash()))
         .collect();
+    let made = made_at(view.legacy.as_ref()).or(base.get(CREATED_AT));
+    let made_to_note = made != base.get(CREATED_AT);
     let unlist = Listed::of(listed_now.iter().copied()) != listed;
     let resurrected = view.pair.as_ref().is_some_and(|pair| pair.gone) && !gone;
     let acts = steps.iter().any(|step| step.acts()) || set.iter().any(Option::is_some);
-    if !acts && view.pair.is_some() && !key_to_note && !unlist && !resurrected {
+    if !acts && view.pair.is_some() && !key_to_note && !made_to_note && !unlist && !resurrected {
         return Verdict::Nothing;
     }
 
@@ -265,10 +276,10 @@ fn both_there(
         after.extend(now.map(|hash| (field.fingerprint, hash)));
         next.extend(then.map(|hash| (field.fingerprint, hash)));
     }
-    let mut pair = pair_write(view, mapping, Base::of(after), false);
+    let mut pair = pair_write(view, mapping, Base::of(after).with(CREATED_AT, made), false);
     pair.listed = Listed::of(listed_now);
     if to_legacy.is_some() {
-        pair.next = Some((Base::of(next), false));
+        pair.next = Some((Base::of(next).with(CREATED_AT, made), false));
     }
     let conflict = conflict_entry(view, context, &steps, legacy, platform);
     let fields =
@@ -373,7 +384,8 @@ fn one_absent(
             if key.is_none() && !matches!(context.platform_new_key, NewKey::Default(_)) {
                 return Verdict::Bad { field: None, reason: "a part of the key is NULL or holds U+001F".into() };
             }
-            let mut pair = pair_write(view, mapping, all(&values), false);
+            let base = all(&values).with(CREATED_AT, made_at(Some(row)));
+            let mut pair = pair_write(view, mapping, base, false);
             pair.platform_key = key.clone();
             pair.generation = generation;
             // At creation the edit is the source's.
@@ -442,6 +454,11 @@ fn edits(view: &View, mapping: &Mapping) -> (Option<DateTime<Utc>>, Option<DateT
         edited_at(legacy, receipt.and_then(|r| r.stamp_written), receipt.and_then(|r| r.stamp_before)),
         edited_at(platform, pair.and_then(|p| p.platform_stamp), pair.and_then(|p| p.platform_edited_at)),
     )
+}
+
+/// A hash of when the record was made, where that is declared and known.
+fn made_at(legacy: Option<&Row>) -> Option<u64> {
+    Some(Canonical::text(legacy?.created_at.as_deref()?).hash())
 }
 
 /// The instant a row is stamped with.

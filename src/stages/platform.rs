@@ -4,13 +4,13 @@
 use std::collections::{HashMap, HashSet};
 
 use anyhow::Context;
-use sqlx::{Connection, PgConnection, Row as _};
+use sqlx::{PgConnection, Row as _};
 
 use crate::config::Side;
 use crate::fault;
 use crate::mapping::{Cell, Links, Mapping};
 use crate::pairs::edited_at;
-use crate::sides::postgres::NewKey;
+use crate::sides::postgres::{self, NewKey};
 
 use super::Key;
 use super::entity::ReadyEntity;
@@ -43,7 +43,6 @@ pub struct Committed {
 pub async fn commit_platform(entity: &ReadyEntity, acts: Vec<Act>, links: &Links) -> anyhow::Result<Outcome> {
     let ready = &entity.platform;
     let what = || format!("writing pairs of {} in {}", entity.mapping.entity, ready.database.shown);
-    let mut connection = ready.database.write.acquire().await.with_context(what)?;
     let mut acts = acts;
     let mut outcome = Outcome::default();
     // Twice at most unless others claim the same pairs at the same time; each turn leaves out at least one.
@@ -51,7 +50,7 @@ pub async fn commit_platform(entity: &ReadyEntity, acts: Vec<Act>, links: &Links
         if acts.is_empty() {
             return Ok(outcome);
         }
-        match attempt(&mut connection, entity, &mut acts, links).await.with_context(what)? {
+        match attempt(entity, &mut acts, links).await.with_context(what)? {
             Attempt::Committed { mut done, dropped, failed } => {
                 let mut failed = failed;
                 for (at, act) in acts.into_iter().enumerate() {
@@ -87,17 +86,12 @@ enum Attempt {
     Claimed(HashSet<usize>),
 }
 
-async fn attempt(
-    connection: &mut PgConnection,
-    entity: &ReadyEntity,
-    acts: &mut [Act],
-    links: &Links,
-) -> Result<Attempt, sqlx::Error> {
+async fn attempt(entity: &ReadyEntity, acts: &mut [Act], links: &Links) -> Result<Attempt, sqlx::Error> {
     let ready = &entity.platform;
     let mapping = &entity.mapping;
     let number = ready.sql.entity_number();
     fault::point("platform.before").await;
-    let mut transaction = connection.begin().await?;
+    let mut transaction = ready.database.write.begin().await?;
     let mut dropped: HashSet<usize> = HashSet::new();
 
     // Ledger rows first, in key order; then, in a statement of its own, data rows.
@@ -105,7 +99,7 @@ async fn attempt(
     if !paired.is_empty() {
         let keys: Vec<&str> =
             paired.iter().filter_map(|&at| acts[at].pair.platform_key.as_ref()).map(|k| &*k.0).collect();
-        let rows = sqlx::query(
+        let rows = postgres::query(
             "select platform_key, rev from sync_bridge.pair where entity_id = $1 and platform_key = any($2) \
              order by platform_key for update",
         )
@@ -272,7 +266,7 @@ async fn log_conflicts(
     if logged.is_empty() {
         return Ok(());
     }
-    sqlx::query(include_str!("log_conflicts.sql"))
+    postgres::query(include_str!("log_conflicts.sql"))
         .bind(number)
         .bind(logged.iter().map(|(act, _)| text(&act.pair.platform_key)).collect::<Vec<_>>())
         .bind(logged.iter().map(|(act, _)| text(&act.pair.legacy_key)).collect::<Vec<_>>())
@@ -307,7 +301,7 @@ fn text(key: &Option<Key>) -> Option<&str> {
 /// The ledger rows' new values, one array per column.
 macro_rules! bind_pairs {
     ($sql:expr, $number:expr, $acts:expr) => {
-        sqlx::query($sql)
+        postgres::query($sql)
             .bind($number)
             .bind($acts.iter().map(|act| text(&act.pair.platform_key)).collect::<Vec<_>>())
             .bind($acts.iter().map(|act| text(&act.pair.legacy_key)).collect::<Vec<_>>())
@@ -340,7 +334,7 @@ async fn pass_tombstones(connection: &mut PgConnection, number: i32, acts: &[&Ac
     if claimed.is_empty() {
         return Ok(());
     }
-    sqlx::query(
+    postgres::query(
         "update sync_bridge.pair p set rev = p.rev + 1 from unnest($2::text[], $3::text[]) as v (legacy_key, platform_key) \
          where p.entity_id = $1 and p.legacy_key = v.legacy_key and p.gone and p.platform_key <> v.platform_key",
     )
@@ -382,7 +376,7 @@ pub async fn fold(entity: &ReadyEntity, made: &[(Key, i64, Key)]) -> anyhow::Res
         return Ok(());
     }
     fault::point("fold.before").await;
-    sqlx::query(
+    let query = postgres::query(
         "update sync_bridge.pair p set rev = p.rev + 1, base = p.next_base, gone = p.next_gone, next_base = null, \
          next_gone = null, intent_at = null, legacy_key = v.legacy_key \
          from unnest($2::text[], $3::bigint[], $4::text[]) as v (platform_key, rev, legacy_key) \
@@ -391,10 +385,9 @@ pub async fn fold(entity: &ReadyEntity, made: &[(Key, i64, Key)]) -> anyhow::Res
     .bind(entity.platform.sql.entity_number())
     .bind(made.iter().map(|(platform, ..)| platform.0.as_str()).collect::<Vec<_>>())
     .bind(made.iter().map(|(_, rev, _)| *rev).collect::<Vec<_>>())
-    .bind(made.iter().map(|(.., legacy)| legacy.0.as_str()).collect::<Vec<_>>())
-    .execute(&entity.platform.database.write)
-    .await
-    .with_context(|| format!("noting new legacy keys of {}", entity.mapping.entity))?;
+    .bind(made.iter().map(|(.., legacy)| legacy.0.as_str()).collect::<Vec<_>>());
+    let write = &entity.platform.database.write;
+    write.execute(query).await.with_context(|| format!("noting new legacy keys of {}", entity.mapping.entity))?;
     fault::point("fold.after").await;
     Ok(())
 }

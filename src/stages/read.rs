@@ -11,7 +11,7 @@ use crate::config::Side;
 use crate::fault;
 use crate::mapping::{Lens, Links};
 use crate::pairs::{Pair, Receipt};
-use crate::sides::postgres::{Found, LedgerRow, NewKey, Row, Want};
+use crate::sides::postgres::{self, Found, LedgerRow, NewKey, Row, Want};
 
 use super::entity::ReadyEntity;
 use super::{Key, Lane, Page, Position, Range};
@@ -192,17 +192,21 @@ pub struct KnownPair {
 
 /// All pairs, tombstones included, of these legacy keys.
 pub async fn known_pairs(entity: &ReadyEntity, keys: &[Key]) -> anyhow::Result<Vec<KnownPair>> {
-    let rows = sqlx::query(
+    let query = postgres::query(
         "select legacy_key, platform_key, generation, gone from sync_bridge.pair \
          where entity_id = $1 and legacy_key = any($2) and not gone \
          union all select legacy_key, platform_key, generation, gone from sync_bridge.pair \
          where entity_id = $1 and legacy_key = any($2) and gone order by platform_key",
     )
     .bind(entity.platform.sql.entity_number())
-    .bind(keys.iter().map(|key| key.0.as_str()).collect::<Vec<_>>())
-    .fetch_all(&entity.platform.database.read)
-    .await
-    .with_context(|| format!("looking whether legacy keys of {} are paired", entity.mapping.entity))?;
+    .bind(keys.iter().map(|key| key.0.as_str()).collect::<Vec<_>>());
+    let rows = entity
+        .platform
+        .database
+        .read
+        .fetch_all(query)
+        .await
+        .with_context(|| format!("looking whether legacy keys of {} are paired", entity.mapping.entity))?;
     let known = rows.iter().map(|row| {
         Ok(KnownPair {
             legacy_key: Key(row.try_get("legacy_key")?),
@@ -569,15 +573,13 @@ pub async fn find_links(entity: &ReadyEntity, views: &[View]) -> anyhow::Result<
         if legacy.is_empty() && platform.is_empty() {
             continue;
         }
-        let rows = sqlx::query(include_str!("links.sql"))
+        let query = postgres::query(include_str!("links.sql"))
             .bind(target.entity_number)
             .bind(legacy.iter().map(String::as_str).collect::<Vec<_>>())
-            .bind(platform.iter().map(String::as_str).collect::<Vec<_>>())
-            .fetch_all(&target.pool)
-            .await
-            .with_context(|| {
-                format!("looking up the pairs of {} that {} refers to", target.entity, entity.mapping.entity)
-            })?;
+            .bind(platform.iter().map(String::as_str).collect::<Vec<_>>());
+        let rows = target.sessions.fetch_all(query).await.with_context(|| {
+            format!("looking up the pairs of {} that {} refers to", target.entity, entity.mapping.entity)
+        })?;
         for row in rows {
             links.insert(&target.entity, &Key(row.try_get("legacy_key")?), &Key(row.try_get("platform_key")?));
         }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 /// The floors of the house, the ground first. A module may import its own floor and those below.
 const FLOORS: [&[&str]; 5] = [
-    &["config", "keyset", "telemetry", "embedded", "clock", "fault", "shutdown"],
+    &["config", "keyset", "telemetry", "embedded", "clock", "fault", "shutdown", "told"],
     &["mapping", "pairs", "sides", "ledger", "queue"],
     &["stages", "reconcile"],
     &["scheduler", "jobs", "console", "ops"],
@@ -34,7 +34,7 @@ struct Reserved {
     except: &'static [(&'static str, &'static str)],
 }
 
-const RESERVED: [Reserved; 2] = [
+const RESERVED: [Reserved; 3] = [
     Reserved {
         words: &["apalis", "apalis_postgres", "apalis_core", "apalis_sql"],
         only_in: &["queue"],
@@ -46,6 +46,15 @@ const RESERVED: [Reserved; 2] = [
         only_in: &["clock.rs"],
         why: "a test can move a clock only if there is one",
         except: &[],
+    },
+    Reserved {
+        words: &["sqlx::query", "sqlx::query_as", "sqlx::query_scalar"],
+        only_in: &["sides/postgres/mod.rs", "queue", "ledger", "ops", "jobs", "embedded", "demo"],
+        why: "on a side behind a pooler a prepared statement would stay in somebody else's session",
+        except: &[
+            ("sides/postgres/pool.rs", "the type of a statement"),
+            ("sides/postgres/table.rs", "the type of a statement"),
+        ],
     },
 ];
 

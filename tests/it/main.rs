@@ -12,6 +12,7 @@ mod ledger;
 mod model;
 mod mutations;
 mod pages;
+mod pooler;
 mod retention;
 mod samples;
 mod scenarios;

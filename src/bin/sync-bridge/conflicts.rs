@@ -150,6 +150,7 @@ impl std::fmt::Display for Name {
 #[derive(Serialize)]
 struct Shown<'a> {
     conflict: String,
+    customer: &'a str,
     state: &'a str,
     kind: &'a str,
     legacy_key: Option<&'a str>,
@@ -212,12 +213,12 @@ async fn act(sides: &Sides, customer: &Customer, entity: Option<&EntityId>, verb
             }
             entries.sort_by_key(|entry| std::cmp::Reverse((entry.decided_at, entry.id)));
             entries.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
-            let shown: Vec<Shown<'_>> = entries.iter().map(|entry| show(entry, values.show_values)).collect();
+            let shown: Vec<Shown<'_>> = entries.iter().map(|entry| show(customer, entry, values.show_values)).collect();
             if of.json { out::say_json(&shown) } else { out::say(&table(&shown)) }
         }
         Verb::Show { one, values } => {
             let entry = find(sides, customer, &one.conflict).await?;
-            let shown = show(&entry, values.show_values);
+            let shown = show(customer, &entry, values.show_values);
             if one.of.json { out::say_json(&shown) } else { out::say(&page(&shown)) }
         }
         Verb::Undo { one } => {
@@ -252,9 +253,10 @@ fn say_done(one: &One, state: State) -> anyhow::Result<()> {
     }
 }
 
-fn show(entry: &ConflictEntry, values: bool) -> Shown<'_> {
+fn show<'a>(customer: &'a Customer, entry: &'a ConflictEntry, values: bool) -> Shown<'a> {
     Shown {
         conflict: format!("{}:{}", entry.entity, entry.id),
+        customer: customer.id.as_str(),
         state: &entry.state,
         kind: &entry.kind,
         legacy_key: entry.legacy_key.as_deref(),

@@ -45,7 +45,7 @@ pub struct Index {
 /// The indexes of these tables, each named by schema and name, in one statement.
 pub async fn indexes(connection: &mut PgConnection, tables: &[(&str, &str)]) -> Result<Vec<Index>, sqlx::Error> {
     let (schemas, names): (Vec<&str>, Vec<&str>) = tables.iter().copied().unzip();
-    sqlx::query_as(include_str!("indexes.sql")).bind(schemas).bind(names).fetch_all(connection).await
+    super::query_as(include_str!("indexes.sql")).bind(schemas).bind(names).fetch_all(connection).await
 }
 
 impl LiveTable {
@@ -60,7 +60,7 @@ pub async fn describe(
     schema: &str,
     table: &str,
 ) -> Result<Option<LiveTable>, sqlx::Error> {
-    let rows = sqlx::query(include_str!("describe.sql")).bind(schema).bind(table).fetch_all(&mut *connection).await?;
+    let rows = super::query(include_str!("describe.sql")).bind(schema).bind(table).fetch_all(&mut *connection).await?;
     if rows.is_empty() {
         return Ok(None);
     }
@@ -81,7 +81,7 @@ pub async fn describe(
             })
         })
         .collect::<Result<_, sqlx::Error>>()?;
-    let rows = sqlx::query(include_str!("uniques.sql")).bind(schema).bind(table).fetch_all(connection).await?;
+    let rows = super::query(include_str!("uniques.sql")).bind(schema).bind(table).fetch_all(connection).await?;
     let uniques = rows
         .iter()
         .map(|row| Ok((row.try_get("name")?, row.try_get("columns")?)))

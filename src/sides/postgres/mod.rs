@@ -6,12 +6,12 @@ mod table;
 
 use std::sync::Arc;
 
-use sqlx::AssertSqlSafe;
-use sqlx::postgres::PgArguments;
-use sqlx::query::Query;
+use sqlx::postgres::{PgArguments, PgRow};
+use sqlx::query::{Query, QueryAs, QueryScalar};
+use sqlx::{AssertSqlSafe, FromRow, Postgres, SqlSafeStr};
 
 pub use catalog::{Index, LiveColumn, LiveTable, describe, indexes};
-pub use pool::{Database, Pools, READER, reach};
+pub use pool::{Database, Pools, READER, Sessions, reach};
 pub use table::{Found, LedgerRow, NewKey, Row, TableSql, Want};
 
 /// A statement built once from quoted identifiers; values are always bound.
@@ -23,9 +23,28 @@ impl Statement {
         Statement(sql.into())
     }
 
-    pub fn query(&self) -> Query<'static, sqlx::Postgres, PgArguments> {
-        sqlx::query(AssertSqlSafe(self.0.clone()))
+    pub fn query(&self) -> Query<'static, Postgres, PgArguments> {
+        query(AssertSqlSafe(self.0.clone()))
     }
+}
+
+/// A statement for a side. It leaves nothing prepared in its session: behind a pooler the next one may meet another session,
+/// and lists of keys are better planned for their length than once for all.
+pub fn query(sql: impl SqlSafeStr) -> Query<'static, Postgres, PgArguments> {
+    sqlx::query(sql).persistent(false)
+}
+
+/// As [`query`], its rows as values.
+pub fn query_as<T: for<'r> FromRow<'r, PgRow>>(sql: impl SqlSafeStr) -> QueryAs<'static, Postgres, T, PgArguments> {
+    sqlx::query_as(sql).persistent(false)
+}
+
+/// As [`query`], its one value.
+pub fn query_scalar<T>(sql: impl SqlSafeStr) -> QueryScalar<'static, Postgres, T, PgArguments>
+where
+    (T,): for<'r> FromRow<'r, PgRow>,
+{
+    sqlx::query_scalar(sql).persistent(false)
 }
 
 /// Quotes an identifier of any spelling.

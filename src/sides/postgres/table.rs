@@ -6,20 +6,22 @@ use std::collections::HashMap;
 use chrono::{DateTime, Utc};
 use sqlx::postgres::{PgArguments, PgRow};
 use sqlx::query::Query;
-use sqlx::{PgConnection, PgPool, Row as _};
+use sqlx::{PgConnection, Row as _};
 
 use crate::config::Side;
 use crate::keyset::{Key, Lane, Position, Range, Signature};
 use crate::mapping::{Cell, Class, Shape, StampKind};
 use crate::pairs::{Base, Intent, Listed, Pair, Receipt};
 
-use super::{LiveTable, Statement, ident};
+use super::{LiveTable, Sessions, Statement, ident};
 
 /// A row of an entity's table: what is mapped of it, as the database prints it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Row {
     pub key: Key,
     pub stamp: Cell,
+    /// When the record was made, if that is declared and known.
+    pub created_at: Cell,
     /// The database's own hash of the mapped columns.
     pub hash: i64,
     /// In the order of `Shape::columns`.
@@ -53,6 +55,7 @@ pub struct TableSql {
     keys: Vec<(String, String)>,
     stamp: String,
     stamp_kind: StampKind,
+    created_at: Option<String>,
     columns: Vec<(String, String)>,
     /// The columns' types with length and precision.
     declared: Vec<String>,
@@ -101,6 +104,7 @@ impl TableSql {
             keys: quoted(&shape.key),
             stamp: ident(&shape.stamp.name),
             stamp_kind: shape.stamp_kind,
+            created_at: shape.created_at.as_ref().map(|column| ident(&column.name)),
             columns: quoted(&shape.columns),
             declared: shape
                 .columns
@@ -126,7 +130,7 @@ impl TableSql {
     }
 
     /// The rows of a range in its order, at most `limit`, each with what stands beside it.
-    pub async fn read_range(&self, pool: &PgPool, range: &Range, limit: i64) -> Result<Vec<Found>, sqlx::Error> {
+    pub async fn read_range(&self, sessions: &Sessions, range: &Range, limit: i64) -> Result<Vec<Found>, sqlx::Error> {
         let mut next = self.first_own();
         let mut bounds = String::new();
         for (operator, bound) in [(">", &range.after), ("<=", &range.upto)] {
@@ -154,12 +158,12 @@ impl TableSql {
         for bound in [&range.after, &range.upto].into_iter().flatten() {
             query = self.bind_position(query, range.lane, bound);
         }
-        let rows = query.bind(limit).fetch_all(pool).await?;
+        let rows = sessions.fetch_all(query.bind(limit)).await?;
         rows.iter().map(|row| self.found(row)).collect()
     }
 
     /// Rows and what stands beside them, by key, both ways outer: ledger rows without a row, rows without a ledger row.
-    pub async fn read_keys(&self, pool: &PgPool, wants: &[Want]) -> Result<Vec<Found>, sqlx::Error> {
+    pub async fn read_keys(&self, sessions: &Sessions, wants: &[Want]) -> Result<Vec<Found>, sqlx::Error> {
         let own = self.first_own();
         let hits = match self.side {
             // A tombstone and a living pair may both answer to a legacy key.
@@ -199,7 +203,7 @@ impl TableSql {
         let legacy: Vec<Option<&str>> = wants.iter().map(|want| want.legacy_key.as_ref().map(|key| &*key.0)).collect();
         let platform: Vec<Option<&str>> =
             wants.iter().map(|want| want.platform_key.as_ref().map(|key| &*key.0)).collect();
-        let rows = self.start(&Statement::new(sql)).bind(legacy).bind(platform).fetch_all(pool).await?;
+        let rows = sessions.fetch_all(self.start(&Statement::new(sql)).bind(legacy).bind(platform)).await?;
         rows.iter().map(|row| self.found(row)).collect()
     }
 
@@ -207,7 +211,7 @@ impl TableSql {
     /// several columns are matched together, row by row.
     pub async fn read_candidates(
         &self,
-        pool: &PgPool,
+        sessions: &Sessions,
         on: &[(usize, bool)],
         values: &[Vec<Option<&str>>],
     ) -> Result<Vec<Found>, sqlx::Error> {
@@ -245,7 +249,7 @@ impl TableSql {
         for column in values {
             query = query.bind(column);
         }
-        let rows = query.fetch_all(pool).await?;
+        let rows = sessions.fetch_all(query).await?;
         rows.iter().map(|row| self.found(row)).collect()
     }
 
@@ -415,7 +419,7 @@ impl TableSql {
     /// snapshot.
     pub async fn cut_tail(
         &self,
-        pool: &PgPool,
+        sessions: &Sessions,
         lower: DateTime<Utc>,
         since: DateTime<Utc>,
         page_rows: u32,
@@ -446,8 +450,9 @@ impl TableSql {
             null_sums = self.sums("1", "t"),
             rows = own + 2,
         );
-        let rows =
-            self.start(&Statement::new(sql)).bind(lower).bind(since).bind(i64::from(page_rows)).fetch_all(pool).await?;
+        let rows = sessions
+            .fetch_all(self.start(&Statement::new(sql)).bind(lower).bind(since).bind(i64::from(page_rows)))
+            .await?;
         let mut cut = TailCut::default();
         let mut before = 0;
         for row in rows {
@@ -474,7 +479,7 @@ impl TableSql {
     /// Cuts the whole table (or its rows without a stamp) by key.
     pub async fn cut_by_key(
         &self,
-        pool: &PgPool,
+        sessions: &Sessions,
         lane: Lane,
         page_rows: u32,
     ) -> Result<Vec<(Position, u32)>, sqlx::Error> {
@@ -488,7 +493,7 @@ impl TableSql {
             table = self.table,
             scope = self.scope_sql(2),
         );
-        let rows = self.start(&Statement::new(sql)).bind(i64::from(page_rows)).fetch_all(pool).await?;
+        let rows = sessions.fetch_all(self.start(&Statement::new(sql)).bind(i64::from(page_rows))).await?;
         let mut before = 0;
         rows.iter()
             .map(|row| {
@@ -671,9 +676,10 @@ impl TableSql {
         let cells: Vec<String> =
             self.columns.iter().enumerate().map(|(at, (name, _))| format!("t.{name}::text as c{at}")).collect();
         format!(
-            "{key} as t_key, t.{stamp}::text as t_stamp, {hash} as t_hash, {cells}",
+            "{key} as t_key, t.{stamp}::text as t_stamp, {created_at}::text as t_created_at, {hash} as t_hash, {cells}",
             key = self.key_text(),
             stamp = self.stamp,
+            created_at = self.created_at.as_ref().map_or("null".into(), |name| format!("t.{name}")),
             hash = self.row_hash(),
             cells = cells.join(", "),
         )
@@ -708,6 +714,7 @@ impl TableSql {
         Ok(Some(Row {
             key: Key(key),
             stamp: row.try_get::<Option<&str>, _>("t_stamp")?.map(Into::into),
+            created_at: row.try_get::<Option<&str>, _>("t_created_at")?.map(Into::into),
             hash: row.try_get("t_hash")?,
             cells,
         }))

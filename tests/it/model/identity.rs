@@ -794,6 +794,7 @@ impl Judge {
             key_mapped: None,
             stamp: column("updated_at"),
             stamp_kind: StampKind::EpochSeconds,
+            created_at: None,
             zone: chrono_tz::UTC,
         };
         let mapping = Mapping {
@@ -834,6 +835,7 @@ impl Judge {
         let row = |key: Key, value: u8| postgres::Row {
             key,
             stamp: None,
+            created_at: None,
             hash: 0,
             cells: vec![Some(value.to_string().into())],
         };

@@ -135,6 +135,7 @@ impl Judge {
             key_mapped: None,
             stamp: column("updated_at"),
             stamp_kind: StampKind::EpochSeconds,
+            created_at: None,
             zone: chrono_tz::UTC,
         };
         let field = |(at, policy): (usize, &Policy)| Field {
@@ -254,6 +255,7 @@ impl Judge {
             image.there.then(|| Row {
                 key: Key(key.into()),
                 stamp: at(image.stamp).map(|stamp| stamp.timestamp().to_string().into()),
+                created_at: None,
                 hash: 0,
                 cells: (0..self.mapping.fields.len()).map(|at| Some(image.values[at].to_string().into())).collect(),
             })

@@ -270,3 +270,41 @@ async fn s24_one_poison_row_costs_one_row() {
     assert_eq!(systems.run().await.to_platform, 1);
     systems.oracles(&SAME).await;
 }
+
+#[tokio::test]
+async fn a_legacy_id_that_is_used_again_is_another_record_where_created_at_says_so() {
+    let legacy = format!("{LEGACY}; alter table person add created timestamptz not null default clock_timestamp()");
+    let key = "table = \"person\", key = \"id\", updated_at = \"last_update\"";
+    let stages = STAGES.replacen(key, &format!("{key}, created_at = \"created\""), 1);
+    let mut systems = Systems::new("id again", &legacy, PLATFORM, &stages).await;
+    systems.on_legacy("insert into person (email) values ('a@example.org')").await;
+    systems.on_platform("insert into person (email) values ('p@example.org')").await;
+    systems.settle().await;
+    let ids = systems.platform_rows("select id::text from person order by email").await;
+    // Both ids go to others, one of them with an e-mail of its own; nobody has seen the deletes.
+    systems
+        .on_legacy(
+            "delete from person;
+             insert into person (id, email) values (1, 'b@example.org'), (2, 'p@example.org')",
+        )
+        .await;
+    let summary = systems.run().await;
+    assert_eq!((summary.to_platform, summary.quarantined.len()), (0, 2), "{summary:?}");
+    assert!(summary.quarantined.iter().all(|row| row.reason.contains("used again")), "{summary:?}");
+    assert_eq!(systems.platform_rows("select email from person order by 1").await, ["a@example.org", "p@example.org"]);
+    // The records that had the ids go from the platform too.
+    systems.on_platform("delete from person").await;
+    systems.on_legacy("update person set last_update = now()").await;
+    systems.oracles(&SAME).await;
+    assert_eq!(systems.platform_rows("select email from person order by 1").await, ["b@example.org", "p@example.org"]);
+    let again = systems.platform_rows("select id::text from person order by email").await;
+    assert!(again.iter().all(|id| !ids.contains(id)), "a new record under the platform id of an old one");
+    let pairs = "select concat_ws('|', legacy_key, generation, gone) from sync_bridge.pair order by 1";
+    assert_eq!(systems.platform_rows(pairs).await, ["1|0|t", "1|1|f", "2|0|t", "2|1|f"]);
+    // An ordinary edit of a record that the bridge made on legacy is none of this.
+    systems.on_platform("insert into person (email) values ('q@example.org')").await;
+    systems.run().await;
+    systems.on_legacy("update person set phone = '7', last_update = now() where email like 'q%'").await;
+    systems.oracles(&SAME).await;
+    assert_eq!(systems.platform_rows("select phone from person where email like 'q%'").await, ["7"]);
+}
