@@ -119,7 +119,7 @@ impl Copy {
         let programs = self.build(&tests).await.map_err(|why| format!("the source does not build:\n{why}"))?;
         let built = start.elapsed();
         let ran = self.run(&programs, &tests, ALL_TESTS_MAX).await;
-        if let Some((test, why)) = ran.failed.first() {
+        if let Some(Failed { test, why, .. }) = ran.failed.first() {
             return Err(format!("{test} fails although nothing is mutated: {why}"));
         }
         if !ran.ended {
@@ -132,7 +132,7 @@ impl Copy {
             tests.len(),
             (start.elapsed() - built).as_secs()
         );
-        println!("{:<34}{:>4}  {:<12}{}", "mutation", "secs", "result", "guard; the test that noticed");
+        println!("{:<34}{:>4}  {:<12}guard; the test that noticed", "mutation", "secs", "result");
         let mut survivors = Vec::new();
         for mutation in mutations {
             let start = Instant::now();
@@ -192,11 +192,11 @@ impl Copy {
 
     fn judged(&self, mutation: &Mutation, ran: Ran) -> Outcome {
         match ran.failed.into_iter().next() {
-            // What breaks a statement shows that the statement is sent, not that the guard matters.
-            Some((test, why)) if why.contains("syntax error") => {
-                Outcome::Survived(format!("{test} fails by a statement that is none: {why}"))
+            // What breaks a statement, or the code that is tried, shows nothing about the guard.
+            Some(Failed { test, why, by_itself }) if !by_itself || why.contains("syntax error") => {
+                Outcome::Survived(format!("{test} fails, and not by an assertion: {why}"))
             }
-            Some((test, why)) => Outcome::Caught(format!("{test}: {why}")),
+            Some(Failed { test, why, .. }) => Outcome::Caught(format!("{test}: {why}")),
             None if !ran.ended && mutation.hangs => {
                 Outcome::Caught(format!("{}: waits for ever", mutation.tests.join(", ")))
             }
@@ -257,7 +257,10 @@ impl Copy {
             let passed = |test: &str| output.contains(&format!("test {test} ... ok"));
             for test in chosen {
                 if output.contains(&format!("test {test} ... FAILED")) || status.is_some() && !passed(test) {
-                    ran.failed.push((test.to_owned(), message(&output, test)));
+                    let why = message(&output, test);
+                    // A test of the library stands in the source.
+                    let by_itself = why.starts_with(if *name == "lib" { "src/" } else { "tests/" });
+                    ran.failed.push(Failed { test: test.to_owned(), why, by_itself });
                 }
             }
         }
@@ -286,16 +289,27 @@ impl Copy {
     }
 }
 
-/// The tests that failed, with what they said; and whether all of them came to an end.
+/// The tests that failed; and whether all of them came to an end.
 struct Ran {
-    failed: Vec<(String, String)>,
+    failed: Vec<Failed>,
     ended: bool,
 }
 
-/// The first lines of what a failed test said, in one.
+struct Failed {
+    test: String,
+    /// Where it stopped, and the first words of its message.
+    why: String,
+    /// It stopped in the test, not in the code that it tries.
+    by_itself: bool,
+}
+
+/// Where a failed test stopped, and the first lines of what it said, in one.
 fn message(output: &str, test: &str) -> String {
-    let said = output.split_once(&format!("---- {test} stdout ----")).map_or("no message", |(_, said)| said);
-    let lines = said.lines().map(str::trim).filter(|line| !line.is_empty() && !line.contains("panicked at"));
-    let said = lines.take_while(|line| !line.starts_with("note:")).collect::<Vec<_>>().join(" ");
-    said.chars().take(SHOWN_CHARS).collect()
+    let said = output.split_once(&format!("---- {test} stdout ----")).map_or("", |(_, said)| said);
+    let Some((place, said)) = said.split_once(" panicked at ").and_then(|(_, said)| said.split_once('\n')) else {
+        return "it said nothing".into();
+    };
+    let lines = said.lines().map(str::trim).take_while(|line| !line.is_empty() && !line.starts_with("note:"));
+    let said: String = lines.collect::<Vec<_>>().join(" ").chars().take(SHOWN_CHARS).collect();
+    format!("{place} {said}")
 }

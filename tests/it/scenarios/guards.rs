@@ -43,7 +43,7 @@ async fn an_intent_that_is_made_void_between_look_and_receipt_is_not_carried_out
     let slow = run_page(&data, "person", Side::Platform, range.clone());
     let others = async {
         systems.on_platform("update person set phone = '2', updated_at = now()").await;
-        crash_at("void.after", run_page(&data, "person", Side::Platform, range)).await;
+        crash_at("platform.after_commit", run_page(&data, "person", Side::Platform, range)).await;
     };
     meanwhile("legacy.locked", slow, others).await.0.expect("a page");
     systems.settle().await;
