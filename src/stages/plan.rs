@@ -405,7 +405,8 @@ fn one_absent(
                 Ok(cells) => cells,
                 Err(untranslatable) => return untranslatable.into(),
             };
-            let known = view.pair.as_ref().and_then(|pair| pair.legacy_key.clone());
+            // A tombstone's old key may be another record's by now.
+            let known = view.pair.as_ref().filter(|_| !view.legacy_taken).and_then(|pair| pair.legacy_key.clone());
             let key = known.or_else(|| mapping.legacy.mapped_key(&cells));
             if key.is_none() && *context.legacy_new_key == NewKey::Mapped {
                 return Verdict::Bad { field: None, reason: "a part of the key is NULL or holds U+001F".into() };

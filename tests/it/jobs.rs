@@ -263,6 +263,31 @@ async fn rows_of_different_pages_that_need_each_other_meet_in_the_second_round()
     worker.stop().await;
 }
 
+#[tokio::test]
+async fn a_stage_waits_for_its_last_page() {
+    let bridge = Bridge::new("barrier", |config| page_rows(config, 1)).await;
+    let people = "insert into person (email) values ('a@example.org'), ('b@example.org'), ('c@example.org')";
+    bridge.systems.on_legacy(people).await;
+    // Holds up the page of the second person, and no other.
+    let mut application = bridge.systems.platform.begin().await.expect("a transaction");
+    sqlx::query("insert into person (id, email) values (gen_random_uuid(), 'b@example.org')")
+        .execute(&mut *application)
+        .await
+        .expect("a row that is not committed");
+    let worker = bridge.work(GRACE);
+    let tick = ops::tick_now(&bridge.queue.pool, &CustomerId::new(CUSTOMER)).await.expect("a tick");
+    eventually("two pages have ended", async || {
+        bridge.number("select count(*) from bridge.page where state = 'done'").await == 2
+    })
+    .await;
+    assert_eq!(bridge.number("select count(*) from bridge.watermark").await, 0, "watermarks moved");
+    assert_eq!(bridge.number("select count(*) from bridge.stage").await, 1, "the next stage began");
+    application.rollback().await.expect("a rollback");
+    assert_eq!(bridge.ended(tick).await.ending, "done");
+    assert_eq!(bridge.same().await.len(), 3);
+    worker.stop().await;
+}
+
 /// Writes to teams of the platform fail with this SQLSTATE.
 fn failing(code: &str) -> String {
     format!(

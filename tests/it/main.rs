@@ -10,6 +10,7 @@ mod imports;
 mod jobs;
 mod ledger;
 mod model;
+mod mutations;
 mod pages;
 mod pooler;
 mod retention;

@@ -48,6 +48,15 @@ async fn started_at(session: &mut PgConnection) -> DateTime<Utc> {
     sqlx::query_scalar("select now()").fetch_one(session).await.expect("a time")
 }
 
+/// Younger ones lie above the horizon in any case: it stays a second behind the clock.
+async fn older_than_a_second(systems: &Systems, started: DateTime<Utc>) {
+    eventually("the transaction is older than a second", async || {
+        let older = sqlx::query_scalar("select clock_timestamp() - $1 > interval '1.1 s'").bind(started);
+        older.fetch_one(&systems.legacy).await.expect("the clock")
+    })
+    .await;
+}
+
 async fn phone(systems: &Systems, n: u32) -> Vec<String> {
     systems.platform_rows(&format!("select phone from person where email = '{n}@example.org'")).await
 }
@@ -89,7 +98,8 @@ async fn s01_who_holds_the_watermark_back_is_named() {
 async fn begun_and_not_yet_written(mut systems: Systems) {
     let mut slow = application(&systems).await;
     say(&mut slow, "begin").await;
-    started_at(&mut slow).await;
+    let started = started_at(&mut slow).await;
+    older_than_a_second(&systems, started).await;
     systems.run().await;
     say(&mut slow, "update person set phone = 'old stamp', last_update = now() where id = 7; commit").await;
     systems.run().await;
@@ -101,6 +111,8 @@ async fn prepared(mut systems: Systems) {
     let mut slow = application(&systems).await;
     let name = systems.databases[0].name.clone();
     say(&mut slow, "begin; update person set phone = 'prepared', last_update = now() where id = 7").await;
+    let started = started_at(&mut slow).await;
+    older_than_a_second(&systems, started).await;
     say(&mut slow, &format!("prepare transaction '{name}'")).await;
     let held_by = systems.cut("person", Side::Legacy).await.held_by;
     for _ in 0..3 {
@@ -187,6 +199,7 @@ async fn one_instant(mut systems: Systems) {
     let mut slow = application(&systems).await;
     say(&mut slow, "begin").await;
     let started = started_at(&mut slow).await;
+    older_than_a_second(&systems, started).await;
     systems
         .on_legacy(&format!(
             "insert into person (id, email, last_update) select n, n || '@example.org', '{}' from generate_series(50, 55) n",

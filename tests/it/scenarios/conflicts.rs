@@ -8,17 +8,17 @@ use crate::support::people::{SAME, people, people_with};
 use crate::support::systems::{CUSTOMER, Systems, keys, run_page};
 
 /// One person, Ann A., whose telephone is 0, on both sides.
-async fn ann(hint: &str) -> Systems {
+pub async fn ann(hint: &str) -> Systems {
     let mut systems = people(hint).await;
     systems.on_legacy("insert into person (email, first, phone) values ('a@example.org', 'A', '0')").await;
     systems.settle().await;
     systems
 }
 
-const PHONE: &str = "select phone from person order by email";
+pub const PHONE: &str = "select phone from person order by email";
 
 /// Conflicts: kind, state, field, both values, the winner and why.
-const LOG: &str = "select concat_ws('|', kind, state, f->>'field', f->>'legacy', f->>'platform', f->>'winner', f->>'why') \
+pub const LOG: &str = "select concat_ws('|', kind, state, f->>'field', f->>'legacy', f->>'platform', f->>'winner', f->>'why') \
                    from sync_bridge.conflict c, jsonb_array_elements(fields) f order by c.id";
 
 #[tokio::test]
@@ -115,7 +115,7 @@ async fn s13_edits_that_the_clocks_cannot_order_go_to_the_authority() {
 }
 
 /// A page over the only person, from its side of the pair.
-async fn page(systems: &Systems, side: Side) -> Range {
+pub async fn page(systems: &Systems, side: Side) -> Range {
     let key = match side {
         Side::Legacy => systems.legacy_rows("select id::text from person").await,
         Side::Platform => systems.platform_rows("select id::text from person").await,
@@ -201,13 +201,13 @@ async fn s17_an_intent_that_was_made_void_is_not_carried_out() {
 }
 
 /// A page of legacy reads its rows, and a newer value arrives on the platform before it looks there.
-async fn read_too_early(hint: &str) {
+async fn read_too_early(hint: &str, named: bool) {
     let mut systems = ann(hint).await;
     let data = systems.data.clone();
     systems.on_legacy("update person set last_update = now()").await;
     let range = page(&systems, Side::Legacy).await;
     let whole = Range { lane: Lane::Whole, after: None, upto: None, keys: Vec::new(), rows: 1 };
-    let slow = run_page(&data, "person", Side::Legacy, whole);
+    let slow = run_page(&data, "person", Side::Legacy, if named { range.clone() } else { whole });
     let others = async {
         systems.on_legacy("update person set phone = '1', last_update = now()").await;
         assert_eq!(systems.run_page("person", Side::Legacy, range.clone()).await.rows_to_platform, 1);
@@ -220,7 +220,8 @@ async fn read_too_early(hint: &str) {
 
 #[tokio::test]
 async fn s17_legacy_is_read_again_after_the_platform() {
-    read_too_early("early").await;
+    read_too_early("early", false).await;
+    read_too_early("early by key", true).await;
 }
 
 #[tokio::test]

@@ -5,4 +5,5 @@ mod changes;
 mod conflicts;
 mod crashes;
 mod crowds;
+mod guards;
 mod rows;
