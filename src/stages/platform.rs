@@ -203,7 +203,6 @@ async fn attempt(
     }
     // Written ahead of legacy's overwriting, and by the claim's owner alone.
     log_conflicts(&mut transaction, mapping, number, &chosen).await?;
-    fault::point("platform.after_conflicts").await;
     fault::point("platform.before_commit").await;
     transaction.commit().await?;
     fault::point("platform.after_commit").await;
@@ -291,6 +290,7 @@ async fn log_conflicts(
         .bind(logged.iter().map(|(act, _)| repeats(act)).collect::<Vec<_>>())
         .execute(connection)
         .await?;
+    fault::point("platform.conflicts_logged").await;
     Ok(())
 }
 
@@ -349,6 +349,7 @@ async fn pass_tombstones(connection: &mut PgConnection, number: i32, acts: &[&Ac
     .bind(claimed.iter().map(|(_, platform)| *platform).collect::<Vec<_>>())
     .execute(connection)
     .await?;
+    fault::point("platform.tombstones_passed").await;
     Ok(())
 }
 
@@ -358,6 +359,7 @@ async fn update_pairs(connection: &mut PgConnection, number: i32, acts: &[&Act])
         return Ok(());
     }
     bind_pairs!(include_str!("update_pairs.sql"), number, acts).execute(connection).await?;
+    fault::point("platform.pairs_updated").await;
     Ok(())
 }
 
@@ -372,6 +374,7 @@ async fn insert_pairs(
         return Ok(HashSet::new());
     }
     let rows = bind_pairs!(include_str!("insert_pairs.sql"), number, acts).fetch_all(connection).await?;
+    fault::point("platform.pairs_inserted").await;
     rows.iter().map(|row| row.try_get(0)).collect()
 }
 
