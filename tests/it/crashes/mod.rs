@@ -10,13 +10,14 @@ use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
+use sqlx::postgres::PgPoolOptions;
 use sqlx::{AssertSqlSafe, PgPool};
 use sync_bridge::config::CustomerId;
-use sync_bridge::{ops, queue};
+use sync_bridge::ops;
 use tokio::process::{Child, Command};
 
 use crate::support::systems::{CUSTOMER, VERSIONS_AND_LOCKS, image};
-use crate::support::{Folder, TestDatabase, database, eventually};
+use crate::support::{Folder, TestDatabase, WAIT_MAX, database, eventually};
 pub use kinds::{By, KINDS, Kind};
 use kinds::{LEGACY, PLATFORM, STAGES};
 
@@ -94,13 +95,15 @@ impl Matrix {
         let names = ["LEGACY_URL", "PLATFORM_URL", "QUEUE_URL"];
         let env = names.into_iter().zip(&databases).map(|(name, database)| (name, database.url.expose().to_string()));
         let pool = async |at: usize, sql: &'static str| {
-            let pool = PgPool::connect(databases[at].url.expose()).await.expect("connecting");
+            // Also where the machine has much else to do.
+            let pool = PgPoolOptions::new().max_connections(2).acquire_timeout(5 * WAIT_MAX);
+            let pool = pool.connect(databases[at].url.expose()).await.expect("connecting");
             sqlx::raw_sql(sql).execute(&pool).await.expect("making tables");
             pool
         };
         let legacy = pool(0, LEGACY).await;
         let platform = pool(1, PLATFORM).await;
-        let queue = queue::connect(&databases[2].url).await.expect("connecting to the queue");
+        let queue = pool(2, "select").await;
         ops::migrate(&queue).await.expect("migrating the queue");
         let env: BTreeMap<&'static str, String> = env.collect();
         let matrix = Matrix { legacy, platform, queue, folder, env, binaries, records: 0, _databases: databases };
@@ -273,7 +276,7 @@ impl Matrix {
         sqlx::raw_sql(intents).execute(&self.platform).await.expect("ageing intents");
     }
 
-    /// Another worker, until nothing is left to do; then further runs must leave both sides as they are.
+    /// Another worker, until nothing is left to do; then a further run must leave both sides as they are.
     async fn go_on(&self, kind: &Kind) -> Result<(), String> {
         let mut worker = self.start("sync-bridge-worker", &[], None);
         let outcome = self.comes_to_rest(kind).await;
@@ -294,16 +297,15 @@ impl Matrix {
         }
         ops::requeue(&self.queue, &[], "matrix", "mended").await.expect("bringing dead letters back");
         rest().await;
-        let (mut still, mut before) = (0, self.images().await);
+        let mut before = self.images().await;
         for _ in 0..10 {
             ops::tick_now(&self.queue, &customer).await.map_err(|error| format!("{error:#}"))?;
             rest().await;
             let after = self.images().await;
-            still = if after == before { still + 1 } else { 0 };
-            before = after;
-            if still == 2 {
+            if after == before {
                 return self.nothing_is_left().await;
             }
+            before = after;
         }
         Err("ten runs, and it is not still".into())
     }
