@@ -91,8 +91,8 @@ fn cases(points: &[String], calm: &BTreeMap<usize, Calm>, passes_max: u32) -> Ve
             let passes = calm.passes.get(point).copied().unwrap_or(0);
             let chosen = passes.min(passes_max);
             for at in 0..chosen {
-                // The first, the last and evenly in between.
-                let pass = if chosen == 1 { 1 } else { 1 + at * (passes - 1) / (chosen - 1) };
+                // The first, the last and evenly in between; of one, the middle.
+                let pass = if chosen == 1 { passes.div_ceil(2) } else { 1 + at * (passes - 1) / (chosen - 1) };
                 cases.push(Case { kind, point: point.clone(), pass });
             }
         }
@@ -119,13 +119,20 @@ async fn all_cases(
             let records = lane.records(kind, batch.len()).await;
             let records = records.unwrap_or_else(|wrong| panic!("{}: {wrong}", kind.name));
             for (case, record) in batch.into_iter().zip(&records) {
+                let began = Instant::now();
                 let outcome = lane.case(kind, &calm[&case.kind], record, &case.point, case.pass).await;
                 let number = {
                     let mut ended = ended.lock().expect("nobody panics with it");
                     *ended += 1;
                     *ended
                 };
-                eprintln!("{number}/{all} {} at {}:{} {outcome:?}", kind.name, case.point, case.pass);
+                eprintln!(
+                    "{number}/{all} {} at {}:{} {outcome:?}, {} ms",
+                    kind.name,
+                    case.point,
+                    case.pass,
+                    began.elapsed().as_millis()
+                );
                 outcomes.push((case, outcome));
             }
         }

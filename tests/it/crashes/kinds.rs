@@ -88,7 +88,7 @@ const PAIRED: Kind =
 
 const EDIT: &str = "update person set phone = 'l', last_update = now() where email = '{e}'";
 
-pub const KINDS: [Kind; 24] = [
+pub const KINDS: [Kind; 25] = [
     Kind {
         name: "create on legacy",
         legacy: "insert into person (email, first, last, phone) values ('{e}', 'A', 'B', '1')",
@@ -223,6 +223,17 @@ pub const KINDS: [Kind; 24] = [
                    return new; end $$; \
                    create or replace trigger refuse before update on person for each row execute function refuse_once()",
         mended: ["", "drop trigger refuse on person"],
+        rare: true,
+        ..PAIRED
+    },
+    Kind {
+        name: "slow page",
+        legacy: EDIT,
+        // Longer than a lease waits for its first renewal.
+        platform: "create or replace function delay() returns trigger language plpgsql as \
+                   $$ begin perform pg_sleep(6); return new; end $$; \
+                   create or replace trigger delay before update on person for each row execute function delay()",
+        mended: ["", "drop trigger delay on person"],
         rare: true,
         ..PAIRED
     },
