@@ -28,8 +28,8 @@ struct Args {
     /// Kill at so many passes of a point that is passed more often: the first, the last, and in between
     #[arg(long, default_value_t = 2)]
     passes: u32,
-    /// Work on so many cases at once, each lane with databases of its own
-    #[arg(long, default_value_t = 3)]
+    /// Work on so many cases at once, each lane with databases of its own; more than 2 use up the server's connections
+    #[arg(long, default_value_t = 2)]
     lanes: usize,
 }
 
