@@ -66,6 +66,7 @@ pub async fn round(queue: &PgPool, plan: &mut Plan) -> anyhow::Result<DateTime<U
     for chunk in due.chunks(CHUNK) {
         let wanted: Vec<(String, DateTime<Utc>)> =
             chunk.iter().map(|due| (due.customer.clone(), due.instant)).collect();
+        fault::point("scheduler.before").await;
         let mut tx = conn.begin().await?;
         let ticks = tick::insert_due(&mut tx, &wanted).await?;
         let deliveries = job::insert(&mut tx, Kind::Tick, &ticks.queued).await?;

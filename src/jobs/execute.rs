@@ -87,6 +87,7 @@ impl Executor {
             Ok(payload) => payload,
             Err(error) => return self.refuse(kind, &error.to_string()).await,
         };
+        crate::fault::point("job.delivered").await;
         match self.claim(payload.job).await {
             Ok(Claimed::Yes(claim)) => self.run(claim).await,
             Ok(Claimed::Exhausted(claim)) => self.bury(claim).await,

@@ -131,6 +131,9 @@ pub async fn round(conn: &mut PgConnection, prune: bool) -> sqlx::Result<Round> 
     for _ in 0..BATCHES_MAX {
         let mut tx = conn.begin().await?;
         let expired = job::expire(&mut tx, BATCH).await?;
+        if !expired.is_empty() {
+            fault::point("janitor.expired").await;
+        }
         queue::enqueue(&mut tx, &expired).await?;
         if !expired.is_empty() {
             fault::point("janitor.before_commit").await;
@@ -150,8 +153,14 @@ pub async fn round(conn: &mut PgConnection, prune: bool) -> sqlx::Result<Round> 
     for _ in 0..BATCHES_MAX {
         let mut tx = conn.begin().await?;
         let lost = upkeep::redeliver(&mut tx, OVERDUE, BATCH).await?;
+        if !lost.is_empty() {
+            fault::point("janitor.lost_found").await;
+        }
         queue::enqueue(&mut tx, &lost).await?;
         tx.commit().await?;
+        if !lost.is_empty() {
+            fault::point("janitor.lost_redelivered").await;
+        }
         done.redelivered += lost.len() as u64;
         if lost.len() < BATCH as usize {
             break;

@@ -8,6 +8,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::clock;
+use crate::fault;
 use crate::ledger::job::{self, Claim};
 
 #[derive(Clone, Default)]
@@ -38,9 +39,13 @@ impl Leases {
             if claims.is_empty() {
                 continue;
             }
+            fault::point("lease.before").await;
             let renewed = async { job::renew(&mut *queue.acquire().await?, &claims).await };
             match renewed.await {
-                Ok(renewed) => self.drop_lost(&claims, &renewed),
+                Ok(renewed) => {
+                    fault::point("lease.renewed").await;
+                    self.drop_lost(&claims, &renewed);
+                }
                 // The leases run on for a while; what runs out is given to others and fenced off here.
                 Err(error) => tracing::warn!(claims = claims.len(), "renewing leases: {error}"),
             }

@@ -2,6 +2,7 @@
 
 use sqlx::PgConnection;
 
+use crate::fault;
 use crate::stages::Difference;
 
 pub async fn insert(
@@ -30,6 +31,7 @@ pub async fn insert(
     .bind(fields)
     .execute(conn)
     .await?;
+    fault::point("ledger.differences_noted").await;
     Ok(())
 }
 
@@ -47,11 +49,13 @@ pub async fn replace(conn: &mut PgConnection, customer: &str, run: i64) -> sqlx:
     .bind(run)
     .execute(&mut *conn)
     .await?;
+    fault::point("ledger.differences_renamed").await;
     sqlx::query("delete from bridge.difference where customer = $1 and run <> $2")
         .bind(customer)
         .bind(run)
         .execute(conn)
         .await?;
+    fault::point("ledger.differences_replaced").await;
     Ok(())
 }
 

@@ -6,6 +6,7 @@ use sqlx::PgConnection;
 use uuid::Uuid;
 
 use super::{interval, unknown};
+use crate::fault;
 use crate::queue::{Delivery, Kind};
 
 /// How long a claim holds without being renewed. A worker that died is noticed after this and at most one janitor round.
@@ -77,6 +78,7 @@ pub async fn insert(conn: &mut PgConnection, kind: Kind, subjects: &[(String, i6
     .bind(ids)
     .fetch_all(conn)
     .await?;
+    fault::point("ledger.jobs_made").await;
     deliveries(rows)
 }
 
@@ -151,6 +153,7 @@ pub async fn done(conn: &mut PgConnection, claim: &Claim) -> sqlx::Result<bool> 
     .bind(claim.token)
     .execute(conn)
     .await?;
+    fault::point("ledger.job_done").await;
     Ok(done.rows_affected() == 1)
 }
 
@@ -169,6 +172,7 @@ pub async fn dead(conn: &mut PgConnection, claim: &Claim, error_kind: &str, erro
     .bind(short(error))
     .execute(conn)
     .await?;
+    fault::point("ledger.job_dead").await;
     Ok(done.rows_affected() == 1)
 }
 
@@ -213,6 +217,7 @@ pub async fn back(
     .bind(short(error))
     .fetch_optional(conn)
     .await?;
+    fault::point("ledger.job_back").await;
     row.map(Delivery::try_from).transpose()
 }
 

@@ -4,6 +4,7 @@ use serde_json::Value;
 use sqlx::PgConnection;
 
 use crate::config::{CustomerId, EntityId, Side};
+use crate::fault;
 use crate::stages::{PageMode, PageReport, Range};
 
 use super::unknown;
@@ -111,6 +112,7 @@ pub async fn insert(
         .bind(chunk.iter().map(|page| i64::from(page.range.rows)).collect::<Vec<_>>())
         .execute(&mut *conn)
         .await?;
+        fault::point("ledger.pages_made").await;
     }
     i32::try_from(pages.len()).map_err(|_| unknown(format!("{} pages are more than a stage can hold", pages.len())))
 }
@@ -128,6 +130,7 @@ pub async fn attach(conn: &mut PgConnection, stage: &super::stage::Stage, entiti
     .bind(entities)
     .execute(conn)
     .await?;
+    fault::point("ledger.pages_attached").await;
     i32::try_from(done.rows_affected()).map_err(|_| unknown("more re-queued pages than a stage can hold".into()))
 }
 
@@ -152,7 +155,7 @@ pub async fn unattached(
 /// Fills the stage's window of `window` released pages. The caller holds the stage's row. Answers the pages now released,
 /// which need a job each.
 pub async fn release(conn: &mut PgConnection, stage: i64, window: u32) -> sqlx::Result<Vec<(String, i64)>> {
-    sqlx::query_as(
+    let answer = sqlx::query_as(
         "update bridge.page set state = 'released', released_at = now()
          where id in (
              select id from bridge.page where stage = $1 and state = 'waiting'
@@ -163,7 +166,9 @@ pub async fn release(conn: &mut PgConnection, stage: i64, window: u32) -> sqlx::
     .bind(stage)
     .bind(i64::from(window))
     .fetch_all(conn)
-    .await
+    .await?;
+    fault::point("ledger.pages_released").await;
+    Ok(answer)
 }
 
 /// Records what the page did. Answers whether it was released, as it must have been.
@@ -187,6 +192,7 @@ pub async fn done(conn: &mut PgConnection, id: i64, report: &PageReport) -> sqlx
     .bind(samples(&report.freshness_secs))
     .execute(conn)
     .await?;
+    fault::point("ledger.page_done").await;
     Ok(done.rows_affected() == 1)
 }
 
@@ -197,6 +203,7 @@ pub async fn dead(conn: &mut PgConnection, id: i64) -> sqlx::Result<bool> {
             .bind(id)
             .execute(conn)
             .await?;
+    fault::point("ledger.page_dead").await;
     Ok(done.rows_affected() == 1)
 }
 

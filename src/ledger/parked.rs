@@ -4,6 +4,7 @@ use sqlx::PgConnection;
 
 use super::unknown;
 use crate::config::Side;
+use crate::fault;
 use crate::stages::{Key, Parked, ParkedReason};
 
 /// Where a row was parked.
@@ -41,6 +42,7 @@ pub async fn upsert(conn: &mut PgConnection, seen: Seen<'_>, rows: &[Parked]) ->
         .bind(waits.iter().map(|(_, _, key)| key.as_deref()).collect::<Vec<_>>())
         .execute(conn)
         .await?;
+    fault::point("ledger.rows_parked").await;
     Ok(())
 }
 
@@ -59,6 +61,7 @@ pub async fn remove(conn: &mut PgConnection, customer: &str, entity: &str, rows:
     .bind(rows.iter().map(|(_, key)| key.0.as_str()).collect::<Vec<_>>())
     .execute(conn)
     .await?;
+    fault::point("ledger.parked_removed").await;
     Ok(())
 }
 
@@ -79,6 +82,7 @@ pub async fn leave(conn: &mut PgConnection, customer: &str, entity: &str, rows: 
     .bind(rows.iter().map(|(_, key)| key.0.as_str()).collect::<Vec<_>>())
     .execute(conn)
     .await?;
+    fault::point("ledger.parked_left").await;
     Ok(())
 }
 
@@ -129,6 +133,7 @@ pub async fn wake(conn: &mut PgConnection, customer: &str, entity: &str, pairs: 
     .bind(platform)
     .execute(conn)
     .await?;
+    fault::point("ledger.parked_woken").await;
     Ok(done.rows_affected())
 }
 
@@ -167,6 +172,7 @@ pub async fn take_woken(
     .bind(limit)
     .fetch_all(conn)
     .await?;
+    fault::point("ledger.woken_taken").await;
     named(rows)
 }
 
@@ -203,6 +209,7 @@ pub async fn take_for_round(
     .bind(stage.round_paired)
     .fetch_all(conn)
     .await?;
+    fault::point("ledger.round_taken").await;
     named(rows)
 }
 

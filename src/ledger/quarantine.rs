@@ -3,6 +3,7 @@
 use sqlx::PgConnection;
 
 use crate::config::Side;
+use crate::fault;
 use crate::stages::{Key, Quarantined};
 
 pub async fn upsert(
@@ -32,6 +33,7 @@ pub async fn upsert(
     .bind(rows.iter().map(|row| row.reason.as_str()).collect::<Vec<_>>())
     .execute(conn)
     .await?;
+    fault::point("ledger.rows_quarantined").await;
     Ok(())
 }
 
@@ -51,5 +53,6 @@ pub async fn remove(conn: &mut PgConnection, customer: &str, entity: &str, rows:
     .bind(rows.iter().map(|(_, key)| key.0.as_str()).collect::<Vec<_>>())
     .execute(conn)
     .await?;
+    fault::point("ledger.quarantine_removed").await;
     Ok(())
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use sqlx::PgConnection;
 
 use super::interval;
+use crate::fault;
 
 /// Opens a run, unless one is open. Answers its id.
 pub async fn open(
@@ -14,7 +15,7 @@ pub async fn open(
     first_load: bool,
     sweep: bool,
 ) -> sqlx::Result<Option<i64>> {
-    sqlx::query_scalar(
+    let answer = sqlx::query_scalar(
         "insert into bridge.run (customer, tick, first_load, sweep) values ($1, $2, $3, $4)
          on conflict (customer) where state = 'open' do nothing
          returning id",
@@ -24,7 +25,9 @@ pub async fn open(
     .bind(first_load)
     .bind(sweep)
     .fetch_optional(conn)
-    .await
+    .await?;
+    fault::point("ledger.run_opened").await;
+    Ok(answer)
 }
 
 /// The customer's open run.
@@ -49,7 +52,7 @@ pub async fn sweep_due(conn: &mut PgConnection, customer: &str, every: Duration)
 
 /// Closes an open run: degraded if a page or stage of it is dead. Answers the ending and how many seconds it was open.
 pub async fn close(conn: &mut PgConnection, id: i64) -> sqlx::Result<Option<(String, f64)>> {
-    sqlx::query_as(
+    let answer = sqlx::query_as(
         "update bridge.run
          set ended_at = now(),
              state = case when exists (select from bridge.page where page.run = run.id and page.state = 'dead')
@@ -60,7 +63,9 @@ pub async fn close(conn: &mut PgConnection, id: i64) -> sqlx::Result<Option<(Str
     )
     .bind(id)
     .fetch_optional(conn)
-    .await
+    .await?;
+    fault::point("ledger.run_closed").await;
+    Ok(answer)
 }
 
 /// Removes up to `limit` runs that ended before `age` ago, with their stages and pages; one with a dead letter that nobody

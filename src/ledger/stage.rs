@@ -5,6 +5,7 @@ use serde_json::Value;
 use sqlx::PgConnection;
 
 use crate::config::Side;
+use crate::fault;
 
 /// A stage with what its job needs to know of its run.
 #[derive(Debug, Clone, sqlx::FromRow)]
@@ -42,7 +43,7 @@ pub async fn insert(
     position: i32,
     name: &str,
 ) -> sqlx::Result<Option<i64>> {
-    sqlx::query_scalar(
+    let answer = sqlx::query_scalar(
         "insert into bridge.stage (run, customer, position, name) values ($1, $2, $3, $4)
          on conflict (run, position) do nothing returning id",
     )
@@ -51,7 +52,9 @@ pub async fn insert(
     .bind(position)
     .bind(name)
     .fetch_optional(conn)
-    .await
+    .await?;
+    fault::point("ledger.stage_made").await;
+    Ok(answer)
 }
 
 pub async fn get(conn: &mut PgConnection, id: i64) -> sqlx::Result<Option<Stage>> {
@@ -89,13 +92,14 @@ pub async fn open(conn: &mut PgConnection, id: i64, pages: i32) -> sqlx::Result<
     .bind(pages)
     .execute(conn)
     .await?;
+    fault::point("ledger.stage_opened").await;
     Ok(done.rows_affected() == 1)
 }
 
 /// One page of the stage ended and `more` came: the barrier. Answers the stage as it is then; the caller that gets
 /// `pages_left = 0` closes it, and no other gets that.
 pub async fn page_ended(conn: &mut PgConnection, id: i64, more: i32, paired: bool) -> sqlx::Result<Option<Stage>> {
-    sqlx::query_as(
+    let answer = sqlx::query_as(
         "update bridge.stage
          set pages_left = pages_left - 1 + $2, round_paired = round_paired or $3
          from bridge.run
@@ -107,7 +111,9 @@ pub async fn page_ended(conn: &mut PgConnection, id: i64, more: i32, paired: boo
     .bind(more)
     .bind(paired)
     .fetch_optional(conn)
-    .await
+    .await?;
+    fault::point("ledger.page_counted").await;
+    Ok(answer)
 }
 
 /// Begins a further round of `pages` pages.
@@ -120,12 +126,13 @@ pub async fn next_round(conn: &mut PgConnection, id: i64, pages: i32) -> sqlx::R
     .bind(pages)
     .execute(conn)
     .await?;
+    fault::point("ledger.round_begun").await;
     Ok(())
 }
 
 /// Ends a stage whose pages have all ended (`closed`), or whose job died (`dead`). Answers how many seconds it was open.
 pub async fn end(conn: &mut PgConnection, id: i64, state: &'static str) -> sqlx::Result<Option<f64>> {
-    sqlx::query_scalar(
+    let answer = sqlx::query_scalar(
         "update bridge.stage set state = $2, ended_at = now()
          where id = $1 and state in ('queued', 'open') and pages_left = 0
          returning extract(epoch from ended_at - coalesce(opened_at, created_at))::float8",
@@ -133,7 +140,9 @@ pub async fn end(conn: &mut PgConnection, id: i64, state: &'static str) -> sqlx:
     .bind(id)
     .bind(state)
     .fetch_optional(conn)
-    .await
+    .await?;
+    fault::point("ledger.stage_ended").await;
+    Ok(answer)
 }
 
 /// Notes what becomes of the watermarks when the stage closes.
@@ -159,5 +168,6 @@ pub async fn propose(conn: &mut PgConnection, id: i64, proposals: &[Proposal]) -
     .bind(signatures)
     .execute(conn)
     .await?;
+    fault::point("ledger.horizons_noted").await;
     Ok(())
 }

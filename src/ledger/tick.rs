@@ -6,6 +6,7 @@ use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
 
 use super::interval;
+use crate::fault;
 
 /// A tick as its job needs it.
 #[derive(Debug, Clone, sqlx::FromRow)]
@@ -56,6 +57,7 @@ pub async fn insert_due(conn: &mut PgConnection, due: &[(String, DateTime<Utc>)]
         due.iter().map(|(customer, instant)| (customer.as_str(), *instant)).unzip();
     let rows: Vec<(String, i64, String)> =
         sqlx::query_as(include_str!("tick_insert_due.sql")).bind(customers).bind(instants).fetch_all(conn).await?;
+    fault::point("ledger.ticks_due").await;
     let mut made = Made::default();
     for (customer, id, state) in rows {
         match state.as_str() {
@@ -68,7 +70,7 @@ pub async fn insert_due(conn: &mut PgConnection, due: &[(String, DateTime<Utc>)]
 
 /// Records a tick asked for by an operator for each customer that has none waiting; answers (customer, id) of the new ones.
 pub async fn insert_asked(conn: &mut PgConnection, customers: &[String]) -> sqlx::Result<Vec<(String, i64)>> {
-    sqlx::query_as(
+    let answer = sqlx::query_as(
         "insert into bridge.tick (customer, at, origin)
          select asked.customer, clock_timestamp(), 'operator'
          from (select distinct unnest($1::text[]) as customer) as asked
@@ -78,7 +80,9 @@ pub async fn insert_asked(conn: &mut PgConnection, customers: &[String]) -> sqlx
     )
     .bind(customers)
     .fetch_all(conn)
-    .await
+    .await?;
+    fault::point("ledger.tick_asked").await;
+    Ok(answer)
 }
 
 /// The customer's tick that waits, if there is one.
@@ -100,6 +104,7 @@ pub async fn end(conn: &mut PgConnection, id: i64, ending: Ending) -> sqlx::Resu
         .bind(ending.as_str())
         .execute(conn)
         .await?;
+    fault::point("ledger.tick_ended").await;
     Ok(done.rows_affected() == 1)
 }
 

@@ -6,6 +6,7 @@ use sqlx::PgConnection;
 
 use super::unknown;
 use crate::config::Side;
+use crate::fault;
 
 #[derive(Debug, Clone)]
 pub struct Watermark {
@@ -61,6 +62,7 @@ pub async fn apply(conn: &mut PgConnection, stage: i64) -> sqlx::Result<()> {
     .bind(stage)
     .execute(conn)
     .await?;
+    fault::point("ledger.watermarks_moved").await;
     Ok(())
 }
 
@@ -73,5 +75,6 @@ pub async fn settle(conn: &mut PgConnection, customer: &str, at: DateTime<Utc>) 
     .bind(at)
     .execute(conn)
     .await?;
+    fault::point("ledger.watermarks_settled").await;
     Ok(())
 }

@@ -51,6 +51,7 @@ struct Sums {
 pub async fn tick_now(queue: &PgPool, customer: &CustomerId) -> anyhow::Result<i64> {
     let name = customer.as_str();
     for _ in 0..ASK_MAX {
+        fault::point("tick.before").await;
         let mut tx = queue.begin().await.with_context(|| format!("making a tick for {name}"))?;
         let made = ask(&mut tx, &[name.to_owned()]).await.with_context(|| format!("making a tick for {name}"))?;
         let id = match made.first() {

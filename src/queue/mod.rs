@@ -114,6 +114,7 @@ pub async fn enqueue(conn: &mut PgConnection, deliveries: &[Delivery]) -> sqlx::
             .collect();
         if !tasks.is_empty() {
             apalis_postgres::queries::push_tasks(conn, kind.queue(), tasks).await.map_err(database_error)?;
+            crate::fault::point("queue.pushed").await;
         }
     }
     Ok(())

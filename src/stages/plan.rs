@@ -281,7 +281,7 @@ fn both_there(
     if to_legacy.is_some() {
         pair.next = Some((Base::of(next).with(CREATED_AT, made), false));
     }
-    let conflict = conflict_entry(view, context, &steps, legacy, platform);
+    let conflict = conflict_entry(base, context, &steps, legacy, platform);
     let fields =
         (0..steps.len()).filter(|&at| legacy[at] != platform[at]).map(|at| mapping.fields[at].name.clone()).collect();
     let write = |side: Side, values: Option<Vec<Canonical>>| -> Result<Option<Write>, Untranslatable> {
@@ -487,7 +487,7 @@ fn pair_write(view: &View, mapping: &Mapping, base: Base, gone: bool) -> PairWri
 }
 
 fn conflict_entry(
-    view: &View,
+    base: &Base,
     context: &Context,
     steps: &[Step],
     legacy: &[Canonical],
@@ -496,7 +496,7 @@ fn conflict_entry(
     let mapping = context.mapping;
     let mut fields = Vec::new();
     let mut policies = Vec::new();
-    let mut open = false;
+    let (mut open, mut compared) = (false, false);
     for (at, step) in steps.iter().enumerate() {
         let field = &mapping.fields[at];
         let (winner, why) = match step {
@@ -505,6 +505,7 @@ fn conflict_entry(
             _ => continue,
         };
         open |= winner.is_none();
+        compared |= base.get(field.fingerprint).is_some();
         policies.push(field.policy);
         fields.push(json!({
             "field": field.name,
@@ -521,7 +522,8 @@ fn conflict_entry(
         }));
     }
     (!fields.is_empty()).then(|| Conflict {
-        kind: if view.pair.is_none() { "first_contact" } else { "conflict" },
+        // Not by the pair: one whose first decision was made void is there, and still has no base.
+        kind: if compared { "conflict" } else { "first_contact" },
         fields: serde_json::Value::Array(fields),
         state: if open { "open" } else { "decided" },
         policies,

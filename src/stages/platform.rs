@@ -197,7 +197,6 @@ async fn attempt(entity: &ReadyEntity, acts: &mut [Act], links: &Links) -> Resul
     }
     // Written ahead of legacy's overwriting, and by the claim's owner alone.
     log_conflicts(&mut transaction, mapping, number, &chosen).await?;
-    fault::point("platform.after_conflicts").await;
     fault::point("platform.before_commit").await;
     transaction.commit().await?;
     fault::point("platform.after_commit").await;
@@ -285,6 +284,7 @@ async fn log_conflicts(
         .bind(logged.iter().map(|(act, _)| repeats(act)).collect::<Vec<_>>())
         .execute(connection)
         .await?;
+    fault::point("platform.conflicts_logged").await;
     Ok(())
 }
 
@@ -343,6 +343,7 @@ async fn pass_tombstones(connection: &mut PgConnection, number: i32, acts: &[&Ac
     .bind(claimed.iter().map(|(_, platform)| *platform).collect::<Vec<_>>())
     .execute(connection)
     .await?;
+    fault::point("platform.tombstones_passed").await;
     Ok(())
 }
 
@@ -352,6 +353,7 @@ async fn update_pairs(connection: &mut PgConnection, number: i32, acts: &[&Act])
         return Ok(());
     }
     bind_pairs!(include_str!("update_pairs.sql"), number, acts).execute(connection).await?;
+    fault::point("platform.pairs_updated").await;
     Ok(())
 }
 
@@ -366,6 +368,7 @@ async fn insert_pairs(
         return Ok(HashSet::new());
     }
     let rows = bind_pairs!(include_str!("insert_pairs.sql"), number, acts).fetch_all(connection).await?;
+    fault::point("platform.pairs_inserted").await;
     rows.iter().map(|row| row.try_get(0)).collect()
 }
 

@@ -6,6 +6,7 @@ use std::collections::{HashMap, HashSet};
 use sqlx::{Connection, Executor, PgConnection};
 
 use crate::config::Side;
+use crate::fault;
 use crate::mapping::{Canonical, Cell, Lens, Links, Mapping};
 use crate::sides::postgres::{Row, TableSql};
 use crate::sides::{Fault, sort};
@@ -166,11 +167,14 @@ async fn attempt(
         if let Some(index) = make_room_in {
             let keys: Vec<&str> = updates.iter().map(|(key, _)| *key).collect();
             sql.set_aside(connection, index, &keys).await?;
+            fault::point("rows.set_aside").await;
         }
         sql.update(connection, &updates).await?;
+        fault::point("rows.updated").await;
     }
     if !inserts.is_empty() {
         sql.insert(connection, &inserts).await?;
+        fault::point("rows.inserted").await;
     }
     // Deferred constraints and triggers speak now, not at COMMIT.
     connection.execute("set constraints all immediate").await?;

@@ -81,6 +81,17 @@ pub enum Step {
         pick: u32,
         value: u32,
     },
+    /// Somebody keeps what a table holds.
+    Backup {
+        entity: &'static str,
+        side: Side,
+    },
+    /// A row is set back to what was kept of it.
+    Restore {
+        entity: &'static str,
+        side: Side,
+        pick: u32,
+    },
     /// One whole run, with what befalls its pages and what users do between them.
     Run {
         trouble: Vec<(u32, Trouble)>,
@@ -268,6 +279,8 @@ impl Maker {
             6 => Step::Again { pick: self.dice.below(64) },
             7 => Step::Begin { side: self.dice.side() },
             8 => Step::Late { edit: self.edit() },
+            9 => Step::Backup { entity: self.entity(), side: self.dice.side() },
+            10 => Step::Restore { entity: self.entity(), side: self.dice.side(), pick: self.dice.below(8) },
             _ => Step::Edit(self.edit()),
         }
     }
@@ -311,7 +324,7 @@ impl Maker {
 
     fn trouble(&mut self) -> Trouble {
         match self.dice.below(12) {
-            0..3 => Trouble::Crash(1 + u64::from(self.dice.below(24))),
+            0..3 => Trouble::Crash(1 + u64::from(self.dice.below(32))),
             3 => Trouble::Abort(self.dice.below(60)),
             4..8 => self.stall(0),
             8 => Trouble::Twice,

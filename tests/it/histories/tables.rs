@@ -295,6 +295,23 @@ impl Table {
         )
     }
 
+    /// Sets a row's `columns` back to what `$1` holds of it.
+    pub fn restore(&self, key: &str, columns: &[&str]) -> String {
+        let sets: Vec<String> = columns.iter().map(|column| format!("{column} = was.{column}")).collect();
+        format!(
+            "with old as (select {canon} as canon from {table} t where {key_text} = '{key}' for update), \
+             was as (select * from jsonb_populate_record(null::{table}, $1)) \
+             update {table} t set {sets}, {stamp} = {stamped} from old, was where {key_text} = '{key}' \
+             returning old.canon, {canon}",
+            canon = self.canon,
+            table = self.entity,
+            key_text = self.key_text("t"),
+            sets = sets.join(", "),
+            stamp = self.stamp,
+            stamped = self.stamped(0),
+        )
+    }
+
     /// A new row; with `key`, under a key that was there before.
     pub fn insert(&self, value: u32, shift: i32, both: bool, collisions: bool, key: Option<&str>) -> String {
         let natural =

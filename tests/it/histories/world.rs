@@ -64,6 +64,7 @@ pub struct Tally {
     pub stalled: u64,
     pub beside: u64,
     pub late: u64,
+    pub restored: u64,
     pub rows_written: u64,
     pub conflicts: u64,
     pub pairs: u64,
@@ -83,6 +84,8 @@ pub struct Happening<'w> {
     pub deeds: Vec<Deed>,
     /// Keys of rows that users deleted, and what they held.
     pub deleted: Vec<(&'static str, Side, String, Vec<Option<String>>)>,
+    /// Rows that somebody kept.
+    backups: Vec<(&'static str, Side, String, serde_json::Value)>,
     /// Pages that died outside a run.
     owed: Vec<Page>,
     open: VecDeque<(Side, Transaction<'static, Postgres>)>,
@@ -148,6 +151,7 @@ impl World {
             past: Vec::new(),
             deeds: Vec::new(),
             deleted: Vec::new(),
+            backups: Vec::new(),
             owed: Vec::new(),
             open: VecDeque::new(),
             lease: if history.setting.young { LEASE } else { Duration::ZERO },
@@ -167,6 +171,7 @@ impl Tally {
         self.stalled += other.stalled;
         self.beside += other.beside;
         self.late += other.late;
+        self.restored += other.restored;
         self.rows_written += other.rows_written;
         self.conflicts += other.conflicts;
         self.pairs += other.pairs;
@@ -216,6 +221,16 @@ impl Happening<'_> {
                 }
                 Ok(())
             }
+            Step::Backup { entity, side } => {
+                let table = table(entity, *side);
+                let sql =
+                    format!("select {}, to_jsonb(t) from {entity} t order by {}", table.key_text("t"), table.natural);
+                let rows: Vec<(String, serde_json::Value)> =
+                    sqlx::query_as(AssertSqlSafe(sql)).fetch_all(self.world.pool(*side)).await.map_err(told)?;
+                self.backups.extend(rows.into_iter().map(|(key, row)| (*entity, *side, key, row)));
+                Ok(())
+            }
+            Step::Restore { entity, side, pick } => self.restore(entity, *side, *pick).await,
             Step::Run { trouble } => self.run(trouble).await,
             Step::Keys { entity, side, picks, trouble } => {
                 let mut known = self.keys(table(entity, *side)).await?;
@@ -307,6 +322,25 @@ impl Happening<'_> {
                 before: Some(before),
                 after: Some(after),
             });
+        }
+        Ok(())
+    }
+
+    async fn restore(&mut self, entity: &'static str, side: Side, pick: u32) -> Result<(), Failed> {
+        let of: Vec<_> = self.backups.iter().filter(|kept| kept.0 == entity && kept.1 == side).collect();
+        if of.is_empty() {
+            return Ok(());
+        }
+        let (.., key, row) = of[pick as usize % of.len()].clone();
+        let table = table(entity, side);
+        let columns = row.as_object().expect("a row").keys().map(String::as_str);
+        let columns: Vec<&str> =
+            columns.filter(|column| !table.key.contains(column) && *column != table.stamp).collect();
+        let sql = AssertSqlSafe(table.restore(&key, &columns));
+        let changed = sqlx::query_as(sql).bind(&row).fetch_optional(self.world.pool(side)).await;
+        if let Some(Some((before, after))) = unless_refused(changed)? {
+            self.tally.restored += 1;
+            self.deeds.push(Deed { entity, side, key, before: Some(before), after: Some(after) });
         }
         Ok(())
     }

@@ -265,6 +265,24 @@ async fn s29_first_contact_pairs_equal_people_decides_about_different_ones_and_l
 }
 
 #[tokio::test]
+async fn a_first_contact_decided_again_after_a_crash_is_logged_once() {
+    let mut systems = people("contact crash").await;
+    systems
+        .on_legacy(
+            "insert into person (email, phone, last_update) values ('a@example.org', 'l', now() - interval '9 s')",
+        )
+        .await;
+    systems.on_platform("insert into person (email, phone) values ('a@example.org', 'p')").await;
+    let range = page(&systems, Side::Platform).await;
+    // The intent on legacy is announced, and nobody carries it out.
+    crash_at("platform.after_commit", run_page(&systems.data, "person", Side::Platform, range)).await;
+    systems.settle().await;
+    systems.both_hold(PHONE, PHONE, &["p"]).await;
+    assert_eq!(systems.platform_rows(LOG).await, ["first_contact|decided|phone|l|p|platform|newer"]);
+    systems.oracles(&SAME).await;
+}
+
+#[tokio::test]
 async fn s36_a_merge_that_is_cut_in_two_keeps_both_edits() {
     for place in ["platform.before_commit", "platform.after_commit", "legacy.before_commit", "legacy.after_commit"] {
         let mut systems = ann("merge cut").await;
