@@ -268,7 +268,7 @@ fn settings(port: u16, options: &Options) -> String {
         ("port", port.to_string()),
         // A path to a socket may be longer than the 107 bytes a system allows.
         ("unix_socket_directories", String::new()),
-        ("max_connections", "200".to_owned()),
+        ("max_connections", "500".to_owned()),
         ("shared_buffers", "128MB".to_owned()),
         ("max_prepared_transactions", "20".to_owned()),
         ("autovacuum", "on".to_owned()),
