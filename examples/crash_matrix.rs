@@ -7,12 +7,14 @@ mod crashes;
 mod support;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::panic::AssertUnwindSafe;
 use std::process::Command;
 use std::sync::Mutex;
 use std::time::Instant;
 
 use clap::Parser;
 use crashes::{Calm, KINDS, Kind, Matrix, Outcome, points};
+use futures::FutureExt as _;
 
 /// Records that are made ready together.
 const BATCH: usize = 30;
@@ -28,7 +30,7 @@ struct Args {
     /// Kill at so many passes of a point that is passed more often: the first, the last, and in between
     #[arg(long, default_value_t = 2)]
     passes: u32,
-    /// Work on so many cases at once, each lane with databases of its own; more than 2 use up the server's connections
+    /// Work on so many cases at once, each lane with databases of its own
     #[arg(long, default_value_t = 2)]
     lanes: usize,
 }
@@ -120,7 +122,11 @@ async fn all_cases(
             let records = records.unwrap_or_else(|wrong| panic!("{}: {wrong}", kind.name));
             for (case, record) in batch.into_iter().zip(&records) {
                 let began = Instant::now();
-                let outcome = lane.case(kind, &calm[&case.kind], record, &case.point, case.pass).await;
+                let case_ends = lane.case(kind, &calm[&case.kind], record, &case.point, case.pass);
+                // A case that never ends is wrong, and takes no other's outcome along.
+                let outcome = AssertUnwindSafe(case_ends).catch_unwind().await.unwrap_or_else(|panic| {
+                    Outcome::Wrong(panic.downcast_ref::<String>().cloned().unwrap_or_else(|| "it panicked".into()))
+                });
                 let number = {
                     let mut ended = ended.lock().expect("nobody panics with it");
                     *ended += 1;
