@@ -205,6 +205,14 @@ impl Side {
             Side::Platform => "platform",
         }
     }
+
+    /// Writes to this side, as operators name them.
+    pub fn direction(self) -> &'static str {
+        match self {
+            Side::Legacy => "to-legacy",
+            Side::Platform => "to-platform",
+        }
+    }
 }
 
 impl std::fmt::Display for Side {

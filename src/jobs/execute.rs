@@ -59,6 +59,8 @@ enum Work {
     Tick(tick::Decision),
     Stage(stage::Plan),
     Page(Box<page::Finished>),
+    /// A page that is paused.
+    Paused(Box<Page>),
     Nothing,
 }
 
@@ -263,6 +265,7 @@ impl Subject {
         Ok(match self {
             Subject::Tick(tick) => Work::Tick(tick.decide(env).await?),
             Subject::Stage(stage) => Work::Stage(stage.plan(env).await?),
+            Subject::Page(page) if page.is_paused() => Work::Paused(Box::new(page.page().clone())),
             Subject::Page(page) => Work::Page(Box::new(page.work(env).await?)),
             Subject::Ended => Work::Nothing,
         })
@@ -282,6 +285,7 @@ async fn record(conn: &mut PgConnection, env: &Env, claim: &Claim, ending: &Endi
                 Work::Tick(decision) => tick::record(conn, config, claim, decision).await?.into(),
                 Work::Stage(plan) => stage::record(conn, config, claim, plan).await?,
                 Work::Page(finished) => page::record(conn, config, claim, finished).await?,
+                Work::Paused(page) => page::record_paused(conn, config, page).await?,
                 Work::Nothing => After::default(),
             }));
         }
@@ -335,7 +339,7 @@ fn report(
             match work {
                 Work::Tick(decision) => measure::tick_ended(claim, decision.outcome()),
                 Work::Page(finished) => measure::page_done(claim, finished, settled_in),
-                Work::Stage(_) | Work::Nothing => {}
+                Work::Stage(_) | Work::Paused(_) | Work::Nothing => {}
             }
         }
         Ending::Retry { error_kind, error, .. } => {
@@ -365,6 +369,7 @@ impl Work {
             Work::Tick(decision) => decision.told().to_owned(),
             Work::Stage(plan) => plan.told(),
             Work::Page(finished) => finished.told(),
+            Work::Paused(page) => format!("{} is paused: its pages wait", page.entity),
             Work::Nothing => "had ended already".to_owned(),
         }
     }

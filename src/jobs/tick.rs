@@ -9,7 +9,7 @@ use super::stage::{self, RECONCILIATION};
 use crate::config::{Config, EntityId, Side};
 use crate::ledger::job::Claim;
 use crate::ledger::tick::{Ending, Tick};
-use crate::ledger::{page, parked, run, tick, watermark};
+use crate::ledger::{page, parked, pause, run, tick, watermark};
 use crate::queue::Delivery;
 use crate::stages::{Probe, Signature};
 
@@ -25,6 +25,8 @@ pub struct Loaded {
 pub enum Decision {
     /// The customer's run is still open.
     Skip,
+    /// Nothing of the customer is to go on.
+    Paused,
     /// Nothing had changed at `at`.
     Idle {
         at: DateTime<Utc>,
@@ -39,7 +41,7 @@ impl Decision {
     /// As metrics name it.
     pub fn outcome(&self) -> &'static str {
         match self {
-            Decision::Skip => "skipped",
+            Decision::Skip | Decision::Paused => "skipped",
             Decision::Idle { .. } => "idle",
             Decision::Open { .. } => "opened",
         }
@@ -48,6 +50,7 @@ impl Decision {
     pub fn told(&self) -> &'static str {
         match self {
             Decision::Skip => "skipped: the run before is still open",
+            Decision::Paused => "skipped: the customer is paused",
             Decision::Idle { .. } => "idle: nothing changed",
             Decision::Open { .. } => "opened a run",
         }
@@ -74,6 +77,10 @@ impl Loaded {
             Permanent(format!("customer {name} is not in this worker's configuration: add it, or stop its schedule"))
         })?;
         let mut conn = env.queue.acquire().await?;
+        let pauses = pause::of_customer(&mut conn, name).await?;
+        if pauses.all() {
+            return Ok(Decision::Paused);
+        }
         if run::open_of(&mut conn, name).await?.is_some() {
             return Ok(Decision::Skip);
         }
@@ -84,7 +91,7 @@ impl Loaded {
         let mut first_load = false;
         let mut unreadable = false;
         let mut probes = Vec::new();
-        for entity in config.entities() {
+        for entity in config.entities().filter(|entity| !pauses.entity(entity.id.as_str())) {
             for side in Side::BOTH {
                 match marked(&entity.id, side) {
                     None => first_load = true,
@@ -98,11 +105,12 @@ impl Loaded {
         }
         // What a first load left undone would all be found as differences.
         let sweep = !first_load && run::sweep_due(&mut conn, name, config.sweep_every).await?;
-        let entities: Vec<&str> = config.entities().map(|entity| entity.id.as_str()).collect();
+        let entities: Vec<&str> =
+            config.entities().map(|entity| entity.id.as_str()).filter(|entity| !pauses.entity(entity)).collect();
         let mut stages: Vec<&str> = config.stages.iter().map(|stage| stage.name.as_str()).collect();
         stages.push(RECONCILIATION);
         // A debt is paid when its holder has ended, which only a cut finds out.
-        let indebted = marks.iter().any(|mark| mark.debt.is_some());
+        let indebted = marks.iter().any(|mark| mark.debt.is_some() && !pauses.entity(&mark.entity));
         let due = first_load
             || unreadable
             || indebted
@@ -125,7 +133,7 @@ pub async fn record(
     decision: &Decision,
 ) -> anyhow::Result<Vec<Delivery>> {
     match *decision {
-        Decision::Skip => {
+        Decision::Skip | Decision::Paused => {
             tick::end(conn, claim.subject, Ending::Skipped).await?;
             Ok(Vec::new())
         }

@@ -134,6 +134,23 @@ pub async fn attach(conn: &mut PgConnection, stage: &super::stage::Stage, entiti
     i32::try_from(done.rows_affected()).map_err(|_| unknown("more re-queued pages than a stage can hold".into()))
 }
 
+/// The page, and the pages of its entity that wait in its stage, leave the stage with their ranges: they wait for a run after the
+/// pause, as re-queued ones do for the next. Under new ids: a page has one job in its life. The caller holds the stage's
+/// row. Answers how many left.
+pub async fn leave(conn: &mut PgConnection, page: &Page) -> sqlx::Result<i32> {
+    let done = sqlx::query(
+        "update bridge.page set id = default, stage = null, run = null, state = 'waiting', released_at = null
+         where stage = $1 and entity = $2 and (state = 'waiting' or state = 'released' and id = $3)",
+    )
+    .bind(page.stage)
+    .bind(page.entity.as_str())
+    .bind(page.id)
+    .execute(conn)
+    .await?;
+    fault::point("ledger.pages_left").await;
+    i32::try_from(done.rows_affected()).map_err(|_| unknown("more pages than a stage can hold".into()))
+}
+
 /// Whether re-queued pages of the customer wait for a run that has their stage and entity.
 pub async fn unattached(
     conn: &mut PgConnection,

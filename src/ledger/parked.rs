@@ -17,7 +17,8 @@ pub struct Seen<'a> {
     pub round: i32,
 }
 
-/// Records rows that wait. A busy one is due again in the next run; a wake that came while the page was at work is kept.
+/// Records rows that wait. A busy one is due again in the next run, one that a pause keeps back when that is over; a wake that
+/// came while the page was at work is kept.
 pub async fn upsert(conn: &mut PgConnection, seen: Seen<'_>, rows: &[Parked]) -> sqlx::Result<()> {
     if rows.is_empty() {
         return Ok(());
@@ -26,6 +27,7 @@ pub async fn upsert(conn: &mut PgConnection, seen: Seen<'_>, rows: &[Parked]) ->
         ParkedReason::Parent { entity, side, key } => {
             (Some(entity.as_str().to_owned()), Some(side.as_str()), Some(key.0.clone()))
         }
+        ParkedReason::Paused { toward } => (None, Some(toward.as_str()), None),
         ParkedReason::Busy => (None, None, None),
     };
     let waits: Vec<_> = rows.iter().map(waits).collect();
@@ -139,7 +141,7 @@ pub async fn wake(conn: &mut PgConnection, customer: &str, entity: &str, pairs: 
 
 /// Whether the customer has rows that are due again, of these entities.
 pub async fn any_woken(conn: &mut PgConnection, customer: &str, entities: &[&str]) -> sqlx::Result<bool> {
-    sqlx::query_scalar("select exists (select from bridge.parked where customer = $1 and entity = any($2) and woken)")
+    sqlx::query_scalar("select exists (select from bridge.due where customer = $1 and entity = any($2))")
         .bind(customer)
         .bind(entities)
         .fetch_one(conn)
@@ -156,8 +158,8 @@ pub async fn take_woken(
 ) -> sqlx::Result<Vec<(String, Side, Key)>> {
     let rows = sqlx::query_as(
         "with due as (
-             select entity, side, key from bridge.parked
-             where customer = $1 and entity = any($2) and woken
+             select entity, side, key from bridge.due
+             where customer = $1 and entity = any($2)
              order by entity, side, key limit $3 for update
          ),
          taken as (
@@ -189,7 +191,10 @@ pub async fn take_for_round(
         "with due as (
              select entity, side, key from bridge.parked
              where customer = $1 and entity = any($2)
-               and (woken and not (reason = 'busy' and run = $4 and $6 > 0)
+               and (not (reason = 'busy' and run = $4 and $6 > 0) and exists (
+                        select from bridge.due
+                        where due.customer = $1 and due.entity = parked.entity and due.side = parked.side
+                          and due.key = parked.key)
                     or ($7 or $6 = 0) and reason = 'parent' and stage = $5 and round = $6)
              order by entity, side, key limit $3 for update
          ),

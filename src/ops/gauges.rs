@@ -7,7 +7,7 @@ use anyhow::Context;
 use chrono::{DateTime, Utc};
 use sqlx::PgPool;
 
-use super::status::{LastTick, is_idle};
+use super::status::{LastTick, is_idle, pauses};
 use super::{QueueDepth, queue_depth};
 use crate::config::{Config, Side};
 
@@ -39,6 +39,7 @@ struct Mark {
     side: String,
     freshness_secs: f64,
     held_secs: f64,
+    now: DateTime<Utc>,
 }
 
 /// # Errors
@@ -81,7 +82,7 @@ async fn sides(queue: &PgPool, config: &Config) -> anyhow::Result<BTreeMap<(Stri
     let entities: Vec<&str> = config.entities().map(|entity| entity.id.as_str()).collect();
     let marks: Vec<Mark> = sqlx::query_as(
         "select customer, side, max(greatest(0, extract(epoch from now() - settled_at)))::float8 as freshness_secs,
-             max(case when held_by is null then 0 else held_secs end) as held_secs
+             max(case when held_by is null then 0 else held_secs end) as held_secs, now() as now
          from bridge.watermark where customer = any($1) and entity = any($2)
          group by customer, side order by customer, side",
     )
@@ -91,6 +92,7 @@ async fn sides(queue: &PgPool, config: &Config) -> anyhow::Result<BTreeMap<(Stri
     .await
     .context("reading the watermarks")?;
     let idle = idle(queue, config, &customers).await?;
+    let pauses = pauses(queue, &customers).await?;
     let mut sides = BTreeMap::new();
     for mark in marks {
         let side: Side = mark.side.parse().map_err(|wrong: String| anyhow::anyhow!("a watermark: {wrong}"))?;
@@ -100,6 +102,12 @@ async fn sides(queue: &PgPool, config: &Config) -> anyhow::Result<BTreeMap<(Stri
             true => SideStanding { freshness_secs: 0.0, held_secs: 0.0 },
             false => known,
         };
+        // What is paused is not known to be done since.
+        let paused = pauses
+            .get(&mark.customer)
+            .and_then(|pauses| entities.iter().filter_map(|entity| pauses.since(entity, side)).min());
+        let waits = paused.map_or(0.0, |since| (mark.now - since).as_seconds_f64());
+        let known = SideStanding { freshness_secs: known.freshness_secs.max(waits), ..known };
         sides.insert((mark.customer, side), known);
     }
     Ok(sides)

@@ -9,6 +9,7 @@ mod dead_letters;
 mod depth;
 mod gauges;
 mod migrate;
+mod pause;
 mod quarantine;
 mod status;
 mod ticks;
@@ -18,6 +19,7 @@ pub use dead_letters::{dead_letters, requeue};
 pub use depth::{QueueDepth, queue_depth};
 pub use gauges::{SideStanding, Standing, standing};
 pub use migrate::{Migrated, migrate, migrated};
+pub use pause::{Paused, Scope, pause, resume};
 pub use quarantine::{QuarantinedRow, Which, quarantine, retry_quarantined};
 pub use status::status;
 pub use ticks::{tick_is_taken, tick_now, wait_for_tick};
@@ -28,7 +30,7 @@ pub use totals::totals;
 pub struct CustomerStatus {
     pub customer: String,
     pub slug: String,
-    /// `idle`, `running`, `degraded`, `never run`.
+    /// `idle`, `running`, `degraded`, `never run`, `paused` (all of it).
     pub state: String,
     pub open_run: Option<i64>,
     pub last_tick_at: Option<DateTime<Utc>>,
@@ -40,6 +42,7 @@ pub struct CustomerStatus {
     pub differences: i64,
     /// When the comparison that found them ended; `None` if there was none yet.
     pub compared_at: Option<DateTime<Utc>>,
+    pub paused: Vec<Paused>,
 }
 
 #[derive(Debug, Serialize)]
@@ -47,7 +50,8 @@ pub struct Watermark {
     pub entity: String,
     pub side: String,
     pub watermark: Option<DateTime<Utc>>,
-    /// Seconds since the last moment at which everything stamped up to then was known to be done; 0 after an idle tick.
+    /// Seconds since the last moment at which everything stamped up to then was known to be done; 0 after an idle tick, never less
+    /// than since when it is paused.
     pub freshness_secs: Option<f64>,
     /// Who holds the horizon back, if anybody.
     pub held_by: Option<String>,

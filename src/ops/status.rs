@@ -6,8 +6,9 @@ use anyhow::Context;
 use chrono::{DateTime, TimeDelta, Utc};
 use sqlx::PgPool;
 
-use super::{CustomerStatus, Watermark};
+use super::{CustomerStatus, Paused, Watermark};
 use crate::config::{Config, Schedule, Side, parse_cron};
+use crate::ledger::pause::{self, Pauses};
 
 /// How late a tick may be before an idle customer's freshness counts on: schedulers and workers take seconds.
 const TICK_LATE: TimeDelta = TimeDelta::seconds(60);
@@ -57,6 +58,7 @@ pub async fn status(queue: &PgPool, config: &Config) -> anyhow::Result<Vec<Custo
     .fetch_all(queue)
     .await
     .context("reading the watermarks")?;
+    let pauses = pauses(queue, &customers).await?;
     let summaries: HashMap<&str, &Summary> = summaries.iter().map(|it| (it.customer.as_str(), it)).collect();
     let marks: HashMap<(&str, &str, &str), &Mark> =
         marks.iter().map(|mark| ((mark.customer.as_str(), mark.entity.as_str(), mark.side.as_str()), mark)).collect();
@@ -64,14 +66,17 @@ pub async fn status(queue: &PgPool, config: &Config) -> anyhow::Result<Vec<Custo
         let id = customer.id.as_str();
         let summary = summaries.get(id)?;
         let idle = is_idle(summary.last_tick(), &customer.schedule, summary.now);
+        let pauses = pauses.get(id).cloned().unwrap_or_default();
         let watermarks = config.entities().flat_map(|entity| Side::BOTH.map(|side| (entity.id.as_str(), side))).map(
             |(entity, side)| {
                 let mark = marks.get(&(id, entity, side.as_str()));
+                let waits = pauses.since(entity, side).map_or(0.0, |since| secs(summary.now - since));
+                let age = |mark: &&Mark| if idle { 0.0 } else { secs(summary.now - mark.settled_at) };
                 Watermark {
                     entity: entity.to_owned(),
                     side: side.as_str().to_owned(),
                     watermark: mark.map(|mark| mark.watermark),
-                    freshness_secs: mark.map(|mark| if idle { 0.0 } else { secs(summary.now - mark.settled_at) }),
+                    freshness_secs: mark.map(age).map(|age| age.max(waits)),
                     held_by: mark.and_then(|mark| mark.held_by.clone()),
                 }
             },
@@ -79,7 +84,7 @@ pub async fn status(queue: &PgPool, config: &Config) -> anyhow::Result<Vec<Custo
         Some(CustomerStatus {
             customer: id.to_owned(),
             slug: customer.slug.clone(),
-            state: state(summary).to_owned(),
+            state: if pauses.all() { "paused" } else { state(summary) }.to_owned(),
             open_run: summary.open_run,
             last_tick_at: summary.tick_at,
             last_run_ended_at: summary.run_ended_at,
@@ -89,9 +94,20 @@ pub async fn status(queue: &PgPool, config: &Config) -> anyhow::Result<Vec<Custo
             dead_letters: summary.dead_letters,
             differences: summary.differences,
             compared_at: summary.compared_at,
+            paused: pauses.list().iter().map(Paused::from).collect(),
         })
     };
     Ok(config.customers.iter().filter_map(stand).collect())
+}
+
+/// What is paused, by customer; of all others nothing is.
+pub(super) async fn pauses(queue: &PgPool, customers: &[&str]) -> anyhow::Result<HashMap<String, Pauses>> {
+    let mut conn = queue.acquire().await.context("connecting to the queue database")?;
+    let mut paused: HashMap<String, Pauses> = HashMap::new();
+    for pause in pause::of_customers(&mut conn, customers).await.context("reading what is paused")? {
+        paused.entry(pause.customer.clone()).or_default().push(pause);
+    }
+    Ok(paused)
 }
 
 fn state(summary: &Summary) -> &'static str {

@@ -12,6 +12,7 @@ mod ledger;
 mod model;
 mod mutations;
 mod pages;
+mod pauses;
 mod pooler;
 mod retention;
 mod samples;

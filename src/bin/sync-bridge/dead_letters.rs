@@ -72,7 +72,7 @@ async fn act(bridge: &Bridge, verb: Verb) -> anyhow::Result<()> {
             ids.sort_unstable();
             ids.dedup();
             // No ids: all of them; the command line takes one or the other.
-            let count = ops::requeue(&bridge.queue, &ids, &who(), &reason).await?;
+            let count = ops::requeue(&bridge.queue, &ids, &out::who(), &reason).await?;
             if json {
                 out::say_json(&json!({ "requeued": count }))?;
             } else {
@@ -84,12 +84,6 @@ async fn act(bridge: &Bridge, verb: Verb) -> anyhow::Result<()> {
             Ok(())
         }
     }
-}
-
-/// Who acts, for the record; a name for people, no proof.
-fn who() -> String {
-    let named = ["SUDO_USER", "USER", "LOGNAME"].into_iter().filter_map(|name| std::env::var(name).ok());
-    named.into_iter().find(|name| !name.is_empty()).unwrap_or_else(|| "operator".into())
 }
 
 fn table(letters: &[DeadLetter]) -> String {

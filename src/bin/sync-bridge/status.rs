@@ -5,7 +5,7 @@ use std::path::Path;
 use sync_bridge::ops::{self, CustomerStatus};
 use sync_bridge::startup::{self, Bridge, Embedded};
 
-use crate::out;
+use crate::{out, pause};
 
 /// Show per customer and side how fresh it is, what runs, what waits
 #[derive(clap::Args)]
@@ -66,5 +66,8 @@ fn tables(status: &[CustomerStatus]) -> String {
             ]);
         }
     }
-    if sides.is_empty() { customers.to_string() } else { format!("{customers}\n{sides}") }
+    let mut shown = vec![customers.to_string()];
+    shown.extend((!sides.is_empty()).then(|| sides.to_string()));
+    shown.extend(pause::table(status.iter().map(|one| (one.slug.as_str(), one.paused.as_slice()))));
+    shown.join("\n")
 }
