@@ -57,6 +57,8 @@ fn send(standing: &Standing, config: &Config, named: &mut Named) {
         gauge(&metrics::QUEUE_OLDEST_READY_AGE, depth.oldest_ready_secs, &tags);
         gauge(&metrics::QUEUE_CLAIMED, depth.claimed as f64, &tags);
     }
+    gauge(&metrics::OUTAGE_OPEN, standing.away.0 as f64, &[]);
+    gauge(&metrics::OUTAGE_WAITING, standing.away.1 as f64, &[]);
     let customers: Vec<&str> = config.customers.iter().map(|customer| customer.id.as_str()).collect();
     let counts = |of: &dyn Fn(&str) -> i64| -> Vec<(String, f64)> {
         customers.iter().map(|customer| ((*customer).to_owned(), of(customer) as f64)).collect()

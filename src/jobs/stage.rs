@@ -257,11 +257,14 @@ async fn release(conn: &mut PgConnection, config: &Config, stage: i64) -> sqlx::
     job::insert(conn, Kind::Page, &released).await
 }
 
-/// The entities a stage may work on.
-fn entities_of<'c>(config: &'c Config, stage: &str) -> Vec<&'c str> {
+/// The entities a stage works on.
+pub fn worked_on<'c>(config: &'c Config, stage: &str) -> impl Iterator<Item = &'c Entity> {
     let all = stage == RECONCILIATION;
-    let stages = config.stages.iter().filter(|named| all || named.name == stage);
-    stages.flat_map(|stage| stage.entities.iter().map(|entity| entity.id.as_str())).collect()
+    config.stages.iter().filter(move |named| all || named.name == stage).flat_map(|stage| &stage.entities)
+}
+
+fn entities_of<'c>(config: &'c Config, stage: &str) -> Vec<&'c str> {
+    worked_on(config, stage).map(|entity| entity.id.as_str()).collect()
 }
 
 /// The entities of a stage and of those before it: a parent of a later stage wakes children of an earlier one.

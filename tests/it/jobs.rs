@@ -63,26 +63,26 @@ name = "teams"
 "#;
 
 /// Two systems, a queue, and as many workers as a test starts.
-struct Bridge {
-    systems: Systems,
-    queue: Queue,
-    config: Arc<Config>,
+pub struct Bridge {
+    pub systems: Systems,
+    pub queue: Queue,
+    pub config: Arc<Config>,
 }
 
-struct Worker {
+pub struct Worker {
     stop: CancellationToken,
     running: JoinHandle<anyhow::Result<()>>,
 }
 
 impl Worker {
-    async fn stop(self) {
+    pub async fn stop(self) {
         self.stop.cancel();
         self.running.await.expect("no panic").expect("an end in order");
     }
 }
 
 impl Bridge {
-    async fn new(hint: &str, change: impl FnOnce(&mut Config)) -> Bridge {
+    pub async fn new(hint: &str, change: impl FnOnce(&mut Config)) -> Bridge {
         let systems = Systems::new(hint, LEGACY, PLATFORM, STAGES).await;
         let mut config = Config::clone(&systems.config);
         config.attempts_max = 2;
@@ -90,7 +90,7 @@ impl Bridge {
         Bridge { systems, queue: queue(hint).await, config: Arc::new(config) }
     }
 
-    fn work(&self, grace: Duration) -> Worker {
+    pub fn work(&self, grace: Duration) -> Worker {
         let data = Arc::new(Data::new(self.config.clone()));
         let env = Env { config: self.config.clone(), data, queue: self.queue.pool.clone() };
         let stop = CancellationToken::new();
@@ -98,12 +98,12 @@ impl Bridge {
         Worker { stop: stop.clone(), running: tokio::spawn(worker::run(env, settings, stop)) }
     }
 
-    async fn tick(&self) -> RunReport {
+    pub async fn tick(&self) -> RunReport {
         let tick = ops::tick_now(&self.queue.pool, &CustomerId::new(CUSTOMER)).await.expect("a tick");
         self.ended(tick).await
     }
 
-    async fn ended(&self, tick: i64) -> RunReport {
+    pub async fn ended(&self, tick: i64) -> RunReport {
         tokio::time::timeout(crate::support::WAIT_MAX, ops::wait_for_tick(&self.queue.pool, tick))
             .await
             .unwrap_or_else(|_| panic!("tick {tick} does not end"))
@@ -111,7 +111,7 @@ impl Bridge {
     }
 
     /// Ticks until one is idle; answers the runs before it.
-    async fn settle(&self) -> Vec<RunReport> {
+    pub async fn settle(&self) -> Vec<RunReport> {
         let mut reports = Vec::new();
         for _ in 0..12 {
             let report = self.tick().await;
@@ -123,15 +123,15 @@ impl Bridge {
         panic!("never idle: {reports:#?}");
     }
 
-    async fn status(&self) -> CustomerStatus {
+    pub async fn status(&self) -> CustomerStatus {
         ops::status(&self.queue.pool, &self.config).await.expect("a status").remove(0)
     }
 
-    async fn number(&self, sql: &'static str) -> i64 {
+    pub async fn number(&self, sql: &'static str) -> i64 {
         sqlx::query_scalar(sql).fetch_one(&self.queue.pool).await.unwrap_or_else(|error| panic!("{sql}: {error}"))
     }
 
-    async fn same(&self) -> Vec<String> {
+    pub async fn same(&self) -> Vec<String> {
         let legacy = "select concat_ws('|', p.email, t.label, u.label) from person p left join team t on t.id = p.team \
                       left join team u on u.id = t.parent order by p.email collate \"C\"";
         let platform = "select concat_ws('|', p.email, t.name, u.name) from person p left join team t on t.id = p.team_id \
@@ -148,7 +148,7 @@ fn page_rows(config: &mut Config, rows: u32) {
     }
 }
 
-const GRACE: Duration = Duration::from_secs(20);
+pub const GRACE: Duration = Duration::from_secs(20);
 
 /// Fifty teams, each below the one that comes after it, and 250 persons: three pages, all parked at first.
 const PEOPLE: &str = "

@@ -11,6 +11,7 @@ mod jobs;
 mod ledger;
 mod model;
 mod mutations;
+mod outages;
 mod pages;
 mod pooler;
 mod retention;
