@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 use super::Env;
 use crate::clock;
 use crate::config::{Config, Side};
-use crate::ops::{self, Standing};
+use crate::ops::{self, LoadStanding, Standing};
 use crate::stages::DIFFERENCE_KINDS;
 use crate::telemetry::metrics::{self, Metric, Tag, gauge};
 
@@ -57,6 +57,8 @@ fn send(standing: &Standing, config: &Config, named: &mut Named) {
         gauge(&metrics::QUEUE_OLDEST_READY_AGE, depth.oldest_ready_secs, &tags);
         gauge(&metrics::QUEUE_CLAIMED, depth.claimed as f64, &tags);
     }
+    gauge(&metrics::OUTAGE_OPEN, standing.away.0 as f64, &[]);
+    gauge(&metrics::OUTAGE_WAITING, standing.away.1 as f64, &[]);
     let customers: Vec<&str> = config.customers.iter().map(|customer| customer.id.as_str()).collect();
     let counts = |of: &dyn Fn(&str) -> i64| -> Vec<(String, f64)> {
         customers.iter().map(|customer| ((*customer).to_owned(), of(customer) as f64)).collect()
@@ -68,6 +70,14 @@ fn send(standing: &Standing, config: &Config, named: &mut Named) {
     ] {
         let values = counts(&|customer| rows.get(customer).copied().unwrap_or(0));
         named.send(metric, None, values, |a, b| a + b);
+    }
+    for (metric, of) in [
+        (&metrics::LOAD_ROWS_DONE, (|load| load.rows_done as f64) as fn(&LoadStanding) -> f64),
+        (&metrics::LOAD_ROWS_LEFT, |load| load.rows_left as f64),
+        (&metrics::LOAD_RATE, |load| load.rows_per_sec),
+    ] {
+        let value = |customer: &&str| ((*customer).to_owned(), standing.loads.get(*customer).map_or(0.0, of));
+        named.send(metric, None, customers.iter().map(value).collect(), |a, b| a + b);
     }
     for kind in DIFFERENCE_KINDS {
         let found = &standing.differences;

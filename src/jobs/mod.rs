@@ -4,7 +4,7 @@
 //!
 //! All there are, in the order the work flows: `tick`, `stage`, `page`; beside them `janitor` (what got lost comes back),
 //! `worker` (the process), `execute` (one delivery from claim to outcome), `lease` (the claims this process holds),
-//! `failure` (what an error means) and `measure` (what outcomes tell to metrics); and the chores of the process that keeps
+//! `failure` (what an error means), `circuits` (databases that are away) and `measure` (what outcomes tell to metrics); and the chores of the process that keeps
 //! house, `gauges` and `retention`.
 
 use std::sync::Arc;
@@ -14,6 +14,7 @@ use sqlx::PgPool;
 use crate::config::Config;
 use crate::stages::Data;
 
+pub mod circuits;
 mod execute;
 pub mod failure;
 mod gauges;

@@ -102,7 +102,7 @@ impl Loaded {
     }
 }
 
-/// Settles the page. The stage's row is taken first: pages of one stage settle one after the other, so what follows needs
+/// Settles the page. The stages' rows are taken first: pages of one customer settle one after the other, so what follows needs
 /// no order among them, and exactly one of them finds that none is left.
 pub async fn record(
     conn: &mut PgConnection,
@@ -112,6 +112,7 @@ pub async fn record(
 ) -> anyhow::Result<After> {
     let Finished { page, report, .. } = finished;
     let more = i32::from(report.rest.is_some());
+    barrier::hold_open(conn, claim.customer.as_str()).await?;
     let open = barrier::page_ended(conn, page.stage, more, !report.paired.is_empty()).await?;
     let stage =
         open.ok_or_else(|| anyhow::anyhow!("page {} was released, but its stage {} is not open", page.id, page.stage))?;
@@ -125,6 +126,9 @@ pub async fn record(
     // A row stands in one of the two lists, as it was seen last.
     quarantine::remove(conn, customer, entity, &named(&report.parked, |row| (row.side, &row.key))).await?;
     parked::leave(conn, customer, entity, &named(&report.quarantined, |row| (row.side, &row.key))).await?;
+    if !report.paired.is_empty() {
+        barrier::tell_paired(conn, &stage).await?;
+    }
     // After the parking: a row of this very page may wait for a pair of this very page.
     parked::wake(conn, customer, entity, &report.paired).await?;
     difference::insert(conn, customer, page.run, entity, &report.differences).await?;
@@ -143,6 +147,7 @@ fn named<T>(rows: &[T], name: impl Fn(&T) -> (Side, &Key)) -> Vec<(Side, Key)> {
 pub async fn record_dead(conn: &mut PgConnection, config: &Config, claim: &Claim) -> anyhow::Result<After> {
     // Not the whole page: it may be dead because it cannot be read.
     let Some(of) = page::stage_of_released(conn, claim.subject).await? else { return Ok(After::default()) };
+    barrier::hold_open(conn, &claim.customer).await?;
     let Some(stage) = barrier::page_ended(conn, of, 0, false).await? else { return Ok(After::default()) };
     page::dead(conn, claim.subject).await?;
     Ok(stage::proceed(conn, config, stage).await?)
@@ -151,6 +156,7 @@ pub async fn record_dead(conn: &mut PgConnection, config: &Config, claim: &Claim
 /// A page that is paused leaves its stage with its range, and takes along what waits there of its entity: the stage goes on
 /// without, and a run after the pause takes them up.
 pub async fn record_paused(conn: &mut PgConnection, config: &Config, page: &Page) -> anyhow::Result<After> {
+    barrier::hold_open(conn, page.customer.as_str()).await?;
     let open = barrier::lock(conn, page.stage).await?.filter(|stage| stage.state == "open");
     let open = open.ok_or_else(|| anyhow::anyhow!("page {} was released, but its stage is not open", page.id))?;
     let left = page::leave(conn, page).await?;

@@ -105,7 +105,9 @@ impl Loaded {
             Permanent(format!("stage {} is not in this worker's configuration any more", self.stage.name))
         })?;
         let mut cuts = Vec::new();
-        for (entity, side) in self.both_sides(&named.entities) {
+        // A load takes what was never read, the other run what was.
+        let mine = |(entity, side): &(&Entity, Side)| self.known(&entity.id, *side).is_none() == self.stage.loads;
+        for (entity, side) in self.both_sides(&named.entities).filter(mine) {
             cuts.push(self.cut(env, &customer, entity, side).boxed());
         }
         let cuts: Vec<_> = stream::iter(cuts).buffered(CUTS_AT_ONCE).try_collect().await?;
@@ -203,14 +205,19 @@ pub async fn record(conn: &mut PgConnection, config: &Config, claim: &Claim, pla
         entities_of(config, stage).into_iter().filter(|entity| !plan.pauses.entity(entity)).collect()
     };
     let mut pages = page::insert(conn, &stage, 0, &plan.pages).await?;
-    if stage.name != RECONCILIATION {
+    stage::hold_open(conn, &stage.customer).await?;
+    if stage.name != RECONCILIATION && !stage.loads {
         let woken = parked::take_woken(conn, &stage.customer, &going(&stage.name), PARKED_MAX).await?;
         pages += page::insert(conn, &stage, 0, &key_pages(config, woken)).await?;
     }
     // Whatever entity they are of: a further round may have been over rows of an earlier stage.
     pages += page::attach(conn, &stage, &going(RECONCILIATION)).await?;
     stage::open(conn, stage.id, pages).await?;
-    stage::propose(conn, stage.id, &plan.proposals).await?;
+    if stage.loads {
+        watermark::begin(conn, &stage.customer, &plan.proposals).await?;
+    } else {
+        stage::propose(conn, stage.id, &plan.proposals).await?;
+    }
     Ok(proceed(conn, config, Stage { state: "open".into(), pages_left: pages, ..stage }).await?)
 }
 
@@ -270,11 +277,14 @@ async fn release(conn: &mut PgConnection, config: &Config, stage: i64) -> sqlx::
     job::insert(conn, Kind::Page, &released).await
 }
 
-/// The entities a stage may work on.
-fn entities_of<'c>(config: &'c Config, stage: &str) -> Vec<&'c str> {
+/// The entities a stage works on.
+pub fn worked_on<'c>(config: &'c Config, stage: &str) -> impl Iterator<Item = &'c Entity> {
     let all = stage == RECONCILIATION;
-    let stages = config.stages.iter().filter(|named| all || named.name == stage);
-    stages.flat_map(|stage| stage.entities.iter().map(|entity| entity.id.as_str())).collect()
+    config.stages.iter().filter(move |named| all || named.name == stage).flat_map(|stage| &stage.entities)
+}
+
+fn entities_of<'c>(config: &'c Config, stage: &str) -> Vec<&'c str> {
+    worked_on(config, stage).map(|entity| entity.id.as_str()).collect()
 }
 
 /// The entities of a stage and of those before it: a parent of a later stage wakes children of an earlier one.

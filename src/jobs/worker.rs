@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
+use super::circuits::Circuits;
 use super::execute::Executor;
 use super::lease::Leases;
 use super::{Env, janitor};
@@ -61,11 +62,13 @@ pub async fn run(env: Env, settings: Settings, shutdown: CancellationToken) -> a
         env: env.clone(),
         worker: process.clone(),
         leases: Leases::default(),
+        circuits: Circuits::default(),
         hurry: CancellationToken::new(),
     };
     // Leases are renewed until the last handler has ended, so this outlives `shutdown`.
     let ended = CancellationToken::new();
     let leases = tokio::spawn(executor.leases.clone().keep(env.queue.clone(), ended.clone()));
+    let circuits = tokio::spawn(executor.circuits.clone().keep(env.clone(), shutdown.clone()));
     let house = tokio::spawn(janitor::run(env.clone(), shutdown.clone()));
     let abandon = CancellationToken::new();
     let workers: Vec<_> = Kind::ALL
@@ -102,6 +105,7 @@ pub async fn run(env: Env, settings: Settings, shutdown: CancellationToken) -> a
     }
     ended.cancel();
     let _ = leases.await;
+    let _ = circuits.await;
     let _ = house.await;
     tracing::info!(process, in_order = stopped, "worker stopped");
     Ok(())

@@ -139,13 +139,17 @@ pub async fn wake(conn: &mut PgConnection, customer: &str, entity: &str, pairs: 
     Ok(done.rows_affected())
 }
 
-/// Whether the customer has rows that are due again, of these entities.
+/// Whether the customer has rows that are due again, of these entities. Those that a load parked are its own while it lasts.
 pub async fn any_woken(conn: &mut PgConnection, customer: &str, entities: &[&str]) -> sqlx::Result<bool> {
-    sqlx::query_scalar("select exists (select from bridge.due where customer = $1 and entity = any($2))")
-        .bind(customer)
-        .bind(entities)
-        .fetch_one(conn)
-        .await
+    sqlx::query_scalar(
+        "select exists (select from bridge.due
+             where customer = $1 and entity = any($2)
+               and not exists (select from bridge.run where run.id = due.run and run.state = 'loading'))",
+    )
+    .bind(customer)
+    .bind(entities)
+    .fetch_one(conn)
+    .await
 }
 
 /// Takes up to `limit` rows of the entities that are due again: they are no longer woken, the page they go into will say
@@ -160,7 +164,8 @@ pub async fn take_woken(
         "with due as (
              select entity, side, key from bridge.due
              where customer = $1 and entity = any($2)
-             order by entity, side, key limit $3 for update
+               and not exists (select from bridge.run where run.id = due.run and run.state = 'loading')
+             order by entity, side, key limit $3 for update of due
          ),
          taken as (
              update bridge.parked set woken = false from due
@@ -181,6 +186,7 @@ pub async fn take_woken(
 /// As `take_woken`, for a further round of a stage: rows woken since the round began and, if the round made pairs or was the
 /// first (0), those parked in it for a parent: its wake may have come before they were parked, and rows of different pages
 /// that point at each other, or change places, must meet in one. Busy ones get that one further look; then they wait for the next run.
+/// A load takes what it parked itself, and nobody else does meanwhile.
 pub async fn take_for_round(
     conn: &mut PgConnection,
     stage: &super::stage::Stage,
@@ -195,6 +201,8 @@ pub async fn take_for_round(
                         select from bridge.due
                         where due.customer = $1 and due.entity = parked.entity and due.side = parked.side
                           and due.key = parked.key)
+                        and (run = $4 or not $8 and not exists (
+                            select from bridge.run as other where other.id = parked.run and other.state = 'loading'))
                     or ($7 or $6 = 0) and reason = 'parent' and stage = $5 and round = $6)
              order by entity, side, key limit $3 for update
          ),
@@ -212,6 +220,7 @@ pub async fn take_for_round(
     .bind(stage.id)
     .bind(stage.round)
     .bind(stage.round_paired)
+    .bind(stage.loads)
     .fetch_all(conn)
     .await?;
     fault::point("ledger.round_taken").await;

@@ -61,6 +61,11 @@ metrics! {
     QUEUE_CLAIMED = Gauge, "queue.claimed", "job", ["queue"],
         "jobs under a lease that holds";
 
+    OUTAGE_OPEN = Gauge, "outage.open", "database", [],
+        "databases of customers that do not answer";
+    OUTAGE_WAITING = Gauge, "outage.waiting", "job", [],
+        "jobs that wait for such a database";
+
     TICK_ENDED = Count, "tick.ended", "tick", ["customer", "outcome"],
         "ticks by outcome: opened (a run), idle, skipped, retry, dead";
 
@@ -97,6 +102,13 @@ metrics! {
         "jobs that became dead letters by kind of error: permanent; transient, timeout, crash (attempts used up); exhausted (never ended)";
     RETRY_SCHEDULED = Count, "retry.scheduled", "job", ["queue", "error_kind"],
         "jobs that come again by kind of error: transient, outage, timeout, crash (a panic), lease (its worker was not heard of)";
+
+    LOAD_ROWS_DONE = Gauge, "load.rows_done", "row", ["customer"],
+        "rows done of the first loads under way; 0 where nothing is loaded";
+    LOAD_ROWS_LEFT = Gauge, "load.rows_left", "row", ["customer"],
+        "rows that the first loads under way have still to do";
+    LOAD_RATE = Gauge, "load.rate", "row/second", ["customer"],
+        "rows that first loads did per second over the last minutes";
 
     HORIZON_HELD = Gauge, "horizon.held", "second", ["customer", "side"],
         "how far an open transaction of others holds the horizon behind the clock; 0 if none does";
@@ -156,11 +168,13 @@ mod tests {
         let known = "
             sync_bridge.freshness.age sync_bridge.freshness.arrival
             sync_bridge.queue.depth sync_bridge.queue.oldest_ready_age sync_bridge.queue.claimed
+            sync_bridge.outage.open sync_bridge.outage.waiting
             sync_bridge.tick.ended sync_bridge.run.ended sync_bridge.run.duration sync_bridge.stage.duration
             sync_bridge.page.ended sync_bridge.page.duration
             sync_bridge.rows.read sync_bridge.rows.written sync_bridge.rows.unchanged
             sync_bridge.conflict.decided sync_bridge.parked.rows sync_bridge.quarantined.rows
-            sync_bridge.dead_letter.open sync_bridge.dead_letter.made sync_bridge.retry.scheduled sync_bridge.horizon.held
+            sync_bridge.dead_letter.open sync_bridge.dead_letter.made sync_bridge.retry.scheduled
+            sync_bridge.load.rows_done sync_bridge.load.rows_left sync_bridge.load.rate sync_bridge.horizon.held
             sync_bridge.difference.found sync_bridge.telemetry.dropped";
         assert_eq!(names, known.split_whitespace().collect::<Vec<_>>());
     }

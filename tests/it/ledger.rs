@@ -57,12 +57,12 @@ async fn open_stage(pool: &PgPool, pages: i32) -> stage::Stage {
     let mut conn = pool.acquire().await.expect("a connection");
     let tick = tick::insert_asked(&mut conn, &[CUSTOMER.into()]).await.expect("a tick")[0].1;
     tick::end(&mut conn, tick, tick::Ending::Opened).await.expect("its end");
-    let run = run::open(&mut conn, CUSTOMER, tick, false, false).await.expect("a run").expect("none is open");
+    let run = run::open(&mut conn, CUSTOMER, tick, false).await.expect("a run").expect("none is open");
     let id = stage::insert(&mut conn, run, CUSTOMER, 0, "people").await.expect("a stage").expect("it is new");
     stage::open(&mut conn, id, pages).await.expect("an open stage");
     sqlx::query(
         "insert into bridge.page (customer, stage_name, stage, run, entity, side, mode, range, rows_cut)
-         select $1, 'people', $2, $3, 'person', 'legacy', 'sync', '{\"lane\": \"whole\", \"after\": null, \"upto\": null, \"rows\": 1}', 1
+         select $1, 'people', $2, $3, 'person', 'legacy', 'sync', '{\"lane\": \"stamp\", \"after\": null, \"upto\": null, \"rows\": 1}', 1
          from generate_series(1, $4)",
     )
     .bind(CUSTOMER)
@@ -418,7 +418,7 @@ async fn ten_thousand_dead_pages_come_back_in_seconds_and_wait_for_the_next_run(
     let began = Instant::now();
     assert_eq!(ops::requeue(&queue.pool, &[], "ann", "all").await.expect("an answer"), 10_000);
     assert!(began.elapsed() < Duration::from_secs(15), "it took {:?}", began.elapsed());
-    assert!(page::unattached(&mut conn, CUSTOMER, &["people"], &["person"]).await.expect("an answer"));
+    assert!(page::unattached(&mut conn, CUSTOMER, &["people"], &["person"], false).await.expect("an answer"));
     let next = open_stage(&queue.pool, 0).await;
     assert_eq!(page::attach(&mut conn, &next, &["person"]).await.expect("an answer"), 10_000);
 }

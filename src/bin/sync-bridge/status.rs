@@ -1,8 +1,9 @@
 //! `sync-bridge status`
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
-use sync_bridge::ops::{self, CustomerStatus};
+use sync_bridge::ops::{self, Away, CustomerStatus};
 use sync_bridge::startup::{self, Bridge, Embedded};
 
 use crate::{out, pause};
@@ -66,8 +67,49 @@ fn tables(status: &[CustomerStatus]) -> String {
             ]);
         }
     }
-    let mut shown = vec![customers.to_string()];
-    shown.extend((!sides.is_empty()).then(|| sides.to_string()));
-    shown.extend(pause::table(status.iter().map(|one| (one.slug.as_str(), one.paused.as_slice()))));
-    shown.join("\n")
+    let mut tables = vec![customers.to_string()];
+    if !sides.is_empty() {
+        tables.push(sides.to_string());
+    }
+    tables.extend(loads(status));
+    tables.extend(away(status));
+    tables.extend(pause::table(status.iter().map(|one| (one.slug.as_str(), one.paused.as_slice()))));
+    tables.join("\n")
+}
+
+/// What is being loaded.
+fn loads(status: &[CustomerStatus]) -> Option<String> {
+    let mut table = out::table(&["loading", "entity", "side", "rows done", "of", "rows/s", "left", "since"]);
+    for one in status {
+        for load in &one.loads {
+            table.add_row(vec![
+                out::text(&one.slug),
+                out::text(&load.entity),
+                out::text(&load.side),
+                out::number(load.rows_done),
+                out::number(load.rows_done + load.rows_left),
+                out::number(load.rows_per_sec.round() as i64),
+                out::duration(load.secs_left),
+                out::time(Some(load.since)),
+            ]);
+        }
+    }
+    (!table.is_empty()).then(|| table.to_string())
+}
+
+/// The databases that do not answer, each once.
+fn away(status: &[CustomerStatus]) -> Option<String> {
+    let all: BTreeMap<&str, &Away> =
+        status.iter().flat_map(|one| &one.away).map(|away| (away.database.as_str(), away)).collect();
+    let mut table = out::table(&["database away", "since", "asked again", "jobs that wait", "it says"]);
+    for away in all.values() {
+        table.add_row(vec![
+            out::text(&away.database),
+            out::time(Some(away.since)),
+            out::time(Some(away.asked_at)),
+            out::number(away.waiting),
+            out::text(&away.error),
+        ]);
+    }
+    (!table.is_empty()).then(|| table.to_string())
 }

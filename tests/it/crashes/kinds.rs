@@ -197,7 +197,7 @@ pub const KINDS: [Kind; 25] = [
         name: "whole tables compared",
         legacy: "update person set phone = 'poison', last_update = now() where email = '{e}'",
         queue: "update bridge.run set opened_at = opened_at - interval '9 d', ended_at = ended_at - interval '9 d' \
-                where state <> 'open'",
+                where ended_at is not null",
         mended: ["update person set phone = 'cure', last_update = now() where email = '{e}'", ""],
         rare: true,
         ..PAIRED
