@@ -25,7 +25,7 @@ mod tests;
 
 pub use parse::{Place, load};
 pub use report::ConfigError;
-pub use schedule::parse_cron;
+pub use schedule::{DayWindow, parse_cron};
 
 /// The whole file, checked.
 #[derive(Debug, Clone)]
@@ -62,6 +62,8 @@ pub struct Customer {
     /// Values for `{name}` in `scope`.
     pub vars: BTreeMap<String, String>,
     pub schedule: Schedule,
+    /// The hours in which whole tables may be read, by the schedule's zone; none: all.
+    pub load_window: Option<DayWindow>,
 }
 
 /// A checked cron expression of five fields, or six with seconds first, in a time zone.
@@ -321,6 +323,7 @@ impl std::fmt::Debug for Customer {
             .field("databases", &self.databases)
             .field("vars", &self.vars.keys())
             .field("schedule", &self.schedule)
+            .field("load_window", &self.load_window)
             .finish()
     }
 }
@@ -400,6 +403,13 @@ impl Config {
     /// All entities in the order of the stages.
     pub fn entities(&self) -> impl Iterator<Item = &Entity> {
         self.stages.iter().flat_map(|stage| stage.entities.iter())
+    }
+}
+
+impl Customer {
+    /// Whether first loads and sweeps may go on at this instant.
+    pub fn may_load(&self, at: chrono::DateTime<chrono::Utc>) -> bool {
+        self.load_window.is_none_or(|window| window.holds(at, self.schedule.timezone))
     }
 }
 

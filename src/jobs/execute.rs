@@ -65,7 +65,7 @@ enum Work {
     Tick(tick::Decision),
     Stage(stage::Plan),
     Page(Box<page::Finished>),
-    /// A page that is paused.
+    /// A page that is paused, or not to be loaded at this hour.
     Paused(Box<Page>),
     Nothing,
 }
@@ -310,7 +310,7 @@ impl Subject {
                 config.databases_of(&customer, stage::worked_on(config, &stage.name))
             }
             // Nothing is asked of them.
-            Subject::Page(page) if page.is_paused() => Vec::new(),
+            Subject::Page(page) if page.waits(config) => Vec::new(),
             Subject::Page(page) => {
                 let page = page.page();
                 config.databases_of(&page.customer, config.entity(&page.entity))
@@ -323,7 +323,7 @@ impl Subject {
         Ok(match self {
             Subject::Tick(tick) => Work::Tick(tick.decide(env).await?),
             Subject::Stage(stage) => Work::Stage(stage.plan(env).await?),
-            Subject::Page(page) if page.is_paused() => Work::Paused(Box::new(page.page().clone())),
+            Subject::Page(page) if page.waits(&env.config) => Work::Paused(Box::new(page.page().clone())),
             Subject::Page(page) => Work::Page(Box::new(page.work(env).await?)),
             Subject::Ended => Work::Nothing,
         })
@@ -435,7 +435,7 @@ impl Work {
             Work::Tick(decision) => decision.told().to_owned(),
             Work::Stage(plan) => plan.told(),
             Work::Page(finished) => finished.told(),
-            Work::Paused(page) => format!("{} is paused: its pages wait", page.entity),
+            Work::Paused(page) => format!("{} is paused, or is not loaded at this hour: its pages wait", page.entity),
             Work::Nothing => "had ended already".to_owned(),
         }
     }

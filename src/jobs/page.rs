@@ -77,8 +77,10 @@ impl Loaded {
         &self.page
     }
 
-    pub fn is_paused(&self) -> bool {
-        self.paused
+    /// Whether it is to leave its stage: nothing of its entity is to go on, or the hours in which whole tables may be loaded are over.
+    pub fn waits(&self, config: &Config) -> bool {
+        let may_load = || config.customer(&self.page.customer).is_none_or(|customer| customer.may_load(clock::now()));
+        self.paused || (self.page.loads && !may_load())
     }
 
     pub async fn work(&self, env: &Env) -> anyhow::Result<Finished> {

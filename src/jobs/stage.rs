@@ -6,6 +6,7 @@ use sqlx::PgConnection;
 
 use super::Env;
 use super::failure::Permanent;
+use crate::clock;
 use crate::config::{Config, CustomerId, Entity, EntityId, Side};
 use crate::ledger::job::{self, Claim};
 use crate::ledger::page::NewPage;
@@ -70,6 +71,8 @@ pub struct Plan {
     proposals: Vec<Proposal>,
     /// What was left out.
     pauses: Pauses,
+    /// The hours in which whole tables may be read are over.
+    closed: bool,
 }
 
 impl Plan {
@@ -94,8 +97,13 @@ impl Loaded {
     /// Reads both sides of each entity; changes nothing.
     pub async fn plan(&self, env: &Env) -> anyhow::Result<Plan> {
         let customer = CustomerId::new(self.stage.customer.as_str());
-        if env.config.customer(&customer).is_none() {
-            return Err(Permanent(format!("customer {customer} is not in this worker's configuration: add it")).into());
+        let known = env
+            .config
+            .customer(&customer)
+            .ok_or_else(|| Permanent(format!("customer {customer} is not in this worker's configuration: add it")))?;
+        // What is not loaded now is found unloaded by a tick when it may be.
+        if self.stage.loads && !known.may_load(clock::now()) {
+            return Ok(Plan { closed: true, ..self.nothing() });
         }
         if self.stage.name == RECONCILIATION {
             return if self.stage.sweep { self.sweep(env, &customer).await } else { Ok(self.nothing()) };
@@ -211,7 +219,9 @@ pub async fn record(conn: &mut PgConnection, config: &Config, claim: &Claim, pla
         pages += page::insert(conn, &stage, 0, &key_pages(config, woken)).await?;
     }
     // Whatever entity they are of: a further round may have been over rows of an earlier stage.
-    pages += page::attach(conn, &stage, &going(RECONCILIATION)).await?;
+    if !plan.closed {
+        pages += page::attach(conn, &stage, &going(RECONCILIATION)).await?;
+    }
     stage::open(conn, stage.id, pages).await?;
     if stage.loads {
         watermark::begin(conn, &stage.customer, &plan.proposals).await?;

@@ -111,15 +111,18 @@ impl Loaded {
             }
         }
         // What a first load left undone would all be found as differences.
-        let sweep = !unloaded && !under_way.loading && run::sweep_due(&mut conn, name, config.sweep_every).await?;
+        let may_load = customer.may_load(self.at);
+        let sweep =
+            may_load && !unloaded && !under_way.loading && run::sweep_due(&mut conn, name, config.sweep_every).await?;
         let entities: Vec<&str> =
             config.entities().map(|entity| entity.id.as_str()).filter(|entity| !pauses.entity(entity)).collect();
         let mut stages: Vec<&str> = config.stages.iter().map(|stage| stage.name.as_str()).collect();
         stages.push(RECONCILIATION);
         // A debt is paid when its holder has ended, which only a cut finds out.
         let indebted = marks.iter().any(|mark| mark.debt.is_some() && !pauses.entity(&mark.entity));
-        let load =
-            !under_way.loading && (unloaded || page::unattached(&mut conn, name, &stages, &entities, true).await?);
+        let load = may_load
+            && !under_way.loading
+            && (unloaded || page::unattached(&mut conn, name, &stages, &entities, true).await?);
         let due = unreadable
             || indebted
             || sweep

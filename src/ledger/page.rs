@@ -25,6 +25,8 @@ pub struct Page {
     pub range: Range,
     pub round: i32,
     pub state: String,
+    /// Whether it is of a first load.
+    pub loads: bool,
 }
 
 /// A page to be made.
@@ -44,15 +46,15 @@ fn mode_str(mode: PageMode) -> &'static str {
 }
 
 pub async fn get(conn: &mut PgConnection, id: i64) -> sqlx::Result<Option<Page>> {
-    type Row = (String, i64, i64, String, String, String, Value, i32, String);
+    type Row = (String, i64, i64, String, String, String, Value, i32, String, bool);
     let row: Option<Row> = sqlx::query_as(
-        "select customer, stage, run, entity, side, mode, range, round, state from bridge.page
+        "select customer, stage, run, entity, side, mode, range, round, state, loads from bridge.page
          where id = $1 and stage is not null",
     )
     .bind(id)
     .fetch_optional(conn)
     .await?;
-    row.map(|(customer, stage, run, entity, side, mode, range, round, state)| {
+    row.map(|(customer, stage, run, entity, side, mode, range, round, state, loads)| {
         Ok(Page {
             id,
             customer: CustomerId::new(customer),
@@ -68,6 +70,7 @@ pub async fn get(conn: &mut PgConnection, id: i64) -> sqlx::Result<Option<Page>>
             range: serde_json::from_value(range).map_err(|error| unknown(format!("page {id}'s range: {error}")))?,
             round,
             state,
+            loads,
         })
     })
     .transpose()

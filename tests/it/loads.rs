@@ -1,9 +1,10 @@
 //! A first load goes on beside what changes, can be paused, and loses nothing.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::{Connection as _, PgConnection};
-use sync_bridge::config::CustomerId;
+use sync_bridge::config::{Config, CustomerId, DayWindow};
 use sync_bridge::ops::{self, Scope};
 
 use crate::jobs::{Bridge, GRACE, page_rows};
@@ -43,6 +44,12 @@ async fn side(bridge: &Bridge) -> PgConnection {
 
 async fn ask(bridge: &Bridge) -> i64 {
     ops::tick_now(&bridge.queue.pool, &CustomerId::new(CUSTOMER)).await.expect("a tick")
+}
+
+fn within(config: &Config, window: DayWindow) -> Arc<Config> {
+    let mut config = config.clone();
+    config.customers[0].load_window = Some(window);
+    Arc::new(config)
 }
 
 async fn loaded(bridge: &Bridge, rows: i64) {
@@ -128,6 +135,40 @@ async fn a_load_that_is_paused_and_whose_worker_is_gone_goes_on_where_it_was() {
     assert_eq!(bridge.number("select count(*) from bridge.run where first_load").await, 2, "the rest was a load too");
     let written = "select sum(rows_to_platform)::bigint from bridge.page where entity = 'person'";
     assert_eq!(bridge.number(written).await, 39, "each row was written once");
+    worker.stop().await;
+}
+
+#[tokio::test]
+async fn outside_of_its_hours_nothing_is_loaded_or_compared_and_changes_flow() {
+    // Open and closed whatever time it is, also while the test passes a full hour.
+    let hours = |from: i64, upto: i64| {
+        let at = |hours| (chrono::Utc::now() + chrono::TimeDelta::hours(hours)).format("%H:%M");
+        DayWindow::parse(&format!("{}-{}", at(from), at(upto))).expect("a window")
+    };
+    let mut bridge = many_pages("hours").await;
+    let mut session = side(&bridge).await;
+    let lock = hold_up(&mut session, "20@example.org").await;
+    let worker = bridge.work(Duration::ZERO);
+    let load = ask(&bridge).await;
+    loaded(&bridge, 19).await;
+    worker.stop().await;
+    lock.rollback().await.expect("a rollback");
+
+    bridge.config = within(&bridge.config, hours(2, 4));
+    let worker = bridge.work(GRACE);
+    assert_eq!(bridge.ended(load).await.ending, "done", "what was under way leaves");
+    bridge.systems.on_legacy("update person set email = 'x@example.org', last_update = now() where id = 3").await;
+    bridge.settle().await;
+    assert_eq!(bridge.systems.platform_rows("select email from person where email = 'x@example.org'").await.len(), 1);
+    assert_eq!(bridge.number("select count(*) from bridge.page where stage is null and loads").await, 21);
+    assert_eq!(bridge.number("select count(*) from bridge.run where sweep").await, 0);
+    worker.stop().await;
+
+    bridge.config = within(&bridge.config, hours(-2, 2));
+    let worker = bridge.work(GRACE);
+    bridge.settle().await;
+    assert_eq!(bridge.same().await.len(), 40);
+    assert_eq!(bridge.number("select count(*) from bridge.run where sweep and state = 'done'").await, 1);
     worker.stop().await;
 }
 
