@@ -75,7 +75,7 @@ create table if not exists sync_bridge.conflict (
   platform_stamp timestamptz,
   -- How far apart the two databases' clocks were at most.
   clock_difference_secs double precision,
-  state          text not null check (state in ('decided', 'open', 'resolved', 'undone')),
+  state          text not null check (state in ('decided', 'open', 'resolved', 'undone', 'superseded')),
   unique (entity_id, platform_key, rev)
 );
 

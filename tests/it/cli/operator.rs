@@ -121,6 +121,20 @@ async fn a_conflict_is_listed_without_values_resolved_and_undone() {
     let table = desk.succeeds(&["conflicts", "list", "--customer", "acme"]);
     assert!(table.contains(&name) && table.contains("open") && !table.contains("Ada"), "{table}");
 
+    // Edits that change what it is about: another entry takes its place; and one that ends the difference leaves none.
+    edit_both(&databases, "Ada M", "Ada Q").await;
+    run(&desk);
+    assert_eq!(list(&["--state", "superseded"])[0]["conflict"], name);
+    edit_both(&databases, "Ada", "Ada").await;
+    run(&desk);
+    assert_eq!(list(&["--state", "open"]), json!([]));
+    assert_eq!(list(&["--state", "superseded"]).as_array().map(Vec::len), Some(2));
+    edit_both(&databases, "Ada L", "Ada P").await;
+    run(&desk);
+    let open = list(&["--state", "open"]);
+    assert_eq!(open.as_array().map(Vec::len), Some(1), "{open}");
+    let name = open[0]["conflict"].as_str().expect("a name").to_owned();
+
     let undo = desk.run(&["conflicts", "undo", &name, "--customer", "acme"]);
     assert_eq!(undo.status.code(), Some(1), "nothing was decided yet");
     let resolve = ["conflicts", "resolve", &name, "--customer", "acme", "--winner", "legacy"];
