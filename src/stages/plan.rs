@@ -55,6 +55,8 @@ pub struct Act {
     pub held: Option<Side>,
     /// Both sides in canonical form, for a difference that is only listed.
     pub fields: Vec<String>,
+    /// The fields that stay listed for a person with the values they were listed with.
+    pub still_listed: Vec<String>,
 }
 
 impl Act {
@@ -330,6 +332,10 @@ fn both_there(
             records: steps.contains(&Step::Record),
             held,
             fields,
+            still_listed: (0..steps.len())
+                .filter(|&at| steps[at] == Step::Listed)
+                .map(|at| mapping.fields[at].name.clone())
+                .collect(),
         })),
     }
 }
@@ -369,6 +375,7 @@ fn one_absent(
             records: absent == Absent::RecordGone,
             held: None,
             fields: vec!["(no row)".into()],
+            still_listed: Vec::new(),
         }))
     };
     let conflict = |kept: Side| {
