@@ -182,6 +182,7 @@ impl Matrix {
         self.time_passes().await;
         self.on(&self.legacy, kind.mended[0], record).await;
         self.on(&self.platform, kind.mended[1], record).await;
+        self.on(&self.queue, kind.mended_queue, record).await;
         self.go_on(kind).await?;
         self.ends(record).await
     }
