@@ -299,7 +299,8 @@ async fn record(conn: &mut PgConnection, env: &Env, claim: &Claim, ending: &Endi
             job::back(conn, claim, Back::Outage, failure::probe_in(claim.outages), error_kind, error).await?
         }
         Ending::Retry { error_kind, error, outage: false } => {
-            job::back(conn, claim, Back::Failed, failure::retry_in(claim.attempt), error_kind, error).await?
+            job::back(conn, claim, Back::Failed, failure::retry_in(claim.kind, claim.attempt), error_kind, error)
+                .await?
         }
         Ending::HandedBack => {
             job::back(conn, claim, Back::Stopping, Duration::ZERO, "stopping", "the worker stopped").await?

@@ -58,7 +58,9 @@ const VERBS: &[&[&str]] = &[
     &["run", "--customer", "acme", "--inline"],
     &["status"],
     &["dead-letters", "list"],
+    &["dead-letters", "show", "17"],
     &["dead-letters", "requeue", "--all"],
+    &["dead-letters", "discard", "--all", "--reason", "none"],
     &["quarantine", "list"],
     &["quarantine", "retry", "--all"],
     &["check"],
@@ -288,6 +290,13 @@ fn bad_words_are_refused() {
     desk.is_refused(&["frobnicate"], "unrecognized subcommand 'frobnicate'");
     desk.is_refused(&["run"], "--customer");
     desk.is_refused(&["dead-letters", "requeue"], "<ID>");
+    desk.is_refused(&["dead-letters", "discard", "--reason", "none"], "say which dead letters are meant: <ID>");
+    desk.is_refused(&["dead-letters", "discard", "--all"], "--reason");
+    desk.is_refused(&["dead-letters", "show"], "<ID>");
+    desk.is_refused(&["dead-letters", "list", "--stage", "identity"], "there are identities, reconciliation");
+    desk.is_refused(&["dead-letters", "list", "--entity", "usr"], "no entity `usr` in bridge.toml: there are user");
+    desk.is_refused(&["dead-letters", "list", "--kind", "row"], "[possible values: permanent, transient,");
+    desk.is_refused(&["dead-letters", "list", "--older-than", "2"], "a whole number and a unit");
     desk.is_refused(&["dead-letters", "requeue", "1", "--all"], "cannot be used with");
     desk.is_refused(&["dead-letters", "requeue", "seventeen"], "seventeen");
     desk.is_refused(&["quarantine", "retry"], "<ID>");

@@ -6,7 +6,7 @@ use std::time::Duration;
 use sqlx::{Connection as _, PgConnection};
 use sync_bridge::config::{Config, CustomerId};
 use sync_bridge::jobs::{Env, worker};
-use sync_bridge::ops::{self, CustomerStatus, RunReport};
+use sync_bridge::ops::{self, CustomerStatus, RunReport, Selection};
 use sync_bridge::stages::Data;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -63,26 +63,26 @@ name = "teams"
 "#;
 
 /// Two systems, a queue, and as many workers as a test starts.
-struct Bridge {
-    systems: Systems,
-    queue: Queue,
-    config: Arc<Config>,
+pub struct Bridge {
+    pub systems: Systems,
+    pub queue: Queue,
+    pub config: Arc<Config>,
 }
 
-struct Worker {
+pub struct Worker {
     stop: CancellationToken,
     running: JoinHandle<anyhow::Result<()>>,
 }
 
 impl Worker {
-    async fn stop(self) {
+    pub async fn stop(self) {
         self.stop.cancel();
         self.running.await.expect("no panic").expect("an end in order");
     }
 }
 
 impl Bridge {
-    async fn new(hint: &str, change: impl FnOnce(&mut Config)) -> Bridge {
+    pub async fn new(hint: &str, change: impl FnOnce(&mut Config)) -> Bridge {
         let systems = Systems::new(hint, LEGACY, PLATFORM, STAGES).await;
         let mut config = Config::clone(&systems.config);
         config.attempts_max = 2;
@@ -90,7 +90,7 @@ impl Bridge {
         Bridge { systems, queue: queue(hint).await, config: Arc::new(config) }
     }
 
-    fn work(&self, grace: Duration) -> Worker {
+    pub fn work(&self, grace: Duration) -> Worker {
         let data = Arc::new(Data::new(self.config.clone()));
         let env = Env { config: self.config.clone(), data, queue: self.queue.pool.clone() };
         let stop = CancellationToken::new();
@@ -98,7 +98,7 @@ impl Bridge {
         Worker { stop: stop.clone(), running: tokio::spawn(worker::run(env, settings, stop)) }
     }
 
-    async fn tick(&self) -> RunReport {
+    pub async fn tick(&self) -> RunReport {
         let tick = ops::tick_now(&self.queue.pool, &CustomerId::new(CUSTOMER)).await.expect("a tick");
         self.ended(tick).await
     }
@@ -111,7 +111,7 @@ impl Bridge {
     }
 
     /// Ticks until one is idle; answers the runs before it.
-    async fn settle(&self) -> Vec<RunReport> {
+    pub async fn settle(&self) -> Vec<RunReport> {
         let mut reports = Vec::new();
         for _ in 0..12 {
             let report = self.tick().await;
@@ -123,11 +123,11 @@ impl Bridge {
         panic!("never idle: {reports:#?}");
     }
 
-    async fn status(&self) -> CustomerStatus {
+    pub async fn status(&self) -> CustomerStatus {
         ops::status(&self.queue.pool, &self.config).await.expect("a status").remove(0)
     }
 
-    async fn number(&self, sql: &'static str) -> i64 {
+    pub async fn number(&self, sql: &'static str) -> i64 {
         sqlx::query_scalar(sql).fetch_one(&self.queue.pool).await.unwrap_or_else(|error| panic!("{sql}: {error}"))
     }
 
@@ -148,7 +148,7 @@ fn page_rows(config: &mut Config, rows: u32) {
     }
 }
 
-const GRACE: Duration = Duration::from_secs(20);
+pub const GRACE: Duration = Duration::from_secs(20);
 
 /// Fifty teams, each below the one that comes after it, and 250 persons: three pages, all parked at first.
 const PEOPLE: &str = "
@@ -289,7 +289,7 @@ async fn a_stage_waits_for_its_last_page() {
 }
 
 /// Writes to teams of the platform fail with this SQLSTATE.
-fn failing(code: &str) -> String {
+pub fn failing(code: &str) -> String {
     format!(
         "create or replace function refuse() returns trigger language plpgsql as \
            $$ begin raise exception 'not now' using errcode = '{code}'; end $$;
@@ -305,13 +305,15 @@ async fn a_page_that_keeps_failing_is_dead_lettered_and_the_requeue_brings_its_r
     let worker = bridge.work(GRACE);
     let report = bridge.tick().await;
     assert_eq!((report.ending.as_str(), report.dead_letters), ("degraded", 1), "{report:#?}");
-    let letters = ops::dead_letters(&bridge.queue.pool, None).await.expect("dead letters");
+    let letters = ops::dead_letters(&bridge.queue.pool, &Selection::default(), false).await.expect("dead letters");
     assert_eq!((letters[0].attempts, letters[0].error_kind.as_str()), (2, "transient"), "{letters:#?}");
     assert_eq!((letters[0].entity.as_deref(), letters[0].side.as_deref()), (Some("team"), Some("legacy")));
     assert_eq!(bridge.status().await.state, "degraded");
     bridge.systems.on_platform("drop trigger refuse on team").await;
     assert_eq!(
-        ops::requeue(&bridge.queue.pool, &[letters[0].id], "ann", "trigger dropped").await.expect("an answer"),
+        ops::requeue(&bridge.queue.pool, &Selection::ids(&[letters[0].id]), "ann", "trigger dropped")
+            .await
+            .expect("an answer"),
         1
     );
     assert!(bridge.settle().await.iter().all(|report| report.ending == "done"));
@@ -332,7 +334,10 @@ async fn a_stage_that_cannot_be_cut_ends_the_run_degraded_and_moves_no_watermark
     assert_eq!(bridge.number("select count(*) from bridge.watermark where entity = 'person'").await, 0);
     bridge.systems.on_platform("alter table person_away rename to person").await;
     bridge.systems.on_legacy("insert into person (email) values ('p@example.org')").await;
-    assert_eq!(ops::requeue(&bridge.queue.pool, &[], "ann", "table is back").await.expect("an answer"), 1);
+    assert_eq!(
+        ops::requeue(&bridge.queue.pool, &Selection::default(), "ann", "table is back").await.expect("an answer"),
+        1
+    );
     let tick = bridge.number("select max(id) from bridge.tick").await;
     assert_eq!(bridge.ended(tick).await.ending, "done");
     assert_eq!(bridge.same().await.len(), 1);
