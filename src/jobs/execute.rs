@@ -197,26 +197,34 @@ impl Executor {
     fn failed(&self, claim: &Claim, error: anyhow::Error) -> Ending {
         let sorted = failure::sort(&error);
         let error_kind = failure::kind(&error, sorted);
+        // A connection that breaks time and again though the database answers whoever asks: the work may be what breaks it. What
+        // the database itself says of its state (full, read only) is nobody's fault here.
+        let is_away = failure::is_said(&error) || claim.outages < OUTAGES_MAX;
         let error = told(&error);
         let last = i64::from(claim.attempt) >= i64::from(self.env.config.attempts_max);
-        // A database that answers whoever asks, and fails its work again and again, is not away.
-        let outage = sorted == Sorted::Outage && claim.outages < OUTAGES_MAX;
         match sorted {
+            Sorted::Outage if is_away && self.may_wait(claim) => Ending::Retry { error_kind, error, outage: true },
+            Sorted::Outage if is_away => Ending::Dead { error_kind, error },
             Sorted::Permanent => Ending::Dead { error_kind, error },
-            Sorted::Transient | Sorted::Outage if last && !outage => Ending::Dead { error_kind, error },
-            Sorted::Transient | Sorted::Outage => Ending::Retry { error_kind, error, outage },
+            Sorted::Transient | Sorted::Outage if last => Ending::Dead { error_kind, error },
+            Sorted::Transient | Sorted::Outage => Ending::Retry { error_kind, error, outage: false },
         }
     }
 
-    /// What a database that is away makes of the claim. A tick waits however long: the next one would only do the same.
+    /// What a database that is away makes of the claim.
     fn waits(&self, claim: &Claim, away: Away) -> Ending {
-        let outage_max = self.env.config.outage_max;
-        if claim.kind == Kind::Tick || claim.away.is_none_or(|waited| waited < outage_max) {
+        if self.may_wait(claim) {
             return Ending::Waits(away);
         }
-        let hours = outage_max.as_secs() / 3600;
-        let error = format!("{} for more than {hours} h (`outage_max`): {}", away.database, away.error);
+        let hours = self.env.config.outage_max.as_secs() / 3600;
+        let error = format!("{} has been away for more than {hours} h (`outage_max`): {}", away.database, away.error);
         Ending::Dead { error_kind: "outage", error }
+    }
+
+    /// Whether databases that are away have not held the job up for too long. A tick waits however long: the next one would
+    /// only do the same.
+    fn may_wait(&self, claim: &Claim) -> bool {
+        claim.kind == Kind::Tick || claim.away.is_none_or(|waited| waited < self.env.config.outage_max)
     }
 
     /// Records the ending, and says so once: the single place where every outcome passes.
@@ -359,7 +367,8 @@ async fn record(conn: &mut PgConnection, env: &Env, claim: &Claim, ending: &Endi
             job::back(conn, claim, Back::Outage, failure::probe_in(claim.outages), error_kind, error).await?
         }
         Ending::Retry { error_kind, error, outage: false } => {
-            job::back(conn, claim, Back::Failed, failure::retry_in(claim.attempt), error_kind, error).await?
+            job::back(conn, claim, Back::Failed, failure::retry_in(claim.kind, claim.attempt), error_kind, error)
+                .await?
         }
         Ending::HandedBack => {
             job::back(conn, claim, Back::Stopping, Duration::ZERO, "stopping", "the worker stopped").await?

@@ -116,7 +116,8 @@ async fn away(queue: &PgPool) -> anyhow::Result<Vec<Away>> {
 fn state(summary: &Summary) -> &'static str {
     if summary.open_run.is_some() {
         "running"
-    } else if summary.dead_letters > 0 || summary.run_state.as_deref() == Some("degraded") {
+    // Not as the last run ended: what it left may have been dealt with since.
+    } else if summary.dead_letters > 0 {
         "degraded"
     } else if summary.run_state.is_none() && summary.tick_state.as_deref() != Some("idle") {
         "never run"

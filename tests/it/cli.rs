@@ -58,7 +58,9 @@ const VERBS: &[&[&str]] = &[
     &["run", "--customer", "acme", "--inline"],
     &["status"],
     &["dead-letters", "list"],
+    &["dead-letters", "show", "17"],
     &["dead-letters", "requeue", "--all"],
+    &["dead-letters", "discard", "--all", "--reason", "none"],
     &["quarantine", "list"],
     &["quarantine", "retry", "--all"],
     &["check"],
@@ -288,6 +290,13 @@ fn bad_words_are_refused() {
     desk.is_refused(&["frobnicate"], "unrecognized subcommand 'frobnicate'");
     desk.is_refused(&["run"], "--customer");
     desk.is_refused(&["dead-letters", "requeue"], "<ID>");
+    desk.is_refused(&["dead-letters", "discard", "--reason", "none"], "say which dead letters are meant: <ID>");
+    desk.is_refused(&["dead-letters", "discard", "--all"], "--reason");
+    desk.is_refused(&["dead-letters", "show"], "<ID>");
+    desk.is_refused(&["dead-letters", "list", "--stage", "identity"], "there are identities, reconciliation");
+    desk.is_refused(&["dead-letters", "list", "--entity", "usr"], "no entity `usr` in bridge.toml: there are user");
+    desk.is_refused(&["dead-letters", "list", "--kind", "row"], "[possible values: permanent, transient,");
+    desk.is_refused(&["dead-letters", "list", "--older-than", "2"], "a whole number and a unit");
     desk.is_refused(&["dead-letters", "requeue", "1", "--all"], "cannot be used with");
     desk.is_refused(&["dead-letters", "requeue", "seventeen"], "seventeen");
     desk.is_refused(&["quarantine", "retry"], "<ID>");
@@ -525,6 +534,26 @@ async fn the_procfile_runs_with_two_workers() {
         assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
         assert_eq!(String::from_utf8_lossy(&output.stdout), "", "stdout is for results");
     }
+}
+
+#[tokio::test]
+async fn a_worker_whose_log_nobody_reads_goes_on_and_stops() {
+    let databases = Databases::new("full pipe").await;
+    let desk = databases.desk("full pipe");
+    desk.succeeds(&["migrate"]);
+    desk.succeeds(&["prepare"]);
+    // Its stderr is a pipe that is not read before the end: full after 64 kB, which takes a part of a second at this level.
+    let desk = desk.with("SYNC_BRIDGE_LOG", "trace");
+    let worker = desk.start(env!("CARGO_BIN_EXE_sync-bridge-worker"), &[]);
+    let desk = desk.with("SYNC_BRIDGE_LOG", "warn");
+    for n in 1..=3 {
+        execute(&databases.legacy, &format!("insert into users (mail) values ('n{n}@example.org')")).await;
+        desk.succeeds(&["run", "--customer", "acme"]);
+    }
+    assert_eq!(users(&databases).await, 5);
+    let output = worker.stop(Signal::SIGTERM);
+    assert_eq!(output.status.code(), Some(0));
+    assert!(output.stderr.len() > 1 << 16, "{} bytes of log do not fill a pipe", output.stderr.len());
 }
 
 /// Killed in mid-page: another worker has the page within 20 s, and no record is doubled.

@@ -3,6 +3,7 @@
 mod cli;
 mod crashes;
 mod databases;
+mod dead_letters;
 mod demo;
 mod embedded;
 mod fairness;
