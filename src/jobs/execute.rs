@@ -21,7 +21,7 @@ use crate::clock;
 use crate::ledger::job::{self, Back, Claim, Claimed};
 use crate::ledger::page::Page;
 use crate::ledger::refused;
-use crate::queue::{self, Kind, Payload};
+use crate::queue::{self, ANSWER_MAX, Kind, Payload};
 use crate::told::told;
 
 /// Well below the queue's orphan window of 10 minutes.
@@ -108,7 +108,7 @@ impl Executor {
                 let mut conn = self.env.queue.acquire().await?;
                 anyhow::Ok(job::claim(&mut conn, job, Uuid::new_v4(), &self.worker, attempts_max).await?)
             };
-            match claimed.await {
+            match queue::answered(ANSWER_MAX, claimed).await {
                 Ok(claimed) => return Ok(claimed),
                 Err(error) => tries.after(error).await?,
             }
@@ -117,7 +117,7 @@ impl Executor {
 
     async fn run(&self, claim: Claim) {
         let held = self.leases.hold(&claim);
-        let subject = match self.load(&claim).await {
+        let subject = match queue::answered(ANSWER_MAX, self.load(&claim)).await {
             Ok(subject) => subject,
             Err(error) => return self.settle(&claim, None, self.failed(&claim, error)).await,
         };
@@ -153,7 +153,7 @@ impl Executor {
         let _held = self.leases.hold(&claim);
         let error = format!("claimed {} times and never ended: it may kill its workers", claim.attempt);
         // Only to tell which page it is.
-        let subject = self.load(&claim).await.ok();
+        let subject = queue::answered(ANSWER_MAX, self.load(&claim)).await.ok();
         let page = subject.as_ref().and_then(Subject::page);
         self.settle(&claim, page, Ending::Dead { error_kind: "exhausted", error }).await;
     }
@@ -197,7 +197,7 @@ impl Executor {
     async fn record_retrying(&self, claim: &Claim, ending: &Ending) -> anyhow::Result<Option<After>> {
         let mut tries = Tries::default();
         loop {
-            match self.record_once(claim, ending).await {
+            match queue::answered(ANSWER_MAX, self.record_once(claim, ending)).await {
                 Ok(recorded) => return Ok(recorded),
                 Err(error) => tries.after(error).await?,
             }
@@ -226,7 +226,7 @@ impl Executor {
             let mut conn = self.env.queue.acquire().await?;
             refused::insert(&mut conn, kind.queue(), problem).await
         };
-        if let Err(error) = noted.await {
+        if let Err(error) = queue::answered(ANSWER_MAX, noted).await {
             tracing::warn!("noting a dropped delivery: {error}");
         }
     }
@@ -387,7 +387,7 @@ impl Tries {
     }
 }
 
-fn panic_text(panic: &(dyn Any + Send)) -> String {
+pub(super) fn panic_text(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
     text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "without a message".to_owned())
 }
