@@ -80,7 +80,7 @@ pub fn run(level: logs::Level, work: impl AsyncFnOnce() -> anyhow::Result<()>) -
 
 /// What whoever keeps a process running decides about it.
 #[derive(Debug, Clone, clap::Args)]
-pub struct Process {
+pub struct ProcessArgs {
     /// Answer GET /livez and /readyz here; port 0 takes a free one and logs it
     #[arg(long, env = "SYNC_BRIDGE_HEALTH_LISTEN", value_name = "ADDRESS:PORT")]
     health_listen: Option<SocketAddr>,
@@ -88,15 +88,15 @@ pub struct Process {
 
 /// What is decided about a process that works on jobs.
 #[derive(Debug, Clone, clap::Args)]
-pub struct Worker {
+pub struct WorkerArgs {
     #[command(flatten)]
-    process: Process,
+    process: ProcessArgs,
     /// How long a stop may take: running pages end within it, the rest is handed back; a second signal stops at once
     #[arg(long, env = "SYNC_BRIDGE_GRACE", default_value_t = 25, value_name = "SECONDS")]
     grace: u32,
 }
 
-impl Process {
+impl ProcessArgs {
     /// # Errors
     /// An address that cannot be listened on, perhaps because an older process still does.
     async fn health(&self) -> anyhow::Result<Health> {
@@ -108,7 +108,7 @@ impl Process {
     }
 }
 
-impl Worker {
+impl WorkerArgs {
     fn settings(&self) -> jobs::worker::Settings {
         jobs::worker::Settings { grace: Duration::from_secs(self.grace.into()), ..jobs::worker::Settings::default() }
     }
@@ -118,7 +118,7 @@ impl Worker {
 ///
 /// # Errors
 /// A configuration or queue database that cannot be used; a schedule that cannot be followed.
-pub async fn scheduler(config: &Path, process: &Process) -> anyhow::Result<()> {
+pub async fn scheduler(config: &Path, process: &ProcessArgs) -> anyhow::Result<()> {
     let stop = shutdown::on_signal()?;
     let bridge = Bridge::open_to_stay(load(config)?).await?;
     let health = process.health().await?;
@@ -131,7 +131,7 @@ pub async fn scheduler(config: &Path, process: &Process) -> anyhow::Result<()> {
 ///
 /// # Errors
 /// A configuration or queue database that cannot be used.
-pub async fn worker(config: &Path, worker: &Worker) -> anyhow::Result<()> {
+pub async fn worker(config: &Path, worker: &WorkerArgs) -> anyhow::Result<()> {
     let stop = shutdown::on_signal()?;
     let bridge = Bridge::open_to_stay(load(config)?).await?;
     let health = worker.process.health().await?;
@@ -144,7 +144,7 @@ pub async fn worker(config: &Path, worker: &Worker) -> anyhow::Result<()> {
 ///
 /// # Errors
 /// The first error that ends one of them; the others are stopped in order before it is returned.
-pub async fn work(bridge: &Bridge, worker: &Worker, stop: &CancellationToken) -> anyhow::Result<()> {
+pub async fn work(bridge: &Bridge, worker: &WorkerArgs, stop: &CancellationToken) -> anyhow::Result<()> {
     // Any one that ends early takes the others along.
     let all = stop.child_token();
     let health = worker.process.health().await?;

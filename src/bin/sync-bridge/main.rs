@@ -65,7 +65,7 @@ enum Command {
         #[command(flatten)]
         parent: Parent,
         #[command(flatten)]
-        process: startup::Process,
+        process: startup::ProcessArgs,
     },
     /// The process of sync-bridge-worker, from this program's file
     #[command(hide = true)]
@@ -73,7 +73,7 @@ enum Command {
         #[command(flatten)]
         parent: Parent,
         #[command(flatten)]
-        worker: startup::Worker,
+        worker: startup::WorkerArgs,
     },
 }
 

@@ -15,7 +15,7 @@ Examples:
 The embedded database lies in .sync-bridge/ beside the configuration file. Ctrl-C stops in order.")]
 pub struct Args {
     #[command(flatten)]
-    worker: startup::Worker,
+    worker: startup::WorkerArgs,
 }
 
 pub async fn run(config: &Path, args: Args) -> anyhow::Result<()> {
@@ -31,7 +31,7 @@ pub async fn run(config: &Path, args: Args) -> anyhow::Result<()> {
     done
 }
 
-async fn up(bridge: &Bridge, worker: &startup::Worker, stop: &CancellationToken) -> anyhow::Result<()> {
+async fn up(bridge: &Bridge, worker: &startup::WorkerArgs, stop: &CancellationToken) -> anyhow::Result<()> {
     startup::migrate(bridge).await?;
     tracing::info!(
         customers = bridge.config.customers.len(),
