@@ -25,7 +25,7 @@ use crate::queue::{self, ANSWER_MAX, Kind, Payload};
 use crate::told::told;
 
 /// Well below the queue's orphan window of 10 minutes.
-const PAGE_LIMIT: Duration = Duration::from_secs(300);
+pub const PAGE_LIMIT: Duration = Duration::from_secs(300);
 /// Cutting a large table is a few index scans.
 const STAGE_LIMIT: Duration = Duration::from_secs(300);
 /// A probe is one index scan per table.
@@ -43,6 +43,8 @@ pub struct Executor {
     pub leases: Leases,
     /// Cancelled when the grace of a stopping process is over: what still runs is handed back.
     pub hurry: CancellationToken,
+    /// What the work of a page may take.
+    pub page_limit: Duration,
 }
 
 /// What a job is of, loaded.
@@ -127,9 +129,13 @@ impl Executor {
             let limit = match claim.kind {
                 Kind::Tick => TICK_LIMIT,
                 Kind::Stage => STAGE_LIMIT,
-                Kind::Page => PAGE_LIMIT,
+                Kind::Page => self.page_limit,
             };
-            let work = clock::within(limit, AssertUnwindSafe(subject.work(&self.env)).catch_unwind());
+            let work = async {
+                crate::fault::point("job.working").await;
+                subject.work(&self.env).await
+            };
+            let work = clock::within(limit, AssertUnwindSafe(work).catch_unwind());
             let ending = tokio::select! {
                 biased;
                 () = held.lost.cancelled() => Ending::Lost,

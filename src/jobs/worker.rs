@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
-use super::execute::{Executor, panic_text};
+use super::execute::{Executor, PAGE_LIMIT, panic_text};
 use super::lease::Leases;
 use super::{Env, janitor};
 use crate::clock;
@@ -40,11 +40,13 @@ pub struct Settings {
     pub pages: usize,
     /// How long a stop may take. Running jobs have it, less what handing them back takes.
     pub grace: Duration,
+    /// What the work of one page may take, to be tried again then.
+    pub page_limit: Duration,
 }
 
 impl Default for Settings {
     fn default() -> Settings {
-        Settings { ticks: 4, stages: 2, pages: 4, grace: Duration::from_secs(25) }
+        Settings { ticks: 4, stages: 2, pages: 4, grace: Duration::from_secs(25), page_limit: PAGE_LIMIT }
     }
 }
 
@@ -77,6 +79,7 @@ pub async fn run(env: Env, settings: Settings, health: Health, shutdown: Cancell
         worker: process.clone(),
         leases: Leases::default(),
         hurry: CancellationToken::new(),
+        page_limit: settings.page_limit,
     };
     // Leases are renewed until the last handler has ended, so this outlives `shutdown`.
     let ended = CancellationToken::new();

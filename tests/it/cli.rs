@@ -12,6 +12,7 @@ use sync_bridge::embedded::Server;
 
 use crate::support::{Folder, TestDatabase, database, eventually};
 
+mod health;
 mod metrics;
 mod operator;
 
@@ -158,6 +159,16 @@ impl Running {
             let output = self.child.take().expect("it was not stopped").wait_with_output().expect("its output");
             panic!("ended early: {} {}", output.status, String::from_utf8_lossy(&output.stderr));
         }
+    }
+
+    pub fn signal(&self, signal: Signal) {
+        let child = self.child.as_ref().expect("it was not stopped");
+        kill(Pid::from_raw(child.id().cast_signed()), signal).expect("sending a signal");
+    }
+
+    /// How it ended, once it has.
+    pub fn has_ended(&mut self) -> Option<std::process::ExitStatus> {
+        self.child.as_mut().expect("it was not stopped").try_wait().expect("looking at a process")
     }
 
     pub fn stop(mut self, signal: Signal) -> Output {

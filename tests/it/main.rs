@@ -18,4 +18,5 @@ mod retention;
 mod samples;
 mod scenarios;
 mod scheduler;
+mod supervisor;
 mod support;

@@ -161,7 +161,7 @@ pub async fn run(course: Course) -> Outcome {
 /// Both systems with their tables and a few records, prepared, and a migrated queue.
 async fn prepare(places: &[Place], folder: &Folder, course: &Course) -> Systems {
     let config = format!(
-        "[queue]\nurl = \"${{QUEUE_URL}}\"\n\n[defaults]\npage_rows = 20\nsweep_every = \"20s\"\n\n[[customers]]\nid = \"{CUSTOMER}\"\n\
+        "[queue]\nurl = \"${{QUEUE_URL}}\"\n\n[defaults]\npage_rows = 50\nsweep_every = \"60s\"\n\n[[customers]]\nid = \"{CUSTOMER}\"\n\
          slug = \"acme\"\nschedule = \"* * * * * *\"\n\
          databases = {{ legacy = \"${{LEGACY_URL}}\", platform = \"${{PLATFORM_URL}}\" }}\n{STAGES}"
     );
@@ -196,7 +196,7 @@ impl Chaos {
             self.what_is_due(false).await;
             if clock::instant() >= next {
                 self.fault().await;
-                next = clock::instant() + Duration::from_millis(self.rng.random_range(300..2_000));
+                next = clock::instant() + Duration::from_millis(self.rng.random_range(200..1_500));
             }
         }
     }
