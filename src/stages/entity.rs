@@ -146,8 +146,8 @@ async fn entity_number(database: &Database, customer: &Customer, entity: &Entity
     let mut session = database.read.begin().await.with_context(|| format!("connecting to {}", database.shown))?;
     // The column came later than the table; where it lacks, an older binary prepared.
     let found: sqlx::Result<Option<(i32, i32)>> = postgres::query_as(
-        "select id, coalesce((to_jsonb(entity) ->> 'min_version')::integer, 1) from sync_bridge.entity as entity \
-         where customer = $1 and entity.entity = $2",
+        "select id, coalesce((to_jsonb(known) ->> 'min_version')::integer, 1) from sync_bridge.entity as known \
+         where customer = $1 and entity = $2",
     )
     .bind(customer.id.as_str())
     .bind(entity.as_str())

@@ -105,7 +105,7 @@ async fn s18_a_worker_that_was_stopped_in_mid_page_changes_nothing_when_it_goes_
     let zombie = fleet.worker();
     let mut blocker = PgConnection::connect(fleet.systems.databases[1].url.expose()).await.expect("connecting");
     let mut lock = blocker.begin().await.expect("a transaction");
-    sqlx::query("lock table person in access exclusive mode").execute(&mut *lock).await.expect("a lock");
+    sqlx::query("lock table sync_bridge.pair in access exclusive mode").execute(&mut *lock).await.expect("a lock");
     let tick = fleet.tick().await;
     eventually("its page waits for what it reads", async || {
         let waiting = "select pid::text from pg_stat_activity where datname = current_database() \
