@@ -45,6 +45,10 @@ pub struct Config {
     pub attempts_max: u32,
     /// How long decided conflicts are kept; open ones stay.
     pub conflicts_kept: Duration,
+    /// How long stages and pages wait for a database that is away before they are dead-lettered. Ticks wait on.
+    pub outage_max: Duration,
+    /// Connections to customers' databases that one process keeps open.
+    pub connections_max: u32,
 }
 
 /// A tenant. `id` is fixed for ever; the slug may change. `Debug` leaves out the values of `vars`.
@@ -367,6 +371,22 @@ impl Config {
 
     pub fn entity(&self, id: &EntityId) -> Option<&Entity> {
         self.entities().find(|entity| entity.id == *id)
+    }
+
+    /// The databases that these entities of a customer lie in, each once.
+    pub fn databases_of<'c>(
+        &'c self,
+        customer: &CustomerId,
+        entities: impl IntoIterator<Item = &'c Entity>,
+    ) -> Vec<&'c DatabaseUrl> {
+        let Some(customer) = self.customer(customer) else { return Vec::new() };
+        let mut named: Vec<&str> = entities
+            .into_iter()
+            .flat_map(|entity| Side::BOTH.map(|side| entity.table(side).database.as_str()))
+            .collect();
+        named.sort_unstable();
+        named.dedup();
+        named.into_iter().filter_map(|name| customer.databases.get(name)).collect()
     }
 
     /// All entities in the order of the stages.

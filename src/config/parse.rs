@@ -39,6 +39,14 @@ const SWEEP_EVERY_DEFAULT: Duration = Duration::from_secs(3_600);
 const CONFLICTS_KEPT: RangeInclusive<Duration> = Duration::from_secs(86_400)..=Duration::from_secs(3_650 * 86_400);
 const CONFLICTS_KEPT_DEFAULT: Duration = Duration::from_secs(90 * 86_400);
 
+/// An hour is a restart, a month nobody's outage.
+const OUTAGE_MAX: RangeInclusive<Duration> = Duration::from_secs(3_600)..=Duration::from_secs(31 * 86_400);
+const OUTAGE_MAX_DEFAULT: Duration = Duration::from_secs(3 * 86_400);
+
+/// Fewer, and the places for work of one process could not all be at work.
+const CONNECTIONS: RangeInclusive<u32> = 10..=10_000;
+const CONNECTIONS_DEFAULT: u32 = 100;
+
 const SCHEDULE_DEFAULT: &str = "* * * * *";
 
 /// A line of the configuration file, counted from 1.
@@ -57,6 +65,8 @@ pub(super) struct Defaults {
     attempts_max: u32,
     sweep_every: Duration,
     conflicts_kept: Duration,
+    outage_max: Duration,
+    connections_max: u32,
 }
 
 /// Reads and checks the file.
@@ -126,6 +136,8 @@ fn read<'t>(path: &Path, table: &'t DeTable<'t>, reader: &mut Reader<'_>) -> Opt
         sweep_every: filled.sweep_every,
         attempts_max: filled.attempts_max,
         conflicts_kept: filled.conflicts_kept,
+        outage_max: filled.outage_max,
+        connections_max: filled.connections_max,
     })
 }
 
@@ -151,6 +163,8 @@ impl Defaults {
             attempts_max: ATTEMPTS_DEFAULT,
             sweep_every: SWEEP_EVERY_DEFAULT,
             conflicts_kept: CONFLICTS_KEPT_DEFAULT,
+            outage_max: OUTAGE_MAX_DEFAULT,
+            connections_max: CONNECTIONS_DEFAULT,
         }
     }
 }
@@ -167,6 +181,8 @@ fn read_defaults(node: Option<&Node<'_>>, reader: &mut Reader<'_>) -> Option<Def
     let attempts_max = keys.optional("attempts_max").map(|node| node.whole(ATTEMPTS, reader));
     let sweep_every = keys.optional("sweep_every").map(|node| node.duration(SWEEP_EVERY, reader));
     let conflicts_kept = keys.optional("conflicts_kept").map(|node| node.duration(CONFLICTS_KEPT, reader));
+    let outage_max = keys.optional("outage_max").map(|node| node.duration(OUTAGE_MAX, reader));
+    let connections_max = keys.optional("connections_max").map(|node| node.whole(CONNECTIONS, reader));
     keys.close(reader);
     Some(Defaults {
         expression: expression.unwrap_or(Some(built_in.expression))?,
@@ -177,6 +193,8 @@ fn read_defaults(node: Option<&Node<'_>>, reader: &mut Reader<'_>) -> Option<Def
         attempts_max: attempts_max.unwrap_or(Some(built_in.attempts_max))?,
         sweep_every: sweep_every.unwrap_or(Some(built_in.sweep_every))?,
         conflicts_kept: conflicts_kept.unwrap_or(Some(built_in.conflicts_kept))?,
+        outage_max: outage_max.unwrap_or(Some(built_in.outage_max))?,
+        connections_max: connections_max.unwrap_or(Some(built_in.connections_max))?,
     })
 }
 

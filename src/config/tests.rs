@@ -39,6 +39,8 @@ fn the_full_file_becomes_what_it_says() {
     assert_eq!((config.window_pages, config.attempts_max), (6, 5));
     assert_eq!(config.sweep_every, Duration::from_secs(86_400));
     assert_eq!(config.conflicts_kept, Duration::from_secs(30 * 86_400));
+    assert_eq!(config.outage_max, Duration::from_secs(12 * 3_600));
+    assert_eq!(config.connections_max, 50);
     let queue = config.queue.as_ref().expect("the file names one");
     assert_eq!(queue.to_string(), "queue:5432/bridge");
     assert_eq!(queue.expose(), format!("postgres://bridge:{SECRET}@queue:5432/bridge"));
@@ -63,7 +65,7 @@ fn the_full_file_becomes_what_it_says() {
     assert_eq!(user.platform.deleted, Some(Deleted::At { column: "deleted_at".into() }));
     assert_eq!(user.platform.scope["tenant_id"], "{tenant_id}");
     assert_eq!((user.authority, user.policy, user.page_rows), (Side::Legacy, Policy::Manual, 250));
-    assert_eq!((user.overlap, user.place.line), (Duration::from_secs(3_600), 34));
+    assert_eq!((user.overlap, user.place.line), (Duration::from_secs(3_600), 36));
     let fields: Vec<&str> = user.fields.iter().map(|field| field.name.as_str()).collect();
     assert_eq!(fields, ["email", "name", "status", "price", "address", "team"], "in the order of the file");
     assert_eq!(user.fields[1].policy, Some(Policy::Platform));

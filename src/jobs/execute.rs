@@ -13,11 +13,13 @@ use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 use uuid::Uuid;
 
+use super::circuits::{Away, Circuits};
 use super::failure::{self, Panicked, Sorted, TimeLimit};
 use super::lease::Leases;
 use super::stage::After;
 use super::{Env, measure, page, stage, tick};
 use crate::clock;
+use crate::config::{Config, CustomerId, DatabaseUrl};
 use crate::ledger::job::{self, Back, Claim, Claimed};
 use crate::ledger::page::Page;
 use crate::ledger::refused;
@@ -31,6 +33,9 @@ const STAGE_LIMIT: Duration = Duration::from_secs(300);
 /// A probe is one index scan per table.
 const TICK_LIMIT: Duration = Duration::from_secs(120);
 
+/// Outages in a row that spend no attempt although every database of the job answers when asked.
+const OUTAGES_MAX: i32 = 20;
+
 /// Tries at a statement of the queue database while it hiccups; together they take less than a lease.
 const TRIES_MAX: u32 = 6;
 
@@ -41,6 +46,7 @@ pub struct Executor {
     /// Who claims: this process.
     pub worker: String,
     pub leases: Leases,
+    pub circuits: Circuits,
     /// Cancelled when the grace of a stopping process is over: what still runs is handed back.
     pub hurry: CancellationToken,
     /// What the work of a page may take.
@@ -76,6 +82,8 @@ enum Ending {
         error_kind: &'static str,
         error: String,
     },
+    /// A database that it needs is away.
+    Waits(Away),
     /// The process stops.
     HandedBack,
     /// The claim is somebody else's now: nothing to record.
@@ -131,20 +139,34 @@ impl Executor {
                 Kind::Stage => STAGE_LIMIT,
                 Kind::Page => self.page_limit,
             };
+            let databases = subject.databases(&self.env.config);
             let work = async {
-                crate::fault::point("job.working").await;
-                subject.work(&self.env).await
+                if let Some(away) = self.circuits.away(&databases) {
+                    return self.waits(&claim, away);
+                }
+                let work = clock::within(limit, AssertUnwindSafe(subject.work(&self.env)).catch_unwind());
+                let error = tokio::select! {
+                    biased;
+                    worked = work => match worked {
+                        Some(Ok(Ok(work))) => return Ending::Done(work),
+                        Some(Ok(Err(error))) => error,
+                        Some(Err(panic)) => Panicked(panic_text(&*panic)).into(),
+                        None => TimeLimit(limit).into(),
+                    },
+                    away = self.circuits.watch(&self.env, &databases) => return self.waits(&claim, away),
+                };
+                // Which database it was, the error does not say; asking tells, and whether it is back already.
+                if failure::sort(&error) == Sorted::Outage
+                    && let Some(away) = self.circuits.ask(&self.env, &databases).await
+                {
+                    return self.waits(&claim, away);
+                }
+                self.failed(&claim, error)
             };
-            let work = clock::within(limit, AssertUnwindSafe(work).catch_unwind());
             let ending = tokio::select! {
                 biased;
                 () = held.lost.cancelled() => Ending::Lost,
-                worked = work => match worked {
-                    Some(Ok(Ok(work))) => Ending::Done(work),
-                    Some(Ok(Err(error))) => self.failed(&claim, error),
-                    Some(Err(panic)) => self.failed(&claim, Panicked(panic_text(&*panic)).into()),
-                    None => self.failed(&claim, TimeLimit(limit).into()),
-                },
+                ending = work => ending,
                 () = self.hurry.cancelled() => Ending::HandedBack,
             };
             crate::fault::point("job.worked").await;
@@ -179,11 +201,24 @@ impl Executor {
         let error_kind = failure::kind(&error, sorted);
         let error = told(&error);
         let last = i64::from(claim.attempt) >= i64::from(self.env.config.attempts_max);
+        // A database that answers whoever asks, and fails its work again and again, is not away.
+        let outage = sorted == Sorted::Outage && claim.outages < OUTAGES_MAX;
         match sorted {
             Sorted::Permanent => Ending::Dead { error_kind, error },
-            Sorted::Transient if last => Ending::Dead { error_kind, error },
-            Sorted::Transient | Sorted::Outage => Ending::Retry { error_kind, error, outage: sorted == Sorted::Outage },
+            Sorted::Transient | Sorted::Outage if last && !outage => Ending::Dead { error_kind, error },
+            Sorted::Transient | Sorted::Outage => Ending::Retry { error_kind, error, outage },
         }
+    }
+
+    /// What a database that is away makes of the claim. A tick waits however long: the next one would only do the same.
+    fn waits(&self, claim: &Claim, away: Away) -> Ending {
+        let outage_max = self.env.config.outage_max;
+        if claim.kind == Kind::Tick || claim.away.is_none_or(|waited| waited < outage_max) {
+            return Ending::Waits(away);
+        }
+        let hours = outage_max.as_secs() / 3600;
+        let error = format!("{} for more than {hours} h (`outage_max`): {}", away.database, away.error);
+        Ending::Dead { error_kind: "outage", error }
     }
 
     /// Records the ending, and says so once: the single place where every outcome passes.
@@ -265,6 +300,23 @@ impl Subject {
         }
     }
 
+    /// The databases of the customer that it needs.
+    fn databases<'c>(&self, config: &'c Config) -> Vec<&'c DatabaseUrl> {
+        match self {
+            Subject::Tick(tick) => config.databases_of(&tick.customer(), config.entities()),
+            Subject::Stage(stage) => {
+                let stage = stage.stage();
+                let customer = CustomerId::new(stage.customer.as_str());
+                config.databases_of(&customer, stage::worked_on(config, &stage.name))
+            }
+            Subject::Page(page) => {
+                let page = page.page();
+                config.databases_of(&page.customer, config.entity(&page.entity))
+            }
+            Subject::Ended => Vec::new(),
+        }
+    }
+
     async fn work(&self, env: &Env) -> anyhow::Result<Work> {
         Ok(match self {
             Subject::Tick(tick) => Work::Tick(tick.decide(env).await?),
@@ -300,6 +352,10 @@ async fn record(conn: &mut PgConnection, env: &Env, claim: &Claim, ending: &Endi
                 Kind::Stage => stage::record_dead(conn, config, claim).await?,
                 Kind::Page => page::record_dead(conn, config, claim).await?,
             }));
+        }
+        Ending::Waits(away) => {
+            let ours = job::wait(conn, claim, &away.database, &away.error).await?;
+            return Ok(ours.then(After::default));
         }
         Ending::Retry { error_kind, error, outage: true } => {
             job::back(conn, claim, Back::Outage, failure::probe_in(claim.outages), error_kind, error).await?
@@ -351,6 +407,10 @@ fn report(
         Ending::Dead { error_kind, error } => {
             tracing::error!(job, kind, customer, attempt = claim.attempt, error_kind, "dead letter: {error}");
             measure::dead(claim, page, error_kind);
+        }
+        Ending::Waits(away) => {
+            tracing::info!(job, kind, customer, database = away.database, "waits: {}", away.error);
+            measure::retry(claim, page, "outage");
         }
         Ending::HandedBack => tracing::info!(job, kind, customer, "handed back: this worker stops"),
         Ending::Lost => {}

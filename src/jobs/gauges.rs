@@ -10,6 +10,7 @@ use super::Env;
 use crate::clock;
 use crate::config::{Config, Side};
 use crate::ops::{self, Standing};
+use crate::queue::{self, ANSWER_MAX};
 use crate::stages::DIFFERENCE_KINDS;
 use crate::telemetry::metrics::{self, Metric, Tag, gauge};
 
@@ -43,7 +44,7 @@ pub async fn run(env: Env, stop: CancellationToken) {
 }
 
 async fn look(env: &Env, named: &mut Named) {
-    match ops::standing(&env.queue, &env.config).await {
+    match queue::answered(ANSWER_MAX, ops::standing(&env.queue, &env.config)).await {
         Ok(standing) => send(&standing, &env.config, named),
         // An outage of the queue database is told by those who need it.
         Err(error) => tracing::debug!("gauges: {error:#}"),
@@ -57,6 +58,8 @@ fn send(standing: &Standing, config: &Config, named: &mut Named) {
         gauge(&metrics::QUEUE_OLDEST_READY_AGE, depth.oldest_ready_secs, &tags);
         gauge(&metrics::QUEUE_CLAIMED, depth.claimed as f64, &tags);
     }
+    gauge(&metrics::OUTAGE_OPEN, standing.away.0 as f64, &[]);
+    gauge(&metrics::OUTAGE_WAITING, standing.away.1 as f64, &[]);
     let customers: Vec<&str> = config.customers.iter().map(|customer| customer.id.as_str()).collect();
     let counts = |of: &dyn Fn(&str) -> i64| -> Vec<(String, f64)> {
         customers.iter().map(|customer| ((*customer).to_owned(), of(customer) as f64)).collect()

@@ -11,7 +11,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use super::{Env, gauges, measure, retention};
 use crate::clock;
 use crate::fault;
-use crate::ledger::{job, refused, run, tick};
+use crate::ledger::{circuit, job, refused, run, tick};
 use crate::queue::{self, ANSWER_MAX, upkeep};
 
 /// With a lease of 15 s a dead worker's pages are delivered again within 18 s.
@@ -194,6 +194,7 @@ async fn prune_old(conn: &mut PgConnection) -> sqlx::Result<u64> {
     let mut pruned = run::prune(conn, LEDGER_KEEPS, BATCH).await?;
     pruned += tick::prune(conn, LEDGER_KEEPS, QUIET_TICKS_KEPT, BATCH * 10).await?;
     pruned += job::prune(conn, QUIET_TICKS_KEPT, BATCH * 20).await?;
+    pruned += circuit::prune(conn, QUIET_TICKS_KEPT).await?;
     pruned += refused::prune(conn, LEDGER_KEEPS).await?;
     pruned += upkeep::prune_aside(conn, LEDGER_KEEPS).await?;
     pruned += upkeep::prune_workers(conn, WORKERS_KEPT).await?;

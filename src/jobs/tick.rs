@@ -6,7 +6,7 @@ use sqlx::PgConnection;
 use super::Env;
 use super::failure::Permanent;
 use super::stage::{self, RECONCILIATION};
-use crate::config::{Config, EntityId, Side};
+use crate::config::{Config, CustomerId, EntityId, Side};
 use crate::ledger::job::Claim;
 use crate::ledger::tick::{Ending, Tick};
 use crate::ledger::{page, parked, run, tick, watermark};
@@ -64,6 +64,10 @@ pub async fn load(conn: &mut PgConnection, id: i64) -> sqlx::Result<Option<Loade
 impl Loaded {
     pub fn id(&self) -> i64 {
         self.tick.id
+    }
+
+    pub fn customer(&self) -> CustomerId {
+        CustomerId::new(self.tick.customer.as_str())
     }
 
     /// Asks the ledger first; the sides only if it gives no reason for a run.

@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
+use super::circuits::Circuits;
 use super::execute::{Executor, PAGE_LIMIT, panic_text};
 use super::lease::Leases;
 use super::{Env, janitor};
@@ -78,6 +79,7 @@ pub async fn run(env: Env, settings: Settings, health: Health, shutdown: Cancell
         env: env.clone(),
         worker: process.clone(),
         leases: Leases::default(),
+        circuits: Circuits::default(),
         hurry: CancellationToken::new(),
         page_limit: settings.page_limit,
     };
@@ -86,6 +88,10 @@ pub async fn run(env: Env, settings: Settings, health: Health, shutdown: Cancell
     let leases = tokio::spawn({
         let (leases, queue, stop) = (executor.leases.clone(), env.queue.clone(), ended.clone());
         again("renewing leases", ended.clone(), move || leases.clone().keep(queue.clone(), stop.clone()))
+    });
+    let circuits = tokio::spawn({
+        let (circuits, env, stop) = (executor.circuits.clone(), env.clone(), shutdown.clone());
+        again("watching circuits", shutdown.clone(), move || circuits.clone().keep(env.clone(), stop.clone()))
     });
     let house = tokio::spawn({
         let (env, stop) = (env.clone(), shutdown.clone());
@@ -132,7 +138,7 @@ pub async fn run(env: Env, settings: Settings, health: Health, shutdown: Cancell
         let _ = clock::within(DRAIN_MAX, all).await;
     }
     ended.cancel();
-    let _ = clock::within(LEAVE_MAX, join_all([leases, house])).await;
+    let _ = clock::within(LEAVE_MAX, join_all([leases, circuits, house])).await;
     tracing::info!(process, in_order = stopped, "worker stopped");
     Ok(())
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use sqlx::PgConnection;
+use sqlx::{AssertSqlSafe, PgConnection};
 use uuid::Uuid;
 
 use super::{interval, unknown};
@@ -14,6 +14,9 @@ pub const LEASE: Duration = Duration::from_secs(15);
 
 /// Three renewals fit into a lease, so one that fails costs nothing.
 pub const RENEW_EVERY: Duration = Duration::from_secs(5);
+
+/// A job that waits for a database looks by itself after this, should nobody wake it.
+const WAIT_MAX: Duration = Duration::from_secs(3600);
 
 /// The longest error text that is kept.
 const ERROR_CHARS_MAX: usize = 2000;
@@ -29,6 +32,8 @@ pub struct Claim {
     /// Counted by the claim: 1 for the first.
     pub attempt: i32,
     pub outages: i32,
+    /// For how long databases that are away have held it up.
+    pub away: Option<Duration>,
     pub token: Uuid,
 }
 
@@ -47,6 +52,7 @@ struct DeliveryRow {
     id: i64,
     kind: String,
     delivery: i32,
+    priority: i16,
     run_at_secs: i64,
 }
 
@@ -55,7 +61,8 @@ impl TryFrom<DeliveryRow> for Delivery {
 
     fn try_from(row: DeliveryRow) -> sqlx::Result<Delivery> {
         let kind = row.kind.parse().map_err(unknown)?;
-        Ok(Delivery { kind, job: row.id, delivery: row.delivery, run_at_secs: row.run_at_secs })
+        let priority = u8::try_from(row.priority).unwrap_or(0);
+        Ok(Delivery { kind, job: row.id, delivery: row.delivery, priority, run_at_secs: row.run_at_secs })
     }
 }
 
@@ -63,16 +70,26 @@ fn deliveries(rows: Vec<DeliveryRow>) -> sqlx::Result<Vec<Delivery>> {
     rows.into_iter().map(Delivery::try_from).collect()
 }
 
-/// Makes a job for each subject, due now. To be enqueued in the same transaction.
+/// Makes a job for each subject, due now. What an operator asked for goes first. To be enqueued in the same transaction.
 pub async fn insert(conn: &mut PgConnection, kind: Kind, subjects: &[(String, i64)]) -> sqlx::Result<Vec<Delivery>> {
     let (customers, ids): (Vec<&str>, Vec<i64>) =
         subjects.iter().map(|(customer, id)| (customer.as_str(), *id)).unzip();
-    let rows: Vec<DeliveryRow> = sqlx::query_as(
-        "insert into bridge.job (kind, customer, subject, run_at)
-         select $1, subject.customer, subject.id, date_trunc('second', now())
+    let tick = match kind {
+        Kind::Tick => "subject.id",
+        Kind::Stage => {
+            "(select run.tick from bridge.run join bridge.stage on stage.run = run.id where stage.id = subject.id)"
+        }
+        Kind::Page => {
+            "(select run.tick from bridge.run join bridge.page on page.run = run.id where page.id = subject.id)"
+        }
+    };
+    let rows: Vec<DeliveryRow> = sqlx::query_as(AssertSqlSafe(format!(
+        "insert into bridge.job (kind, customer, subject, priority, run_at)
+         select $1, subject.customer, subject.id,
+             (select count(*) from bridge.tick where tick.origin = 'operator' and tick.id = {tick}), date_trunc('second', now())
          from unnest($2::text[], $3::bigint[]) as subject (customer, id)
-         returning id, kind, delivery, extract(epoch from run_at)::bigint as run_at_secs",
-    )
+         returning id, kind, delivery, priority, extract(epoch from run_at)::bigint as run_at_secs"
+    )))
     .bind(kind.as_str())
     .bind(customers)
     .bind(ids)
@@ -96,16 +113,16 @@ pub async fn claim(
     let attempts_max = i32::try_from(attempts_max).unwrap_or(i32::MAX);
     let first = "update bridge.job
          set state = 'claimed', token = $2, lease_until = clock_timestamp() + $3, claimed_by = $4,
-             claimed_at = clock_timestamp(), attempt = attempt + 1
+             claimed_at = clock_timestamp(), attempt = attempt + 1, waits_for = null
          where id = $1 and state = 'ready' and run_at <= clock_timestamp() and attempt < $5
-         returning kind, customer, subject, attempt, outages";
+         returning kind, customer, subject, attempt, outages, extract(epoch from now() - away_since)::float8";
     let last = "update bridge.job
          set state = 'claimed', token = $2, lease_until = clock_timestamp() + $3, claimed_by = $4,
-             claimed_at = clock_timestamp()
+             claimed_at = clock_timestamp(), waits_for = null
          where id = $1 and state = 'ready' and run_at <= clock_timestamp() and attempt >= $5
-         returning kind, customer, subject, attempt, outages";
+         returning kind, customer, subject, attempt, outages, extract(epoch from now() - away_since)::float8";
     for (statement, claimed) in [(first, Claimed::Yes as fn(Claim) -> Claimed), (last, Claimed::Exhausted)] {
-        let row: Option<(String, String, i64, i32, i32)> = sqlx::query_as(statement)
+        let row: Option<(String, String, i64, i32, i32, Option<f64>)> = sqlx::query_as(statement)
             .bind(job)
             .bind(token)
             .bind(interval(LEASE))
@@ -113,9 +130,10 @@ pub async fn claim(
             .bind(attempts_max)
             .fetch_optional(&mut *conn)
             .await?;
-        if let Some((kind, customer, subject, attempt, outages)) = row {
+        if let Some((kind, customer, subject, attempt, outages, away)) = row {
             let kind = kind.parse().map_err(unknown)?;
-            return Ok(claimed(Claim { job, kind, customer, subject, attempt, outages, token }));
+            let away = away.map(|secs| Duration::from_secs_f64(secs.max(0.0)));
+            return Ok(claimed(Claim { job, kind, customer, subject, attempt, outages, away, token }));
         }
     }
     Ok(Claimed::No)
@@ -204,9 +222,10 @@ pub async fn back(
                       else to_timestamp(ceil(extract(epoch from clock_timestamp() + $3))) end,
              attempt = attempt - case when $4 then 1 else 0 end,
              outages = case when $5 then outages + 1 else 0 end,
+             away_since = case when $4 then away_since end,
              error_kind = $6, last_error = $7
          where id = $1 and token = $2
-         returning id, kind, delivery, extract(epoch from run_at)::bigint as run_at_secs",
+         returning id, kind, delivery, priority, extract(epoch from run_at)::bigint as run_at_secs",
     )
     .bind(claim.job)
     .bind(claim.token)
@@ -221,6 +240,53 @@ pub async fn back(
     row.map(Delivery::try_from).transpose()
 }
 
+/// Puts the job aside until `database` answers: the attempt is given back, and nothing is delivered before `wake`, or, if
+/// that gets lost, before `WAIT_MAX` is over. Whether the claim was still ours.
+#[must_use = "an outcome is recorded only by the holder of the claim"]
+pub async fn wait(conn: &mut PgConnection, claim: &Claim, database: &str, error: &str) -> sqlx::Result<bool> {
+    let done = sqlx::query(
+        "update bridge.job
+         set state = 'ready', token = null, lease_until = null, attempt = attempt - 1, waits_for = $3,
+             away_since = coalesce(away_since, now()), run_at = date_trunc('second', now()) + $5,
+             error_kind = 'outage', last_error = $4
+         where id = $1 and token = $2",
+    )
+    .bind(claim.job)
+    .bind(claim.token)
+    .bind(database)
+    .bind(short(error))
+    .bind(interval(WAIT_MAX))
+    .execute(conn)
+    .await?;
+    fault::point("ledger.job_waits").await;
+    Ok(done.rows_affected() == 1)
+}
+
+/// Up to `limit` jobs that wait for no database any more, or have waited for longer than `away_max` (a tick waits on: the
+/// next one would only do the same). They are due within two seconds, not all at once. To be enqueued in the same transaction.
+pub async fn wake(conn: &mut PgConnection, away_max: Duration, limit: i64) -> sqlx::Result<Vec<Delivery>> {
+    let rows: Vec<DeliveryRow> = sqlx::query_as(
+        "with woken as (
+             select id from bridge.job
+             where waits_for is not null
+               and (not exists (select from bridge.circuit where circuit.database = job.waits_for)
+                    or (kind <> 'tick' and away_since < now() - $1))
+             order by id limit $2 for update skip locked
+         )
+         update bridge.job
+         set waits_for = null, delivery = delivery + 1,
+             run_at = date_trunc('second', now()) + make_interval(secs => floor(random() * 3))
+         from woken where job.id = woken.id
+         returning job.id, job.kind, job.delivery, job.priority, extract(epoch from job.run_at)::bigint as run_at_secs",
+    )
+    .bind(interval(away_max))
+    .bind(limit)
+    .fetch_all(conn)
+    .await?;
+    fault::point("ledger.jobs_woken").await;
+    deliveries(rows)
+}
+
 /// Gives up to `limit` jobs back whose lease ran out: their worker is dead or cut off. To be enqueued in the same transaction.
 pub async fn expire(conn: &mut PgConnection, limit: i64) -> sqlx::Result<Vec<Delivery>> {
     let rows: Vec<DeliveryRow> = sqlx::query_as(
@@ -233,7 +299,7 @@ pub async fn expire(conn: &mut PgConnection, limit: i64) -> sqlx::Result<Vec<Del
              run_at = date_trunc('second', now()), error_kind = 'lease expired',
              last_error = 'worker ' || claimed_by || ' was not heard of any more'
          from expired where job.id = expired.id
-         returning job.id, job.kind, job.delivery, extract(epoch from job.run_at)::bigint as run_at_secs",
+         returning job.id, job.kind, job.delivery, job.priority, extract(epoch from job.run_at)::bigint as run_at_secs",
     )
     .bind(limit)
     .fetch_all(conn)

@@ -15,6 +15,8 @@ use crate::config::{Config, Side};
 #[derive(Debug, Default)]
 pub struct Standing {
     pub queues: Vec<QueueDepth>,
+    /// Databases that do not answer, and the jobs that wait for them.
+    pub away: (i64, i64),
     /// By customer; those without any are left out here.
     pub parked: BTreeMap<String, i64>,
     pub quarantined: BTreeMap<String, i64>,
@@ -72,6 +74,12 @@ pub async fn standing(queue: &PgPool, config: &Config) -> anyhow::Result<Standin
     .await
     .context("counting differences")?;
     standing.differences = differences.into_iter().map(|(customer, kind, count)| ((customer, kind), count)).collect();
+    standing.away = sqlx::query_as(
+        "select (select count(*) from bridge.circuit), (select count(*) from bridge.job where waits_for is not null)",
+    )
+    .fetch_one(queue)
+    .await
+    .context("counting databases that are away")?;
     standing.sides = sides(queue, config).await?;
     Ok(standing)
 }

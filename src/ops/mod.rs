@@ -28,8 +28,9 @@ pub use totals::totals;
 pub struct CustomerStatus {
     pub customer: String,
     pub slug: String,
-    /// `idle`, `running`, `degraded`, `never run`.
+    /// `idle`, `running`, `degraded`, `never run`, `away` (a database of it does not answer).
     pub state: String,
+    pub away: Vec<Away>,
     pub open_run: Option<i64>,
     pub last_tick_at: Option<DateTime<Utc>>,
     pub last_run_ended_at: Option<DateTime<Utc>>,
@@ -40,6 +41,18 @@ pub struct CustomerStatus {
     pub differences: i64,
     /// When the comparison that found them ended; `None` if there was none yet.
     pub compared_at: Option<DateTime<Utc>>,
+}
+
+/// A database that does not answer.
+#[derive(Debug, Clone, Serialize)]
+pub struct Away {
+    pub database: String,
+    pub since: DateTime<Utc>,
+    /// When it is asked again.
+    pub asked_at: DateTime<Utc>,
+    pub error: String,
+    /// Jobs that wait for it, of all customers.
+    pub waiting: i64,
 }
 
 #[derive(Debug, Serialize)]

@@ -1,13 +1,14 @@
 //! `sync-bridge status`: per customer, how it stands.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use anyhow::Context;
 use chrono::{DateTime, TimeDelta, Utc};
 use sqlx::PgPool;
 
-use super::{CustomerStatus, Watermark};
+use super::{Away, CustomerStatus, Watermark};
 use crate::config::{Config, Schedule, Side, parse_cron};
+use crate::ledger::circuit::{self, Circuit};
 
 /// How late a tick may be before an idle customer's freshness counts on: schedulers and workers take seconds.
 const TICK_LATE: TimeDelta = TimeDelta::seconds(60);
@@ -57,6 +58,7 @@ pub async fn status(queue: &PgPool, config: &Config) -> anyhow::Result<Vec<Custo
     .fetch_all(queue)
     .await
     .context("reading the watermarks")?;
+    let away = away(queue).await?;
     let summaries: HashMap<&str, &Summary> = summaries.iter().map(|it| (it.customer.as_str(), it)).collect();
     let marks: HashMap<(&str, &str, &str), &Mark> =
         marks.iter().map(|mark| ((mark.customer.as_str(), mark.entity.as_str(), mark.side.as_str()), mark)).collect();
@@ -76,10 +78,13 @@ pub async fn status(queue: &PgPool, config: &Config) -> anyhow::Result<Vec<Custo
                 }
             },
         );
+        let named: HashSet<String> = customer.databases.values().map(ToString::to_string).collect();
+        let away: Vec<Away> = away.iter().filter(|away| named.contains(&away.database)).cloned().collect();
         Some(CustomerStatus {
             customer: id.to_owned(),
             slug: customer.slug.clone(),
-            state: state(summary).to_owned(),
+            state: if away.is_empty() { state(summary) } else { "away" }.to_owned(),
+            away,
             open_run: summary.open_run,
             last_tick_at: summary.tick_at,
             last_run_ended_at: summary.run_ended_at,
@@ -92,6 +97,20 @@ pub async fn status(queue: &PgPool, config: &Config) -> anyhow::Result<Vec<Custo
         })
     };
     Ok(config.customers.iter().filter_map(stand).collect())
+}
+
+/// The databases that do not answer, of whichever customer.
+async fn away(queue: &PgPool) -> anyhow::Result<Vec<Away>> {
+    let mut conn = queue.acquire().await.context("reading which databases are away")?;
+    let open = circuit::all(&mut conn).await.context("reading which databases are away")?;
+    let away = |circuit: Circuit| Away {
+        database: circuit.database,
+        since: circuit.since,
+        asked_at: circuit.probe_at,
+        error: circuit.error,
+        waiting: circuit.waiting,
+    };
+    Ok(open.into_iter().map(away).collect())
 }
 
 fn state(summary: &Summary) -> &'static str {

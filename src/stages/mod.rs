@@ -23,7 +23,7 @@ use anyhow::Context;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
-use crate::config::{Config, Customer, CustomerId, EntityId, Policy, Side};
+use crate::config::{Config, Customer, CustomerId, DatabaseUrl, EntityId, Policy, Side};
 pub use crate::keyset::{Key, Lane, Position, Range, Signature};
 use crate::pairs;
 use crate::sides::postgres::{self, Pools, reach};
@@ -209,7 +209,8 @@ pub struct Difference {
 impl Data {
     /// Connects to nothing yet.
     pub fn new(config: Arc<Config>) -> Data {
-        Data { config, pools: Pools::default(), ready: Mutex::default(), clocks: clocks::Offsets::default() }
+        let pools = Pools::new(config.connections_max);
+        Data { config, pools, ready: Mutex::default(), clocks: clocks::Offsets::default() }
     }
 
     /// Connects to every database of the customer and holds the mapping against the live tables. Writes nothing.
@@ -289,6 +290,19 @@ impl Data {
             }
         }
         Ok(())
+    }
+
+    /// That a database of a side lets us in, at once.
+    ///
+    /// # Errors
+    /// What it or the network said.
+    pub async fn answers(&self, url: &DatabaseUrl) -> anyhow::Result<()> {
+        reach(url).await
+    }
+
+    /// Leaves the connections to a database that does not answer alone: they lead nowhere.
+    pub fn leave(&self, url: &DatabaseUrl) {
+        self.pools.leave(url);
     }
 
     /// That each database of the customer lets us in.

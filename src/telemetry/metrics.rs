@@ -61,6 +61,11 @@ metrics! {
     QUEUE_CLAIMED = Gauge, "queue.claimed", "job", ["queue"],
         "jobs under a lease that holds";
 
+    OUTAGE_OPEN = Gauge, "outage.open", "database", [],
+        "databases of customers that do not answer";
+    OUTAGE_WAITING = Gauge, "outage.waiting", "job", [],
+        "jobs that wait for such a database";
+
     TICK_ENDED = Count, "tick.ended", "tick", ["customer", "outcome"],
         "ticks by outcome: opened (a run), idle, skipped, retry, dead";
 
@@ -156,6 +161,7 @@ mod tests {
         let known = "
             sync_bridge.freshness.age sync_bridge.freshness.arrival
             sync_bridge.queue.depth sync_bridge.queue.oldest_ready_age sync_bridge.queue.claimed
+            sync_bridge.outage.open sync_bridge.outage.waiting
             sync_bridge.tick.ended sync_bridge.run.ended sync_bridge.run.duration sync_bridge.stage.duration
             sync_bridge.page.ended sync_bridge.page.duration
             sync_bridge.rows.read sync_bridge.rows.written sync_bridge.rows.unchanged

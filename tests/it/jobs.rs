@@ -16,7 +16,7 @@ use crate::support::eventually;
 use crate::support::queue::{Queue, queue};
 use crate::support::systems::{CUSTOMER, Systems};
 
-const LEGACY: &str = "
+pub const LEGACY: &str = "
     create table team (
       id serial primary key, label varchar(40) not null, parent integer references team,
       last_update timestamptz not null default now());
@@ -27,7 +27,7 @@ const LEGACY: &str = "
     create index on person (last_update, id);
 ";
 
-const PLATFORM: &str = "
+pub const PLATFORM: &str = "
     create table team (
       id uuid primary key, name text not null, parent_id uuid references team, updated_at timestamptz not null default now());
     create index on team (updated_at, id);
@@ -38,7 +38,7 @@ const PLATFORM: &str = "
 ";
 
 /// Persons before the teams they refer to: what a page cannot find yet is parked.
-const STAGES: &str = r#"
+pub const STAGES: &str = r#"
 [[stages]]
 name = "people"
 
@@ -64,26 +64,26 @@ name = "teams"
 "#;
 
 /// Two systems, a queue, and as many workers as a test starts.
-struct Bridge {
-    systems: Systems,
-    queue: Queue,
-    config: Arc<Config>,
+pub struct Bridge {
+    pub systems: Systems,
+    pub queue: Queue,
+    pub config: Arc<Config>,
 }
 
-struct Worker {
+pub struct Worker {
     stop: CancellationToken,
     running: JoinHandle<anyhow::Result<()>>,
 }
 
 impl Worker {
-    async fn stop(self) {
+    pub async fn stop(self) {
         self.stop.cancel();
         self.running.await.expect("no panic").expect("an end in order");
     }
 }
 
 impl Bridge {
-    async fn new(hint: &str, change: impl FnOnce(&mut Config)) -> Bridge {
+    pub async fn new(hint: &str, change: impl FnOnce(&mut Config)) -> Bridge {
         let systems = Systems::new(hint, LEGACY, PLATFORM, STAGES).await;
         let mut config = Config::clone(&systems.config);
         config.attempts_max = 2;
@@ -91,7 +91,7 @@ impl Bridge {
         Bridge { systems, queue: queue(hint).await, config: Arc::new(config) }
     }
 
-    fn work(&self, grace: Duration) -> Worker {
+    pub fn work(&self, grace: Duration) -> Worker {
         let data = Arc::new(Data::new(self.config.clone()));
         let env = Env { config: self.config.clone(), data, queue: self.queue.pool.clone() };
         let stop = CancellationToken::new();
@@ -99,12 +99,12 @@ impl Bridge {
         Worker { stop: stop.clone(), running: tokio::spawn(worker::run(env, settings, Health::default(), stop)) }
     }
 
-    async fn tick(&self) -> RunReport {
+    pub async fn tick(&self) -> RunReport {
         let tick = ops::tick_now(&self.queue.pool, &CustomerId::new(CUSTOMER)).await.expect("a tick");
         self.ended(tick).await
     }
 
-    async fn ended(&self, tick: i64) -> RunReport {
+    pub async fn ended(&self, tick: i64) -> RunReport {
         tokio::time::timeout(crate::support::WAIT_MAX, ops::wait_for_tick(&self.queue.pool, tick))
             .await
             .unwrap_or_else(|_| panic!("tick {tick} does not end"))
@@ -112,7 +112,7 @@ impl Bridge {
     }
 
     /// Ticks until one is idle; answers the runs before it.
-    async fn settle(&self) -> Vec<RunReport> {
+    pub async fn settle(&self) -> Vec<RunReport> {
         let mut reports = Vec::new();
         for _ in 0..12 {
             let report = self.tick().await;
@@ -124,15 +124,15 @@ impl Bridge {
         panic!("never idle: {reports:#?}");
     }
 
-    async fn status(&self) -> CustomerStatus {
+    pub async fn status(&self) -> CustomerStatus {
         ops::status(&self.queue.pool, &self.config).await.expect("a status").remove(0)
     }
 
-    async fn number(&self, sql: &'static str) -> i64 {
+    pub async fn number(&self, sql: &'static str) -> i64 {
         sqlx::query_scalar(sql).fetch_one(&self.queue.pool).await.unwrap_or_else(|error| panic!("{sql}: {error}"))
     }
 
-    async fn same(&self) -> Vec<String> {
+    pub async fn same(&self) -> Vec<String> {
         let legacy = "select concat_ws('|', p.email, t.label, u.label) from person p left join team t on t.id = p.team \
                       left join team u on u.id = t.parent order by p.email collate \"C\"";
         let platform = "select concat_ws('|', p.email, t.name, u.name) from person p left join team t on t.id = p.team_id \
@@ -149,7 +149,7 @@ fn page_rows(config: &mut Config, rows: u32) {
     }
 }
 
-const GRACE: Duration = Duration::from_secs(20);
+pub const GRACE: Duration = Duration::from_secs(20);
 
 /// Fifty teams, each below the one that comes after it, and 250 persons: three pages, all parked at first.
 const PEOPLE: &str = "
@@ -213,6 +213,46 @@ async fn rows_whose_parent_comes_in_the_same_stage_go_through_in_a_further_round
     let report = bridge.tick().await;
     assert_eq!((report.ending.as_str(), report.parked), ("done", 0), "{report:#?}");
     assert_eq!(bridge.systems.platform_rows("select name from team where parent_id is not null").await.len(), 7);
+    worker.stop().await;
+}
+
+#[tokio::test]
+async fn a_ring_of_parents_that_all_others_wait_for_meets_however_far_apart_its_rows_are() {
+    let bridge = Bridge::new("root ring", |config| page_rows(config, 10)).await;
+    bridge
+        .systems
+        .on_legacy(
+            "insert into team (label) select 'team ' || n from generate_series(1, 300) as n;
+             update team set parent = case id when 1 then 257 else 1 end",
+        )
+        .await;
+    let worker = bridge.work(GRACE);
+    let report = bridge.tick().await;
+    assert_eq!((report.ending.as_str(), report.parked), ("done", 0), "{report:#?}");
+    assert_eq!(bridge.systems.platform_rows("select name from team where parent_id is not null").await.len(), 300);
+    bridge.settle().await;
+    worker.stop().await;
+}
+
+#[tokio::test]
+async fn unique_values_that_change_places_meet_also_where_pages_hold_one_row() {
+    let bridge = Bridge::new("swap of one", |config| page_rows(config, 1)).await;
+    let people = "insert into person (email) select n || '@example.org' from generate_series(1, 5) as n";
+    bridge.systems.on_legacy(people).await;
+    let worker = bridge.work(GRACE);
+    bridge.settle().await;
+    bridge
+        .systems
+        .on_legacy(
+            "begin; alter table person drop constraint person_email_key;
+             update person set last_update = now(),
+               email = case id when 1 then '3@example.org' when 3 then '5@example.org' when 5 then '1@example.org' else email end;
+             alter table person add unique (email); commit",
+        )
+        .await;
+    let reports = bridge.settle().await;
+    assert_eq!(bridge.status().await.quarantined, 0, "{reports:#?}");
+    assert_eq!(bridge.same().await.len(), 5);
     worker.stop().await;
 }
 

@@ -1,8 +1,9 @@
 //! `sync-bridge status`
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
-use sync_bridge::ops::{self, CustomerStatus};
+use sync_bridge::ops::{self, Away, CustomerStatus};
 use sync_bridge::startup::{self, Bridge, Embedded};
 
 use crate::out;
@@ -66,5 +67,27 @@ fn tables(status: &[CustomerStatus]) -> String {
             ]);
         }
     }
-    if sides.is_empty() { customers.to_string() } else { format!("{customers}\n{sides}") }
+    let mut tables = vec![customers.to_string()];
+    if !sides.is_empty() {
+        tables.push(sides.to_string());
+    }
+    tables.extend(away(status));
+    tables.join("\n")
+}
+
+/// The databases that do not answer, each once.
+fn away(status: &[CustomerStatus]) -> Option<String> {
+    let all: BTreeMap<&str, &Away> =
+        status.iter().flat_map(|one| &one.away).map(|away| (away.database.as_str(), away)).collect();
+    let mut table = out::table(&["database away", "since", "asked again", "jobs that wait", "it says"]);
+    for away in all.values() {
+        table.add_row(vec![
+            out::text(&away.database),
+            out::time(Some(away.since)),
+            out::time(Some(away.asked_at)),
+            out::number(away.waiting),
+            out::text(&away.error),
+        ]);
+    }
+    (!table.is_empty()).then(|| table.to_string())
 }

@@ -5,7 +5,7 @@
 //! meet another session, and settings of a session would reach other people's.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use anyhow::Context;
@@ -27,6 +27,8 @@ pub const WRITER: &str = "sync-bridge write";
 const CONNECTIONS_MAX: u32 = 6;
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(10);
 const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
+/// For saying goodbye.
+const CLOSE_MAX: Duration = Duration::from_secs(10);
 
 /// A database of a side.
 #[derive(Debug, Clone)]
@@ -40,15 +42,37 @@ pub struct Database {
 /// Sessions of one kind on a database.
 #[derive(Debug, Clone)]
 pub struct Sessions {
-    pool: PgPool,
+    place: Arc<Place>,
+    open: Arc<Open>,
     /// Begins a transaction with all of its settings, in one round trip.
     begin: Arc<str>,
+}
+
+/// Where a pool is while it is open.
+#[derive(Debug)]
+struct Place {
+    options: PgConnectOptions,
+    pool: Mutex<Option<PgPool>>,
+}
+
+/// The pools of a process that are open, the one that was used last at the end. A process serves more databases than it may
+/// keep connections to.
+#[derive(Debug)]
+struct Open {
+    connections_max: u32,
+    places: Mutex<Vec<Arc<Place>>>,
 }
 
 impl Sessions {
     /// A transaction; dropped, it is rolled back.
     pub async fn begin(&self) -> sqlx::Result<Transaction<'static, Postgres>> {
-        self.pool.begin_with(AssertSqlSafe(self.begin.clone())).await
+        loop {
+            match self.pool().begin_with(AssertSqlSafe(self.begin.clone())).await {
+                // Others needed its place between these two steps.
+                Err(sqlx::Error::PoolClosed) => {}
+                begun => return begun,
+            }
+        }
     }
 
     /// The rows of one statement, in a transaction of its own.
@@ -66,32 +90,102 @@ impl Sessions {
         session.commit().await?;
         Ok(touched)
     }
+
+    /// The pool, open. Where it has to connect, pools that nobody uses make room first.
+    fn pool(&self) -> PgPool {
+        let made = || {
+            PgPoolOptions::new()
+                .max_connections(CONNECTIONS_MAX)
+                .min_connections(0)
+                .acquire_timeout(ACQUIRE_TIMEOUT)
+                .idle_timeout(IDLE_TIMEOUT)
+                .connect_lazy_with(self.place.options.clone())
+        };
+        let pool = lock(&self.place.pool).get_or_insert_with(made).clone();
+        self.open.used(&self.place, pool.num_idle() == 0);
+        pool
+    }
+}
+
+impl Open {
+    /// Notes that a pool is used now. Where it `connects`, the pools that were not used for longest and of which every
+    /// connection is idle are closed, until there is room. What is in use stays: the places for work bound that.
+    fn used(&self, place: &Arc<Place>, connects: bool) {
+        let mut places = lock(&self.places);
+        places.retain(|other| !Arc::ptr_eq(other, place));
+        if connects {
+            let size = |place: &Arc<Place>| lock(&place.pool).as_ref().map_or(0, PgPool::size);
+            let mut all: u32 = places.iter().map(size).sum();
+            places.retain(|place| {
+                let mut pool = lock(&place.pool);
+                let Some(open) = pool.as_ref() else { return false };
+                let size = open.size();
+                let idle = u32::try_from(open.num_idle()).unwrap_or(0);
+                if all < self.connections_max || idle < size {
+                    return true;
+                }
+                all -= size;
+                close(pool.take());
+                false
+            });
+        }
+        places.push(place.clone());
+    }
+}
+
+/// Closes a pool, in a task of its own: connections that lead nowhere take their time.
+fn close(pool: Option<PgPool>) {
+    if let Some(pool) = pool {
+        tokio::spawn(async move { clock::within(CLOSE_MAX, pool.close()).await });
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The process's pools, one pair per database and session time zone, made when first asked for.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Pools {
     databases: Mutex<HashMap<(String, Tz), Database>>,
+    open: Arc<Open>,
 }
 
 impl Pools {
+    /// No more than `connections_max` connections, except where more are at work.
+    pub fn new(connections_max: u32) -> Pools {
+        Pools { databases: Mutex::default(), open: Arc::new(Open { connections_max, places: Mutex::default() }) }
+    }
+
     /// The pools of a database; connects to nothing yet.
     ///
     /// # Errors
     /// The URL cannot be read.
     pub fn database(&self, url: &DatabaseUrl, zone: Tz) -> anyhow::Result<Database> {
-        let mut databases = self.databases.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let mut databases = lock(&self.databases);
         let key = (url.expose().to_string(), zone);
         if let Some(database) = databases.get(&key) {
             return Ok(database.clone());
         }
-        let database = Database {
-            read: sessions(url, zone, READER)?,
-            write: sessions(url, zone, WRITER)?,
-            shown: url.to_string(),
+        let sessions = |application_name: &'static str| {
+            let options = connect_options(url, application_name)?;
+            let access = if application_name == READER { "read only" } else { "read write" };
+            let place = Arc::new(Place { options, pool: Mutex::default() });
+            anyhow::Ok(Sessions { place, open: self.open.clone(), begin: begin(access, zone).into() })
         };
+        let database = Database { read: sessions(READER)?, write: sessions(WRITER)?, shown: url.to_string() };
         databases.insert(key, database.clone());
         Ok(database)
+    }
+
+    /// Leaves the database's connections alone from now on: they lead nowhere. Who asks for one gets a new one.
+    pub fn leave(&self, url: &DatabaseUrl) {
+        let left = lock(&self.databases);
+        for ((_, _), database) in left.iter().filter(|((exposed, _), _)| exposed == url.expose()) {
+            for sessions in [&database.read, &database.write] {
+                close(lock(&sessions.place.pool).take());
+            }
+        }
     }
 }
 
@@ -107,18 +201,6 @@ pub async fn reach(url: &DatabaseUrl) -> anyhow::Result<()> {
     };
     let connection = connected.with_context(|| format!("connecting to {url}"))?;
     connection.close().await.with_context(|| format!("leaving {url}"))
-}
-
-fn sessions(url: &DatabaseUrl, zone: Tz, application_name: &'static str) -> anyhow::Result<Sessions> {
-    let options = connect_options(url, application_name)?;
-    let pool = PgPoolOptions::new()
-        .max_connections(CONNECTIONS_MAX)
-        .min_connections(0)
-        .acquire_timeout(ACQUIRE_TIMEOUT)
-        .idle_timeout(IDLE_TIMEOUT)
-        .connect_lazy_with(options);
-    let access = if application_name == READER { "read only" } else { "read write" };
-    Ok(Sessions { pool, begin: begin(access, zone).into() })
 }
 
 fn connect_options(url: &DatabaseUrl, application_name: &str) -> anyhow::Result<PgConnectOptions> {

@@ -1,0 +1,184 @@
+//! The circuits of customers' databases: one that does not answer is asked now and then by one worker of all, and who needs
+//! it waits meanwhile without trying. Owns: finding out which database is away, and that it is back. Never: an outcome.
+
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use futures::future::join_all;
+use sqlx::Connection as _;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::Env;
+use super::failure::{self, Sorted};
+use crate::clock;
+use crate::config::{Config, DatabaseUrl};
+use crate::ledger::{circuit, job};
+use crate::queue;
+use crate::told::told;
+
+/// How often a worker looks which circuits are open, and whether anybody is to be woken.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// What answers only after this is away.
+const ANSWER_MAX: Duration = Duration::from_secs(5);
+
+/// Who took a probe and died leaves it to others after this.
+const PROBE_HELD: Duration = Duration::from_secs(8);
+
+/// Work that lasts asks meanwhile whether its databases are still there: a connection that leads nowhere says nothing.
+const ASK_AFTER: Duration = Duration::from_secs(15);
+
+/// Jobs woken by one worker in one round: what was held up together does not come back all at once.
+const WOKEN_MAX: i64 = 500;
+
+/// Circuits that are open, as this process knows it: at most a look old. A job that starts in between finds out by itself.
+#[derive(Clone, Default)]
+pub struct Circuits {
+    open: Arc<Mutex<HashSet<String>>>,
+}
+
+/// A database that does not answer.
+#[derive(Debug, Clone)]
+pub struct Away {
+    pub database: String,
+    pub error: String,
+}
+
+impl Circuits {
+    /// The first of these databases that is known to be away.
+    pub fn away(&self, databases: &[&DatabaseUrl]) -> Option<Away> {
+        let open = self.lock();
+        let database = databases.iter().map(ToString::to_string).find(|database| open.contains(database))?;
+        let error = format!("waits for {database}, which does not answer");
+        Some(Away { database, error })
+    }
+
+    /// Asks these databases, all at once; opens the circuit of each that does not answer. Answers the first of these.
+    pub async fn ask(&self, env: &Env, databases: &[&DatabaseUrl]) -> Option<Away> {
+        let answers = databases.iter().map(async |url| {
+            let error = answers(env, url).await?;
+            env.data.leave(url);
+            Some((url.to_string(), error))
+        });
+        let silent: Vec<(String, String)> = join_all(answers).await.into_iter().flatten().collect();
+        for (database, error) in &silent {
+            self.lock().insert(database.clone());
+            let opened = async {
+                let mut conn = env.queue.acquire().await?;
+                circuit::open(&mut conn, database, error, ask_in(0)).await
+            };
+            match queue::answered(queue::ANSWER_MAX, opened).await {
+                Ok(true) => tracing::error!(database, "does not answer, its work waits: {error}"),
+                Ok(false) => {}
+                // Who needs it will ask again.
+                Err(wrong) => tracing::warn!(database, "noting that it does not answer: {wrong}"),
+            }
+        }
+        silent.into_iter().next().map(|(database, error)| Away { database, error })
+    }
+
+    /// Ends when one of these databases stops answering, which work that goes on for long would not notice.
+    pub async fn watch(&self, env: &Env, databases: &[&DatabaseUrl]) -> Away {
+        loop {
+            clock::sleep(ASK_AFTER).await;
+            if let Some(away) = self.ask(env, databases).await {
+                return away;
+            }
+        }
+    }
+
+    /// Looks, asks and wakes, until `stop`.
+    pub async fn keep(self, env: Env, stop: CancellationToken) {
+        let probes = TaskTracker::new();
+        let ours = databases(&env.config);
+        while clock::sleep_unless(LOOK_EVERY, &stop).await {
+            // The queue database's own outage is told by those who work.
+            match queue::answered(queue::ANSWER_MAX, self.look(&env, &ours)).await {
+                Ok(due) => {
+                    for (url, asked) in due {
+                        probes.spawn(probe(env.clone(), url, asked));
+                    }
+                }
+                Err(error) => tracing::debug!("looking at circuits: {error}"),
+            }
+        }
+        probes.close();
+        let _ = clock::within(ANSWER_MAX, probes.wait()).await;
+    }
+
+    /// One look; answers the databases to be asked now, with how often they were asked.
+    async fn look(&self, env: &Env, ours: &[DatabaseUrl]) -> sqlx::Result<Vec<(DatabaseUrl, i32)>> {
+        let mut conn = env.queue.acquire().await?;
+        let open = circuit::names(&mut conn).await?;
+        let mut due = Vec::new();
+        if !open.is_empty() {
+            let mine: Vec<&DatabaseUrl> = ours.iter().filter(|url| open.contains(&url.to_string())).collect();
+            let names: Vec<String> = mine.iter().map(ToString::to_string).collect();
+            let names: Vec<&str> = names.iter().map(String::as_str).collect();
+            for (database, asked) in circuit::take_due(&mut conn, &names, PROBE_HELD).await? {
+                due.extend(mine.iter().find(|url| url.to_string() == database).map(|url| ((*url).clone(), asked)));
+            }
+        }
+        *self.lock() = open.into_iter().collect();
+        let mut tx = conn.begin().await?;
+        let woken = job::wake(&mut tx, env.config.outage_max, WOKEN_MAX).await?;
+        if woken.is_empty() {
+            tx.rollback().await?;
+        } else {
+            queue::enqueue(&mut tx, &woken).await?;
+            tx.commit().await?;
+            tracing::info!(jobs = woken.len(), "work that waited for a database goes on");
+        }
+        Ok(due)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashSet<String>> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Between two questions to a database that is away: from a second to five, so that its work goes on soon after its return.
+fn ask_in(asked: i32) -> Duration {
+    let step = u32::try_from(asked.max(0)).unwrap_or(0);
+    clock::backoff(Duration::from_secs(1), Duration::from_secs(1), step, Duration::from_secs(4))
+}
+
+/// Asks a database whose circuit is open, and notes what it said.
+async fn probe(env: Env, url: DatabaseUrl, asked: i32) {
+    let database = url.to_string();
+    let silent = answers(&env, &url).await;
+    let noted = async {
+        let mut conn = env.queue.acquire().await?;
+        match &silent {
+            Some(error) => {
+                circuit::stays(&mut conn, &database, error, ask_in(asked.saturating_add(1))).await?;
+                Ok(None)
+            }
+            None => circuit::close(&mut conn, &database).await,
+        }
+    };
+    match queue::answered(queue::ANSWER_MAX, noted).await {
+        Ok(Some(secs)) => tracing::info!(database, secs, "answers again"),
+        Ok(None) => {}
+        Err(error) => tracing::warn!(database, "noting whether it answers: {error:#}"),
+    }
+}
+
+/// Why the database does not answer; `None` if it does. One that lets nobody in answers too: what is wrong is told by the
+/// work that meets it.
+async fn answers(env: &Env, url: &DatabaseUrl) -> Option<String> {
+    match clock::within(ANSWER_MAX, env.data.answers(url)).await {
+        Some(Ok(())) => None,
+        Some(Err(error)) => (failure::sort(&error) != Sorted::Permanent).then(|| told(&error)),
+        None => Some(format!("connecting to {url}: no answer within {} s", ANSWER_MAX.as_secs())),
+    }
+}
+
+/// Every database of the configuration, once.
+fn databases(config: &Config) -> Vec<DatabaseUrl> {
+    let mut seen = HashSet::new();
+    let all = config.customers.iter().flat_map(|customer| customer.databases.values());
+    all.filter(|url| seen.insert(url.to_string())).cloned().collect()
+}

@@ -1,0 +1,218 @@
+//! A database of a customer that goes away and comes back: its work waits, spends nothing, and goes on.
+
+use std::time::Duration;
+
+use sync_bridge::config::{Config, CustomerId};
+use sync_bridge::ops;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+
+use crate::jobs::{Bridge, GRACE};
+use crate::support::eventually;
+use crate::support::proxy::port_of;
+use crate::support::systems::CUSTOMER;
+
+/// How a door to a server behaves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Way {
+    Open,
+    /// Nobody listens, and connections that there were are cut.
+    Shut,
+    /// Connections are taken, and nothing goes through any of them.
+    Nowhere,
+}
+
+/// A door between the bridge and a server.
+struct Door {
+    port: u16,
+    way: watch::Sender<Way>,
+}
+
+impl Door {
+    async fn new(server: u16) -> Door {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let port = listener.local_addr().expect("its own address").port();
+        let (way, mut now) = watch::channel(Way::Open);
+        tokio::spawn(async move {
+            let mut listener = Some(listener);
+            loop {
+                let way = *now.borrow_and_update();
+                match (way, &listener) {
+                    (Way::Shut, _) => listener = None,
+                    (_, None) => listener = TcpListener::bind(("127.0.0.1", port)).await.ok(),
+                    (_, Some(open)) => tokio::select! {
+                        Ok((client, _)) = open.accept() => {
+                            tokio::spawn(relay(client, server, now.clone()));
+                        }
+                        changed = now.changed() => match changed {
+                            Ok(()) => {}
+                            Err(_) => return,
+                        },
+                    },
+                }
+                if way == Way::Shut && now.changed().await.is_err() {
+                    return;
+                }
+            }
+        });
+        Door { port, way }
+    }
+
+    fn is(&self, way: Way) {
+        self.way.send(way).expect("the door stands");
+    }
+
+    /// Legacy lies behind this door.
+    fn before_legacy(&self, config: &mut Config) {
+        for customer in &mut config.customers {
+            let url = customer.databases.get_mut("legacy").expect("a legacy database");
+            let (theirs, own) = (format!(":{}/", port_of(url.expose())), format!(":{}/", self.port));
+            *url = sync_bridge::config::DatabaseUrl::new(url.expose().replace(&theirs, &own), "legacy behind a door");
+        }
+    }
+}
+
+async fn relay(mut client: TcpStream, server: u16, mut way: watch::Receiver<Way>) {
+    let Ok(mut server) = TcpStream::connect(("127.0.0.1", server)).await else { return };
+    loop {
+        let now = *way.borrow_and_update();
+        tokio::select! {
+            biased;
+            changed = way.changed() => if changed.is_err() { return },
+            _ = tokio::io::copy_bidirectional(&mut client, &mut server), if now == Way::Open => return,
+            () = std::future::ready(()), if now == Way::Shut => return,
+        }
+    }
+}
+
+async fn bridge_behind_a_door(hint: &str) -> (Bridge, Door) {
+    let server = crate::support::server().await;
+    let door = Door::new(port_of(server.url("postgres").expose())).await;
+    let bridge = Bridge::new(hint, |config| door.before_legacy(config)).await;
+    (bridge, door)
+}
+
+const AWAY: &str = "select count(*) from bridge.circuit";
+const WAITING: &str = "select count(*) from bridge.job where waits_for is not null";
+const DEAD: &str = "select count(*) from bridge.job where state = 'dead'";
+
+impl Bridge {
+    async fn is_away(&self) {
+        eventually("nothing waits for legacy", async || {
+            self.number(AWAY).await == 1 && self.number(WAITING).await == 1
+        })
+        .await;
+    }
+}
+
+#[tokio::test]
+async fn an_outage_spends_no_attempt_and_its_work_goes_on_when_the_database_is_back() {
+    let (bridge, door) = bridge_behind_a_door("outage").await;
+    bridge.systems.on_legacy("insert into team (label) values ('a')").await;
+    let worker = bridge.work(GRACE);
+    bridge.settle().await;
+    bridge.systems.on_platform("update team set name = 'b', updated_at = now()").await;
+
+    door.is(Way::Shut);
+    let tick = ops::tick_now(&bridge.queue.pool, &CustomerId::new(CUSTOMER)).await.expect("a tick");
+    bridge.is_away().await;
+    let spent = "select attempt::bigint from bridge.job where waits_for is not null";
+    assert_eq!(bridge.number(spent).await, 0);
+    let deliveries = "select delivery::bigint from bridge.job where waits_for is not null";
+    let delivered = bridge.number(deliveries).await;
+    // It is asked again and again, and the one who waits is not touched meanwhile.
+    eventually("it is not asked", async || bridge.number("select probes::bigint from bridge.circuit").await >= 2).await;
+    assert_eq!(bridge.number(deliveries).await, delivered);
+    let status = bridge.status().await;
+    assert_eq!(status.away.len(), 1, "{status:#?}");
+    assert_eq!((status.away[0].database.as_str(), status.away[0].waiting), ("legacy behind a door", 1));
+
+    door.is(Way::Open);
+    assert_eq!(bridge.ended(tick).await.rows_to_legacy, 1);
+    bridge.settle().await;
+    bridge.same().await;
+    assert_eq!((bridge.number(AWAY).await, bridge.number(DEAD).await), (0, 0));
+    assert_eq!(bridge.number("select max(attempt)::bigint from bridge.job").await, 1);
+    assert!(bridge.status().await.away.is_empty());
+    worker.stop().await;
+}
+
+#[tokio::test]
+async fn what_waits_for_longer_than_the_ceiling_is_a_dead_letter_but_a_tick_waits_on() {
+    let (bridge, door) = bridge_behind_a_door("ceiling").await;
+    bridge.systems.on_legacy("insert into team (label) values ('a')").await;
+    let worker = bridge.work(GRACE);
+    bridge.settle().await;
+
+    door.is(Way::Shut);
+    let tick = ops::tick_now(&bridge.queue.pool, &CustomerId::new(CUSTOMER)).await.expect("a tick");
+    bridge.is_away().await;
+    let days = "update bridge.job set away_since = now() - interval '4 days' where waits_for is not null returning id";
+    let waits = bridge.number(days).await;
+    // A stage that waits as well, of a run that was open when the database went.
+    let mut conn = bridge.queue.pool.acquire().await.expect("a connection");
+    let stage = "with run as (insert into bridge.run (customer, tick, first_load, sweep) values ($1, $2, false, false) returning id),
+         stage as (insert into bridge.stage (run, customer, position, name) select id, $1, 0, 'people' from run returning id)
+         insert into bridge.job (kind, customer, subject, run_at, waits_for, away_since)
+         select 'stage', $1, id, date_trunc('second', now()) + interval '1 hour', 'legacy behind a door', now() - interval '4 days'
+         from stage";
+    sqlx::query(stage).bind(CUSTOMER).bind(tick).execute(&mut *conn).await.expect("a stage");
+    eventually("the stage is not dead", async || bridge.number(DEAD).await >= 1).await;
+    let kinds = "select count(*) from bridge.job where state = 'dead' and error_kind = 'outage' and kind <> 'tick'";
+    assert_eq!(bridge.number(kinds).await, bridge.number(DEAD).await);
+    let still = "select id from bridge.job where waits_for is not null and kind = 'tick'";
+    assert_eq!(bridge.number(still).await, waits);
+    worker.stop().await;
+}
+
+#[tokio::test]
+async fn a_database_whose_connections_lead_nowhere_is_away_and_comes_back() {
+    let (bridge, door) = bridge_behind_a_door("nowhere").await;
+    bridge.systems.on_legacy("insert into team (label) values ('a')").await;
+    let worker = bridge.work(GRACE);
+    bridge.settle().await;
+    bridge.systems.on_platform("update team set name = 'b', updated_at = now()").await;
+    // The worker's connections stand, and no answer comes.
+    door.is(Way::Nowhere);
+    let tick = ops::tick_now(&bridge.queue.pool, &CustomerId::new(CUSTOMER)).await.expect("a tick");
+    bridge.is_away().await;
+    door.is(Way::Open);
+    assert_eq!(bridge.ended(tick).await.rows_to_legacy, 1);
+    bridge.same().await;
+    assert_eq!(bridge.number(DEAD).await, 0);
+    worker.stop().await;
+}
+
+#[tokio::test]
+async fn a_process_keeps_no_more_connections_than_it_may() {
+    // Ten databases of ten customers, and room for two: a pool of each would be ten.
+    let bridge = Bridge::new("rooms", |_| {}).await;
+    let mut config = Config::clone(&bridge.config);
+    config.connections_max = 2;
+    let mut databases = Vec::new();
+    for n in 0..10 {
+        let database = crate::support::database(&format!("room {n}")).await;
+        let mut customer = config.customers[0].clone();
+        customer.id = CustomerId::new(format!("room-{n}"));
+        for url in customer.databases.values_mut() {
+            *url = database.url.clone();
+        }
+        config.customers.push(customer);
+        databases.push(database);
+    }
+    let names: Vec<String> = databases.iter().map(|database| database.name.clone()).collect();
+    let data = sync_bridge::stages::Data::new(std::sync::Arc::new(config));
+    for n in 0..10 {
+        // There are no tables: what it says does not matter, it has asked.
+        let _ = data.check(&CustomerId::new(format!("room-{n}"))).await;
+    }
+    let open = "select count(*) from pg_stat_activity where datname = any($1) and application_name like 'sync-bridge%'";
+    // Long before they would be closed for being idle.
+    let closed = eventually("too many connections stay", async || {
+        let count: i64 =
+            sqlx::query_scalar(open).bind(&names).fetch_one(&bridge.queue.pool).await.expect("a look at sessions");
+        count <= 2
+    });
+    tokio::time::timeout(Duration::from_secs(20), closed).await.expect("no more than two connections");
+    drop(data);
+}
