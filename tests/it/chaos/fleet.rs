@@ -18,8 +18,9 @@ use tokio_util::sync::CancellationToken;
 /// What workers are started with.
 pub const GRACE: Duration = Duration::from_secs(10);
 
-/// A process that waits for the queue database at its start ends with 1; who worked for longer than this has no reason to.
-const STARTING_MAX: Duration = Duration::from_secs(15);
+/// A process that waits for the queue database at its start ends with 1, after several waits of 10 s each; who worked for longer
+/// than this has no reason to.
+const STARTING_MAX: Duration = Duration::from_secs(45);
 
 const RESTART_AFTER: Duration = Duration::from_millis(300);
 

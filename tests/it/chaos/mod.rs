@@ -196,7 +196,7 @@ impl Chaos {
             self.what_is_due(false).await;
             if clock::instant() >= next {
                 self.fault().await;
-                next = clock::instant() + Duration::from_millis(self.rng.random_range(200..1_500));
+                next = clock::instant() + Duration::from_millis(self.rng.random_range(500..3_500));
             }
         }
     }
@@ -210,26 +210,26 @@ impl Chaos {
         let worker = workers[which % workers.len()].clone();
         let any = self.fleet.slots[which % self.fleet.slots.len()].clone();
         let what = match dice {
-            0..=29 => self.kill(&worker).await,
-            30..=34 => any.signal(Signal::SIGKILL).then_some("killed any"),
-            35..=49 => match (any.is_stopped(), any.pid()) {
+            0..=24 => self.kill(&worker).await,
+            25..=29 => any.signal(Signal::SIGKILL).then_some("killed any"),
+            30..=41 => match (any.is_stopped(), any.pid()) {
                 (false, Some(pid)) if any.signal(Signal::SIGSTOP) => {
                     self.in_secs(secs, Later::GoOn(any, pid));
                     Some("stopped and continued")
                 }
                 _ => None,
             },
-            50..=64 if !worker.is_stopped() => {
+            42..=56 if !worker.is_stopped() => {
                 worker.ask_to_stop();
                 Some("asked to end")
             }
-            50..=64 => None,
-            65..=79 => self.terminate(database, which).await,
-            80..=84 => {
+            42..=56 => None,
+            57..=78 => self.terminate(database, which).await,
+            79..=83 => {
                 self.places[database].server.restart().await.expect("restarting a server");
                 Some("server restarted")
             }
-            85..=88 => {
+            84..=88 => {
                 let server = &self.places[database].server;
                 server.crash().await.expect("crashing a server");
                 server.restart().await.expect("starting a server again");
@@ -341,17 +341,23 @@ impl Chaos {
                 .await,
         ];
         let logged = systems.platform_rows("select fields::text from sync_bridge.conflict").await;
+        let conflicts = logged.len();
         let logged: Vec<String> = logged.iter().flat_map(|text| tokens(text)).collect();
         let emails = [
             systems.legacy_rows("select email from person").await,
             systems.platform_rows("select email from person").await,
         ];
         let (lost, doubled) = judge(&lock(journal), &standing, &emails, &logged);
+        let runs: i64 = sqlx::query_scalar("select count(*) from bridge.run where state = 'done'")
+            .fetch_one(&queue)
+            .await
+            .expect("counting runs");
         let happened = format!(
-            "{written} values written, {} persons, {} conflicts logged; {}; {} processes ended, the slowest of {} stops took {:.1?}",
+            "{written} values written, {} persons, {} conflicts logged, {runs} runs; {}; {} jobs of killed workers; {} processes ended, the slowest of {} stops took {:.1?}",
             emails[0].len(),
-            logged.len() / 2,
+            conflicts,
             self.done.iter().map(|(what, count)| format!("{what} {count}")).collect::<Vec<_>>().join(", "),
+            kill_to_done.len(),
             told.restarts.load(Ordering::SeqCst),
             stops.len(),
             stops.last().copied().unwrap_or_default(),
