@@ -23,11 +23,11 @@ use crate::config::{Config, CustomerId, DatabaseUrl};
 use crate::ledger::job::{self, Back, Claim, Claimed};
 use crate::ledger::page::Page;
 use crate::ledger::refused;
-use crate::queue::{self, Kind, Payload};
+use crate::queue::{self, ANSWER_MAX, Kind, Payload};
 use crate::told::told;
 
 /// Well below the queue's orphan window of 10 minutes.
-const PAGE_LIMIT: Duration = Duration::from_secs(300);
+pub const PAGE_LIMIT: Duration = Duration::from_secs(300);
 /// Cutting a large table is a few index scans.
 const STAGE_LIMIT: Duration = Duration::from_secs(300);
 /// A probe is one index scan per table.
@@ -49,6 +49,8 @@ pub struct Executor {
     pub circuits: Circuits,
     /// Cancelled when the grace of a stopping process is over: what still runs is handed back.
     pub hurry: CancellationToken,
+    /// What the work of a page may take.
+    pub page_limit: Duration,
 }
 
 /// What a job is of, loaded.
@@ -116,7 +118,7 @@ impl Executor {
                 let mut conn = self.env.queue.acquire().await?;
                 anyhow::Ok(job::claim(&mut conn, job, Uuid::new_v4(), &self.worker, attempts_max).await?)
             };
-            match claimed.await {
+            match queue::answered(ANSWER_MAX, claimed).await {
                 Ok(claimed) => return Ok(claimed),
                 Err(error) => tries.after(error).await?,
             }
@@ -125,7 +127,7 @@ impl Executor {
 
     async fn run(&self, claim: Claim) {
         let held = self.leases.hold(&claim);
-        let subject = match self.load(&claim).await {
+        let subject = match queue::answered(ANSWER_MAX, self.load(&claim)).await {
             Ok(subject) => subject,
             Err(error) => return self.settle(&claim, None, self.failed(&claim, error)).await,
         };
@@ -135,7 +137,7 @@ impl Executor {
             let limit = match claim.kind {
                 Kind::Tick => TICK_LIMIT,
                 Kind::Stage => STAGE_LIMIT,
-                Kind::Page => PAGE_LIMIT,
+                Kind::Page => self.page_limit,
             };
             let databases = subject.databases(&self.env.config);
             let work = async {
@@ -179,7 +181,7 @@ impl Executor {
         let _held = self.leases.hold(&claim);
         let error = format!("claimed {} times and never ended: it may kill its workers", claim.attempt);
         // Only to tell which page it is.
-        let subject = self.load(&claim).await.ok();
+        let subject = queue::answered(ANSWER_MAX, self.load(&claim)).await.ok();
         let page = subject.as_ref().and_then(Subject::page);
         self.settle(&claim, page, Ending::Dead { error_kind: "exhausted", error }).await;
     }
@@ -244,7 +246,7 @@ impl Executor {
     async fn record_retrying(&self, claim: &Claim, ending: &Ending) -> anyhow::Result<Option<After>> {
         let mut tries = Tries::default();
         loop {
-            match self.record_once(claim, ending).await {
+            match queue::answered(ANSWER_MAX, self.record_once(claim, ending)).await {
                 Ok(recorded) => return Ok(recorded),
                 Err(error) => tries.after(error).await?,
             }
@@ -273,7 +275,7 @@ impl Executor {
             let mut conn = self.env.queue.acquire().await?;
             refused::insert(&mut conn, kind.queue(), problem).await
         };
-        if let Err(error) = noted.await {
+        if let Err(error) = queue::answered(ANSWER_MAX, noted).await {
             tracing::warn!("noting a dropped delivery: {error}");
         }
     }
@@ -460,7 +462,7 @@ impl Tries {
     }
 }
 
-fn panic_text(panic: &(dyn Any + Send)) -> String {
+pub(super) fn panic_text(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
     text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "without a message".to_owned())
 }

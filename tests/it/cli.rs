@@ -12,6 +12,7 @@ use sync_bridge::embedded::Server;
 
 use crate::support::{Folder, TestDatabase, database, eventually};
 
+mod health;
 mod metrics;
 mod operator;
 
@@ -124,9 +125,14 @@ impl Desk {
 
     /// Exit code 2, one message, nothing on stdout, nothing new in the folder.
     pub fn is_refused(&self, args: &[&str], message: &str) {
+        self.ends_with(2, args, message);
+    }
+
+    /// As `is_refused`, with another exit code.
+    pub fn ends_with(&self, code: i32, args: &[&str], message: &str) {
         let output = self.run(args);
         let stderr = String::from_utf8_lossy(&output.stderr);
-        assert_eq!(output.status.code(), Some(2), "{args:?}: {stderr}");
+        assert_eq!(output.status.code(), Some(code), "{args:?}: {stderr}");
         assert_eq!(String::from_utf8_lossy(&output.stdout), "", "{args:?}");
         assert!(stderr.starts_with("error: ") && stderr.matches("error: ").count() == 1, "{args:?}: {stderr}");
         assert!(stderr.contains(message), "{args:?} wants `{message}`: {stderr}");
@@ -155,6 +161,16 @@ impl Running {
             let output = self.child.take().expect("it was not stopped").wait_with_output().expect("its output");
             panic!("ended early: {} {}", output.status, String::from_utf8_lossy(&output.stderr));
         }
+    }
+
+    pub fn signal(&self, signal: Signal) {
+        let child = self.child.as_ref().expect("it was not stopped");
+        kill(Pid::from_raw(child.id().cast_signed()), signal).expect("sending a signal");
+    }
+
+    /// How it ended, once it has.
+    pub fn has_ended(&mut self) -> Option<std::process::ExitStatus> {
+        self.child.as_mut().expect("it was not stopped").try_wait().expect("looking at a process")
     }
 
     pub fn stop(mut self, signal: Signal) -> Output {
@@ -381,7 +397,9 @@ async fn a_queue_database_that_cannot_be_reached_is_refused() {
     let databases = Databases::new("no queue").await;
     let desk = databases.desk("no-queue").with("QUEUE_URL", nobody_there());
     for verb in VERBS.iter().filter(|verb| !is_of_sides(verb)) {
-        desk.is_refused(verb, "127.0.0.1");
+        // What stays is started again, and finds it once it is back.
+        let code = if matches!(verb[0], "worker" | "scheduler") { 1 } else { 2 };
+        desk.ends_with(code, verb, "127.0.0.1");
     }
     databases.are_untouched().await;
 }

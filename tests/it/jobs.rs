@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use sqlx::{Connection as _, PgConnection};
 use sync_bridge::config::{Config, CustomerId};
+use sync_bridge::health::Health;
 use sync_bridge::jobs::{Env, worker};
 use sync_bridge::ops::{self, CustomerStatus, RunReport, Selection};
 use sync_bridge::stages::Data;
@@ -95,7 +96,7 @@ impl Bridge {
         let env = Env { config: self.config.clone(), data, queue: self.queue.pool.clone() };
         let stop = CancellationToken::new();
         let settings = worker::Settings { grace, ..worker::Settings::default() };
-        Worker { stop: stop.clone(), running: tokio::spawn(worker::run(env, settings, stop)) }
+        Worker { stop: stop.clone(), running: tokio::spawn(worker::run(env, settings, Health::default(), stop)) }
     }
 
     pub async fn tick(&self) -> RunReport {

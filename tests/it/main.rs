@@ -1,5 +1,6 @@
 //! The integration tests: one binary, one module per feature. `support` makes the databases.
 
+mod chaos;
 mod cli;
 mod crashes;
 mod databases;
@@ -20,4 +21,5 @@ mod retention;
 mod samples;
 mod scenarios;
 mod scheduler;
+mod supervisor;
 mod support;

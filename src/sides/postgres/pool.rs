@@ -27,6 +27,8 @@ pub const WRITER: &str = "sync-bridge write";
 const CONNECTIONS_MAX: u32 = 6;
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(10);
 const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
+/// For seeing whether a connection is still good.
+const PING_MAX: Duration = Duration::from_secs(5);
 /// For saying goodbye.
 const CLOSE_MAX: Duration = Duration::from_secs(10);
 
@@ -99,6 +101,7 @@ impl Sessions {
                 .min_connections(0)
                 .acquire_timeout(ACQUIRE_TIMEOUT)
                 .idle_timeout(IDLE_TIMEOUT)
+                .after_release(|connection, _| Box::pin(still_good(connection)))
                 .connect_lazy_with(self.place.options.clone())
         };
         let pool = lock(&self.place.pool).get_or_insert_with(made).clone();
@@ -187,6 +190,13 @@ impl Pools {
             }
         }
     }
+}
+
+/// A connection comes back into its pool only if it answers: a half-open one, whose statement was given up, would keep its place
+/// for ever, as sqlx waits for what it was asked without a bound.
+async fn still_good(connection: &mut PgConnection) -> sqlx::Result<bool> {
+    let pinged = clock::within(PING_MAX, connection.ping()).await;
+    pinged.unwrap_or_else(|| Err(sqlx::Error::Io(std::io::ErrorKind::TimedOut.into()))).map(|()| true)
 }
 
 /// Connects once and says at once what is in the way; a pool would go on trying until its time is up.

@@ -5,5 +5,6 @@ mod changes;
 mod conflicts;
 mod crashes;
 mod crowds;
+mod fleet;
 mod guards;
 mod rows;

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use sync_bridge::config::{CustomerId, Side};
+use sync_bridge::health::Health;
 use sync_bridge::jobs::{Env, worker};
 use sync_bridge::ops;
 use sync_bridge::stages::Data;
@@ -127,7 +128,7 @@ async fn s21_a_parent_of_a_later_stage_comes_in_the_same_run() {
         queue: queue.pool.clone(),
     };
     let stop = CancellationToken::new();
-    let worker = tokio::spawn(worker::run(env, worker::Settings::default(), stop.clone()));
+    let worker = tokio::spawn(worker::run(env, worker::Settings::default(), Health::default(), stop.clone()));
     let tick = ops::tick_now(&queue.pool, &CustomerId::new(CUSTOMER)).await.expect("a tick");
     let report = ops::wait_for_tick(&queue.pool, tick).await.expect("a run");
     stop.cancel();
