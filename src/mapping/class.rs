@@ -2,7 +2,7 @@
 
 use chrono_tz::Tz;
 
-use super::stamp;
+use super::{json, stamp};
 
 /// A group of types whose values can be compared after normalising.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -58,15 +58,12 @@ pub fn canonical(class: Class, raw: &str, zone: Tz) -> Result<Box<str>, String> 
         },
         Class::Number => number(raw),
         Class::Instant => stamp::canonical_instant(raw, zone).ok_or("it is no timestamp")?.into(),
-        Class::Json => {
-            let value: serde_json::Value = serde_json::from_str(raw).map_err(|_| "it is no json".to_string())?;
-            value.to_string().into()
-        }
+        Class::Json => json::canonical(raw)?.into(),
     })
 }
 
 /// Without a trailing fraction of zeros, an exponent or a negative zero; exact, never through floating point.
-fn number(raw: &str) -> Box<str> {
+pub(super) fn number(raw: &str) -> Box<str> {
     let (mantissa, exponent) = match raw.split_once(['e', 'E']) {
         Some((mantissa, exponent)) => (mantissa, exponent.parse::<i32>().unwrap_or(0)),
         None => (raw, 0),

@@ -6,4 +6,5 @@ mod conflicts;
 mod crashes;
 mod crowds;
 mod guards;
+mod kinds;
 mod rows;

@@ -1,0 +1,53 @@
+//! Kinds of values and keys that databases hold and bridges get wrong: exact numbers in json, odd numbers in texts, keys
+//! whose order is not the catalogue's own, keys with anything in them, databases of other encodings.
+
+use crate::support::systems::Systems;
+
+/// One entity `item` with a field per name, the same on both sides.
+fn item(legacy_key: &str, platform_key: &str, fields: &[&str]) -> String {
+    let fields: Vec<String> =
+        fields.iter().map(|name| format!("    {name} = {{ legacy = \"{name}\", platform = \"{name}\" }}\n")).collect();
+    format!(
+        "[[stages]]\nname = \"items\"\n  [[stages.entities]]\n  id = \"item\"\n  \
+         legacy = {{ database = \"legacy\", table = \"item\", key = {legacy_key} }}\n  \
+         platform = {{ database = \"platform\", table = \"item\", key = {platform_key} }}\n    \
+         [stages.entities.fields]\n{}",
+        fields.concat()
+    )
+}
+
+/// A table `item` of these columns, stamped.
+fn table(columns: &str) -> String {
+    format!("create table item ({columns}, updated_at timestamptz not null default now())")
+}
+
+#[tokio::test]
+async fn numbers_in_json_are_exact_on_both_sides() {
+    let mut systems = Systems::new(
+        "json",
+        &table("id serial primary key, body json"),
+        &table("id uuid primary key, body jsonb"),
+        &item("\"id\"", "\"id\"", &["body"]),
+    )
+    .await;
+    let long = r#"{"n": 12345678901234567890123, "d": 0.1234567890123456789, "z": 1.10}"#;
+    systems.on_legacy(&format!("insert into item (body) values ('{long}'), ('{{\"n\": 9007199254740993.5}}')")).await;
+    systems.settle().await;
+    let bodies = "select concat_ws(' ', body->>'n', body->>'d') from item order by body->>'n'";
+    let exact = ["12345678901234567890123 0.1234567890123456789", "9007199254740993.5"];
+    systems.both_hold(bodies, bodies, &exact).await;
+    // The last digit is an edit like any other, and an edit beside it leaves the original as it was.
+    systems
+        .on_legacy("update item set body = replace(body::text, '123,', '124,')::json, updated_at = now() where id = 1")
+        .await;
+    systems.settle().await;
+    systems.on_platform(r#"update item set body = body || '{"x": 1}', updated_at = now()"#).await;
+    systems.settle().await;
+    let exact = ["12345678901234567890124 0.1234567890123456789", "9007199254740993.5"];
+    systems.both_hold(bodies, bodies, &exact).await;
+    let texts = "select jsonb_agg(body::jsonb order by body->>'n')::text from item";
+    let legacy = systems.legacy_rows(texts).await;
+    assert!(legacy[0].contains("\"x\": 1"), "{legacy:?}");
+    let count = "select count(*)::text from sync_bridge.conflict";
+    assert_eq!(systems.platform_rows(count).await, ["0"]);
+}
