@@ -8,6 +8,16 @@ select
   -- A domain counts as its base type.
   coalesce(b.typname, t.typname)::text as typname,
   coalesce(b.typcategory, t.typcategory)::text as typcategory,
+  -- The operators an `order by` goes by: an extension's, which an empty search path does not see.
+  exists (
+    select
+    from pg_opclass oc
+    join pg_am m on m.oid = oc.opcmethod and m.amname = 'btree'
+    join pg_amop ao on ao.amopfamily = oc.opcfamily and ao.amoplefttype = oc.opcintype
+      and ao.amoprighttype = oc.opcintype
+    join pg_operator o on o.oid = ao.amopopr
+    where oc.opcdefault and oc.opcintype = coalesce(b.oid, t.oid) and o.oprnamespace <> 'pg_catalog'::regnamespace
+  ) as foreign_order,
   not (a.attnotnull or t.typnotnull) as nullable,
   a.attgenerated <> '' as generated,
   case
