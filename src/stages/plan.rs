@@ -115,6 +115,9 @@ pub struct Context<'a> {
 
 /// Decides about one view.
 pub fn judge(view: &View, context: &Context) -> Verdict {
+    if let Some(reason) = &view.refused {
+        return Verdict::Bad { field: None, reason: reason.clone() };
+    }
     if view.ambiguous {
         return Verdict::Bad {
             field: None,

@@ -875,6 +875,7 @@ impl Judge {
             generation: 0,
             again: false,
             legacy_taken: false,
+            refused: None,
             ambiguous: false,
         };
         let now = DateTime::<Utc>::UNIX_EPOCH;

@@ -305,6 +305,7 @@ impl Judge {
             generation: 0,
             again: false,
             legacy_taken: false,
+            refused: None,
             ambiguous: false,
         }
     }

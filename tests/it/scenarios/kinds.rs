@@ -4,6 +4,7 @@
 use sync_bridge::config::{CustomerId, EntityId, Side};
 
 use crate::support::systems::{CUSTOMER, Same, Systems};
+use crate::support::{database, database_in};
 
 /// One entity `item` with a field per name, the same on both sides.
 fn item(legacy_key: &str, platform_key: &str, fields: &[&str]) -> String {
@@ -94,4 +95,34 @@ async fn a_key_whose_order_is_an_extensions_is_read_whole_page_by_page() {
     }
     let advice = systems.data.advice(&CustomerId::new(CUSTOMER)).await.expect("advice");
     assert!(advice.iter().filter(|advice| advice.contains("(code::text)")).count() == 2, "{advice:#?}");
+}
+
+const CODED: [&str; 2] = ["id serial primary key, code text unique, v text", "code text primary key, v text"];
+
+#[tokio::test]
+async fn a_key_that_the_other_sides_encoding_lacks_costs_its_row() {
+    let databases = [database_in("latin l", "LATIN1").await, database("latin p").await];
+    let stages = item("\"id\"", "\"code\"", &["code", "v"])
+        .replace("    [stages.entities.fields]", "  match_on = [\"code\"]\n    [stages.entities.fields]");
+    let mut systems = Systems::over("latin", databases, &table(CODED[0]), &table(CODED[1]), &stages).await;
+    systems.on_legacy("insert into item (code, v) select 'c' || n, 'é' from generate_series(1, 5) n").await;
+    systems.settle().await;
+    systems
+        .on_platform(
+            "insert into item (code, v) select 'p' || n, 'ü' from generate_series(1, 40) n;
+             insert into item (code, v) values ('ключ', 'x'), ('smile', '😀');
+             update item set v = 'edited', updated_at = now() where code = 'c1'",
+        )
+        .await;
+    let summary = systems.run().await;
+    let mut refused: Vec<&str> = summary.quarantined.iter().map(|row| row.key.0.as_str()).collect();
+    refused.sort_unstable();
+    assert_eq!((summary.to_legacy, refused), (41, vec!["smile", "ключ"]), "{summary:?}");
+    systems
+        .oracles(&[Same {
+            entity: "item",
+            legacy: "select id::text, concat_ws('|', code, v) from item",
+            platform: "select code, concat_ws('|', code, v) from item",
+        }])
+        .await;
 }
