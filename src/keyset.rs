@@ -41,7 +41,7 @@ pub struct Position {
     pub key: Key,
 }
 
-/// A record's key on one side: the text of its only part, or of all its parts joined by U+001F.
+/// A record's key on one side: the text of its only part, or of all its parts joined by U+001F (`mapping::join_key`).
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Key(pub String);

@@ -621,7 +621,7 @@ pub async fn find_links(entity: &ReadyEntity, views: &[View]) -> anyhow::Result<
                     let parts = row.as_ref().and_then(|row| {
                         columns.iter().map(|&column| row.cells[column].as_deref()).collect::<Option<Vec<_>>>()
                     });
-                    if let Some(key) = parts.and_then(crate::mapping::join_key) {
+                    if let Some(key) = parts.map(crate::mapping::join_key) {
                         keys.insert(key.0);
                     }
                 }

@@ -232,7 +232,7 @@ fn orphans(mapping: &Mapping, side: Side, items: &[Item], written: &Written) -> 
         }
         for item in items.iter().filter(|item| written.stored.contains_key(&item.key)) {
             let parts = field.columns(side).iter().map(|&at| item.cells[at].as_deref());
-            let referred = parts.collect::<Option<Vec<_>>>().and_then(crate::mapping::join_key);
+            let referred = parts.collect::<Option<Vec<_>>>().map(crate::mapping::join_key);
             if referred.is_some_and(|key| written.failed.contains_key(&key)) {
                 orphans.insert(item.key.clone());
             }

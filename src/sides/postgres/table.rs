@@ -80,12 +80,16 @@ struct SqlColumn {
     /// Compared and ordered as its text: the type's own operators (citext's, say) are not the catalogue's. Which operators an
     /// expression meets would depend on the search path, and an `order by` would go by others than a comparison.
     as_text: bool,
+    /// Its values may hold any character.
+    is_free_text: bool,
 }
 
 impl SqlColumn {
     fn of(live: &LiveTable, name: &str, type_sql: &str) -> SqlColumn {
         let as_text = live.column(name).is_some_and(|column| column.foreign_order);
-        SqlColumn { name: ident(name), type_sql: type_sql.to_owned(), as_text }
+        let class = live.column(name).map_or(Class::Other, |column| column.class);
+        let is_free_text = matches!(class, Class::Text | Class::Json | Class::Other);
+        SqlColumn { name: ident(name), type_sql: type_sql.to_owned(), as_text, is_free_text }
     }
 
     /// The table's value.
@@ -595,18 +599,26 @@ impl TableSql {
     }
 
     fn key_text(&self) -> String {
-        let parts: Vec<String> = self.keys.iter().map(|key| format!("t.{}::text", key.name)).collect();
+        let part = |key: &SqlColumn| match key.is_free_text && self.keys.len() > 1 {
+            true => format!("replace(replace(t.{}::text, E'\\x1e', E'\\x1e0'), E'\\x1f', E'\\x1e1')", key.name),
+            false => format!("t.{}::text", key.name),
+        };
+        let parts: Vec<String> = self.keys.iter().map(part).collect();
         match parts.len() {
             1 => parts.concat(),
             _ => format!("({})", parts.join(" || E'\\x1f' || ")),
         }
     }
 
-    /// Part `at` of a key given as text.
+    /// Part `at` of a key given as text, as `mapping::join_key` joined it.
     fn key_part(&self, text: &str, at: usize) -> String {
-        match self.keys.len() {
-            1 => text.to_string(),
-            _ => format!("split_part({text}, E'\\x1f', {})", at + 1),
+        if self.keys.len() == 1 {
+            return text.to_string();
+        }
+        let part = format!("split_part({text}, E'\\x1f', {})", at + 1);
+        match self.keys[at].is_free_text {
+            true => format!("replace(replace({part}, E'\\x1e1', E'\\x1f'), E'\\x1e0', E'\\x1e')"),
+            false => part,
         }
     }
 

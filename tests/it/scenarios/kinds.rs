@@ -126,3 +126,30 @@ async fn a_key_that_the_other_sides_encoding_lacks_costs_its_row() {
         }])
         .await;
 }
+
+#[tokio::test]
+async fn parts_of_a_key_may_hold_anything() {
+    let mut systems = Systems::new(
+        "parts",
+        &table("a text, b text, v text, primary key (a, b)"),
+        &table("id uuid primary key, a text, b text, v text, unique (a, b)"),
+        &item("[\"a\", \"b\"]", "\"id\"", &["a", "b", "v"]),
+    )
+    .await;
+    // The second would split into the first's key; the last is where the table's only page ends.
+    systems
+        .on_legacy(
+            r"insert into item (a, b, v) values ('a', 'b', 'victim'), (E'a\x1fb', 'c', 'evil'), ('', '', 'empty'), ('z', '', 'half'),
+              ('e', 'e', 'between'), (E'\x1e1', E'\x1e', 'escapes'), (E'z\x1f', E'\x1f', 'last')",
+        )
+        .await;
+    let summary = systems.run().await;
+    assert_eq!((summary.to_platform, summary.quarantined.len()), (7, 0), "{summary:?}");
+    systems.on_platform("update item set v = v || ' edited', updated_at = now() where v in ('evil', 'last')").await;
+    assert_eq!(systems.run().await.to_legacy, 2);
+    let rows = "select quote_literal(a) || quote_literal(b) || v from item order by a collate \"C\", b collate \"C\"";
+    assert_eq!(systems.legacy_rows(rows).await, systems.platform_rows(rows).await);
+    let victim = "select v from item where a = 'a'";
+    systems.both_hold(victim, victim, &["victim"]).await;
+    systems.settle().await;
+}
