@@ -7,6 +7,8 @@ use serde_json::value::RawValue;
 
 use super::class::number;
 
+/// How much longer the canonical text may be than the document: exponents are written out.
+const GROWTH_MAX: usize = 1 << 20;
 /// A value nested deeper is refused; each level is read once more than the one above it.
 const DEPTH_MAX: usize = 128;
 
@@ -20,7 +22,7 @@ pub(super) type Members<'a> = BTreeMap<String, &'a RawValue>;
 pub(super) fn canonical(raw: &str) -> Result<String, String> {
     let value: &RawValue = serde_json::from_str(raw).map_err(|_| "it is no json".to_string())?;
     let mut text = String::with_capacity(raw.len());
-    write(value, DEPTH_MAX, &mut text)?;
+    write(value, DEPTH_MAX, raw.len() + GROWTH_MAX, &mut text)?;
     Ok(text)
 }
 
@@ -45,7 +47,7 @@ pub(super) fn plain(value: &RawValue) -> Result<Option<String>, String> {
         [b'{' | b'[', ..] => Err("is no plain value".into()),
         b"null" => Ok(None),
         b"true" | b"false" => Ok(Some(raw.into())),
-        _ => Ok(Some(number(raw).into())),
+        _ => Ok(Some(number(raw)?.into())),
     }
 }
 
@@ -72,7 +74,7 @@ fn string(raw: &str) -> Result<String, String> {
     serde_json::from_str(raw).map_err(|_| "it holds a text that is none, such as half a surrogate pair".into())
 }
 
-fn write(value: &RawValue, depth: usize, text: &mut String) -> Result<(), String> {
+fn write(value: &RawValue, depth: usize, limit: usize, text: &mut String) -> Result<(), String> {
     let raw = value.get();
     let deeper = || depth.checked_sub(1).ok_or_else(|| format!("it is nested more than {DEPTH_MAX} deep"));
     let unreadable = |_| "it is no json".to_string();
@@ -88,7 +90,7 @@ fn write(value: &RawValue, depth: usize, text: &mut String) -> Result<(), String
                 }
                 text.push_str(&quoted(&name));
                 text.push(':');
-                write(value, depth, text)?;
+                write(value, depth, limit, text)?;
             }
             text.push('}');
         }
@@ -100,12 +102,17 @@ fn write(value: &RawValue, depth: usize, text: &mut String) -> Result<(), String
                 if at > 0 {
                     text.push(',');
                 }
-                write(value, depth, text)?;
+                write(value, depth, limit, text)?;
             }
             text.push(']');
         }
         b"null" | b"true" | b"false" => text.push_str(raw),
-        _ => text.push_str(&number(raw)),
+        _ => {
+            text.push_str(&number(raw)?);
+            if text.len() > limit {
+                return Err("its numbers are too long".into());
+            }
+        }
     }
     Ok(())
 }
@@ -141,5 +148,6 @@ mod tests {
         assert!(canonical(&nested(DEPTH_MAX)).is_ok());
         assert!(canonical(&nested(DEPTH_MAX + 1)).is_err());
         assert!(canonical(&nested(5_000)).is_err());
+        assert!(canonical(&format!("[{}1]", "1e131071,".repeat(1_000))).is_err());
     }
 }

@@ -1,7 +1,11 @@
 //! Kinds of values and keys that databases hold and bridges get wrong: exact numbers in json, odd numbers in texts, keys
 //! whose order is not the catalogue's own, keys with anything in them, databases of other encodings.
 
+use rand::rngs::StdRng;
+use rand::{RngExt as _, SeedableRng as _};
+use sqlx::PgPool;
 use sync_bridge::config::{CustomerId, EntityId, Side};
+use sync_bridge::mapping::{Class, Lens};
 
 use crate::support::systems::{CUSTOMER, Same, Systems};
 use crate::support::{database, database_in};
@@ -152,4 +156,69 @@ async fn parts_of_a_key_may_hold_anything() {
     let victim = "select v from item where a = 'a'";
     systems.both_hold(victim, victim, &["victim"]).await;
     systems.settle().await;
+}
+
+/// What the bridge makes of a text that stands for a number: none, if it takes it for none.
+fn number(text: &str) -> Option<String> {
+    let lens = Lens::Same(Class::Number);
+    let read = lens.get(Side::Platform, &[Some(text)], [Class::Number].into_iter(), chrono_tz::Tz::UTC);
+    read.ok().and_then(|value| value.as_deref().map(str::to_owned))
+}
+
+#[tokio::test]
+async fn a_text_is_a_number_where_postgresql_says_so() {
+    let database = database("numbers").await;
+    let pool = PgPool::connect(database.url.expose()).await.expect("a connection");
+    let tried = "create function tried(text) returns text language plpgsql as
+      $$ begin return trim_scale($1::numeric)::text; exception when data_exception then return null; end $$";
+    sqlx::raw_sql(tried).execute(&pool).await.expect("a function");
+    let mut texts: Vec<String> = [
+        "1.5each", "e5", ".", "-.e", "1.0E", "NaN", "nan", "-NaN", "+nan", "Infinity", "-Infinity", "+infinity", "inf", "-INF", "infin", " 5",
+        "5 ", "\t5\n", "\u{b}5\u{c}\r", "\u{a0}5", "- 5", "+5", "+-5", "007", "-0", "-0.00", "1.", ".5", "1.e5", ".5e-1", "1e+05", "1e 5", "1e5 ",
+        "1e131071", "1e131072", "-1e131071", "0.1e131072", "1e-16383", "1e-16384", "0e999999", "0e-16383", "0e-16384", "1e1073741822",
+        "0e1073741823", "0e-1073741823", "0e99999999999999999999", "1e-3000000", "", " ", "1,5", "1..5", "1.2.3", "\u{661}", "\u{ff11}", "1f", "1e5e5",
+    ]
+    .map(str::to_owned)
+    .to_vec();
+    texts.push(format!("1.{}", "0".repeat(16_384)));
+    texts.push(format!("{}1", "0".repeat(200_000)));
+    texts.push("9".repeat(131_073));
+    // And whatever else can be spelled.
+    let letters: Vec<char> = "00159..eE+- naNifI".chars().collect();
+    let mut random = StdRng::seed_from_u64(1);
+    for _ in 0..20_000 {
+        let length = random.random_range(1..8);
+        texts.push((0..length).map(|_| letters[random.random_range(0..letters.len())]).collect());
+    }
+    let answers: Vec<Option<String>> =
+        sqlx::query_scalar("select tried(t) from unnest($1::text[]) with ordinality as w (t, n) order by n")
+            .bind(&texts)
+            .fetch_all(&pool)
+            .await
+            .expect("answers");
+    for (text, answer) in texts.iter().zip(answers) {
+        let shown: String = text.chars().take(40).collect();
+        assert_eq!(number(text), answer, "{shown:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_text_that_is_no_number_costs_its_row() {
+    let mut systems = Systems::new(
+        "no numbers",
+        &table("id serial primary key, v text"),
+        &table("id uuid primary key, v numeric"),
+        &item("\"id\"", "\"id\"", &["v"]),
+    )
+    .await;
+    systems
+        .on_legacy("insert into item (v) values ('1'), ('1.5each'), ('e5'), ('2.50'), ('.'), ('007'), ('12 kg'), ('1e3'), (' 5'), ('1.0E'), ('1e-3000000')")
+        .await;
+    let summary = systems.run().await;
+    assert_eq!((summary.to_platform, summary.quarantined.len()), (5, 6), "{summary:?}");
+    assert!(summary.quarantined.iter().all(|row| row.field.as_deref() == Some("v")), "{summary:?}");
+    assert_eq!(systems.platform_rows("select trim_scale(v)::text from item order by v").await, ["1", "2.5", "5", "7", "1000"]);
+    // What was not edited stays as it was written.
+    systems.settle().await;
+    assert_eq!(systems.legacy_rows("select v from item where id in (4, 6, 9) order by id").await, ["2.50", "007", " 5"]);
 }
