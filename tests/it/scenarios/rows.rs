@@ -411,3 +411,32 @@ async fn a_right_that_is_missing_for_every_row_is_the_fault_of_the_page() {
     let failed = run_page(&systems.data, "person", Side::Legacy, range).await.expect_err("nobody's row");
     assert!(format!("{failed:#}").contains("nowhere"), "{failed:#}");
 }
+
+#[tokio::test]
+async fn triggers_find_what_they_name_without_its_schema() {
+    let mut systems = people("unqualified").await;
+    let audited = |schema: &str| {
+        format!(
+            "create schema if not exists {schema};
+             create table {schema}.audit (email text);
+             create function note() returns trigger language plpgsql as $$ begin insert into audit values (new.email); return null; end $$;
+             create constraint trigger note after insert or update on person deferrable initially deferred
+               for each row execute function note()"
+        )
+    };
+    // By the path that every session has, and by one that the database gives.
+    systems.on_legacy(&audited("public")).await;
+    systems.on_platform(&audited("app")).await;
+    let name = &systems.databases[1].name;
+    systems.on_platform(&format!("alter database \"{name}\" set search_path = app, public")).await;
+    systems.restart();
+    systems.on_legacy("alter table person disable trigger note; insert into person (email) values ('a@example.org'); alter table person enable trigger note").await;
+    systems
+        .on_platform("alter table person disable trigger note; insert into person (email) values ('b@example.org'); alter table person enable trigger note")
+        .await;
+    let summary = systems.run().await;
+    assert_eq!((summary.to_platform, summary.to_legacy, summary.quarantined.len()), (1, 1, 0), "{summary:?}");
+    assert_eq!(systems.legacy_rows("select email from audit").await, ["b@example.org"]);
+    assert_eq!(systems.platform_rows("select email from app.audit").await, ["a@example.org"]);
+    systems.oracles(&SAME).await;
+}
