@@ -140,7 +140,10 @@ pub fn judge(view: &View, context: &Context) -> Verdict {
     let mapping = context.mapping;
     let canonical = |row: &Option<Row>, side| match row {
         None => Ok(None),
-        Some(row) => mapping.canonical(side, &row.cells, context.links).map(Some),
+        Some(row) => match row.garbled {
+            Some(column) => Err(garbled(mapping, side, column)),
+            None => mapping.canonical(side, &row.cells, context.links).map(Some),
+        },
     };
     let (legacy, platform) = match (canonical(&view.legacy, Side::Legacy), canonical(&view.platform, Side::Platform)) {
         (Ok(legacy), Ok(platform)) => (legacy, platform),
@@ -170,6 +173,14 @@ pub fn judge(view: &View, context: &Context) -> Verdict {
             _ => Verdict::Void,
         },
         verdict => verdict,
+    }
+}
+
+fn garbled(mapping: &Mapping, side: Side, column: usize) -> Untranslatable {
+    let field = mapping.fields.iter().find(|field| field.columns(side).contains(&column));
+    Untranslatable::Value {
+        field: field.map_or_else(|| mapping.shape(side).columns[column].name.clone(), |field| field.name.clone()),
+        reason: format!("its bytes on the {side} side are no UTF-8, which texts of a database in SQL_ASCII are taken for; correct them there"),
     }
 }
 

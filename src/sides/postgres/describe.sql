@@ -1,6 +1,14 @@
 -- $1 schema, $2 table
 select
-  lower(U&'\00C4') <> U&'\00E4' and to_regcollation('pg_catalog."und-x-icu"') is not null as lowers_ascii_only,
+  -- None of the letters beyond ASCII that the encoding has in this range (encodings of several bytes, but UTF-8, let nobody ask).
+  not exists (
+    select
+    from pg_database d
+    cross join lateral generate_series(
+      128, case when pg_encoding_to_char(d.encoding) = 'UTF8' or pg_encoding_max_length(d.encoding) = 1 then 255 end
+    ) as letter
+    where d.datname = current_database() and lower(chr(letter)) <> chr(letter)
+  ) and to_regcollation('pg_catalog."und-x-icu"') is not null as lowers_ascii_only,
   a.attname::text as name,
   -- The declared type by its catalogue name: a cast to it has no length or precision and so never truncates.
   quote_ident(tn.nspname) || '."' || replace(t.typname, '"', '""') || '"' as type_sql,

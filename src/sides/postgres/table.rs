@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use chrono::{DateTime, Utc};
 use sqlx::postgres::{PgArguments, PgRow};
 use sqlx::query::Query;
-use sqlx::{PgConnection, Row as _};
+use sqlx::{PgConnection, Row as _, ValueRef as _};
 
 use crate::config::Side;
 use crate::keyset::{Key, Lane, Position, Range, Signature};
@@ -26,6 +26,8 @@ pub struct Row {
     pub hash: i64,
     /// In the order of `Shape::columns`.
     pub cells: Vec<Cell>,
+    /// The column whose bytes are no text: a database of the encoding SQL_ASCII keeps whatever it is given.
+    pub garbled: Option<usize>,
 }
 
 /// What stands beside a row: a pair on the platform, a receipt on legacy.
@@ -777,8 +779,22 @@ impl TableSql {
     fn row(&self, row: &PgRow) -> Result<Option<Row>, sqlx::Error> {
         let Some(key) = row.try_get::<Option<String>, _>("t_key")? else { return Ok(None) };
         let first = row.len() - self.columns.len();
+        let mut garbled = None;
         let cells = (first..row.len())
-            .map(|at| Ok(row.try_get::<Option<&str>, _>(at)?.map(Into::into)))
+            .map(|at| {
+                let value = row.try_get_raw(at)?;
+                if value.is_null() {
+                    return Ok(None);
+                }
+                let bytes = value.as_bytes().map_err(sqlx::Error::Decode)?;
+                Ok(Some(match std::str::from_utf8(bytes) {
+                    Ok(text) => text.into(),
+                    Err(_) => {
+                        garbled = Some(at - first);
+                        String::from_utf8_lossy(bytes).into()
+                    }
+                }))
+            })
             .collect::<Result<Vec<Cell>, sqlx::Error>>()?;
         Ok(Some(Row {
             key: Key(key),
@@ -786,6 +802,7 @@ impl TableSql {
             created_at: row.try_get::<Option<&str>, _>("t_created_at")?.map(Into::into),
             hash: row.try_get("t_hash")?,
             cells,
+            garbled,
         }))
     }
 

@@ -222,3 +222,34 @@ async fn a_text_that_is_no_number_costs_its_row() {
     systems.settle().await;
     assert_eq!(systems.legacy_rows("select v from item where id in (4, 6, 9) order by id").await, ["2.50", "007", " 5"]);
 }
+
+#[tokio::test]
+async fn databases_of_other_encodings_take_part() {
+    for (encoding, letters) in [("WIN1251", "Ключ"), ("SQL_ASCII", "Ключ"), ("EUC_JP", "鍵"), ("LATIN2", "Łódź")] {
+        let databases = [database_in(&format!("coded {encoding}"), encoding).await, database("coded p").await];
+        let stages = item("\"id\"", "\"id\"", &["code", "v"])
+            .replace("    [stages.entities.fields]", "  match_on = [\"code\"]\n    [stages.entities.fields]")
+            .replace("code = { legacy = \"code\", platform = \"code\"", "code = { legacy = \"code\", platform = \"code\", lens = \"lowercase\"");
+        let tables = [table(CODED[0]), table("id uuid primary key, code text unique, v text")];
+        let mut systems = Systems::over("coded", databases, &tables[0], &tables[1], &stages).await;
+        systems.on_legacy(&format!("insert into item (code, v) values ('one', '{letters}'), ('two', '2')")).await;
+        systems.on_platform(&format!("insert into item (id, code, v) values (gen_random_uuid(), '{}', 'p')", letters.to_lowercase())).await;
+        let summary = systems.run().await;
+        assert_eq!((summary.to_platform, summary.to_legacy, summary.quarantined.len()), (2, 1, 0), "{encoding}: {summary:?}");
+        if encoding == "SQL_ASCII" {
+            // Bytes that are no text cost their row.
+            systems.on_legacy("update item set v = E'M\\xfcller', updated_at = now() where code = 'one'; update item set v = '3', updated_at = now() where code = 'two'").await;
+            let summary = systems.run().await;
+            assert_eq!(summary.to_platform, 1, "{summary:?}");
+            assert_eq!(summary.quarantined[0].field.as_deref(), Some("v"), "{summary:?}");
+            systems.on_legacy("update item set v = 'healed', updated_at = now() where code = 'one'").await;
+        }
+        systems
+            .oracles(&[Same {
+                entity: "item",
+                legacy: "select id::text, concat_ws('|', code, v) from item",
+                platform: "select id::text, concat_ws('|', code, v) from item",
+            }])
+            .await;
+    }
+}
