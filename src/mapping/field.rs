@@ -151,6 +151,9 @@ impl Field {
                 let parts: Option<Vec<&str>> = columns.iter().map(|&at| cells[at].as_deref()).collect();
                 let Some(parts) = parts else { return Ok(Canonical::null()) };
                 let key = join_key(parts);
+                if key.is_too_long() {
+                    return Err(self.bad("the key it refers to is too long to be anybody's"));
+                }
                 match side {
                     Side::Platform => Ok(Canonical::text(key.0)),
                     Side::Legacy => match links.platform_key(entity, &key) {

@@ -10,7 +10,7 @@ use crate::sides::postgres::{NewKey, Row};
 
 use super::clocks::Measured;
 use super::decide::{Absent, Clocks, FieldView, Step, Why, decide_absent, decide_field};
-use super::read::{View, read_too_early};
+use super::read::{View, read_too_early, too_long};
 use super::{Key, Ruling, RulingKind};
 
 /// How a view ends, or what has to be done for it.
@@ -51,6 +51,17 @@ pub struct Act {
     pub records: bool,
     /// Both sides in canonical form, for a difference that is only listed.
     pub fields: Vec<String>,
+}
+
+impl Act {
+    /// A key that fields make on the other side.
+    fn has_long_key(&self) -> bool {
+        let made = [&self.platform, &self.legacy].into_iter().flatten().filter_map(|write| match &write.kind {
+            WriteKind::Insert(key) => key.as_ref(),
+            WriteKind::Update => None,
+        });
+        made.chain(&self.pair.platform_key).chain(&self.pair.legacy_key).any(Key::is_too_long)
+    }
 }
 
 /// A data row to write.
@@ -167,6 +178,7 @@ pub fn judge(view: &View, context: &Context) -> Verdict {
         (legacy, platform) => one_absent(view, context, &base, gone, legacy, platform),
     };
     match verdict {
+        Verdict::Act(act) if act.has_long_key() => Verdict::Bad { field: None, reason: too_long() },
         Verdict::Act(_) if pending => match view.pair.as_ref().and_then(|pair| pair.intent.as_ref()) {
             // Young: its owner may be about to carry it out. Left to its owner, for progress, not for safety.
             Some(intent) if intent.age_secs < context.lease_secs => Verdict::Busy,
@@ -180,7 +192,9 @@ fn garbled(mapping: &Mapping, side: Side, column: usize) -> Untranslatable {
     let field = mapping.fields.iter().find(|field| field.columns(side).contains(&column));
     Untranslatable::Value {
         field: field.map_or_else(|| mapping.shape(side).columns[column].name.clone(), |field| field.name.clone()),
-        reason: format!("its bytes on the {side} side are no UTF-8, which texts of a database in SQL_ASCII are taken for; correct them there"),
+        reason: format!(
+            "its bytes on the {side} side are no UTF-8, which texts of a database in SQL_ASCII are taken for; correct them there"
+        ),
     }
 }
 

@@ -16,6 +16,7 @@ use crate::sides::{Fault, sort};
 
 use super::entity::ReadyEntity;
 use super::{Key, Lane, Page, Position, Range};
+use crate::keyset::KEY_BYTES_MAX;
 
 /// A pair as both databases showed it: what is decided about.
 #[derive(Debug, Clone)]
@@ -44,6 +45,7 @@ pub struct View {
 
 impl View {
     fn of(origin: Key) -> View {
+        let refused = origin.is_too_long().then(too_long);
         View {
             origin,
             legacy: None,
@@ -55,7 +57,7 @@ impl View {
             ambiguous: false,
             again: false,
             legacy_taken: false,
-            refused: None,
+            refused,
             generation: 0,
         }
     }
@@ -270,6 +272,13 @@ async fn read_apart(
         }
     }
     Ok(answers)
+}
+
+/// Why a key of more than `KEY_BYTES_MAX` is refused.
+pub fn too_long() -> String {
+    format!(
+        "its key has more than {KEY_BYTES_MAX} bytes, which no index of the ledger holds; leave it out by a `scope`, or use another key"
+    )
 }
 
 fn unheard_of(side: Side) -> String {

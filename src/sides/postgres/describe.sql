@@ -39,7 +39,14 @@ join pg_namespace n on n.oid = c.relnamespace
 join pg_attribute a on a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped
 join pg_type t on t.oid = a.atttypid
 join pg_namespace tn on tn.oid = t.typnamespace
-left join pg_type b on t.typtype = 'd' and b.oid = t.typbasetype
+left join lateral (
+  with recursive below as (
+    select t.typtype, t.typbasetype as oid
+    union all
+    select d.typtype, d.typbasetype from below join pg_type d on below.typtype = 'd' and d.oid = below.oid
+  )
+  select p.oid, p.typname, p.typcategory from below join pg_type p on p.oid = below.oid and p.typtype <> 'd'
+) b on t.typtype = 'd'
 left join pg_attrdef d on d.adrelid = c.oid and d.adnum = a.attnum
 where n.nspname = $1 and c.relname = $2 and c.relkind in ('r', 'p')
 order by a.attnum
