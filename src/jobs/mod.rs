@@ -2,7 +2,7 @@
 //! retries, dead letters, the order of stages, and the edges of every transaction in the queue database. Never: what is in
 //! a row; `stages` knows that.
 //!
-//! All there are, in the order the work flows: `tick`, `stage`, `page`; beside them `janitor` (what got lost comes back),
+//! All there are, in the order the work flows: `tick`, `stage`, `page`; beside them `meet` (which waiting rows go into one page), `janitor` (what got lost comes back),
 //! `worker` (the process), `execute` (one delivery from claim to outcome), `lease` (the claims this process holds),
 //! `failure` (what an error means), `circuits` (databases that are away) and `measure` (what outcomes tell to metrics); and the chores of the process that keeps
 //! house, `gauges` and `retention`.
@@ -21,6 +21,7 @@ mod gauges;
 pub mod janitor;
 mod lease;
 mod measure;
+mod meet;
 pub mod page;
 pub mod retention;
 pub mod stage;

@@ -4,11 +4,12 @@
 use futures::{FutureExt, StreamExt, TryStreamExt, stream};
 use sqlx::PgConnection;
 
-use super::Env;
 use super::failure::Permanent;
+use super::{Env, meet};
 use crate::config::{Config, CustomerId, Entity, EntityId, Side};
 use crate::ledger::job::{self, Claim};
 use crate::ledger::page::NewPage;
+use crate::ledger::parked::Named;
 use crate::ledger::stage::{Proposal, Stage};
 use crate::ledger::{difference, page, parked, run, stage, watermark};
 use crate::queue::{Delivery, Kind};
@@ -192,7 +193,8 @@ pub async fn record(conn: &mut PgConnection, config: &Config, claim: &Claim, pla
     let mut pages = page::insert(conn, &stage, 0, &plan.pages).await?;
     if stage.name != RECONCILIATION {
         let woken = parked::take_woken(conn, &stage.customer, &entities, PARKED_MAX).await?;
-        pages += page::insert(conn, &stage, 0, &key_pages(config, woken)).await?;
+        pages +=
+            page::insert(conn, &stage, 0, &key_pages(config, woken.into_iter().map(|row| vec![row]).collect())).await?;
     }
     // Whatever entity they are of: a further round may have been over rows of an earlier stage.
     pages += page::attach(conn, &stage, &entities_of(config, RECONCILIATION)).await?;
@@ -217,7 +219,7 @@ pub async fn proceed(conn: &mut PgConnection, config: &Config, stage: Stage) -> 
     }
     if stage.name != RECONCILIATION && stage.round < ROUNDS_MAX {
         let entities = entities_up_to(config, &stage.name);
-        let again = parked::take_for_round(conn, &stage, &entities, PARKED_MAX).await?;
+        let again = meet::parts(parked::take_for_round(conn, &stage, &entities, PARKED_MAX).await?);
         if !again.is_empty() {
             let pages = page::insert(conn, &stage, stage.round + 1, &key_pages(config, again)).await?;
             stage::next_round(conn, stage.id, pages).await?;
@@ -274,24 +276,20 @@ fn entities_up_to<'c>(config: &'c Config, stage: &str) -> Vec<&'c str> {
     stages.flat_map(|stage| stage.entities.iter().map(|entity| entity.id.as_str())).collect()
 }
 
-/// Pages of named rows, which come ordered by entity and side, each page no larger than the entity's pages are.
-fn key_pages(config: &Config, rows: Vec<(String, Side, Key)>) -> Vec<NewPage> {
-    rows.chunk_by(|one, next| (&one.0, one.1) == (&next.0, next.1))
-        .flat_map(|group| {
-            let (entity, side) = (EntityId::new(group[0].0.as_str()), group[0].1);
-            let page_rows = config.entity(&entity).map_or(1000, |entity| entity.page_rows.max(1));
-            group.chunks(page_rows as usize).map(move |chunk| NewPage {
-                entity: entity.clone(),
-                side,
-                mode: PageMode::Sync,
-                range: Range {
-                    lane: Lane::Keys,
-                    after: None,
-                    upto: None,
-                    rows: u32::try_from(chunk.len()).unwrap_or(u32::MAX),
-                    keys: chunk.iter().map(|(_, _, key)| key.clone()).collect(),
-                },
-            })
-        })
-        .collect()
+/// Pages of named rows.
+fn key_pages(config: &Config, parts: Vec<Vec<Named>>) -> Vec<NewPage> {
+    let page_rows = |entity: &str| config.entity(&EntityId::new(entity)).map_or(1, |entity| entity.page_rows as usize);
+    let page = |(entity, side, keys): (String, Side, Vec<Key>)| NewPage {
+        entity: EntityId::new(entity),
+        side,
+        mode: PageMode::Sync,
+        range: Range {
+            lane: Lane::Keys,
+            after: None,
+            upto: None,
+            rows: u32::try_from(keys.len()).unwrap_or(u32::MAX),
+            keys,
+        },
+    };
+    meet::pages(parts, page_rows).into_iter().map(page).collect()
 }

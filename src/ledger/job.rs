@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use sqlx::PgConnection;
+use sqlx::{AssertSqlSafe, PgConnection};
 use uuid::Uuid;
 
 use super::{interval, unknown};
@@ -52,6 +52,7 @@ struct DeliveryRow {
     id: i64,
     kind: String,
     delivery: i32,
+    priority: i16,
     run_at_secs: i64,
 }
 
@@ -60,7 +61,8 @@ impl TryFrom<DeliveryRow> for Delivery {
 
     fn try_from(row: DeliveryRow) -> sqlx::Result<Delivery> {
         let kind = row.kind.parse().map_err(unknown)?;
-        Ok(Delivery { kind, job: row.id, delivery: row.delivery, run_at_secs: row.run_at_secs })
+        let priority = u8::try_from(row.priority).unwrap_or(0);
+        Ok(Delivery { kind, job: row.id, delivery: row.delivery, priority, run_at_secs: row.run_at_secs })
     }
 }
 
@@ -68,16 +70,26 @@ fn deliveries(rows: Vec<DeliveryRow>) -> sqlx::Result<Vec<Delivery>> {
     rows.into_iter().map(Delivery::try_from).collect()
 }
 
-/// Makes a job for each subject, due now. To be enqueued in the same transaction.
+/// Makes a job for each subject, due now. What an operator asked for goes first. To be enqueued in the same transaction.
 pub async fn insert(conn: &mut PgConnection, kind: Kind, subjects: &[(String, i64)]) -> sqlx::Result<Vec<Delivery>> {
     let (customers, ids): (Vec<&str>, Vec<i64>) =
         subjects.iter().map(|(customer, id)| (customer.as_str(), *id)).unzip();
-    let rows: Vec<DeliveryRow> = sqlx::query_as(
-        "insert into bridge.job (kind, customer, subject, run_at)
-         select $1, subject.customer, subject.id, date_trunc('second', now())
+    let tick = match kind {
+        Kind::Tick => "subject.id",
+        Kind::Stage => {
+            "(select run.tick from bridge.run join bridge.stage on stage.run = run.id where stage.id = subject.id)"
+        }
+        Kind::Page => {
+            "(select run.tick from bridge.run join bridge.page on page.run = run.id where page.id = subject.id)"
+        }
+    };
+    let rows: Vec<DeliveryRow> = sqlx::query_as(AssertSqlSafe(format!(
+        "insert into bridge.job (kind, customer, subject, priority, run_at)
+         select $1, subject.customer, subject.id,
+             (select count(*) from bridge.tick where tick.origin = 'operator' and tick.id = {tick}), date_trunc('second', now())
          from unnest($2::text[], $3::bigint[]) as subject (customer, id)
-         returning id, kind, delivery, extract(epoch from run_at)::bigint as run_at_secs",
-    )
+         returning id, kind, delivery, priority, extract(epoch from run_at)::bigint as run_at_secs"
+    )))
     .bind(kind.as_str())
     .bind(customers)
     .bind(ids)
@@ -213,7 +225,7 @@ pub async fn back(
              away_since = case when $4 then away_since end,
              error_kind = $6, last_error = $7
          where id = $1 and token = $2
-         returning id, kind, delivery, extract(epoch from run_at)::bigint as run_at_secs",
+         returning id, kind, delivery, priority, extract(epoch from run_at)::bigint as run_at_secs",
     )
     .bind(claim.job)
     .bind(claim.token)
@@ -265,7 +277,7 @@ pub async fn wake(conn: &mut PgConnection, away_max: Duration, limit: i64) -> sq
          set waits_for = null, delivery = delivery + 1,
              run_at = date_trunc('second', now()) + make_interval(secs => floor(random() * 3))
          from woken where job.id = woken.id
-         returning job.id, job.kind, job.delivery, extract(epoch from job.run_at)::bigint as run_at_secs",
+         returning job.id, job.kind, job.delivery, job.priority, extract(epoch from job.run_at)::bigint as run_at_secs",
     )
     .bind(interval(away_max))
     .bind(limit)
@@ -287,7 +299,7 @@ pub async fn expire(conn: &mut PgConnection, limit: i64) -> sqlx::Result<Vec<Del
              run_at = date_trunc('second', now()), error_kind = 'lease expired',
              last_error = 'worker ' || claimed_by || ' was not heard of any more'
          from expired where job.id = expired.id
-         returning job.id, job.kind, job.delivery, extract(epoch from job.run_at)::bigint as run_at_secs",
+         returning job.id, job.kind, job.delivery, job.priority, extract(epoch from job.run_at)::bigint as run_at_secs",
     )
     .bind(limit)
     .fetch_all(conn)

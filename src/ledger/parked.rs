@@ -17,6 +17,18 @@ pub struct Seen<'a> {
     pub round: i32,
 }
 
+/// A row by entity, side and key.
+pub type Named = (String, Side, Key);
+
+/// A row that waits.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Waiting {
+    pub row: Named,
+    pub waits_for: Option<Named>,
+    /// To be looked at again, whatever the others are.
+    pub due: bool,
+}
+
 /// Records rows that wait. A busy one is due again in the next run; a wake that came while the page was at work is kept.
 pub async fn upsert(conn: &mut PgConnection, seen: Seen<'_>, rows: &[Parked]) -> sqlx::Result<()> {
     if rows.is_empty() {
@@ -179,38 +191,33 @@ pub async fn take_woken(
 /// As `take_woken`, for a further round of a stage: rows woken since the round began and, if the round made pairs or was the
 /// first (0), those parked in it for a parent: its wake may have come before they were parked, and rows of different pages
 /// that point at each other, or change places, must meet in one. Busy ones get that one further look; then they wait for the next run.
+///
+/// With them come, not `due`, the rows they wait for that wait themselves, and so on: one of them may close a ring.
 pub async fn take_for_round(
     conn: &mut PgConnection,
     stage: &super::stage::Stage,
     entities: &[&str],
     limit: i64,
-) -> sqlx::Result<Vec<(String, Side, Key)>> {
-    let rows = sqlx::query_as(
-        "with due as (
-             select entity, side, key from bridge.parked
-             where customer = $1 and entity = any($2)
-               and (woken and not (reason = 'busy' and run = $4 and $6 > 0)
-                    or ($7 or $6 = 0) and reason = 'parent' and stage = $5 and round = $6)
-             order by entity, side, key limit $3 for update
-         ),
-         taken as (
-             update bridge.parked set woken = false from due
-             where parked.customer = $1 and parked.entity = due.entity and parked.side = due.side and parked.key = due.key
-             returning parked.entity, parked.side, parked.key
-         )
-         select entity, side, key from taken order by entity, side, key",
-    )
-    .bind(&stage.customer)
-    .bind(entities)
-    .bind(limit)
-    .bind(stage.run)
-    .bind(stage.id)
-    .bind(stage.round)
-    .bind(stage.round_paired)
-    .fetch_all(conn)
-    .await?;
+) -> sqlx::Result<Vec<Waiting>> {
+    type Row = (String, String, String, Option<String>, Option<String>, Option<String>, bool);
+    let rows: Vec<Row> = sqlx::query_as(include_str!("parked_take_for_round.sql"))
+        .bind(&stage.customer)
+        .bind(entities)
+        .bind(limit)
+        .bind(stage.run)
+        .bind(stage.id)
+        .bind(stage.round)
+        .bind(stage.round_paired)
+        .fetch_all(conn)
+        .await?;
     fault::point("ledger.round_taken").await;
-    named(rows)
+    let waiting = |(entity, side, key, waits_entity, waits_side, waits_key, due): Row| {
+        let waits_side: Option<Side> = waits_side.map(|side| side.parse().map_err(unknown)).transpose()?;
+        let waits_for =
+            waits_entity.zip(waits_side).zip(waits_key).map(|((entity, side), key)| (entity, side, Key(key)));
+        Ok(Waiting { row: (entity, side.parse().map_err(unknown)?, Key(key)), waits_for, due })
+    };
+    rows.into_iter().map(waiting).collect()
 }
 
 fn named(rows: Vec<(String, String, String)>) -> sqlx::Result<Vec<(String, Side, Key)>> {

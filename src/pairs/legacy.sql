@@ -9,6 +9,17 @@ create table if not exists sync_bridge.entity (
   unique (customer, entity)
 );
 
+-- Which rows an entity's are: no two customers may see the same.
+create table if not exists sync_bridge.relation (
+  customer text not null,
+  entity   text not null,
+  side     text not null check (side in ('legacy', 'platform')),
+  -- Schema and table.
+  relation text not null,
+  scope    jsonb not null,
+  primary key (customer, entity, side)
+);
+
 -- Proof that an intent of the pair ledger was carried out here (done) or never will be (void).
 create table if not exists sync_bridge.receipt (
   entity_id     integer not null references sync_bridge.entity (id),

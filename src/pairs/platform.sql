@@ -9,6 +9,17 @@ create table if not exists sync_bridge.entity (
   unique (customer, entity)
 );
 
+-- Which rows an entity's are: no two customers may see the same.
+create table if not exists sync_bridge.relation (
+  customer text not null,
+  entity   text not null,
+  side     text not null check (side in ('legacy', 'platform')),
+  -- Schema and table.
+  relation text not null,
+  scope    jsonb not null,
+  primary key (customer, entity, side)
+);
+
 -- A legacy record and a platform record that are the same thing. This row arbitrates between the two databases:
 -- revisions are issued and bases are kept here and nowhere else.
 create table if not exists sync_bridge.pair (
@@ -64,7 +75,7 @@ create table if not exists sync_bridge.conflict (
   platform_stamp timestamptz,
   -- How far apart the two databases' clocks were at most.
   clock_difference_secs double precision,
-  state          text not null check (state in ('decided', 'open', 'resolved', 'undone')),
+  state          text not null check (state in ('decided', 'open', 'resolved', 'undone', 'superseded')),
   unique (entity_id, platform_key, rev)
 );
 

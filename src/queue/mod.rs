@@ -77,6 +77,8 @@ pub struct Delivery {
     pub job: i64,
     /// Counts up with every push of the job.
     pub delivery: i32,
+    /// 1 is taken before 0.
+    pub priority: u8,
     /// Whole seconds since 1970 by the queue database's clock, read in the transaction that pushes.
     pub run_at_secs: i64,
 }
@@ -107,6 +109,7 @@ pub async fn enqueue(conn: &mut PgConnection, deliveries: &[Delivery]) -> sqlx::
                 let bytes = serde_json::to_vec(&payload).expect("two numbers are JSON");
                 TaskBuilder::new(bytes)
                     .idempotency_key(key(delivery.job, delivery.delivery))
+                    .priority(usize::from(delivery.priority))
                     .run_at_timestamp(u64::try_from(delivery.run_at_secs).unwrap_or(0))
                     .max_attempts(APALIS_ATTEMPTS)
                     .build()

@@ -18,4 +18,4 @@ update bridge.job
 set delivery = job.delivery + 1, run_at = date_trunc('second', now())
 from overdue
 where job.id = overdue.id
-returning job.id, job.kind, job.delivery, extract(epoch from job.run_at)::bigint as run_at_secs
+returning job.id, job.kind, job.delivery, job.priority, extract(epoch from job.run_at)::bigint as run_at_secs

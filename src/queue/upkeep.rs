@@ -45,12 +45,12 @@ pub async fn set_aside_malformed(conn: &mut PgConnection) -> sqlx::Result<u64> {
 /// # Errors
 /// The database's.
 pub async fn redeliver(conn: &mut PgConnection, overdue: Duration, limit: i64) -> sqlx::Result<Vec<Delivery>> {
-    let rows: Vec<(i64, String, i32, i64)> =
+    let rows: Vec<(i64, String, i32, i16, i64)> =
         sqlx::query_as(include_str!("redeliver.sql")).bind(interval(overdue)).bind(limit).fetch_all(conn).await?;
     rows.into_iter()
-        .map(|(job, kind, delivery, run_at_secs)| {
+        .map(|(job, kind, delivery, priority, run_at_secs)| {
             let kind = kind.parse().map_err(|error: String| sqlx::Error::Decode(error.into()))?;
-            Ok(Delivery { kind, job, delivery, run_at_secs })
+            Ok(Delivery { kind, job, delivery, priority: u8::try_from(priority).unwrap_or(0), run_at_secs })
         })
         .collect()
 }

@@ -23,7 +23,7 @@ pub struct ConflictEntry {
     pub decided_at: DateTime<Utc>,
     /// `conflict`, `first_contact`, `delete_update`.
     pub kind: String,
-    /// `decided`, `open` (waits for an operator), `resolved`, `undone`.
+    /// `decided`, `open` (waits for an operator), `resolved`, `undone`, `superseded` (was open; an edit changed what it was about).
     pub state: String,
     pub fields: Vec<ConflictField>,
     pub legacy_stamp: Option<DateTime<Utc>>,

@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use sqlx::PgConnection;
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::config::{self, Config, Customer, Deleted, EntityId, Side};
@@ -141,7 +140,7 @@ async fn described(
     Ok((database, table))
 }
 
-/// The short number that `sync_bridge` knows (customer, entity) by in this database; [`register`] gave it.
+/// The short number that `sync_bridge` knows (customer, entity) by in this database; `registry` gave it.
 async fn entity_number(database: &Database, customer: &Customer, entity: &EntityId) -> anyhow::Result<i32> {
     let mut session = database.read.begin().await.with_context(|| format!("connecting to {}", database.shown))?;
     let found = postgres::query_scalar("select id from sync_bridge.entity where customer = $1 and entity = $2")
@@ -158,19 +157,6 @@ async fn entity_number(database: &Database, customer: &Customer, entity: &Entity
         Err(error) => return Err(error).with_context(|| format!("reading sync_bridge.entity in {}", database.shown)),
     };
     Err(Permanent(format!("{missing} in {}; run `sync-bridge prepare`", database.shown)).into())
-}
-
-/// Gives the entities of a customer their short numbers in the database that this connection is to; safe to repeat.
-pub async fn register(conn: &mut PgConnection, customer: &Customer, entities: &[&str]) -> sqlx::Result<()> {
-    postgres::query(
-        "insert into sync_bridge.entity (customer, entity) select $1, entity from unnest($2::text[]) as entity \
-         order by entity on conflict (customer, entity) do nothing",
-    )
-    .bind(customer.id.as_str())
-    .bind(entities)
-    .execute(conn)
-    .await?;
-    Ok(())
 }
 
 fn database_url<'a>(
@@ -394,19 +380,25 @@ fn ready_side(
 ) -> Result<ReadySide, String> {
     let table = entity.table(side);
     let shape = mapping.shape(side);
-    let scope = table
-        .scope
-        .iter()
-        .map(|(name, template)| {
-            let column = live_column(&live.table, side, table, name)?;
-            let value = fill(template, &customer.vars)
-                .ok_or_else(|| format!("scope `{name}` names a variable that customer `{}` lacks", customer.id))?;
-            Ok((name.clone(), column.type_sql.clone(), value))
+    let scope = scope_values(customer, table)?
+        .into_iter()
+        .map(|(name, value)| {
+            Ok((name.to_owned(), live_column(&live.table, side, table, name)?.type_sql.clone(), value))
         })
         .collect::<Result<Vec<_>, String>>()?;
     let new_key = new_key(shape, &live.table, side, table)?;
     let sql = TableSql::new(shape, &live.table, &table.schema, &table.name, scope, live.entity_number);
     Ok(ReadySide { database: live.database, sql, new_key })
+}
+
+/// The columns of a table's scope with the customer's values.
+pub fn scope_values<'t>(customer: &Customer, table: &'t config::Table) -> Result<Vec<(&'t str, String)>, String> {
+    let value = |(name, template): (&'t String, &String)| {
+        let value = fill(template, &customer.vars)
+            .ok_or_else(|| format!("scope `{name}` names a variable that customer `{}` lacks", customer.id))?;
+        Ok((name.as_str(), value))
+    };
+    table.scope.iter().map(value).collect()
 }
 
 /// Replaces `{name}` by the customer's variable.

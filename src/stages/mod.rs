@@ -13,6 +13,7 @@ mod page;
 mod plan;
 mod platform;
 mod read;
+mod registry;
 mod write;
 
 use std::collections::HashMap;
@@ -30,7 +31,8 @@ use crate::sides::postgres::{self, Pools, reach};
 use crate::sides::{Fault, Permanent, sort};
 
 pub use conflicts::{ConflictEntry, ConflictField};
-use entity::{Ready, check_tables, make_ready, register};
+use entity::{Ready, check_tables, make_ready};
+use registry::register;
 
 /// As long as a page's lease: a younger intent may belong to a living page.
 const RULING_LEASE: Duration = Duration::from_secs(15);
@@ -282,8 +284,8 @@ impl Data {
                     sqlx::raw_sql(pairs::ddl(side)).execute(&mut *transaction).await.with_context(what)?;
                 }
                 let here = self.config.entities().filter(|entity| entity.table(side).database == table.database);
-                let here: Vec<&str> = here.map(|entity| entity.id.as_str()).collect();
-                register(&mut transaction, customer, &here)
+                let here: Vec<_> = here.collect();
+                register(&mut transaction, customer, &here, side, &database.shown)
                     .await
                     .with_context(|| format!("registering entities in {}", database.shown))?;
                 transaction.commit().await.with_context(what)?;

@@ -51,6 +51,8 @@ pub struct Act {
     pub records: bool,
     /// Both sides in canonical form, for a difference that is only listed.
     pub fields: Vec<String>,
+    /// The fields that stay listed for a person with the values they were listed with.
+    pub still_listed: Vec<String>,
 }
 
 impl Act {
@@ -333,6 +335,10 @@ fn both_there(
             conflict,
             records: steps.contains(&Step::Record),
             fields,
+            still_listed: (0..steps.len())
+                .filter(|&at| steps[at] == Step::Listed)
+                .map(|at| mapping.fields[at].name.clone())
+                .collect(),
         })),
     }
 }
@@ -371,6 +377,7 @@ fn one_absent(
             conflict,
             records: absent == Absent::RecordGone,
             fields: vec!["(no row)".into()],
+            still_listed: Vec::new(),
         }))
     };
     let conflict = |kept: Side| {

@@ -197,6 +197,7 @@ async fn attempt(entity: &ReadyEntity, acts: &mut [Act], links: &Links) -> Resul
     }
     // Written ahead of legacy's overwriting, and by the claim's owner alone.
     log_conflicts(&mut transaction, mapping, number, &chosen).await?;
+    supersede_listed(&mut transaction, number, &chosen).await?;
     fault::point("platform.before_commit").await;
     transaction.commit().await?;
     fault::point("platform.after_commit").await;
@@ -285,6 +286,34 @@ async fn log_conflicts(
         .execute(connection)
         .await?;
     fault::point("platform.conflicts_logged").await;
+    Ok(())
+}
+
+/// Entries that waited for a person and whose values are no longer what both sides hold: nobody is to decide about them.
+async fn supersede_listed(connection: &mut PgConnection, number: i32, acts: &[&Act]) -> Result<(), sqlx::Error> {
+    let changed: Vec<&&Act> = acts
+        .iter()
+        .filter(|act| {
+            act.view.pair.as_ref().is_some_and(|pair| !pair.listed.is_empty() && pair.listed != act.pair.listed)
+        })
+        .collect();
+    if changed.is_empty() {
+        return Ok(());
+    }
+    postgres::query(
+        "update sync_bridge.conflict set state = 'superseded'
+         from unnest($2::text[], $3::bigint[], $4::jsonb[]) as pair (platform_key, rev, still)
+         where conflict.entity_id = $1 and conflict.platform_key = pair.platform_key and conflict.rev < pair.rev
+           and conflict.state = 'open'
+           and not exists (select from jsonb_array_elements(conflict.fields) as field
+                           where field ->> 'winner' is null and pair.still ? (field ->> 'field'))",
+    )
+    .bind(number)
+    .bind(changed.iter().map(|act| text(&act.pair.platform_key)).collect::<Vec<_>>())
+    .bind(changed.iter().map(|act| act.rev_read + 1).collect::<Vec<_>>())
+    .bind(changed.iter().map(|act| serde_json::Value::from(act.still_listed.clone())).collect::<Vec<_>>())
+    .execute(connection)
+    .await?;
     Ok(())
 }
 

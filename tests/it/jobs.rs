@@ -15,7 +15,7 @@ use crate::support::eventually;
 use crate::support::queue::{Queue, queue};
 use crate::support::systems::{CUSTOMER, Systems};
 
-const LEGACY: &str = "
+pub const LEGACY: &str = "
     create table team (
       id serial primary key, label varchar(40) not null, parent integer references team,
       last_update timestamptz not null default now());
@@ -26,7 +26,7 @@ const LEGACY: &str = "
     create index on person (last_update, id);
 ";
 
-const PLATFORM: &str = "
+pub const PLATFORM: &str = "
     create table team (
       id uuid primary key, name text not null, parent_id uuid references team, updated_at timestamptz not null default now());
     create index on team (updated_at, id);
@@ -37,7 +37,7 @@ const PLATFORM: &str = "
 ";
 
 /// Persons before the teams they refer to: what a page cannot find yet is parked.
-const STAGES: &str = r#"
+pub const STAGES: &str = r#"
 [[stages]]
 name = "people"
 
@@ -212,6 +212,46 @@ async fn rows_whose_parent_comes_in_the_same_stage_go_through_in_a_further_round
     let report = bridge.tick().await;
     assert_eq!((report.ending.as_str(), report.parked), ("done", 0), "{report:#?}");
     assert_eq!(bridge.systems.platform_rows("select name from team where parent_id is not null").await.len(), 7);
+    worker.stop().await;
+}
+
+#[tokio::test]
+async fn a_ring_of_parents_that_all_others_wait_for_meets_however_far_apart_its_rows_are() {
+    let bridge = Bridge::new("root ring", |config| page_rows(config, 10)).await;
+    bridge
+        .systems
+        .on_legacy(
+            "insert into team (label) select 'team ' || n from generate_series(1, 300) as n;
+             update team set parent = case id when 1 then 257 else 1 end",
+        )
+        .await;
+    let worker = bridge.work(GRACE);
+    let report = bridge.tick().await;
+    assert_eq!((report.ending.as_str(), report.parked), ("done", 0), "{report:#?}");
+    assert_eq!(bridge.systems.platform_rows("select name from team where parent_id is not null").await.len(), 300);
+    bridge.settle().await;
+    worker.stop().await;
+}
+
+#[tokio::test]
+async fn unique_values_that_change_places_meet_also_where_pages_hold_one_row() {
+    let bridge = Bridge::new("swap of one", |config| page_rows(config, 1)).await;
+    let people = "insert into person (email) select n || '@example.org' from generate_series(1, 5) as n";
+    bridge.systems.on_legacy(people).await;
+    let worker = bridge.work(GRACE);
+    bridge.settle().await;
+    bridge
+        .systems
+        .on_legacy(
+            "begin; alter table person drop constraint person_email_key;
+             update person set last_update = now(),
+               email = case id when 1 then '3@example.org' when 3 then '5@example.org' when 5 then '1@example.org' else email end;
+             alter table person add unique (email); commit",
+        )
+        .await;
+    let reports = bridge.settle().await;
+    assert_eq!(bridge.status().await.quarantined, 0, "{reports:#?}");
+    assert_eq!(bridge.same().await.len(), 5);
     worker.stop().await;
 }
 

@@ -5,6 +5,7 @@ mod crashes;
 mod databases;
 mod demo;
 mod embedded;
+mod fairness;
 mod histories;
 mod imports;
 mod jobs;

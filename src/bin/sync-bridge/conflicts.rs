@@ -104,6 +104,8 @@ enum State {
     Resolved,
     /// The loser was brought back
     Undone,
+    /// Waited for a person; edits changed what it was about
+    Superseded,
 }
 
 impl State {
@@ -113,6 +115,7 @@ impl State {
             State::Open => "open",
             State::Resolved => "resolved",
             State::Undone => "undone",
+            State::Superseded => "superseded",
         }
     }
 }

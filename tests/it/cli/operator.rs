@@ -121,6 +121,20 @@ async fn a_conflict_is_listed_without_values_resolved_and_undone() {
     let table = desk.succeeds(&["conflicts", "list", "--customer", "acme"]);
     assert!(table.contains(&name) && table.contains("open") && !table.contains("Ada"), "{table}");
 
+    // Edits that change what it is about: another entry takes its place; and one that ends the difference leaves none.
+    edit_both(&databases, "Ada M", "Ada Q").await;
+    run(&desk);
+    assert_eq!(list(&["--state", "superseded"])[0]["conflict"], name);
+    edit_both(&databases, "Ada", "Ada").await;
+    run(&desk);
+    assert_eq!(list(&["--state", "open"]), json!([]));
+    assert_eq!(list(&["--state", "superseded"]).as_array().map(Vec::len), Some(2));
+    edit_both(&databases, "Ada L", "Ada P").await;
+    run(&desk);
+    let open = list(&["--state", "open"]);
+    assert_eq!(open.as_array().map(Vec::len), Some(1), "{open}");
+    let name = open[0]["conflict"].as_str().expect("a name").to_owned();
+
     let undo = desk.run(&["conflicts", "undo", &name, "--customer", "acme"]);
     assert_eq!(undo.status.code(), Some(1), "nothing was decided yet");
     let resolve = ["conflicts", "resolve", &name, "--customer", "acme", "--winner", "legacy"];
@@ -187,6 +201,34 @@ async fn a_check_says_what_is_missing_and_writes_nothing() {
     desk.succeeds(&["prepare"]);
     assert_eq!(number(&databases.platform, entities).await, 2);
     assert_eq!(desk.run(&["check"]).status.code(), Some(0));
+}
+
+#[tokio::test]
+async fn two_customers_that_would_see_the_same_rows_are_refused() {
+    let (databases, desk) = prepared("twice").await;
+    let file = desk.folder.path().join("bridge.toml");
+    let text = std::fs::read_to_string(&file).expect("the configuration");
+    let id = "id = \"c-1\"";
+    assert_eq!(text.matches(id).count(), 1, "{text}");
+    std::fs::write(&file, text.replace(id, "id = \"c-2\"")).expect("writing a configuration");
+    let output = desk.run(&["prepare"]);
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_ne!(output.status.code(), Some(0), "{stderr}");
+    assert!(stderr.contains("belongs to customer `c-1`") && stderr.contains("`scope`"), "{stderr}");
+    let known = "select count(*) from sync_bridge.entity where customer = 'c-2'";
+    assert_eq!((number(&databases.legacy, known).await, number(&databases.platform, known).await), (0, 0));
+
+    // With scopes that no row is in twice they may share the tables.
+    for (database, table) in [(&databases.legacy, "users"), (&databases.platform, "identity.users")] {
+        execute(database, &format!("alter table {table} add column tenant text not null default 'a'")).await;
+    }
+    for (customer, tenant) in [("c-1", "a"), ("c-2", "b")] {
+        let scoped = text
+            .replace(id, &format!("id = \"{customer}\""))
+            .replace("key = \"id\"", &format!("key = \"id\", scope = {{ tenant = \"{tenant}\" }}"));
+        std::fs::write(&file, scoped).expect("writing a configuration");
+        desk.succeeds(&["prepare"]);
+    }
 }
 
 /// The administrator installs the schema; the bridge's own role may not.

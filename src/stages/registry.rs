@@ -1,0 +1,70 @@
+//! Which tables are whose: `sync_bridge.relation` in each database of a side. Two customers that see the same rows would take
+//! each other's records for new ones, for ever. Owns: that this is refused. Never: a row of theirs.
+
+use sqlx::PgConnection;
+use sqlx::types::Json;
+
+use crate::config::{Customer, Entity, Side};
+use crate::sides::{Permanent, postgres};
+
+use super::entity::scope_values;
+
+/// Gives the customer's entities their short numbers in the database that this connection is to, and notes which table and
+/// scope each has on this side; safe to repeat. Only one at a time may do this in a database.
+///
+/// # Errors
+/// Another customer sees the same rows; the database's.
+pub async fn register(
+    conn: &mut PgConnection,
+    customer: &Customer,
+    entities: &[&Entity],
+    side: Side,
+    shown: &str,
+) -> anyhow::Result<()> {
+    for entity in entities {
+        let table = entity.table(side);
+        let relation = format!("{}.{}", table.schema, table.name);
+        let scope = scope_values(customer, table).map_err(Permanent)?;
+        let scope: std::collections::BTreeMap<&str, String> = scope.into_iter().collect();
+        let other: Option<(String, String)> = postgres::query_as(
+            "select customer, entity from sync_bridge.relation
+             where relation = $1 and side = $2 and customer <> $3
+               and not exists (select from jsonb_each_text(relation.scope) as theirs
+                               join jsonb_each_text($4) as ours using (key) where theirs.value <> ours.value)
+             order by customer, entity limit 1",
+        )
+        .bind(&relation)
+        .bind(side.as_str())
+        .bind(customer.id.as_str())
+        .bind(Json(&scope))
+        .fetch_optional(&mut *conn)
+        .await?;
+        if let Some((whose, what)) = other {
+            return Err(Permanent(format!(
+                "entity `{}` of customer `{}`: table {relation} in {shown} belongs to customer `{whose}` (entity `{what}`), and \
+                 both would see the same rows and double them; give each a `scope`, or use one customer id; if `{whose}` is no \
+                 longer synchronised, delete its rows from sync_bridge.relation there",
+                entity.id, customer.id
+            ))
+            .into());
+        }
+        postgres::query("insert into sync_bridge.entity (customer, entity) values ($1, $2) on conflict (customer, entity) do nothing")
+            .bind(customer.id.as_str())
+            .bind(entity.id.as_str())
+            .execute(&mut *conn)
+            .await?;
+        postgres::query(
+            "insert into sync_bridge.relation (customer, entity, side, relation, scope) values ($1, $2, $3, $4, $5)
+             on conflict (customer, entity, side) do update set relation = excluded.relation, scope = excluded.scope
+             where (relation.relation, relation.scope) is distinct from (excluded.relation, excluded.scope)",
+        )
+        .bind(customer.id.as_str())
+        .bind(entity.id.as_str())
+        .bind(side.as_str())
+        .bind(&relation)
+        .bind(Json(&scope))
+        .execute(&mut *conn)
+        .await?;
+    }
+    Ok(())
+}
