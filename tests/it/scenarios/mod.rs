@@ -7,4 +7,5 @@ mod crashes;
 mod crowds;
 mod fleet;
 mod guards;
+mod kinds;
 mod rows;

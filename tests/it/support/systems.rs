@@ -71,6 +71,17 @@ impl Systems {
     /// `stages` is the TOML from `[[stages]]` on; both sides' SQL makes the tables.
     pub async fn new(hint: &str, legacy_sql: &str, platform_sql: &str, stages: &str) -> Systems {
         let databases = [database(&format!("{hint} l")).await, database(&format!("{hint} p")).await];
+        Systems::over(hint, databases, legacy_sql, platform_sql, stages).await
+    }
+
+    /// As `new`, over empty databases of any kind.
+    pub async fn over(
+        hint: &str,
+        databases: [TestDatabase; 2],
+        legacy_sql: &str,
+        platform_sql: &str,
+        stages: &str,
+    ) -> Systems {
         let names = [&databases[0], &databases[1]].map(|database| database.name.as_str());
         let config = configured(hint, names, stages).await;
         Systems::of(databases, config, legacy_sql, platform_sql).await
