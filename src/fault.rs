@@ -11,22 +11,23 @@ tokio::task_local! {
     static WATCH: Arc<Watch>;
 }
 
-/// Kills this process here with SIGKILL if `SYNC_BRIDGE_FAULT` is `name`, or `name:n` and this is the n-th pass; or waits
-/// here if a test watches this work.
+/// Kills this process here with SIGKILL if `SYNC_BRIDGE_FAULT` is `name`, or `name:n` and this is the n-th pass; panics here, at
+/// each pass, if it is `name:panic`; or waits here if a test watches this work.
 pub async fn point(name: &'static str) {
     #[cfg(debug_assertions)]
-    kill_if_armed(name);
+    fail_if_armed(name);
     if let Ok(watch) = WATCH.try_with(Arc::clone) {
         watch.pass(name).await;
     }
 }
 
 #[cfg(debug_assertions)]
-fn kill_if_armed(name: &str) {
+fn fail_if_armed(name: &str) {
     // So that a test knows which points a kind of work passes.
     tracing::trace!(point = name, "passed");
     static PASSES: AtomicU64 = AtomicU64::new(0);
     let Ok(armed) = std::env::var("SYNC_BRIDGE_FAULT") else { return };
+    assert!(armed.strip_suffix(":panic") != Some(name), "a fault point that panics: {name}");
     let (wanted, pass) = match armed.split_once(':') {
         Some((wanted, pass)) => (wanted, pass.parse().unwrap_or(1)),
         None => (armed.as_str(), 1),

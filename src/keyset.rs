@@ -1,6 +1,8 @@
 //! Keyset cursors: keys, positions, ranges, and the signature of a tail. Plain data that stages, jobs and sides share; the
 //! ledger stores it as JSON.
 
+use std::borrow::Cow;
+
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
@@ -41,10 +43,32 @@ pub struct Position {
     pub key: Key,
 }
 
-/// A record's key on one side: the text of its only part, or of all its parts joined by U+001F.
+/// A record's key on one side: the text of its only part, or of all its parts joined by U+001F (`mapping::join_key`).
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Key(pub String);
+
+/// How much of a key that is too long is shown.
+const LISTED_BYTES: usize = 200;
+
+/// What the ledgers' indexes hold beside the names of customer and entity, where nothing of it can be compressed (PostgreSQL's
+/// bound is a third of a block: 2,704 bytes).
+pub const KEY_BYTES_MAX: usize = 2_400;
+
+impl Key {
+    pub fn is_too_long(&self) -> bool {
+        self.0.len() > KEY_BYTES_MAX
+    }
+
+    /// As it is listed: one that is too long by its beginning and a hash.
+    pub fn listed(&self) -> Cow<'_, str> {
+        if !self.is_too_long() {
+            return Cow::Borrowed(&self.0);
+        }
+        let beginning = &self.0[..self.0.floor_char_boundary(LISTED_BYTES)];
+        Cow::Owned(format!("{beginning}… ({:016x})", xxhash_rust::xxh3::xxh3_64(self.0.as_bytes())))
+    }
+}
 
 /// What a run left of one entity's side: which rows lie above `since` and what they hold, as a count and a sum of hashes. A later probe with
 /// the same `since` that finds the same has nothing to do.

@@ -8,6 +8,7 @@ pub mod config;
 pub mod demo;
 pub mod embedded;
 pub mod fault;
+pub mod health;
 pub mod jobs;
 pub mod keyset;
 pub mod ledger;

@@ -12,12 +12,19 @@ use tokio_util::sync::CancellationToken;
 use crate::clock;
 use crate::config::{Config, Schedule, parse_cron};
 use crate::fault;
+use crate::health::Health;
 use crate::ledger::{job, tick};
 use crate::queue::{self, Kind};
 use crate::telemetry::metrics;
 
 /// Ticks made by one transaction: what it locks and notifies stays short.
 const CHUNK: usize = 1000;
+
+/// A round is a few statements; ticks that were not made are due again in the next.
+const ROUND_MAX: Duration = Duration::from_secs(30);
+
+/// The schedule is looked at each second.
+const READY_WITHIN: Duration = Duration::from_secs(10);
 
 /// Beyond the second's edge, so that rounding does not make us look just before it.
 const EDGE: Duration = Duration::from_millis(5);
@@ -26,19 +33,23 @@ const EDGE: Duration = Duration::from_millis(5);
 ///
 /// # Errors
 /// When a schedule cannot be understood; a database that is away is waited for.
-pub async fn run(config: Arc<Config>, queue: PgPool, shutdown: CancellationToken) -> anyhow::Result<()> {
+pub async fn run(config: Arc<Config>, pool: PgPool, health: Health, shutdown: CancellationToken) -> anyhow::Result<()> {
     let mut plan = Plan::new(&config)?;
+    let pulse = health.part("schedule", READY_WITHIN);
     tracing::info!(customers = config.customers.len(), "scheduler started");
     let mut failures = 0u32;
     loop {
-        let wait = match round(&queue, &mut plan).await {
+        pulse.beats();
+        let wait = match queue::answered(ROUND_MAX, round(&pool, &mut plan)).await {
             Ok(now) => {
                 failures = 0;
+                pulse.works();
                 Duration::from_millis(1000 - u64::from(now.timestamp_subsec_millis().min(999))) + EDGE
             }
             Err(error) => {
                 failures = failures.saturating_add(1);
                 tracing::warn!(failures, "making ticks: {error:#}");
+                pulse.fails(format!("{error:#}"));
                 clock::backoff(
                     Duration::from_millis(500),
                     Duration::from_millis(500),
@@ -48,6 +59,7 @@ pub async fn run(config: Arc<Config>, queue: PgPool, shutdown: CancellationToken
             }
         };
         if !clock::sleep_unless(wait, &shutdown).await {
+            health.stopping();
             tracing::info!("scheduler stopped");
             return Ok(());
         }

@@ -1,6 +1,7 @@
 //! What every binary does around its own work: runtime, telemetry, configuration, queue database, exit code. Owns: the
 //! order of it, and what is refused before anything starts. Never: work.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -14,16 +15,27 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::{self, Config, Customer};
 use crate::embedded::Server;
+use crate::health::{self, Health};
 use crate::jobs::{self, Env};
+use crate::sides::{self, Fault};
 use crate::stages::Data;
 use crate::telemetry::{self, logs};
 use crate::told::told;
-use crate::{ops, queue, scheduler, shutdown};
+use crate::{clock, ops, queue, scheduler, shutdown};
 
-/// Something went wrong on the way.
+/// Something went wrong on the way. For a process that stays: start it again.
 const EXIT_FAILED: u8 = 1;
-/// What was asked cannot be done as things are: nothing was started, nothing written.
+/// What was asked cannot be done as things are: nothing was started, nothing written. For a process that stays: it will end
+/// like this every time until somebody corrects something.
 const EXIT_REFUSED: u8 = 2;
+
+/// For whoever keeps processes running.
+pub const EXIT_CODES: &str = "\
+Exit codes: 0 stopped in order, 1 failed: start it again, 2 refused: correct what it says first; anything else is a crash";
+
+/// How often the embedded server is looked at, and how often in a row it may refuse to start again.
+const SERVER_LOOK_EVERY: Duration = Duration::from_secs(1);
+const SERVER_STARTS_MAX: u32 = 5;
 
 /// The embedded server's folder, beside the configuration file.
 const EMBEDDED_FOLDER: &str = ".sync-bridge";
@@ -31,8 +43,11 @@ const EMBEDDED_FOLDER: &str = ".sync-bridge";
 /// Customers whose databases are looked at at the same time.
 const CHECKS_AT_ONCE: usize = 8;
 
+/// What leaving the queue database may cost at the end of the process.
+const LEAVE_MAX: Duration = Duration::from_secs(1);
+
 /// What a task that will not end may cost at the end of the process.
-const RUNTIME_END_MAX: Duration = Duration::from_secs(2);
+const RUNTIME_END_MAX: Duration = Duration::from_secs(1);
 
 /// Bad input, a wrong configuration, a database that cannot be used: exit code 2.
 #[derive(Debug, thiserror::Error)]
@@ -63,16 +78,51 @@ pub fn run(level: logs::Level, work: impl AsyncFnOnce() -> anyhow::Result<()>) -
     }
 }
 
+/// What whoever keeps a process running decides about it.
+#[derive(Debug, Clone, clap::Args)]
+pub struct ProcessArgs {
+    /// Answer GET /livez and /readyz here; port 0 takes a free one and logs it
+    #[arg(long, env = "SYNC_BRIDGE_HEALTH_LISTEN", value_name = "ADDRESS:PORT")]
+    health_listen: Option<SocketAddr>,
+}
+
+/// What is decided about a process that works on jobs.
+#[derive(Debug, Clone, clap::Args)]
+pub struct WorkerArgs {
+    #[command(flatten)]
+    process: ProcessArgs,
+    /// How long a stop may take: running pages end within it, the rest is handed back; a second signal stops at once
+    #[arg(long, env = "SYNC_BRIDGE_GRACE", default_value_t = 25, value_name = "SECONDS")]
+    grace: u32,
+}
+
+impl ProcessArgs {
+    /// # Errors
+    /// An address that cannot be listened on, perhaps because an older process still does.
+    async fn health(&self) -> anyhow::Result<Health> {
+        let health = Health::default();
+        if let Some(address) = self.health_listen {
+            health::serve(address, health.clone()).await?;
+        }
+        Ok(health)
+    }
+}
+
+impl WorkerArgs {
+    fn settings(&self) -> jobs::worker::Settings {
+        jobs::worker::Settings { grace: Duration::from_secs(self.grace.into()), ..jobs::worker::Settings::default() }
+    }
+}
+
 /// The process `sync-bridge-scheduler`.
 ///
 /// # Errors
 /// A configuration or queue database that cannot be used; a schedule that cannot be followed.
-pub async fn scheduler(config: &Path) -> anyhow::Result<()> {
+pub async fn scheduler(config: &Path, process: &ProcessArgs) -> anyhow::Result<()> {
     let stop = shutdown::on_signal()?;
-    let bridge = Bridge::open(load(config)?, Embedded::MustExist).await?;
-    bridge.must_be_migrated().await?;
-    tracing::info!(customers = bridge.config.customers.len(), "scheduler started");
-    let done = scheduler::run(bridge.config.clone(), bridge.queue.clone(), stop).await;
+    let bridge = Bridge::open_to_stay(load(config)?).await?;
+    let health = process.health().await?;
+    let done = scheduler::run(bridge.config.clone(), bridge.queue.clone(), health, stop).await;
     bridge.close().await?;
     done
 }
@@ -81,35 +131,69 @@ pub async fn scheduler(config: &Path) -> anyhow::Result<()> {
 ///
 /// # Errors
 /// A configuration or queue database that cannot be used.
-pub async fn worker(config: &Path) -> anyhow::Result<()> {
+pub async fn worker(config: &Path, worker: &WorkerArgs) -> anyhow::Result<()> {
     let stop = shutdown::on_signal()?;
-    let bridge = Bridge::open(load(config)?, Embedded::MustExist).await?;
-    bridge.must_be_migrated().await?;
-    tracing::info!(customers = bridge.config.customers.len(), "worker started");
-    let done = jobs::worker::run(bridge.env(), jobs::worker::Settings::default(), stop).await;
+    let bridge = Bridge::open_to_stay(load(config)?).await?;
+    let health = worker.process.health().await?;
+    let done = jobs::worker::run(bridge.env(), worker.settings(), health, stop).await;
     bridge.close().await?;
     done
 }
 
-/// Scheduler and workers in this process until `stop`.
+/// Scheduler and workers in this process until `stop`, and the embedded server kept running under them.
 ///
 /// # Errors
-/// The first error that ends one of them; the other is stopped in order before it is returned.
-pub async fn work(bridge: &Bridge, stop: &CancellationToken) -> anyhow::Result<()> {
-    // Either one that ends early takes the other along.
-    let both = stop.child_token();
+/// The first error that ends one of them; the others are stopped in order before it is returned.
+pub async fn work(bridge: &Bridge, worker: &WorkerArgs, stop: &CancellationToken) -> anyhow::Result<()> {
+    // Any one that ends early takes the others along.
+    let all = stop.child_token();
+    let health = worker.process.health().await?;
     let scheduler = async {
-        let done = scheduler::run(bridge.config.clone(), bridge.queue.clone(), both.clone()).await;
-        both.cancel();
+        let done = scheduler::run(bridge.config.clone(), bridge.queue.clone(), health.clone(), all.clone()).await;
+        all.cancel();
         done.context("the scheduler ended")
     };
     let worker = async {
-        let done = jobs::worker::run(bridge.env(), jobs::worker::Settings::default(), both.clone()).await;
-        both.cancel();
+        let done = jobs::worker::run(bridge.env(), worker.settings(), health.clone(), all.clone()).await;
+        all.cancel();
         done.context("the worker ended")
     };
-    let (scheduler, worker) = tokio::join!(scheduler, worker);
-    scheduler.and(worker)
+    let server = async {
+        let done = keep_server(bridge.server.as_ref(), &all).await;
+        all.cancel();
+        done
+    };
+    let (scheduler, worker, server) = tokio::join!(scheduler, worker, server);
+    server.and(scheduler).and(worker)
+}
+
+/// Starts the embedded server again when it died, on its port, where everybody waits for it: whoever runs `up` runs it
+/// for want of a process manager.
+///
+/// # Errors
+/// A server that does not start again.
+async fn keep_server(server: Option<&Server>, stop: &CancellationToken) -> anyhow::Result<()> {
+    let Some(server) = server else {
+        stop.cancelled().await;
+        return Ok(());
+    };
+    let mut failures = 0;
+    while clock::sleep_unless(SERVER_LOOK_EVERY, stop).await {
+        match server.revive().await {
+            Ok(died) => {
+                failures = 0;
+                if died {
+                    tracing::warn!("the embedded server had died and was started again");
+                }
+            }
+            Err(error) if failures + 1 < SERVER_STARTS_MAX => {
+                failures += 1;
+                tracing::warn!(failures, "starting the embedded server again: {error:#}");
+            }
+            Err(error) => return Err(error.context("the embedded server died and does not start again")),
+        }
+    }
+    Ok(())
 }
 
 /// Reads the configuration.
@@ -152,6 +236,22 @@ impl Bridge {
         }
     }
 
+    /// For a process that stays. What is away will be back, so that such a process is to be started again; everything else
+    /// is refused.
+    ///
+    /// # Errors
+    /// A queue database that cannot be used, or not by this version.
+    async fn open_to_stay(config: Config) -> anyhow::Result<Bridge> {
+        let bridge = Bridge::open(config, Embedded::MustExist).await.map_err(unless_away)?;
+        match bridge.must_be_migrated().await {
+            Ok(()) => Ok(bridge),
+            Err(error) => {
+                bridge.close().await?;
+                Err(unless_away(error))
+            }
+        }
+    }
+
     /// Holds the mapping against the live databases first, then opens, so that an embedded server is made only if it will
     /// be used. One that holds sides itself was made before, and is started for the look.
     ///
@@ -182,6 +282,13 @@ impl Bridge {
     pub async fn must_be_migrated(&self) -> anyhow::Result<()> {
         let lacks = match ops::migrated(&self.queue).await.map_err(refused)? {
             ops::Migrated::Yes => return Ok(()),
+            ops::Migrated::Newer { needs, known } => {
+                return Err(refused(anyhow!(
+                    "the queue database {} is for binaries that know its version {needs}, this one knows {known}: \
+                     use the newer binary",
+                    self.queue_shown()
+                )));
+            }
             ops::Migrated::Partly => "lacks tables of this version",
             ops::Migrated::No => "has no tables yet",
         };
@@ -195,9 +302,19 @@ impl Bridge {
 
     /// Leaves the queue database, then the embedded server.
     pub async fn close(self) -> anyhow::Result<()> {
-        self.queue.close().await;
+        // What still hangs on a connection does not come back.
+        let _ = clock::within(LEAVE_MAX, self.queue.close()).await;
         stop_server(self.server).await
     }
+}
+
+/// Takes the refusal from an error that says a database is away for the moment.
+fn unless_away(error: anyhow::Error) -> anyhow::Error {
+    let mut causes = error.chain().filter_map(|cause| cause.downcast_ref::<sqlx::Error>());
+    if causes.any(|cause| matches!(sides::sort(cause), Fault::Outage | Fault::Transient)) {
+        return error.downcast::<Refused>().map_or_else(|error| error, |Refused(error)| error);
+    }
+    error
 }
 
 /// The configuration and the customers' databases, for what needs no queue; with the embedded server if a side lies on it.

@@ -24,6 +24,7 @@ mod secrets;
 mod tests;
 
 pub use parse::{Place, load};
+pub use reader::parse_duration;
 pub use report::ConfigError;
 pub use schedule::{DayWindow, parse_cron};
 

@@ -331,7 +331,8 @@ impl<'t> Node<'t> {
     }
 }
 
-fn parse_duration(text: &str) -> Option<Duration> {
+/// A duration as the file and the command line write it: a whole number and `ms`, `s`, `m`, `h` or `d`.
+pub fn parse_duration(text: &str) -> Option<Duration> {
     let split = text.find(|c: char| !c.is_ascii_digit())?;
     let number: u64 = text[..split].parse().ok()?;
     let unit_millis = match text[split..].trim_start() {

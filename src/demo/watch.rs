@@ -90,7 +90,9 @@ impl Watch {
 
     /// The first dead letter, as a sentence.
     pub(super) async fn dead_letter(&self) -> anyhow::Result<Option<String>> {
-        let dead = ops::dead_letters(&self.queue, None).await.context("asking for dead letters")?;
+        let dead = ops::dead_letters(&self.queue, &ops::Selection::default(), false)
+            .await
+            .context("asking for dead letters")?;
         Ok(dead.first().map(|letter| {
             let entity = letter.entity.as_deref().map(|entity| format!(" of {entity}")).unwrap_or_default();
             format!("the {}{entity} of {} is dead: {}", letter.kind, letter.customer, letter.error)

@@ -133,6 +133,23 @@ impl Server {
         .await
     }
 
+    /// Starts the server again on its port if it has died. Answers whether it had.
+    pub async fn revive(&self) -> anyhow::Result<bool> {
+        let (folder, cluster) = (self.folder.clone(), self.cluster.clone());
+        blocking(move || {
+            if cluster.postmaster()?.is_some() {
+                return Ok(false);
+            }
+            // Perhaps somebody restarts it just now.
+            let _start = start_lock(&folder)?;
+            match cluster.postmaster()? {
+                Some(_) => Ok(false),
+                None => cluster.restart().map(|_| true),
+            }
+        })
+        .await
+    }
+
     /// Stops the server as a power failure would; `restart` brings it back.
     pub async fn crash(&self) -> anyhow::Result<()> {
         let cluster = self.cluster.clone();

@@ -69,7 +69,7 @@ impl Circuits {
                 let mut conn = env.queue.acquire().await?;
                 circuit::open(&mut conn, database, error, ask_in(0)).await
             };
-            match opened.await {
+            match queue::answered(queue::ANSWER_MAX, opened).await {
                 Ok(true) => tracing::error!(database, "does not answer, its work waits: {error}"),
                 Ok(false) => {}
                 // Who needs it will ask again.
@@ -95,7 +95,7 @@ impl Circuits {
         let ours = databases(&env.config);
         while clock::sleep_unless(LOOK_EVERY, &stop).await {
             // The queue database's own outage is told by those who work.
-            match self.look(&env, &ours).await {
+            match queue::answered(queue::ANSWER_MAX, self.look(&env, &ours)).await {
                 Ok(due) => {
                     for (url, asked) in due {
                         probes.spawn(probe(env.clone(), url, asked));
@@ -159,7 +159,7 @@ async fn probe(env: Env, url: DatabaseUrl, asked: i32) {
             None => circuit::close(&mut conn, &database).await,
         }
     };
-    match noted.await {
+    match queue::answered(queue::ANSWER_MAX, noted).await {
         Ok(Some(secs)) => tracing::info!(database, secs, "answers again"),
         Ok(None) => {}
         Err(error) => tracing::warn!(database, "noting whether it answers: {error:#}"),

@@ -23,11 +23,11 @@ use crate::config::{Config, CustomerId, DatabaseUrl};
 use crate::ledger::job::{self, Back, Claim, Claimed};
 use crate::ledger::page::Page;
 use crate::ledger::refused;
-use crate::queue::{self, Kind, Payload};
+use crate::queue::{self, ANSWER_MAX, Kind, Payload};
 use crate::told::told;
 
 /// Well below the queue's orphan window of 10 minutes.
-const PAGE_LIMIT: Duration = Duration::from_secs(300);
+pub const PAGE_LIMIT: Duration = Duration::from_secs(300);
 /// Cutting a large table is a few index scans.
 const STAGE_LIMIT: Duration = Duration::from_secs(300);
 /// A probe is one index scan per table.
@@ -49,6 +49,8 @@ pub struct Executor {
     pub circuits: Circuits,
     /// Cancelled when the grace of a stopping process is over: what still runs is handed back.
     pub hurry: CancellationToken,
+    /// What the work of a page may take.
+    pub page_limit: Duration,
 }
 
 /// What a job is of, loaded.
@@ -118,7 +120,7 @@ impl Executor {
                 let mut conn = self.env.queue.acquire().await?;
                 anyhow::Ok(job::claim(&mut conn, job, Uuid::new_v4(), &self.worker, attempts_max).await?)
             };
-            match claimed.await {
+            match queue::answered(ANSWER_MAX, claimed).await {
                 Ok(claimed) => return Ok(claimed),
                 Err(error) => tries.after(error).await?,
             }
@@ -127,7 +129,7 @@ impl Executor {
 
     async fn run(&self, claim: Claim) {
         let held = self.leases.hold(&claim);
-        let subject = match self.load(&claim).await {
+        let subject = match queue::answered(ANSWER_MAX, self.load(&claim)).await {
             Ok(subject) => subject,
             Err(error) => return self.settle(&claim, None, self.failed(&claim, error)).await,
         };
@@ -137,7 +139,7 @@ impl Executor {
             let limit = match claim.kind {
                 Kind::Tick => TICK_LIMIT,
                 Kind::Stage => STAGE_LIMIT,
-                Kind::Page => PAGE_LIMIT,
+                Kind::Page => self.page_limit,
             };
             let databases = subject.databases(&self.env.config);
             let work = async {
@@ -181,7 +183,7 @@ impl Executor {
         let _held = self.leases.hold(&claim);
         let error = format!("claimed {} times and never ended: it may kill its workers", claim.attempt);
         // Only to tell which page it is.
-        let subject = self.load(&claim).await.ok();
+        let subject = queue::answered(ANSWER_MAX, self.load(&claim)).await.ok();
         let page = subject.as_ref().and_then(Subject::page);
         self.settle(&claim, page, Ending::Dead { error_kind: "exhausted", error }).await;
     }
@@ -199,26 +201,34 @@ impl Executor {
     fn failed(&self, claim: &Claim, error: anyhow::Error) -> Ending {
         let sorted = failure::sort(&error);
         let error_kind = failure::kind(&error, sorted);
+        // A connection that breaks time and again though the database answers whoever asks: the work may be what breaks it. What
+        // the database itself says of its state (full, read only) is nobody's fault here.
+        let is_away = failure::is_said(&error) || claim.outages < OUTAGES_MAX;
         let error = told(&error);
         let last = i64::from(claim.attempt) >= i64::from(self.env.config.attempts_max);
-        // A database that answers whoever asks, and fails its work again and again, is not away.
-        let outage = sorted == Sorted::Outage && claim.outages < OUTAGES_MAX;
         match sorted {
+            Sorted::Outage if is_away && self.may_wait(claim) => Ending::Retry { error_kind, error, outage: true },
+            Sorted::Outage if is_away => Ending::Dead { error_kind, error },
             Sorted::Permanent => Ending::Dead { error_kind, error },
-            Sorted::Transient | Sorted::Outage if last && !outage => Ending::Dead { error_kind, error },
-            Sorted::Transient | Sorted::Outage => Ending::Retry { error_kind, error, outage },
+            Sorted::Transient | Sorted::Outage if last => Ending::Dead { error_kind, error },
+            Sorted::Transient | Sorted::Outage => Ending::Retry { error_kind, error, outage: false },
         }
     }
 
-    /// What a database that is away makes of the claim. A tick waits however long: the next one would only do the same.
+    /// What a database that is away makes of the claim.
     fn waits(&self, claim: &Claim, away: Away) -> Ending {
-        let outage_max = self.env.config.outage_max;
-        if claim.kind == Kind::Tick || claim.away.is_none_or(|waited| waited < outage_max) {
+        if self.may_wait(claim) {
             return Ending::Waits(away);
         }
-        let hours = outage_max.as_secs() / 3600;
-        let error = format!("{} for more than {hours} h (`outage_max`): {}", away.database, away.error);
+        let hours = self.env.config.outage_max.as_secs() / 3600;
+        let error = format!("{} has been away for more than {hours} h (`outage_max`): {}", away.database, away.error);
         Ending::Dead { error_kind: "outage", error }
+    }
+
+    /// Whether databases that are away have not held the job up for too long. A tick waits however long: the next one would
+    /// only do the same.
+    fn may_wait(&self, claim: &Claim) -> bool {
+        claim.kind == Kind::Tick || claim.away.is_none_or(|waited| waited < self.env.config.outage_max)
     }
 
     /// Records the ending, and says so once: the single place where every outcome passes.
@@ -238,7 +248,7 @@ impl Executor {
     async fn record_retrying(&self, claim: &Claim, ending: &Ending) -> anyhow::Result<Option<After>> {
         let mut tries = Tries::default();
         loop {
-            match self.record_once(claim, ending).await {
+            match queue::answered(ANSWER_MAX, self.record_once(claim, ending)).await {
                 Ok(recorded) => return Ok(recorded),
                 Err(error) => tries.after(error).await?,
             }
@@ -267,7 +277,7 @@ impl Executor {
             let mut conn = self.env.queue.acquire().await?;
             refused::insert(&mut conn, kind.queue(), problem).await
         };
-        if let Err(error) = noted.await {
+        if let Err(error) = queue::answered(ANSWER_MAX, noted).await {
             tracing::warn!("noting a dropped delivery: {error}");
         }
     }
@@ -365,7 +375,8 @@ async fn record(conn: &mut PgConnection, env: &Env, claim: &Claim, ending: &Endi
             job::back(conn, claim, Back::Outage, failure::probe_in(claim.outages), error_kind, error).await?
         }
         Ending::Retry { error_kind, error, outage: false } => {
-            job::back(conn, claim, Back::Failed, failure::retry_in(claim.attempt), error_kind, error).await?
+            job::back(conn, claim, Back::Failed, failure::retry_in(claim.kind, claim.attempt), error_kind, error)
+                .await?
         }
         Ending::HandedBack => {
             job::back(conn, claim, Back::Stopping, Duration::ZERO, "stopping", "the worker stopped").await?
@@ -458,7 +469,7 @@ impl Tries {
     }
 }
 
-fn panic_text(panic: &(dyn Any + Send)) -> String {
+pub(super) fn panic_text(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
     text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "without a message".to_owned())
 }

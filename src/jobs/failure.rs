@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::clock;
+use crate::queue::Kind;
 use crate::sides::{self, Fault};
 
 pub use crate::sides::Permanent;
@@ -17,6 +18,9 @@ pub enum Sorted {
     /// Nothing but a person helps: dead letter, now.
     Permanent,
 }
+
+/// The kinds of error that make a dead letter, as `kind` and the executor name them.
+pub const DEAD_KINDS: [&str; 6] = ["permanent", "transient", "timeout", "crash", "exhausted", "outage"];
 
 /// How the ledger and metrics name what happened.
 pub fn kind(error: &anyhow::Error, sorted: Sorted) -> &'static str {
@@ -49,6 +53,11 @@ pub fn sort(error: &anyhow::Error) -> Sorted {
     error.chain().find_map(sort_cause).unwrap_or(Sorted::Permanent)
 }
 
+/// Whether a database said it, in an answer; else a connection broke or could not be made.
+pub fn is_said(error: &anyhow::Error) -> bool {
+    error.chain().any(|cause| matches!(cause.downcast_ref(), Some(sqlx::Error::Database(_))))
+}
+
 fn sort_cause(cause: &(dyn std::error::Error + 'static)) -> Option<Sorted> {
     if cause.is::<Permanent>() {
         return Some(Sorted::Permanent);
@@ -57,21 +66,41 @@ fn sort_cause(cause: &(dyn std::error::Error + 'static)) -> Option<Sorted> {
         return Some(Sorted::Transient);
     }
     let error = cause.downcast_ref::<sqlx::Error>()?;
-    Some(match (error, sides::sort(error)) {
-        // A pool that cannot connect says no more than this; and a pool that is too small is no reason to give up either.
-        (sqlx::Error::PoolTimedOut, _) => Sorted::Outage,
-        (_, Fault::Outage) => Sorted::Outage,
+    Some(match sides::sort(error) {
+        Fault::Outage => Sorted::Outage,
         // A row's fault that came out of a whole page: a race with somebody's write, or a page that cannot isolate the row.
         // The attempts tell which.
-        (_, Fault::Transient | Fault::Row) => Sorted::Transient,
-        (_, Fault::Permanent) => Sorted::Permanent,
+        Fault::Transient | Fault::Row => Sorted::Transient,
+        Fault::Permanent => Sorted::Permanent,
     })
 }
 
-/// How long to wait before attempt `attempt + 1`: from about a second to a minute.
-pub fn retry_in(attempt: i32) -> Duration {
+/// How long a kind of job waits before it is tried again: up to `base` after the first failure, twice that after each
+/// further one, and never more than `cap`.
+struct Backoff {
+    base: Duration,
+    cap: Duration,
+}
+
+/// One table for all of them.
+const fn backoff(kind: Kind) -> Backoff {
+    let (base, cap) = match kind {
+        // The next tick asks the same: one that comes late is worth nothing.
+        Kind::Tick => (1, 10),
+        // The whole run waits for it.
+        Kind::Stage => (2, 60),
+        // Only its own rows wait, and what is in their way (a lock, a crowd) takes its time to go.
+        Kind::Page => (4, 300),
+    };
+    Backoff { base: Duration::from_secs(base), cap: Duration::from_secs(cap) }
+}
+
+/// How long to wait before attempt `attempt + 1`: exponential with full jitter, so that what failed together does not come
+/// back together.
+pub fn retry_in(kind: Kind, attempt: i32) -> Duration {
+    let Backoff { base, cap } = backoff(kind);
     let step = u32::try_from(attempt.max(1) - 1).unwrap_or(0);
-    clock::backoff(Duration::ZERO, Duration::from_secs(2), step, Duration::from_secs(60))
+    clock::backoff(Duration::ZERO, base, step, cap)
 }
 
 /// How long to wait for a database that is away before looking again. Short: delay is what an outage costs.
@@ -107,9 +136,30 @@ mod tests {
     }
 
     #[test]
-    fn waits_are_bounded() {
+    fn waits_grow_by_kind_up_to_a_cap_and_are_spread_over_all_of_it() {
+        // The longest wait after each failure in seconds.
+        for (kind, longest) in [
+            (Kind::Tick, [1, 2, 4, 8, 10, 10, 10, 10, 10]),
+            (Kind::Stage, [2, 4, 8, 16, 32, 60, 60, 60, 60]),
+            (Kind::Page, [4, 8, 16, 32, 64, 128, 256, 300, 300]),
+        ] {
+            for (attempt, longest) in (1..).zip(longest) {
+                let longest = Duration::from_secs(longest);
+                let waits: Vec<Duration> = (0..500).map(|_| retry_in(kind, attempt)).collect();
+                assert!(waits.iter().all(|wait| *wait <= longest), "{kind}, attempt {attempt}");
+                let (least, most) = (waits.iter().min(), waits.iter().max());
+                assert!(least < Some(&(longest / 10)), "{kind}, attempt {attempt}: not spread: {least:?}");
+                assert!(most > Some(&(longest * 9 / 10)), "{kind}, attempt {attempt}: not grown: {most:?}");
+            }
+            for attempt in [i32::MIN, -1, 0, i32::MAX] {
+                assert!(retry_in(kind, attempt) <= Duration::from_secs(300));
+            }
+        }
+    }
+
+    #[test]
+    fn probes_are_bounded() {
         for attempt in [i32::MIN, 0, 1, 5, i32::MAX] {
-            assert!(retry_in(attempt) <= Duration::from_secs(60));
             assert!(probe_in(attempt) <= Duration::from_secs(16) && probe_in(attempt) >= Duration::from_secs(1));
         }
     }

@@ -10,6 +10,7 @@ use super::Env;
 use crate::clock;
 use crate::config::{Config, Side};
 use crate::ops::{self, LoadStanding, Standing};
+use crate::queue::{self, ANSWER_MAX};
 use crate::stages::DIFFERENCE_KINDS;
 use crate::telemetry::metrics::{self, Metric, Tag, gauge};
 
@@ -43,7 +44,7 @@ pub async fn run(env: Env, stop: CancellationToken) {
 }
 
 async fn look(env: &Env, named: &mut Named) {
-    match ops::standing(&env.queue, &env.config).await {
+    match queue::answered(ANSWER_MAX, ops::standing(&env.queue, &env.config)).await {
         Ok(standing) => send(&standing, &env.config, named),
         // An outage of the queue database is told by those who need it.
         Err(error) => tracing::debug!("gauges: {error:#}"),

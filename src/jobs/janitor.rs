@@ -12,7 +12,7 @@ use super::{Env, gauges, measure, retention};
 use crate::clock;
 use crate::fault;
 use crate::ledger::{circuit, job, refused, run, tick};
-use crate::queue::{self, upkeep};
+use crate::queue::{self, ANSWER_MAX, upkeep};
 
 /// With a lease of 15 s a dead worker's pages are delivered again within 18 s.
 const ROUND_EVERY: Duration = Duration::from_secs(3);
@@ -28,6 +28,15 @@ const BATCHES_MAX: u32 = 20;
 
 /// A job that is due for this long, and that no row of the queue carries, was lost.
 const OVERDUE: Duration = Duration::from_secs(30);
+
+/// A round that takes longer hangs; what it committed stays, the rest is for the next.
+const ROUND_MAX: Duration = Duration::from_secs(60);
+
+/// A leader that was stopped, or whose connection is half open, would else hold the lock for as long as the server believes
+/// in it. Servers before 14 know no such setting; with them the system's own bounds count.
+const SILENT_MAX: &str = "12s";
+const FORGET_WHO_IS_SILENT: &str =
+    "select set_config(name, $1, false) from pg_settings where name = 'idle_session_timeout'";
 
 /// Removing what is old is for every so many rounds: about once a minute.
 const PRUNE_ROUNDS: u64 = 20;
@@ -71,11 +80,11 @@ pub async fn run(env: Env, stop: CancellationToken) {
     let mut leader: Option<Leader> = None;
     let mut rounds = 0u64;
     loop {
-        match lead(&env, &mut leader).await {
+        match queue::answered(ANSWER_MAX, lead(&env, &mut leader)).await {
             Ok(Some(conn)) => {
                 let prune = rounds.is_multiple_of(PRUNE_ROUNDS);
                 rounds += 1;
-                match round(conn, prune).await {
+                match queue::answered(ROUND_MAX, round(conn, prune)).await {
                     Ok(done) => told(&done),
                     // With the connection goes the lock.
                     Err(error) => {
@@ -107,6 +116,7 @@ async fn lead<'l>(env: &Env, leader: &'l mut Option<Leader>) -> sqlx::Result<Opt
     if leader.is_none() {
         // Not one of the pool's: a lock must never go back into the pool with its connection.
         let mut conn = PgConnection::connect_with(&env.queue.connect_options()).await?;
+        sqlx::query(FORGET_WHO_IS_SILENT).bind(SILENT_MAX).execute(&mut conn).await?;
         let locked: bool =
             sqlx::query_scalar("select pg_try_advisory_lock($1)").bind(LOCK).fetch_one(&mut conn).await?;
         if !locked {

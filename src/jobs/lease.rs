@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use sqlx::PgPool;
 use tokio_util::sync::CancellationToken;
@@ -10,6 +11,10 @@ use uuid::Uuid;
 use crate::clock;
 use crate::fault;
 use crate::ledger::job::{self, Claim};
+use crate::queue;
+
+/// Short enough that one which hangs leaves time for another before a lease runs out.
+const RENEW_MAX: Duration = Duration::from_secs(4);
 
 #[derive(Clone, Default)]
 pub struct Leases {
@@ -33,15 +38,15 @@ impl Leases {
     }
 
     /// Renews every claim, every few seconds, until `stop`.
-    pub async fn keep(self, queue: PgPool, stop: CancellationToken) {
+    pub async fn keep(self, pool: PgPool, stop: CancellationToken) {
         while clock::sleep_unless(job::RENEW_EVERY, &stop).await {
             let claims: Vec<(i64, Uuid)> = self.lock().iter().map(|(job, (token, _))| (*job, *token)).collect();
             if claims.is_empty() {
                 continue;
             }
             fault::point("lease.before").await;
-            let renewed = async { job::renew(&mut *queue.acquire().await?, &claims).await };
-            match renewed.await {
+            let renewed = async { job::renew(&mut *pool.acquire().await?, &claims).await };
+            match queue::answered(RENEW_MAX, renewed).await {
                 Ok(renewed) => {
                     fault::point("lease.renewed").await;
                     self.drop_lost(&claims, &renewed);

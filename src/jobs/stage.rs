@@ -13,7 +13,7 @@ use crate::ledger::page::NewPage;
 use crate::ledger::parked::Named;
 use crate::ledger::pause::Pauses;
 use crate::ledger::stage::{Proposal, Stage};
-use crate::ledger::{difference, page, parked, pause, run, stage, watermark};
+use crate::ledger::{dead_letter, difference, page, parked, pause, run, stage, watermark};
 use crate::queue::{Delivery, Kind};
 use crate::stages::{Cut, Key, Known, Lane, PageMode, Range};
 
@@ -230,6 +230,10 @@ pub async fn record(conn: &mut PgConnection, config: &Config, claim: &Claim, pla
     } else {
         stage::propose(conn, stage.id, &plan.proposals).await?;
     }
+    // A reconciliation that compares nothing does not do what one died of that was to compare.
+    if stage.name != RECONCILIATION || stage.sweep {
+        dead_letter::overtake(conn, &stage.customer, Kind::Stage, Some(&stage.name)).await?;
+    }
     Ok(proceed(conn, config, Stage { state: "open".into(), pages_left: pages, ..stage }).await?)
 }
 
@@ -238,6 +242,7 @@ pub async fn record_dead(conn: &mut PgConnection, config: &Config, claim: &Claim
     let locked = stage::lock(conn, claim.subject).await?;
     let Some(stage) = locked.filter(|stage| stage.state == "queued") else { return Ok(After::default()) };
     stage::end(conn, stage.id, "dead").await?;
+    dead_letter::count_again(conn, claim, Some(&stage.name)).await?;
     Ok(advance(conn, config, &stage).await?)
 }
 

@@ -9,8 +9,8 @@ use super::stage::{self, RECONCILIATION};
 use crate::config::{Config, CustomerId, EntityId, Side};
 use crate::ledger::job::Claim;
 use crate::ledger::tick::{Ending, Tick};
-use crate::ledger::{page, parked, pause, run, tick, watermark};
-use crate::queue::Delivery;
+use crate::ledger::{dead_letter, page, parked, pause, run, tick, watermark};
+use crate::queue::{Delivery, Kind};
 use crate::stages::{Probe, Signature};
 
 /// A tick that waits to be decided.
@@ -112,8 +112,10 @@ impl Loaded {
         }
         // What a first load left undone would all be found as differences.
         let may_load = customer.may_load(self.at);
-        let sweep =
-            may_load && !unloaded && !under_way.loading && run::sweep_due(&mut conn, name, config.sweep_every).await?;
+        let sweep = may_load
+            && !unloaded
+            && !under_way.loading
+            && run::sweep_due(&mut conn, name, RECONCILIATION, config.sweep_every).await?;
         let entities: Vec<&str> =
             config.entities().map(|entity| entity.id.as_str()).filter(|entity| !pauses.entity(entity)).collect();
         let mut stages: Vec<&str> = config.stages.iter().map(|stage| stage.name.as_str()).collect();
@@ -156,6 +158,7 @@ pub async fn record(
         }
         Decision::Idle { at } => {
             tick::end(conn, claim.subject, Ending::Idle).await?;
+            dead_letter::overtake(conn, &claim.customer, Kind::Tick, None).await?;
             watermark::settle(conn, &claim.customer, at).await?;
             Ok(Vec::new())
         }
@@ -169,6 +172,7 @@ pub async fn record(
                 return Ok(Vec::new());
             };
             tick::end(conn, claim.subject, Ending::Opened).await?;
+            dead_letter::overtake(conn, &claim.customer, Kind::Tick, None).await?;
             Ok(stage::begin(conn, config, run, &claim.customer).await?)
         }
     }
@@ -177,5 +181,6 @@ pub async fn record(
 /// A dead tick changes nothing: the next one asks again.
 pub async fn record_dead(conn: &mut PgConnection, claim: &Claim) -> anyhow::Result<Vec<Delivery>> {
     tick::end(conn, claim.subject, Ending::Dead).await?;
+    dead_letter::count_again(conn, claim, None).await?;
     Ok(Vec::new())
 }

@@ -1,27 +1,36 @@
 //! The worker process: a worker of the queue per kind of job, each under a supervisor; the leases; the janitor. Owns: how
 //! they start, come back and stop. Never: what a job does.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
+use anyhow::bail;
 use futures::FutureExt;
-use futures::future::join_all;
+use futures::future::{join_all, select_all};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
 use super::circuits::Circuits;
-use super::execute::Executor;
+use super::execute::{Executor, PAGE_LIMIT, panic_text};
 use super::lease::Leases;
 use super::{Env, janitor};
 use crate::clock;
-use crate::queue::{self, Ended, Handle, Kind, upkeep};
+use crate::health::{Health, Pulse};
+use crate::queue::{self, ANSWER_MAX, Consumer, Ended, Handle, Kind, upkeep};
 
-/// After the grace, for the outcomes of what is handed back.
-const HAND_BACK_MAX: Duration = Duration::from_secs(5);
+/// Of the grace, for the outcomes of what is handed back.
+const HAND_BACK_MAX: Duration = Duration::from_secs(3);
 
-/// After the last handler, for the queue's last acknowledgements; what is not acknowledged is delivered again and found done.
-const DRAIN_MAX: Duration = Duration::from_secs(3);
+/// Of the grace, for the queue's last acknowledgements; what is not acknowledged is delivered again and found done.
+const DRAIN_MAX: Duration = Duration::from_secs(1);
+
+/// For what has nothing more to say: the connections, the janitor's lock.
+const LEAVE_MAX: Duration = Duration::from_secs(1);
+
+/// A queue's worker says each second how it is; with a pause between two of them it says nothing.
+const READY_WITHIN: Duration = Duration::from_secs(10);
 
 /// How much a worker process does at a time, and how it stops. Ticks and stages have places of their own, so that they
 /// never wait behind pages.
@@ -30,17 +39,24 @@ pub struct Settings {
     pub ticks: usize,
     pub stages: usize,
     pub pages: usize,
-    /// How long running jobs may go on after `shutdown`.
+    /// How long a stop may take. Running jobs have it, less what handing them back takes.
     pub grace: Duration,
+    /// What the work of one page may take, to be tried again then.
+    pub page_limit: Duration,
 }
 
 impl Default for Settings {
     fn default() -> Settings {
-        Settings { ticks: 4, stages: 2, pages: 4, grace: Duration::from_secs(25) }
+        Settings { ticks: 4, stages: 2, pages: 4, grace: Duration::from_secs(25), page_limit: PAGE_LIMIT }
     }
 }
 
 impl Settings {
+    /// How long running jobs may go on after `shutdown`.
+    fn jobs_may_take(&self) -> Duration {
+        self.grace.saturating_sub(HAND_BACK_MAX + 2 * DRAIN_MAX + LEAVE_MAX)
+    }
+
     fn concurrency(&self, kind: Kind) -> usize {
         match kind {
             Kind::Tick => self.ticks,
@@ -54,8 +70,9 @@ impl Settings {
 /// Works until `shutdown`, then lets running jobs finish within the grace, hands back the rest and returns.
 ///
 /// # Errors
-/// None while working: a database that is away is waited for. Kept for what a later version checks at the start.
-pub async fn run(env: Env, settings: Settings, shutdown: CancellationToken) -> anyhow::Result<()> {
+/// A loop of this process that ended though it never should: the process is of no use any more. A database that is away is
+/// waited for.
+pub async fn run(env: Env, settings: Settings, health: Health, shutdown: CancellationToken) -> anyhow::Result<()> {
     let process = process_name();
     let running = TaskTracker::new();
     let executor = Executor {
@@ -64,20 +81,31 @@ pub async fn run(env: Env, settings: Settings, shutdown: CancellationToken) -> a
         leases: Leases::default(),
         circuits: Circuits::default(),
         hurry: CancellationToken::new(),
+        page_limit: settings.page_limit,
     };
     // Leases are renewed until the last handler has ended, so this outlives `shutdown`.
     let ended = CancellationToken::new();
-    let leases = tokio::spawn(executor.leases.clone().keep(env.queue.clone(), ended.clone()));
-    let circuits = tokio::spawn(executor.circuits.clone().keep(env.clone(), shutdown.clone()));
-    let house = tokio::spawn(janitor::run(env.clone(), shutdown.clone()));
+    let leases = tokio::spawn({
+        let (leases, queue, stop) = (executor.leases.clone(), env.queue.clone(), ended.clone());
+        again("renewing leases", ended.clone(), move || leases.clone().keep(queue.clone(), stop.clone()))
+    });
+    let circuits = tokio::spawn({
+        let (circuits, env, stop) = (executor.circuits.clone(), env.clone(), shutdown.clone());
+        again("watching circuits", shutdown.clone(), move || circuits.clone().keep(env.clone(), stop.clone()))
+    });
+    let house = tokio::spawn({
+        let (env, stop) = (env.clone(), shutdown.clone());
+        again("keeping house", shutdown.clone(), move || janitor::run(env.clone(), stop.clone()))
+    });
     let abandon = CancellationToken::new();
-    let workers: Vec<_> = Kind::ALL
+    let mut workers: Vec<_> = Kind::ALL
         .into_iter()
         .map(|kind| {
             let place = Place {
                 kind,
                 concurrency: settings.concurrency(kind),
                 process: process.clone(),
+                pulse: health.part(kind.as_str(), READY_WITHIN),
                 running: running.clone(),
                 shutdown: shutdown.clone(),
                 abandon: abandon.clone(),
@@ -87,10 +115,16 @@ pub async fn run(env: Env, settings: Settings, shutdown: CancellationToken) -> a
         .collect();
     tracing::info!(process, pages = settings.pages, "worker started");
 
-    shutdown.cancelled().await;
+    tokio::select! {
+        () = shutdown.cancelled() => {}
+        (ended, at, _) = select_all(&mut workers) => {
+            bail!("the supervisor of the {} queue ended, {ended:?}: this is a bug, report it", Kind::ALL[at]);
+        }
+    }
+    health.stopping();
     tracing::info!(running = running.len(), "stopping: nothing more is fetched");
     running.close();
-    if clock::within(settings.grace, running.wait()).await.is_none() {
+    if clock::within(settings.jobs_may_take(), running.wait()).await.is_none() {
         tracing::info!(running = running.len(), "the grace is over: what still runs is handed back");
         executor.hurry.cancel();
         let _ = clock::within(HAND_BACK_MAX, running.wait()).await;
@@ -104,9 +138,7 @@ pub async fn run(env: Env, settings: Settings, shutdown: CancellationToken) -> a
         let _ = clock::within(DRAIN_MAX, all).await;
     }
     ended.cancel();
-    let _ = leases.await;
-    let _ = circuits.await;
-    let _ = house.await;
+    let _ = clock::within(LEAVE_MAX, join_all([leases, circuits, house])).await;
     tracing::info!(process, in_order = stopped, "worker stopped");
     Ok(())
 }
@@ -116,6 +148,7 @@ struct Place {
     kind: Kind,
     concurrency: usize,
     process: String,
+    pulse: Pulse,
     /// Every handler that runs, whichever worker of the queue took its delivery.
     running: TaskTracker,
     shutdown: CancellationToken,
@@ -124,12 +157,13 @@ struct Place {
 }
 
 /// Keeps a worker of the queue alive: any database error ends one. Its handlers go on; a new one comes after a while, under
-/// a name of its own (an old name would keep the old one's rows alive).
+/// a name of its own (an old name would keep the old one's rows alive) and with connections of its own.
 async fn supervise(place: Place, executor: Executor) {
-    let Place { kind, concurrency, process, running, shutdown, abandon } = place;
+    let Place { kind, concurrency, process, pulse, running, shutdown, abandon } = place;
     let mut failures = 0u32;
     let mut left_behind: Vec<String> = Vec::new();
     while !shutdown.is_cancelled() {
+        pulse.beats();
         release(&executor, &mut left_behind).await;
         let name = format!("{kind}@{process}-{}", short_id());
         let handle: Handle = {
@@ -137,13 +171,16 @@ async fn supervise(place: Place, executor: Executor) {
             Arc::new(move |payload| running.track_future(executor.clone().execute(kind, payload)).boxed())
         };
         let began = clock::instant();
-        let (pool, stop, abandon) = (executor.env.queue.clone(), shutdown.clone(), abandon.clone());
-        let consumer = tokio::spawn(queue::consume(pool, kind, name.clone(), concurrency, handle, stop, abandon));
+        let (queue, pulse_of_it) = (executor.env.queue.clone(), pulse.clone());
+        let consumer = Consumer { queue, kind, name: name.clone(), concurrency, handle, pulse: pulse_of_it };
+        // A task of its own, so that a panic ends it and not us.
+        let consumer = tokio::spawn(consumer.run(shutdown.clone(), abandon.clone()));
         let ended = consumer.await.unwrap_or_else(|panic| Ended::Failed(panic.to_string()));
         left_behind.push(name);
         if shutdown.is_cancelled() {
             break;
         }
+        pulse.fails(ended.to_string());
         // One that lived for a while starts the count anew.
         failures = if began.elapsed() > Duration::from_secs(60) { 1 } else { failures.saturating_add(1) };
         let (base, cap) = (Duration::from_millis(500), Duration::from_secs(15));
@@ -154,6 +191,19 @@ async fn supervise(place: Place, executor: Executor) {
     release(&executor, &mut left_behind).await;
 }
 
+/// Does `work` until it ends by `stop`, again after a while whenever it panics: nobody else does it for this process.
+async fn again<F: Future<Output = ()>>(what: &'static str, stop: CancellationToken, work: impl Fn() -> F) {
+    let mut failures = 0u32;
+    while let Err(panic) = AssertUnwindSafe(work()).catch_unwind().await {
+        failures = failures.saturating_add(1);
+        tracing::error!(failures, "{what} panicked, to be begun again: {}", panic_text(&*panic));
+        let wait = clock::backoff(Duration::from_millis(200), Duration::from_millis(500), failures, ANSWER_MAX);
+        if !clock::sleep_unless(wait, &stop).await {
+            break;
+        }
+    }
+}
+
 /// Gives back what ended workers had fetched. What cannot be given back now is tried again; the janitor is behind it.
 async fn release(executor: &Executor, names: &mut Vec<String>) {
     let mut kept = Vec::new();
@@ -162,7 +212,7 @@ async fn release(executor: &Executor, names: &mut Vec<String>) {
             let mut conn = executor.env.queue.acquire().await?;
             upkeep::release(&mut conn, &name).await
         };
-        if let Err(error) = released.await {
+        if let Err(error) = queue::answered(ANSWER_MAX, released).await {
             tracing::debug!(name, "giving back what a worker had fetched: {error}");
             kept.push(name);
         }

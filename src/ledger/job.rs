@@ -5,7 +5,7 @@ use std::time::Duration;
 use sqlx::{AssertSqlSafe, PgConnection};
 use uuid::Uuid;
 
-use super::{interval, unknown};
+use super::{attempt, interval, unknown};
 use crate::fault;
 use crate::queue::{Delivery, Kind};
 
@@ -191,10 +191,14 @@ pub async fn dead(conn: &mut PgConnection, claim: &Claim, error_kind: &str, erro
     .bind(claim.token)
     .bind(error_kind)
     .bind(short(error))
-    .execute(conn)
+    .execute(&mut *conn)
     .await?;
     fault::point("ledger.job_dead").await;
-    Ok(done.rows_affected() == 1)
+    let ours = done.rows_affected() == 1;
+    if ours {
+        attempt::note(conn, &[claim.job], attempt::Ending::Dead).await?;
+    }
+    Ok(ours)
 }
 
 /// Why a job goes back to `ready`.
@@ -206,6 +210,16 @@ pub enum Back {
     Outage,
     /// This worker stops: the attempt is given back, and it was nobody's failure.
     Stopping,
+}
+
+impl Back {
+    fn ending(self) -> attempt::Ending {
+        match self {
+            Back::Failed => attempt::Ending::Failed,
+            Back::Outage => attempt::Ending::Outage,
+            Back::Stopping => attempt::Ending::HandedBack,
+        }
+    }
 }
 
 /// Gives the job back, due after `wait` (to the next whole second); `None` if the claim is no longer ours. To be enqueued
@@ -225,7 +239,7 @@ pub async fn back(
                       else to_timestamp(ceil(extract(epoch from clock_timestamp() + $3))) end,
              attempt = attempt - case when $4 then 1 else 0 end,
              outages = case when $5 then outages + 1 else 0 end,
-             away_since = case when $4 then away_since end,
+             away_since = case when $5 then coalesce(away_since, now()) when $4 then away_since end,
              error_kind = $6, last_error = $7
          where id = $1 and token = $2
          returning id, kind, delivery, priority, extract(epoch from run_at)::bigint as run_at_secs",
@@ -237,9 +251,12 @@ pub async fn back(
     .bind(why == Back::Outage)
     .bind(error_kind)
     .bind(short(error))
-    .fetch_optional(conn)
+    .fetch_optional(&mut *conn)
     .await?;
     fault::point("ledger.job_back").await;
+    if row.is_some() {
+        attempt::note(conn, &[claim.job], why.ending()).await?;
+    }
     row.map(Delivery::try_from).transpose()
 }
 
@@ -259,10 +276,14 @@ pub async fn wait(conn: &mut PgConnection, claim: &Claim, database: &str, error:
     .bind(database)
     .bind(short(error))
     .bind(interval(WAIT_MAX))
-    .execute(conn)
+    .execute(&mut *conn)
     .await?;
     fault::point("ledger.job_waits").await;
-    Ok(done.rows_affected() == 1)
+    let ours = done.rows_affected() == 1;
+    if ours {
+        attempt::note(conn, &[claim.job], attempt::Ending::Outage).await?;
+    }
+    Ok(ours)
 }
 
 /// Up to `limit` jobs that wait for no database any more, or have waited for longer than `away_max` (a tick waits on: the
@@ -305,17 +326,21 @@ pub async fn expire(conn: &mut PgConnection, limit: i64) -> sqlx::Result<Vec<Del
          returning job.id, job.kind, job.delivery, job.priority, extract(epoch from job.run_at)::bigint as run_at_secs",
     )
     .bind(limit)
-    .fetch_all(conn)
+    .fetch_all(&mut *conn)
     .await?;
+    let jobs: Vec<i64> = rows.iter().map(|row| row.id).collect();
+    attempt::note(conn, &jobs, attempt::Ending::LeaseExpired).await?;
     deliveries(rows)
 }
 
-/// Removes up to `limit` jobs that ended before `age` ago and whose subject is gone. Answers how many.
+/// Removes up to `limit` jobs that ended before `age` ago and whose subject is gone, with their attempts; a dead letter that
+/// nobody has dealt with stays. Answers how many.
 pub async fn prune(conn: &mut PgConnection, age: Duration, limit: i64) -> sqlx::Result<u64> {
     let done = sqlx::query(
         "delete from bridge.job where id in (
              select id from bridge.job
              where ended_at < now() - $1
+               and not (state = 'dead' and requeued_at is null)
                and not exists (select from bridge.page where job.kind = 'page' and page.id = job.subject)
                and not exists (select from bridge.stage where job.kind = 'stage' and stage.id = job.subject)
                and not exists (select from bridge.tick where job.kind = 'tick' and tick.id = job.subject)

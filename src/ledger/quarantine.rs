@@ -28,7 +28,7 @@ pub async fn upsert(
     .bind(entity)
     .bind(page)
     .bind(rows.iter().map(|row| row.side.as_str()).collect::<Vec<_>>())
-    .bind(rows.iter().map(|row| row.key.0.as_str()).collect::<Vec<_>>())
+    .bind(rows.iter().map(|row| row.key.listed()).collect::<Vec<_>>())
     .bind(rows.iter().map(|row| row.field.as_deref()).collect::<Vec<_>>())
     .bind(rows.iter().map(|row| row.reason.as_str()).collect::<Vec<_>>())
     .execute(conn)
@@ -50,7 +50,7 @@ pub async fn remove(conn: &mut PgConnection, customer: &str, entity: &str, rows:
     .bind(customer)
     .bind(entity)
     .bind(rows.iter().map(|(side, _)| side.as_str()).collect::<Vec<_>>())
-    .bind(rows.iter().map(|(_, key)| key.0.as_str()).collect::<Vec<_>>())
+    .bind(rows.iter().map(|(_, key)| key.listed()).collect::<Vec<_>>())
     .execute(conn)
     .await?;
     fault::point("ledger.quarantine_removed").await;

@@ -1,4 +1,5 @@
-//! `bridge.requeue`: dead letters brought back, by whom and why. Set-based: ten thousand are a handful of statements.
+//! `bridge.requeue`: dead letters dealt with by a person, by whom and why. Set-based: ten thousand are a handful of
+//! statements.
 
 use sqlx::PgConnection;
 
@@ -10,35 +11,23 @@ pub struct Requeued {
     pub customers: Vec<String>,
 }
 
-/// Marks dead jobs (`ids` empty: all) as brought back, writes the log, and makes a page of the next generation for each dead
-/// page. One that was brought back before is left alone, so this may be repeated.
+#[derive(sqlx::FromRow)]
+struct Marked {
+    kind: String,
+    customer: String,
+    subject: i64,
+}
+
+/// Marks these dead jobs as brought back, writes the log, and makes a page of the next generation for each dead page. One
+/// that was dealt with before is left alone, so this may be repeated.
 ///
 /// A page joins the open stage of its name in its customer's open run: the next page of it that ends releases it. Without
 /// one it waits for the next run's stage.
 pub async fn bring_back(conn: &mut PgConnection, ids: &[i64], who: &str, reason: &str) -> sqlx::Result<Requeued> {
-    let jobs: Vec<(i64, String, String, i64)> = sqlx::query_as(
-        "with wanted as (
-             select id from bridge.job
-             where state = 'dead' and requeued_at is null and (cardinality($1::bigint[]) = 0 or id = any($1))
-             order by id for update
-         ),
-         marked as (
-             update bridge.job set requeued_at = now() from wanted where job.id = wanted.id
-             returning job.id, job.kind, job.customer, job.subject
-         ),
-         logged as (
-             insert into bridge.requeue (job, kind, customer, who, reason)
-             select id, kind, customer, $2, $3 from marked order by id
-         )
-         select id, kind, customer, subject from marked order by id",
-    )
-    .bind(ids)
-    .bind(who)
-    .bind(reason)
-    .fetch_all(&mut *conn)
-    .await?;
-    let pages: Vec<i64> = jobs.iter().filter(|job| job.1 == "page").map(|job| job.3).collect();
-    let mut customers: Vec<String> = jobs.iter().filter(|job| job.1 != "page").map(|job| job.2.clone()).collect();
+    let jobs = mark(conn, ids, ["requeued", "requeue"], who, reason).await?;
+    let pages: Vec<i64> = jobs.iter().filter(|job| job.kind == "page").map(|job| job.subject).collect();
+    let mut customers: Vec<String> =
+        jobs.iter().filter(|job| job.kind != "page").map(|job| job.customer.clone()).collect();
     customers.sort_unstable();
     customers.dedup();
     if !pages.is_empty() {
@@ -56,4 +45,42 @@ pub async fn bring_back(conn: &mut PgConnection, ids: &[i64], who: &str, reason:
         sqlx::query(include_str!("requeue_pages.sql")).bind(&pages).execute(&mut *conn).await?;
     }
     Ok(Requeued { jobs: jobs.len() as u64, customers })
+}
+
+/// Marks these dead jobs as given up and writes the log: a page's range is left to the customer's next sweep, which is due
+/// by this (`run::sweep_due`). One that was dealt with before is left alone. Answers how many.
+pub async fn discard(conn: &mut PgConnection, ids: &[i64], who: &str, reason: &str) -> sqlx::Result<u64> {
+    Ok(mark(conn, ids, ["discarded", "discard"], who, reason).await?.len() as u64)
+}
+
+async fn mark(
+    conn: &mut PgConnection,
+    ids: &[i64],
+    [dealt, action]: [&'static str; 2],
+    who: &str,
+    reason: &str,
+) -> sqlx::Result<Vec<Marked>> {
+    sqlx::query_as(
+        "with wanted as (
+             select id from bridge.job
+             where id = any($1) and state = 'dead' and requeued_at is null
+             order by id for update
+         ),
+         marked as (
+             update bridge.job set requeued_at = now(), dealt = $2 from wanted where job.id = wanted.id
+             returning job.id, job.kind, job.customer, job.subject
+         ),
+         logged as (
+             insert into bridge.requeue (job, kind, customer, action, who, reason)
+             select id, kind, customer, $3, $4, $5 from marked order by id
+         )
+         select kind, customer, subject from marked order by id",
+    )
+    .bind(ids)
+    .bind(dealt)
+    .bind(action)
+    .bind(who)
+    .bind(reason)
+    .fetch_all(conn)
+    .await
 }

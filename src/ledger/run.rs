@@ -76,13 +76,22 @@ pub async fn close_left(conn: &mut PgConnection, customer: &str) -> sqlx::Result
     Ok(())
 }
 
-/// Whether whole tables were not compared since `every` ago (or ever).
-pub async fn sweep_due(conn: &mut PgConnection, customer: &str, every: Duration) -> sqlx::Result<bool> {
+/// Whether whole tables were not compared since `every` ago (or ever), or not since a page was discarded: its rows are the
+/// next sweep's. A run that was to compare and whose `stage` died has compared nothing.
+pub async fn sweep_due(conn: &mut PgConnection, customer: &str, stage: &str, every: Duration) -> sqlx::Result<bool> {
     sqlx::query_scalar(
         "select not exists (
-             select from bridge.run where customer = $1 and sweep and state <> 'open' and ended_at > now() - $2)",
+             select from bridge.run
+             where customer = $1 and sweep and state <> 'open' and ended_at > now() - $3
+               and exists (
+                   select from bridge.stage where stage.run = run.id and stage.name = $2 and stage.state = 'closed')
+               and not exists (
+                   select from bridge.job
+                   where job.customer = $1 and job.dealt = 'discarded' and job.kind = 'page'
+                     and job.requeued_at >= run.opened_at))",
     )
     .bind(customer)
+    .bind(stage)
     .bind(interval(every))
     .fetch_one(conn)
     .await
@@ -116,6 +125,9 @@ pub async fn prune(conn: &mut PgConnection, age: Duration, limit: i64) -> sqlx::
                and not exists (
                    select from bridge.page join bridge.job on job.kind = 'page' and job.subject = page.id
                    where page.run = run.id and job.state = 'dead' and job.requeued_at is null)
+               and not exists (
+                   select from bridge.stage join bridge.job on job.kind = 'stage' and job.subject = stage.id
+                   where stage.run = run.id and job.state = 'dead' and job.requeued_at is null)
              order by ended_at, id limit $2 for update skip locked)",
     )
     .bind(interval(age))

@@ -2,7 +2,7 @@
 
 use chrono_tz::Tz;
 
-use super::stamp;
+use super::{json, stamp};
 
 /// A group of types whose values can be compared after normalising.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -56,48 +56,78 @@ pub fn canonical(class: Class, raw: &str, zone: Tz) -> Result<Box<str>, String> 
             "f" | "false" => "false".into(),
             _ => return Err("it is no boolean".into()),
         },
-        Class::Number => number(raw),
+        Class::Number => number(raw)?,
         Class::Instant => stamp::canonical_instant(raw, zone).ok_or("it is no timestamp")?.into(),
-        Class::Json => {
-            let value: serde_json::Value = serde_json::from_str(raw).map_err(|_| "it is no json".to_string())?;
-            value.to_string().into()
-        }
+        Class::Json => json::canonical(raw)?.into(),
     })
 }
 
-/// Without a trailing fraction of zeros, an exponent or a negative zero; exact, never through floating point.
-fn number(raw: &str) -> Box<str> {
-    let (mantissa, exponent) = match raw.split_once(['e', 'E']) {
-        Some((mantissa, exponent)) => (mantissa, exponent.parse::<i32>().unwrap_or(0)),
-        None => (raw, 0),
+/// What PostgreSQL's `numeric` holds before and after the point.
+const WHOLE_DIGITS_MAX: i64 = 131_072;
+const FRACTION_DIGITS_MAX: i64 = 16_383;
+/// Where PostgreSQL stops reading an exponent.
+const EXPONENT_MAX: i64 = (i32::MAX / 2) as i64;
+
+/// Without a trailing fraction of zeros, an exponent or a negative zero; exact, never through floating point. It reads what
+/// PostgreSQL reads as a `numeric`, and refuses the rest.
+///
+/// # Errors
+/// It is no number, or one that `numeric` cannot hold.
+pub(super) fn number(raw: &str) -> Result<Box<str>, String> {
+    let text = raw.trim_matches([' ', '\t', '\n', '\u{b}', '\u{c}', '\r']);
+    let (sign, unsigned) = match text.as_bytes().first() {
+        Some(b'-') => ("-", &text[1..]),
+        Some(b'+') => ("", &text[1..]),
+        _ => ("", text),
     };
-    if !mantissa.bytes().all(|byte| byte.is_ascii_digit() || matches!(byte, b'.' | b'-' | b'+')) {
-        // NaN, Infinity.
-        return raw.into();
+    if text.eq_ignore_ascii_case("nan") {
+        return Ok("NaN".into());
     }
-    if exponent == 0 && !mantissa.contains('.') && mantissa != "-0" {
-        return raw.into();
+    if ["infinity", "inf"].iter().any(|name| unsigned.eq_ignore_ascii_case(name)) {
+        return Ok(format!("{sign}Infinity").into());
     }
-    let (sign, digits) = match mantissa.strip_prefix('-') {
-        Some(rest) => ("-", rest),
-        None => ("", mantissa.trim_start_matches('+')),
+    let (mantissa, exponent) = match unsigned.split_once(['e', 'E']) {
+        Some((mantissa, exponent)) => (mantissa, exponent_of(exponent).ok_or("it is no number")?),
+        None => (unsigned, 0),
     };
-    let (whole, fraction) = digits.split_once('.').unwrap_or((digits, ""));
-    let mut all: String = format!("{whole}{fraction}");
-    let mut point = whole.len() as i64 + i64::from(exponent);
-    while point < 0 {
-        all.insert(0, '0');
-        point += 1;
+    let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
+    let digits = [whole, fraction].concat();
+    if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Err("it is no number".into());
     }
-    while (all.len() as i64) < point {
-        all.push('0');
+    let significant = digits.trim_start_matches('0');
+    // How many of the significant digits stand before the point.
+    let point = whole.len() as i64 - (digits.len() - significant.len()) as i64 + exponent;
+    let is_zero = significant.is_empty();
+    if exponent.abs() >= EXPONENT_MAX
+        || fraction.len() as i64 - exponent > FRACTION_DIGITS_MAX
+        || (point > WHOLE_DIGITS_MAX && !is_zero)
+    {
+        return Err("it is a number of more digits than PostgreSQL's numeric holds".into());
     }
-    let (whole, fraction) = all.split_at(point as usize);
-    let whole = whole.trim_start_matches('0');
-    let fraction = fraction.trim_end_matches('0');
-    let whole = if whole.is_empty() { "0" } else { whole };
-    let text = if fraction.is_empty() { whole.to_string() } else { format!("{whole}.{fraction}") };
-    if text == "0" { "0".into() } else { format!("{sign}{text}").into() }
+    if is_zero {
+        return Ok("0".into());
+    }
+    let significant = significant.trim_end_matches('0');
+    let length = significant.len() as i64;
+    Ok(match point {
+        ..=0 => format!("{sign}0.{}{significant}", "0".repeat(point.unsigned_abs() as usize)),
+        _ if point >= length => format!("{sign}{significant}{}", "0".repeat((point - length) as usize)),
+        _ => {
+            let (whole, fraction) = significant.split_at(point as usize);
+            format!("{sign}{whole}.{fraction}")
+        }
+    }
+    .into())
+}
+
+/// Digits with or without a sign; what does not fit is as far off as anything.
+fn exponent_of(text: &str) -> Option<i64> {
+    let digits = text.strip_prefix(['-', '+']).unwrap_or(text);
+    if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
+    Some(text.parse().unwrap_or(EXPONENT_MAX))
 }
 
 #[cfg(test)]
@@ -117,8 +147,32 @@ mod tests {
             ("-12.300", "-12.3"),
             ("NaN", "NaN"),
         ] {
-            assert_eq!(&*number(raw), expected, "{raw}");
+            assert_eq!(number(raw).as_deref(), Ok(expected), "{raw}");
         }
+    }
+
+    #[test]
+    fn what_is_no_number_is_refused_at_once() {
+        for raw in [
+            "1.5each",
+            "e5",
+            ".",
+            "-.e",
+            "1.0E",
+            "",
+            "-",
+            "+-1",
+            "1 2",
+            "--1",
+            "0x10",
+            "-nan",
+            "1e-3000000",
+            "1e200000",
+        ] {
+            assert!(number(raw).is_err(), "{raw}");
+        }
+        assert!(number(&format!("1e{}", "9".repeat(100_000))).is_err());
+        assert_eq!(number(&"0".repeat(1_000_000)).as_deref(), Ok("0"));
     }
 
     #[test]

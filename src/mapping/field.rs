@@ -108,7 +108,10 @@ impl Mapping {
     pub fn new_platform_key(&self, legacy: &Key, generation: i32, cells: &[Cell]) -> Option<Key> {
         match &self.platform.key_mapped {
             Some(_) => self.platform.mapped_key(cells),
-            None => Some(Key(new_platform_id(&self.customer, &self.entity, legacy, generation).to_string())),
+            None => {
+                let parts = super::split_key(legacy, self.legacy.key.len());
+                Some(Key(new_platform_id(&self.customer, &self.entity, &parts, generation).to_string()))
+            }
         }
     }
 }
@@ -117,7 +120,7 @@ impl Shape {
     /// The key that the mapped columns spell, if fields cover the key.
     pub fn mapped_key(&self, cells: &[Cell]) -> Option<Key> {
         let parts = self.key_mapped.as_ref()?.iter().map(|&at| cells[at].as_deref());
-        join_key(parts.collect::<Option<Vec<_>>>()?)
+        parts.collect::<Option<Vec<_>>>().map(join_key)
     }
 
     /// Whether the column is part of the key, which never changes once a pair stands.
@@ -147,7 +150,10 @@ impl Field {
             Lens::Ref(entity) => {
                 let parts: Option<Vec<&str>> = columns.iter().map(|&at| cells[at].as_deref()).collect();
                 let Some(parts) = parts else { return Ok(Canonical::null()) };
-                let key = join_key(parts).ok_or_else(|| self.bad("the key holds the character U+001F"))?;
+                let key = join_key(parts);
+                if key.is_too_long() {
+                    return Err(self.bad("the key it refers to is too long to be anybody's"));
+                }
                 match side {
                     Side::Platform => Ok(Canonical::text(key.0)),
                     Side::Legacy => match links.platform_key(entity, &key) {
@@ -209,7 +215,7 @@ impl Field {
                         }
                     },
                 };
-                for (&at, part) in columns.iter().zip(super::split_key(&key)) {
+                for (&at, part) in columns.iter().zip(super::split_key(&key, columns.len())) {
                     cells[at] = Some(part.into());
                 }
             }

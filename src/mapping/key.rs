@@ -1,5 +1,7 @@
 //! Keys as text, and the ids that new platform records get.
 
+use std::borrow::Cow;
+
 use uuid::Uuid;
 
 use crate::config::{CustomerId, EntityId};
@@ -7,34 +9,50 @@ use crate::keyset::Key;
 
 /// Between the parts of a composite key.
 const SEPARATOR: char = '\u{1f}';
+/// Before the stand-in of a separator, or of itself, that is part of a part. `sides/postgres/table.rs` writes keys the same way.
+const ESCAPE: char = '\u{1e}';
 
 /// The namespace of our UUIDv5 ids. Part of the data of every installation: never change it.
 const NAMESPACE: Uuid = Uuid::from_u128(0x8f5f_2f0e_6a0b_5d3c_9a53_0b1d_6e0c_57a1);
 
-/// Joins key parts. `None` if a part holds the separator, which no readable key does.
-pub fn join_key<'a>(parts: impl IntoIterator<Item = &'a str>) -> Option<Key> {
+/// Joins key parts; the only part of a key stands for itself.
+pub fn join_key<'a>(parts: impl IntoIterator<Item = &'a str>) -> Key {
+    let parts: Vec<&str> = parts.into_iter().collect();
+    if let [only] = parts.as_slice() {
+        return Key((*only).to_owned());
+    }
     let mut joined = String::new();
     for (index, part) in parts.into_iter().enumerate() {
-        if part.contains(SEPARATOR) {
-            return None;
-        }
         if index > 0 {
             joined.push(SEPARATOR);
         }
-        joined.push_str(part);
+        for letter in part.chars() {
+            match letter {
+                ESCAPE => joined.extend([ESCAPE, '0']),
+                SEPARATOR => joined.extend([ESCAPE, '1']),
+                letter => joined.push(letter),
+            }
+        }
     }
-    Some(Key(joined))
+    Key(joined)
 }
 
-pub fn split_key(key: &Key) -> impl Iterator<Item = &str> {
-    key.0.split(SEPARATOR)
+/// The parts of a key of `count` parts.
+pub fn split_key(key: &Key, count: usize) -> Vec<Cow<'_, str>> {
+    if count == 1 {
+        return vec![Cow::Borrowed(&key.0)];
+    }
+    let plain = |part: &'_ str| part.replace("\u{1e}1", "\u{1f}").replace("\u{1e}0", "\u{1e}");
+    key.0
+        .split(SEPARATOR)
+        .map(|part| if part.contains(ESCAPE) { Cow::Owned(plain(part)) } else { Cow::Borrowed(part) })
+        .collect()
 }
 
-/// The id of the platform record for a legacy record: the same for everybody who computes it, so an insert that was made
-/// already collides instead of doubling.
-pub fn new_platform_id(customer: &CustomerId, entity: &EntityId, legacy: &Key, generation: i32) -> Uuid {
-    let parts: Vec<&str> = split_key(legacy).collect();
-    let name = serde_json::json!([customer.as_str(), entity.as_str(), parts, generation]).to_string();
+/// The id of the platform record for a legacy record whose key has these parts: the same for everybody who computes it, so an
+/// insert that was made already collides instead of doubling.
+pub fn new_platform_id(customer: &CustomerId, entity: &EntityId, legacy: &[Cow<'_, str>], generation: i32) -> Uuid {
+    let name = serde_json::json!([customer.as_str(), entity.as_str(), legacy, generation]).to_string();
     Uuid::new_v5(&NAMESPACE, name.as_bytes())
 }
 
@@ -44,17 +62,27 @@ mod tests {
 
     #[test]
     fn a_platform_id_is_fixed_for_ever() {
-        let id = new_platform_id(&CustomerId::new("c-1"), &EntityId::new("user"), &Key("17".into()), 0);
+        let (customer, entity) = (CustomerId::new("c-1"), EntityId::new("user"));
+        let id = new_platform_id(&customer, &entity, &["17".into()], 0);
         assert_eq!(id.get_version_num(), 5);
-        assert_eq!(id, new_platform_id(&CustomerId::new("c-1"), &EntityId::new("user"), &Key("17".into()), 0));
-        assert_ne!(id, new_platform_id(&CustomerId::new("c-1"), &EntityId::new("user"), &Key("17".into()), 1));
+        assert_eq!(id, new_platform_id(&customer, &entity, &["17".into()], 0));
+        assert_ne!(id, new_platform_id(&customer, &entity, &["17".into()], 1));
         assert_eq!(id.to_string(), "429b27f5-7c43-5f9e-8d9a-62ebc5308113");
     }
 
     #[test]
-    fn composite_keys_join_and_split() {
-        let key = join_key(["5", "ab"]).expect("no separator inside");
-        assert_eq!(split_key(&key).collect::<Vec<_>>(), ["5", "ab"]);
-        assert_eq!(join_key(["a\u{1f}b"]), None);
+    fn keys_join_and_split_whatever_their_parts_hold() {
+        let parts = ["", "5", "ab", "\u{1f}", "a\u{1f}b", "\u{1e}", "\u{1e}1", "\u{1e}0\u{1f}", "\u{1f}\u{1e}1"];
+        let mut seen = std::collections::HashSet::new();
+        for one in parts {
+            assert_eq!(join_key([one]).0, one);
+            assert_eq!(split_key(&join_key([one]), 1), [one]);
+            for other in parts {
+                let key = join_key([one, other]);
+                assert_eq!(split_key(&key, 2), [one, other]);
+                assert!(seen.insert(key), "{one:?} and {other:?} make another's key");
+            }
+        }
+        assert_eq!(join_key(["5", "ab"]).0, "5\u{1f}ab");
     }
 }

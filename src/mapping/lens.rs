@@ -10,8 +10,7 @@ use crate::config::{Deleted, EntityId, Side};
 
 use super::class::{Class, canonical};
 use super::field::Column;
-use super::stamp;
-use super::{Canonical, Cell};
+use super::{Canonical, Cell, json, stamp};
 
 /// A lens, resolved.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -93,34 +92,31 @@ impl Lens {
                 }
             }
             Lens::Object(members) => {
-                let mut object = serde_json::Map::new();
+                let mut object: BTreeMap<&str, String> = BTreeMap::new();
                 match side {
                     Side::Legacy => {
                         for (member, value) in members.iter().zip(values) {
                             if let Some(value) = value {
-                                object.insert(member.clone(), (*value).into());
+                                object.insert(member, json::quoted(value));
                             }
                         }
                     }
                     Side::Platform => {
-                        let whole = read_object(values[0])?;
+                        let whole = json::members(values[0])?;
                         for member in members {
-                            match whole.get(member) {
-                                None | Some(serde_json::Value::Null) => {}
-                                Some(serde_json::Value::String(text)) => {
-                                    object.insert(member.clone(), text.as_str().into());
-                                }
-                                Some(other @ (serde_json::Value::Number(_) | serde_json::Value::Bool(_))) => {
-                                    object.insert(member.clone(), other.to_string().into());
-                                }
-                                Some(_) => return Err(format!("its member `{member}` is no plain value")),
+                            let plain = whole.get(member).map(|value| json::plain(value)).transpose();
+                            let plain = plain.map_err(|reason| format!("its member `{member}` {reason}"))?;
+                            if let Some(text) = plain.flatten() {
+                                object.insert(member, json::quoted(&text));
                             }
                         }
                     }
                 }
                 match object.is_empty() {
                     true => Ok(Canonical::null()),
-                    false => Ok(Canonical::text(serde_json::Value::Object(object).to_string())),
+                    false => {
+                        Ok(Canonical::text(json::object(object.iter().map(|(name, text)| (*name, text.as_str())))))
+                    }
                 }
             }
             Lens::Deleted { legacy, platform } => {
@@ -169,23 +165,27 @@ impl Lens {
             Lens::Join { separator, many } if side == *many => Ok(split(text, separator, old, targets)),
             Lens::Join { .. } => Ok(vec![text.map(Into::into)]),
             Lens::Object(members) => {
-                let wanted = read_object(text)?;
+                let wanted = json::members(text)?;
                 match side {
-                    Side::Legacy => Ok(members
+                    Side::Legacy => members
                         .iter()
-                        .map(|member| wanted.get(member).and_then(|value| value.as_str()).map(Into::into))
-                        .collect()),
+                        .map(|member| match wanted.get(member) {
+                            Some(value) => Ok(json::plain(value)?.map(Into::into)),
+                            None => Ok(None),
+                        })
+                        .collect(),
                     Side::Platform => {
                         // Members that legacy does not know stay as they are.
-                        let mut whole = read_object(old.and_then(|old| old[0]))?;
+                        let mut whole = json::members(old.and_then(|old| old[0]))?;
                         for member in members {
                             match wanted.get(member) {
-                                Some(value) => whole.insert(member.clone(), value.clone()),
+                                Some(value) => whole.insert(member.clone(), value),
                                 None => whole.remove(member),
                             };
                         }
                         let empty = whole.is_empty() && targets[0].nullable;
-                        Ok(vec![(!empty).then(|| serde_json::Value::Object(whole).to_string().into())])
+                        let whole = json::object(whole.iter().map(|(name, value)| (name.as_str(), value.get())));
+                        Ok(vec![(!empty).then(|| whole.into())])
                     }
                 }
             }
@@ -215,17 +215,6 @@ fn mark<'a>(side: Side, legacy: &'a Deleted, platform: &'a Deleted) -> &'a Delet
 /// Booleans print as `t` and `f` but are configured as `true` and `false`.
 fn same_flag(raw: &str, configured: &str) -> bool {
     raw == configured || matches!((raw, configured), ("t" | "true", "t" | "true") | ("f" | "false", "f" | "false"))
-}
-
-fn read_object(raw: Option<&str>) -> Result<serde_json::Map<String, serde_json::Value>, String> {
-    match raw {
-        None => Ok(serde_json::Map::new()),
-        Some(raw) => match serde_json::from_str(raw) {
-            Ok(serde_json::Value::Object(object)) => Ok(object),
-            Ok(serde_json::Value::Null) => Ok(serde_json::Map::new()),
-            _ => Err("it is no json object".into()),
-        },
-    }
 }
 
 /// Splits a joined text over several columns. Parts that stand there already are kept where the text still shows them, so
@@ -334,10 +323,10 @@ mod tests {
     fn an_object_keeps_members_that_legacy_does_not_know() {
         let lens = Lens::Object(vec!["city".into(), "zip".into()]);
         let column = Column { class: Class::Json, ..text_column(true) };
-        let old = [Some(r#"{"zip":"1","note":"x","city":"A"}"#)];
+        let old = [Some(r#"{"zip":"1","note":[0.12345678901234567890, 1],"city":"A"}"#)];
         let wanted = get(&lens, Side::Legacy, &[Some("B"), None]);
         let put = lens.put(Side::Platform, &wanted, Some(&old), &[&column], Tz::UTC).expect("an object");
-        assert_eq!(put[0].as_deref(), Some(r#"{"city":"B","note":"x"}"#));
+        assert_eq!(put[0].as_deref(), Some(r#"{"city":"B","note":[0.12345678901234567890, 1]}"#));
         assert_eq!(get(&lens, Side::Platform, &[put[0].as_deref()]), wanted);
     }
 

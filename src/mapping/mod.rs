@@ -3,6 +3,7 @@
 
 mod class;
 mod field;
+mod json;
 mod key;
 mod lens;
 mod stamp;

@@ -63,6 +63,8 @@ pub enum Migrated {
     Partly,
     /// Of this version, or of a newer one beside which an older binary works on.
     Yes,
+    /// Something that this binary needs was taken away.
+    Newer { needs: i64, known: i64 },
 }
 
 /// How far the queue database is; changes nothing.
@@ -71,12 +73,17 @@ pub enum Migrated {
 /// The database's.
 pub async fn migrated(queue: &PgPool) -> anyhow::Result<Migrated> {
     let mut conn = queue.acquire().await.context("looking at the queue database")?;
-    let applied = applied(&mut conn).await?;
-    Ok(match applied {
-        None => Migrated::No,
-        Some(applied) if applied < known() => Migrated::Partly,
-        Some(_) => Migrated::Yes,
-    })
+    let known = known();
+    match applied(&mut conn).await? {
+        None => return Ok(Migrated::No),
+        Some(applied) if applied < known => return Ok(Migrated::Partly),
+        Some(_) => {}
+    }
+    let needs: i64 = sqlx::query_scalar("select min_version from bridge.meta")
+        .fetch_one(&mut *conn)
+        .await
+        .context("reading which versions may work on the queue database")?;
+    Ok(if needs > known { Migrated::Newer { needs, known } } else { Migrated::Yes })
 }
 
 /// The version of the bridge's tables, if there are any.

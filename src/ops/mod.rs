@@ -15,7 +15,9 @@ mod status;
 mod ticks;
 mod totals;
 
-pub use dead_letters::{dead_letters, requeue};
+pub use crate::jobs::failure::DEAD_KINDS;
+pub use crate::ledger::dead_letter::Selection;
+pub use dead_letters::{DeadLetter, DeadLetterShown, dead_letter, dead_letters, discard, requeue};
 pub use depth::{QueueDepth, queue_depth};
 pub use gauges::{LoadStanding, SideStanding, Standing, standing};
 pub use migrate::{Migrated, migrate, migrated};
@@ -30,7 +32,8 @@ pub use totals::totals;
 pub struct CustomerStatus {
     pub customer: String,
     pub slug: String,
-    /// `idle`, `running`, `loading` (nothing else), `degraded`, `never run`, `away` (a database of it does not answer), `paused` (all of it).
+    /// `idle`, `running`, `loading` (nothing else), `degraded` (dead letters wait), `never run`, `away` (a database of it does
+    /// not answer), `paused` (all of it).
     pub state: String,
     pub away: Vec<Away>,
     /// The run that carries changes over.
@@ -88,25 +91,6 @@ pub struct Watermark {
     pub freshness_secs: Option<f64>,
     /// Who holds the horizon back, if anybody.
     pub held_by: Option<String>,
-}
-
-/// A job that used up its attempts or can never succeed.
-#[derive(Debug, Serialize)]
-pub struct DeadLetter {
-    pub id: i64,
-    pub customer: String,
-    /// `tick`, `stage` or `page`.
-    pub kind: String,
-    pub stage: Option<String>,
-    pub entity: Option<String>,
-    pub side: Option<String>,
-    pub rows: Option<i64>,
-    pub attempts: i32,
-    pub error_kind: String,
-    pub error: String,
-    pub dead_since: DateTime<Utc>,
-    /// What re-enqueueing will do.
-    pub requeue_will: String,
 }
 
 /// What a run did, in all its pages.

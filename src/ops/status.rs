@@ -177,7 +177,8 @@ fn state(summary: &Summary) -> &'static str {
         "running"
     } else if summary.load_run.is_some() {
         "loading"
-    } else if summary.dead_letters > 0 || summary.run_state.as_deref() == Some("degraded") {
+    // Not as the last run ended: what it left may have been dealt with since.
+    } else if summary.dead_letters > 0 {
         "degraded"
     } else if summary.run_state.is_none() && summary.tick_state.as_deref() != Some("idle") {
         "never run"

@@ -10,6 +10,10 @@ use crate::keyset::Key;
 
 pub use base::{Base, CREATED_AT, Listed};
 
+/// The version of schema `sync_bridge` that this binary knows. A change that only adds leaves it alone: older binaries work on
+/// beside newer ones for one release. One that takes away what they use counts it up, and sets `min_version` in the DDL.
+pub const VERSION: i32 = 1;
+
 /// The DDL of schema `sync_bridge` for a side, plain and safe to repeat.
 pub fn ddl(side: Side) -> &'static str {
     match side {

@@ -8,6 +8,8 @@ create table if not exists sync_bridge.entity (
   entity   text not null,
   unique (customer, entity)
 );
+-- Binaries that do not know this version of the schema must not work here.
+alter table sync_bridge.entity add column if not exists min_version integer not null default 1;
 
 -- Which rows an entity's are: no two customers may see the same.
 create table if not exists sync_bridge.relation (

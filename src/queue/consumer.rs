@@ -1,7 +1,9 @@
-//! One apalis worker on one queue. Owns: how it is configured and stopped. Never: what a handler does.
+//! One apalis worker on one queue. Owns: how it is configured and stopped, and noticing that it hangs. Never: what a handler
+//! does.
 
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use apalis::prelude::{BackendExt, ParallelizeExt, WorkerBuilder, WorkerBuilderExt, WorkerContext, WorkerError};
 use apalis_postgres::{Config, PostgresStorage};
@@ -10,7 +12,9 @@ use futures::future::BoxFuture;
 use sqlx::PgPool;
 use tokio_util::sync::CancellationToken;
 
-use super::Kind;
+use super::{Kind, pool_options, still_good};
+use crate::clock;
+use crate::health::Pulse;
 
 /// Beside the notifications, which end for good after one reconnect that failed and are not sent for a later `run_at`.
 const POLL_EVERY: Duration = Duration::from_secs(1);
@@ -18,6 +22,19 @@ const POLL_EVERY: Duration = Duration::from_secs(1);
 /// apalis' orphan window is 20 heartbeats, 10 minutes: a backstop only, the ledger's lease is the rescue.
 const HEARTBEAT_EVERY: Duration = Duration::from_secs(30);
 const HEARTBEATS_MISSED_MAX: usize = 20;
+
+/// The worker's own: its listener's, one to fetch and beat with, one to acknowledge with. Apart from the handlers', so that what
+/// these do says nothing about whether it fetches, and what hangs goes with it.
+const CONNECTIONS_MAX: u32 = 3;
+
+/// A worker with a free place asks each second. One that got no answer for so long never will: its connection is half open.
+/// Longer than it takes a pool to say that it has no connection, which has its own message.
+const STALLED_AFTER: Duration = Duration::from_secs(20);
+
+/// An answer older than this is no sign of health any more.
+const READY_WITHIN: Duration = Duration::from_secs(8);
+
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// What is done with a delivery's payload. It runs as a task of its own: when the worker dies (any database error kills it),
 /// the handler goes on and settles in the ledger. It must not panic or hang; it is given whatever JSON the row held.
@@ -41,42 +58,100 @@ impl std::fmt::Display for Ended {
     }
 }
 
-/// Takes deliveries of `kind` under the unique `name` until `stop`, then lets the running handlers end; at `abandon` it
-/// returns without waiting for their acknowledgement.
-pub async fn consume(
-    queue: PgPool,
-    kind: Kind,
-    name: String,
+/// What a worker of the queue is made of.
+pub struct Consumer {
+    pub queue: PgPool,
+    pub kind: Kind,
+    /// Unique per start.
+    pub name: String,
+    pub concurrency: usize,
+    pub handle: Handle,
+    /// Where it says how it is.
+    pub pulse: Pulse,
+}
+
+/// When the queue database last answered a worker of the queue, and how many of its places are taken.
+struct Watch {
     concurrency: usize,
-    handle: Handle,
-    stop: CancellationToken,
-    abandon: CancellationToken,
-) -> Ended {
-    let (context, mut run) = worker(&queue, kind, &name, concurrency, handle);
-    let ended = tokio::select! {
-        ended = &mut run => ended,
-        () = stop.cancelled() => match context.stop() {
-            Ok(()) => tokio::select! {
-                ended = &mut run => ended,
-                () = abandon.cancelled() => return Ended::Stopped,
+    busy: AtomicUsize,
+    answered: Mutex<Instant>,
+}
+
+/// A place that is taken for as long as this lives.
+struct Busy(Arc<Watch>);
+
+impl Consumer {
+    /// Takes deliveries until `stop`, then lets the running handlers end; at `abandon` it returns without waiting for their
+    /// acknowledgement. Ends by itself when it gets no answers any more.
+    pub async fn run(self, stop: CancellationToken, abandon: CancellationToken) -> Ended {
+        let concurrency = self.concurrency;
+        let watch = Arc::new(Watch { concurrency, busy: AtomicUsize::new(0), answered: Mutex::new(clock::instant()) });
+        let (context, mut run) = worker(&self, &watch);
+        let ended = tokio::select! {
+            ended = &mut run => ended,
+            stalled = watch.over(&self.pulse) => return stalled,
+            () = stop.cancelled() => match context.stop() {
+                Ok(()) => tokio::select! {
+                    ended = &mut run => ended,
+                    () = abandon.cancelled() => return Ended::Stopped,
+                },
+                // Not even started: nothing was fetched.
+                Err(_) => return Ended::Stopped,
             },
-            // Not even started: nothing was fetched.
-            Err(_) => return Ended::Stopped,
-        },
-    };
-    match ended {
-        Ok(()) => Ended::Stopped,
-        Err(error) => Ended::Failed(error.to_string()),
+        };
+        match ended {
+            Ok(()) => Ended::Stopped,
+            Err(error) => Ended::Failed(error.to_string()),
+        }
     }
 }
 
-fn worker(
-    queue: &PgPool,
-    kind: Kind,
-    name: &str,
-    concurrency: usize,
-    handle: Handle,
-) -> (WorkerContext, BoxFuture<'static, Result<(), WorkerError>>) {
+impl Watch {
+    /// Returns when the worker hangs.
+    async fn over(&self, pulse: &Pulse) -> Ended {
+        loop {
+            clock::sleep(LOOK_EVERY).await;
+            // Without a free place it has no reason to ask.
+            let full = self.busy.load(Ordering::SeqCst) >= self.concurrency;
+            let quiet = self.lock().elapsed();
+            if full || quiet < READY_WITHIN {
+                pulse.works();
+                continue;
+            }
+            let told = format!("no answer from the queue database for {} s", quiet.as_secs());
+            pulse.fails(told.as_str());
+            if quiet > STALLED_AFTER {
+                return Ended::Failed(told);
+            }
+        }
+    }
+
+    fn answered(&self) {
+        *self.lock() = clock::instant();
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Instant> {
+        self.answered.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Busy {
+    fn take(watch: &Arc<Watch>) -> Busy {
+        watch.busy.fetch_add(1, Ordering::SeqCst);
+        Busy(watch.clone())
+    }
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        // It may not have asked while it was full.
+        self.0.answered();
+        self.0.busy.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+fn worker(consumer: &Consumer, watch: &Arc<Watch>) -> (WorkerContext, BoxFuture<'static, Result<(), WorkerError>>) {
+    let Consumer { kind, concurrency, .. } = *consumer;
     let config = Config::default()
         .queue(kind.queue())
         .batch_size(batch(concurrency))
@@ -86,14 +161,36 @@ fn worker(
         .lock_tasks(false)
         // The acknowledgement hangs on this switch; the result is null.
         .persist_results(true);
-    let storage = PostgresStorage::<serde_json::Value>::new(queue).with_config(config);
-    let context = WorkerContext::new(name);
+    let pool = own_pool(&consumer.queue, watch.clone());
+    let storage = PostgresStorage::<serde_json::Value>::new(&pool).with_config(config);
+    let context = WorkerContext::new(&consumer.name);
+    let (handle, watch) = (consumer.handle.clone(), watch.clone());
     let worker = WorkerBuilder::new(&context)
         .backend(storage.with_pubsub().poll_with_interval(POLL_EVERY))
         .concurrency(concurrency)
         .parallelize(tokio::spawn)
-        .build(move |payload: serde_json::Value| handle(payload));
+        .build(move |payload: serde_json::Value| {
+            let (busy, work) = (Busy::take(&watch), handle(payload));
+            async move {
+                work.await;
+                drop(busy);
+            }
+        });
     (context, worker.run().boxed())
+}
+
+/// Every use of it that came to its end is an answer.
+fn own_pool(queue: &PgPool, watch: Arc<Watch>) -> PgPool {
+    pool_options(CONNECTIONS_MAX)
+        .after_release(move |conn, _| {
+            let watch = watch.clone();
+            Box::pin(async move {
+                still_good(conn).await?;
+                watch.answered();
+                Ok(true)
+            })
+        })
+        .connect_lazy_with(queue.connect_options().as_ref().clone())
 }
 
 /// Never above the concurrency: while fetched rows are buffered apalis neither beats nor acknowledges, and they wait here

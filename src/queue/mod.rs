@@ -1,6 +1,7 @@
 //! The only place that names apalis: it delivers, the ledger decides. Owns: queue names, pushing a delivery, workers that
 //! take deliveries, apalis' own tables. Never: whether a job may run, or what became of it.
 
+use std::future::Future;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -16,11 +17,18 @@ use crate::config::DatabaseUrl;
 mod consumer;
 pub mod upkeep;
 
-pub use consumer::{Ended, Handle, consume};
+pub use consumer::{Consumer, Ended, Handle};
 
-/// Three listeners and the handlers' short transactions; a page holds none while it works on the sides.
+/// The handlers' short transactions; a page holds none while it works on the sides.
 const CONNECTIONS_MAX: u32 = 16;
 const ACQUIRE_MAX: Duration = Duration::from_secs(10);
+
+/// As long as the server lets a statement take. An answer that comes later comes never: the connection is half open, which
+/// neither end of it notices by itself.
+pub const ANSWER_MAX: Duration = Duration::from_secs(30);
+
+/// Seeing whether a connection is still good, which asks for nothing.
+const PING_MAX: Duration = Duration::from_secs(5);
 
 /// apalis' own count of failures is of no use to us (it knows no backoff): a handler that fails in spite of everything is
 /// not fetched again at once, the janitor finds its job.
@@ -144,26 +152,56 @@ pub async fn connect(url: &DatabaseUrl) -> anyhow::Result<PgPool> {
     let options = connect_options(url)?;
     let what = || format!("connecting to the queue database {url}: is it running, and may this user connect?");
     // A pool that is refused tries on until its time is up and then only says that: one connection says why at once.
-    let first = clock::within(ACQUIRE_MAX, PgConnection::connect_with(&options)).await;
-    let first =
-        first.ok_or_else(|| anyhow::anyhow!("no answer within {} s", ACQUIRE_MAX.as_secs())).with_context(what)?;
+    let first = answered(ACQUIRE_MAX, PgConnection::connect_with(&options)).await;
     first.with_context(what)?.close().await.with_context(what)?;
-    PgPoolOptions::new()
-        .max_connections(CONNECTIONS_MAX)
-        .acquire_timeout(ACQUIRE_MAX)
-        .idle_timeout(Duration::from_secs(300))
-        .max_lifetime(Duration::from_secs(1800))
+    pool_options(CONNECTIONS_MAX)
+        .after_release(|conn, _| Box::pin(async move { still_good(conn).await.map(|()| true) }))
         .connect_with(options)
         .await
         .with_context(what)
 }
 
-/// The session's bounds: whatever hangs, hangs for less than a lease takes to be noticed twice.
+fn pool_options(connections_max: u32) -> PgPoolOptions {
+    PgPoolOptions::new()
+        .max_connections(connections_max)
+        .acquire_timeout(ACQUIRE_MAX)
+        .idle_timeout(Duration::from_secs(300))
+        .max_lifetime(Duration::from_secs(1800))
+}
+
+/// A connection that goes back into a pool after its statement was given up would keep its place there for ever, as sqlx
+/// waits for what it was asked without a bound.
+async fn still_good(conn: &mut PgConnection) -> sqlx::Result<()> {
+    answered(PING_MAX, conn.ping()).await
+}
+
+/// The answer of the queue database, or the error that there is none within `limit`. What was asked is dropped then, and
+/// the connection with it.
+///
+/// # Errors
+/// The question's own, or a time that is up.
+pub async fn answered<T, E: From<sqlx::Error>>(
+    limit: Duration,
+    question: impl Future<Output = Result<T, E>>,
+) -> Result<T, E> {
+    clock::within(limit, question).await.unwrap_or_else(|| {
+        let what = format!("no answer from the queue database within {} s", limit.as_secs());
+        Err(sqlx::Error::Io(std::io::Error::new(std::io::ErrorKind::TimedOut, what)).into())
+    })
+}
+
+/// The session's bounds: whatever hangs, hangs for less than a lease takes to be noticed twice. Within a transaction we never
+/// think for long, so who does was stopped or cut off, and his locks go to others. The server looks after connections that
+/// went quiet, as else it would keep them, and what they lock, for hours.
 fn connect_options(url: &DatabaseUrl) -> anyhow::Result<PgConnectOptions> {
     Ok(url.options()?.application_name("sync-bridge").options([
         ("statement_timeout", "30s"),
         ("lock_timeout", "10s"),
-        ("idle_in_transaction_session_timeout", "60s"),
+        ("idle_in_transaction_session_timeout", "15s"),
+        ("tcp_keepalives_idle", "10"),
+        ("tcp_keepalives_interval", "5"),
+        ("tcp_keepalives_count", "3"),
+        ("tcp_user_timeout", "20s"),
         ("timezone", "UTC"),
     ]))
 }

@@ -7,7 +7,7 @@ use std::collections::btree_map::Entry;
 use anyhow::Context as _;
 
 use crate::config::{Config, Customer, Deleted, Entity, Field, Side};
-use crate::sides::postgres::{Database, Index, Pools, indexes};
+use crate::sides::postgres::{Database, Index, LiveTable, Pools, describe, indexes};
 
 use super::horizon;
 
@@ -50,10 +50,16 @@ pub async fn advice(pools: &Pools, config: &Config, customer: &Customer) -> anyh
         let indexes =
             indexes(&mut connection, &names).await.with_context(|| format!("reading indexes in {}", database.shown))?;
         for (entity, side) in tables {
+            let table = entity.table(*side);
+            let live = describe(&mut connection, &table.schema, &table.name)
+                .await
+                .with_context(|| format!("describing table {}.{} in {}", table.schema, table.name, database.shown))?;
+            let by_text = live.iter().flat_map(|live| keys_by_text(entity, *side, live, &indexes));
             found.extend(
-                of_table(entity, *side, &indexes).into_iter().map(|advice| {
-                    format!("entity `{}` (line {}): {advice}", entity.id, entity.table(*side).place.line)
-                }),
+                of_table(entity, *side, &indexes)
+                    .into_iter()
+                    .chain(by_text)
+                    .map(|advice| format!("entity `{}` (line {}): {advice}", entity.id, table.place.line)),
             );
         }
     }
@@ -96,6 +102,24 @@ fn of_table(entity: &Entity, side: Side, indexes: &[Index]) -> Vec<String> {
         }
     }
     found
+}
+
+/// Pure: keys of an extension's type, which are read in the order of their texts, that no index serves.
+fn keys_by_text(entity: &Entity, side: Side, live: &LiveTable, indexes: &[Index]) -> Vec<String> {
+    let table = entity.table(side);
+    let shown = format!("{}.{}", table.schema, table.name);
+    let here = || indexes.iter().filter(|index| index.schema == table.schema && index.table == table.name);
+    let keys = table.key.iter().filter_map(|name| live.column(name)).filter(|key| key.foreign_order);
+    keys.filter(|key| !here().any(|index| index.columns.iter().any(|it| column(it) == key.name && it.contains("::text"))))
+        .map(|key| {
+            format!(
+                "key `{key}` of {shown} ({side} side) is {kind}, whose order is not the catalogue's: it is read by its text, which no index \
+                 serves; `create index concurrently on {shown} (({key}::text))`",
+                key = key.name,
+                kind = key.type_shown,
+            )
+        })
+        .collect()
 }
 
 /// The column that an index's part is about: itself, or in lower case.

@@ -10,7 +10,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use crate::config::{self, Config, Customer, Deleted, EntityId, Side};
 use crate::mapping::{Class, Column, Field, Lens, Mapping, Shape, StampKind};
-use crate::pairs::CREATED_AT;
+use crate::pairs::{self, CREATED_AT};
 use crate::sides::Permanent;
 use crate::sides::postgres::{self, Database, LiveColumn, LiveTable, NewKey, Pools, Sessions, TableSql, describe};
 
@@ -143,13 +143,25 @@ async fn described(
 /// The short number that `sync_bridge` knows (customer, entity) by in this database; `registry` gave it.
 async fn entity_number(database: &Database, customer: &Customer, entity: &EntityId) -> anyhow::Result<i32> {
     let mut session = database.read.begin().await.with_context(|| format!("connecting to {}", database.shown))?;
-    let found = postgres::query_scalar("select id from sync_bridge.entity where customer = $1 and entity = $2")
-        .bind(customer.id.as_str())
-        .bind(entity.as_str())
-        .fetch_optional(&mut *session)
-        .await;
+    // The column came later than the table; where it lacks, an older binary prepared.
+    let found: sqlx::Result<Option<(i32, i32)>> = postgres::query_as(
+        "select id, coalesce((to_jsonb(known) ->> 'min_version')::integer, 1) from sync_bridge.entity as known \
+         where customer = $1 and entity = $2",
+    )
+    .bind(customer.id.as_str())
+    .bind(entity.as_str())
+    .fetch_optional(&mut *session)
+    .await;
     let missing = match found {
-        Ok(Some(number)) => return Ok(number),
+        Ok(Some((number, needs))) if needs <= pairs::VERSION => return Ok(number),
+        Ok(Some((_, needs))) => {
+            let what = format!(
+                "schema sync_bridge in {} is for binaries that know its version {needs}, this one knows {}: use the newer binary",
+                database.shown,
+                pairs::VERSION
+            );
+            return Err(Permanent(what).into());
+        }
         Ok(None) => format!("entity `{entity}` of customer `{}` is not registered", customer.id),
         Err(sqlx::Error::Database(error)) if matches!(error.code().as_deref(), Some("42P01" | "3F000")) => {
             "there is no schema sync_bridge".to_owned()

@@ -203,7 +203,7 @@ fn judge_all(entity: &ReadyEntity, page: &Page, clocks: &Measured, views: &[View
 /// The link that a view will have once its record is made: the legacy key of one to be made on legacy is only a stand-in
 /// until the transaction there draws it.
 fn plan_link(entity: &ReadyEntity, view: &View) -> Option<(Key, Key)> {
-    if view.ambiguous {
+    if view.ambiguous || view.refused.is_some() {
         return None;
     }
     match (&view.legacy, &view.platform, &view.pair) {

@@ -10,7 +10,7 @@ use crate::sides::postgres::{NewKey, Row};
 
 use super::clocks::Measured;
 use super::decide::{Absent, Clocks, FieldView, Step, Why, decide_absent, decide_field};
-use super::read::{View, read_too_early};
+use super::read::{View, read_too_early, too_long};
 use super::{Key, Ruling, RulingKind};
 
 /// How a view ends, or what has to be done for it.
@@ -65,6 +65,15 @@ impl Act {
             Side::Legacy => self.legacy.is_some(),
             Side::Platform => self.platform.is_some(),
         }
+    }
+
+    /// A key that fields make on the other side.
+    fn has_long_key(&self) -> bool {
+        let made = [&self.platform, &self.legacy].into_iter().flatten().filter_map(|write| match &write.kind {
+            WriteKind::Insert(key) => key.as_ref(),
+            WriteKind::Update => None,
+        });
+        made.chain(&self.pair.platform_key).chain(&self.pair.legacy_key).any(Key::is_too_long)
     }
 }
 
@@ -132,6 +141,9 @@ pub struct Context<'a> {
 
 /// Decides about one view.
 pub fn judge(view: &View, context: &Context) -> Verdict {
+    if let Some(reason) = &view.refused {
+        return Verdict::Bad { field: None, reason: reason.clone() };
+    }
     if view.ambiguous {
         return Verdict::Bad {
             field: None,
@@ -154,7 +166,10 @@ pub fn judge(view: &View, context: &Context) -> Verdict {
     let mapping = context.mapping;
     let canonical = |row: &Option<Row>, side| match row {
         None => Ok(None),
-        Some(row) => mapping.canonical(side, &row.cells, context.links).map(Some),
+        Some(row) => match row.garbled {
+            Some(column) => Err(garbled(mapping, side, column)),
+            None => mapping.canonical(side, &row.cells, context.links).map(Some),
+        },
     };
     let (legacy, platform) = match (canonical(&view.legacy, Side::Legacy), canonical(&view.platform, Side::Platform)) {
         (Ok(legacy), Ok(platform)) => (legacy, platform),
@@ -178,6 +193,7 @@ pub fn judge(view: &View, context: &Context) -> Verdict {
         (legacy, platform) => one_absent(view, context, &base, gone, legacy, platform),
     };
     match verdict {
+        Verdict::Act(act) if act.has_long_key() => Verdict::Bad { field: None, reason: too_long() },
         Verdict::Act(_) if pending => match view.pair.as_ref().and_then(|pair| pair.intent.as_ref()) {
             // Young: its owner may be about to carry it out. Left to its owner, for progress, not for safety.
             Some(intent) if intent.age_secs < context.lease_secs => Verdict::Busy,
@@ -190,6 +206,16 @@ pub fn judge(view: &View, context: &Context) -> Verdict {
             None => Verdict::Act(act),
         },
         verdict => verdict,
+    }
+}
+
+fn garbled(mapping: &Mapping, side: Side, column: usize) -> Untranslatable {
+    let field = mapping.fields.iter().find(|field| field.columns(side).contains(&column));
+    Untranslatable::Value {
+        field: field.map_or_else(|| mapping.shape(side).columns[column].name.clone(), |field| field.name.clone()),
+        reason: format!(
+            "its bytes on the {side} side are no UTF-8, which texts of a database in SQL_ASCII are taken for; correct them there"
+        ),
     }
 }
 

@@ -16,6 +16,7 @@ use crate::sides::{Fault, sort};
 
 use super::entity::ReadyEntity;
 use super::{Key, Lane, Page, Position, Range};
+use crate::keyset::KEY_BYTES_MAX;
 
 /// A pair as both databases showed it: what is decided about.
 #[derive(Debug, Clone)]
@@ -36,12 +37,15 @@ pub struct View {
     pub again: bool,
     /// The pair is a tombstone whose legacy key belongs to another pair by now.
     pub legacy_taken: bool,
+    /// Why nobody can be asked about it: its key does not exist on the other side.
+    pub refused: Option<String>,
     /// What the pair's generation is at least: its legacy key has tombstones of other pairs.
     pub generation: i32,
 }
 
 impl View {
     fn of(origin: Key) -> View {
+        let refused = origin.is_too_long().then(too_long);
         View {
             origin,
             legacy: None,
@@ -53,6 +57,7 @@ impl View {
             ambiguous: false,
             again: false,
             legacy_taken: false,
+            refused,
             generation: 0,
         }
     }
@@ -222,7 +227,7 @@ pub async fn known_pairs(entity: &ReadyEntity, keys: &[Key]) -> anyhow::Result<V
 /// Platform rows with their ledger rows, one statement.
 async fn read_platform(entity: &ReadyEntity, views: &mut [View], wants: &[Want]) -> anyhow::Result<()> {
     let ready = &entity.platform;
-    let found = ready.sql.read_keys(&ready.database.read, wants).await.with_context(|| {
+    let found = read_apart(entity, Side::Platform, views, wants).await.with_context(|| {
         format!("reading {} pairs of {} in {}", wants.len(), entity.mapping.entity, ready.database.shown)
     })?;
     fault::point("read.platform").await;
@@ -242,6 +247,42 @@ async fn read_platform(entity: &ReadyEntity, views: &mut [View], wants: &[Want])
         };
     }
     Ok(())
+}
+
+/// Rows and ledger rows by key; a set that the database cannot even be asked about is halved until exactly the views with
+/// such keys are refused.
+async fn read_apart(
+    entity: &ReadyEntity,
+    side: Side,
+    views: &mut [View],
+    wants: &[Want],
+) -> Result<Vec<Found>, sqlx::Error> {
+    let ready = entity.side(side);
+    let mut answers = Vec::with_capacity(wants.len());
+    let mut sets = vec![(0, wants)];
+    while let Some((first, set)) = sets.pop() {
+        match ready.sql.read_keys(&ready.database.read, set).await {
+            Ok(found) => answers.extend(found.into_iter().map(|found| Found { want: first + found.want, ..found })),
+            Err(error) if sort(&error) == Fault::Row && set.len() > 1 => {
+                let middle = set.len() / 2;
+                sets.extend([(first, &set[..middle]), (first + middle, &set[middle..])]);
+            }
+            Err(error) if sort(&error) == Fault::Row => views[first].refused = Some(unheard_of(side)),
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(answers)
+}
+
+/// Why a key of more than `KEY_BYTES_MAX` is refused.
+pub fn too_long() -> String {
+    format!(
+        "its key has more than {KEY_BYTES_MAX} bytes, which no index of the ledger holds; leave it out by a `scope`, or use another key"
+    )
+}
+
+fn unheard_of(side: Side) -> String {
+    format!("the {side} database has no such key: its encoding lacks a character of it, or its type cannot hold it")
 }
 
 /// Which of several ledger rows answers a want: the living one of that legacy key, else the one asked for by platform key, else the
@@ -286,7 +327,7 @@ pub async fn reread_legacy(
 
 async fn read_legacy(entity: &ReadyEntity, views: &mut [View], wants: &[Want]) -> anyhow::Result<()> {
     let ready = &entity.legacy;
-    let found = ready.sql.read_keys(&ready.database.read, wants).await.with_context(|| {
+    let found = read_apart(entity, Side::Legacy, views, wants).await.with_context(|| {
         format!("reading {} rows of {} in {}", wants.len(), entity.mapping.entity, ready.database.shown)
     })?;
     fault::point("read.legacy").await;
@@ -344,7 +385,8 @@ pub async fn find_candidates(
         None => true,
         Some(pair) => pair.gone && (view.legacy.is_none() || view.platform.is_none()),
     };
-    let unpaired: Vec<usize> = (0..views.len()).filter(|&at| is_free(&views[at]) && !views[at].adopted).collect();
+    let unpaired = |view: &View| is_free(view) && !view.adopted && view.refused.is_none();
+    let unpaired: Vec<usize> = (0..views.len()).filter(|&at| unpaired(&views[at])).collect();
     let by_key = mapping.match_on.is_empty();
     if unpaired.is_empty() || (by_key && ready.new_key != NewKey::Mapped) {
         return Ok(());
@@ -588,24 +630,42 @@ pub async fn find_links(entity: &ReadyEntity, views: &[View]) -> anyhow::Result<
                     let parts = row.as_ref().and_then(|row| {
                         columns.iter().map(|&column| row.cells[column].as_deref()).collect::<Option<Vec<_>>>()
                     });
-                    if let Some(key) = parts.and_then(crate::mapping::join_key) {
+                    if let Some(key) = parts.map(crate::mapping::join_key) {
                         keys.insert(key.0);
                     }
                 }
             }
         }
-        if legacy.is_empty() && platform.is_empty() {
-            continue;
-        }
-        let query = postgres::query(include_str!("links.sql"))
-            .bind(target.entity_number)
-            .bind(legacy.iter().map(String::as_str).collect::<Vec<_>>())
-            .bind(platform.iter().map(String::as_str).collect::<Vec<_>>());
-        let rows = target.sessions.fetch_all(query).await.with_context(|| {
-            format!("looking up the pairs of {} that {} refers to", target.entity, entity.mapping.entity)
-        })?;
-        for row in rows {
-            links.insert(&target.entity, &Key(row.try_get("legacy_key")?), &Key(row.try_get("platform_key")?));
+        let keys = |side, keys: HashSet<String>| keys.into_iter().map(move |key| (side, key));
+        let keys: Vec<_> = keys(Side::Legacy, legacy).chain(keys(Side::Platform, platform)).collect();
+        let mut sets = vec![keys.as_slice()];
+        while let Some(set) = sets.pop() {
+            if set.is_empty() {
+                continue;
+            }
+            let of = |side| set.iter().filter(|(on, _)| *on == side).map(|(_, key)| key.as_str()).collect::<Vec<_>>();
+            let query = postgres::query(include_str!("links.sql"))
+                .bind(target.entity_number)
+                .bind(of(Side::Legacy))
+                .bind(of(Side::Platform));
+            let rows = match target.sessions.fetch_all(query).await {
+                Ok(rows) => rows,
+                // A key with a character that the database lacks is nobody's there: its record has no pair.
+                Err(error) if matches!(sort(&error), Fault::Row) => {
+                    if set.len() > 1 {
+                        sets.extend(<[_; 2]>::from(set.split_at(set.len() / 2)));
+                    }
+                    continue;
+                }
+                Err(error) => {
+                    return Err(error).with_context(|| {
+                        format!("looking up the pairs of {} that {} refers to", target.entity, entity.mapping.entity)
+                    });
+                }
+            };
+            for row in rows {
+                links.insert(&target.entity, &Key(row.try_get("legacy_key")?), &Key(row.try_get("platform_key")?));
+            }
         }
     }
     Ok(links)

@@ -61,6 +61,8 @@ pub async fn write_rows(
         // Rows that refer to others are tried once more when all others stand.
         let mut late: Vec<&Item> = Vec::new();
         let mut last_round = false;
+        // Rows that a missing right or table keeps out: where it is all of them, it is none of theirs.
+        let mut refused = 0;
         let mut whole = connection.begin().await?;
         loop {
             let Some(set) = sets.pop() else {
@@ -87,7 +89,7 @@ pub async fn write_rows(
                     written.failed.extend(differing);
                     sets.push(rest);
                 }
-                Err(error) if sort(&error) == Fault::Row => {
+                Err(error) if is_of_rows(&error, items.len()) => {
                     savepoint.rollback().await?;
                     // Values that change places among the rows of the set: once more, with room made in that index.
                     if let Some(index) = crowded(&error).filter(|index| sql.can_set_aside(index) && set.len() > 1) {
@@ -100,12 +102,18 @@ pub async fn write_rows(
                                 continue;
                             }
                             Ok(_) => savepoint.rollback().await?,
-                            Err(error) if sort(&error) == Fault::Row => savepoint.rollback().await?,
+                            Err(error) if is_of_rows(&error, items.len()) => savepoint.rollback().await?,
                             Err(error) => return Err(error),
                         }
                     }
                     match set.as_slice() {
                         [only] => {
+                            if sort(&error) != Fault::Row && is_of_the_page(&error) {
+                                refused += 1;
+                                if refused == items.len() && refused > 1 {
+                                    return Err(error);
+                                }
+                            }
                             let mut failure = failure(mapping, side, &error);
                             if failure.field.is_none() {
                                 failure.field = misfit(&mut whole, mapping, side, sql, only, &error).await?;
@@ -224,13 +232,45 @@ fn orphans(mapping: &Mapping, side: Side, items: &[Item], written: &Written) -> 
         }
         for item in items.iter().filter(|item| written.stored.contains_key(&item.key)) {
             let parts = field.columns(side).iter().map(|&at| item.cells[at].as_deref());
-            let referred = parts.collect::<Option<Vec<_>>>().and_then(crate::mapping::join_key);
+            let referred = parts.collect::<Option<Vec<_>>>().map(crate::mapping::join_key);
             if referred.is_some_and(|key| written.failed.contains_key(&key)) {
                 orphans.insert(item.key.clone());
             }
         }
     }
     orphans
+}
+
+/// Whether an error of a set's write may be the fault of some of its rows: they are tried apart. A trigger raises whatever it
+/// likes, so only what is about the session, the database or the statement itself is nobody's.
+fn is_of_rows(error: &sqlx::Error, rows: usize) -> bool {
+    match sort(error) {
+        Fault::Row => true,
+        Fault::Transient | Fault::Outage => false,
+        Fault::Permanent => {
+            let Some(database) = error.as_database_error() else { return false };
+            let code = database.code().unwrap_or_default();
+            let is_of_database = ["08", "25", "26", "28", "3D", "53", "57", "58", "F0", "XX"].contains(&class(&code));
+            !is_of_database && (!is_of_the_page(error) || rows > 1 || is_of_a_function(error))
+        }
+    }
+}
+
+/// About tables and rights, unless it concerns some rows only: a policy's refusal, a trigger that meets a table it does not know.
+fn is_of_the_page(error: &sqlx::Error) -> bool {
+    let code = error.as_database_error().and_then(|database| database.code()).unwrap_or_default();
+    ["0A", "3F", "42"].contains(&class(&code))
+}
+
+/// Raised inside a function, which a trigger called.
+fn is_of_a_function(error: &sqlx::Error) -> bool {
+    let database =
+        error.as_database_error().and_then(|error| error.try_downcast_ref::<sqlx::postgres::PgDatabaseError>());
+    database.is_some_and(|database| database.r#where().is_some())
+}
+
+fn class(code: &str) -> &str {
+    code.get(..2).unwrap_or_default()
 }
 
 /// The unique index that an error names.
@@ -294,6 +334,7 @@ fn failure(mapping: &Mapping, side: Side, error: &sqlx::Error) -> Failure {
         "22003" => "a number is out of range",
         "22P02" | "22007" | "22008" => "a value cannot be read as the column's type",
         "P0001" => "a trigger refuses it",
+        _ if is_of_a_function(error) => "a trigger refuses it",
         _ => "the database refuses it",
     };
     let field = position.and_then(|at| field_of(mapping, side, at)).or_else(|| column.map(str::to_string));

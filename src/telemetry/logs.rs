@@ -3,6 +3,7 @@
 use std::io::IsTerminal as _;
 
 use anyhow::{Context as _, bail};
+use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::format::FmtSpan;
 
@@ -25,23 +26,30 @@ enum Format {
 const FILTER_WORKING: &str = "info,sqlx=warn,apalis=warn";
 const FILTER_ANSWERING: &str = "warn";
 
+/// Lines that wait for a slow reader.
+const LINES_BUFFERED: usize = 20_000;
+
 /// Reads `LOG_FORMAT` (`text`, `json`) and `SYNC_BRIDGE_LOG`, else `RUST_LOG`.
 ///
 /// # Errors
 /// Names the variable that cannot be understood.
-pub(super) fn start(level: Level) -> anyhow::Result<()> {
+pub(super) fn start(level: Level) -> anyhow::Result<WorkerGuard> {
     let format = format(std::env::var("LOG_FORMAT").ok().as_deref(), std::io::stderr().is_terminal())?;
     let filter = filter(level)?;
+    // Nobody waits for a full pipe: lines that find no room in the buffer are dropped. What is left is written when the guard is.
+    let (writer, guard) =
+        NonBlockingBuilder::default().lossy(true).buffered_lines_limit(LINES_BUFFERED).finish(std::io::stderr());
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr)
+        .with_writer(writer)
         .with_ansi(format == Format::Text && std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none())
         .with_span_events(FmtSpan::NONE);
     match format {
         Format::Text => builder.with_target(false).try_init(),
         Format::Json => builder.json().flatten_event(true).with_current_span(false).with_span_list(true).try_init(),
     }
-    .map_err(|error| anyhow::anyhow!("starting the log: {error}"))
+    .map_err(|error| anyhow::anyhow!("starting the log: {error}"))?;
+    Ok(guard)
 }
 
 fn format(asked: Option<&str>, is_terminal: bool) -> anyhow::Result<Format> {

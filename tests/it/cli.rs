@@ -12,6 +12,7 @@ use sync_bridge::embedded::Server;
 
 use crate::support::{Folder, TestDatabase, database, eventually};
 
+mod health;
 mod metrics;
 mod operator;
 
@@ -60,7 +61,9 @@ const VERBS: &[&[&str]] = &[
     &["pause", "--customer", "acme"],
     &["resume", "--customer", "acme"],
     &["dead-letters", "list"],
+    &["dead-letters", "show", "17"],
     &["dead-letters", "requeue", "--all"],
+    &["dead-letters", "discard", "--all", "--reason", "none"],
     &["quarantine", "list"],
     &["quarantine", "retry", "--all"],
     &["check"],
@@ -124,9 +127,14 @@ impl Desk {
 
     /// Exit code 2, one message, nothing on stdout, nothing new in the folder.
     pub fn is_refused(&self, args: &[&str], message: &str) {
+        self.ends_with(2, args, message);
+    }
+
+    /// As `is_refused`, with another exit code.
+    pub fn ends_with(&self, code: i32, args: &[&str], message: &str) {
         let output = self.run(args);
         let stderr = String::from_utf8_lossy(&output.stderr);
-        assert_eq!(output.status.code(), Some(2), "{args:?}: {stderr}");
+        assert_eq!(output.status.code(), Some(code), "{args:?}: {stderr}");
         assert_eq!(String::from_utf8_lossy(&output.stdout), "", "{args:?}");
         assert!(stderr.starts_with("error: ") && stderr.matches("error: ").count() == 1, "{args:?}: {stderr}");
         assert!(stderr.contains(message), "{args:?} wants `{message}`: {stderr}");
@@ -155,6 +163,16 @@ impl Running {
             let output = self.child.take().expect("it was not stopped").wait_with_output().expect("its output");
             panic!("ended early: {} {}", output.status, String::from_utf8_lossy(&output.stderr));
         }
+    }
+
+    pub fn signal(&self, signal: Signal) {
+        let child = self.child.as_ref().expect("it was not stopped");
+        kill(Pid::from_raw(child.id().cast_signed()), signal).expect("sending a signal");
+    }
+
+    /// How it ended, once it has.
+    pub fn has_ended(&mut self) -> Option<std::process::ExitStatus> {
+        self.child.as_mut().expect("it was not stopped").try_wait().expect("looking at a process")
     }
 
     pub fn stop(mut self, signal: Signal) -> Output {
@@ -290,6 +308,13 @@ fn bad_words_are_refused() {
     desk.is_refused(&["frobnicate"], "unrecognized subcommand 'frobnicate'");
     desk.is_refused(&["run"], "--customer");
     desk.is_refused(&["dead-letters", "requeue"], "<ID>");
+    desk.is_refused(&["dead-letters", "discard", "--reason", "none"], "say which dead letters are meant: <ID>");
+    desk.is_refused(&["dead-letters", "discard", "--all"], "--reason");
+    desk.is_refused(&["dead-letters", "show"], "<ID>");
+    desk.is_refused(&["dead-letters", "list", "--stage", "identity"], "there are identities, reconciliation");
+    desk.is_refused(&["dead-letters", "list", "--entity", "usr"], "no entity `usr` in bridge.toml: there are user");
+    desk.is_refused(&["dead-letters", "list", "--kind", "row"], "[possible values: permanent, transient,");
+    desk.is_refused(&["dead-letters", "list", "--older-than", "2"], "a whole number and a unit");
     desk.is_refused(&["dead-letters", "requeue", "1", "--all"], "cannot be used with");
     desk.is_refused(&["dead-letters", "requeue", "seventeen"], "seventeen");
     desk.is_refused(&["quarantine", "retry"], "<ID>");
@@ -375,7 +400,9 @@ async fn a_queue_database_that_cannot_be_reached_is_refused() {
     let databases = Databases::new("no queue").await;
     let desk = databases.desk("no-queue").with("QUEUE_URL", nobody_there());
     for verb in VERBS.iter().filter(|verb| !is_of_sides(verb)) {
-        desk.is_refused(verb, "127.0.0.1");
+        // What stays is started again, and finds it once it is back.
+        let code = if matches!(verb[0], "worker" | "scheduler") { 1 } else { 2 };
+        desk.ends_with(code, verb, "127.0.0.1");
     }
     databases.are_untouched().await;
 }
@@ -528,6 +555,26 @@ async fn the_procfile_runs_with_two_workers() {
         assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
         assert_eq!(String::from_utf8_lossy(&output.stdout), "", "stdout is for results");
     }
+}
+
+#[tokio::test]
+async fn a_worker_whose_log_nobody_reads_goes_on_and_stops() {
+    let databases = Databases::new("full pipe").await;
+    let desk = databases.desk("full pipe");
+    desk.succeeds(&["migrate"]);
+    desk.succeeds(&["prepare"]);
+    // Its stderr is a pipe that is not read before the end: full after 64 kB, which takes a part of a second at this level.
+    let desk = desk.with("SYNC_BRIDGE_LOG", "trace");
+    let worker = desk.start(env!("CARGO_BIN_EXE_sync-bridge-worker"), &[]);
+    let desk = desk.with("SYNC_BRIDGE_LOG", "warn");
+    for n in 1..=3 {
+        execute(&databases.legacy, &format!("insert into users (mail) values ('n{n}@example.org')")).await;
+        desk.succeeds(&["run", "--customer", "acme"]);
+    }
+    assert_eq!(users(&databases).await, 5);
+    let output = worker.stop(Signal::SIGTERM);
+    assert_eq!(output.status.code(), Some(0));
+    assert!(output.stderr.len() > 1 << 16, "{} bytes of log do not fill a pipe", output.stderr.len());
 }
 
 /// Killed in mid-page: another worker has the page within 20 s, and no record is doubled.

@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use sqlx::{Connection as _, PgConnection};
 use sync_bridge::config::{Config, CustomerId};
+use sync_bridge::health::Health;
 use sync_bridge::jobs::{Env, worker};
-use sync_bridge::ops::{self, CustomerStatus, RunReport};
+use sync_bridge::ops::{self, CustomerStatus, RunReport, Selection};
 use sync_bridge::stages::Data;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -95,7 +96,7 @@ impl Bridge {
         let env = Env { config: self.config.clone(), data, queue: self.queue.pool.clone() };
         let stop = CancellationToken::new();
         let settings = worker::Settings { grace, ..worker::Settings::default() };
-        Worker { stop: stop.clone(), running: tokio::spawn(worker::run(env, settings, stop)) }
+        Worker { stop: stop.clone(), running: tokio::spawn(worker::run(env, settings, Health::default(), stop)) }
     }
 
     pub async fn tick(&self) -> RunReport {
@@ -332,7 +333,7 @@ async fn a_stage_waits_for_its_last_page() {
 }
 
 /// Writes to teams of the platform fail with this SQLSTATE.
-fn failing(code: &str) -> String {
+pub fn failing(code: &str) -> String {
     format!(
         "create or replace function refuse() returns trigger language plpgsql as \
            $$ begin raise exception 'not now' using errcode = '{code}'; end $$;
@@ -348,13 +349,15 @@ async fn a_page_that_keeps_failing_is_dead_lettered_and_the_requeue_brings_its_r
     let worker = bridge.work(GRACE);
     let report = bridge.tick().await;
     assert_eq!((report.ending.as_str(), report.dead_letters), ("degraded", 1), "{report:#?}");
-    let letters = ops::dead_letters(&bridge.queue.pool, None).await.expect("dead letters");
+    let letters = ops::dead_letters(&bridge.queue.pool, &Selection::default(), false).await.expect("dead letters");
     assert_eq!((letters[0].attempts, letters[0].error_kind.as_str()), (2, "transient"), "{letters:#?}");
     assert_eq!((letters[0].entity.as_deref(), letters[0].side.as_deref()), (Some("team"), Some("legacy")));
     assert_eq!(bridge.status().await.state, "degraded");
     bridge.systems.on_platform("drop trigger refuse on team").await;
     assert_eq!(
-        ops::requeue(&bridge.queue.pool, &[letters[0].id], "ann", "trigger dropped").await.expect("an answer"),
+        ops::requeue(&bridge.queue.pool, &Selection::ids(&[letters[0].id]), "ann", "trigger dropped")
+            .await
+            .expect("an answer"),
         1
     );
     assert!(bridge.settle().await.iter().all(|report| report.ending == "done"));
@@ -375,7 +378,8 @@ async fn a_stage_that_cannot_be_cut_ends_the_run_degraded_and_moves_no_watermark
     assert_eq!(bridge.number("select count(*) from bridge.watermark where entity = 'person'").await, 0);
     bridge.systems.on_platform("alter table person_away rename to person").await;
     bridge.systems.on_legacy("insert into person (email) values ('p@example.org')").await;
-    assert_eq!(ops::requeue(&bridge.queue.pool, &[], "ann", "table is back").await.expect("an answer"), 1);
+    let back = ops::requeue(&bridge.queue.pool, &Selection::default(), "ann", "table is back").await;
+    assert_eq!(back.expect("an answer"), 1);
     assert!(bridge.settle().await.iter().all(|report| report.ending == "done"));
     assert_eq!(bridge.same().await.len(), 1);
     worker.stop().await;

@@ -7,18 +7,19 @@ use sqlx::{Connection as _, PgConnection, PgPool};
 use sync_bridge::jobs::janitor;
 use sync_bridge::ledger::job::{self, Back, Claim, Claimed};
 use sync_bridge::ledger::{page, parked, requeue, run, stage, tick};
+use sync_bridge::ops::{self, Selection};
+use sync_bridge::queue::upkeep;
 use sync_bridge::queue::{self, Delivery, Kind};
 use sync_bridge::stages::PageReport;
-use sync_bridge::{ops, queue::upkeep};
 use uuid::Uuid;
 
 use crate::support::database;
 use crate::support::queue::queue;
 
-const CUSTOMER: &str = "c-1";
+pub const CUSTOMER: &str = "c-1";
 
 /// A tick with its job, pushed.
-async fn tick_job(pool: &PgPool) -> Delivery {
+pub async fn tick_job(pool: &PgPool) -> Delivery {
     let mut tx = pool.begin().await.expect("a transaction");
     let made = tick::insert_asked(&mut tx, &[CUSTOMER.into()]).await.expect("a tick");
     let deliveries = job::insert(&mut tx, Kind::Tick, &made).await.expect("its job");
@@ -32,7 +33,7 @@ async fn claim(pool: &PgPool, job: i64, attempts_max: u32) -> Claimed {
     job::claim(&mut conn, job, Uuid::new_v4(), "w-1", attempts_max).await.expect("an answer")
 }
 
-async fn claimed(pool: &PgPool, job: i64) -> Claim {
+pub async fn claimed(pool: &PgPool, job: i64) -> Claim {
     match claim(pool, job, 10).await {
         Claimed::Yes(claim) => claim,
         other => panic!("{other:?}"),
@@ -40,20 +41,20 @@ async fn claimed(pool: &PgPool, job: i64) -> Claim {
 }
 
 /// One janitor round, as the leader would do it.
-async fn round(pool: &PgPool) -> janitor::Round {
+pub async fn round(pool: &PgPool) -> janitor::Round {
     janitor::round(&mut pool.acquire().await.expect("a connection"), true).await.expect("a round")
 }
 
-async fn execute(pool: &PgPool, sql: &'static str) -> u64 {
+pub async fn execute(pool: &PgPool, sql: &'static str) -> u64 {
     sqlx::query(sql).execute(pool).await.unwrap_or_else(|error| panic!("{sql}: {error}")).rows_affected()
 }
 
-async fn number(pool: &PgPool, sql: &'static str) -> i64 {
+pub async fn number(pool: &PgPool, sql: &'static str) -> i64 {
     sqlx::query_scalar(sql).fetch_one(pool).await.unwrap_or_else(|error| panic!("{sql}: {error}"))
 }
 
 /// An open run with an open stage of `pages` pages, none released; answers the stage.
-async fn open_stage(pool: &PgPool, pages: i32) -> stage::Stage {
+pub async fn open_stage(pool: &PgPool, pages: i32) -> stage::Stage {
     let mut conn = pool.acquire().await.expect("a connection");
     let tick = tick::insert_asked(&mut conn, &[CUSTOMER.into()]).await.expect("a tick")[0].1;
     tick::end(&mut conn, tick, tick::Ending::Opened).await.expect("its end");
@@ -163,7 +164,7 @@ async fn a_job_that_kills_its_workers_is_dead_lettered_and_does_not_circle() {
     let Claimed::Exhausted(claim) = claim(&queue.pool, delivery.job, 3).await else { panic!("attempts are used up") };
     let mut conn = queue.pool.acquire().await.expect("a connection");
     assert!(job::dead(&mut conn, &claim, "exhausted", "gone").await.expect("an answer"));
-    let letters = ops::dead_letters(&queue.pool, None).await.expect("dead letters");
+    let letters = ops::dead_letters(&queue.pool, &Selection::default(), false).await.expect("dead letters");
     assert_eq!((letters.len(), letters[0].attempts), (1, 3));
     assert!(letters[0].error.contains("not heard of"), "the last lease's end is told too: {}", letters[0].error);
 }
@@ -374,7 +375,7 @@ async fn the_window_is_kept_however_pages_end() {
 }
 
 /// Makes every released page a dead letter.
-const KILL_RELEASED: &str = "
+pub const KILL_RELEASED: &str = "
     with dead as (
         update bridge.page set state = 'dead', ended_at = now() where state = 'released' returning id, customer
     )
@@ -389,17 +390,17 @@ async fn a_dead_page_comes_back_once_as_a_new_generation_in_the_open_stage() {
     page::release(&mut conn, stage.id, 1).await.expect("a page");
     execute(&queue.pool, KILL_RELEASED).await;
     stage::page_ended(&mut conn, stage.id, 0, false).await.expect("an answer");
-    let letters = ops::dead_letters(&queue.pool, None).await.expect("dead letters");
+    let letters = ops::dead_letters(&queue.pool, &Selection::default(), false).await.expect("dead letters");
     assert!(letters[0].requeue_will.contains("now, in the open stage people"), "{letters:?}");
-    let ids = [letters[0].id];
+    let ids = Selection::ids(&[letters[0].id]);
     let back = join_all((0..4).map(|_| ops::requeue(&queue.pool, &ids, "ann", "table restored"))).await;
     assert_eq!(
         back.into_iter().map(|back| back.expect("an answer")).sum::<u64>(),
         1,
         "many at once bring it back once"
     );
-    assert_eq!(ops::requeue(&queue.pool, &[], "ann", "again").await.expect("an answer"), 0);
-    assert!(ops::dead_letters(&queue.pool, None).await.expect("dead letters").is_empty());
+    assert_eq!(ops::requeue(&queue.pool, &Selection::default(), "ann", "again").await.expect("an answer"), 0);
+    assert!(ops::dead_letters(&queue.pool, &Selection::default(), false).await.expect("dead letters").is_empty());
     assert_eq!(number(&queue.pool, "select max(generation)::bigint from bridge.page where state = 'waiting'").await, 2);
     let left = stage::get(&mut conn, stage.id).await.expect("the stage").expect("it is there").pages_left;
     assert_eq!(left, 2, "the stage waits for it too");
@@ -452,7 +453,7 @@ async fn ten_thousand_dead_pages_come_back_in_seconds_and_wait_for_the_next_run(
     execute(&queue.pool, "update bridge.stage set pages_left = 0, state = 'closed', ended_at = now()").await;
     execute(&queue.pool, "update bridge.run set state = 'degraded', ended_at = now()").await;
     let began = Instant::now();
-    assert_eq!(ops::requeue(&queue.pool, &[], "ann", "all").await.expect("an answer"), 10_000);
+    assert_eq!(ops::requeue(&queue.pool, &Selection::default(), "ann", "all").await.expect("an answer"), 10_000);
     assert!(began.elapsed() < Duration::from_secs(15), "it took {:?}", began.elapsed());
     assert!(page::unattached(&mut conn, CUSTOMER, &["people"], &["person"], false).await.expect("an answer"));
     let next = open_stage(&queue.pool, 0).await;
@@ -469,7 +470,7 @@ async fn a_dead_tick_comes_back_as_one_tick() {
         assert!(job::dead(&mut conn, &claim, "permanent", "no").await.expect("an answer"));
         tick::end(&mut conn, claim.subject, tick::Ending::Dead).await.expect("an answer");
     }
-    assert_eq!(ops::requeue(&queue.pool, &[], "ann", "fixed").await.expect("an answer"), 2);
+    assert_eq!(ops::requeue(&queue.pool, &Selection::default(), "ann", "fixed").await.expect("an answer"), 2);
     assert_eq!(number(&queue.pool, "select count(*) from bridge.tick where state = 'queued'").await, 1);
     assert_eq!(number(&queue.pool, "select count(*) from bridge.job where state = 'ready'").await, 1);
 }
@@ -482,9 +483,9 @@ async fn a_requeue_that_is_rolled_back_leaves_the_dead_letter() {
     let mut conn = PgConnection::connect(queue.database.url.expose()).await.expect("a connection");
     assert!(job::dead(&mut conn, &claim, "permanent", "no").await.expect("an answer"));
     let mut tx = conn.begin().await.expect("a transaction");
-    assert_eq!(requeue::bring_back(&mut tx, &[], "ann", "no").await.expect("an answer").jobs, 1);
+    assert_eq!(requeue::bring_back(&mut tx, &[delivery.job], "ann", "no").await.expect("an answer").jobs, 1);
     tx.rollback().await.expect("a rollback");
-    assert_eq!(ops::dead_letters(&queue.pool, None).await.expect("dead letters").len(), 1);
+    assert_eq!(ops::dead_letters(&queue.pool, &Selection::default(), false).await.expect("dead letters").len(), 1);
 }
 
 #[tokio::test]

@@ -1,8 +1,10 @@
 //! The integration tests: one binary, one module per feature. `support` makes the databases.
 
+mod chaos;
 mod cli;
 mod crashes;
 mod databases;
+mod dead_letters;
 mod demo;
 mod embedded;
 mod fairness;
@@ -21,4 +23,5 @@ mod retention;
 mod samples;
 mod scenarios;
 mod scheduler;
+mod supervisor;
 mod support;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use chrono::{DateTime, Utc};
 use futures::future::join_all;
 use sync_bridge::config::{self, Config, Customer, CustomerId};
+use sync_bridge::health::Health;
 use sync_bridge::ledger::{run, tick};
 use sync_bridge::scheduler::{self, Plan};
 use tokio_util::sync::CancellationToken;
@@ -133,7 +134,8 @@ async fn an_instant_is_skipped_while_a_run_is_open_or_a_tick_waits_and_never_mad
 async fn a_scheduler_makes_ticks_by_itself_and_stops_when_asked() {
     let queue = queue("loop").await;
     let stop = CancellationToken::new();
-    let running = tokio::spawn(scheduler::run(config(1, "* * * * * *"), queue.pool.clone(), stop.clone()));
+    let running =
+        tokio::spawn(scheduler::run(config(1, "* * * * * *"), queue.pool.clone(), Health::default(), stop.clone()));
     eventually("an instant later than the first is recorded", async || {
         states(&queue).await.iter().any(|(state, count)| state == "skipped" && *count > 1)
     })

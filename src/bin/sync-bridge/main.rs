@@ -65,21 +65,31 @@ enum Command {
     Conflicts(conflicts::Args),
     /// The process of sync-bridge-scheduler, from this program's file
     #[command(hide = true)]
-    Scheduler(Process),
+    Scheduler {
+        #[command(flatten)]
+        parent: Parent,
+        #[command(flatten)]
+        process: startup::ProcessArgs,
+    },
     /// The process of sync-bridge-worker, from this program's file
     #[command(hide = true)]
-    Worker(Process),
+    Worker {
+        #[command(flatten)]
+        parent: Parent,
+        #[command(flatten)]
+        worker: startup::WorkerArgs,
+    },
 }
 
-/// How one of our own processes is run.
+/// Who runs one of our own processes.
 #[derive(clap::Args)]
-struct Process {
+struct Parent {
     /// End in order once stdin ends, so that none outlives a parent that is killed
     #[arg(long)]
     until_stdin_ends: bool,
 }
 
-impl Process {
+impl Parent {
     async fn run(self, work: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
         if self.until_stdin_ends {
             shutdown::when_stdin_ends();
@@ -91,7 +101,7 @@ impl Process {
 impl Command {
     fn level(&self) -> Level {
         match self {
-            Command::Up(_) | Command::Scheduler(_) | Command::Worker(_) => Level::Working,
+            Command::Up(_) | Command::Scheduler { .. } | Command::Worker { .. } => Level::Working,
             _ => Level::Answering,
         }
     }
@@ -112,8 +122,8 @@ fn main() -> ExitCode {
         Command::DeadLetters(args) => dead_letters::run(&config, args).await,
         Command::Quarantine(args) => quarantine::run(&config, args).await,
         Command::Conflicts(args) => conflicts::run(&config, args).await,
-        Command::Scheduler(process) => process.run(startup::scheduler(&config)).await,
-        Command::Worker(process) => process.run(startup::worker(&config)).await,
+        Command::Scheduler { parent, process } => parent.run(startup::scheduler(&config, &process)).await,
+        Command::Worker { parent, worker } => parent.run(startup::worker(&config, &worker)).await,
     })
 }
 

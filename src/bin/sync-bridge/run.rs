@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use sync_bridge::config::CustomerId;
+use sync_bridge::health::Health;
 use sync_bridge::jobs::worker;
 use sync_bridge::ops::{self, RunReport};
 use sync_bridge::startup::{self, Bridge, Embedded, Look};
@@ -70,7 +71,8 @@ pub async fn run(config: &Path, args: Args) -> anyhow::Result<()> {
 async fn inline(bridge: &Bridge, customer: &CustomerId, stop: &CancellationToken) -> anyhow::Result<RunReport> {
     let tick = ops::tick_now(&bridge.queue, customer).await.context("making a tick")?;
     let worker_stop = stop.child_token();
-    let worker = tokio::spawn(worker::run(bridge.env(), worker::Settings::default(), worker_stop.clone()));
+    let worker =
+        tokio::spawn(worker::run(bridge.env(), worker::Settings::default(), Health::default(), worker_stop.clone()));
     let report = tokio::select! {
         report = ops::wait_for_tick(&bridge.queue, tick) => report,
         () = stop.cancelled() => Err(anyhow::anyhow!("stopped before the run was closed: workers go on with it")),

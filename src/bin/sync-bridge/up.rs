@@ -13,22 +13,25 @@ Examples:
   sync-bridge up --config bridge.toml
 
 The embedded database lies in .sync-bridge/ beside the configuration file. Ctrl-C stops in order.")]
-pub struct Args {}
+pub struct Args {
+    #[command(flatten)]
+    worker: startup::WorkerArgs,
+}
 
-pub async fn run(config: &Path, _args: Args) -> anyhow::Result<()> {
+pub async fn run(config: &Path, args: Args) -> anyhow::Result<()> {
     let stop = shutdown::on_signal()?;
     let config = startup::load(config)?;
     let bridge = tokio::select! {
         bridge = Bridge::open_checked(config) => bridge?,
         () = stop.cancelled() => return Ok(()),
     };
-    let done = up(&bridge, &stop).await;
+    let done = up(&bridge, &args.worker, &stop).await;
     bridge.close().await?;
     tracing::info!("stopped");
     done
 }
 
-async fn up(bridge: &Bridge, stop: &CancellationToken) -> anyhow::Result<()> {
+async fn up(bridge: &Bridge, worker: &startup::WorkerArgs, stop: &CancellationToken) -> anyhow::Result<()> {
     startup::migrate(bridge).await?;
     tracing::info!(
         customers = bridge.config.customers.len(),
@@ -36,5 +39,5 @@ async fn up(bridge: &Bridge, stop: &CancellationToken) -> anyhow::Result<()> {
         queue = bridge.queue_shown(),
         "up: scheduler and workers run, Ctrl-C stops them"
     );
-    startup::work(bridge, stop).await
+    startup::work(bridge, worker, stop).await
 }

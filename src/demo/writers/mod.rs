@@ -129,7 +129,7 @@ async fn act_until_stopped(mut application: impl Act, pace: &Pace, tally: &Tally
         match application.act().await {
             Ok(done) => tally.add(done),
             // A deadlock or a lock held too long is nobody's fault; a user would try again later.
-            Err(error) if sides::sort(&error) == Fault::Transient => {
+            Err(error) if sides::sort(&error) == Fault::Transient || matches!(error, sqlx::Error::PoolTimedOut) => {
                 tally.clashed.fetch_add(1, Ordering::Relaxed);
             }
             Err(error) => return Err(error.into()),

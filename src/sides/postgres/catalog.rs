@@ -24,6 +24,8 @@ pub struct LiveColumn {
     /// `pg_type.typname` of the base type.
     pub typname: String,
     pub class: Class,
+    /// Ordered and compared by operators outside `pg_catalog`.
+    pub foreign_order: bool,
     pub nullable: bool,
     pub generated: bool,
     /// The expression that makes a new value, for a column with a default or an identity.
@@ -78,6 +80,7 @@ pub async fn describe(
                 type_shown: row.try_get("type_shown")?,
                 class: Class::of(&typname, &category),
                 typname,
+                foreign_order: row.try_get("foreign_order")?,
                 nullable: row.try_get("nullable")?,
                 generated: row.try_get("generated")?,
                 default: row.try_get("default_sql")?,

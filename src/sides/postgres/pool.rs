@@ -23,10 +23,15 @@ pub const READER: &str = "sync-bridge read";
 /// What our writing sessions are called on a side.
 pub const WRITER: &str = "sync-bridge write";
 
+const READ_ONLY: &str = "read only";
+const READ_WRITE: &str = "read write";
+
 /// Connections per pool: enough for the pages a process works on at a time.
 const CONNECTIONS_MAX: u32 = 6;
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(10);
 const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
+/// For seeing whether a connection is still good.
+const PING_MAX: Duration = Duration::from_secs(5);
 /// For saying goodbye.
 const CLOSE_MAX: Duration = Duration::from_secs(10);
 
@@ -99,6 +104,7 @@ impl Sessions {
                 .min_connections(0)
                 .acquire_timeout(ACQUIRE_TIMEOUT)
                 .idle_timeout(IDLE_TIMEOUT)
+                .after_release(|connection, _| Box::pin(still_good(connection)))
                 .connect_lazy_with(self.place.options.clone())
         };
         let pool = lock(&self.place.pool).get_or_insert_with(made).clone();
@@ -169,7 +175,7 @@ impl Pools {
         }
         let sessions = |application_name: &'static str| {
             let options = connect_options(url, application_name)?;
-            let access = if application_name == READER { "read only" } else { "read write" };
+            let access = if application_name == READER { READ_ONLY } else { READ_WRITE };
             let place = Arc::new(Place { options, pool: Mutex::default() });
             anyhow::Ok(Sessions { place, open: self.open.clone(), begin: begin(access, zone).into() })
         };
@@ -187,6 +193,13 @@ impl Pools {
             }
         }
     }
+}
+
+/// A connection comes back into its pool only if it answers: a half-open one, whose statement was given up, would keep its place
+/// for ever, as sqlx waits for what it was asked without a bound.
+async fn still_good(connection: &mut PgConnection) -> sqlx::Result<bool> {
+    let pinged = clock::within(PING_MAX, connection.ping()).await;
+    pinged.unwrap_or_else(|| Err(sqlx::Error::Io(std::io::ErrorKind::TimedOut.into()))).map(|()| true)
 }
 
 /// Connects once and says at once what is in the way; a pool would go on trying until its time is up.
@@ -209,15 +222,22 @@ fn connect_options(url: &DatabaseUrl, application_name: &str) -> anyhow::Result<
     Ok(options.application_name(application_name).extra_float_digits(None))
 }
 
-/// A hidden row would look like a delete, so row security fails loudly instead of filtering; names are always qualified;
+/// A hidden row would look like a delete, so row security fails loudly instead of filtering; our names are always qualified;
 /// values print in one form; nothing waits for ever on somebody else's database. What is read after a lock must be what is
-/// there by then, whatever isolation the role is given by default.
+/// there by then, whatever isolation the role is given by default. A database that does not know what its texts are written in
+/// hands them over unchecked: one row's bytes that are no text would else cost its page.
+///
+/// Who writes sets off the applications' triggers, and their names are qualified only sometimes: they get the search path that
+/// the role or the database has by default, whatever others of a pooled session set. Readers need none.
 fn begin(access: &str, zone: Tz) -> String {
+    let path = if access == READ_WRITE { "to default" } else { "= ''" };
     format!(
-        "begin isolation level read committed {access}; set local row_security = off; set local search_path = ''; \
+        "begin isolation level read committed {access}; set local row_security = off; set local search_path {path}; \
          set local timezone = '{}'; set local datestyle = 'ISO, YMD'; set local intervalstyle = 'postgres'; \
          set local bytea_output = 'hex'; set local extra_float_digits = 1; set local statement_timeout = '60s'; \
-         set local lock_timeout = '5s'; set local idle_in_transaction_session_timeout = '30s'",
+         set local lock_timeout = '5s'; set local idle_in_transaction_session_timeout = '30s'; \
+         select pg_catalog.set_config('client_encoding', 'SQL_ASCII', true) \
+         where pg_catalog.getdatabaseencoding() operator(pg_catalog.=) 'SQL_ASCII'",
         zone.name()
     )
 }

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use chrono::{DateTime, Utc};
 use sqlx::postgres::{PgArguments, PgRow};
 use sqlx::query::Query;
-use sqlx::{PgConnection, Row as _};
+use sqlx::{PgConnection, Row as _, ValueRef as _};
 
 use crate::config::Side;
 use crate::keyset::{Key, Lane, Position, Range, Signature};
@@ -26,6 +26,8 @@ pub struct Row {
     pub hash: i64,
     /// In the order of `Shape::columns`.
     pub cells: Vec<Cell>,
+    /// The column whose bytes are no text: a database of the encoding SQL_ASCII keeps whatever it is given.
+    pub garbled: Option<usize>,
 }
 
 /// What stands beside a row: a pair on the platform, a receipt on legacy.
@@ -52,16 +54,16 @@ pub struct TableSql {
     side: Side,
     /// Quoted, qualified.
     table: String,
-    keys: Vec<(String, String)>,
+    keys: Vec<SqlColumn>,
     stamp: String,
     stamp_kind: StampKind,
     created_at: Option<String>,
     lowers_ascii_only: bool,
-    columns: Vec<(String, String)>,
+    columns: Vec<SqlColumn>,
     /// The columns' types with length and precision.
     declared: Vec<String>,
-    /// Column, type, value.
-    scope: Vec<(String, String, String)>,
+    /// Each with the value it must hold.
+    scope: Vec<(SqlColumn, String)>,
     entity_number: i32,
     /// Positions of columns that an update may set.
     updatable: Vec<usize>,
@@ -69,6 +71,42 @@ pub struct TableSql {
     unmapped_keys: Vec<usize>,
     /// By the name of a unique index: a column of it, and what it can hold for the moment in which values change places.
     asides: HashMap<String, (String, String)>,
+}
+
+/// A column, and how it is compared.
+#[derive(Debug)]
+struct SqlColumn {
+    /// Quoted.
+    name: String,
+    type_sql: String,
+    /// Compared and ordered as its text: the type's own operators (citext's, say) are not the catalogue's. Which operators an
+    /// expression meets would depend on the search path, and an `order by` would go by others than a comparison.
+    as_text: bool,
+    /// Its values may hold any character.
+    is_free_text: bool,
+}
+
+impl SqlColumn {
+    fn of(live: &LiveTable, name: &str, type_sql: &str) -> SqlColumn {
+        let as_text = live.column(name).is_some_and(|column| column.foreign_order);
+        let class = live.column(name).map_or(Class::Other, |column| column.class);
+        let is_free_text = matches!(class, Class::Text | Class::Json | Class::Other);
+        SqlColumn { name: ident(name), type_sql: type_sql.to_owned(), as_text, is_free_text }
+    }
+
+    /// The table's value.
+    fn own(&self) -> String {
+        format!("t.{}{}", self.name, self.suffix())
+    }
+
+    /// A value given as text, to be compared with the table's.
+    fn given(&self, text: &str) -> String {
+        format!("({text})::{}{}", self.type_sql, self.suffix())
+    }
+
+    fn suffix(&self) -> &'static str {
+        if self.as_text { "::text" } else { "" }
+    }
 }
 
 /// Whose letters are lowered when texts are compared without their case.
@@ -109,7 +147,7 @@ impl TableSql {
         entity_number: i32,
     ) -> Self {
         let quoted = |columns: &[crate::mapping::Column]| {
-            columns.iter().map(|column| (ident(&column.name), column.type_sql.clone())).collect::<Vec<_>>()
+            columns.iter().map(|column| SqlColumn::of(live, &column.name, &column.type_sql)).collect::<Vec<_>>()
         };
         TableSql {
             side: shape.side,
@@ -125,7 +163,10 @@ impl TableSql {
                 .iter()
                 .map(|column| live.column(&column.name).map_or(&column.type_sql, |live| &live.type_shown).clone())
                 .collect(),
-            scope: scope.into_iter().map(|(name, type_sql, value)| (ident(&name), type_sql, value)).collect(),
+            scope: scope
+                .into_iter()
+                .map(|(name, type_sql, value)| (SqlColumn::of(live, &name, &type_sql), value))
+                .collect(),
             entity_number,
             updatable: (0..shape.columns.len()).filter(|&at| !shape.is_key(at)).collect(),
             asides: live
@@ -242,11 +283,11 @@ impl TableSql {
             .iter()
             .enumerate()
             .map(|(at, &(column, lowered))| {
-                let (name, type_sql) = &self.columns[column];
+                let column = &self.columns[column];
                 match (lowered, lower) {
-                    (true, Lower::OfDatabase) => format!("lower(t.{name}) = w.v{at}"),
-                    (true, Lower::OfUnicode) => format!("lower(t.{name}::text collate {UNICODE}) = w.v{at}"),
-                    (false, _) => format!("t.{name} = w.v{at}::{type_sql}"),
+                    (true, Lower::OfDatabase) => format!("lower({}) = w.v{at}", column.own()),
+                    (true, Lower::OfUnicode) => format!("lower(t.{}::text collate {UNICODE}) = w.v{at}", column.name),
+                    (false, _) => format!("{} = {}", column.own(), column.given(&format!("w.v{at}"))),
                 }
             })
             .collect();
@@ -305,7 +346,7 @@ impl TableSql {
         let mut names = vec!["k".to_string()];
         let mut sets = Vec::new();
         for (at, &column) in self.updatable.iter().enumerate() {
-            let (name, type_sql) = &self.columns[column];
+            let SqlColumn { name, type_sql, .. } = &self.columns[column];
             arrays.push(format!("${}::text[]", own + 1 + at));
             names.push(format!("v{at}"));
             sets.push(format!("{name} = v.v{at}::{type_sql}"));
@@ -359,16 +400,16 @@ impl TableSql {
         let mut names = vec!["k".to_string()];
         let (mut targets, mut values) = (Vec::new(), Vec::new());
         for &at in &self.unmapped_keys {
-            targets.push(self.keys[at].0.clone());
-            values.push(format!("{}::{}", self.key_part("v.k", at), self.keys[at].1));
+            targets.push(self.keys[at].name.clone());
+            values.push(format!("({})::{}", self.key_part("v.k", at), self.keys[at].type_sql));
         }
-        for (at, (name, type_sql)) in self.columns.iter().enumerate() {
+        for (at, SqlColumn { name, type_sql, .. }) in self.columns.iter().enumerate() {
             arrays.push(format!("${}::text[]", own + 1 + at));
             names.push(format!("v{at}"));
             targets.push(name.clone());
             values.push(format!("v.v{at}::{type_sql}"));
         }
-        for (at, (name, type_sql, _)) in self.scope.iter().enumerate() {
+        for (at, (SqlColumn { name, type_sql, .. }, _)) in self.scope.iter().enumerate() {
             targets.push(name.clone());
             values.push(format!("${}::{type_sql}", 2 + at));
         }
@@ -392,7 +433,7 @@ impl TableSql {
 
     /// Whether a column's declared type keeps a value as it is; an error if it cannot hold it at all.
     pub async fn keeps(&self, connection: &mut PgConnection, column: usize, value: &str) -> Result<bool, sqlx::Error> {
-        let (declared, type_sql) = (&self.declared[column], &self.columns[column].1);
+        let (declared, type_sql) = (&self.declared[column], &self.columns[column].type_sql);
         let sql = format!("select $1::text::{declared}::text = $1::text::{type_sql}::text");
         Statement::new(sql).query().bind(value).fetch_one(connection).await?.try_get(0)
     }
@@ -429,7 +470,7 @@ impl TableSql {
         query: Query<'q, sqlx::Postgres, PgArguments>,
         since: DateTime<Utc>,
     ) -> Query<'q, sqlx::Postgres, PgArguments> {
-        self.scope.iter().fold(query.bind(since), |query, (_, _, value)| query.bind(value.clone()))
+        self.scope.iter().fold(query.bind(since), |query, (_, value)| query.bind(value.clone()))
     }
 
     pub fn scope_len(&self) -> usize {
@@ -529,7 +570,7 @@ impl TableSql {
     fn start(&self, statement: &Statement) -> Query<'static, sqlx::Postgres, PgArguments> {
         self.scope
             .iter()
-            .fold(statement.query().bind(self.entity_number), |query, (_, _, value)| query.bind(value.clone()))
+            .fold(statement.query().bind(self.entity_number), |query, (_, value)| query.bind(value.clone()))
     }
 
     /// The number of a statement's first own parameter.
@@ -541,7 +582,7 @@ impl TableSql {
         self.scope
             .iter()
             .enumerate()
-            .map(|(at, (name, type_sql, _))| format!(" and t.{name} = ${}::{type_sql}", first + at))
+            .map(|(at, (column, _))| format!(" and {} = {}", column.own(), column.given(&format!("${}", first + at))))
             .collect()
     }
 
@@ -560,18 +601,26 @@ impl TableSql {
     }
 
     fn key_text(&self) -> String {
-        let parts: Vec<String> = self.keys.iter().map(|(name, _)| format!("t.{name}::text")).collect();
+        let part = |key: &SqlColumn| match key.is_free_text && self.keys.len() > 1 {
+            true => format!("replace(replace(t.{}::text, E'\\x1e', E'\\x1e0'), E'\\x1f', E'\\x1e1')", key.name),
+            false => format!("t.{}::text", key.name),
+        };
+        let parts: Vec<String> = self.keys.iter().map(part).collect();
         match parts.len() {
             1 => parts.concat(),
             _ => format!("({})", parts.join(" || E'\\x1f' || ")),
         }
     }
 
-    /// Part `at` of a key given as text.
+    /// Part `at` of a key given as text, as `mapping::join_key` joined it.
     fn key_part(&self, text: &str, at: usize) -> String {
-        match self.keys.len() {
-            1 => text.to_string(),
-            _ => format!("split_part({text}, E'\\x1f', {})", at + 1),
+        if self.keys.len() == 1 {
+            return text.to_string();
+        }
+        let part = format!("split_part({text}, E'\\x1f', {})", at + 1);
+        match self.keys[at].is_free_text {
+            true => format!("replace(replace({part}, E'\\x1e1', E'\\x1f'), E'\\x1e0', E'\\x1e')"),
+            false => part,
         }
     }
 
@@ -580,13 +629,13 @@ impl TableSql {
             .keys
             .iter()
             .enumerate()
-            .map(|(at, (name, type_sql))| format!("t.{name} = ({})::{type_sql}", self.key_part(text, at)))
+            .map(|(at, key)| format!("{} = {}", key.own(), key.given(&self.key_part(text, at))))
             .collect();
         parts.join(" and ")
     }
 
     fn order(&self, lane: Lane) -> String {
-        let keys = self.keys.iter().map(|(name, _)| format!("t.{name}"));
+        let keys = self.keys.iter().map(SqlColumn::own);
         match lane {
             Lane::Stamp => std::iter::once(format!("t.{}", self.stamp)).chain(keys).collect::<Vec<_>>().join(", "),
             Lane::Whole | Lane::Null | Lane::Keys => keys.collect::<Vec<_>>().join(", "),
@@ -595,8 +644,8 @@ impl TableSql {
 
     /// `Lane::Stamp` from its end.
     fn order_backwards(&self) -> String {
-        let keys = self.keys.iter().map(|(name, _)| name);
-        let columns = std::iter::once(&self.stamp).chain(keys).map(|name| format!("t.{name} desc"));
+        let keys = self.keys.iter().map(SqlColumn::own);
+        let columns = std::iter::once(format!("t.{}", self.stamp)).chain(keys).map(|column| format!("{column} desc"));
         columns.collect::<Vec<_>>().join(", ")
     }
 
@@ -606,8 +655,8 @@ impl TableSql {
             right.push(format!("${next}::{}", self.stamp_type()));
             *next += 1;
         }
-        for (at, (_, type_sql)) in self.keys.iter().enumerate() {
-            right.push(format!("({})::{type_sql}", self.key_part(&format!("${next}"), at)));
+        for (at, key) in self.keys.iter().enumerate() {
+            right.push(key.given(&self.key_part(&format!("${next}"), at)));
         }
         *next += 1;
         format!("({}) {operator} ({})", self.order(lane), right.join(", "))
@@ -689,13 +738,14 @@ impl TableSql {
     }
 
     fn row_hash(&self) -> String {
-        let hashed: Vec<String> = self.keys.iter().chain(&self.columns).map(|(name, _)| format!("t.{name}")).collect();
+        let hashed: Vec<String> =
+            self.keys.iter().chain(&self.columns).map(|column| format!("t.{}", column.name)).collect();
         format!("hashtextextended(row({})::text, 0)", hashed.join(", "))
     }
 
     fn row_columns(&self) -> String {
         let cells: Vec<String> =
-            self.columns.iter().enumerate().map(|(at, (name, _))| format!("t.{name}::text as c{at}")).collect();
+            self.columns.iter().enumerate().map(|(at, column)| format!("t.{}::text as c{at}", column.name)).collect();
         format!(
             "{key} as t_key, t.{stamp}::text as t_stamp, {created_at}::text as t_created_at, {hash} as t_hash, {cells}",
             key = self.key_text(),
@@ -729,8 +779,22 @@ impl TableSql {
     fn row(&self, row: &PgRow) -> Result<Option<Row>, sqlx::Error> {
         let Some(key) = row.try_get::<Option<String>, _>("t_key")? else { return Ok(None) };
         let first = row.len() - self.columns.len();
+        let mut garbled = None;
         let cells = (first..row.len())
-            .map(|at| Ok(row.try_get::<Option<&str>, _>(at)?.map(Into::into)))
+            .map(|at| {
+                let value = row.try_get_raw(at)?;
+                if value.is_null() {
+                    return Ok(None);
+                }
+                let bytes = value.as_bytes().map_err(sqlx::Error::Decode)?;
+                Ok(Some(match std::str::from_utf8(bytes) {
+                    Ok(text) => text.into(),
+                    Err(_) => {
+                        garbled = Some(at - first);
+                        String::from_utf8_lossy(bytes).into()
+                    }
+                }))
+            })
             .collect::<Result<Vec<Cell>, sqlx::Error>>()?;
         Ok(Some(Row {
             key: Key(key),
@@ -738,6 +802,7 @@ impl TableSql {
             created_at: row.try_get::<Option<&str>, _>("t_created_at")?.map(Into::into),
             hash: row.try_get("t_hash")?,
             cells,
+            garbled,
         }))
     }
 

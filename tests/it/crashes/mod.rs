@@ -296,7 +296,9 @@ impl Matrix {
         if !dead.is_empty() && !kind.may_die {
             return Err(format!("dead letters: {dead:?}"));
         }
-        ops::requeue(&self.queue, &[], "matrix", "mended").await.expect("bringing dead letters back");
+        ops::requeue(&self.queue, &ops::Selection::default(), "matrix", "mended")
+            .await
+            .expect("bringing dead letters back");
         rest().await;
         let mut before = self.images().await;
         for _ in 0..10 {

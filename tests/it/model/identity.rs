@@ -838,6 +838,7 @@ impl Judge {
             created_at: None,
             hash: 0,
             cells: vec![Some(value.to_string().into())],
+            garbled: None,
         };
         let base = |value: u8| Base::of((value > 0).then(|| (0, self.hashes[usize::from(value)])));
         let view = View {
@@ -875,6 +876,7 @@ impl Judge {
             generation: 0,
             again: false,
             legacy_taken: false,
+            refused: None,
             ambiguous: false,
         };
         let now = DateTime::<Utc>::UNIX_EPOCH;

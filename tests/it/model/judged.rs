@@ -259,6 +259,7 @@ impl Judge {
                 created_at: None,
                 hash: 0,
                 cells: (0..self.mapping.fields.len()).map(|at| Some(image.values[at].to_string().into())).collect(),
+                garbled: None,
             })
         };
         let base = |values: [u8; FIELDS]| {
@@ -306,6 +307,7 @@ impl Judge {
             generation: 0,
             again: false,
             legacy_taken: false,
+            refused: None,
             ambiguous: false,
         }
     }

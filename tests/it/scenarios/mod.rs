@@ -5,5 +5,7 @@ mod changes;
 mod conflicts;
 mod crashes;
 mod crowds;
+mod fleet;
 mod guards;
+mod kinds;
 mod rows;

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use sync_bridge::config::{CustomerId, Side};
+use sync_bridge::health::Health;
 use sync_bridge::jobs::{Env, worker};
 use sync_bridge::ops;
 use sync_bridge::stages::Data;
@@ -10,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::support::people::{LEGACY, PLATFORM, SAME, STAGES, people};
 use crate::support::queue::queue;
-use crate::support::systems::{CUSTOMER, Same, Systems};
+use crate::support::systems::{CUSTOMER, Same, Systems, run_page};
 
 #[tokio::test]
 async fn s06_a_trigger_that_restamps_is_no_echo() {
@@ -127,7 +128,7 @@ async fn s21_a_parent_of_a_later_stage_comes_in_the_same_run() {
         queue: queue.pool.clone(),
     };
     let stop = CancellationToken::new();
-    let worker = tokio::spawn(worker::run(env, worker::Settings::default(), stop.clone()));
+    let worker = tokio::spawn(worker::run(env, worker::Settings::default(), Health::default(), stop.clone()));
     let tick = ops::tick_now(&queue.pool, &CustomerId::new(CUSTOMER)).await.expect("a tick");
     let report = ops::wait_for_tick(&queue.pool, tick).await.expect("a run");
     stop.cancel();
@@ -341,4 +342,102 @@ async fn s29_people_are_paired_whatever_the_case_of_their_letters_and_the_locale
     let count = "select count(*)::text from person";
     systems.both_hold(count, count, &["7"]).await;
     assert_eq!(systems.platform_rows("select count(*)::text from sync_bridge.pair where not gone").await, ["7"]);
+}
+
+#[tokio::test]
+async fn s24_a_trigger_may_refuse_a_row_in_any_words() {
+    let mut systems = people("refusals").await;
+    // Of the application's own, of plpgsql, of a subquery, of a limit, of a state, of a right.
+    let refuses = "create function refuse() returns trigger language plpgsql as $$
+          declare nothing int;
+          begin
+            case new.phone
+              when 'own' then raise exception 'not today' using errcode = 'ACM01';
+              when 'none' then select 1 into strict nothing where false;
+              when 'many' then nothing := (select n from generate_series(1, 2) n);
+              when 'limit' then raise program_limit_exceeded;
+              when 'state' then raise object_not_in_prerequisite_state;
+              when 'right' then raise insufficient_privilege;
+              when 'table' then insert into nowhere values (1);
+              else null;
+            end case;
+            return new;
+          end $$;
+        create trigger refuse before insert or update on person for each row execute function refuse()";
+    systems.on_platform(refuses).await;
+    systems.on_legacy(refuses).await;
+    let refused = ["own", "none", "many", "limit", "state", "right", "table"];
+    systems
+        .on_legacy(&format!(
+            "alter table person disable trigger refuse;
+             insert into person (email, phone) select n || '@example.org', n::text from generate_series(1, 150) n;
+             insert into person (email, phone) select phone || '@example.org', phone from unnest('{{{}}}'::text[]) phone;
+             alter table person enable trigger refuse",
+            refused.join(",")
+        ))
+        .await;
+    let summary = systems.run().await;
+    assert_eq!((summary.to_platform, summary.quarantined.len()), (150, refused.len()), "{summary:?}");
+    assert!(summary.quarantined.iter().all(|row| row.reason.contains("a trigger refuses it")), "{summary:?}");
+    systems.oracles(&SAME).await;
+    // The other way, and rows that stand.
+    systems
+        .on_platform(
+            "alter table person disable trigger refuse;
+             update person set phone = 'own', updated_at = now() where email = '1@example.org';
+             update person set phone = 'new', updated_at = now() where email = '2@example.org';
+             alter table person enable trigger refuse",
+        )
+        .await;
+    let summary = systems.run().await;
+    assert_eq!(summary.to_legacy, 1, "{summary:?}");
+    assert!(summary.quarantined.iter().any(|row| row.reason.contains("[ACM01]")), "{summary:?}");
+    systems.on_platform("update person set phone = 'healed', updated_at = now() where email = '1@example.org'").await;
+    assert_eq!(systems.run().await.to_legacy, 1);
+    systems.oracles(&SAME).await;
+}
+
+#[tokio::test]
+async fn a_right_that_is_missing_for_every_row_is_the_fault_of_the_page() {
+    let systems = people("no right").await;
+    systems.on_legacy("insert into person (email) select n || '@example.org' from generate_series(1, 9) n").await;
+    systems
+        .on_platform(
+            "create function refuse() returns trigger language plpgsql as $$ begin insert into nowhere values (1); return new; end $$;
+             create trigger refuse before insert on person for each row execute function refuse()",
+        )
+        .await;
+    let cut = systems.cut("person", Side::Legacy).await;
+    let range = cut.ranges.into_iter().next().expect("a page");
+    let failed = run_page(&systems.data, "person", Side::Legacy, range).await.expect_err("nobody's row");
+    assert!(format!("{failed:#}").contains("nowhere"), "{failed:#}");
+}
+
+#[tokio::test]
+async fn triggers_find_what_they_name_without_its_schema() {
+    let mut systems = people("unqualified").await;
+    let audited = |schema: &str| {
+        format!(
+            "create schema if not exists {schema};
+             create table {schema}.audit (email text);
+             create function note() returns trigger language plpgsql as $$ begin insert into audit values (new.email); return null; end $$;
+             create constraint trigger note after insert or update on person deferrable initially deferred
+               for each row execute function note()"
+        )
+    };
+    // By the path that every session has, and by one that the database gives.
+    systems.on_legacy(&audited("public")).await;
+    systems.on_platform(&audited("app")).await;
+    let name = &systems.databases[1].name;
+    systems.on_platform(&format!("alter database \"{name}\" set search_path = app, public")).await;
+    systems.restart();
+    systems.on_legacy("alter table person disable trigger note; insert into person (email) values ('a@example.org'); alter table person enable trigger note").await;
+    systems
+        .on_platform("alter table person disable trigger note; insert into person (email) values ('b@example.org'); alter table person enable trigger note")
+        .await;
+    let summary = systems.run().await;
+    assert_eq!((summary.to_platform, summary.to_legacy, summary.quarantined.len()), (1, 1, 0), "{summary:?}");
+    assert_eq!(systems.legacy_rows("select email from audit").await, ["b@example.org"]);
+    assert_eq!(systems.platform_rows("select email from app.audit").await, ["a@example.org"]);
+    systems.oracles(&SAME).await;
 }

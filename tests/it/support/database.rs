@@ -65,12 +65,17 @@ pub async fn server() -> &'static Server {
 
 /// An empty database; the hint is part of its name.
 pub async fn database(hint: &str) -> TestDatabase {
-    create(hint, "template1").await
+    create(hint, "template template1").await
+}
+
+/// An empty database of another encoding, without a locale.
+pub async fn database_in(hint: &str, encoding: &str) -> TestDatabase {
+    create(hint, &format!("template template0 encoding '{encoding}' lc_collate 'C' lc_ctype 'C'")).await
 }
 
 /// A database with the template's contents.
 pub async fn database_from(hint: &str, template: &Template) -> TestDatabase {
-    create(hint, &template.database).await
+    create(hint, &format!("template \"{}\"", template.database)).await
 }
 
 /// A database that `setup` has filled, made once for this build of the tests, whichever process comes first. What `setup`
@@ -125,13 +130,13 @@ async fn make_template(
     Ok(Template { database: wanted })
 }
 
-async fn create(hint: &str, source: &str) -> TestDatabase {
+async fn create(hint: &str, options: &str) -> TestDatabase {
     let server = server().await;
     let number = NEXT.fetch_add(1, Ordering::Relaxed);
     let name = format!("{}{number}_{}", *PROCESS, plain(hint));
     let create = async || -> anyhow::Result<()> {
         let mut admin = connect(server).await?;
-        run(&mut admin, &format!("create database \"{name}\" template \"{source}\"")).await?;
+        run(&mut admin, &format!("create database \"{name}\" {options}")).await?;
         Ok(admin.close().await?)
     };
     create().await.unwrap_or_else(|error| panic!("database {name}: {error:#}"));

@@ -12,7 +12,7 @@ pub mod proxy;
 pub mod queue;
 pub mod systems;
 
-pub use database::{Template, TestDatabase, database, database_from, server, template};
+pub use database::{Template, TestDatabase, database, database_from, database_in, server, template};
 
 /// A machine under load is slow; nothing that works takes this long.
 pub const WAIT_MAX: Duration = Duration::from_secs(60);

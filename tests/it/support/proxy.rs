@@ -8,6 +8,7 @@ use sync_bridge::config::DatabaseUrl;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 /// What the bridge's writing sessions are called.
@@ -32,6 +33,11 @@ struct Plan {
     lose_answer: AtomicU64,
     /// All connections are cut.
     cut: CancellationToken,
+    /// Whether nothing gets through any more, though connections stay open and new ones are taken.
+    black_hole: AtomicBool,
+    /// Notified at every change of the above.
+    hole_changed: Notify,
+    forgotten: Notify,
 }
 
 impl Proxy {
@@ -48,7 +54,7 @@ impl Proxy {
                     let cut = plan.cut.clone();
                     tokio::select! {
                         () = cut.cancelled() => {}
-                        _ = relay(client, port, &plan) => {}
+                        () = half_open_or_relay(client, port, &plan) => {}
                     }
                 });
             }
@@ -65,6 +71,18 @@ impl Proxy {
     /// Cuts all connections before the n-th statement of writing sessions from the beginning on, counted from 1.
     pub fn cut_before(&self, n: u64) {
         self.plan.cut_before.store(n, Ordering::SeqCst);
+    }
+
+    /// Half opens every connection, those of now and later: bytes are taken and lead nowhere. What was under way when it
+    /// ends is lost for good, as with a router that forgot it; new connections get through again.
+    pub fn black_hole(&self, hole: bool) {
+        self.plan.black_hole.store(hole, Ordering::SeqCst);
+        self.plan.hole_changed.notify_waiters();
+    }
+
+    /// Closes the half-open connections, as each end's own keepalive does at last.
+    pub fn forget(&self) {
+        self.plan.forgotten.notify_waiters();
     }
 
     /// How many statements of writing sessions there were.
@@ -100,6 +118,26 @@ pub fn port_of(url: &str) -> u16 {
     let address = url.rsplit_once('@').map_or(url, |(_, address)| address);
     let port = address.split_once(':').and_then(|(_, rest)| rest.split_once('/')).map(|(port, _)| port);
     port.and_then(|port| port.parse().ok()).expect("a URL with a port")
+}
+
+/// Relays until a black hole opens; from then on the connection stays as it is and nothing moves on it, whatever becomes of
+/// the hole: neither end is told, until `forget`.
+async fn half_open_or_relay(client: TcpStream, port: u16, plan: &Plan) {
+    let opens = async {
+        loop {
+            let changed = plan.hole_changed.notified();
+            if plan.black_hole.load(Ordering::SeqCst) {
+                return;
+            }
+            changed.await;
+        }
+    };
+    let mut relaying = std::pin::pin!(relay(client, port, plan));
+    tokio::select! {
+        biased;
+        () = opens => plan.forgotten.notified().await,
+        _ = &mut relaying => {}
+    }
 }
 
 async fn relay(client: TcpStream, port: u16, plan: &Plan) -> std::io::Result<()> {

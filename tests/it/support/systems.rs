@@ -71,8 +71,23 @@ impl Systems {
     /// `stages` is the TOML from `[[stages]]` on; both sides' SQL makes the tables.
     pub async fn new(hint: &str, legacy_sql: &str, platform_sql: &str, stages: &str) -> Systems {
         let databases = [database(&format!("{hint} l")).await, database(&format!("{hint} p")).await];
+        Systems::over(hint, databases, legacy_sql, platform_sql, stages).await
+    }
+
+    /// As `new`, over empty databases of any kind.
+    pub async fn over(
+        hint: &str,
+        databases: [TestDatabase; 2],
+        legacy_sql: &str,
+        platform_sql: &str,
+        stages: &str,
+    ) -> Systems {
         let names = [&databases[0], &databases[1]].map(|database| database.name.as_str());
         let config = configured(hint, names, stages).await;
+        Systems::of(databases, config, legacy_sql, platform_sql).await
+    }
+
+    async fn of(databases: [TestDatabase; 2], config: Arc<Config>, legacy_sql: &str, platform_sql: &str) -> Systems {
         let pool = async |url: &config::DatabaseUrl, sql: &str| {
             let pool = PgPool::connect(url.expose()).await.expect("connecting to a side");
             sqlx::raw_sql(AssertSqlSafe(sql.to_owned())).execute(&pool).await.expect("making a side's tables");
@@ -94,6 +109,31 @@ impl Systems {
             listed: HashMap::new(),
             past: Vec::new(),
         }
+    }
+
+    /// As `new`, in databases of the caller's own.
+    pub async fn at(urls: [DatabaseUrl; 2], legacy_sql: &str, platform_sql: &str, stages: &str) -> Systems {
+        let databases = urls.clone().map(|url| {
+            let name = url.to_string().rsplit_once('/').map(|(_, name)| name.to_owned()).expect("a URL with a name");
+            TestDatabase { url, name }
+        });
+        let mut config = parsed("at", ["legacy", "platform"], stages);
+        config.embed(|name| urls[usize::from(name == "platform")].clone());
+        Systems::of(databases, config.into(), legacy_sql, platform_sql).await
+    }
+
+    /// The pages of a queue's ledger, to be delivered again by the oracles.
+    pub async fn remember(&mut self, queue: &PgPool) {
+        let pages: Vec<(String, String, serde_json::Value)> = sqlx::query_as(
+            "select entity, side, range from bridge.page where mode = 'sync' and range ->> 'lane' <> 'keys' order by id",
+        )
+        .fetch_all(queue)
+        .await
+        .expect("reading pages");
+        self.past.extend(pages.into_iter().map(|(entity, side, range)| {
+            let side = side.parse().expect("a side");
+            (EntityId::new(entity), side, serde_json::from_value(range).expect("a range"))
+        }));
     }
 
     /// What a new process starts with: nothing but the databases and what earlier runs left.
@@ -396,7 +436,14 @@ impl Systems {
 }
 
 /// Loads a configuration of these two databases of the tests' server.
-async fn configured(hint: &str, [legacy, platform]: [&str; 2], stages: &str) -> Arc<Config> {
+async fn configured(hint: &str, names: [&str; 2], stages: &str) -> Arc<Config> {
+    let mut config = parsed(hint, names, stages);
+    let server = server().await;
+    config.embed(|name| server.url(name));
+    Arc::new(config)
+}
+
+fn parsed(hint: &str, [legacy, platform]: [&str; 2], stages: &str) -> Config {
     let folder = Folder::new(hint);
     let file = folder.path().join("bridge.toml");
     let text = format!(
@@ -404,10 +451,7 @@ async fn configured(hint: &str, [legacy, platform]: [&str; 2], stages: &str) -> 
          databases = {{ legacy = \"embedded:{legacy}\", platform = \"embedded:{platform}\" }}\n\n{stages}"
     );
     std::fs::write(&file, text).expect("writing a configuration");
-    let mut config = config::load(&file).unwrap_or_else(|error| panic!("{error}"));
-    let server = server().await;
-    config.embed(|name| server.url(name));
-    Arc::new(config)
+    config::load(&file).unwrap_or_else(|error| panic!("{error}"))
 }
 
 /// Works on one page.

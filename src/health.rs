@@ -1,0 +1,241 @@
+//! Whether this process works, for whoever starts and stops it: `GET /livez` and `/readyz`. Owns: what its loops last said of
+//! themselves, and the two answers. Never: a question to a database; a look at health costs a lock and nothing else.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use http_body_util::Full;
+use hyper::body::{Bytes, Incoming};
+use hyper::service::service_fn;
+use hyper::{Method, Request, Response, StatusCode, header};
+use hyper_util::rt::TokioIo;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+
+use crate::clock;
+
+/// A loop that has not gone round for so long will not do so again: its waits are all bounded, the longest at half a minute.
+const HOPELESS_AFTER: Duration = Duration::from_secs(300);
+
+/// A probe is answered in less than a millisecond; who is slower than this is no probe.
+const PROBE_MAX: Duration = Duration::from_secs(5);
+
+/// Probes answered at a time; more than that wait to be taken.
+const PROBES_AT_ONCE: usize = 16;
+
+/// What the loops of this process last said of themselves.
+#[derive(Clone, Default)]
+pub struct Health {
+    told: Arc<Mutex<Told>>,
+}
+
+#[derive(Default)]
+struct Told {
+    parts: Vec<Part>,
+    stopping: bool,
+}
+
+struct Part {
+    name: String,
+    /// It works if it did what it is there for no longer ago than this.
+    within: Duration,
+    beat: Instant,
+    worked: Option<Instant>,
+    /// Why it does not work, once it said so.
+    trouble: Option<String>,
+}
+
+/// One loop's own line in the process's health.
+#[derive(Clone)]
+pub struct Pulse {
+    told: Arc<Mutex<Told>>,
+    at: usize,
+}
+
+impl Health {
+    /// A further loop, which is to do what it is there for every `within`.
+    pub fn part(&self, name: impl Into<String>, within: Duration) -> Pulse {
+        let mut told = lock(&self.told);
+        told.parts.push(Part { name: name.into(), within, beat: clock::instant(), worked: None, trouble: None });
+        Pulse { told: self.told.clone(), at: told.parts.len() - 1 }
+    }
+
+    /// From now on nothing new is begun.
+    pub fn stopping(&self) {
+        lock(&self.told).stopping = true;
+    }
+
+    /// Whether every loop goes round at all.
+    ///
+    /// # Errors
+    /// Names those that do not and never will.
+    pub fn live(&self) -> Result<(), String> {
+        let told = lock(&self.told);
+        let dead = told.parts.iter().filter(|part| part.beat.elapsed() > HOPELESS_AFTER);
+        all(dead.map(|part| format!("{} has not moved for {} s", part.name, part.beat.elapsed().as_secs())))
+    }
+
+    /// Whether every loop does what it is there for.
+    ///
+    /// # Errors
+    /// Names those that do not, and why.
+    pub fn ready(&self) -> Result<(), String> {
+        let told = lock(&self.told);
+        if told.stopping {
+            return Err("stopping".into());
+        }
+        if told.parts.is_empty() {
+            return Err("starting".into());
+        }
+        all(told.parts.iter().filter_map(|part| {
+            let trouble = match (&part.trouble, part.worked) {
+                (Some(trouble), _) => trouble.clone(),
+                (None, None) => "starting".into(),
+                (None, Some(worked)) if worked.elapsed() > part.within => {
+                    format!("nothing for {} s", worked.elapsed().as_secs())
+                }
+                (None, Some(_)) => return None,
+            };
+            Some(format!("{}: {trouble}", part.name))
+        }))
+    }
+}
+
+impl Pulse {
+    /// The loop goes round.
+    pub fn beats(&self) {
+        self.change(|_| {});
+    }
+
+    /// It did what it is there for.
+    pub fn works(&self) {
+        self.change(|part| {
+            part.worked = Some(clock::instant());
+            part.trouble = None;
+        });
+    }
+
+    /// It cannot do it now.
+    pub fn fails(&self, trouble: impl Into<String>) {
+        self.change(|part| part.trouble = Some(trouble.into()));
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Part)) {
+        if let Some(part) = lock(&self.told).parts.get_mut(self.at) {
+            part.beat = clock::instant();
+            change(part);
+        }
+    }
+}
+
+fn lock(told: &Mutex<Told>) -> MutexGuard<'_, Told> {
+    told.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn all(wrong: impl Iterator<Item = String>) -> Result<(), String> {
+    let wrong: Vec<String> = wrong.collect();
+    if wrong.is_empty() { Ok(()) } else { Err(wrong.join("; ")) }
+}
+
+/// Listens on `address` and answers until the process ends; the address it has, for port 0.
+///
+/// # Errors
+/// An address that cannot be listened on.
+pub async fn serve(address: SocketAddr, health: Health) -> anyhow::Result<SocketAddr> {
+    let listener = TcpListener::bind(address).await.with_context(|| format!("listening on {address} for health"))?;
+    let own = listener.local_addr().with_context(|| format!("listening on {address} for health"))?;
+    tracing::info!("health is told on http://{own}/livez and /readyz");
+    tokio::spawn(async move {
+        let free = Arc::new(Semaphore::new(PROBES_AT_ONCE));
+        while let Ok(place) = free.clone().acquire_owned().await {
+            match listener.accept().await {
+                Ok((stream, _)) => {
+                    let health = health.clone();
+                    tokio::spawn(async move {
+                        let _ = clock::within(PROBE_MAX, probe(stream, health)).await;
+                        drop(place);
+                    });
+                }
+                // Out of file descriptors, perhaps: not at once again.
+                Err(error) => {
+                    tracing::warn!("taking a probe of health: {error}");
+                    clock::sleep(PROBE_MAX).await;
+                }
+            }
+        }
+    });
+    Ok(own)
+}
+
+async fn probe(stream: TcpStream, health: Health) {
+    let answer = service_fn(|request| {
+        let answer = answer(&request, &health);
+        async move { Ok::<_, Infallible>(answer) }
+    });
+    let mut serving = hyper::server::conn::http1::Builder::new();
+    serving.keep_alive(false);
+    if let Err(error) = serving.serve_connection(TokioIo::new(stream), answer).await {
+        tracing::debug!("answering a probe of health: {error}");
+    }
+}
+
+/// One line of JSON: `{"ready":false,"reason":"tick: ..."}`.
+fn answer(request: &Request<Incoming>, health: &Health) -> Response<Full<Bytes>> {
+    let (word, told) = match (request.method(), request.uri().path()) {
+        (&Method::GET | &Method::HEAD, "/livez") => ("live", health.live()),
+        (&Method::GET | &Method::HEAD, "/readyz") => ("ready", health.ready()),
+        _ => return json(StatusCode::NOT_FOUND, &serde_json::json!({ "error": "there are /livez and /readyz" })),
+    };
+    match told {
+        Ok(()) => json(StatusCode::OK, &serde_json::json!({ word: true })),
+        Err(reason) => json(StatusCode::SERVICE_UNAVAILABLE, &serde_json::json!({ word: false, "reason": reason })),
+    }
+}
+
+fn json(status: StatusCode, value: &serde_json::Value) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(Bytes::from(format!("{value}\n"))));
+    *response.status_mut() = status;
+    response.headers_mut().insert(header::CONTENT_TYPE, header::HeaderValue::from_static("application/json"));
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ready_is_when_every_part_worked_lately_and_says_what_does_not() {
+        let health = Health::default();
+        assert_eq!(health.ready(), Err("starting".into()));
+        let (one, other) = (health.part("one", Duration::from_secs(60)), health.part("other", Duration::ZERO));
+        assert_eq!(health.ready(), Err("one: starting; other: starting".into()));
+        one.works();
+        one.fails("no answer");
+        other.works();
+        assert_eq!(health.ready(), Err("one: no answer; other: nothing for 0 s".into()));
+        one.works();
+        one.beats();
+        assert_eq!(health.ready(), Err("other: nothing for 0 s".into()));
+        assert_eq!(health.live(), Ok(()));
+        other.fails("away");
+        health.stopping();
+        assert_eq!(health.ready(), Err("stopping".into()));
+    }
+
+    #[test]
+    fn live_ends_only_when_a_loop_has_stood_still_for_minutes() {
+        let health = Health::default();
+        assert_eq!(health.live(), Ok(()), "a process that starts is alive");
+        let pulse = health.part("page", Duration::ZERO);
+        pulse.fails("the queue database is away");
+        assert_eq!(health.live(), Ok(()), "an outage is no reason to be killed");
+        let long_ago = clock::instant().checked_sub(HOPELESS_AFTER + Duration::from_secs(1)).expect("an uptime");
+        lock(&health.told).parts[0].beat = long_ago;
+        assert_eq!(health.live(), Err("page has not moved for 301 s".into()));
+        pulse.beats();
+        assert_eq!(health.live(), Ok(()));
+    }
+}

@@ -1,0 +1,22 @@
+select job.id, job.customer, job.kind, coalesce(page.stage_name, stage.name) as stage, page.entity, page.side,
+    page.rows_cut as rows, page.generation, job.attempt as attempts, job.repeats, job.repeated_at,
+    job.error_kind, job.last_error as error, job.ended_at as dead_since,
+    case when job.requeued_at is null then 'waiting' else coalesce(job.dealt, 'requeued') end as state,
+    target.id is not null as stage_open
+from bridge.job
+left join bridge.page on job.kind = 'page' and page.id = job.subject
+left join bridge.stage on job.kind = 'stage' and stage.id = job.subject
+-- At most one stage of a customer is open.
+left join bridge.stage as target
+    on target.state = 'open' and target.customer = page.customer and target.name = page.stage_name
+where job.state = 'dead'
+  and ($1 or job.requeued_at is null)
+  and (cardinality($2::bigint[]) = 0 or job.id = any($2))
+  and ($3::text is null or job.customer = $3)
+  and ($4::text is null or coalesce(page.stage_name, stage.name) = $4)
+  and ($5::text is null or page.entity = $5)
+  and ($6::text is null or job.error_kind = $6)
+  and ($7::interval is null or job.ended_at <= now() - $7)
+  and ($8::interval is null or job.ended_at > now() - $8)
+order by job.id
+limit $9
