@@ -30,6 +30,10 @@ const WAITING_PAGES: &str = "
 /// Two customers, each with databases of its own; and those of the other, to be kept.
 async fn with_another_customer(hint: &str) -> (Bridge, Systems) {
     let other = Systems::new(hint, LEGACY, PLATFORM, STAGES).await;
+    // They are of this customer from now on.
+    for side in [&other.legacy, &other.platform] {
+        sqlx::raw_sql("delete from sync_bridge.relation").execute(side).await.expect("nobody's");
+    }
     let databases = other.config.customers[0].databases.clone();
     let bridge = Bridge::new(hint, |config: &mut Config| {
         let mut customer = config.customers[0].clone();

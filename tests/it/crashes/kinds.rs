@@ -226,7 +226,7 @@ pub const KINDS: [Kind; 27] = [
         name: "dead letter",
         legacy: EDIT,
         platform: "create or replace function refuse() returns trigger language plpgsql as \
-                   $$ begin raise exception 'refused' using errcode = '42501'; end $$; \
+                   $$ begin raise exception 'refused' using errcode = 'XX001'; end $$; \
                    create or replace trigger refuse before update on person for each row execute function refuse()",
         mended: ["", "drop trigger refuse on person"],
         may_die: true,
