@@ -162,7 +162,7 @@ async fn s25_a_page_that_kills_every_worker_is_dead_lettered_and_the_fleet_lives
     fleet.systems.on_platform("insert into person (email) values ('b@example.org')").await;
     let tick = fleet.tick().await;
     assert_eq!(fleet.ended(tick).await.rows_to_legacy, 1);
-    ops::requeue(&fleet.queue, &[], "ann", "the page is mended").await.expect("an answer");
+    ops::requeue(&fleet.queue, &ops::Selection::default(), "ann", "the page is mended").await.expect("an answer");
     let tick = fleet.tick().await;
     fleet.ended(tick).await;
     assert!(fleet.hold(2).await);
