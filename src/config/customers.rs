@@ -49,6 +49,10 @@ fn read_one(
     let databases = databases.map(|node| read_databases(&node, reader));
     let vars = read_texts(keys.optional("vars"), reader);
     let schedule = read_schedule(&mut keys, defaults, reader);
+    let load_window = match keys.optional("load_window") {
+        Some(node) => node.text(reader).and_then(|text| schedule::read_window(&text, reader)).map(Some),
+        None => Some(defaults.load_window),
+    };
     keys.close(reader);
 
     if let Some(id) = &id {
@@ -72,6 +76,7 @@ fn read_one(
             databases: urls?,
             vars: vars?,
             schedule: schedule?,
+            load_window: load_window?,
         })
     })();
     Some((customer, outline))

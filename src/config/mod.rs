@@ -26,7 +26,7 @@ mod tests;
 pub use parse::{Place, load};
 pub use reader::parse_duration;
 pub use report::ConfigError;
-pub use schedule::parse_cron;
+pub use schedule::{DayWindow, parse_cron};
 
 /// The whole file, checked.
 #[derive(Debug, Clone)]
@@ -63,6 +63,8 @@ pub struct Customer {
     /// Values for `{name}` in `scope`.
     pub vars: BTreeMap<String, String>,
     pub schedule: Schedule,
+    /// The hours in which whole tables may be read, by the schedule's zone; none: all.
+    pub load_window: Option<DayWindow>,
 }
 
 /// A checked cron expression of five fields, or six with seconds first, in a time zone.
@@ -210,6 +212,14 @@ impl Side {
             Side::Platform => "platform",
         }
     }
+
+    /// Writes to this side, as operators name them.
+    pub fn direction(self) -> &'static str {
+        match self {
+            Side::Legacy => "to-legacy",
+            Side::Platform => "to-platform",
+        }
+    }
 }
 
 impl std::fmt::Display for Side {
@@ -314,6 +324,7 @@ impl std::fmt::Debug for Customer {
             .field("databases", &self.databases)
             .field("vars", &self.vars.keys())
             .field("schedule", &self.schedule)
+            .field("load_window", &self.load_window)
             .finish()
     }
 }
@@ -393,6 +404,13 @@ impl Config {
     /// All entities in the order of the stages.
     pub fn entities(&self) -> impl Iterator<Item = &Entity> {
         self.stages.iter().flat_map(|stage| stage.entities.iter())
+    }
+}
+
+impl Customer {
+    /// Whether first loads and sweeps may go on at this instant.
+    pub fn may_load(&self, at: chrono::DateTime<chrono::Utc>) -> bool {
+        self.load_window.is_none_or(|window| window.holds(at, self.schedule.timezone))
     }
 }
 

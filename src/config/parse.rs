@@ -11,7 +11,7 @@ use toml::de::DeTable;
 use super::env::Lookup;
 use super::reader::{Keys, Located, Node, Reader};
 use super::report::Report;
-use super::{Config, ConfigError, DatabaseUrl, customers, database, entities, schedule};
+use super::{Config, ConfigError, DatabaseUrl, DayWindow, customers, database, entities, schedule};
 
 /// A file with ten thousand customers has some 5 MB; what is larger was not meant.
 const FILE_BYTES_MAX: u64 = 32 * 1024 * 1024;
@@ -59,6 +59,7 @@ pub struct Place {
 pub(super) struct Defaults {
     pub expression: String,
     pub timezone: Tz,
+    pub load_window: Option<DayWindow>,
     pub page_rows: u32,
     pub overlap: Duration,
     window_pages: u32,
@@ -157,6 +158,7 @@ impl Defaults {
         Defaults {
             expression: SCHEDULE_DEFAULT.into(),
             timezone: Tz::UTC,
+            load_window: None,
             page_rows: PAGE_ROWS_DEFAULT,
             overlap: OVERLAP_DEFAULT,
             window_pages: WINDOW_PAGES_DEFAULT,
@@ -175,6 +177,7 @@ fn read_defaults(node: Option<&Node<'_>>, reader: &mut Reader<'_>) -> Option<Def
     let mut keys = node.keys(reader)?;
     let expression = keys.optional("schedule").map(|node| schedule::read_expression(&node.text(reader)?, reader));
     let timezone = keys.optional("timezone").map(|node| schedule::read_timezone(&node.text(reader)?, reader));
+    let load_window = keys.optional("load_window").map(|node| schedule::read_window(&node.text(reader)?, reader));
     let page_rows = keys.optional("page_rows").map(|node| node.whole(PAGE_ROWS, reader));
     let overlap = keys.optional("overlap").map(|node| node.duration(OVERLAP, reader));
     let window_pages = keys.optional("window_pages").map(|node| node.whole(WINDOW_PAGES, reader));
@@ -187,6 +190,7 @@ fn read_defaults(node: Option<&Node<'_>>, reader: &mut Reader<'_>) -> Option<Def
     Some(Defaults {
         expression: expression.unwrap_or(Some(built_in.expression))?,
         timezone: timezone.unwrap_or(Some(built_in.timezone))?,
+        load_window: load_window.map(|window| window.map(Some)).unwrap_or(Some(None))?,
         page_rows: page_rows.unwrap_or(Some(built_in.page_rows))?,
         overlap: overlap.unwrap_or(Some(built_in.overlap))?,
         window_pages: window_pages.unwrap_or(Some(built_in.window_pages))?,

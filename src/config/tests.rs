@@ -48,6 +48,10 @@ fn the_full_file_becomes_what_it_says() {
     let [acme, globex] = config.customers.as_slice() else { panic!("two customers") };
     assert_eq!((acme.id.as_str(), acme.slug.as_str()), ("c-1001", "acme"));
     assert_eq!((acme.schedule.expression.as_str(), acme.schedule.timezone), ("*/5 * * * *", Tz::Europe__Berlin));
+    assert_eq!(
+        (acme.load_window, globex.load_window),
+        (DayWindow::parse("22:00-06:00"), DayWindow::parse("01:00-03:30"))
+    );
     assert_eq!(acme.databases["identity"].to_string(), "db.example.org:5432/acme_identity");
     assert_eq!((globex.id.as_str(), globex.slug.as_str()), ("c-1002", "c-1002"));
     assert_eq!((globex.schedule.expression.as_str(), globex.schedule.timezone), ("*/10 * * * * *", Tz::UTC));
@@ -65,7 +69,7 @@ fn the_full_file_becomes_what_it_says() {
     assert_eq!(user.platform.deleted, Some(Deleted::At { column: "deleted_at".into() }));
     assert_eq!(user.platform.scope["tenant_id"], "{tenant_id}");
     assert_eq!((user.authority, user.policy, user.page_rows), (Side::Legacy, Policy::Manual, 250));
-    assert_eq!((user.overlap, user.place.line), (Duration::from_secs(3_600), 36));
+    assert_eq!((user.overlap, user.place.line), (Duration::from_secs(3_600), 38));
     let fields: Vec<&str> = user.fields.iter().map(|field| field.name.as_str()).collect();
     assert_eq!(fields, ["email", "name", "status", "price", "address", "team"], "in the order of the file");
     assert_eq!(user.fields[1].policy, Some(Policy::Platform));

@@ -67,6 +67,8 @@ enum Work {
     Tick(tick::Decision),
     Stage(stage::Plan),
     Page(Box<page::Finished>),
+    /// A page that is paused, or not to be loaded at this hour.
+    Paused(Box<Page>),
     Nothing,
 }
 
@@ -317,6 +319,8 @@ impl Subject {
                 let customer = CustomerId::new(stage.customer.as_str());
                 config.databases_of(&customer, stage::worked_on(config, &stage.name))
             }
+            // Nothing is asked of them.
+            Subject::Page(page) if page.waits(config) => Vec::new(),
             Subject::Page(page) => {
                 let page = page.page();
                 config.databases_of(&page.customer, config.entity(&page.entity))
@@ -329,6 +333,7 @@ impl Subject {
         Ok(match self {
             Subject::Tick(tick) => Work::Tick(tick.decide(env).await?),
             Subject::Stage(stage) => Work::Stage(stage.plan(env).await?),
+            Subject::Page(page) if page.waits(&env.config) => Work::Paused(Box::new(page.page().clone())),
             Subject::Page(page) => Work::Page(Box::new(page.work(env).await?)),
             Subject::Ended => Work::Nothing,
         })
@@ -348,6 +353,7 @@ async fn record(conn: &mut PgConnection, env: &Env, claim: &Claim, ending: &Endi
                 Work::Tick(decision) => tick::record(conn, config, claim, decision).await?.into(),
                 Work::Stage(plan) => stage::record(conn, config, claim, plan).await?,
                 Work::Page(finished) => page::record(conn, config, claim, finished).await?,
+                Work::Paused(page) => page::record_paused(conn, config, page).await?,
                 Work::Nothing => After::default(),
             }));
         }
@@ -406,7 +412,7 @@ fn report(
             match work {
                 Work::Tick(decision) => measure::tick_ended(claim, decision.outcome()),
                 Work::Page(finished) => measure::page_done(claim, finished, settled_in),
-                Work::Stage(_) | Work::Nothing => {}
+                Work::Stage(_) | Work::Paused(_) | Work::Nothing => {}
             }
         }
         Ending::Retry { error_kind, error, .. } => {
@@ -440,6 +446,7 @@ impl Work {
             Work::Tick(decision) => decision.told().to_owned(),
             Work::Stage(plan) => plan.told(),
             Work::Page(finished) => finished.told(),
+            Work::Paused(page) => format!("{} is paused, or is not loaded at this hour: its pages wait", page.entity),
             Work::Nothing => "had ended already".to_owned(),
         }
     }

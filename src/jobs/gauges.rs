@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 use super::Env;
 use crate::clock;
 use crate::config::{Config, Side};
-use crate::ops::{self, Standing};
+use crate::ops::{self, LoadStanding, Standing};
 use crate::queue::{self, ANSWER_MAX};
 use crate::stages::DIFFERENCE_KINDS;
 use crate::telemetry::metrics::{self, Metric, Tag, gauge};
@@ -71,6 +71,14 @@ fn send(standing: &Standing, config: &Config, named: &mut Named) {
     ] {
         let values = counts(&|customer| rows.get(customer).copied().unwrap_or(0));
         named.send(metric, None, values, |a, b| a + b);
+    }
+    for (metric, of) in [
+        (&metrics::LOAD_ROWS_DONE, (|load| load.rows_done as f64) as fn(&LoadStanding) -> f64),
+        (&metrics::LOAD_ROWS_LEFT, |load| load.rows_left as f64),
+        (&metrics::LOAD_RATE, |load| load.rows_per_sec),
+    ] {
+        let value = |customer: &&str| ((*customer).to_owned(), standing.loads.get(*customer).map_or(0.0, of));
+        named.send(metric, None, customers.iter().map(value).collect(), |a, b| a + b);
     }
     for kind in DIFFERENCE_KINDS {
         let found = &standing.differences;

@@ -12,7 +12,7 @@ use crate::config::{Config, Side};
 use crate::ledger::job::{self, Claim};
 use crate::ledger::page::{NewPage, Page};
 use crate::ledger::parked::Seen;
-use crate::ledger::{difference, page, parked, quarantine, watermark};
+use crate::ledger::{difference, page, parked, pause, quarantine, stage as barrier, watermark};
 use crate::stages::{self, Key, PageMode, PageReport};
 
 /// A released page.
@@ -20,6 +20,10 @@ pub struct Loaded {
     page: Page,
     /// Of legacy and platform, where the page compares.
     watermarks: [Option<DateTime<Utc>>; 2],
+    /// Nothing of its entity is to go on now.
+    paused: bool,
+    /// The side of its entity that is not to be written now.
+    held: Option<Side>,
 }
 
 /// A page whose work is done; whatever it wrote on the sides is committed.
@@ -63,12 +67,20 @@ pub async fn load(conn: &mut PgConnection, id: i64) -> sqlx::Result<Option<Loade
         PageMode::Sync => [None, None],
         PageMode::Compare => watermark::of_entity(conn, page.customer.as_str(), page.entity.as_str()).await?,
     };
-    Ok(Some(Loaded { page, watermarks }))
+    let pauses = pause::of_customer(conn, page.customer.as_str()).await?;
+    let (paused, held) = (pauses.entity(page.entity.as_str()), pauses.held(page.entity.as_str()));
+    Ok(Some(Loaded { page, watermarks, paused, held }))
 }
 
 impl Loaded {
     pub fn page(&self) -> &Page {
         &self.page
+    }
+
+    /// Whether it is to leave its stage: nothing of its entity is to go on, or the hours in which whole tables may be loaded are over.
+    pub fn waits(&self, config: &Config) -> bool {
+        let may_load = || config.customer(&self.page.customer).is_none_or(|customer| customer.may_load(clock::now()));
+        self.paused || (self.page.loads && !may_load())
     }
 
     pub async fn work(&self, env: &Env) -> anyhow::Result<Finished> {
@@ -83,6 +95,7 @@ impl Loaded {
                 range: page.range.clone(),
                 mode: page.mode,
                 lease: job::LEASE,
+                held: self.held,
                 rulings: Vec::new(),
                 watermarks: self.watermarks,
             })
@@ -91,7 +104,7 @@ impl Loaded {
     }
 }
 
-/// Settles the page. The stage's row is taken first: pages of one stage settle one after the other, so what follows needs
+/// Settles the page. The stages' rows are taken first: pages of one customer settle one after the other, so what follows needs
 /// no order among them, and exactly one of them finds that none is left.
 pub async fn record(
     conn: &mut PgConnection,
@@ -101,7 +114,8 @@ pub async fn record(
 ) -> anyhow::Result<After> {
     let Finished { page, report, .. } = finished;
     let more = i32::from(report.rest.is_some());
-    let open = crate::ledger::stage::page_ended(conn, page.stage, more, !report.paired.is_empty()).await?;
+    barrier::hold_open(conn, claim.customer.as_str()).await?;
+    let open = barrier::page_ended(conn, page.stage, more, !report.paired.is_empty()).await?;
     let stage =
         open.ok_or_else(|| anyhow::anyhow!("page {} was released, but its stage {} is not open", page.id, page.stage))?;
     anyhow::ensure!(page::done(conn, page.id, report).await?, "page {} was claimed, but it is not released", page.id);
@@ -114,6 +128,9 @@ pub async fn record(
     // A row stands in one of the two lists, as it was seen last.
     quarantine::remove(conn, customer, entity, &named(&report.parked, |row| (row.side, &row.key))).await?;
     parked::leave(conn, customer, entity, &named(&report.quarantined, |row| (row.side, &row.key))).await?;
+    if !report.paired.is_empty() {
+        barrier::tell_paired(conn, &stage).await?;
+    }
     // After the parking: a row of this very page may wait for a pair of this very page.
     parked::wake(conn, customer, entity, &report.paired).await?;
     difference::insert(conn, customer, page.run, entity, &report.differences).await?;
@@ -132,7 +149,20 @@ fn named<T>(rows: &[T], name: impl Fn(&T) -> (Side, &Key)) -> Vec<(Side, Key)> {
 pub async fn record_dead(conn: &mut PgConnection, config: &Config, claim: &Claim) -> anyhow::Result<After> {
     // Not the whole page: it may be dead because it cannot be read.
     let Some(of) = page::stage_of_released(conn, claim.subject).await? else { return Ok(After::default()) };
-    let Some(stage) = crate::ledger::stage::page_ended(conn, of, 0, false).await? else { return Ok(After::default()) };
+    barrier::hold_open(conn, &claim.customer).await?;
+    let Some(stage) = barrier::page_ended(conn, of, 0, false).await? else { return Ok(After::default()) };
     page::dead(conn, claim.subject).await?;
+    Ok(stage::proceed(conn, config, stage).await?)
+}
+
+/// A page that is paused leaves its stage with its range, and takes along what waits there of its entity: the stage goes on
+/// without, and a run after the pause takes them up.
+pub async fn record_paused(conn: &mut PgConnection, config: &Config, page: &Page) -> anyhow::Result<After> {
+    barrier::hold_open(conn, page.customer.as_str()).await?;
+    let open = barrier::lock(conn, page.stage).await?.filter(|stage| stage.state == "open");
+    let open = open.ok_or_else(|| anyhow::anyhow!("page {} was released, but its stage is not open", page.id))?;
+    let left = page::leave(conn, page).await?;
+    let stage = barrier::page_ended(conn, open.id, 1 - left, false).await?;
+    let stage = stage.ok_or_else(|| anyhow::anyhow!("stage {} was open, and closed under its lock", open.id))?;
     Ok(stage::proceed(conn, config, stage).await?)
 }

@@ -6,12 +6,14 @@ use sqlx::PgConnection;
 
 use super::failure::Permanent;
 use super::{Env, meet};
+use crate::clock;
 use crate::config::{Config, CustomerId, Entity, EntityId, Side};
 use crate::ledger::job::{self, Claim};
 use crate::ledger::page::NewPage;
 use crate::ledger::parked::Named;
+use crate::ledger::pause::Pauses;
 use crate::ledger::stage::{Proposal, Stage};
-use crate::ledger::{dead_letter, difference, page, parked, run, stage, watermark};
+use crate::ledger::{dead_letter, difference, page, parked, pause, run, stage, watermark};
 use crate::queue::{Delivery, Kind};
 use crate::stages::{Cut, Key, Known, Lane, PageMode, Range};
 
@@ -60,6 +62,7 @@ impl From<Vec<Delivery>> for After {
 pub struct Loaded {
     stage: Stage,
     marks: Vec<watermark::Watermark>,
+    pauses: Pauses,
 }
 
 /// A stage, cut.
@@ -67,6 +70,10 @@ pub struct Loaded {
 pub struct Plan {
     pages: Vec<NewPage>,
     proposals: Vec<Proposal>,
+    /// What was left out.
+    pauses: Pauses,
+    /// The hours in which whole tables may be read are over.
+    closed: bool,
 }
 
 impl Plan {
@@ -79,7 +86,8 @@ impl Plan {
 pub async fn load(conn: &mut PgConnection, id: i64) -> sqlx::Result<Option<Loaded>> {
     let Some(stage) = stage::get(conn, id).await?.filter(|stage| stage.state == "queued") else { return Ok(None) };
     let marks = watermark::of_customer(conn, &stage.customer).await?;
-    Ok(Some(Loaded { stage, marks }))
+    let pauses = pause::of_customer(conn, &stage.customer).await?;
+    Ok(Some(Loaded { stage, marks, pauses }))
 }
 
 impl Loaded {
@@ -90,22 +98,29 @@ impl Loaded {
     /// Reads both sides of each entity; changes nothing.
     pub async fn plan(&self, env: &Env) -> anyhow::Result<Plan> {
         let customer = CustomerId::new(self.stage.customer.as_str());
-        if env.config.customer(&customer).is_none() {
-            return Err(Permanent(format!("customer {customer} is not in this worker's configuration: add it")).into());
+        let known = env
+            .config
+            .customer(&customer)
+            .ok_or_else(|| Permanent(format!("customer {customer} is not in this worker's configuration: add it")))?;
+        // What is not loaded now is found unloaded by a tick when it may be.
+        if self.stage.loads && !known.may_load(clock::now()) {
+            return Ok(Plan { closed: true, ..self.nothing() });
         }
         if self.stage.name == RECONCILIATION {
-            return if self.stage.sweep { plan_sweep(env, &customer).await } else { Ok(Plan::default()) };
+            return if self.stage.sweep { self.sweep(env, &customer).await } else { Ok(self.nothing()) };
         }
         let named = env.config.stages.iter().find(|stage| stage.name == self.stage.name);
         let named = named.ok_or_else(|| {
             Permanent(format!("stage {} is not in this worker's configuration any more", self.stage.name))
         })?;
         let mut cuts = Vec::new();
-        for (entity, side) in both_sides(&named.entities) {
+        // A load takes what was never read, the other run what was.
+        let mine = |(entity, side): &(&Entity, Side)| self.known(&entity.id, *side).is_none() == self.stage.loads;
+        for (entity, side) in self.both_sides(&named.entities).filter(mine) {
             cuts.push(self.cut(env, &customer, entity, side).boxed());
         }
         let cuts: Vec<_> = stream::iter(cuts).buffered(CUTS_AT_ONCE).try_collect().await?;
-        let mut plan = Plan::default();
+        let mut plan = self.nothing();
         for (entity, side, cut) in cuts {
             plan.proposals.push(Proposal {
                 entity: entity.id.as_str().to_owned(),
@@ -143,22 +158,28 @@ impl Loaded {
             debt: mark.debt,
         })
     }
-}
 
-/// Whole tables of both sides, to be compared.
-async fn plan_sweep(env: &Env, customer: &CustomerId) -> anyhow::Result<Plan> {
-    let mut cuts = Vec::new();
-    for (entity, side) in env.config.stages.iter().flat_map(|stage| both_sides(&stage.entities)) {
-        let cut = async move { anyhow::Ok((entity, side, env.data.cut_whole(customer, &entity.id, side).await?)) };
-        cuts.push(cut.boxed());
+    /// Whole tables of both sides, to be compared.
+    async fn sweep(&self, env: &Env, customer: &CustomerId) -> anyhow::Result<Plan> {
+        let mut cuts = Vec::new();
+        for (entity, side) in env.config.stages.iter().flat_map(|stage| self.both_sides(&stage.entities)) {
+            let cut = async move { anyhow::Ok((entity, side, env.data.cut_whole(customer, &entity.id, side).await?)) };
+            cuts.push(cut.boxed());
+        }
+        let cuts: Vec<_> = stream::iter(cuts).buffered(CUTS_AT_ONCE).try_collect().await?;
+        let pages = cuts.into_iter().flat_map(|(entity, side, cut)| pages_of(entity, side, PageMode::Compare, cut));
+        Ok(Plan { pages: pages.collect(), ..self.nothing() })
     }
-    let cuts: Vec<_> = stream::iter(cuts).buffered(CUTS_AT_ONCE).try_collect().await?;
-    let pages = cuts.into_iter().flat_map(|(entity, side, ranges)| pages_of(entity, side, PageMode::Compare, ranges));
-    Ok(Plan { pages: pages.collect(), proposals: Vec::new() })
-}
 
-fn both_sides(entities: &[Entity]) -> impl Iterator<Item = (&Entity, Side)> {
-    entities.iter().flat_map(|entity| Side::BOTH.map(|side| (entity, side)))
+    fn nothing(&self) -> Plan {
+        Plan { pauses: self.pauses.clone(), ..Plan::default() }
+    }
+
+    /// Both sides of the entities that are not paused.
+    fn both_sides<'c>(&self, entities: &'c [Entity]) -> impl Iterator<Item = (&'c Entity, Side)> {
+        let going = entities.iter().filter(|entity| !self.pauses.entity(entity.id.as_str()));
+        going.flat_map(|entity| Side::BOTH.map(|side| (entity, side)))
+    }
 }
 
 fn pages_of(entity: &Entity, side: Side, mode: PageMode, ranges: Vec<Range>) -> impl Iterator<Item = NewPage> {
@@ -189,17 +210,26 @@ async fn begin_named(
 pub async fn record(conn: &mut PgConnection, config: &Config, claim: &Claim, plan: &Plan) -> anyhow::Result<After> {
     let locked = stage::lock(conn, claim.subject).await?;
     let Some(stage) = locked.filter(|stage| stage.state == "queued") else { return Ok(After::default()) };
-    let entities = entities_of(config, &stage.name);
+    let going = |stage: &str| -> Vec<&str> {
+        entities_of(config, stage).into_iter().filter(|entity| !plan.pauses.entity(entity)).collect()
+    };
     let mut pages = page::insert(conn, &stage, 0, &plan.pages).await?;
-    if stage.name != RECONCILIATION {
-        let woken = parked::take_woken(conn, &stage.customer, &entities, PARKED_MAX).await?;
+    stage::hold_open(conn, &stage.customer).await?;
+    if stage.name != RECONCILIATION && !stage.loads {
+        let woken = parked::take_woken(conn, &stage.customer, &going(&stage.name), PARKED_MAX).await?;
         pages +=
             page::insert(conn, &stage, 0, &key_pages(config, woken.into_iter().map(|row| vec![row]).collect())).await?;
     }
     // Whatever entity they are of: a further round may have been over rows of an earlier stage.
-    pages += page::attach(conn, &stage, &entities_of(config, RECONCILIATION)).await?;
+    if !plan.closed {
+        pages += page::attach(conn, &stage, &going(RECONCILIATION)).await?;
+    }
     stage::open(conn, stage.id, pages).await?;
-    stage::propose(conn, stage.id, &plan.proposals).await?;
+    if stage.loads {
+        watermark::begin(conn, &stage.customer, &plan.proposals).await?;
+    } else {
+        stage::propose(conn, stage.id, &plan.proposals).await?;
+    }
     // A reconciliation that compares nothing does not do what one died of that was to compare.
     if stage.name != RECONCILIATION || stage.sweep {
         dead_letter::overtake(conn, &stage.customer, Kind::Stage, Some(&stage.name)).await?;

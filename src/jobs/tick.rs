@@ -9,7 +9,7 @@ use super::stage::{self, RECONCILIATION};
 use crate::config::{Config, CustomerId, EntityId, Side};
 use crate::ledger::job::Claim;
 use crate::ledger::tick::{Ending, Tick};
-use crate::ledger::{dead_letter, page, parked, run, tick, watermark};
+use crate::ledger::{dead_letter, page, parked, pause, run, tick, watermark};
 use crate::queue::{Delivery, Kind};
 use crate::stages::{Probe, Signature};
 
@@ -25,12 +25,15 @@ pub struct Loaded {
 pub enum Decision {
     /// The customer's run is still open.
     Skip,
+    /// Nothing of the customer is to go on.
+    Paused,
     /// Nothing had changed at `at`.
     Idle {
         at: DateTime<Utc>,
     },
+    /// Entities are read for the first time, beside what changes.
+    Load,
     Open {
-        first_load: bool,
         sweep: bool,
     },
 }
@@ -39,16 +42,18 @@ impl Decision {
     /// As metrics name it.
     pub fn outcome(&self) -> &'static str {
         match self {
-            Decision::Skip => "skipped",
+            Decision::Skip | Decision::Paused => "skipped",
             Decision::Idle { .. } => "idle",
-            Decision::Open { .. } => "opened",
+            Decision::Load | Decision::Open { .. } => "opened",
         }
     }
 
     pub fn told(&self) -> &'static str {
         match self {
             Decision::Skip => "skipped: the run before is still open",
+            Decision::Paused => "skipped: the customer is paused",
             Decision::Idle { .. } => "idle: nothing changed",
+            Decision::Load => "opened a first load",
             Decision::Open { .. } => "opened a run",
         }
     }
@@ -78,20 +83,25 @@ impl Loaded {
             Permanent(format!("customer {name} is not in this worker's configuration: add it, or stop its schedule"))
         })?;
         let mut conn = env.queue.acquire().await?;
-        if run::open_of(&mut conn, name).await?.is_some() {
+        let pauses = pause::of_customer(&mut conn, name).await?;
+        if pauses.all() {
+            return Ok(Decision::Paused);
+        }
+        let under_way = run::under_way(&mut conn, name).await?;
+        if under_way.open {
             return Ok(Decision::Skip);
         }
         let marks = watermark::of_customer(&mut conn, name).await?;
         let marked = |entity: &EntityId, side: Side| {
             marks.iter().find(|mark| mark.entity == entity.as_str() && mark.side == side)
         };
-        let mut first_load = false;
+        let mut unloaded = false;
         let mut unreadable = false;
         let mut probes = Vec::new();
-        for entity in config.entities() {
+        for entity in config.entities().filter(|entity| !pauses.entity(entity.id.as_str())) {
             for side in Side::BOTH {
                 match marked(&entity.id, side) {
-                    None => first_load = true,
+                    None => unloaded = true,
                     Some(mark) => match serde_json::from_value::<Signature>(mark.signature.clone()) {
                         Ok(signature) => probes.push(Probe { entity: entity.id.clone(), side, signature }),
                         // Of another version: what it says cannot be compared, so look.
@@ -101,23 +111,35 @@ impl Loaded {
             }
         }
         // What a first load left undone would all be found as differences.
-        let sweep = !first_load && run::sweep_due(&mut conn, name, RECONCILIATION, config.sweep_every).await?;
-        let entities: Vec<&str> = config.entities().map(|entity| entity.id.as_str()).collect();
+        let may_load = customer.may_load(self.at);
+        let sweep = may_load
+            && !unloaded
+            && !under_way.loading
+            && run::sweep_due(&mut conn, name, RECONCILIATION, config.sweep_every).await?;
+        let entities: Vec<&str> =
+            config.entities().map(|entity| entity.id.as_str()).filter(|entity| !pauses.entity(entity)).collect();
         let mut stages: Vec<&str> = config.stages.iter().map(|stage| stage.name.as_str()).collect();
         stages.push(RECONCILIATION);
         // A debt is paid when its holder has ended, which only a cut finds out.
-        let indebted = marks.iter().any(|mark| mark.debt.is_some());
-        let due = first_load
-            || unreadable
+        let indebted = marks.iter().any(|mark| mark.debt.is_some() && !pauses.entity(&mark.entity));
+        let load = may_load
+            && !under_way.loading
+            && (unloaded || page::unattached(&mut conn, name, &stages, &entities, true).await?);
+        let due = unreadable
             || indebted
             || sweep
             || parked::any_woken(&mut conn, name, &entities).await?
-            || page::unattached(&mut conn, name, &stages, &entities).await?;
+            || page::unattached(&mut conn, name, &stages, &entities, false).await?;
         drop(conn);
-        if due || env.data.changed(&customer.id, &probes).await? {
-            return Ok(Decision::Open { first_load, sweep });
-        }
-        Ok(Decision::Idle { at: self.at })
+        let due = due || env.data.changed(&customer.id, &probes).await?;
+        // In turn: a load that cannot be cut is tried again and again, and must not keep the changes of the others waiting.
+        Ok(if load && !(due && under_way.loaded_last) {
+            Decision::Load
+        } else if due {
+            Decision::Open { sweep }
+        } else {
+            Decision::Idle { at: self.at }
+        })
     }
 }
 
@@ -128,8 +150,9 @@ pub async fn record(
     claim: &Claim,
     decision: &Decision,
 ) -> anyhow::Result<Vec<Delivery>> {
+    run::close_left(conn, &claim.customer).await?;
     match *decision {
-        Decision::Skip => {
+        Decision::Skip | Decision::Paused => {
             tick::end(conn, claim.subject, Ending::Skipped).await?;
             Ok(Vec::new())
         }
@@ -139,8 +162,12 @@ pub async fn record(
             watermark::settle(conn, &claim.customer, at).await?;
             Ok(Vec::new())
         }
-        Decision::Open { first_load, sweep } => {
-            let Some(run) = run::open(conn, &claim.customer, claim.subject, first_load, sweep).await? else {
+        Decision::Load | Decision::Open { .. } => {
+            let opened = match *decision {
+                Decision::Open { sweep } => run::open(conn, &claim.customer, claim.subject, sweep).await?,
+                _ => run::load(conn, &claim.customer, claim.subject).await?,
+            };
+            let Some(run) = opened else {
                 tick::end(conn, claim.subject, Ending::Skipped).await?;
                 return Ok(Vec::new());
             };

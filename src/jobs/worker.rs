@@ -116,6 +116,8 @@ pub async fn run(env: Env, settings: Settings, health: Health, shutdown: Cancell
     tracing::info!(process, pages = settings.pages, "worker started");
 
     tokio::select! {
+        // First: they all end by it.
+        biased;
         () = shutdown.cancelled() => {}
         (ended, at, _) = select_all(&mut workers) => {
             bail!("the supervisor of the {} queue ended, {ended:?}: this is a bug, report it", Kind::ALL[at]);

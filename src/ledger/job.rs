@@ -70,17 +70,20 @@ fn deliveries(rows: Vec<DeliveryRow>) -> sqlx::Result<Vec<Delivery>> {
     rows.into_iter().map(Delivery::try_from).collect()
 }
 
-/// Makes a job for each subject, due now. What an operator asked for goes first. To be enqueued in the same transaction.
+/// Makes a job for each subject, due now. What an operator asked for goes first, but not a load, which may
+/// take hours. To be enqueued in the same transaction.
 pub async fn insert(conn: &mut PgConnection, kind: Kind, subjects: &[(String, i64)]) -> sqlx::Result<Vec<Delivery>> {
     let (customers, ids): (Vec<&str>, Vec<i64>) =
         subjects.iter().map(|(customer, id)| (customer.as_str(), *id)).unzip();
     let tick = match kind {
         Kind::Tick => "subject.id",
         Kind::Stage => {
-            "(select run.tick from bridge.run join bridge.stage on stage.run = run.id where stage.id = subject.id)"
+            "(select run.tick from bridge.run join bridge.stage on stage.run = run.id \
+             where stage.id = subject.id and run.state <> 'loading')"
         }
         Kind::Page => {
-            "(select run.tick from bridge.run join bridge.page on page.run = run.id where page.id = subject.id)"
+            "(select run.tick from bridge.run join bridge.page on page.run = run.id \
+             where page.id = subject.id and run.state <> 'loading')"
         }
     };
     let rows: Vec<DeliveryRow> = sqlx::query_as(AssertSqlSafe(format!(

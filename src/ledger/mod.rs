@@ -8,6 +8,7 @@ pub mod difference;
 pub mod job;
 pub mod page;
 pub mod parked;
+pub mod pause;
 pub mod quarantine;
 pub mod refused;
 pub mod requeue;

@@ -25,6 +25,8 @@ pub struct Page {
     pub range: Range,
     pub round: i32,
     pub state: String,
+    /// Whether it is of a first load.
+    pub loads: bool,
 }
 
 /// A page to be made.
@@ -44,15 +46,15 @@ fn mode_str(mode: PageMode) -> &'static str {
 }
 
 pub async fn get(conn: &mut PgConnection, id: i64) -> sqlx::Result<Option<Page>> {
-    type Row = (String, i64, i64, String, String, String, Value, i32, String);
+    type Row = (String, i64, i64, String, String, String, Value, i32, String, bool);
     let row: Option<Row> = sqlx::query_as(
-        "select customer, stage, run, entity, side, mode, range, round, state from bridge.page
+        "select customer, stage, run, entity, side, mode, range, round, state, loads from bridge.page
          where id = $1 and stage is not null",
     )
     .bind(id)
     .fetch_optional(conn)
     .await?;
-    row.map(|(customer, stage, run, entity, side, mode, range, round, state)| {
+    row.map(|(customer, stage, run, entity, side, mode, range, round, state, loads)| {
         Ok(Page {
             id,
             customer: CustomerId::new(customer),
@@ -68,6 +70,7 @@ pub async fn get(conn: &mut PgConnection, id: i64) -> sqlx::Result<Option<Page>>
             range: serde_json::from_value(range).map_err(|error| unknown(format!("page {id}'s range: {error}")))?,
             round,
             state,
+            loads,
         })
     })
     .transpose()
@@ -117,37 +120,58 @@ pub async fn insert(
     i32::try_from(pages.len()).map_err(|_| unknown(format!("{} pages are more than a stage can hold", pages.len())))
 }
 
-/// Takes the customer's re-queued pages of this stage's name, of entities it still has, into the stage. Answers how many.
+/// Takes the customer's pages without a stage that are of this stage's name, of these entities, and of a load if the stage is,
+/// into the stage. Answers how many.
 pub async fn attach(conn: &mut PgConnection, stage: &super::stage::Stage, entities: &[&str]) -> sqlx::Result<i32> {
     let done = sqlx::query(
         "update bridge.page set stage = $1, run = $2
-         where stage is null and customer = $3 and stage_name = $4 and entity = any($5)",
+         where stage is null and customer = $3 and stage_name = $4 and entity = any($5) and loads = $6",
     )
     .bind(stage.id)
     .bind(stage.run)
     .bind(&stage.customer)
     .bind(&stage.name)
     .bind(entities)
+    .bind(stage.loads)
     .execute(conn)
     .await?;
     fault::point("ledger.pages_attached").await;
     i32::try_from(done.rows_affected()).map_err(|_| unknown("more re-queued pages than a stage can hold".into()))
 }
 
-/// Whether re-queued pages of the customer wait for a run that has their stage and entity.
+/// The page, and the pages of its entity that wait in its stage, leave the stage with their ranges: they wait for a run after the
+/// pause, as re-queued ones do for the next. Under new ids: a page has one job in its life. The caller holds the stage's
+/// row. Answers how many left.
+pub async fn leave(conn: &mut PgConnection, page: &Page) -> sqlx::Result<i32> {
+    let done = sqlx::query(
+        "update bridge.page set id = default, stage = null, run = null, state = 'waiting', released_at = null
+         where stage = $1 and entity = $2 and (state = 'waiting' or state = 'released' and id = $3)",
+    )
+    .bind(page.stage)
+    .bind(page.entity.as_str())
+    .bind(page.id)
+    .execute(conn)
+    .await?;
+    fault::point("ledger.pages_left").await;
+    i32::try_from(done.rows_affected()).map_err(|_| unknown("more pages than a stage can hold".into()))
+}
+
+/// Whether pages of the customer (those of a load, or the others) wait for a run that has their stage and entity.
 pub async fn unattached(
     conn: &mut PgConnection,
     customer: &str,
     stages: &[&str],
     entities: &[&str],
+    loads: bool,
 ) -> sqlx::Result<bool> {
     sqlx::query_scalar(
         "select exists (select from bridge.page
-             where stage is null and customer = $1 and stage_name = any($2) and entity = any($3))",
+             where stage is null and customer = $1 and stage_name = any($2) and entity = any($3) and loads = $4)",
     )
     .bind(customer)
     .bind(stages)
     .bind(entities)
+    .bind(loads)
     .fetch_one(conn)
     .await
 }

@@ -29,7 +29,8 @@ pub struct Waiting {
     pub due: bool,
 }
 
-/// Records rows that wait. A busy one is due again in the next run; a wake that came while the page was at work is kept.
+/// Records rows that wait. A busy one is due again in the next run, one that a pause keeps back when that is over; a wake that
+/// came while the page was at work is kept.
 pub async fn upsert(conn: &mut PgConnection, seen: Seen<'_>, rows: &[Parked]) -> sqlx::Result<()> {
     if rows.is_empty() {
         return Ok(());
@@ -38,6 +39,7 @@ pub async fn upsert(conn: &mut PgConnection, seen: Seen<'_>, rows: &[Parked]) ->
         ParkedReason::Parent { entity, side, key } => {
             (Some(entity.as_str().to_owned()), Some(side.as_str()), Some(key.0.clone()))
         }
+        ParkedReason::Paused { toward } => (None, Some(toward.as_str()), None),
         ParkedReason::Busy => (None, None, None),
     };
     let waits: Vec<_> = rows.iter().map(waits).collect();
@@ -149,13 +151,17 @@ pub async fn wake(conn: &mut PgConnection, customer: &str, entity: &str, pairs: 
     Ok(done.rows_affected())
 }
 
-/// Whether the customer has rows that are due again, of these entities.
+/// Whether the customer has rows that are due again, of these entities. Those that a load parked are its own while it lasts.
 pub async fn any_woken(conn: &mut PgConnection, customer: &str, entities: &[&str]) -> sqlx::Result<bool> {
-    sqlx::query_scalar("select exists (select from bridge.parked where customer = $1 and entity = any($2) and woken)")
-        .bind(customer)
-        .bind(entities)
-        .fetch_one(conn)
-        .await
+    sqlx::query_scalar(
+        "select exists (select from bridge.due
+             where customer = $1 and entity = any($2)
+               and not exists (select from bridge.run where run.id = due.run and run.state = 'loading'))",
+    )
+    .bind(customer)
+    .bind(entities)
+    .fetch_one(conn)
+    .await
 }
 
 /// Takes up to `limit` rows of the entities that are due again: they are no longer woken, the page they go into will say
@@ -168,9 +174,10 @@ pub async fn take_woken(
 ) -> sqlx::Result<Vec<(String, Side, Key)>> {
     let rows = sqlx::query_as(
         "with due as (
-             select entity, side, key from bridge.parked
-             where customer = $1 and entity = any($2) and woken
-             order by entity, side, key limit $3 for update
+             select entity, side, key from bridge.due
+             where customer = $1 and entity = any($2)
+               and not exists (select from bridge.run where run.id = due.run and run.state = 'loading')
+             order by entity, side, key limit $3 for update of due
          ),
          taken as (
              update bridge.parked set woken = false from due
@@ -191,6 +198,7 @@ pub async fn take_woken(
 /// As `take_woken`, for a further round of a stage: rows woken since the round began and, if the round made pairs or was the
 /// first (0), those parked in it for a parent: its wake may have come before they were parked, and rows of different pages
 /// that point at each other, or change places, must meet in one. Busy ones get that one further look; then they wait for the next run.
+/// A load takes what it parked itself, and nobody else does meanwhile.
 ///
 /// With them come, not `due`, the rows they wait for that wait themselves, and so on: one of them may close a ring.
 pub async fn take_for_round(
@@ -208,6 +216,7 @@ pub async fn take_for_round(
         .bind(stage.id)
         .bind(stage.round)
         .bind(stage.round_paired)
+        .bind(stage.loads)
         .fetch_all(conn)
         .await?;
     fault::point("ledger.round_taken").await;

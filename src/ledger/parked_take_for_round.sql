@@ -1,7 +1,13 @@
 with recursive due as (
     select entity, side, key, waits_entity, waits_side, waits_key from bridge.parked
     where customer = $1 and entity = any($2)
-      and (woken and not (reason = 'busy' and run = $4 and $6 > 0)
+      and (not (reason = 'busy' and run = $4 and $6 > 0)
+           and exists (
+               select from bridge.due
+               where due.customer = $1 and due.entity = parked.entity and due.side = parked.side and due.key = parked.key)
+           -- What a load parked is its own while it lasts, and it takes nothing else.
+           and (run = $4 or not $8 and not exists (
+               select from bridge.run as other where other.id = parked.run and other.state = 'loading'))
            or ($7 or $6 = 0) and reason = 'parent' and stage = $5 and round = $6)
     order by entity, side, key limit $3 for update
 ),

@@ -1,4 +1,5 @@
-//! `bridge.run`: one pass over the stages of one customer; at most one is open.
+//! `bridge.run`: one pass over the stages of one customer. At most one is open, which carries changes over, and beside it at
+//! most one is loading, which reads entities for the first time.
 
 use std::time::Duration;
 
@@ -7,22 +8,15 @@ use sqlx::PgConnection;
 use super::interval;
 use crate::fault;
 
-/// Opens a run, unless one is open. Answers its id.
-pub async fn open(
-    conn: &mut PgConnection,
-    customer: &str,
-    tick: i64,
-    first_load: bool,
-    sweep: bool,
-) -> sqlx::Result<Option<i64>> {
+/// Opens a run that carries changes over, unless one is open. Answers its id.
+pub async fn open(conn: &mut PgConnection, customer: &str, tick: i64, sweep: bool) -> sqlx::Result<Option<i64>> {
     let answer = sqlx::query_scalar(
-        "insert into bridge.run (customer, tick, first_load, sweep) values ($1, $2, $3, $4)
+        "insert into bridge.run (customer, tick, first_load, sweep) values ($1, $2, false, $3)
          on conflict (customer) where state = 'open' do nothing
          returning id",
     )
     .bind(customer)
     .bind(tick)
-    .bind(first_load)
     .bind(sweep)
     .fetch_optional(conn)
     .await?;
@@ -30,12 +24,56 @@ pub async fn open(
     Ok(answer)
 }
 
-/// The customer's open run.
-pub async fn open_of(conn: &mut PgConnection, customer: &str) -> sqlx::Result<Option<i64>> {
-    sqlx::query_scalar("select id from bridge.run where customer = $1 and state = 'open'")
-        .bind(customer)
-        .fetch_optional(conn)
-        .await
+/// Opens a run that loads, unless one does. Answers its id.
+pub async fn load(conn: &mut PgConnection, customer: &str, tick: i64) -> sqlx::Result<Option<i64>> {
+    let answer = sqlx::query_scalar(
+        "insert into bridge.run (customer, tick, state, first_load, sweep) values ($1, $2, 'loading', true, false)
+         on conflict (customer) where state = 'loading' do nothing
+         returning id",
+    )
+    .bind(customer)
+    .bind(tick)
+    .fetch_optional(conn)
+    .await?;
+    fault::point("ledger.load_opened").await;
+    Ok(answer)
+}
+
+/// What goes on for a customer.
+#[derive(Debug, Clone, Copy, sqlx::FromRow)]
+pub struct UnderWay {
+    pub open: bool,
+    pub loading: bool,
+    /// Whether the last run that was opened was to load.
+    pub loaded_last: bool,
+}
+
+pub async fn under_way(conn: &mut PgConnection, customer: &str) -> sqlx::Result<UnderWay> {
+    sqlx::query_as(
+        "select exists (select from bridge.run where customer = $1 and state = 'open') as open,
+             exists (select from bridge.run where customer = $1 and state = 'loading') as loading,
+             coalesce((select first_load from bridge.run where customer = $1 order by id desc limit 1), false)
+                 as loaded_last",
+    )
+    .bind(customer)
+    .fetch_one(conn)
+    .await
+}
+
+/// Closes a load of the customer whose stages have all ended: a worker that knows no loads ended the last one.
+pub async fn close_left(conn: &mut PgConnection, customer: &str) -> sqlx::Result<()> {
+    let left: Option<i64> = sqlx::query_scalar(
+        "select id from bridge.run
+         where customer = $1 and state = 'loading'
+           and not exists (select from bridge.stage where stage.run = run.id and stage.state in ('queued', 'open'))",
+    )
+    .bind(customer)
+    .fetch_optional(&mut *conn)
+    .await?;
+    if let Some(id) = left {
+        close(conn, id).await?;
+    }
+    Ok(())
 }
 
 /// Whether whole tables were not compared since `every` ago (or ever), or not since a page was discarded: its rows are the
@@ -59,7 +97,7 @@ pub async fn sweep_due(conn: &mut PgConnection, customer: &str, stage: &str, eve
     .await
 }
 
-/// Closes an open run: degraded if a page or stage of it is dead. Answers the ending and how many seconds it was open.
+/// Closes a run: degraded if a page or stage of it is dead. Answers the ending and how many seconds it was open.
 pub async fn close(conn: &mut PgConnection, id: i64) -> sqlx::Result<Option<(String, f64)>> {
     let answer = sqlx::query_as(
         "update bridge.run
@@ -67,7 +105,7 @@ pub async fn close(conn: &mut PgConnection, id: i64) -> sqlx::Result<Option<(Str
              state = case when exists (select from bridge.page where page.run = run.id and page.state = 'dead')
                             or exists (select from bridge.stage where stage.run = run.id and stage.state = 'dead')
                           then 'degraded' else 'done' end
-         where id = $1 and state = 'open'
+         where id = $1 and state in ('open', 'loading')
          returning state, extract(epoch from ended_at - opened_at)::float8",
     )
     .bind(id)

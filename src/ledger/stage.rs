@@ -21,6 +21,8 @@ pub struct Stage {
     pub round_paired: bool,
     /// Whether the run compares whole tables at its end.
     pub sweep: bool,
+    /// Whether the run reads entities for the first time.
+    pub loads: bool,
 }
 
 /// What an entity's side becomes when its stage closes.
@@ -60,7 +62,7 @@ pub async fn insert(
 pub async fn get(conn: &mut PgConnection, id: i64) -> sqlx::Result<Option<Stage>> {
     sqlx::query_as(
         "select stage.id, stage.run, stage.customer, stage.position, stage.name, stage.state, stage.pages_left,
-             stage.round, stage.round_paired, run.sweep
+             stage.round, stage.round_paired, run.sweep, run.state = 'loading' as loads
          from bridge.stage join bridge.run on run.id = stage.run
          where stage.id = $1",
     )
@@ -73,7 +75,7 @@ pub async fn get(conn: &mut PgConnection, id: i64) -> sqlx::Result<Option<Stage>
 pub async fn lock(conn: &mut PgConnection, id: i64) -> sqlx::Result<Option<Stage>> {
     sqlx::query_as(
         "select stage.id, stage.run, stage.customer, stage.position, stage.name, stage.state, stage.pages_left,
-             stage.round, stage.round_paired, run.sweep
+             stage.round, stage.round_paired, run.sweep, run.state = 'loading' as loads
          from bridge.stage join bridge.run on run.id = stage.run
          where stage.id = $1
          for update of stage",
@@ -81,6 +83,31 @@ pub async fn lock(conn: &mut PgConnection, id: i64) -> sqlx::Result<Option<Stage
     .bind(id)
     .fetch_optional(conn)
     .await
+}
+
+/// Holds the customer's open stages, of which a load has one beside the run that carries changes over: what settles in either
+/// settles one after the other, so that their rounds miss nothing of each other. In the order of their ids.
+pub async fn hold_open(conn: &mut PgConnection, customer: &str) -> sqlx::Result<()> {
+    sqlx::query("select id from bridge.stage where customer = $1 and state = 'open' order by id for update")
+        .bind(customer)
+        .execute(conn)
+        .await?;
+    Ok(())
+}
+
+/// A page of this stage made pairs: a row of the customer's other open stage may have been looked at before that and be parked
+/// after, so that no wake meets it. That stage's round is worth another look. The caller holds both.
+pub async fn tell_paired(conn: &mut PgConnection, stage: &Stage) -> sqlx::Result<()> {
+    sqlx::query(
+        "update bridge.stage set round_paired = true
+         where customer = $1 and state = 'open' and id <> $2 and not round_paired",
+    )
+    .bind(&stage.customer)
+    .bind(stage.id)
+    .execute(conn)
+    .await?;
+    fault::point("ledger.pairs_told").await;
+    Ok(())
 }
 
 /// Opens a queued stage, cut into `pages` pages. The caller holds its row. Answers whether it was queued.
@@ -105,7 +132,7 @@ pub async fn page_ended(conn: &mut PgConnection, id: i64, more: i32, paired: boo
          from bridge.run
          where stage.id = $1 and stage.state = 'open' and run.id = stage.run
          returning stage.id, stage.run, stage.customer, stage.position, stage.name, stage.state, stage.pages_left,
-             stage.round, stage.round_paired, run.sweep",
+             stage.round, stage.round_paired, run.sweep, run.state = 'loading' as loads",
     )
     .bind(id)
     .bind(more)

@@ -19,7 +19,7 @@ pub struct Tick {
 /// How a tick ended that did not die.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ending {
-    /// The customer's run was still open.
+    /// The customer's run was still open, or the customer is paused.
     Skipped,
     /// Nothing had changed.
     Idle,

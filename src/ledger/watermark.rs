@@ -4,6 +4,7 @@ use chrono::{DateTime, Utc};
 use serde_json::Value;
 use sqlx::PgConnection;
 
+use super::stage::Proposal;
 use super::unknown;
 use crate::config::Side;
 use crate::fault;
@@ -43,6 +44,30 @@ pub async fn of_entity(
         .map(|side| marks.iter().find(|mark| mark.entity == entity && mark.side == side).map(|mark| mark.watermark)))
 }
 
+/// The first watermarks of entities that are being loaded, from the moment their pages are recorded: these own what lies below,
+/// and what changes from now on flows beside them.
+pub async fn begin(conn: &mut PgConnection, customer: &str, proposals: &[Proposal]) -> sqlx::Result<()> {
+    for proposal in proposals {
+        sqlx::query(
+            "insert into bridge.watermark (customer, entity, side, watermark, signature, held_by, held_secs, debt, settled_at)
+             values ($1, $2, $3, $4, $5, $6, $7, $8, least($4, now()))
+             on conflict (customer, entity, side) do nothing",
+        )
+        .bind(customer)
+        .bind(&proposal.entity)
+        .bind(proposal.side.as_str())
+        .bind(proposal.horizon)
+        .bind(&proposal.signature)
+        .bind(proposal.held_by.as_deref())
+        .bind(proposal.held_secs)
+        .bind(proposal.debt)
+        .execute(&mut *conn)
+        .await?;
+    }
+    fault::point("ledger.watermarks_begun").await;
+    Ok(())
+}
+
 /// Applies what the stage proposed. A watermark never goes back; the signature is the run's in any case. Settled is all that
 /// is stamped up to the horizon, and never more than up to when the stage was cut.
 pub async fn apply(conn: &mut PgConnection, stage: i64) -> sqlx::Result<()> {
@@ -66,10 +91,13 @@ pub async fn apply(conn: &mut PgConnection, stage: i64) -> sqlx::Result<()> {
     Ok(())
 }
 
-/// Nothing had changed when this was asked at `at`: all that is stamped up to then is done.
+/// Nothing had changed when this was asked at `at`: all that is stamped up to then is done. What is paused was not asked.
 pub async fn settle(conn: &mut PgConnection, customer: &str, at: DateTime<Utc>) -> sqlx::Result<()> {
     sqlx::query(
-        "update bridge.watermark set settled_at = greatest(settled_at, $2), updated_at = now() where customer = $1",
+        "update bridge.watermark set settled_at = greatest(settled_at, $2), updated_at = now()
+         where customer = $1 and not exists (
+             select from bridge.pause
+             where pause.customer = $1 and (pause.entity is null or pause.entity = watermark.entity))",
     )
     .bind(customer)
     .bind(at)

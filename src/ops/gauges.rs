@@ -1,14 +1,14 @@
 //! How everything stands, as numbers for gauges: a few statements whatever the number of customers, each over what is open
 //! or waits and never over what is done.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use anyhow::Context;
 use chrono::{DateTime, Utc};
 use sqlx::PgPool;
 
-use super::status::{LastTick, is_idle};
-use super::{QueueDepth, queue_depth};
+use super::status::{LastTick, is_idle, loads, pauses};
+use super::{Load, QueueDepth, queue_depth};
 use crate::config::{Config, Side};
 
 /// What every gauge shows.
@@ -23,6 +23,8 @@ pub struct Standing {
     pub dead_letters: BTreeMap<String, i64>,
     /// By customer and kind, of the last complete comparison.
     pub differences: BTreeMap<(String, String), i64>,
+    /// By customer; of those that load nothing there is none here.
+    pub loads: BTreeMap<String, LoadStanding>,
     /// By customer and side; a customer that was never loaded has none.
     pub sides: BTreeMap<(String, Side), SideStanding>,
 }
@@ -35,12 +37,31 @@ pub struct SideStanding {
     pub held_secs: f64,
 }
 
+/// How far the first loads of a customer are, all together.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct LoadStanding {
+    pub rows_done: i64,
+    pub rows_left: i64,
+    pub rows_per_sec: f64,
+}
+
+impl LoadStanding {
+    fn of(loads: &[Load]) -> LoadStanding {
+        LoadStanding {
+            rows_done: loads.iter().map(|load| load.rows_done).sum(),
+            rows_left: loads.iter().map(|load| load.rows_left).sum(),
+            rows_per_sec: loads.iter().map(|load| load.rows_per_sec).sum(),
+        }
+    }
+}
+
 #[derive(sqlx::FromRow)]
 struct Mark {
     customer: String,
     side: String,
     freshness_secs: f64,
     held_secs: f64,
+    now: DateTime<Utc>,
 }
 
 /// # Errors
@@ -80,25 +101,33 @@ pub async fn standing(queue: &PgPool, config: &Config) -> anyhow::Result<Standin
     .fetch_one(queue)
     .await
     .context("counting databases that are away")?;
-    standing.sides = sides(queue, config).await?;
+    let customers: Vec<&str> = config.customers.iter().map(|customer| customer.id.as_str()).collect();
+    let loads = loads(queue, &customers).await?;
+    standing.sides = sides(queue, config, &customers, &loads).await?;
+    standing.loads = loads.iter().map(|(customer, loads)| (customer.clone(), LoadStanding::of(loads))).collect();
     Ok(standing)
 }
 
-async fn sides(queue: &PgPool, config: &Config) -> anyhow::Result<BTreeMap<(String, Side), SideStanding>> {
-    let customers: Vec<&str> = config.customers.iter().map(|customer| customer.id.as_str()).collect();
+async fn sides(
+    queue: &PgPool,
+    config: &Config,
+    customers: &[&str],
+    loads: &HashMap<String, Vec<Load>>,
+) -> anyhow::Result<BTreeMap<(String, Side), SideStanding>> {
     let entities: Vec<&str> = config.entities().map(|entity| entity.id.as_str()).collect();
     let marks: Vec<Mark> = sqlx::query_as(
         "select customer, side, max(greatest(0, extract(epoch from now() - settled_at)))::float8 as freshness_secs,
-             max(case when held_by is null then 0 else held_secs end) as held_secs
+             max(case when held_by is null then 0 else held_secs end) as held_secs, now() as now
          from bridge.watermark where customer = any($1) and entity = any($2)
          group by customer, side order by customer, side",
     )
-    .bind(&customers)
+    .bind(customers)
     .bind(&entities)
     .fetch_all(queue)
     .await
     .context("reading the watermarks")?;
-    let idle = idle(queue, config, &customers).await?;
+    let idle = idle(queue, config, customers).await?;
+    let pauses = pauses(queue, customers).await?;
     let mut sides = BTreeMap::new();
     for mark in marks {
         let side: Side = mark.side.parse().map_err(|wrong: String| anyhow::anyhow!("a watermark: {wrong}"))?;
@@ -108,6 +137,16 @@ async fn sides(queue: &PgPool, config: &Config) -> anyhow::Result<BTreeMap<(Stri
             true => SideStanding { freshness_secs: 0.0, held_secs: 0.0 },
             false => known,
         };
+        // What is paused or being loaded is not known to be done since.
+        let paused = pauses
+            .get(&mark.customer)
+            .and_then(|pauses| entities.iter().filter_map(|entity| pauses.since(entity, side)).min());
+        let loading = loads
+            .get(&mark.customer)
+            .and_then(|loads| loads.iter().filter(|load| load.side == side.as_str()).map(|load| load.since).min());
+        let since = [paused, loading].into_iter().flatten().min();
+        let waits = since.map_or(0.0, |since| (mark.now - since).as_seconds_f64());
+        let known = SideStanding { freshness_secs: known.freshness_secs.max(waits), ..known };
         sides.insert((mark.customer, side), known);
     }
     Ok(sides)

@@ -9,6 +9,7 @@ mod dead_letters;
 mod depth;
 mod gauges;
 mod migrate;
+mod pause;
 mod quarantine;
 mod status;
 mod ticks;
@@ -18,8 +19,9 @@ pub use crate::jobs::failure::DEAD_KINDS;
 pub use crate::ledger::dead_letter::Selection;
 pub use dead_letters::{DeadLetter, DeadLetterShown, dead_letter, dead_letters, discard, requeue};
 pub use depth::{QueueDepth, queue_depth};
-pub use gauges::{SideStanding, Standing, standing};
+pub use gauges::{LoadStanding, SideStanding, Standing, standing};
 pub use migrate::{Migrated, migrate, migrated};
+pub use pause::{Paused, Scope, pause, resume};
 pub use quarantine::{QuarantinedRow, Which, quarantine, retry_quarantined};
 pub use status::status;
 pub use ticks::{tick_is_taken, tick_now, wait_for_tick};
@@ -30,10 +32,14 @@ pub use totals::totals;
 pub struct CustomerStatus {
     pub customer: String,
     pub slug: String,
-    /// `idle`, `running`, `degraded` (dead letters wait), `never run`, `away` (a database of it does not answer).
+    /// `idle`, `running`, `loading` (nothing else), `degraded` (dead letters wait), `never run`, `away` (a database of it does
+    /// not answer), `paused` (all of it).
     pub state: String,
     pub away: Vec<Away>,
+    /// The run that carries changes over.
     pub open_run: Option<i64>,
+    /// The run that reads entities for the first time, beside it.
+    pub load_run: Option<i64>,
     pub last_tick_at: Option<DateTime<Utc>>,
     pub last_run_ended_at: Option<DateTime<Utc>>,
     pub watermarks: Vec<Watermark>,
@@ -43,6 +49,24 @@ pub struct CustomerStatus {
     pub differences: i64,
     /// When the comparison that found them ended; `None` if there was none yet.
     pub compared_at: Option<DateTime<Utc>>,
+    pub paused: Vec<Paused>,
+    /// What is being loaded; nothing of what was, or has not begun.
+    pub loads: Vec<Load>,
+}
+
+/// How far the first load of an entity's side is.
+#[derive(Debug, Clone, Serialize)]
+pub struct Load {
+    pub entity: String,
+    pub side: String,
+    /// When it was cut into pages.
+    pub since: DateTime<Utc>,
+    pub rows_done: i64,
+    pub rows_left: i64,
+    /// Over the last minutes.
+    pub rows_per_sec: f64,
+    /// At that rate; `None` while it stands still.
+    pub secs_left: Option<f64>,
 }
 
 /// A database that does not answer.
@@ -62,7 +86,8 @@ pub struct Watermark {
     pub entity: String,
     pub side: String,
     pub watermark: Option<DateTime<Utc>>,
-    /// Seconds since the last moment at which everything stamped up to then was known to be done; 0 after an idle tick.
+    /// Seconds since the last moment at which everything stamped up to then was known to be done; 0 after an idle tick, never less
+    /// than since when it is paused or being loaded.
     pub freshness_secs: Option<f64>,
     /// Who holds the horizon back, if anybody.
     pub held_by: Option<String>,

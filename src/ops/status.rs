@@ -6,9 +6,10 @@ use anyhow::Context;
 use chrono::{DateTime, TimeDelta, Utc};
 use sqlx::PgPool;
 
-use super::{Away, CustomerStatus, Watermark};
+use super::{Away, CustomerStatus, Load, Paused, Watermark};
 use crate::config::{Config, Schedule, Side, parse_cron};
 use crate::ledger::circuit::{self, Circuit};
+use crate::ledger::pause::{self, Pauses};
 
 /// How late a tick may be before an idle customer's freshness counts on: schedulers and workers take seconds.
 const TICK_LATE: TimeDelta = TimeDelta::seconds(60);
@@ -18,6 +19,7 @@ struct Summary {
     customer: String,
     now: DateTime<Utc>,
     open_run: Option<i64>,
+    load_run: Option<i64>,
     tick_at: Option<DateTime<Utc>>,
     tick_state: Option<String>,
     run_state: Option<String>,
@@ -27,6 +29,20 @@ struct Summary {
     dead_letters: i64,
     differences: i64,
     compared_at: Option<DateTime<Utc>>,
+}
+
+/// A load's rate is taken over this: pages are steps, and what was hours ago says little.
+const RATE_OVER: TimeDelta = TimeDelta::minutes(5);
+
+#[derive(sqlx::FromRow)]
+struct Loading {
+    customer: String,
+    entity: String,
+    side: String,
+    since: DateTime<Utc>,
+    rows_done: i64,
+    rows_left: i64,
+    rows_per_sec: f64,
 }
 
 #[derive(sqlx::FromRow)]
@@ -58,7 +74,9 @@ pub async fn status(queue: &PgPool, config: &Config) -> anyhow::Result<Vec<Custo
     .fetch_all(queue)
     .await
     .context("reading the watermarks")?;
+    let pauses = pauses(queue, &customers).await?;
     let away = away(queue).await?;
+    let loads = loads(queue, &customers).await?;
     let summaries: HashMap<&str, &Summary> = summaries.iter().map(|it| (it.customer.as_str(), it)).collect();
     let marks: HashMap<(&str, &str, &str), &Mark> =
         marks.iter().map(|mark| ((mark.customer.as_str(), mark.entity.as_str(), mark.side.as_str()), mark)).collect();
@@ -66,14 +84,20 @@ pub async fn status(queue: &PgPool, config: &Config) -> anyhow::Result<Vec<Custo
         let id = customer.id.as_str();
         let summary = summaries.get(id)?;
         let idle = is_idle(summary.last_tick(), &customer.schedule, summary.now);
+        let pauses = pauses.get(id).cloned().unwrap_or_default();
+        let loads = loads.get(id).cloned().unwrap_or_default();
         let watermarks = config.entities().flat_map(|entity| Side::BOTH.map(|side| (entity.id.as_str(), side))).map(
             |(entity, side)| {
                 let mark = marks.get(&(id, entity, side.as_str()));
+                let loading = loads.iter().find(|load| load.entity == entity && load.side == side.as_str());
+                let since = [pauses.since(entity, side), loading.map(|load| load.since)];
+                let waits = since.into_iter().flatten().min().map_or(0.0, |since| secs(summary.now - since));
+                let age = |mark: &&Mark| if idle { 0.0 } else { secs(summary.now - mark.settled_at) };
                 Watermark {
                     entity: entity.to_owned(),
                     side: side.as_str().to_owned(),
                     watermark: mark.map(|mark| mark.watermark),
-                    freshness_secs: mark.map(|mark| if idle { 0.0 } else { secs(summary.now - mark.settled_at) }),
+                    freshness_secs: mark.map(age).map(|age| age.max(waits)),
                     held_by: mark.and_then(|mark| mark.held_by.clone()),
                 }
             },
@@ -83,9 +107,15 @@ pub async fn status(queue: &PgPool, config: &Config) -> anyhow::Result<Vec<Custo
         Some(CustomerStatus {
             customer: id.to_owned(),
             slug: customer.slug.clone(),
-            state: if away.is_empty() { state(summary) } else { "away" }.to_owned(),
+            state: match away.is_empty() {
+                _ if pauses.all() => "paused",
+                false => "away",
+                true => state(summary),
+            }
+            .to_owned(),
             away,
             open_run: summary.open_run,
+            load_run: summary.load_run,
             last_tick_at: summary.tick_at,
             last_run_ended_at: summary.run_ended_at,
             watermarks: watermarks.collect(),
@@ -94,9 +124,38 @@ pub async fn status(queue: &PgPool, config: &Config) -> anyhow::Result<Vec<Custo
             dead_letters: summary.dead_letters,
             differences: summary.differences,
             compared_at: summary.compared_at,
+            paused: pauses.list().iter().map(Paused::from).collect(),
+            loads,
         })
     };
     Ok(config.customers.iter().filter_map(stand).collect())
+}
+
+/// What is paused, by customer; of all others nothing is.
+pub(super) async fn pauses(queue: &PgPool, customers: &[&str]) -> anyhow::Result<HashMap<String, Pauses>> {
+    let mut conn = queue.acquire().await.context("connecting to the queue database")?;
+    let mut paused: HashMap<String, Pauses> = HashMap::new();
+    for pause in pause::of_customers(&mut conn, customers).await.context("reading what is paused")? {
+        paused.entry(pause.customer.clone()).or_default().push(pause);
+    }
+    Ok(paused)
+}
+
+/// What is being loaded, by customer.
+pub(super) async fn loads(queue: &PgPool, customers: &[&str]) -> anyhow::Result<HashMap<String, Vec<Load>>> {
+    let rows: Vec<Loading> = sqlx::query_as(include_str!("loads.sql"))
+        .bind(customers)
+        .bind(RATE_OVER)
+        .fetch_all(queue)
+        .await
+        .context("reading how far first loads are")?;
+    let mut loads: HashMap<String, Vec<Load>> = HashMap::new();
+    for Loading { customer, entity, side, since, rows_done, rows_left, rows_per_sec } in rows {
+        let secs_left = (rows_per_sec > 0.0).then(|| rows_left as f64 / rows_per_sec);
+        let load = Load { entity, side, since, rows_done, rows_left, rows_per_sec, secs_left };
+        loads.entry(customer).or_default().push(load);
+    }
+    Ok(loads)
 }
 
 /// The databases that do not answer, of whichever customer.
@@ -116,6 +175,8 @@ async fn away(queue: &PgPool) -> anyhow::Result<Vec<Away>> {
 fn state(summary: &Summary) -> &'static str {
     if summary.open_run.is_some() {
         "running"
+    } else if summary.load_run.is_some() {
+        "loading"
     // Not as the last run ended: what it left may have been dealt with since.
     } else if summary.dead_letters > 0 {
         "degraded"

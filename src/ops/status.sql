@@ -1,5 +1,6 @@
 select wanted.customer, now() as now,
     (select run.id from bridge.run where run.customer = wanted.customer and run.state = 'open') as open_run,
+    (select run.id from bridge.run where run.customer = wanted.customer and run.state = 'loading') as load_run,
     last_tick.at as tick_at, last_tick.state as tick_state,
     last_run.state as run_state, last_run.ended_at as run_ended_at,
     (select count(*) from bridge.parked where parked.customer = wanted.customer) as parked,
@@ -20,7 +21,7 @@ left join lateral (
 ) as last_tick on true
 left join lateral (
     select run.state, run.ended_at from bridge.run
-    where run.customer = wanted.customer and run.state <> 'open'
+    where run.customer = wanted.customer and run.state not in ('open', 'loading')
     order by run.id desc limit 1
 ) as last_run on true
 order by wanted.customer

@@ -122,7 +122,7 @@ pub async fn wait_for_tick(queue: &PgPool, tick: i64) -> anyhow::Result<RunRepor
             ("dead", ..) => {
                 anyhow::bail!("tick {tick} failed: {}", ended.error.as_deref().unwrap_or("no reason is kept"))
             }
-            (_, Some(run), Some(state)) if state != "open" => {
+            (_, Some(run), Some(state)) if !["open", "loading"].contains(&state) => {
                 return report(queue, run, state.to_owned(), ended.secs.unwrap_or(0.0)).await;
             }
             _ => {}

@@ -46,6 +46,8 @@ pub enum Step {
     List,
     /// Listed already, with these values.
     Listed,
+    /// To be decided once the side that it would write is no longer paused.
+    Held,
 }
 
 /// Why a side won a conflict.
@@ -66,13 +68,13 @@ impl Step {
         match self {
             Step::To(side) => Some(side),
             Step::Conflict { winner, .. } => Some(winner.other()),
-            Step::Nothing | Step::Record | Step::List | Step::Listed => None,
+            Step::Nothing | Step::Record | Step::List | Step::Listed | Step::Held => None,
         }
     }
 
     /// Whether a transaction has to say something about this field.
     pub fn acts(self) -> bool {
-        !matches!(self, Step::Nothing | Step::Listed)
+        !matches!(self, Step::Nothing | Step::Listed | Step::Held)
     }
 }
 

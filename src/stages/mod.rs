@@ -108,6 +108,8 @@ pub struct Page {
     pub mode: PageMode,
     /// An intent younger than this may still belong to a living page.
     pub lease: Duration,
+    /// The side that must not be written now.
+    pub held: Option<Side>,
     /// What an operator decided about rows of this page.
     pub rulings: Vec<Ruling>,
     /// For `Compare`: the watermarks of legacy and platform. A row stamped later is the next run's, no difference.
@@ -181,6 +183,8 @@ pub enum ParkedReason {
     Parent { entity: EntityId, side: Side, key: Key },
     /// It moved under our hands three times, or somebody's intent on it is still young: due again in the next run.
     Busy,
+    /// It would be written on a side that is paused: due again when that is over.
+    Paused { toward: Side },
 }
 
 /// A row that cannot be written as it is.
@@ -436,6 +440,7 @@ impl Data {
             range: Range { lane: Lane::Keys, after: None, upto: None, keys: vec![key.clone()], rows: 1 },
             mode: PageMode::Sync,
             lease: RULING_LEASE,
+            held: None,
             rulings: vec![Ruling { key, kind }],
             watermarks: [None, None],
         };

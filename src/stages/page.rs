@@ -95,6 +95,7 @@ async fn turn_over(
             Verdict::Busy => {
                 report.parked.push(Parked { side: page.side, key: view.origin, reason: ParkedReason::Busy })
             }
+            Verdict::Paused(toward) => report.parked.push(paused(page, view.origin, toward)),
             Verdict::Bad { field, reason } => {
                 report.quarantined.push(Quarantined { side: page.side, key: view.origin, field, reason });
             }
@@ -179,6 +180,7 @@ fn judge_all(entity: &ReadyEntity, page: &Page, clocks: &Measured, views: &[View
             legacy_new_key: &entity.legacy.new_key,
             clocks: *clocks,
             lease_secs,
+            held: page.held,
             rulings: &page.rulings,
         };
         let verdicts: Vec<Verdict> = views.iter().map(|view| judge(view, &context)).collect();
@@ -348,12 +350,20 @@ fn record(entity: &ReadyEntity, page: &Page, committed: Vec<Committed>, report: 
         {
             report.freshness_secs.push((side, (now - at).as_seconds_f64().max(0.0)));
         }
+        if let Some(toward) = act.held {
+            report.parked.push(paused(page, act.view.origin, toward));
+            continue;
+        }
         let partner = match page.side {
             Side::Legacy => Some(platform_key),
             Side::Platform => act.pair.legacy_key,
         };
         settled(report, page.side, act.view.origin, partner);
     }
+}
+
+fn paused(page: &Page, key: Key, toward: Side) -> Parked {
+    Parked { side: page.side, key, reason: ParkedReason::Paused { toward } }
 }
 
 /// Whatever waited or was listed for either row of the pair no longer is.
@@ -391,8 +401,8 @@ async fn compare(
                 (_, _, Some(_)) => ("deleted", Vec::new()),
                 _ => continue,
             },
-            Verdict::Act(act) => ("drift", act.fields),
-            Verdict::Parent { .. } | Verdict::Busy => ("parked", Vec::new()),
+            Verdict::Act(act) => (if act.held.is_some() { "parked" } else { "drift" }, act.fields),
+            Verdict::Parent { .. } | Verdict::Busy | Verdict::Paused(_) => ("parked", Vec::new()),
             Verdict::Bad { field, .. } => ("quarantined", field.into_iter().collect()),
             Verdict::Again | Verdict::Void => ("behind", Vec::new()),
         };

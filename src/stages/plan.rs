@@ -31,6 +31,8 @@ pub enum Verdict {
     },
     /// Somebody's intent on legacy is young: left to its owner.
     Busy,
+    /// It would be written on this side, which is paused.
+    Paused(Side),
     Bad {
         field: Option<String>,
         reason: String,
@@ -49,6 +51,8 @@ pub struct Act {
     pub conflict: Option<Conflict>,
     /// Values are taken for agreed as they were read: the platform's row must still be as read.
     pub records: bool,
+    /// Other fields of the pair wait, as they would be written on this side.
+    pub held: Option<Side>,
     /// Both sides in canonical form, for a difference that is only listed.
     pub fields: Vec<String>,
     /// The fields that stay listed for a person with the values they were listed with.
@@ -56,6 +60,13 @@ pub struct Act {
 }
 
 impl Act {
+    fn writes(&self, side: Side) -> bool {
+        match side {
+            Side::Legacy => self.legacy.is_some(),
+            Side::Platform => self.platform.is_some(),
+        }
+    }
+
     /// A key that fields make on the other side.
     fn has_long_key(&self) -> bool {
         let made = [&self.platform, &self.legacy].into_iter().flatten().filter_map(|write| match &write.kind {
@@ -122,6 +133,8 @@ pub struct Context<'a> {
     pub clocks: Measured,
     /// Seconds after which a foreign intent may be voided.
     pub lease_secs: f64,
+    /// The side that must not be written now.
+    pub held: Option<Side>,
     /// What operators decided, by origin.
     pub rulings: &'a [Ruling],
 }
@@ -184,7 +197,13 @@ pub fn judge(view: &View, context: &Context) -> Verdict {
         Verdict::Act(_) if pending => match view.pair.as_ref().and_then(|pair| pair.intent.as_ref()) {
             // Young: its owner may be about to carry it out. Left to its owner, for progress, not for safety.
             Some(intent) if intent.age_secs < context.lease_secs => Verdict::Busy,
+            // Not even a receipt.
+            _ if context.held == Some(Side::Legacy) => Verdict::Paused(Side::Legacy),
             _ => Verdict::Void,
+        },
+        Verdict::Act(act) => match context.held.filter(|side| act.writes(*side)) {
+            Some(side) => Verdict::Paused(side),
+            None => Verdict::Act(act),
         },
         verdict => verdict,
     }
@@ -230,7 +249,7 @@ fn both_there(
         authority: mapping.authority,
     };
     let ruling = context.rulings.iter().find(|ruling| ruling.key == view.origin).map(|ruling| &ruling.kind);
-    let steps: Vec<Step> = (0..mapping.fields.len())
+    let mut steps: Vec<Step> = (0..mapping.fields.len())
         .map(|at| {
             let field = &mapping.fields[at];
             let (legacy, platform) = (legacy[at].hash(), platform[at].hash());
@@ -250,6 +269,9 @@ fn both_there(
             )
         })
         .collect();
+    // Their bases stay, so that they are found again as they are; the other fields flow.
+    let held = context.held.filter(|side| steps.iter().any(|step| step.target() == Some(*side)));
+    steps.iter_mut().filter(|step| held.is_some() && step.target() == held).for_each(|step| *step = Step::Held);
     let set = match ruling {
         Some(RulingKind::Values(values)) => match values_to_set(mapping, values, legacy, platform) {
             Ok(set) => set,
@@ -270,7 +292,7 @@ fn both_there(
     let resurrected = view.pair.as_ref().is_some_and(|pair| pair.gone) && !gone;
     let acts = steps.iter().any(|step| step.acts()) || set.iter().any(Option::is_some);
     if !acts && view.pair.is_some() && !key_to_note && !made_to_note && !unlist && !resurrected {
-        return Verdict::Nothing;
+        return held.map_or(Verdict::Nothing, Verdict::Paused);
     }
 
     let target = |side: Side| -> Option<Vec<Canonical>> {
@@ -334,6 +356,7 @@ fn both_there(
             legacy,
             conflict,
             records: steps.contains(&Step::Record),
+            held,
             fields,
             still_listed: (0..steps.len())
                 .filter(|&at| steps[at] == Step::Listed)
@@ -376,6 +399,7 @@ fn one_absent(
             legacy,
             conflict,
             records: absent == Absent::RecordGone,
+            held: None,
             fields: vec!["(no row)".into()],
             still_listed: Vec::new(),
         }))

@@ -103,6 +103,13 @@ metrics! {
     RETRY_SCHEDULED = Count, "retry.scheduled", "job", ["queue", "error_kind"],
         "jobs that come again by kind of error: transient, outage, timeout, crash (a panic), lease (its worker was not heard of)";
 
+    LOAD_ROWS_DONE = Gauge, "load.rows_done", "row", ["customer"],
+        "rows done of the first loads under way; 0 where nothing is loaded";
+    LOAD_ROWS_LEFT = Gauge, "load.rows_left", "row", ["customer"],
+        "rows that the first loads under way have still to do";
+    LOAD_RATE = Gauge, "load.rate", "row/second", ["customer"],
+        "rows that first loads did per second over the last minutes";
+
     HORIZON_HELD = Gauge, "horizon.held", "second", ["customer", "side"],
         "how far an open transaction of others holds the horizon behind the clock; 0 if none does";
     DIFFERENCE_FOUND = Gauge, "difference.found", "pair", ["customer", "kind"],
@@ -166,7 +173,8 @@ mod tests {
             sync_bridge.page.ended sync_bridge.page.duration
             sync_bridge.rows.read sync_bridge.rows.written sync_bridge.rows.unchanged
             sync_bridge.conflict.decided sync_bridge.parked.rows sync_bridge.quarantined.rows
-            sync_bridge.dead_letter.open sync_bridge.dead_letter.made sync_bridge.retry.scheduled sync_bridge.horizon.held
+            sync_bridge.dead_letter.open sync_bridge.dead_letter.made sync_bridge.retry.scheduled
+            sync_bridge.load.rows_done sync_bridge.load.rows_left sync_bridge.load.rate sync_bridge.horizon.held
             sync_bridge.difference.found sync_bridge.telemetry.dropped";
         assert_eq!(names, known.split_whitespace().collect::<Vec<_>>());
     }

@@ -58,6 +58,8 @@ const VERBS: &[&[&str]] = &[
     &["run", "--customer", "acme"],
     &["run", "--customer", "acme", "--inline"],
     &["status"],
+    &["pause", "--customer", "acme"],
+    &["resume", "--customer", "acme"],
     &["dead-letters", "list"],
     &["dead-letters", "show", "17"],
     &["dead-letters", "requeue", "--all"],
@@ -319,6 +321,7 @@ fn bad_words_are_refused() {
     desk.is_refused(&["quarantine", "list", "--entity", "usr"], "no entity `usr` in bridge.toml: there are user");
     desk.is_refused(&["check", "--customer", "acne"], "no customer `acne`");
     desk.is_refused(&["conflicts", "show", "12", "--customer", "acme"], "a conflict is named ENTITY:ID");
+    desk.is_refused(&["pause", "--customer", "acme", "--entity", "usr"], "no entity `usr`");
     desk.is_refused(&["conflicts", "undo", "usr:12", "--customer", "acme"], "no entity `usr`");
     desk.is_refused(&["conflicts", "resolve", "user:12", "--customer", "acme"], "--winner");
     let desk = desk.with("DD_AGENT_HOST", "127.0.0.1").with("DD_DOGSTATSD_PORT", "port");

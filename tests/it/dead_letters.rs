@@ -181,7 +181,7 @@ async fn rows_of_a_discarded_page_are_compared_by_the_next_run() {
     bridge.systems.on_legacy("insert into team (label) values ('a')").await;
     let worker = bridge.work(GRACE);
     bridge.settle().await;
-    bridge.systems.on_platform(&failing("42501")).await;
+    bridge.systems.on_platform(&failing("XX001")).await;
     bridge.systems.on_legacy("insert into team (label) values ('b')").await;
     let report = bridge.tick().await;
     assert_eq!((report.ending.as_str(), report.dead_letters), ("degraded", 1), "{report:#?}");
@@ -328,7 +328,7 @@ fn is_degraded(desk: &Desk) {
 
 /// A page that dies of a trigger, on the way from legacy.
 const REFUSE: &str = "create or replace function refuse() returns trigger language plpgsql as \
-      $$ begin raise exception 'not now' using errcode = '42501'; end $$;
+      $$ begin raise exception 'not now' using errcode = 'XX001'; end $$;
     create trigger refuse before insert or update on identity.users for each row execute function refuse()";
 
 async fn at_the_desk(hint: &str) -> (Databases, Desk) {

@@ -25,7 +25,7 @@ async fn a_demo_whose_worker_is_killed_ends_with_both_sides_equal() {
     let folder = Folder::new("demo");
     let kept = folder.path().join("kept");
     let mut demo = Command::new(env!("CARGO_BIN_EXE_sync-bridge"));
-    demo.args(["demo", "--people", "60", "--seconds", "3", "--json", "--keep"]).arg(&kept);
+    demo.args(["demo", "--people", "60", "--seconds", "6", "--json", "--keep"]).arg(&kept);
     let demo = demo.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("starting the demo");
     let log = kept.join("logs/worker-1.log");
     eventually("a worker works", async || {

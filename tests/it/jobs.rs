@@ -143,7 +143,7 @@ impl Bridge {
     }
 }
 
-fn page_rows(config: &mut Config, rows: u32) {
+pub fn page_rows(config: &mut Config, rows: u32) {
     for entity in config.stages.iter_mut().flat_map(|stage| &mut stage.entities) {
         entity.page_rows = rows;
     }
@@ -307,6 +307,8 @@ async fn rows_of_different_pages_that_need_each_other_meet_in_the_second_round()
 #[tokio::test]
 async fn a_stage_waits_for_its_last_page() {
     let bridge = Bridge::new("barrier", |config| page_rows(config, 1)).await;
+    let worker = bridge.work(GRACE);
+    bridge.settle().await;
     let people = "insert into person (email) values ('a@example.org'), ('b@example.org'), ('c@example.org')";
     bridge.systems.on_legacy(people).await;
     // Holds up the page of the second person, and no other.
@@ -315,14 +317,15 @@ async fn a_stage_waits_for_its_last_page() {
         .execute(&mut *application)
         .await
         .expect("a row that is not committed");
-    let worker = bridge.work(GRACE);
     let tick = ops::tick_now(&bridge.queue.pool, &CustomerId::new(CUSTOMER)).await.expect("a tick");
     eventually("two pages have ended", async || {
         bridge.number("select count(*) from bridge.page where state = 'done'").await == 2
     })
     .await;
-    assert_eq!(bridge.number("select count(*) from bridge.watermark").await, 0, "watermarks moved");
-    assert_eq!(bridge.number("select count(*) from bridge.stage").await, 1, "the next stage began");
+    let settled = "select count(*) from bridge.watermark where settled_at >= (select max(opened_at) from bridge.run)";
+    assert_eq!(bridge.number(settled).await, 0, "watermarks moved");
+    let stages = "select count(*) from bridge.stage where run = (select max(id) from bridge.run)";
+    assert_eq!(bridge.number(stages).await, 1, "the next stage began");
     application.rollback().await.expect("a rollback");
     assert_eq!(bridge.ended(tick).await.ending, "done");
     assert_eq!(bridge.same().await.len(), 3);
@@ -375,12 +378,9 @@ async fn a_stage_that_cannot_be_cut_ends_the_run_degraded_and_moves_no_watermark
     assert_eq!(bridge.number("select count(*) from bridge.watermark where entity = 'person'").await, 0);
     bridge.systems.on_platform("alter table person_away rename to person").await;
     bridge.systems.on_legacy("insert into person (email) values ('p@example.org')").await;
-    assert_eq!(
-        ops::requeue(&bridge.queue.pool, &Selection::default(), "ann", "table is back").await.expect("an answer"),
-        1
-    );
-    let tick = bridge.number("select max(id) from bridge.tick").await;
-    assert_eq!(bridge.ended(tick).await.ending, "done");
+    let back = ops::requeue(&bridge.queue.pool, &Selection::default(), "ann", "table is back").await;
+    assert_eq!(back.expect("an answer"), 1);
+    assert!(bridge.settle().await.iter().all(|report| report.ending == "done"));
     assert_eq!(bridge.same().await.len(), 1);
     worker.stop().await;
 }

@@ -6,7 +6,7 @@ use futures::future::join_all;
 use sqlx::{Connection as _, PgConnection, PgPool};
 use sync_bridge::jobs::janitor;
 use sync_bridge::ledger::job::{self, Back, Claim, Claimed};
-use sync_bridge::ledger::{page, requeue, run, stage, tick};
+use sync_bridge::ledger::{page, parked, requeue, run, stage, tick};
 use sync_bridge::ops::{self, Selection};
 use sync_bridge::queue::upkeep;
 use sync_bridge::queue::{self, Delivery, Kind};
@@ -58,12 +58,12 @@ pub async fn open_stage(pool: &PgPool, pages: i32) -> stage::Stage {
     let mut conn = pool.acquire().await.expect("a connection");
     let tick = tick::insert_asked(&mut conn, &[CUSTOMER.into()]).await.expect("a tick")[0].1;
     tick::end(&mut conn, tick, tick::Ending::Opened).await.expect("its end");
-    let run = run::open(&mut conn, CUSTOMER, tick, false, false).await.expect("a run").expect("none is open");
+    let run = run::open(&mut conn, CUSTOMER, tick, false).await.expect("a run").expect("none is open");
     let id = stage::insert(&mut conn, run, CUSTOMER, 0, "people").await.expect("a stage").expect("it is new");
     stage::open(&mut conn, id, pages).await.expect("an open stage");
     sqlx::query(
         "insert into bridge.page (customer, stage_name, stage, run, entity, side, mode, range, rows_cut)
-         select $1, 'people', $2, $3, 'person', 'legacy', 'sync', '{\"lane\": \"whole\", \"after\": null, \"upto\": null, \"rows\": 1}', 1
+         select $1, 'people', $2, $3, 'person', 'legacy', 'sync', '{\"lane\": \"stamp\", \"after\": null, \"upto\": null, \"rows\": 1}', 1
          from generate_series(1, $4)",
     )
     .bind(CUSTOMER)
@@ -408,6 +408,42 @@ async fn a_dead_page_comes_back_once_as_a_new_generation_in_the_open_stage() {
 }
 
 #[tokio::test]
+async fn a_pair_made_beside_a_load_gives_its_round_another_look() {
+    let queue = queue("told").await;
+    let changes = open_stage(&queue.pool, 1).await;
+    let mut conn = queue.pool.acquire().await.expect("a connection");
+    let tick = tick::insert_asked(&mut conn, &[CUSTOMER.into()]).await.expect("a tick")[0].1;
+    let load = run::load(&mut conn, CUSTOMER, tick).await.expect("a run").expect("none loads");
+    assert!(run::load(&mut conn, CUSTOMER, changes.run).await.expect("an answer").is_none(), "one at a time");
+    let load = stage::insert(&mut conn, load, CUSTOMER, 0, "people").await.expect("a stage").expect("it is new");
+    stage::open(&mut conn, load, 0).await.expect("an open stage");
+    let load = stage::get(&mut conn, load).await.expect("the stage").expect("it is there");
+    assert!(load.loads && !changes.loads);
+    // Looked at before its parent had a pair, parked after: the pair's wake met nothing.
+    execute(
+        &queue.pool,
+        "update bridge.stage set round = 3 where run in (select id from bridge.run where state = 'loading')",
+    )
+    .await;
+    execute(
+        &queue.pool,
+        "insert into bridge.parked (customer, entity, side, key, reason, waits_entity, waits_side, waits_key, woken, run, stage, round)
+         select customer, 'person', 'legacy', '7', 'parent', 'team', 'legacy', '1', false, run, id, 3 from bridge.stage where round = 3",
+    )
+    .await;
+    let mut take = async |of: &stage::Stage| {
+        let of = stage::get(&mut conn, of.id).await.expect("the stage").expect("it is there");
+        parked::take_for_round(&mut conn, &of, &["person"], 10).await.expect("rows").len()
+    };
+    assert_eq!(take(&load).await, 0, "nothing happened");
+    let mut other = queue.pool.acquire().await.expect("a connection");
+    stage::tell_paired(&mut other, &changes).await.expect("an answer");
+    execute(&queue.pool, "update bridge.stage set round_paired = true where round = 0").await;
+    assert_eq!(take(&changes).await, 0, "it is the load's own");
+    assert_eq!(take(&load).await, 1);
+}
+
+#[tokio::test]
 async fn ten_thousand_dead_pages_come_back_in_seconds_and_wait_for_the_next_run() {
     let queue = queue("requeue many").await;
     let stage = open_stage(&queue.pool, 10_000).await;
@@ -419,7 +455,7 @@ async fn ten_thousand_dead_pages_come_back_in_seconds_and_wait_for_the_next_run(
     let began = Instant::now();
     assert_eq!(ops::requeue(&queue.pool, &Selection::default(), "ann", "all").await.expect("an answer"), 10_000);
     assert!(began.elapsed() < Duration::from_secs(15), "it took {:?}", began.elapsed());
-    assert!(page::unattached(&mut conn, CUSTOMER, &["people"], &["person"]).await.expect("an answer"));
+    assert!(page::unattached(&mut conn, CUSTOMER, &["people"], &["person"], false).await.expect("an answer"));
     let next = open_stage(&queue.pool, 0).await;
     assert_eq!(page::attach(&mut conn, &next, &["person"]).await.expect("an answer"), 10_000);
 }

@@ -98,6 +98,7 @@ async fn sync(data: &Data) {
                         range,
                         mode: PageMode::Sync,
                         lease: std::time::Duration::from_secs(15),
+                        held: None,
                         rulings: Vec::new(),
                         watermarks: [None, None],
                     };

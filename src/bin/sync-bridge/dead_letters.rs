@@ -180,7 +180,7 @@ async fn act(bridge: &Bridge, verb: Verb, selection: &Selection) -> anyhow::Resu
             if json { out::say_json(&letter) } else { out::say(&told(&letter)) }
         }
         Verb::Requeue { of: _, reason, json } => {
-            let count = ops::requeue(&bridge.queue, selection, &who(), &reason).await?;
+            let count = ops::requeue(&bridge.queue, selection, &out::who(), &reason).await?;
             if json {
                 out::say_json(&json!({ "requeued": count }))?;
             } else {
@@ -189,7 +189,7 @@ async fn act(bridge: &Bridge, verb: Verb, selection: &Selection) -> anyhow::Resu
             all_found(selection, count)
         }
         Verb::Discard { of: _, reason, json } => {
-            let count = ops::discard(&bridge.queue, selection, &who(), &reason).await?;
+            let count = ops::discard(&bridge.queue, selection, &out::who(), &reason).await?;
             if json {
                 out::say_json(&json!({ "discarded": count }))?;
             } else {
@@ -207,12 +207,6 @@ fn all_found(selection: &Selection, count: u64) -> anyhow::Result<()> {
         bail!("{} of {named} ids are no dead letters that wait: see `list`", named - count);
     }
     Ok(())
-}
-
-/// Who acts, for the record; a name for people, no proof.
-fn who() -> String {
-    let named = ["SUDO_USER", "USER", "LOGNAME"].into_iter().filter_map(|name| std::env::var(name).ok());
-    named.into_iter().find(|name| !name.is_empty()).unwrap_or_else(|| "operator".into())
 }
 
 fn table(letters: &[DeadLetter], all_states: bool) -> String {

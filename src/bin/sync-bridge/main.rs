@@ -14,6 +14,7 @@ mod dead_letters;
 mod demo;
 mod migrate;
 mod out;
+mod pause;
 mod prepare;
 mod quarantine;
 mod run;
@@ -29,6 +30,7 @@ Examples:
   sync-bridge status                        how fresh everything is
   sync-bridge check                         hold the mapping against the live databases; writes nothing
   sync-bridge dead-letters list             work that waits for a person
+  sync-bridge pause --customer acme --reason '…'   and resume: nothing is lost meanwhile
   sync-bridge quarantine list               rows that cannot be written as they are
   sync-bridge conflicts list --customer acme    what both sides changed, and who won
 
@@ -56,6 +58,8 @@ enum Command {
     Up(up::Args),
     Run(run::Args),
     Status(status::Args),
+    Pause(pause::PauseArgs),
+    Resume(pause::ResumeArgs),
     DeadLetters(dead_letters::Args),
     Quarantine(quarantine::Args),
     Conflicts(conflicts::Args),
@@ -113,6 +117,8 @@ fn main() -> ExitCode {
         Command::Up(args) => up::run(&config, args).await,
         Command::Run(args) => run::run(&config, args).await,
         Command::Status(args) => status::run(&config, args).await,
+        Command::Pause(args) => pause::pause(&config, args).await,
+        Command::Resume(args) => pause::resume(&config, args).await,
         Command::DeadLetters(args) => dead_letters::run(&config, args).await,
         Command::Quarantine(args) => quarantine::run(&config, args).await,
         Command::Conflicts(args) => conflicts::run(&config, args).await,

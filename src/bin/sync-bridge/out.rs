@@ -83,6 +83,12 @@ pub fn entity<'c>(config: &'c Config, named: &str) -> anyhow::Result<&'c EntityI
     })
 }
 
+/// Who acts, for the record; a name for people, no proof.
+pub fn who() -> String {
+    let named = ["SUDO_USER", "USER", "LOGNAME"].into_iter().filter_map(|name| std::env::var(name).ok());
+    named.into_iter().find(|name| !name.is_empty()).unwrap_or_else(|| "operator".into())
+}
+
 /// A record's key, the parts of one of several columns apart.
 pub fn key(key: &str) -> String {
     key.replace('\u{1f}', ", ")

@@ -57,8 +57,8 @@ pub async fn run(config: &Path, args: Args) -> anyhow::Result<()> {
     }
     if report.ending == "skipped" {
         eprintln!(
-            "nothing was done: an earlier run of {} is still open, and one run of a customer goes on at a time; \
-             `sync-bridge status` says since when, its pages go on by themselves",
+            "nothing was done: {} is paused, or an earlier run of it is still open, as one goes on at a time; \
+             `sync-bridge status` says which and since when; an open run's pages go on by themselves",
             customer.slug
         );
     }

@@ -6,7 +6,7 @@ use std::path::Path;
 use sync_bridge::ops::{self, Away, CustomerStatus};
 use sync_bridge::startup::{self, Bridge, Embedded};
 
-use crate::out;
+use crate::{out, pause};
 
 /// Show per customer and side how fresh it is, what runs, what waits
 #[derive(clap::Args)]
@@ -71,8 +71,30 @@ fn tables(status: &[CustomerStatus]) -> String {
     if !sides.is_empty() {
         tables.push(sides.to_string());
     }
+    tables.extend(loads(status));
     tables.extend(away(status));
+    tables.extend(pause::table(status.iter().map(|one| (one.slug.as_str(), one.paused.as_slice()))));
     tables.join("\n")
+}
+
+/// What is being loaded.
+fn loads(status: &[CustomerStatus]) -> Option<String> {
+    let mut table = out::table(&["loading", "entity", "side", "rows done", "of", "rows/s", "left", "since"]);
+    for one in status {
+        for load in &one.loads {
+            table.add_row(vec![
+                out::text(&one.slug),
+                out::text(&load.entity),
+                out::text(&load.side),
+                out::number(load.rows_done),
+                out::number(load.rows_done + load.rows_left),
+                out::number(load.rows_per_sec.round() as i64),
+                out::duration(load.secs_left),
+                out::time(Some(load.since)),
+            ]);
+        }
+    }
+    (!table.is_empty()).then(|| table.to_string())
 }
 
 /// The databases that do not answer, each once.

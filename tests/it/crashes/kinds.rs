@@ -63,6 +63,8 @@ pub struct Kind {
     pub before: Option<&'static str>,
     /// What somebody does on legacy and the platform after the death, so that all can end well.
     pub mended: [&'static str; 2],
+    /// The same, in the queue database.
+    pub mended_queue: &'static str,
     pub may_die: bool,
     pub by: By,
     /// Asked only for points that no common kind passes.
@@ -77,6 +79,7 @@ const NEW: Kind = Kind {
     queue: "",
     before: None,
     mended: ["", ""],
+    mended_queue: "",
     may_die: false,
     by: By::Worker,
     rare: false,
@@ -88,7 +91,7 @@ const PAIRED: Kind =
 
 const EDIT: &str = "update person set phone = 'l', last_update = now() where email = '{e}'";
 
-pub const KINDS: [Kind; 25] = [
+pub const KINDS: [Kind; 27] = [
     Kind {
         name: "create on legacy",
         legacy: "insert into person (email, first, last, phone) values ('{e}', 'A', 'B', '1')",
@@ -197,17 +200,33 @@ pub const KINDS: [Kind; 25] = [
         name: "whole tables compared",
         legacy: "update person set phone = 'poison', last_update = now() where email = '{e}'",
         queue: "update bridge.run set opened_at = opened_at - interval '9 d', ended_at = ended_at - interval '9 d' \
-                where state <> 'open'",
+                where ended_at is not null",
         mended: ["update person set phone = 'cure', last_update = now() where email = '{e}'", ""],
         rare: true,
         ..PAIRED
     },
     Kind { name: "nothing changed", rare: true, ..PAIRED },
     Kind {
+        name: "first load",
+        legacy: EDIT,
+        queue: "delete from bridge.watermark where entity = 'person'",
+        rare: true,
+        ..PAIRED
+    },
+    Kind {
+        name: "paused under way",
+        legacy: EDIT,
+        before: Some("page.decided"),
+        queue: "insert into bridge.pause (customer, entity, who, reason) values ('c-1', 'person', 'matrix', 'a test')",
+        mended_queue: "delete from bridge.pause",
+        rare: true,
+        ..PAIRED
+    },
+    Kind {
         name: "dead letter",
         legacy: EDIT,
         platform: "create or replace function refuse() returns trigger language plpgsql as \
-                   $$ begin raise exception 'refused' using errcode = '42501'; end $$; \
+                   $$ begin raise exception 'refused' using errcode = 'XX001'; end $$; \
                    create or replace trigger refuse before update on person for each row execute function refuse()",
         mended: ["", "drop trigger refuse on person"],
         may_die: true,

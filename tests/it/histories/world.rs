@@ -391,6 +391,7 @@ impl Happening<'_> {
             range,
             mode: PageMode::Sync,
             lease: self.lease,
+            held: None,
             rulings: Vec::new(),
             watermarks: [None, None],
         }

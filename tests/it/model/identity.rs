@@ -887,6 +887,7 @@ impl Judge {
             legacy_new_key: &NewKey::Default("nextval".into()),
             clocks: Measured { difference: TimeDelta::zero(), legacy_now: now, platform_now: now },
             lease_secs: 0.0,
+            held: None,
             rulings: &[],
         };
         let act = match judge(&view, &context) {

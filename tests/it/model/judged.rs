@@ -192,6 +192,7 @@ impl Judge {
             legacy_new_key: &NewKey::Default("nextval".into()),
             clocks: Measured { difference: TimeDelta::zero(), legacy_now: far, platform_now: far },
             lease_secs: 0.0,
+            held: None,
             rulings: &[],
         };
         match judge(&view, &context) {

@@ -32,7 +32,7 @@ async fn killed_at(databases: &Databases, place: &str) {
     let mut session = PgConnection::connect(databases.queue.url.expose()).await.expect("a session");
     eventually("the run is closed", async || {
         worker.must_run();
-        let open = "select count(*) from bridge.run where state = 'open'";
+        let open = "select count(*) from bridge.run where state in ('open', 'loading')";
         sqlx::query_scalar::<_, i64>(open).fetch_one(&mut session).await.expect("a number") == 0
     })
     .await;

@@ -395,6 +395,7 @@ async fn a_young_intent_is_left_to_its_owner_and_the_pair_stays_due() {
         range,
         mode: PageMode::Sync,
         lease: Duration::from_secs(3600),
+        held: None,
         rulings: Vec::new(),
         watermarks: [None, None],
     };

@@ -463,6 +463,7 @@ pub async fn run_page(data: &Data, entity: &str, side: Side, range: Range) -> an
         range,
         mode: PageMode::Sync,
         lease: Duration::ZERO,
+        held: None,
         rulings: Vec::new(),
         watermarks: [None, None],
     })

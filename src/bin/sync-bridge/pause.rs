@@ -1,0 +1,138 @@
+//! `sync-bridge pause` and `sync-bridge resume`
+
+use std::path::Path;
+
+use clap::ValueEnum;
+use serde_json::json;
+use sync_bridge::config::{Config, Side};
+use sync_bridge::ops::{self, Paused, Scope};
+use sync_bridge::startup::{self, Bridge, Embedded};
+
+use crate::out;
+
+#[derive(clap::Args)]
+struct What {
+    /// The customer, by id or slug
+    #[arg(long)]
+    customer: String,
+    /// Only this entity
+    #[arg(long)]
+    entity: Option<String>,
+    /// Only writes to this side; changes the other way go on
+    #[arg(long, value_name = "DIRECTION")]
+    direction: Option<Direction>,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Direction {
+    ToLegacy,
+    ToPlatform,
+}
+
+/// Stop a customer, or an entity of it, until `resume`; nothing is lost meanwhile
+#[derive(clap::Args)]
+#[command(after_help = "\
+Examples:
+  sync-bridge pause --customer acme --reason 'their database moves'
+  sync-bridge pause --customer acme --entity user
+  sync-bridge pause --customer acme --direction to-legacy   legacy is not written; its edits still go to the platform
+
+Pages that are under way end; the next ones wait. Changes made meanwhile are taken over after `resume`.")]
+pub struct PauseArgs {
+    #[command(flatten)]
+    what: What,
+    /// Why; shown by `status`
+    #[arg(long, default_value = "by hand")]
+    reason: String,
+    /// One line of JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// Let go on what `pause` stopped
+#[derive(clap::Args)]
+#[command(after_help = "\
+Examples:
+  sync-bridge resume --customer acme          ends the pause of the customer; an entity's own stays
+  sync-bridge resume --customer acme --all    ends every pause of the customer")]
+pub struct ResumeArgs {
+    #[command(flatten)]
+    what: What,
+    /// Also what was paused of it by itself: entities, directions
+    #[arg(long)]
+    all: bool,
+    /// One line of JSON
+    #[arg(long)]
+    json: bool,
+}
+
+impl What {
+    fn scope<'c>(&self, config: &'c Config) -> anyhow::Result<Scope<'c>> {
+        let entity = self.entity.as_deref().map(|named| out::entity(config, named)).transpose()?;
+        Ok(Scope {
+            customer: out::customer(config, &self.customer)?.id.as_str(),
+            entity: entity.map(|entity| entity.as_str()),
+            toward: self.direction.map(|direction| match direction {
+                Direction::ToLegacy => Side::Legacy,
+                Direction::ToPlatform => Side::Platform,
+            }),
+        })
+    }
+}
+
+pub async fn pause(config: &Path, args: PauseArgs) -> anyhow::Result<()> {
+    let config = startup::load(config)?;
+    args.what.scope(&config)?;
+    let bridge = Bridge::open(config, Embedded::MustExist).await?;
+    let paused = async {
+        bridge.must_be_migrated().await?;
+        ops::pause(&bridge.queue, args.what.scope(&bridge.config)?, &out::who(), &args.reason).await
+    };
+    let paused = paused.await;
+    bridge.close().await?;
+    let paused = paused?;
+    if args.json {
+        return out::say_json(&json!({ "paused": paused }));
+    }
+    out::say(&table([(args.what.customer.as_str(), paused.as_slice())].into_iter()).unwrap_or_default())
+}
+
+pub async fn resume(config: &Path, args: ResumeArgs) -> anyhow::Result<()> {
+    let config = startup::load(config)?;
+    args.what.scope(&config)?;
+    let bridge = Bridge::open(config, Embedded::MustExist).await?;
+    let resumed = async {
+        bridge.must_be_migrated().await?;
+        ops::resume(&bridge.queue, args.what.scope(&bridge.config)?, args.all).await
+    };
+    let resumed = resumed.await;
+    bridge.close().await?;
+    let (ended, left) = resumed?;
+    if args.json {
+        return out::say_json(&json!({ "resumed": ended, "paused": left }));
+    }
+    let left = table([(args.what.customer.as_str(), left.as_slice())].into_iter());
+    out::say(match ended {
+        0 => "nothing of this was paused",
+        _ => "resumed: what changed meanwhile is taken over in a run that was asked for",
+    })?;
+    left.map_or(Ok(()), |left| out::say(&format!("still paused:\n{left}")))
+}
+
+/// What is paused, if anything is.
+pub fn table<'p>(customers: impl Iterator<Item = (&'p str, &'p [Paused])>) -> Option<String> {
+    let mut table = out::table(&["paused", "entity", "direction", "since", "by", "why"]);
+    for (customer, paused) in customers {
+        for pause in paused {
+            table.add_row(vec![
+                out::text(customer),
+                out::text(pause.entity.as_deref().unwrap_or("all")),
+                out::text(pause.direction.unwrap_or("both")),
+                out::time(Some(pause.since)),
+                out::text(&pause.who),
+                out::text(&pause.reason),
+            ]);
+        }
+    }
+    (!table.is_empty()).then(|| table.to_string())
+}

@@ -1,0 +1,67 @@
+//! `sync-bridge pause` and `resume`.
+
+use anyhow::Context;
+use serde::Serialize;
+use sqlx::PgPool;
+
+use super::ticks;
+use crate::ledger::pause;
+pub use crate::ledger::pause::Scope;
+
+/// What is paused, by whom and why.
+#[derive(Debug, Clone, Serialize)]
+pub struct Paused {
+    /// `None`: the whole customer.
+    pub entity: Option<String>,
+    /// `to-legacy` or `to-platform`; `None`: both.
+    pub direction: Option<&'static str>,
+    pub who: String,
+    pub reason: String,
+    pub since: chrono::DateTime<chrono::Utc>,
+}
+
+impl From<&pause::Pause> for Paused {
+    fn from(pause: &pause::Pause) -> Paused {
+        Paused {
+            entity: pause.entity.clone(),
+            direction: pause.toward.map(|toward| toward.direction()),
+            who: pause.who.clone(),
+            reason: pause.reason.clone(),
+            since: pause.since,
+        }
+    }
+}
+
+/// Pages that are under way end; what comes after them waits. May be repeated. Answers all that is paused of the customer.
+///
+/// # Errors
+/// The queue database's.
+pub async fn pause(queue: &PgPool, scope: Scope<'_>, who: &str, reason: &str) -> anyhow::Result<Vec<Paused>> {
+    let what = || format!("pausing {}", scope.customer);
+    let mut tx = queue.begin().await.with_context(what)?;
+    pause::set(&mut tx, scope, who, reason).await.with_context(what)?;
+    let left = paused(&mut tx, scope.customer).await.with_context(what)?;
+    tx.commit().await.with_context(what)?;
+    Ok(left)
+}
+
+/// What was paused goes on, in a run that starts now. `all`: also what was paused of it by itself, its entities and directions.
+/// Answers how many pauses that ended, and what is still paused of the customer.
+///
+/// # Errors
+/// The queue database's.
+pub async fn resume(queue: &PgPool, scope: Scope<'_>, all: bool) -> anyhow::Result<(u64, Vec<Paused>)> {
+    let what = || format!("resuming {}", scope.customer);
+    let mut tx = queue.begin().await.with_context(what)?;
+    let lifted = pause::lift(&mut tx, scope, all).await.with_context(what)?;
+    if lifted > 0 {
+        ticks::ask(&mut tx, &[scope.customer.to_owned()]).await.with_context(what)?;
+    }
+    let left = paused(&mut tx, scope.customer).await.with_context(what)?;
+    tx.commit().await.with_context(what)?;
+    Ok((lifted, left))
+}
+
+async fn paused(conn: &mut sqlx::PgConnection, customer: &str) -> sqlx::Result<Vec<Paused>> {
+    Ok(pause::of_customers(conn, &[customer]).await?.iter().map(Paused::from).collect())
+}
