@@ -246,7 +246,12 @@ fn orphans(mapping: &Mapping, side: Side, items: &[Item], written: &Written) -> 
 fn is_of_rows(error: &sqlx::Error, rows: usize) -> bool {
     match sort(error) {
         Fault::Row => true,
-        Fault::Transient | Fault::Outage => false,
+        // "Not now" and "not supported" come of a database's state, unless a trigger says so of this row.
+        Fault::Transient => {
+            let code = error.as_database_error().and_then(|database| database.code()).unwrap_or_default();
+            ["55000", "0A000"].contains(&code.as_ref()) && is_of_a_function(error)
+        }
+        Fault::Outage => false,
         Fault::Permanent => {
             let Some(database) = error.as_database_error() else { return false };
             let code = database.code().unwrap_or_default();
