@@ -213,19 +213,23 @@ mod tests {
         let folder = Folder::temporary().expect("a folder");
         let script = "trap 'exit 0' TERM; echo up >> \"$0.$1\"; while :; do sleep 0.01; done";
         let mut children = Children::start(program(&folder, script), 2).expect("starting it");
-        let ups = folder.path().join("program.worker");
-        let count = || std::fs::read_to_string(&ups).unwrap_or_default().lines().count();
-        let until = async |wanted: usize| {
-            while count() < wanted {
+        let count = |role: &str| {
+            let ups = folder.path().join(format!("program.{role}"));
+            std::fs::read_to_string(ups).unwrap_or_default().lines().count()
+        };
+        let until = async |role: &str, wanted: usize| {
+            while count(role) < wanted {
                 tokio::task::yield_now().await;
             }
         };
-        until(2).await;
+        // Before that a signal would end it without order.
+        until("scheduler", 1).await;
+        until("worker", 2).await;
         let victim = children.children[0].child.id().and_then(|pid| i32::try_from(pid).ok()).expect("it runs");
         kill(Pid::from_raw(victim), Signal::SIGKILL).expect("killing it");
         tokio::select! {
             error = children.watch() => panic!("{error}"),
-            () = until(3) => {}
+            () = until("worker", 3) => {}
         }
         assert_eq!((children.restarts, children.workers()), (1, 2));
         children.stop().await.expect("stopping them");
