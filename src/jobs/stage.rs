@@ -232,7 +232,7 @@ pub async fn record(conn: &mut PgConnection, config: &Config, claim: &Claim, pla
     }
     // A reconciliation that compares nothing does not do what one died of that was to compare.
     if stage.name != RECONCILIATION || stage.sweep {
-        dead_letter::overtake(conn, &stage.customer, Kind::Stage, Some(&stage.name)).await?;
+        dead_letter::overtake(conn, &stage.customer, Some(&stage)).await?;
     }
     Ok(proceed(conn, config, Stage { state: "open".into(), pages_left: pages, ..stage }).await?)
 }
@@ -242,7 +242,7 @@ pub async fn record_dead(conn: &mut PgConnection, config: &Config, claim: &Claim
     let locked = stage::lock(conn, claim.subject).await?;
     let Some(stage) = locked.filter(|stage| stage.state == "queued") else { return Ok(After::default()) };
     stage::end(conn, stage.id, "dead").await?;
-    dead_letter::count_again(conn, claim, Some(&stage.name)).await?;
+    dead_letter::count_again(conn, claim, Some(&stage)).await?;
     Ok(advance(conn, config, &stage).await?)
 }
 

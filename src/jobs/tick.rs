@@ -10,7 +10,7 @@ use crate::config::{Config, CustomerId, EntityId, Side};
 use crate::ledger::job::Claim;
 use crate::ledger::tick::{Ending, Tick};
 use crate::ledger::{dead_letter, page, parked, pause, run, tick, watermark};
-use crate::queue::{Delivery, Kind};
+use crate::queue::Delivery;
 use crate::stages::{Probe, Signature};
 
 /// A tick that waits to be decided.
@@ -158,7 +158,7 @@ pub async fn record(
         }
         Decision::Idle { at } => {
             tick::end(conn, claim.subject, Ending::Idle).await?;
-            dead_letter::overtake(conn, &claim.customer, Kind::Tick, None).await?;
+            dead_letter::overtake(conn, &claim.customer, None).await?;
             watermark::settle(conn, &claim.customer, at).await?;
             Ok(Vec::new())
         }
@@ -172,7 +172,7 @@ pub async fn record(
                 return Ok(Vec::new());
             };
             tick::end(conn, claim.subject, Ending::Opened).await?;
-            dead_letter::overtake(conn, &claim.customer, Kind::Tick, None).await?;
+            dead_letter::overtake(conn, &claim.customer, None).await?;
             Ok(stage::begin(conn, config, run, &claim.customer).await?)
         }
     }

@@ -4,14 +4,15 @@
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use sqlx::postgres::PgArguments;
-use sqlx::query::{QueryAs, QueryScalar};
-use sqlx::{PgConnection, Postgres};
+use sqlx::postgres::{PgArguments, PgRow};
+use sqlx::query::QueryAs;
+use sqlx::{FromRow, PgConnection, Postgres};
 
 use super::{attempt, interval};
 use crate::config::{CustomerId, EntityId};
 use crate::fault;
 use crate::ledger::job::Claim;
+use crate::ledger::stage::Stage;
 use crate::queue::Kind;
 
 /// Which dead letters are meant: those for which all that is said here holds. Nothing said: all.
@@ -73,49 +74,47 @@ pub async fn list(
     dealt_with: bool,
     limit: i64,
 ) -> sqlx::Result<Vec<Letter>> {
-    let Selection { ids, customer, stage, entity, error_kind, older_than, younger_than } = selection;
-    let query: QueryAs<'_, Postgres, Letter, PgArguments> = sqlx::query_as(LETTERS);
-    query
-        .bind(dealt_with)
-        .bind(ids)
-        .bind(customer.as_ref().map(CustomerId::as_str))
-        .bind(stage)
-        .bind(entity.as_ref().map(EntityId::as_str))
-        .bind(error_kind)
-        .bind(older_than.map(interval))
-        .bind(younger_than.map(interval))
-        .bind(limit)
-        .fetch_all(conn)
-        .await
+    bound(LETTERS, selection, dealt_with, Some(limit)).fetch_all(conn).await
 }
 
 /// The ids of all that are meant and wait.
 pub async fn select(conn: &mut PgConnection, selection: &Selection) -> sqlx::Result<Vec<i64>> {
-    let Selection { ids, customer, stage, entity, error_kind, older_than, younger_than } = selection;
-    let query: QueryScalar<'_, Postgres, i64, PgArguments> = sqlx::query_scalar(IDS);
-    query
-        .bind(false)
-        .bind(ids)
-        .bind(customer.as_ref().map(CustomerId::as_str))
-        .bind(stage)
-        .bind(entity.as_ref().map(EntityId::as_str))
-        .bind(error_kind)
-        .bind(older_than.map(interval))
-        .bind(younger_than.map(interval))
-        .bind(None::<i64>)
-        .fetch_all(conn)
-        .await
+    let ids: Vec<(i64,)> = bound(IDS, selection, false, None).fetch_all(conn).await?;
+    Ok(ids.into_iter().map(|(id,)| id).collect())
+}
+
+fn bound<'q, O>(
+    sql: &'static str,
+    selection: &'q Selection,
+    dealt_with: bool,
+    limit: Option<i64>,
+) -> QueryAs<'q, Postgres, O, PgArguments>
+where
+    O: for<'r> FromRow<'r, PgRow>,
+{
+    sqlx::query_as(sql)
+        .bind(dealt_with)
+        .bind(&selection.ids)
+        .bind(selection.customer.as_ref().map(CustomerId::as_str))
+        .bind(&selection.stage)
+        .bind(selection.entity.as_ref().map(EntityId::as_str))
+        .bind(&selection.error_kind)
+        .bind(selection.older_than.map(interval))
+        .bind(selection.younger_than.map(interval))
+        .bind(limit)
 }
 
 /// A dead tick or stage owns no range: its watermarks stayed where they are, and the next one looks at the same again. So
-/// while a dead letter of it waits (`stage` names it; a tick has none), a further death is counted there, with its error
-/// and its attempts, and makes no other.
-pub async fn count_again(conn: &mut PgConnection, claim: &Claim, stage: Option<&str>) -> sqlx::Result<()> {
+/// while a dead letter of it waits (of the stage of this name, in a load or in the other run; a tick has none), a further
+/// death is counted there, with its error and its attempts, and makes no other.
+pub async fn count_again(conn: &mut PgConnection, claim: &Claim, stage: Option<&Stage>) -> sqlx::Result<()> {
     let standing: Option<i64> = sqlx::query_scalar(
         "with standing as (
              select job.id from bridge.job
              left join bridge.stage on job.kind = 'stage' and stage.id = job.subject
+             left join bridge.run on run.id = stage.run
              where job.customer = $1 and job.kind = $2 and stage.name is not distinct from $3
+               and run.first_load is not distinct from $5
                and job.state = 'dead' and job.requeued_at is null and job.id <> $4
              order by job.id limit 1
              for update of job
@@ -134,8 +133,9 @@ pub async fn count_again(conn: &mut PgConnection, claim: &Claim, stage: Option<&
     )
     .bind(&claim.customer)
     .bind(claim.kind.as_str())
-    .bind(stage)
+    .bind(stage.map(|stage| stage.name.as_str()))
     .bind(claim.job)
+    .bind(stage.map(|stage| stage.loads))
     .fetch_optional(&mut *conn)
     .await?;
     fault::point("ledger.death_counted_again").await;
@@ -145,20 +145,23 @@ pub async fn count_again(conn: &mut PgConnection, claim: &Claim, stage: Option<&
     }
 }
 
-/// The customer's tick, or its stage of this name, did what an earlier one died of: nobody has to bring that back.
-pub async fn overtake(conn: &mut PgConnection, customer: &str, kind: Kind, stage: Option<&str>) -> sqlx::Result<()> {
+/// The customer's stage, or its tick, did what an earlier one died of: nobody has to bring that back.
+pub async fn overtake(conn: &mut PgConnection, customer: &str, stage: Option<&Stage>) -> sqlx::Result<()> {
+    let kind = stage.map_or(Kind::Tick, |_| Kind::Stage);
     sqlx::query(
         "update bridge.job set requeued_at = now(), dealt = 'overtaken'
          where state = 'dead' and requeued_at is null and id in (
              select job.id from bridge.job
              left join bridge.stage on job.kind = 'stage' and stage.id = job.subject
+             left join bridge.run on run.id = stage.run
              where job.customer = $1 and job.kind = $2 and stage.name is not distinct from $3
-               and job.state = 'dead' and job.requeued_at is null
+               and run.first_load is not distinct from $4 and job.state = 'dead' and job.requeued_at is null
              order by job.id for update of job)",
     )
     .bind(customer)
     .bind(kind.as_str())
-    .bind(stage)
+    .bind(stage.map(|stage| stage.name.as_str()))
+    .bind(stage.map(|stage| stage.loads))
     .execute(conn)
     .await?;
     fault::point("ledger.death_overtaken").await;

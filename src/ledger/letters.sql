@@ -2,13 +2,14 @@ select job.id, job.customer, job.kind, coalesce(page.stage_name, stage.name) as 
     page.rows_cut as rows, page.generation, job.attempt as attempts, job.repeats, job.repeated_at,
     job.error_kind, job.last_error as error, job.ended_at as dead_since,
     case when job.requeued_at is null then 'waiting' else coalesce(job.dealt, 'requeued') end as state,
-    target.id is not null as stage_open
+    exists (
+        -- As `requeue_pages.sql` chooses.
+        select from bridge.stage as target join bridge.run on run.id = target.run
+        where target.state = 'open' and target.customer = page.customer and target.name = page.stage_name
+          and (run.state = 'loading') = page.loads) as stage_open
 from bridge.job
 left join bridge.page on job.kind = 'page' and page.id = job.subject
 left join bridge.stage on job.kind = 'stage' and stage.id = job.subject
--- At most one stage of a customer is open.
-left join bridge.stage as target
-    on target.state = 'open' and target.customer = page.customer and target.name = page.stage_name
 where job.state = 'dead'
   and ($1 or job.requeued_at is null)
   and (cardinality($2::bigint[]) = 0 or job.id = any($2))

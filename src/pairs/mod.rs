@@ -17,8 +17,8 @@ pub const VERSION: i32 = 1;
 /// The DDL of schema `sync_bridge` for a side, plain and safe to repeat.
 pub fn ddl(side: Side) -> &'static str {
     match side {
-        Side::Platform => include_str!("platform.sql"),
-        Side::Legacy => include_str!("legacy.sql"),
+        Side::Platform => concat!(include_str!("common.sql"), include_str!("platform.sql")),
+        Side::Legacy => concat!(include_str!("common.sql"), include_str!("legacy.sql")),
     }
 }
 

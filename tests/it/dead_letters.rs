@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use sync_bridge::config::{CustomerId, DatabaseUrl, EntityId};
 use sync_bridge::jobs::stage::RECONCILIATION;
 use sync_bridge::ledger::job::{self, Back};
-use sync_bridge::ledger::{page, run, stage};
+use sync_bridge::ledger::{dead_letter, page, run, stage};
 use sync_bridge::ops::{self, Selection};
 
 use crate::cli::{Databases, Desk, config, execute as on, number as number_on};
@@ -283,6 +283,7 @@ async fn a_password_that_was_changed_costs_delay_and_no_dead_letter() {
 async fn a_stage_that_died_does_not_stand_for_another_and_holds_its_run() {
     let queue = queue("standing stages").await;
     let mut conn = queue.pool.acquire().await.expect("a connection");
+    let mut stages = Vec::new();
     for name in ["people", "geo"] {
         let made = open_stage(&queue.pool, 0).await;
         execute(&queue.pool, "update bridge.stage set state = 'dead', ended_at = now() where state <> 'dead'").await;
@@ -297,12 +298,16 @@ async fn a_stage_that_died_does_not_stand_for_another_and_holds_its_run() {
         let job = job::insert(&mut conn, sync_bridge::queue::Kind::Stage, &jobs).await.expect("a job")[0].job;
         let claim = claimed(&queue.pool, job).await;
         assert!(job::dead(&mut conn, &claim, "permanent", "no").await.expect("an answer"));
-        sync_bridge::ledger::dead_letter::count_again(&mut conn, &claim, Some(name)).await.expect("an answer");
+        let died = stage::Stage { name: name.into(), ..made };
+        dead_letter::count_again(&mut conn, &claim, Some(&died)).await.expect("an answer");
+        stages.push(died);
     }
     assert_eq!(waiting(&queue, &Selection::default()).await.len(), 2);
-    sync_bridge::ledger::dead_letter::overtake(&mut conn, CUSTOMER, sync_bridge::queue::Kind::Stage, Some("geo"))
-        .await
-        .expect("an answer");
+    // What a load's stage of that name did is another matter.
+    let loads = stage::Stage { loads: true, ..stages[1].clone() };
+    dead_letter::overtake(&mut conn, CUSTOMER, Some(&loads)).await.expect("an answer");
+    assert_eq!(waiting(&queue, &Selection::default()).await.len(), 2);
+    dead_letter::overtake(&mut conn, CUSTOMER, Some(&stages[1])).await.expect("an answer");
     assert_eq!(waiting(&queue, &Selection { stage: Some("people".into()), ..Selection::default() }).await.len(), 1);
     assert_eq!(waiting(&queue, &Selection::default()).await.len(), 1);
     execute(&queue.pool, "update bridge.run set ended_at = now() - interval '90 d'").await;

@@ -108,20 +108,20 @@ impl Sessions {
                 .connect_lazy_with(self.place.options.clone())
         };
         let pool = lock(&self.place.pool).get_or_insert_with(made).clone();
-        self.open.used(&self.place, pool.num_idle() == 0);
+        self.open.used(&self.place, &pool);
         pool
     }
 }
 
 impl Open {
-    /// Notes that a pool is used now. Where it `connects`, the pools that were not used for longest and of which every
+    /// Notes that a pool is used now. Where it has to connect, the pools that were not used for longest and of which every
     /// connection is idle are closed, until there is room. What is in use stays: the places for work bound that.
-    fn used(&self, place: &Arc<Place>, connects: bool) {
+    fn used(&self, place: &Arc<Place>, pool: &PgPool) {
         let mut places = lock(&self.places);
         places.retain(|other| !Arc::ptr_eq(other, place));
-        if connects {
+        if pool.num_idle() == 0 {
             let size = |place: &Arc<Place>| lock(&place.pool).as_ref().map_or(0, PgPool::size);
-            let mut all: u32 = places.iter().map(size).sum();
+            let mut all = pool.size() + places.iter().map(size).sum::<u32>();
             places.retain(|place| {
                 let mut pool = lock(&place.pool);
                 let Some(open) = pool.as_ref() else { return false };
