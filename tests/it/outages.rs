@@ -4,91 +4,23 @@ use std::time::Duration;
 
 use sync_bridge::config::{Config, CustomerId};
 use sync_bridge::ops;
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::watch;
 
 use crate::jobs::{Bridge, GRACE};
+use crate::support::door::{Door, Way};
 use crate::support::eventually;
 use crate::support::proxy::port_of;
 use crate::support::systems::CUSTOMER;
 
-/// How a door to a server behaves.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Way {
-    Open,
-    /// Nobody listens, and connections that there were are cut.
-    Shut,
-    /// Connections are taken, and nothing goes through any of them.
-    Nowhere,
-}
-
-/// A door between the bridge and a server.
-struct Door {
-    port: u16,
-    way: watch::Sender<Way>,
-}
-
-impl Door {
-    async fn new(server: u16) -> Door {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
-        let port = listener.local_addr().expect("its own address").port();
-        let (way, mut now) = watch::channel(Way::Open);
-        tokio::spawn(async move {
-            let mut listener = Some(listener);
-            loop {
-                let way = *now.borrow_and_update();
-                match (way, &listener) {
-                    (Way::Shut, _) => listener = None,
-                    (_, None) => listener = TcpListener::bind(("127.0.0.1", port)).await.ok(),
-                    (_, Some(open)) => tokio::select! {
-                        Ok((client, _)) = open.accept() => {
-                            tokio::spawn(relay(client, server, now.clone()));
-                        }
-                        changed = now.changed() => match changed {
-                            Ok(()) => {}
-                            Err(_) => return,
-                        },
-                    },
-                }
-                if way == Way::Shut && now.changed().await.is_err() {
-                    return;
-                }
-            }
-        });
-        Door { port, way }
-    }
-
-    fn is(&self, way: Way) {
-        self.way.send(way).expect("the door stands");
-    }
-
-    /// Legacy lies behind this door.
-    fn before_legacy(&self, config: &mut Config) {
-        for customer in &mut config.customers {
-            let url = customer.databases.get_mut("legacy").expect("a legacy database");
-            let (theirs, own) = (format!(":{}/", port_of(url.expose())), format!(":{}/", self.port));
-            *url = sync_bridge::config::DatabaseUrl::new(url.expose().replace(&theirs, &own), "legacy behind a door");
-        }
-    }
-}
-
-async fn relay(mut client: TcpStream, server: u16, mut way: watch::Receiver<Way>) {
-    let Ok(mut server) = TcpStream::connect(("127.0.0.1", server)).await else { return };
-    loop {
-        let now = *way.borrow_and_update();
-        tokio::select! {
-            biased;
-            changed = way.changed() => if changed.is_err() { return },
-            _ = tokio::io::copy_bidirectional(&mut client, &mut server), if now == Way::Open => return,
-            () = std::future::ready(()), if now == Way::Shut => return,
-        }
-    }
-}
-
 async fn bridge_behind_a_door(hint: &str) -> (Bridge, Door) {
     let server = crate::support::server().await;
     let door = Door::new(port_of(server.url("postgres").expose())).await;
-    let bridge = Bridge::new(hint, |config| door.before_legacy(config)).await;
+    let bridge = Bridge::new(hint, |config| {
+        for customer in &mut config.customers {
+            let url = customer.databases.get_mut("legacy").expect("a legacy database");
+            *url = door.url(url.expose());
+        }
+    })
+    .await;
     (bridge, door)
 }
 
@@ -125,7 +57,7 @@ async fn an_outage_spends_no_attempt_and_its_work_goes_on_when_the_database_is_b
     assert_eq!(bridge.number(deliveries).await, delivered);
     let status = bridge.status().await;
     assert_eq!(status.away.len(), 1, "{status:#?}");
-    assert_eq!((status.away[0].database.as_str(), status.away[0].waiting), ("legacy behind a door", 1));
+    assert_eq!((status.away[0].database.as_str(), status.away[0].waiting), ("through another port", 1));
 
     door.is(Way::Open);
     assert_eq!(bridge.ended(tick).await.rows_to_legacy, 1);

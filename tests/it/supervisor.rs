@@ -90,6 +90,29 @@ async fn a_worker_whose_connections_are_half_open_is_not_ready_and_comes_back_by
     worker.ends_well().await;
 }
 
+/// Everything that asks anew gets an answer, so that only the watch over what was asked before can tell.
+#[tokio::test]
+async fn a_worker_that_waits_for_an_answer_for_ever_is_rebuilt() {
+    let worker = worker("no answer", |_| {}).await;
+    worker.ticks().await;
+    let mut blocker = worker.queue.pool.begin().await.expect("a transaction");
+    sqlx::query("lock table apalis.jobs in access exclusive mode").execute(&mut *blocker).await.expect("a lock");
+    let fetching = "select count(*) from pg_stat_activity where datname = current_database() \
+                    and wait_event_type = 'Lock' and query like '%get_jobs%'";
+    eventually("a fetch of each queue waits", async || worker.number(fetching).await == 3).await;
+    let idle = "select count(pg_terminate_backend(pid)) from pg_stat_activity where datname = current_database() \
+                and state = 'idle' and query not ilike 'listen%' and pid <> pg_backend_pid()";
+    worker.number(idle).await;
+    worker.proxy.black_hole(true);
+    blocker.rollback().await.expect("a rollback");
+    eventually("it is not ready", async || worker.health.ready().is_err()).await;
+    worker.proxy.black_hole(false);
+    worker.person("a").await;
+    assert_eq!(worker.ticks().await.rows_to_platform, 1);
+    worker.is_ready().await;
+    worker.ends_well().await;
+}
+
 #[tokio::test]
 async fn a_worker_that_lost_its_listeners_goes_on() {
     let worker = worker("listener", |_| {}).await;

@@ -105,7 +105,7 @@ async fn a_worker_runs_beside_a_newer_schema_and_refuses_one_that_leaves_it_behi
     desk.succeeds(&run);
     assert_eq!(users(&databases).await, 2, "the older works beside the newer for a release");
     execute(&databases.queue, "update bridge.meta set min_version = 99999999").await;
-    for verb in [&["worker"][..], &["scheduler"], &run] {
+    for verb in [&run[..], &["scheduler"], &["worker"]] {
         desk.is_refused(verb, "use the newer binary");
     }
     execute(&databases.queue, "update bridge.meta set min_version = 1").await;

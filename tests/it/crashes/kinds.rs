@@ -66,6 +66,8 @@ pub struct Kind {
     /// The same, in the queue database.
     pub mended_queue: &'static str,
     pub may_die: bool,
+    /// Legacy does not answer at first, until somebody has asked it once more.
+    pub away: bool,
     pub by: By,
     /// Asked only for points that no common kind passes.
     pub rare: bool,
@@ -81,6 +83,7 @@ const NEW: Kind = Kind {
     mended: ["", ""],
     mended_queue: "",
     may_die: false,
+    away: false,
     by: By::Worker,
     rare: false,
 };
@@ -91,7 +94,7 @@ const PAIRED: Kind =
 
 const EDIT: &str = "update person set phone = 'l', last_update = now() where email = '{e}'";
 
-pub const KINDS: [Kind; 27] = [
+pub const KINDS: [Kind; 28] = [
     Kind {
         name: "create on legacy",
         legacy: "insert into person (email, first, last, phone) values ('{e}', 'A', 'B', '1')",
@@ -264,6 +267,7 @@ pub const KINDS: [Kind; 27] = [
         rare: true,
         ..PAIRED
     },
+    Kind { name: "legacy is away", legacy: EDIT, away: true, rare: true, ..PAIRED },
     Kind { name: "asked for", legacy: EDIT, by: By::Run, rare: true, ..PAIRED },
     Kind { name: "scheduled", legacy: EDIT, by: By::Scheduler, rare: true, ..PAIRED },
     Kind {

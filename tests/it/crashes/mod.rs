@@ -16,6 +16,8 @@ use sync_bridge::config::CustomerId;
 use sync_bridge::ops;
 use tokio::process::{Child, Command};
 
+use crate::support::door::{Door, Way};
+use crate::support::proxy::port_of;
 use crate::support::systems::{CUSTOMER, VERSIONS_AND_LOCKS, image};
 use crate::support::{Folder, TestDatabase, WAIT_MAX, database, eventually};
 pub use kinds::{By, KINDS, Kind};
@@ -54,6 +56,8 @@ pub struct Matrix {
     legacy: PgPool,
     platform: PgPool,
     queue: PgPool,
+    /// Legacy lies behind it.
+    door: Door,
     folder: Folder,
     env: BTreeMap<&'static str, String>,
     binaries: PathBuf,
@@ -105,8 +109,10 @@ impl Matrix {
         let platform = pool(1, PLATFORM).await;
         let queue = pool(2, "select").await;
         ops::migrate(&queue).await.expect("migrating the queue");
-        let env: BTreeMap<&'static str, String> = env.collect();
-        let matrix = Matrix { legacy, platform, queue, folder, env, binaries, records: 0, _databases: databases };
+        let mut env: BTreeMap<&'static str, String> = env.collect();
+        let door = Door::new(port_of(databases[0].url.expose())).await;
+        env.insert("LEGACY_URL", door.url(databases[0].url.expose()).expose().to_string());
+        let matrix = Matrix { legacy, platform, queue, door, folder, env, binaries, records: 0, _databases: databases };
         let prepared = matrix.start("sync-bridge", &["prepare"], None).wait().await.expect("waiting for a process");
         assert!(prepared.success(), "preparing both sides: {prepared}");
         matrix
@@ -175,11 +181,15 @@ impl Matrix {
             asks().await;
         }
         self.on(&self.queue, kind.queue, record).await;
+        if kind.away {
+            self.door.is(Way::Shut);
+        }
     }
 
     /// What comes after the process, dead or not.
     async fn end(&self, kind: &Kind, record: &Record) -> Result<Ends, String> {
         self.time_passes().await;
+        self.door.is(Way::Open);
         self.on(&self.legacy, kind.mended[0], record).await;
         self.on(&self.platform, kind.mended[1], record).await;
         self.on(&self.queue, kind.mended_queue, record).await;
@@ -232,12 +242,19 @@ impl Matrix {
             command.stderr(told);
         }
         let mut child = command.spawn().expect("starting a process");
-        let done = eventually("the work is not done", async || match kind.by {
-            By::Worker => self.jobs_left().await == 0,
-            // It ends by itself.
-            By::Run => false,
-            By::Scheduler => self.scheduled().await > scheduled,
-        });
+        let done = async {
+            if kind.away {
+                eventually("nobody asks again whether it is back", async || self.asked_again().await).await;
+                self.door.is(Way::Open);
+            }
+            eventually("the work is not done", async || match kind.by {
+                By::Worker => self.jobs_left().await == 0,
+                // It ends by itself.
+                By::Run => false,
+                By::Scheduler => self.scheduled().await > scheduled,
+            })
+            .await;
+        };
         let status = tokio::select! {
             biased;
             status = child.wait() => status.expect("waiting for a process"),
@@ -254,6 +271,13 @@ impl Matrix {
             .fetch_one(&self.queue)
             .await
             .expect("looking at the jobs")
+    }
+
+    async fn asked_again(&self) -> bool {
+        sqlx::query_scalar("select exists (select from bridge.circuit where probes > 0)")
+            .fetch_one(&self.queue)
+            .await
+            .expect("looking at the circuits")
     }
 
     async fn scheduled(&self) -> i64 {

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 mod database;
+pub mod door;
 pub mod faults;
 pub mod people;
 pub mod proxy;

@@ -64,8 +64,7 @@ impl Proxy {
 
     /// The same database, through this door.
     pub fn url(&self, url: &str) -> DatabaseUrl {
-        let (theirs, own) = (format!(":{}/", port_of(url)), format!(":{}/", self.port));
-        DatabaseUrl::new(url.replace(&theirs, &own), "through a proxy")
+        through(self.port, url)
     }
 
     /// Cuts all connections before the n-th statement of writing sessions from the beginning on, counted from 1.
@@ -118,6 +117,12 @@ pub fn port_of(url: &str) -> u16 {
     let address = url.rsplit_once('@').map_or(url, |(_, address)| address);
     let port = address.split_once(':').and_then(|(_, rest)| rest.split_once('/')).map(|(port, _)| port);
     port.and_then(|port| port.parse().ok()).expect("a URL with a port")
+}
+
+/// The same database, through a port of this machine.
+pub fn through(port: u16, url: &str) -> DatabaseUrl {
+    let (theirs, own) = (format!(":{}/", port_of(url)), format!(":{port}/"));
+    DatabaseUrl::new(url.replace(&theirs, &own), "through another port")
 }
 
 /// Relays until a black hole opens; from then on the connection stays as it is and nothing moves on it, whatever becomes of
