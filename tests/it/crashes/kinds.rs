@@ -94,7 +94,7 @@ const PAIRED: Kind =
 
 const EDIT: &str = "update person set phone = 'l', last_update = now() where email = '{e}'";
 
-pub const KINDS: [Kind; 28] = [
+pub const KINDS: [Kind; 29] = [
     Kind {
         name: "create on legacy",
         legacy: "insert into person (email, first, last, phone) values ('{e}', 'A', 'B', '1')",
@@ -232,6 +232,19 @@ pub const KINDS: [Kind; 28] = [
                    $$ begin raise exception 'refused' using errcode = 'XX001'; end $$; \
                    create or replace trigger refuse before update on person for each row execute function refuse()",
         mended: ["", "drop trigger refuse on person"],
+        may_die: true,
+        rare: true,
+        ..PAIRED
+    },
+    Kind {
+        name: "a second tick dies",
+        legacy: EDIT,
+        platform: "alter table person rename to person_away",
+        queue: "with tick as (insert into bridge.tick (customer, at, origin, state, ended_at) \
+                values ('c-1', now() - interval '1 h', 'operator', 'dead', now()) returning id) \
+                insert into bridge.job (kind, customer, subject, state, attempt, run_at, ended_at, error_kind, last_error) \
+                select 'tick', 'c-1', id, 'dead', 1, date_trunc('second', now()), now(), 'permanent', 'died before' from tick",
+        mended: ["", "alter table person_away rename to person"],
         may_die: true,
         rare: true,
         ..PAIRED
