@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use sqlx::{Connection as _, PgConnection};
 use sync_bridge::config::{Config, CustomerId};
 use sync_bridge::ops;
 
@@ -104,9 +105,19 @@ async fn a_database_whose_connections_lead_nowhere_is_away_and_comes_back() {
     let worker = bridge.work(GRACE);
     bridge.settle().await;
     bridge.systems.on_platform("update team set name = 'b', updated_at = now()").await;
-    // The worker's connections stand, and no answer comes.
-    door.is(Way::Nowhere);
+    // A statement is under way on a connection that stands, and its answer never comes: only who asks meanwhile can tell.
+    let mut blocker = PgConnection::connect(bridge.systems.databases[0].url.expose()).await.expect("connecting");
+    let mut lock = blocker.begin().await.expect("a transaction");
+    sqlx::query("lock table team in exclusive mode").execute(&mut *lock).await.expect("a lock");
     let tick = ops::tick_now(&bridge.queue.pool, &CustomerId::new(CUSTOMER)).await.expect("a tick");
+    let waits = "select count(*) from pg_locks where not granted and relation = 'team'::regclass";
+    eventually("the page waits for the lock", async || {
+        let waiting: i64 = sqlx::query_scalar(waits).fetch_one(&mut *lock).await.expect("a look at the locks");
+        waiting > 0
+    })
+    .await;
+    door.is(Way::Nowhere);
+    lock.rollback().await.expect("a rollback");
     bridge.is_away().await;
     door.is(Way::Open);
     assert_eq!(bridge.ended(tick).await.rows_to_legacy, 1);
