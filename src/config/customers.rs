@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::parse::{Defaults, read_list};
 use super::reader::{Keys, Located, Node, Reader, Text};
-use super::{Customer, CustomerId, DatabaseUrl, Schedule, database, schedule};
+use super::{Customer, CustomerId, DatabaseUrl, Schedule, database, limits, schedule};
 
 /// Ids and slugs become tags, labels and parts of names: Kubernetes allows 63 characters.
 pub(super) const NAME_CHARS_MAX: usize = 63;
@@ -48,6 +48,11 @@ fn read_one(
     let databases = keys.required("databases", r#"databases = { legacy = "${LEGACY_URL}", … }"#, reader);
     let databases = databases.map(|node| read_databases(&node, reader));
     let vars = read_texts(keys.optional("vars"), reader);
+    let limits = keys.optional("limits");
+    if let Some((Some(names), _)) = &databases {
+        limits::check_names(limits.as_ref(), &names.iter().map(String::as_str).collect(), reader);
+    }
+    let limits = limits::read(limits.as_ref(), &defaults.limits, reader);
     let schedule = read_schedule(&mut keys, defaults, reader);
     let load_window = match keys.optional("load_window") {
         Some(node) => node.text(reader).and_then(|text| schedule::read_window(&text, reader)).map(Some),
@@ -77,6 +82,7 @@ fn read_one(
             vars: vars?,
             schedule: schedule?,
             load_window: load_window?,
+            limits: limits?,
         })
     })();
     Some((customer, outline))

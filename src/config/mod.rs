@@ -15,6 +15,7 @@ mod database;
 mod entities;
 mod env;
 mod fields;
+mod limits;
 mod parse;
 mod reader;
 mod report;
@@ -23,6 +24,7 @@ mod secrets;
 #[cfg(test)]
 mod tests;
 
+pub use limits::Limits;
 pub use parse::{Place, load};
 pub use reader::parse_duration;
 pub use report::ConfigError;
@@ -65,6 +67,8 @@ pub struct Customer {
     pub schedule: Schedule,
     /// The hours in which whole tables may be read, by the schedule's zone; none: all.
     pub load_window: Option<DayWindow>,
+    /// What may be asked of its databases, by the same names; see [`Customer::limits_of`].
+    pub limits: BTreeMap<String, Limits>,
 }
 
 /// A checked cron expression of five fields, or six with seconds first, in a time zone.
@@ -325,6 +329,7 @@ impl std::fmt::Debug for Customer {
             .field("vars", &self.vars.keys())
             .field("schedule", &self.schedule)
             .field("load_window", &self.load_window)
+            .field("limits", &self.limits)
             .finish()
     }
 }
@@ -411,6 +416,11 @@ impl Customer {
     /// Whether first loads and sweeps may go on at this instant.
     pub fn may_load(&self, at: chrono::DateTime<chrono::Utc>) -> bool {
         self.load_window.is_none_or(|window| window.holds(at, self.schedule.timezone))
+    }
+
+    /// What may be asked of the database that entities call so.
+    pub fn limits_of(&self, database: &str) -> Limits {
+        self.limits.get(database).copied().unwrap_or_default()
     }
 }
 

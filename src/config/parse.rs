@@ -1,6 +1,7 @@
 //! From the text of the file to checked types. Owns: the top of the file, defaults, limits. `customers` and `entities` read
 //! the two lists. Never: a connection; what only a live database can tell is `stages::Data::check`'s.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
 use std::path::Path;
 use std::time::Duration;
@@ -11,7 +12,7 @@ use toml::de::DeTable;
 use super::env::Lookup;
 use super::reader::{Keys, Located, Node, Reader};
 use super::report::Report;
-use super::{Config, ConfigError, DatabaseUrl, DayWindow, customers, database, entities, schedule};
+use super::{Config, ConfigError, DatabaseUrl, DayWindow, Limits, customers, database, entities, limits, schedule};
 
 /// A file with ten thousand customers has some 5 MB; what is larger was not meant.
 const FILE_BYTES_MAX: u64 = 32 * 1024 * 1024;
@@ -60,6 +61,7 @@ pub(super) struct Defaults {
     pub expression: String,
     pub timezone: Tz,
     pub load_window: Option<DayWindow>,
+    pub limits: BTreeMap<String, Limits>,
     pub page_rows: u32,
     pub overlap: Duration,
     window_pages: u32,
@@ -119,7 +121,8 @@ fn read<'t>(path: &Path, table: &'t DeTable<'t>, reader: &mut Reader<'_>) -> Opt
         Some(node) => read_queue(&node, reader),
         None => Some(None),
     };
-    let defaults = read_defaults(root.optional("defaults").as_ref(), reader);
+    let defaults_node = root.optional("defaults");
+    let defaults = read_defaults(defaults_node.as_ref(), reader);
     let customers = root.required("customers", "[[customers]]", reader);
     let stages = root.required("stages", "[[stages]]", reader);
     root.close(reader);
@@ -127,6 +130,11 @@ fn read<'t>(path: &Path, table: &'t DeTable<'t>, reader: &mut Reader<'_>) -> Opt
     // Broken defaults are reported; the rest is read with the built-in ones, so that its problems show too.
     let filled = defaults.unwrap_or_else(Defaults::built_in);
     let (customers, outlines) = customers.map(|node| customers::read(&node, &filled, reader)).unwrap_or_default();
+    // Where a customer's databases could not be read, any name may be one of them.
+    if let Some(databases) = outlines.iter().map(|outline| outline.databases.as_ref()).collect::<Option<Vec<_>>>() {
+        let names: BTreeSet<&str> = databases.into_iter().flatten().map(String::as_str).collect();
+        limits::check_names(defaults_node.and_then(|node| node.peek("limits")).as_ref(), &names, reader);
+    }
     let stages = stages.and_then(|node| entities::read(&node, &filled, &outlines, reader));
     Some(Config {
         path: path.to_owned(),
@@ -159,6 +167,7 @@ impl Defaults {
             expression: SCHEDULE_DEFAULT.into(),
             timezone: Tz::UTC,
             load_window: None,
+            limits: BTreeMap::new(),
             page_rows: PAGE_ROWS_DEFAULT,
             overlap: OVERLAP_DEFAULT,
             window_pages: WINDOW_PAGES_DEFAULT,
@@ -178,6 +187,7 @@ fn read_defaults(node: Option<&Node<'_>>, reader: &mut Reader<'_>) -> Option<Def
     let expression = keys.optional("schedule").map(|node| schedule::read_expression(&node.text(reader)?, reader));
     let timezone = keys.optional("timezone").map(|node| schedule::read_timezone(&node.text(reader)?, reader));
     let load_window = keys.optional("load_window").map(|node| schedule::read_window(&node.text(reader)?, reader));
+    let limits = limits::read(keys.optional("limits").as_ref(), &built_in.limits, reader);
     let page_rows = keys.optional("page_rows").map(|node| node.whole(PAGE_ROWS, reader));
     let overlap = keys.optional("overlap").map(|node| node.duration(OVERLAP, reader));
     let window_pages = keys.optional("window_pages").map(|node| node.whole(WINDOW_PAGES, reader));
@@ -191,6 +201,7 @@ fn read_defaults(node: Option<&Node<'_>>, reader: &mut Reader<'_>) -> Option<Def
         expression: expression.unwrap_or(Some(built_in.expression))?,
         timezone: timezone.unwrap_or(Some(built_in.timezone))?,
         load_window: load_window.map(|window| window.map(Some)).unwrap_or(Some(None))?,
+        limits: limits?,
         page_rows: page_rows.unwrap_or(Some(built_in.page_rows))?,
         overlap: overlap.unwrap_or(Some(built_in.overlap))?,
         window_pages: window_pages.unwrap_or(Some(built_in.window_pages))?,

@@ -52,6 +52,11 @@ fn the_full_file_becomes_what_it_says() {
         (acme.load_window, globex.load_window),
         (DayWindow::parse("22:00-06:00"), DayWindow::parse("01:00-03:30"))
     );
+    let lag = Duration::from_secs(10);
+    let of_legacy = Limits { connections: Some(4), load_rows_per_second: None, replica_lag: lag };
+    assert_eq!((acme.limits_of("legacy"), acme.limits_of("identity")), (of_legacy, Limits::default()));
+    assert_eq!(globex.limits_of("legacy"), Limits { load_rows_per_second: Some(200), ..of_legacy });
+    assert_eq!(globex.limits_of("identity"), Limits { connections: Some(8), ..Limits::default() });
     assert_eq!(acme.databases["identity"].to_string(), "db.example.org:5432/acme_identity");
     assert_eq!((globex.id.as_str(), globex.slug.as_str()), ("c-1002", "c-1002"));
     assert_eq!((globex.schedule.expression.as_str(), globex.schedule.timezone), ("*/10 * * * * *", Tz::UTC));
@@ -69,7 +74,7 @@ fn the_full_file_becomes_what_it_says() {
     assert_eq!(user.platform.deleted, Some(Deleted::At { column: "deleted_at".into() }));
     assert_eq!(user.platform.scope["tenant_id"], "{tenant_id}");
     assert_eq!((user.authority, user.policy, user.page_rows), (Side::Legacy, Policy::Manual, 250));
-    assert_eq!((user.overlap, user.place.line), (Duration::from_secs(3_600), 38));
+    assert_eq!((user.overlap, user.place.line), (Duration::from_secs(3_600), 43));
     let fields: Vec<&str> = user.fields.iter().map(|field| field.name.as_str()).collect();
     assert_eq!(fields, ["email", "name", "status", "price", "address", "team"], "in the order of the file");
     assert_eq!(user.fields[1].policy, Some(Policy::Platform));

@@ -6,14 +6,14 @@ use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
 
 use super::Env;
-use super::stage::{self, After};
+use super::stage::{self, After, window};
 use crate::clock;
 use crate::config::{Config, Side};
 use crate::ledger::job::{self, Claim};
 use crate::ledger::page::{NewPage, Page};
 use crate::ledger::parked::Seen;
 use crate::ledger::{difference, page, parked, pause, quarantine, stage as barrier, watermark};
-use crate::stages::{self, Key, PageMode, PageReport};
+use crate::stages::{self, Key, PageMode, PageReport, Rest};
 
 /// A released page.
 pub struct Loaded {
@@ -31,6 +31,8 @@ pub struct Finished {
     page: Page,
     report: PageReport,
     worked_for: Duration,
+    /// Before the load's next page.
+    rest: Option<Rest>,
 }
 
 impl Finished {
@@ -48,13 +50,18 @@ impl Finished {
 
     pub fn told(&self) -> String {
         let report = &self.report;
+        let rest = self
+            .rest
+            .as_ref()
+            .map(|rest| format!("; the load rests {} s: {}", rest.length.as_secs_f32().ceil(), rest.why));
         format!(
-            "{} rows read, {} to platform, {} to legacy, {} parked, {} quarantined",
+            "{} rows read, {} to platform, {} to legacy, {} parked, {} quarantined{}",
             report.rows_read,
             report.rows_to_platform,
             report.rows_to_legacy,
             report.parked.len(),
-            report.quarantined.len()
+            report.quarantined.len(),
+            rest.unwrap_or_default()
         )
     }
 }
@@ -86,21 +93,24 @@ impl Loaded {
     pub async fn work(&self, env: &Env) -> anyhow::Result<Finished> {
         let began = clock::instant();
         let page = &self.page;
-        let report = env
-            .data
-            .run_page(&stages::Page {
-                customer: page.customer.clone(),
-                entity: page.entity.clone(),
-                side: page.side,
-                range: page.range.clone(),
-                mode: page.mode,
-                lease: job::LEASE,
-                held: self.held,
-                rulings: Vec::new(),
-                watermarks: self.watermarks,
-            })
-            .await?;
-        Ok(Finished { page: page.clone(), report, worked_for: began.elapsed() })
+        let work = stages::Page {
+            customer: page.customer.clone(),
+            entity: page.entity.clone(),
+            side: page.side,
+            range: page.range.clone(),
+            mode: page.mode,
+            lease: job::LEASE,
+            held: self.held,
+            rulings: Vec::new(),
+            watermarks: self.watermarks,
+        };
+        let report = env.data.run_page(&work).await?;
+        let worked_for = began.elapsed();
+        let rest = match page.loads {
+            true => env.data.rest(&work, &report, worked_for, window(&env.config)).await?,
+            false => None,
+        };
+        Ok(Finished { page: page.clone(), report, worked_for, rest })
     }
 }
 
@@ -112,7 +122,7 @@ pub async fn record(
     claim: &Claim,
     finished: &Finished,
 ) -> anyhow::Result<After> {
-    let Finished { page, report, .. } = finished;
+    let Finished { page, report, rest, .. } = finished;
     let more = i32::from(report.rest.is_some());
     barrier::hold_open(conn, claim.customer.as_str()).await?;
     let open = barrier::page_ended(conn, page.stage, more, !report.paired.is_empty()).await?;
@@ -134,11 +144,13 @@ pub async fn record(
     // After the parking: a row of this very page may wait for a pair of this very page.
     parked::wake(conn, customer, entity, &report.paired).await?;
     difference::insert(conn, customer, page.run, entity, &report.differences).await?;
-    if let Some(rest) = &report.rest {
-        let rest = NewPage { entity: page.entity.clone(), side: page.side, mode: page.mode, range: rest.clone() };
-        page::insert(conn, &stage, page.round, &[rest]).await?;
+    if let Some(range) = &report.rest {
+        let page_of_rest =
+            NewPage { entity: page.entity.clone(), side: page.side, mode: page.mode, range: range.clone() };
+        page::insert(conn, &stage, page.round, &[page_of_rest]).await?;
     }
-    Ok(stage::proceed(conn, config, stage).await?)
+    let rest = rest.as_ref().map_or(Duration::ZERO, |rest| rest.length);
+    Ok(stage::proceed(conn, config, stage, rest).await?)
 }
 
 fn named<T>(rows: &[T], name: impl Fn(&T) -> (Side, &Key)) -> Vec<(Side, Key)> {
@@ -152,7 +164,7 @@ pub async fn record_dead(conn: &mut PgConnection, config: &Config, claim: &Claim
     barrier::hold_open(conn, &claim.customer).await?;
     let Some(stage) = barrier::page_ended(conn, of, 0, false).await? else { return Ok(After::default()) };
     page::dead(conn, claim.subject).await?;
-    Ok(stage::proceed(conn, config, stage).await?)
+    Ok(stage::proceed(conn, config, stage, Duration::ZERO).await?)
 }
 
 /// A page that is paused leaves its stage with its range, and takes along what waits there of its entity: the stage goes on
@@ -164,5 +176,5 @@ pub async fn record_paused(conn: &mut PgConnection, config: &Config, page: &Page
     let left = page::leave(conn, page).await?;
     let stage = barrier::page_ended(conn, open.id, 1 - left, false).await?;
     let stage = stage.ok_or_else(|| anyhow::anyhow!("stage {} was open, and closed under its lock", open.id))?;
-    Ok(stage::proceed(conn, config, stage).await?)
+    Ok(stage::proceed(conn, config, stage, Duration::ZERO).await?)
 }

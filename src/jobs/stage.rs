@@ -1,6 +1,8 @@
 //! A stage: note the horizons, cut the changed ranges into pages, release them in a window; and the barrier at its end, which
 //! closes it and begins the next in the same transaction.
 
+use std::time::Duration;
+
 use futures::{FutureExt, StreamExt, TryStreamExt, stream};
 use sqlx::PgConnection;
 
@@ -234,7 +236,7 @@ pub async fn record(conn: &mut PgConnection, config: &Config, claim: &Claim, pla
     if stage.name != RECONCILIATION || stage.sweep {
         dead_letter::overtake(conn, &stage.customer, Some(&stage)).await?;
     }
-    Ok(proceed(conn, config, Stage { state: "open".into(), pages_left: pages, ..stage }).await?)
+    Ok(proceed(conn, config, Stage { state: "open".into(), pages_left: pages, ..stage }, Duration::ZERO).await?)
 }
 
 /// A stage that cannot be cut: its watermarks stay where they are, the run goes on and ends degraded.
@@ -247,10 +249,10 @@ pub async fn record_dead(conn: &mut PgConnection, config: &Config, claim: &Claim
 }
 
 /// Goes on with an open stage whose row the caller holds: releases what the window takes, or, when no page is left, has
-/// another round over what was parked, or closes it.
-pub async fn proceed(conn: &mut PgConnection, config: &Config, stage: Stage) -> sqlx::Result<After> {
+/// another round over what was parked, or closes it. What is released now waits for `rest`.
+pub async fn proceed(conn: &mut PgConnection, config: &Config, stage: Stage, rest: Duration) -> sqlx::Result<After> {
     if stage.pages_left > 0 {
-        return Ok(release(conn, config, stage.id).await?.into());
+        return Ok(release(conn, config, stage.id, rest).await?.into());
     }
     if stage.name != RECONCILIATION && stage.round < ROUNDS_MAX {
         let entities = entities_up_to(config, &stage.name);
@@ -258,7 +260,7 @@ pub async fn proceed(conn: &mut PgConnection, config: &Config, stage: Stage) -> 
         if !again.is_empty() {
             let pages = page::insert(conn, &stage, stage.round + 1, &key_pages(config, again)).await?;
             stage::next_round(conn, stage.id, pages).await?;
-            return Ok(release(conn, config, stage.id).await?.into());
+            return Ok(release(conn, config, stage.id, rest).await?.into());
         }
     }
     if stage.name == RECONCILIATION && stage.sweep {
@@ -286,12 +288,17 @@ async fn advance(conn: &mut PgConnection, config: &Config, ended: &Stage) -> sql
     Ok(begin_named(conn, ended.run, &ended.customer, ended.position + 1, name).await?.into())
 }
 
-async fn release(conn: &mut PgConnection, config: &Config, stage: i64) -> sqlx::Result<Vec<Delivery>> {
-    let released = page::release(conn, stage, config.window_pages.max(1)).await?;
+/// Pages of a stage that may be released at a time.
+pub fn window(config: &Config) -> u32 {
+    config.window_pages.max(1)
+}
+
+async fn release(conn: &mut PgConnection, config: &Config, stage: i64, rest: Duration) -> sqlx::Result<Vec<Delivery>> {
+    let released = page::release(conn, stage, window(config)).await?;
     if released.is_empty() {
         return Ok(Vec::new());
     }
-    job::insert(conn, Kind::Page, &released).await
+    job::insert_later(conn, Kind::Page, &released, rest).await
 }
 
 /// The entities a stage works on.

@@ -73,6 +73,16 @@ fn deliveries(rows: Vec<DeliveryRow>) -> sqlx::Result<Vec<Delivery>> {
 /// Makes a job for each subject, due now. What an operator asked for goes first, but not a load, which may
 /// take hours. To be enqueued in the same transaction.
 pub async fn insert(conn: &mut PgConnection, kind: Kind, subjects: &[(String, i64)]) -> sqlx::Result<Vec<Delivery>> {
+    insert_later(conn, kind, subjects, Duration::ZERO).await
+}
+
+/// As `insert`; nobody starts on them before `rest` is over, and the next whole second has come.
+pub async fn insert_later(
+    conn: &mut PgConnection,
+    kind: Kind,
+    subjects: &[(String, i64)],
+    rest: Duration,
+) -> sqlx::Result<Vec<Delivery>> {
     let (customers, ids): (Vec<&str>, Vec<i64>) =
         subjects.iter().map(|(customer, id)| (customer.as_str(), *id)).unzip();
     let tick = match kind {
@@ -89,13 +99,16 @@ pub async fn insert(conn: &mut PgConnection, kind: Kind, subjects: &[(String, i6
     let rows: Vec<DeliveryRow> = sqlx::query_as(AssertSqlSafe(format!(
         "insert into bridge.job (kind, customer, subject, priority, run_at)
          select $1, subject.customer, subject.id,
-             (select count(*) from bridge.tick where tick.origin = 'operator' and tick.id = {tick}), date_trunc('second', now())
+             (select count(*) from bridge.tick where tick.origin = 'operator' and tick.id = {tick}),
+             case when $4 = interval '0' then date_trunc('second', now())
+                  else to_timestamp(ceil(extract(epoch from clock_timestamp() + $4))) end
          from unnest($2::text[], $3::bigint[]) as subject (customer, id)
          returning id, kind, delivery, priority, extract(epoch from run_at)::bigint as run_at_secs"
     )))
     .bind(kind.as_str())
     .bind(customers)
     .bind(ids)
+    .bind(interval(rest))
     .fetch_all(conn)
     .await?;
     fault::point("ledger.jobs_made").await;

@@ -9,6 +9,7 @@ use anyhow::Context as _;
 use crate::config::{Config, Customer, Deleted, Entity, Field, Side};
 use crate::sides::postgres::{Database, Index, LiveTable, Pools, describe, indexes};
 
+use super::entity::database_of;
 use super::horizon;
 
 /// A database with the tables of it that are mapped.
@@ -31,7 +32,8 @@ pub async fn advice(pools: &Pools, config: &Config, customer: &Customer) -> anyh
             let mapped = match databases.entry(url.expose()) {
                 Entry::Occupied(known) => known.into_mut(),
                 Entry::Vacant(new) => {
-                    new.insert(Mapped { database: pools.database(url, table.timezone)?, tables: Vec::new() })
+                    let database = database_of(pools, customer, entity, side)?;
+                    new.insert(Mapped { database, tables: Vec::new() })
                 }
             };
             mapped.tables.push((entity, side));

@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::Context;
 use xxhash_rust::xxh3::xxh3_64;
 
-use crate::config::{self, Config, Customer, Deleted, EntityId, Side};
+use crate::config::{self, Config, Customer, Deleted, EntityId, Limits, Side};
 use crate::mapping::{Class, Column, Field, Lens, Mapping, Shape, StampKind};
 use crate::pairs::{self, CREATED_AT};
 use crate::sides::Permanent;
@@ -32,6 +32,7 @@ pub struct ReadySide {
     pub database: Database,
     pub sql: TableSql,
     pub new_key: NewKey,
+    pub limits: Limits,
 }
 
 /// Where the pairs of a referred entity are.
@@ -75,7 +76,7 @@ pub async fn make_ready(
         let referred = config.entity(target).ok_or_else(|| {
             refused(entity, format!("field `{}` refers to `{target}`, which is no entity", field.name))
         })?;
-        let database = pools.database(database_url(customer, referred, Side::Platform)?, referred.platform.timezone)?;
+        let database = database_of(pools, customer, referred, Side::Platform)?;
         let entity_number = entity_number(&database, customer, target).await?;
         refs.push(RefTarget { entity: target.clone(), sessions: database.read, entity_number });
     }
@@ -122,7 +123,7 @@ async fn described(
     side: Side,
 ) -> anyhow::Result<(Database, LiveTable)> {
     let table = entity.table(side);
-    let database = pools.database(database_url(customer, entity, side)?, table.timezone)?;
+    let database = database_of(pools, customer, entity, side)?;
     let mut connection = database.read.begin().await.with_context(|| format!("connecting to {}", database.shown))?;
     let found = describe(&mut connection, &table.schema, &table.name)
         .await
@@ -171,15 +172,22 @@ async fn entity_number(database: &Database, customer: &Customer, entity: &Entity
     Err(Permanent(format!("{missing} in {}; run `sync-bridge prepare`", database.shown)).into())
 }
 
-fn database_url<'a>(
-    customer: &'a Customer,
+/// The database that an entity's side lies in; connects to nothing yet.
+///
+/// # Errors
+/// The customer names none, or its URL cannot be read.
+pub fn database_of(
+    pools: &Pools,
+    customer: &Customer,
     entity: &config::Entity,
     side: Side,
-) -> anyhow::Result<&'a config::DatabaseUrl> {
-    let name = &entity.table(side).database;
-    customer.databases.get(name).ok_or_else(|| {
+) -> anyhow::Result<Database> {
+    let table = entity.table(side);
+    let name = &table.database;
+    let url = customer.databases.get(name).ok_or_else(|| {
         refused(entity, format!("customer `{}` names no database `{name}` under `databases`", customer.id))
-    })
+    })?;
+    pools.database(url, table.timezone, customer.limits_of(name).connections)
 }
 
 fn refused(entity: &config::Entity, reason: impl std::fmt::Display) -> anyhow::Error {
@@ -400,7 +408,7 @@ fn ready_side(
         .collect::<Result<Vec<_>, String>>()?;
     let new_key = new_key(shape, &live.table, side, table)?;
     let sql = TableSql::new(shape, &live.table, &table.schema, &table.name, scope, live.entity_number);
-    Ok(ReadySide { database: live.database, sql, new_key })
+    Ok(ReadySide { database: live.database, sql, new_key, limits: customer.limits_of(&table.database) })
 }
 
 /// The columns of a table's scope with the customer's values.

@@ -9,6 +9,7 @@ mod decide;
 mod entity;
 mod horizon;
 mod legacy;
+mod pace;
 mod page;
 mod plan;
 mod platform;
@@ -31,7 +32,8 @@ use crate::sides::postgres::{self, Pools, reach};
 use crate::sides::{Fault, Permanent, sort};
 
 pub use conflicts::{ConflictEntry, ConflictField};
-use entity::{Ready, check_tables, make_ready};
+use entity::{Ready, check_tables, database_of, make_ready};
+pub use pace::Rest;
 use registry::register;
 
 /// As long as a page's lease: a younger intent may belong to a living page.
@@ -54,6 +56,7 @@ pub struct Data {
     pools: Pools,
     ready: Mutex<HashMap<(CustomerId, EntityId), Ready>>,
     clocks: clocks::Offsets,
+    paces: pace::Paces,
 }
 
 /// A signature with the entity and side it belongs to.
@@ -216,7 +219,13 @@ impl Data {
     /// Connects to nothing yet.
     pub fn new(config: Arc<Config>) -> Data {
         let pools = Pools::new(config.connections_max);
-        Data { config, pools, ready: Mutex::default(), clocks: clocks::Offsets::default() }
+        Data {
+            config,
+            pools,
+            ready: Mutex::default(),
+            clocks: clocks::Offsets::default(),
+            paces: pace::Paces::default(),
+        }
     }
 
     /// Connects to every database of the customer and holds the mapping against the live tables. Writes nothing.
@@ -264,13 +273,10 @@ impl Data {
         for entity in self.config.entities() {
             for side in Side::BOTH {
                 let table = entity.table(side);
-                let url = customer.databases.get(&table.database).ok_or_else(|| {
-                    Permanent(format!("customer `{}` names no database `{}`", customer.id, table.database))
-                })?;
                 if !prepared.insert((table.database.clone(), side)) {
                     continue;
                 }
-                let database = self.pools.database(url, table.timezone)?;
+                let database = database_of(&self.pools, customer, entity, side)?;
                 let what = || format!("installing schema sync_bridge in {}", database.shown);
                 let mut transaction = database.write.begin().await.with_context(what)?;
                 // Two at once would trip over each other's half-made schema.
@@ -367,6 +373,21 @@ impl Data {
         let ready = self.entity(&page.customer, &page.entity).await?;
         let clocks = self.clocks.measure(&ready.legacy.database, &ready.platform.database).await?;
         self.heed(&page.customer, &page.entity, page::run(&ready, page, &clocks).await)
+    }
+
+    /// The rest that a first load takes after a page of it that was worked on for so long, `chains` of them side by side.
+    ///
+    /// # Errors
+    /// A database that does not answer.
+    pub async fn rest(
+        &self,
+        page: &Page,
+        report: &PageReport,
+        worked_for: Duration,
+        chains: u32,
+    ) -> anyhow::Result<Option<Rest>> {
+        let ready = self.entity(&page.customer, &page.entity).await?;
+        self.paces.rest(&ready, page, report, worked_for, chains).await
     }
 
     /// The conflict log of a customer's entity, newest first.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::{Connection as _, PgConnection};
-use sync_bridge::config::{Config, CustomerId, DayWindow};
+use sync_bridge::config::{Config, CustomerId, DayWindow, Limits};
 use sync_bridge::ops::{self, Scope};
 
 use crate::jobs::{Bridge, GRACE, page_rows};
@@ -187,5 +187,50 @@ async fn a_load_that_cannot_be_cut_does_not_keep_the_changes_of_others() {
         }
         assert_eq!(bridge.systems.platform_rows("select name from team").await, [label]);
     }
+    worker.stop().await;
+}
+
+#[tokio::test]
+async fn a_load_keeps_to_its_limits_and_changes_do_not_wait_for_it() {
+    let bridge = Bridge::new("limits", |config| {
+        page_rows(config, 10);
+        config.window_pages = 2;
+        let few = Limits { connections: Some(2), load_rows_per_second: Some(5), ..Limits::default() };
+        config.customers[0].limits = [("platform".to_owned(), few)].into();
+    })
+    .await;
+    bridge.systems.on_legacy("insert into person (email, last_update) select n || '@example.org', now() - interval '1 h' from generate_series(1, 40) as n").await;
+    let before = bridge.number("select (extract(epoch from clock_timestamp()) * 1000000)::bigint").await;
+    let worker = bridge.work(GRACE);
+    let load = ask(&bridge).await;
+    loaded(&bridge, 1).await;
+    bridge
+        .systems
+        .on_legacy("update person set email = 'changed@example.org', last_update = now() where id = 40")
+        .await;
+    assert_eq!(bridge.tick().await.ending, "done");
+    assert_eq!(bridge.number("select count(*) from bridge.run where state = 'loading'").await, 1, "the load goes on");
+    let report = bridge.ended(load).await;
+    assert_eq!((report.ending.as_str(), report.quarantined, report.parked), ("done", 0, 0), "{report:#?}");
+    bridge.settle().await;
+    assert_eq!(bridge.same().await.len(), 40);
+    // Two pages side by side, of ten rows each, five rows per second: a page's successor may begin after four seconds.
+    let at_once = "select count(*) from bridge.job join bridge.page on page.id = job.subject and job.kind = 'page'
+                   where page.loads and job.run_at - page.released_at < interval '3 s'";
+    let rested = "select count(*) from bridge.job join bridge.page on page.id = job.subject and job.kind = 'page'
+                  where page.loads and job.run_at - page.released_at >= interval '3 s' and job.claimed_at >= job.run_at";
+    assert_eq!((bridge.number(at_once).await, bridge.number(rested).await), (2, 2), "of persons of legacy");
+    let waited = "select count(*) from bridge.job join bridge.page on page.id = job.subject and job.kind = 'page'
+                  where not page.loads and job.run_at > page.released_at + interval '1 s'";
+    assert_eq!(bridge.number(waited).await, 0, "changes wait for nothing");
+    // Those that the test itself opened before do not count.
+    let open = sqlx::query_scalar::<_, i64>(
+        "select max(open) from (select count(*) as open from pg_stat_activity where datname = $1
+             and application_name like 'sync-bridge %' and extract(epoch from backend_start) * 1000000 > $2
+             group by application_name) as pools",
+    );
+    let open = open.bind(&bridge.systems.databases[1].name).bind(before);
+    let open = open.fetch_one(&bridge.queue.pool).await.expect("a look at sessions");
+    assert_eq!(open, 1, "one to read and one to write");
     worker.stop().await;
 }

@@ -19,6 +19,7 @@ mod outages;
 mod pages;
 mod pauses;
 mod pooler;
+mod replicas;
 mod retention;
 mod samples;
 mod scenarios;

@@ -29,6 +29,8 @@ const READ_WRITE: &str = "read write";
 /// Connections per pool: enough for the pages a process works on at a time.
 const CONNECTIONS_MAX: u32 = 6;
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(10);
+/// Where a limit lets few at a database at once, the others wait their turn: for longer than a statement may take.
+const TURN_TIMEOUT: Duration = Duration::from_secs(90);
 const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 /// For seeing whether a connection is still good.
 const PING_MAX: Duration = Duration::from_secs(5);
@@ -49,6 +51,8 @@ pub struct Database {
 pub struct Sessions {
     place: Arc<Place>,
     open: Arc<Open>,
+    connections_max: u32,
+    acquire_timeout: Duration,
     /// Begins a transaction with all of its settings, in one round trip.
     begin: Arc<str>,
 }
@@ -100,9 +104,9 @@ impl Sessions {
     fn pool(&self) -> PgPool {
         let made = || {
             PgPoolOptions::new()
-                .max_connections(CONNECTIONS_MAX)
+                .max_connections(self.connections_max)
                 .min_connections(0)
-                .acquire_timeout(ACQUIRE_TIMEOUT)
+                .acquire_timeout(self.acquire_timeout)
                 .idle_timeout(IDLE_TIMEOUT)
                 .after_release(|connection, _| Box::pin(still_good(connection)))
                 .connect_lazy_with(self.place.options.clone())
@@ -163,11 +167,12 @@ impl Pools {
         Pools { databases: Mutex::default(), open: Arc::new(Open { connections_max, places: Mutex::default() }) }
     }
 
-    /// The pools of a database; connects to nothing yet.
+    /// The pools of a database, with no more connections than `limit`, half of them to read and half to write; connects to nothing
+    /// yet.
     ///
     /// # Errors
     /// The URL cannot be read.
-    pub fn database(&self, url: &DatabaseUrl, zone: Tz) -> anyhow::Result<Database> {
+    pub fn database(&self, url: &DatabaseUrl, zone: Tz, limit: Option<u32>) -> anyhow::Result<Database> {
         let mut databases = lock(&self.databases);
         let key = (url.expose().to_string(), zone);
         if let Some(database) = databases.get(&key) {
@@ -175,9 +180,15 @@ impl Pools {
         }
         let sessions = |application_name: &'static str| {
             let options = connect_options(url, application_name)?;
-            let access = if application_name == READER { READ_ONLY } else { READ_WRITE };
+            let (access, share) = match application_name {
+                READER => (READ_ONLY, limit.map(|limit| limit.div_ceil(2))),
+                _ => (READ_WRITE, limit.map(|limit| limit / 2)),
+            };
+            let connections_max = share.map_or(CONNECTIONS_MAX, |share| share.clamp(1, CONNECTIONS_MAX));
+            let acquire_timeout = if share.is_some() { TURN_TIMEOUT } else { ACQUIRE_TIMEOUT };
             let place = Arc::new(Place { options, pool: Mutex::default() });
-            anyhow::Ok(Sessions { place, open: self.open.clone(), begin: begin(access, zone).into() })
+            let begin = begin(access, zone).into();
+            anyhow::Ok(Sessions { place, open: self.open.clone(), connections_max, acquire_timeout, begin })
         };
         let database = Database { read: sessions(READER)?, write: sessions(WRITER)?, shown: url.to_string() };
         databases.insert(key, database.clone());
