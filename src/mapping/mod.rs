@@ -17,7 +17,7 @@ pub use class::Class;
 pub use field::{Column, Field, Mapping, Shape};
 pub use key::{join_key, new_platform_id, split_key};
 pub use lens::Lens;
-pub use stamp::{Stamp, StampKind};
+pub use stamp::{DIGITS, Stamp, StampKind};
 
 /// The raw text of one column, as the database prints it.
 pub type Cell = Option<Box<str>>;

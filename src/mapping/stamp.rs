@@ -6,9 +6,14 @@ use chrono_tz::Tz;
 /// What kind of column holds a side's `updated_at`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StampKind {
-    Timestamptz,
+    /// With so many digits of a second; PostgreSQL rounds to them, to the nearest.
+    Timestamptz {
+        digits: u8,
+    },
     /// Without a zone: local time of the side's zone.
-    Timestamp,
+    Timestamp {
+        digits: u8,
+    },
     Date,
     EpochSeconds,
     EpochMillis,
@@ -23,11 +28,16 @@ pub enum Stamp {
     Future,
 }
 
+/// Digits of a second where a timestamp's declaration names none: microseconds.
+pub const DIGITS: u8 = 6;
+
 impl StampKind {
     /// How coarse the column is: two stamps closer than this may be in either order.
     pub fn precision(self) -> Duration {
         match self {
-            StampKind::Timestamptz | StampKind::Timestamp => Duration::microseconds(1),
+            StampKind::Timestamptz { digits } | StampKind::Timestamp { digits } => {
+                Duration::microseconds(10_i64.pow(u32::from(DIGITS.saturating_sub(digits))))
+            }
             StampKind::EpochMillis => Duration::milliseconds(1),
             StampKind::EpochSeconds => Duration::seconds(1),
             StampKind::Date => Duration::days(1),
@@ -42,7 +52,7 @@ impl StampKind {
             _ => {}
         }
         let at = match self {
-            StampKind::Timestamptz | StampKind::Timestamp => parse_instant(raw, zone)?,
+            StampKind::Timestamptz { .. } | StampKind::Timestamp { .. } => parse_instant(raw, zone)?,
             StampKind::Date => {
                 let date = chrono::NaiveDate::parse_from_str(raw, "%Y-%m-%d").ok()?;
                 local(date.and_hms_opt(0, 0, 0)?, zone)?
@@ -117,16 +127,20 @@ mod tests {
         let berlin = chrono_tz::Europe::Berlin;
         let at = |text: &str| Some(Stamp::At(text.parse().expect("a literal")));
         let cases = [
-            (StampKind::Timestamptz, "2026-07-01 12:00:00.123456+02", at("2026-07-01T10:00:00.123456Z")),
-            (StampKind::Timestamptz, "2026-07-01 12:00:00-03:30", at("2026-07-01T15:30:00Z")),
-            (StampKind::Timestamp, "2026-07-01 12:00:00.5", at("2026-07-01T10:00:00.5Z")),
-            (StampKind::Timestamp, "2026-10-25 02:30:00", at("2026-10-25T00:30:00Z")),
-            (StampKind::Timestamp, "2026-03-29 02:30:00", at("2026-03-29T01:30:00Z")),
+            (
+                StampKind::Timestamptz { digits: DIGITS },
+                "2026-07-01 12:00:00.123456+02",
+                at("2026-07-01T10:00:00.123456Z"),
+            ),
+            (StampKind::Timestamptz { digits: DIGITS }, "2026-07-01 12:00:00-03:30", at("2026-07-01T15:30:00Z")),
+            (StampKind::Timestamp { digits: DIGITS }, "2026-07-01 12:00:00.5", at("2026-07-01T10:00:00.5Z")),
+            (StampKind::Timestamp { digits: DIGITS }, "2026-10-25 02:30:00", at("2026-10-25T00:30:00Z")),
+            (StampKind::Timestamp { digits: DIGITS }, "2026-03-29 02:30:00", at("2026-03-29T01:30:00Z")),
             (StampKind::Date, "2026-01-02", at("2026-01-01T23:00:00Z")),
             (StampKind::EpochSeconds, "1700000000", at("2023-11-14T22:13:20Z")),
             (StampKind::EpochMillis, "1700000000123", at("2023-11-14T22:13:20.123Z")),
-            (StampKind::Timestamptz, "infinity", Some(Stamp::Future)),
-            (StampKind::Timestamptz, "nonsense", None),
+            (StampKind::Timestamptz { digits: DIGITS }, "infinity", Some(Stamp::Future)),
+            (StampKind::Timestamptz { digits: DIGITS }, "nonsense", None),
         ];
         for (kind, raw, expected) in cases {
             assert_eq!(kind.instant(raw, berlin), expected, "{kind:?} {raw}");

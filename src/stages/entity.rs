@@ -9,7 +9,7 @@ use anyhow::Context;
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::config::{self, Config, Customer, Deleted, EntityId, Limits, Side};
-use crate::mapping::{Class, Column, Field, Lens, Mapping, Shape, StampKind};
+use crate::mapping::{Class, Column, DIGITS, Field, Lens, Mapping, Shape, StampKind};
 use crate::pairs::{self, CREATED_AT};
 use crate::sides::Permanent;
 use crate::sides::postgres::{self, Database, LiveColumn, LiveTable, NewKey, Pools, Sessions, TableSql, describe};
@@ -263,9 +263,10 @@ fn shape(entity: &config::Entity, side: Side, live: &LiveTable) -> Result<Shape,
     let table = entity.table(side);
     let key = table.key.iter().map(|name| column(live, side, table, name)).collect::<Result<Vec<_>, _>>()?;
     let stamp_column = live_column(live, side, table, &table.updated_at)?;
+    let digits = stamp_column.modifier.and_then(|digits| u8::try_from(digits).ok()).unwrap_or(DIGITS);
     let stamp_kind = match stamp_column.typname.as_str() {
-        "timestamptz" => StampKind::Timestamptz,
-        "timestamp" => StampKind::Timestamp,
+        "timestamptz" => StampKind::Timestamptz { digits },
+        "timestamp" => StampKind::Timestamp { digits },
         "date" => StampKind::Date,
         "int4" | "int8" => StampKind::EpochSeconds,
         _ => {

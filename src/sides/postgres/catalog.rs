@@ -23,6 +23,8 @@ pub struct LiveColumn {
     pub type_shown: String,
     /// `pg_type.typname` of the base type.
     pub typname: String,
+    /// The length or precision that is declared, for the type or its domain, as PostgreSQL keeps it.
+    pub modifier: Option<i32>,
     pub class: Class,
     /// Ordered and compared by operators outside `pg_catalog`.
     pub foreign_order: bool,
@@ -80,6 +82,7 @@ pub async fn describe(
                 type_shown: row.try_get("type_shown")?,
                 class: Class::of(&typname, &category),
                 typname,
+                modifier: row.try_get("modifier")?,
                 foreign_order: row.try_get("foreign_order")?,
                 nullable: row.try_get("nullable")?,
                 generated: row.try_get("generated")?,

@@ -16,6 +16,7 @@ select
   -- A domain counts as its base type.
   coalesce(b.typname, t.typname)::text as typname,
   coalesce(b.typcategory, t.typcategory)::text as typcategory,
+  coalesce(nullif(a.atttypmod, -1), nullif(b.modifier, -1)) as modifier,
   -- The operators an `order by` goes by: an extension's, which an empty search path does not see.
   exists (
     select
@@ -41,11 +42,12 @@ join pg_type t on t.oid = a.atttypid
 join pg_namespace tn on tn.oid = t.typnamespace
 left join lateral (
   with recursive below as (
-    select t.typtype, t.typbasetype as oid
+    select t.typtype, t.typbasetype as oid, t.typtypmod as modifier
     union all
-    select d.typtype, d.typbasetype from below join pg_type d on below.typtype = 'd' and d.oid = below.oid
+    select d.typtype, d.typbasetype, coalesce(nullif(below.modifier, -1), d.typtypmod)
+    from below join pg_type d on below.typtype = 'd' and d.oid = below.oid
   )
-  select p.oid, p.typname, p.typcategory from below join pg_type p on p.oid = below.oid and p.typtype <> 'd'
+  select p.oid, p.typname, p.typcategory, below.modifier from below join pg_type p on p.oid = below.oid and p.typtype <> 'd'
 ) b on t.typtype = 'd'
 left join pg_attrdef d on d.adrelid = c.oid and d.adnum = a.attnum
 where n.nspname = $1 and c.relname = $2 and c.relkind in ('r', 'p')

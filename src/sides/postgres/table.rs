@@ -10,7 +10,7 @@ use sqlx::{PgConnection, Row as _, ValueRef as _};
 
 use crate::config::Side;
 use crate::keyset::{Key, Lane, Position, Range, Signature};
-use crate::mapping::{Cell, Class, Shape, StampKind};
+use crate::mapping::{Cell, Class, DIGITS, Shape, StampKind};
 use crate::pairs::{Base, Intent, Listed, Pair, Receipt};
 
 use super::{LiveTable, Sessions, Statement, ident};
@@ -677,8 +677,8 @@ impl TableSql {
 
     fn stamp_type(&self) -> &'static str {
         match self.stamp_kind {
-            StampKind::Timestamptz => "timestamptz",
-            StampKind::Timestamp => "timestamp",
+            StampKind::Timestamptz { .. } => "timestamptz",
+            StampKind::Timestamp { .. } => "timestamp",
             StampKind::Date => "date",
             StampKind::EpochSeconds | StampKind::EpochMillis => "bigint",
         }
@@ -687,8 +687,8 @@ impl TableSql {
     /// The transaction's start by this database's clock, as the column stores it.
     fn now(&self) -> &'static str {
         match self.stamp_kind {
-            StampKind::Timestamptz => "now()",
-            StampKind::Timestamp => "localtimestamp",
+            StampKind::Timestamptz { .. } => "now()",
+            StampKind::Timestamp { .. } => "localtimestamp",
             StampKind::Date => "current_date",
             StampKind::EpochSeconds => "floor(extract(epoch from now()))::bigint",
             StampKind::EpochMillis => "floor(extract(epoch from now()) * 1000)::bigint",
@@ -713,19 +713,20 @@ impl TableSql {
 
     /// Whether the column tells instants apart as well as the database does.
     fn is_exact(&self) -> bool {
-        matches!(self.stamp_kind, StampKind::Timestamptz | StampKind::Timestamp)
+        matches!(self.stamp_kind, StampKind::Timestamptz { digits } | StampKind::Timestamp { digits } if digits >= DIGITS)
     }
 
     /// An instant as the column stores it.
     fn bound(&self, since: &str) -> String {
         match self.stamp_kind {
-            StampKind::Timestamptz => format!("{since}::timestamptz"),
+            // Rounded as the column rounds: what is stamped later is never stored as less.
+            StampKind::Timestamptz { digits } => format!("{since}::timestamptz({digits})"),
             // In the hour before local time goes back, and in that after it went forward, an hour earlier: the stamps of
             // later moments may be that much lower.
-            StampKind::Timestamp => format!(
+            StampKind::Timestamp { digits } => format!(
                 "least(({since}::timestamptz)::timestamp, \
                  ({since}::timestamptz + interval '1 hour')::timestamp - interval '1 hour', \
-                 ({since}::timestamptz - interval '1 hour')::timestamp + interval '1 hour')"
+                 ({since}::timestamptz - interval '1 hour')::timestamp + interval '1 hour')::timestamp({digits})"
             ),
             StampKind::Date => format!("({since}::timestamptz)::date"),
             StampKind::EpochSeconds => format!("floor(extract(epoch from {since}::timestamptz))::bigint"),

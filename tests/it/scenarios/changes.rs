@@ -257,6 +257,32 @@ async fn s05_stamps_a_microsecond_apart_arrive_once_each_over_pages_of_one_and_r
     systems.oracles(&SAME).await;
 }
 
+/// A column of whole seconds rounds: a stamp may be stored as less than what the horizon already is.
+async fn stored_as_less(hint: &str, change: &str) {
+    let mut systems = ten_people_without_overlap(hint).await;
+    systems.on_legacy(change).await;
+    systems.restart();
+    systems.settle().await;
+    let mut slow = application(&systems).await;
+    let early = "select pg_sleep(1.25 - extract(epoch from clock_timestamp())::numeric % 1)";
+    say(&mut slow, early).await;
+    say(&mut slow, "begin; update person set phone = 'late', last_update = now() where id = 7").await;
+    let started = started_at(&mut slow).await;
+    older_than_a_second(&systems, started).await;
+    systems.run().await;
+    say(&mut slow, "commit").await;
+    assert_eq!(systems.run().await.to_platform, 1);
+    systems.oracles(&SAME).await;
+}
+
+#[tokio::test]
+async fn s05_what_a_coarse_column_stores_as_less_than_the_horizon_is_not_missed() {
+    stored_as_less("whole seconds", "alter table person alter last_update type timestamptz(0)").await;
+    let domain = "create domain moment as timestamptz(0); create domain edited as moment; \
+                  alter table person alter last_update type edited";
+    stored_as_less("whole seconds' domain", domain).await;
+}
+
 /// Every 50 ms, as a user's script would.
 const HOT: Duration = Duration::from_millis(50);
 const HOT_WRITES: u32 = 50;
