@@ -89,14 +89,33 @@ pub async fn list(
         .collect()
 }
 
-/// Notes what became of an entry.
-pub async fn mark(entity: &ReadyEntity, id: i64, state: &str) -> anyhow::Result<()> {
-    let query = postgres::query("update sync_bridge.conflict set state = $3 where entity_id = $1 and id = $2")
-        .bind(entity.platform.sql.entity_number())
-        .bind(id)
-        .bind(state);
+/// Notes what became of an entry: its state, and who won what was open. The page that carried it out may have told already that
+/// an open entry is none any more.
+pub async fn mark(
+    entity: &ReadyEntity,
+    entry: &ConflictEntry,
+    state: &str,
+    winner: Option<Side>,
+) -> anyhow::Result<()> {
+    let mut fields = entry.fields.clone();
+    for field in fields.iter_mut().filter(|field| field.winner.is_none() && field.field.is_some()) {
+        field.winner = winner;
+        if winner.is_some() {
+            (field.policy, field.why) = (Some("operator".into()), "a person decided".into());
+        }
+    }
+    let query = postgres::query(
+        "update sync_bridge.conflict set state = $3, fields = $4 \
+         where entity_id = $1 and id = $2 and (state = $5 or $5 = 'open' and state = 'superseded')",
+    )
+    .bind(entity.platform.sql.entity_number())
+    .bind(entry.id)
+    .bind(state)
+    .bind(sqlx::types::Json(&fields))
+    .bind(&entry.state);
     let write = &entity.platform.database.write;
-    write.execute(query).await.with_context(|| format!("marking conflict {id} of {}", entity.mapping.entity))?;
+    let what = || format!("marking conflict {} of {}", entry.id, entity.mapping.entity);
+    write.execute(query).await.with_context(what)?;
     Ok(())
 }
 

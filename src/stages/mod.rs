@@ -156,6 +156,8 @@ pub struct PageReport {
     /// Seconds between a change's stamp and its arrival, with the side it was made on (a bounded sample of the written rows).
     pub freshness_secs: Vec<(Side, f64)>,
     pub timings: Timings,
+    /// Whether an operator's ruling decided something.
+    pub ruled: bool,
     /// The rest of a range that held more rows than a page may: to be worked on as a further page.
     pub rest: Option<Range>,
 }
@@ -454,6 +456,10 @@ impl Data {
         let entry = found.ok_or_else(|| Permanent(format!("entity `{entity}` has no conflict {id}")))?;
         let key = conflicts::key(&entry);
         let kind = ruling(&entry).map_err(Permanent)?;
+        let winner = match &kind {
+            RulingKind::Winner { side, .. } => Some(*side),
+            RulingKind::Values(_) => None,
+        };
         let page = Page {
             customer: customer.clone(),
             entity: entity.clone(),
@@ -473,7 +479,13 @@ impl Data {
         if !report.parked.is_empty() {
             anyhow::bail!("conflict {id} of {entity}: the record is being written by others; try again in a moment");
         }
-        conflicts::mark(&ready, id, state).await
+        if !report.ruled {
+            return Err(Permanent(format!(
+                "conflict {id} of {entity}: both sides hold the same by now, so nothing was decided; see `sync-bridge conflicts show`"
+            ))
+            .into());
+        }
+        conflicts::mark(&ready, &entry, state, winner).await
     }
 
     fn customer(&self, id: &CustomerId) -> anyhow::Result<&Customer> {

@@ -326,6 +326,7 @@ fn record(entity: &ReadyEntity, page: &Page, committed: Vec<Committed>, report: 
     let mapping = &entity.mapping;
     let now = clock::now();
     for Committed { act, platform_key, wrote_row, .. } in committed {
+        report.ruled |= act.ruled;
         if let Some(conflict) = &act.conflict {
             for policy in &conflict.policies {
                 count_policy(&mut report.conflicts, *policy);

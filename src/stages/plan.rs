@@ -55,6 +55,8 @@ pub struct Act {
     pub held: Option<Side>,
     /// Both sides in canonical form, for a difference that is only listed.
     pub fields: Vec<String>,
+    /// What an operator decided decides something here.
+    pub ruled: bool,
     /// The fields that stay listed for a person with the values they were listed with.
     pub still_listed: Vec<String>,
 }
@@ -175,6 +177,11 @@ pub fn judge(view: &View, context: &Context) -> Verdict {
         (Ok(legacy), Ok(platform)) => (legacy, platform),
         (Err(untranslatable), _) | (_, Err(untranslatable)) => return untranslatable.into(),
     };
+    let missing = if legacy.is_none() { Some(Side::Legacy) } else { platform.is_none().then_some(Side::Platform) };
+    if let Some(side) = missing.filter(|_| context.rulings.iter().any(|ruling| ruling.key == view.origin)) {
+        let reason = format!("the record is gone from the {side} side, so there is nothing to decide about");
+        return Verdict::Bad { field: None, reason };
+    }
     // Legacy's id is another record's by now: of this pair, legacy has no row.
     let made = base.get(CREATED_AT).zip(made_at(view.legacy.as_ref()));
     let id_taken = !gone && made.is_some_and(|(known, now)| known != now);
@@ -253,7 +260,7 @@ fn both_there(
         .map(|at| {
             let field = &mapping.fields[at];
             let (legacy, platform) = (legacy[at].hash(), platform[at].hash());
-            let ruled = match ruling {
+            let winner = match ruling {
                 Some(RulingKind::Winner { side, fields }) if fields.contains(&field.name) => Some(*side),
                 _ => None,
             };
@@ -262,8 +269,8 @@ fn both_there(
                     legacy,
                     platform,
                     base: base.get(field.fingerprint),
-                    policy: ruled.map_or(field.policy, Policy::for_side),
-                    listed: ruled.is_none() && listed.holds(field.fingerprint, legacy, platform),
+                    policy: winner.map_or(field.policy, Policy::for_side),
+                    listed: winner.is_none() && listed.holds(field.fingerprint, legacy, platform),
                 },
                 &clocks,
             )
@@ -280,6 +287,8 @@ fn both_there(
         _ => vec![None; mapping.fields.len()],
     };
     let is_set = |at: usize| set[at].is_some();
+    let is_ruled = |at: usize| matches!(ruling, Some(RulingKind::Winner { fields, .. }) if fields.contains(&mapping.fields[at].name));
+    let ruled = (0..steps.len()).any(|at| is_set(at) || is_ruled(at) && steps[at].target().is_some());
     // A pair made on legacy by a worker that died before it noted the new row's key.
     let key_to_note = view.pair.as_ref().is_some_and(|pair| pair.legacy_key.is_none()) && receipt_done;
     let listed_now: Vec<(u32, u64, u64)> = (0..steps.len())
@@ -358,6 +367,7 @@ fn both_there(
             records: steps.contains(&Step::Record),
             held,
             fields,
+            ruled,
             still_listed: (0..steps.len())
                 .filter(|&at| steps[at] == Step::Listed)
                 .map(|at| mapping.fields[at].name.clone())
@@ -401,6 +411,7 @@ fn one_absent(
             records: absent == Absent::RecordGone,
             held: None,
             fields: vec!["(no row)".into()],
+            ruled: false,
             still_listed: Vec::new(),
         }))
     };
