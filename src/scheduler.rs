@@ -107,8 +107,8 @@ struct Entry {
     customer: String,
     cron: Cron,
     schedule: Schedule,
-    /// Not before this; `None`: not looked at yet. What lies behind it is in the ledger.
-    next: Option<DateTime<Utc>>,
+    /// The last instant that is in the ledger and the next one; `None`: not looked at yet.
+    made: Option<(DateTime<Utc>, DateTime<Utc>)>,
 }
 
 /// The latest instant of a customer that is due.
@@ -129,7 +129,7 @@ impl Plan {
             let cron = parse_cron(&schedule.expression).map_err(|wrong| {
                 anyhow::anyhow!("the schedule of customer {}, `{}`: {wrong}", customer.id, schedule.expression)
             })?;
-            Ok(Entry { customer: customer.id.as_str().to_owned(), cron, schedule, next: None })
+            Ok(Entry { customer: customer.id.as_str().to_owned(), cron, schedule, made: None })
         });
         Ok(Plan { entries: entries.collect::<anyhow::Result<_>>()? })
     }
@@ -138,7 +138,8 @@ impl Plan {
     pub fn due(&self, now: DateTime<Utc>) -> Vec<Due> {
         let now = now.duration_trunc(TimeDelta::seconds(1)).unwrap_or(now);
         let due = self.entries.iter().enumerate().filter_map(|(entry, it)| {
-            if it.next.is_some_and(|next| now < next) {
+            // Before the last one: the clock was ahead then.
+            if it.made.is_some_and(|(last, next)| last <= now && now < next) {
                 return None;
             }
             let local = now.with_timezone(&it.schedule.timezone);
@@ -154,7 +155,7 @@ impl Plan {
     /// These are in the ledger now.
     fn done(&mut self, made: &[Due]) {
         for due in made {
-            self.entries[due.entry].next = Some(due.next);
+            self.entries[due.entry].made = Some((due.instant, due.next));
         }
     }
 }
@@ -166,7 +167,7 @@ mod tests {
     fn plan(expression: &str, timezone: chrono_tz::Tz) -> Plan {
         let schedule = Schedule { expression: expression.into(), timezone };
         let cron = parse_cron(expression).expect("an expression");
-        Plan { entries: vec![Entry { customer: "c-1".into(), cron, schedule, next: None }] }
+        Plan { entries: vec![Entry { customer: "c-1".into(), cron, schedule, made: None }] }
     }
 
     fn at(text: &str) -> DateTime<Utc> {
@@ -183,6 +184,13 @@ mod tests {
         assert!(plan.due(at("2026-03-01T10:00:59.9Z")).is_empty());
         assert_eq!(plan.due(at("2026-03-01T10:01:00Z"))[0].instant, at("2026-03-01T10:01:00Z"));
         assert_eq!(plan.due(at("2026-03-01T18:30:00Z"))[0].instant, at("2026-03-01T18:30:00Z"));
+        let ahead = plan.due(at("2026-03-01T18:30:00Z"));
+        plan.done(&ahead);
+        assert_eq!(
+            plan.due(at("2026-03-01T10:01:30Z"))[0].instant,
+            at("2026-03-01T10:01:00Z"),
+            "the clock was set back"
+        );
     }
 
     #[test]

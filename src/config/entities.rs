@@ -24,6 +24,8 @@ pub(super) struct Surroundings<'o> {
     pub entities: BTreeMap<String, BySide<Option<usize>>>,
     /// Databases already reported as unknown: once is enough.
     unknown_databases: BTreeSet<String>,
+    /// The tables of the entities before, with the entity's line.
+    tables: Vec<(Table, Table, u32)>,
 }
 
 /// One value for each side.
@@ -56,7 +58,8 @@ pub(super) fn read(
     reader: &mut Reader<'_>,
 ) -> Option<Vec<Stage>> {
     let nodes = read_list(node, "stage", reader);
-    let mut around = Surroundings { outlines, entities: outline(&nodes), unknown_databases: BTreeSet::new() };
+    let mut around =
+        Surroundings { outlines, entities: outline(&nodes), unknown_databases: BTreeSet::new(), tables: Vec::new() };
     let mut stage_lines = BTreeMap::new();
     let mut entity_lines = BTreeMap::new();
     let stages: Vec<Option<Stage>> = nodes
@@ -164,6 +167,8 @@ fn read_entity(
 
     if let (Some(legacy), Some(platform)) = (&legacy, &platform) {
         check_both_tables(legacy, platform, reader);
+        check_not_shared(legacy, platform, around, reader);
+        around.tables.push((legacy.table.clone(), platform.table.clone(), reader.report.place(node.at()).line));
     }
     let tables = BySide { legacy, platform };
     let names = fields.as_ref().map(Node::peek_names);
@@ -201,6 +206,21 @@ fn check_both_tables(legacy: &TableDraft, platform: &TableDraft, reader: &mut Re
          neither side: a row that is gone is not carried yet"
     );
     reader.problem(&with.at, message, Some(help));
+}
+
+/// Two entities that see the same rows on both sides would take each other's records for new ones.
+fn check_not_shared(legacy: &TableDraft, platform: &TableDraft, around: &Surroundings<'_>, reader: &mut Reader<'_>) {
+    fn meet(one: &Table, other: &Table) -> bool {
+        let same = (&one.database, &one.schema, &one.name) == (&other.database, &other.schema, &other.name);
+        same && one.scope.iter().all(|(column, value)| other.scope.get(column).is_none_or(|theirs| theirs == value))
+    }
+    let shared = around.tables.iter().find(|(l, p, _)| meet(l, &legacy.table) && meet(p, &platform.table));
+    if let Some((.., line)) = shared {
+        let message = format!("has both tables in common with the entity in line {line}");
+        let help = "each would take the other's records for new ones and double them: make it one entity, or give each a `scope` \
+                    of its own";
+        reader.problem(&platform.at, message, Some(help.into()));
+    }
 }
 
 fn check_match_on(match_on: &[Text], names: &[String], reader: &mut Reader<'_>) {

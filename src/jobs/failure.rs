@@ -6,7 +6,7 @@ use crate::clock;
 use crate::queue::Kind;
 use crate::sides::{self, Fault};
 
-pub use crate::sides::Permanent;
+pub use crate::sides::{NotConfigured, Permanent};
 
 /// What an error says about the work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,7 +62,7 @@ fn sort_cause(cause: &(dyn std::error::Error + 'static)) -> Option<Sorted> {
     if cause.is::<Permanent>() {
         return Some(Sorted::Permanent);
     }
-    if cause.is::<TimeLimit>() || cause.is::<Panicked>() {
+    if cause.is::<TimeLimit>() || cause.is::<Panicked>() || cause.is::<NotConfigured>() {
         return Some(Sorted::Transient);
     }
     let error = cause.downcast_ref::<sqlx::Error>()?;
@@ -123,6 +123,7 @@ mod tests {
         assert_eq!(sort(&wrapped(sqlx::Error::PoolTimedOut)), Sorted::Outage);
         assert_eq!(sort(&wrapped(sqlx::Error::RowNotFound)), Sorted::Permanent);
         assert_eq!(sort(&anyhow::anyhow!("who knows")), Sorted::Permanent);
+        assert_eq!(sort(&NotConfigured("rolled out meanwhile".into()).into()), Sorted::Transient);
         assert_eq!(sort(&TimeLimit(Duration::from_secs(1)).into()), Sorted::Transient);
         assert_eq!(sort(&Panicked("oh".into()).into()), Sorted::Transient);
     }

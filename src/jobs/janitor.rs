@@ -145,6 +145,11 @@ pub async fn round(conn: &mut PgConnection, prune: bool) -> sqlx::Result<Round> 
             fault::point("janitor.expired").await;
         }
         queue::enqueue(&mut tx, &expired).await?;
+        let ahead = job::correct_clock(&mut tx, BATCH).await?;
+        queue::enqueue(&mut tx, &ahead).await?;
+        if !ahead.is_empty() {
+            tracing::warn!(jobs = ahead.len(), "the queue database's clock was ahead: these jobs are due now");
+        }
         if !expired.is_empty() {
             fault::point("janitor.before_commit").await;
         }

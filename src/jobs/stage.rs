@@ -6,7 +6,7 @@ use std::time::Duration;
 use futures::{FutureExt, StreamExt, TryStreamExt, stream};
 use sqlx::PgConnection;
 
-use super::failure::Permanent;
+use super::failure::NotConfigured;
 use super::{Env, meet};
 use crate::clock;
 use crate::config::{Config, CustomerId, Entity, EntityId, Side};
@@ -14,13 +14,11 @@ use crate::ledger::job::{self, Claim};
 use crate::ledger::page::NewPage;
 use crate::ledger::parked::Named;
 use crate::ledger::pause::Pauses;
+pub use crate::ledger::stage::RECONCILIATION;
 use crate::ledger::stage::{Proposal, Stage};
 use crate::ledger::{dead_letter, difference, page, parked, pause, run, stage, watermark};
 use crate::queue::{Delivery, Kind};
 use crate::stages::{Cut, Key, Known, Lane, PageMode, Range};
-
-/// The last stage of every run; no configured stage has this name.
-pub const RECONCILIATION: &str = "reconciliation";
 
 /// Rounds over what was parked. Each but the last made at least one pair or had rows woken, so a chain of parents longer
 /// than this goes on in the next run.
@@ -100,10 +98,9 @@ impl Loaded {
     /// Reads both sides of each entity; changes nothing.
     pub async fn plan(&self, env: &Env) -> anyhow::Result<Plan> {
         let customer = CustomerId::new(self.stage.customer.as_str());
-        let known = env
-            .config
-            .customer(&customer)
-            .ok_or_else(|| Permanent(format!("customer {customer} is not in this worker's configuration: add it")))?;
+        let known = env.config.customer(&customer).ok_or_else(|| {
+            NotConfigured(format!("customer {customer} is not in this worker's configuration: add it"))
+        })?;
         // What is not loaded now is found unloaded by a tick when it may be.
         if self.stage.loads && !known.may_load(clock::now()) {
             return Ok(Plan { closed: true, ..self.nothing() });
@@ -112,9 +109,8 @@ impl Loaded {
             return if self.stage.sweep { self.sweep(env, &customer).await } else { Ok(self.nothing()) };
         }
         let named = env.config.stages.iter().find(|stage| stage.name == self.stage.name);
-        let named = named.ok_or_else(|| {
-            Permanent(format!("stage {} is not in this worker's configuration any more", self.stage.name))
-        })?;
+        let named = named
+            .ok_or_else(|| NotConfigured(format!("stage {} is not in this worker's configuration", self.stage.name)))?;
         let mut cuts = Vec::new();
         // A load takes what was never read, the other run what was.
         let mine = |(entity, side): &(&Entity, Side)| self.known(&entity.id, *side).is_none() == self.stage.loads;
@@ -158,6 +154,7 @@ impl Loaded {
             // Of another version: what it says cannot be compared, so look.
             signature: serde_json::from_value(mark.signature.clone()).ok(),
             debt: mark.debt,
+            done_before: mark.done_before,
         })
     }
 
@@ -232,10 +229,7 @@ pub async fn record(conn: &mut PgConnection, config: &Config, claim: &Claim, pla
     } else {
         stage::propose(conn, stage.id, &plan.proposals).await?;
     }
-    // A reconciliation that compares nothing does not do what one died of that was to compare.
-    if stage.name != RECONCILIATION || stage.sweep {
-        dead_letter::overtake(conn, &stage.customer, Some(&stage)).await?;
-    }
+    dead_letter::overtake(conn, &stage.customer, Some(&stage)).await?;
     Ok(proceed(conn, config, Stage { state: "open".into(), pages_left: pages, ..stage }, Duration::ZERO).await?)
 }
 

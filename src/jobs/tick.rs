@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
 
 use super::Env;
-use super::failure::Permanent;
+use super::failure::NotConfigured;
 use super::stage::{self, RECONCILIATION};
 use crate::config::{Config, CustomerId, EntityId, Side};
 use crate::ledger::job::Claim;
@@ -80,7 +80,9 @@ impl Loaded {
         let name = self.tick.customer.as_str();
         let config = &env.config;
         let customer = config.customers.iter().find(|customer| customer.id.as_str() == name).ok_or_else(|| {
-            Permanent(format!("customer {name} is not in this worker's configuration: add it, or stop its schedule"))
+            NotConfigured(format!(
+                "customer {name} is not in this worker's configuration: add it, or stop its schedule"
+            ))
         })?;
         let mut conn = env.queue.acquire().await?;
         let pauses = pause::of_customer(&mut conn, name).await?;

@@ -56,7 +56,9 @@ pub async fn open(conn: &mut PgConnection, database: &str, error: &str, probe_in
 pub async fn take_due(conn: &mut PgConnection, databases: &[&str], held: Duration) -> sqlx::Result<Vec<(String, i32)>> {
     let due = sqlx::query_as(
         "with due as (
-             select database from bridge.circuit where database = any($1) and probe_at <= now()
+             select database from bridge.circuit where database = any($1)
+               -- So far ahead nobody puts it off: the clock was.
+               and (probe_at <= now() or probe_at > now() + interval '1 minute')
              order by database for update skip locked
          )
          update bridge.circuit set probe_at = now() + $2 from due where circuit.database = due.database

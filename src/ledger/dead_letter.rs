@@ -114,7 +114,7 @@ pub async fn count_again(conn: &mut PgConnection, claim: &Claim, stage: Option<&
              left join bridge.stage on job.kind = 'stage' and stage.id = job.subject
              left join bridge.run on run.id = stage.run
              where job.customer = $1 and job.kind = $2 and stage.name is not distinct from $3
-               and run.first_load is not distinct from $5
+               and run.first_load is not distinct from $5 and ($6::boolean is null or run.sweep = $6)
                and job.state = 'dead' and job.requeued_at is null and job.id <> $4
              order by job.id limit 1
              for update of job
@@ -136,6 +136,7 @@ pub async fn count_again(conn: &mut PgConnection, claim: &Claim, stage: Option<&
     .bind(stage.map(|stage| stage.name.as_str()))
     .bind(claim.job)
     .bind(stage.map(|stage| stage.loads))
+    .bind(stage.and_then(Stage::compares))
     .fetch_optional(&mut *conn)
     .await?;
     fault::point("ledger.death_counted_again").await;
@@ -145,7 +146,8 @@ pub async fn count_again(conn: &mut PgConnection, claim: &Claim, stage: Option<&
     }
 }
 
-/// The customer's stage, or its tick, did what an earlier one died of: nobody has to bring that back.
+/// The customer's stage, or its tick, did what an earlier one died of: nobody has to bring that back. A reconciliation that compares
+/// nothing does not do what one died of that was to compare.
 pub async fn overtake(conn: &mut PgConnection, customer: &str, stage: Option<&Stage>) -> sqlx::Result<()> {
     let kind = stage.map_or(Kind::Tick, |_| Kind::Stage);
     sqlx::query(
@@ -155,13 +157,15 @@ pub async fn overtake(conn: &mut PgConnection, customer: &str, stage: Option<&St
              left join bridge.stage on job.kind = 'stage' and stage.id = job.subject
              left join bridge.run on run.id = stage.run
              where job.customer = $1 and job.kind = $2 and stage.name is not distinct from $3
-               and run.first_load is not distinct from $4 and job.state = 'dead' and job.requeued_at is null
+               and run.first_load is not distinct from $4 and ($5::boolean is null or $5 or not run.sweep)
+               and job.state = 'dead' and job.requeued_at is null
              order by job.id for update of job)",
     )
     .bind(customer)
     .bind(kind.as_str())
     .bind(stage.map(|stage| stage.name.as_str()))
     .bind(stage.map(|stage| stage.loads))
+    .bind(stage.and_then(Stage::compares))
     .execute(conn)
     .await?;
     fault::point("ledger.death_overtaken").await;

@@ -346,6 +346,35 @@ pub async fn expire(conn: &mut PgConnection, limit: i64) -> sqlx::Result<Vec<Del
     deliveries(rows)
 }
 
+/// Whatever lies further in the future than anything is put off was written while this database's clock was ahead. A claim
+/// gets a lease as of now, which its worker renews if it lives; up to `limit` jobs that are ready are due now. To be enqueued in the
+/// same transaction.
+pub async fn correct_clock(conn: &mut PgConnection, limit: i64) -> sqlx::Result<Vec<Delivery>> {
+    sqlx::query(
+        "update bridge.job set lease_until = now() + $1 where state = 'claimed' and lease_until > now() + 4 * $1",
+    )
+    .bind(interval(LEASE))
+    .execute(&mut *conn)
+    .await?;
+    let rows: Vec<DeliveryRow> = sqlx::query_as(
+        "with ahead as (
+             select id from bridge.job
+             where state = 'ready' and waits_for is null
+               and run_at > now() + case kind when 'tick' then interval '1 minute' when 'stage' then interval '5 minutes'
+                                              else interval '15 minutes' end
+             order by id limit $1 for update skip locked
+         )
+         update bridge.job set delivery = delivery + 1, run_at = date_trunc('second', now())
+         from ahead where job.id = ahead.id
+         returning job.id, job.kind, job.delivery, job.priority, extract(epoch from job.run_at)::bigint as run_at_secs",
+    )
+    .bind(limit)
+    .fetch_all(conn)
+    .await?;
+    fault::point("ledger.clock_corrected").await;
+    deliveries(rows)
+}
+
 /// Removes up to `limit` jobs that ended before `age` ago and whose subject is gone, with their attempts; a dead letter that
 /// nobody has dealt with stays. Answers how many.
 pub async fn prune(conn: &mut PgConnection, age: Duration, limit: i64) -> sqlx::Result<u64> {

@@ -7,6 +7,9 @@ use sqlx::PgConnection;
 use crate::config::Side;
 use crate::fault;
 
+/// The last stage of every run; no configured stage has this name.
+pub const RECONCILIATION: &str = "reconciliation";
+
 /// A stage with what its job needs to know of its run.
 #[derive(Debug, Clone, sqlx::FromRow)]
 pub struct Stage {
@@ -23,6 +26,13 @@ pub struct Stage {
     pub sweep: bool,
     /// Whether the run reads entities for the first time.
     pub loads: bool,
+}
+
+impl Stage {
+    /// Of a reconciliation, whether it compares whole tables.
+    pub fn compares(&self) -> Option<bool> {
+        (self.name == RECONCILIATION).then_some(self.sweep)
+    }
 }
 
 /// What an entity's side becomes when its stage closes.

@@ -55,6 +55,7 @@ pub struct Made {
 pub async fn insert_due(conn: &mut PgConnection, due: &[(String, DateTime<Utc>)]) -> sqlx::Result<Made> {
     let (customers, instants): (Vec<&str>, Vec<DateTime<Utc>>) =
         due.iter().map(|(customer, instant)| (customer.as_str(), *instant)).unzip();
+    set_aside(conn, &customers).await?;
     let rows: Vec<(String, i64, String)> =
         sqlx::query_as(include_str!("tick_insert_due.sql")).bind(customers).bind(instants).fetch_all(conn).await?;
     fault::point("ledger.ticks_due").await;
@@ -66,6 +67,23 @@ pub async fn insert_due(conn: &mut PgConnection, due: &[(String, DateTime<Utc>)]
         }
     }
     Ok(made)
+}
+
+/// Ticks that were made while this database's clock was ahead: until that time comes, each would keep all others of its customer
+/// back, and once it comes, the one of its instant.
+async fn set_aside(conn: &mut PgConnection, customers: &[&str]) -> sqlx::Result<()> {
+    let done = sqlx::query(
+        "update bridge.tick set origin = 'ahead'
+         from unnest($1::text[]) as due (customer)
+         where tick.customer = due.customer and tick.origin = 'schedule' and tick.at > now() + interval '1 minute'",
+    )
+    .bind(customers)
+    .execute(conn)
+    .await?;
+    if done.rows_affected() > 0 {
+        tracing::warn!(ticks = done.rows_affected(), "the queue database's clock was ahead: these ticks are set aside");
+    }
+    Ok(())
 }
 
 /// Records a tick asked for by an operator for each customer that has none waiting; answers (customer, id) of the new ones.

@@ -1,5 +1,7 @@
 //! `bridge.watermark`: per customer, entity and side, up to where changes are surely done.
 
+use std::time::Duration;
+
 use chrono::{DateTime, Utc};
 use serde_json::Value;
 use sqlx::PgConnection;
@@ -16,19 +18,23 @@ pub struct Watermark {
     pub watermark: DateTime<Utc>,
     pub signature: Value,
     pub debt: Option<DateTime<Utc>>,
+    /// How long ago all was surely done.
+    pub done_before: Duration,
 }
 
 pub async fn of_customer(conn: &mut PgConnection, customer: &str) -> sqlx::Result<Vec<Watermark>> {
-    type Row = (String, String, DateTime<Utc>, Value, Option<DateTime<Utc>>);
+    type Row = (String, String, DateTime<Utc>, Value, Option<DateTime<Utc>>, f64);
     let rows: Vec<Row> = sqlx::query_as(
-        "select entity, side, watermark, signature, debt from bridge.watermark where customer = $1 order by entity, side",
+        "select entity, side, watermark, signature, debt, greatest(0, extract(epoch from now() - settled_at))::float8
+         from bridge.watermark where customer = $1 order by entity, side",
     )
     .bind(customer)
     .fetch_all(conn)
     .await?;
     rows.into_iter()
-        .map(|(entity, side, watermark, signature, debt)| {
-            Ok(Watermark { entity, side: side.parse().map_err(unknown)?, watermark, signature, debt })
+        .map(|(entity, side, watermark, signature, debt, secs)| {
+            let (side, done_before) = (side.parse().map_err(unknown)?, Duration::from_secs_f64(secs));
+            Ok(Watermark { entity, side, watermark, signature, debt, done_before })
         })
         .collect()
 }

@@ -203,6 +203,7 @@ fn connect_options(url: &DatabaseUrl) -> anyhow::Result<PgConnectOptions> {
         ("tcp_keepalives_count", "3"),
         ("tcp_user_timeout", "20s"),
         ("timezone", "UTC"),
+        ("default_transaction_isolation", "read committed"),
     ]))
 }
 

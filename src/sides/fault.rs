@@ -107,6 +107,11 @@ fn sort_class(class: &str) -> Fault {
 #[error("{0}")]
 pub struct Permanent(pub String);
 
+/// This process's configuration lacks what the work is about. While a new file is rolled out, another's has it.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("{0}")]
+pub struct NotConfigured(pub String);
+
 #[cfg(test)]
 mod tests {
     use std::borrow::Cow;

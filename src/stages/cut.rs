@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use anyhow::Context;
+use chrono::{DateTime, Utc};
 use sqlx::Row as _;
 
 use crate::config::Side;
@@ -11,6 +12,9 @@ use crate::sides::postgres::Statement;
 use super::entity::{Ready, ReadyEntity};
 use super::horizon::{self, Horizon, horizon};
 use super::{Cut, Known, Lane, Position, Range, Signature};
+
+/// How wrong the time between two runs may be.
+const CLOCK_SLACK: chrono::Duration = chrono::Duration::minutes(1);
 
 /// One side's tail, or its whole table where nothing is known yet, in pages.
 pub async fn cut(entity: &ReadyEntity, side: Side, known: Option<&Known>) -> anyhow::Result<Cut> {
@@ -29,12 +33,18 @@ pub async fn cut(entity: &ReadyEntity, side: Side, known: Option<&Known>) -> any
     };
     let overlap = chrono::Duration::from_std(entity.overlap).context("the overlap is too long")?;
     let since = at.max(watermark.unwrap_or(at)) - overlap;
-    let previous = known.and_then(|known| known.signature.as_ref()).filter(|_| paid.is_none());
+    let set_back = known.and_then(|known| set_back(known, sessions.now));
+    if let Some(set_back) = &set_back {
+        tracing::warn!(entity = %entity.mapping.entity, %side, database = ready.database.shown, "{}", set_back.told);
+    }
+    let previous = known.and_then(|known| known.signature.as_ref()).filter(|_| paid.is_none() && set_back.is_none());
     let lower = match (known, previous) {
         (None, _) => since,
         (Some(_), Some(previous)) => previous.since,
         (Some(known), None) => paid.map_or(known.watermark, |paid| paid.min(known.watermark)) - overlap,
     };
+    let lower = set_back.as_ref().map_or(lower, |set_back| lower.min(set_back.since - overlap));
+    let held_by = set_back.map(|set_back| set_back.told).or(held_by);
     let what = || format!("cutting {} on {side} in {}", entity.mapping.entity, ready.database.shown);
     let tail = ready.sql.cut_tail(&ready.database.read, lower, since, entity.page_rows).await.with_context(what)?;
     let signature = tail.signature(since);
@@ -63,6 +73,29 @@ pub async fn cut(entity: &ReadyEntity, side: Side, known: Option<&Known>) -> any
     })
 }
 
+/// A side's clock that is behind the watermark: it was ahead, and what is stamped from now on lies below what counts as done.
+struct SetBack {
+    /// Nothing that is new was stamped before.
+    since: DateTime<Utc>,
+    told: String,
+}
+
+fn set_back(known: &Known, now: DateTime<Utc>) -> Option<SetBack> {
+    if known.watermark <= now {
+        return None;
+    }
+    let ahead = (known.watermark - now).num_seconds();
+    let before = chrono::Duration::from_std(known.done_before).unwrap_or(chrono::Duration::MAX);
+    let since = now.checked_sub_signed(before).and_then(|at| at.checked_sub_signed(CLOCK_SLACK));
+    Some(SetBack {
+        since: since.unwrap_or(DateTime::UNIX_EPOCH),
+        told: format!(
+            "this database's clock was set back, {ahead} s behind what was done before; what is stamped meanwhile is looked for again \
+             in each run"
+        ),
+    })
+}
+
 /// The whole table in pages.
 pub async fn cut_whole(entity: &ReadyEntity, side: Side) -> anyhow::Result<Vec<Range>> {
     let ready = entity.side(side);
@@ -84,6 +117,10 @@ fn chain(lane: Lane, mut after: Option<Position>, bounds: Vec<(Position, u32)>) 
     ranges
 }
 
+/// The database's clock, as a row beside the signatures.
+const CLOCK_SELECT: &str =
+    "select -1::bigint, 2::bigint, 0::bigint, (extract(epoch from clock_timestamp()) * 1000000)::bigint";
+
 /// Whether any signature differs now: one statement per database.
 pub async fn changed(probes: &[(Ready, Side, Signature)]) -> anyhow::Result<bool> {
     // By session time zone too: stamps are hashed as the session prints them.
@@ -101,6 +138,7 @@ pub async fn changed(probes: &[(Ready, Side, Signature)]) -> anyhow::Result<bool
             selects.push(sql.signature_select(at, first));
             first += 1 + sql.scope_len();
         }
+        selects.push(CLOCK_SELECT.to_owned());
         let statement = Statement::new(selects.join(" union all "));
         let mut query = statement.query();
         for &at in &members {
@@ -111,7 +149,15 @@ pub async fn changed(probes: &[(Ready, Side, Signature)]) -> anyhow::Result<bool
         let sessions = &entity.side(*side).database.read;
         let rows = sessions.fetch_all(query).await.with_context(|| format!("probing {shown}"))?;
         for row in rows {
-            let at = row.try_get::<i64, _>("n")? as usize;
+            let Ok(at) = usize::try_from(row.try_get::<i64, _>("n")?) else {
+                // Below what counts as done nobody looks, but by the clock.
+                let now = DateTime::from_timestamp_micros(row.try_get("hash")?).context("a clock")?;
+                let since = |at: &usize| (probes[*at].2.since, probes[*at].0.overlap);
+                if members.iter().map(since).any(|(since, overlap)| now < since + overlap) {
+                    return Ok(true);
+                }
+                continue;
+            };
             let found: (i64, i64) = (row.try_get("rows")?, row.try_get("hash")?);
             let signature = &probes[at].2;
             let expected = match row.try_get::<i64, _>("lane")? {

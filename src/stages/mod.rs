@@ -29,7 +29,7 @@ use crate::config::{Config, Customer, CustomerId, DatabaseUrl, EntityId, Policy,
 pub use crate::keyset::{Key, Lane, Position, Range, Signature};
 use crate::pairs;
 use crate::sides::postgres::{self, Pools, reach};
-use crate::sides::{Fault, Permanent, sort};
+use crate::sides::{Fault, NotConfigured, Permanent, sort};
 
 pub use conflicts::{ConflictEntry, ConflictField};
 use entity::{Ready, check_tables, database_of, make_ready};
@@ -73,6 +73,8 @@ pub struct Known {
     pub watermark: DateTime<Utc>,
     pub signature: Option<Signature>,
     pub debt: Option<DateTime<Utc>>,
+    /// How long ago, by another clock than the side's, all was surely done.
+    pub done_before: Duration,
 }
 
 /// One entity's side cut into pages.
@@ -272,8 +274,9 @@ impl Data {
     pub async fn prepare(&self, customer: &CustomerId) -> anyhow::Result<()> {
         let customer = self.customer(customer)?;
         let mut prepared = std::collections::HashSet::new();
-        for entity in self.config.entities() {
-            for side in Side::BOTH {
+        // What is refused is refused on the platform: nothing is registered on legacy before.
+        for side in [Side::Platform, Side::Legacy] {
+            for entity in self.config.entities() {
                 let table = entity.table(side);
                 if !prepared.insert((table.database.clone(), side)) {
                     continue;
@@ -297,7 +300,8 @@ impl Data {
                 }
                 let here = self.config.entities().filter(|entity| entity.table(side).database == table.database);
                 let here: Vec<_> = here.collect();
-                register(&mut transaction, customer, &here, side, &database.shown)
+                let known: Vec<&str> = self.config.entities().map(|entity| entity.id.as_str()).collect();
+                register(&mut transaction, customer, (&here, &known), side, &database.shown)
                     .await
                     .with_context(|| format!("registering entities in {}", database.shown))?;
                 transaction.commit().await.with_context(what)?;
@@ -374,7 +378,12 @@ impl Data {
     pub async fn run_page(&self, page: &Page) -> anyhow::Result<PageReport> {
         let ready = self.entity(&page.customer, &page.entity).await?;
         let clocks = self.clocks.measure(&ready.legacy.database, &ready.platform.database).await?;
-        self.heed(&page.customer, &page.entity, page::run(&ready, page, &clocks).await)
+        let report = self.heed(&page.customer, &page.entity, page::run(&ready, page, &clocks).await)?;
+        if !report.quarantined.is_empty() {
+            // Perhaps a column is of another type by now: whoever tries again looks again.
+            self.forget(&page.customer, &page.entity);
+        }
+        Ok(report)
     }
 
     /// The rest that a first load takes after a page of it that was worked on for so long, `chains` of them side by side.
@@ -492,7 +501,7 @@ impl Data {
         Ok(self
             .config
             .customer(id)
-            .ok_or_else(|| Permanent(format!("customer `{id}` is not in {}", self.config.path.display())))?)
+            .ok_or_else(|| NotConfigured(format!("customer `{id}` is not in {}", self.config.path.display())))?)
     }
 
     async fn entity(&self, customer: &CustomerId, entity: &EntityId) -> anyhow::Result<Ready> {
@@ -503,7 +512,7 @@ impl Data {
         let declared = self
             .config
             .entity(entity)
-            .ok_or_else(|| Permanent(format!("entity `{entity}` is not in {}", self.config.path.display())))?;
+            .ok_or_else(|| NotConfigured(format!("entity `{entity}` is not in {}", self.config.path.display())))?;
         let ready = Arc::new(make_ready(&self.pools, &self.config, self.customer(customer)?, declared).await?);
         self.known().insert(key, ready.clone());
         Ok(ready)
@@ -512,7 +521,8 @@ impl Data {
     /// A table that is not what it was is described again next time.
     fn heed<T>(&self, customer: &CustomerId, entity: &EntityId, result: anyhow::Result<T>) -> anyhow::Result<T> {
         if let Err(error) = &result
-            && error.chain().filter_map(|cause| cause.downcast_ref()).any(|cause| sort(cause) == Fault::Permanent)
+            && let mut faults = error.chain().filter_map(|cause| cause.downcast_ref()).map(sort)
+            && faults.any(|fault| matches!(fault, Fault::Permanent | Fault::Row))
         {
             self.forget(customer, entity);
         }

@@ -21,8 +21,9 @@ const WEIGHT: f64 = 0.2;
 const WEIGHT_SLOW: f64 = 1.01;
 /// Fewer rows say nothing about the time of one.
 const ROWS_MIN: u64 = 20;
-/// The longest rest for trouble. What a limit asks for may be longer.
+/// The longest rest for trouble, and for a limit: a job that is put off for much longer is taken for one from a clock that was ahead.
 const REST_MAX: Duration = Duration::from_secs(30);
+const LIMIT_REST_MAX: Duration = Duration::from_secs(300);
 /// Marks of the primary's log that are kept of a database.
 const MARKS_MAX: usize = 200;
 
@@ -58,7 +59,7 @@ impl Paces {
         for side in Side::BOTH {
             let ReadySide { database, limits, .. } = entity.side(side);
             rests.extend(for_limit(*limits, report.rows_read, chains).map(|length| Rest {
-                length: length.saturating_sub(worked_for),
+                length: length.saturating_sub(worked_for).min(LIMIT_REST_MAX),
                 why: format!(
                     "no more than {} rows per second of {}",
                     limits.load_rows_per_second.unwrap_or(0),

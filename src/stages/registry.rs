@@ -1,5 +1,6 @@
 //! Which tables are whose: `sync_bridge.relation` in each database of a side. Two customers that see the same rows would take
-//! each other's records for new ones, for ever. Owns: that this is refused. Never: a row of theirs.
+//! each other's records for new ones, for ever; and so would an entity take those of one that it was called before. Owns: that
+//! this is refused. Never: a row of theirs.
 
 use sqlx::PgConnection;
 use sqlx::types::Json;
@@ -10,14 +11,15 @@ use crate::sides::{Permanent, postgres};
 use super::entity::scope_values;
 
 /// Gives the customer's entities their short numbers in the database that this connection is to, and notes which table and
-/// scope each has on this side; safe to repeat. Only one at a time may do this in a database.
+/// scope each has on this side; safe to repeat. Only one at a time may do this in a database. `known` are the ids of all entities of
+/// the configuration.
 ///
 /// # Errors
-/// Another customer sees the same rows; the database's.
+/// Another customer sees the same rows, or an entity that is configured no more has paired them; the database's.
 pub async fn register(
     conn: &mut PgConnection,
     customer: &Customer,
-    entities: &[&Entity],
+    (entities, known): (&[&Entity], &[&str]),
     side: Side,
     shown: &str,
 ) -> anyhow::Result<()> {
@@ -45,6 +47,34 @@ pub async fn register(
                  both would see the same rows and double them; give each a `scope`, or use one customer id; if `{whose}` is no \
                  longer synchronised, delete its rows from sync_bridge.relation there",
                 entity.id, customer.id
+            ))
+            .into());
+        }
+        let before: Option<String> = postgres::query_scalar(
+            "select entity from sync_bridge.relation
+             where relation = $1 and side = 'platform' and $2 = 'platform' and customer = $3 and entity <> all($4)
+               and not exists (select from jsonb_each_text(relation.scope) as theirs
+                               join jsonb_each_text($5) as ours using (key) where theirs.value <> ours.value)
+               and not exists (select from sync_bridge.entity where entity.customer = $3 and entity.entity = $6)
+             order by entity limit 1",
+        )
+        .bind(&relation)
+        .bind(side.as_str())
+        .bind(customer.id.as_str())
+        .bind(known)
+        .bind(Json(&scope))
+        .bind(entity.id.as_str())
+        .fetch_optional(&mut *conn)
+        .await?;
+        if let Some(before) = before {
+            return Err(Permanent(format!(
+                "entity `{new}` of customer `{customer}` is new, and the records of table {relation} in {shown} are paired as entity \
+                 `{before}`, which is not in the configuration any more: as `{new}` each of them would be doubled. If it is the same \
+                 under another name, give it back the id `{before}`, or rename it on both sides (`update sync_bridge.entity set \
+                 entity = '{new}' where customer = '{customer}' and entity = '{before}'`, and the same in sync_bridge.relation); if \
+                 `{before}` is gone for good, delete its rows from sync_bridge.relation",
+                new = entity.id,
+                customer = customer.id,
             ))
             .into());
         }

@@ -310,6 +310,20 @@ async fn a_stage_that_died_does_not_stand_for_another_and_holds_its_run() {
     dead_letter::overtake(&mut conn, CUSTOMER, Some(&stages[1])).await.expect("an answer");
     assert_eq!(waiting(&queue, &Selection { stage: Some("people".into()), ..Selection::default() }).await.len(), 1);
     assert_eq!(waiting(&queue, &Selection::default()).await.len(), 1);
+    // A reconciliation that compares nothing does not do what one that was to compare died of; any does what this one did.
+    execute(&queue.pool, "update bridge.stage set name = 'reconciliation'").await;
+    let reconciles = |sweep| stage::Stage { name: RECONCILIATION.into(), sweep, ..stages[0].clone() };
+    execute(&queue.pool, "update bridge.run set sweep = true").await;
+    dead_letter::overtake(&mut conn, CUSTOMER, Some(&reconciles(false))).await.expect("an answer");
+    assert_eq!(waiting(&queue, &Selection::default()).await.len(), 1);
+    execute(&queue.pool, "update bridge.run set sweep = false").await;
+    dead_letter::overtake(&mut conn, CUSTOMER, Some(&reconciles(false))).await.expect("an answer");
+    assert!(waiting(&queue, &Selection::default()).await.is_empty());
+    execute(
+        &queue.pool,
+        "update bridge.job set requeued_at = null, dealt = null where id = (select min(id) from bridge.job)",
+    )
+    .await;
     execute(&queue.pool, "update bridge.run set ended_at = now() - interval '90 d'").await;
     round(&queue.pool).await;
     assert_eq!(number(&queue.pool, "select count(*) from bridge.run").await, 1, "a dead letter holds its run");

@@ -150,6 +150,43 @@ async fn a_lease_that_ran_out_is_delivered_again_under_a_new_key() {
 }
 
 #[tokio::test]
+async fn what_was_written_while_the_clock_was_ahead_is_not_waited_for() {
+    let queue = queue("ahead").await;
+    let ready = tick_job(&queue.pool).await;
+    execute(&queue.pool, "update bridge.tick set state = 'idle', ended_at = now()").await;
+    let held = tick_job(&queue.pool).await;
+    let claim = claimed(&queue.pool, held.job).await;
+    // A retry within the minute is no sign of anything.
+    execute(
+        &queue.pool,
+        "update bridge.job set run_at = date_trunc('second', now()) + interval '30 s' where state = 'ready'",
+    )
+    .await;
+    round(&queue.pool).await;
+    let early = "select count(*) from bridge.job where run_at > now()";
+    assert_eq!(number(&queue.pool, early).await, 1);
+    execute(
+        &queue.pool,
+        "update bridge.job set run_at = run_at + interval '1 d', lease_until = lease_until + interval '1 d'",
+    )
+    .await;
+    execute(&queue.pool, "update apalis.jobs set run_at = run_at + interval '1 d'").await;
+    round(&queue.pool).await;
+    assert_eq!(
+        number(&queue.pool, "select count(*) from bridge.job where run_at > now() and state = 'ready'").await,
+        0
+    );
+    let pushed = "select count(*) from apalis.jobs where run_at <= now()";
+    assert_eq!(number(&queue.pool, pushed).await, 1, "delivered again");
+    assert!(matches!(crate::ledger::claim(&queue.pool, ready.job, 3).await, Claimed::Yes(_)));
+    let lease = "select count(*) from bridge.job where lease_until > now() + interval '1 minute'";
+    assert_eq!(number(&queue.pool, lease).await, 0);
+    let mut conn = queue.pool.acquire().await.expect("a connection");
+    let renewed = job::renew(&mut conn, &[(claim.job, claim.token)]).await.expect("an answer");
+    assert_eq!(renewed, [claim.job], "the claim stands, and its worker goes on");
+}
+
+#[tokio::test]
 async fn a_job_that_kills_its_workers_is_dead_lettered_and_does_not_circle() {
     let queue = queue("killer").await;
     let delivery = tick_job(&queue.pool).await;

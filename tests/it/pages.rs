@@ -108,6 +108,79 @@ async fn a_manual_conflict_waits_for_a_person_and_the_other_fields_flow_on() {
 }
 
 #[tokio::test]
+async fn two_who_decide_at_once_decide_once_and_each_is_told_the_truth() {
+    let stages = STAGES.replace(r#"platform = "phone" }"#, r#"platform = "phone", conflict = "manual" }"#);
+    let mut systems = Systems::new("decide", LEGACY, PLATFORM, &stages).await;
+    let (customer, person) = (CustomerId::new(CUSTOMER), EntityId::new("person"));
+    systems
+        .on_legacy("insert into person (email, phone) select n || '@example.org', '0' from generate_series(1, 6) as n")
+        .await;
+    systems.settle().await;
+    systems.on_legacy("update person set phone = 'l', last_update = now()").await;
+    systems.on_platform("update person set phone = 'p', updated_at = now()").await;
+    systems.settle().await;
+    let open = systems.data.conflicts(&customer, &person, None, Some("open"), 10).await.expect("the log");
+    assert_eq!(open.len(), 6);
+    let (gone, open) = open.split_first().expect("six");
+    for entry in open {
+        let (legacy, platform) = tokio::join!(
+            systems.data.resolve_conflict(&customer, &person, entry.id, Side::Legacy),
+            systems.data.resolve_conflict(&customer, &person, entry.id, Side::Platform)
+        );
+        assert_ne!(legacy.is_ok(), platform.is_ok(), "{legacy:?} {platform:?}");
+        let winner = if legacy.is_ok() { Side::Legacy } else { Side::Platform };
+        let stands = format!("select phone from person where id::text = '{}'", entry.platform_key);
+        assert_eq!(systems.platform_rows(&stands).await, [&winner.as_str()[..1]]);
+        let decided = systems.data.conflicts(&customer, &person, Some(entry.id), None, 1).await.expect("the log");
+        assert_eq!((decided[0].state.as_str(), decided[0].fields[0].winner), ("resolved", Some(winner)));
+    }
+    // Nothing is decided about a record of which one side is gone.
+    systems.on_legacy(&format!("delete from person where id = {}", gone.legacy_key.as_deref().expect("a key"))).await;
+    let refused =
+        systems.data.resolve_conflict(&customer, &person, gone.id, Side::Legacy).await.expect_err("it is gone");
+    assert!(refused.to_string().contains("gone from the legacy side"), "{refused}");
+    assert_eq!(systems.legacy_rows("select id::text from person").await.len(), 5);
+}
+
+#[tokio::test]
+async fn a_key_that_was_widened_under_a_running_worker_is_read_at_the_second_try() {
+    let mut systems = systems("widened").await;
+    systems.on_legacy("insert into person (email) values ('a@example.org')").await;
+    systems.settle().await;
+    systems
+        .on_legacy(
+            "alter table person alter id type bigint;
+             insert into person (id, email) values (3000000000, 'b@example.org')",
+        )
+        .await;
+    let range = crate::support::systems::keys(vec![sync_bridge::stages::Key("3000000000".into())]);
+    let page = async || crate::support::systems::run_page(&systems.data, "person", Side::Legacy, range.clone()).await;
+    assert_eq!(page().await.expect("a report").quarantined.len(), 1, "it is no int");
+    assert_eq!(page().await.expect("as it is now").rows_to_platform, 1);
+}
+
+#[tokio::test]
+async fn an_entity_under_another_id_is_refused_before_it_doubles_anything() {
+    let systems = systems("renamed").await;
+    systems.on_legacy("insert into person (email) values ('a@example.org')").await;
+    let mut config = sync_bridge::config::Config::clone(&systems.config);
+    let person = config.stages[0].entities.iter_mut().find(|entity| entity.id.as_str() == "person").expect("an entity");
+    person.id = EntityId::new("human");
+    let renamed = sync_bridge::stages::Data::new(config.into());
+    let refused = renamed.prepare(&CustomerId::new(CUSTOMER)).await.expect_err("it was another");
+    let refused = format!("{refused:#}");
+    assert!(refused.contains("paired as entity `person`") && refused.contains("doubled"), "{refused}");
+    for sql in [
+        "update sync_bridge.entity set entity = 'human' where entity = 'person'",
+        "update sync_bridge.relation set entity = 'human' where entity = 'person'",
+    ] {
+        systems.on_legacy(sql).await;
+        systems.on_platform(sql).await;
+    }
+    renamed.prepare(&CustomerId::new(CUSTOMER)).await.expect("renamed as the message says");
+}
+
+#[tokio::test]
 async fn an_intent_whose_worker_died_is_voided_and_done_by_the_next() {
     let mut systems = systems("void").await;
     systems.on_platform("insert into person (email, phone) values ('a@example.org', '1')").await;

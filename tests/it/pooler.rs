@@ -17,7 +17,7 @@ use crate::support::{Folder, eventually};
 const POOL_SIZE: usize = 2;
 
 /// What applications do to sessions that they believe to be theirs.
-const SPOILT: &str = "set search_path = 'nowhere'; set intervalstyle = 'sql_standard'; set bytea_output = 'escape'; \
+const SPOILT: &str = "set search_path = 'nowhere'; set intervalstyle = 'sql_standard'; set bytea_output = 'escape'; set array_nulls = off; \
                       set extra_float_digits = -15; set row_security = on; set datestyle = 'SQL, DMY'; \
                       set default_transaction_isolation = 'repeatable read'; set timezone = 'Asia/Tokyo'";
 

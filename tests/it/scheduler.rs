@@ -131,6 +131,39 @@ async fn an_instant_is_skipped_while_a_run_is_open_or_a_tick_waits_and_never_mad
 }
 
 #[tokio::test]
+async fn a_clock_that_was_ahead_stops_nobody() {
+    let queue = queue("ahead").await;
+    let config = config(1, "* * * * * *");
+    // What schedulers made of each minute of an hour to come.
+    sqlx::raw_sql(
+        "insert into bridge.tick (customer, at, origin, state, ended_at)
+         select 'c-0', date_trunc('second', now()) + n * interval '1 second', 'schedule', 'idle', now()
+         from generate_series(1, 3600) as n",
+    )
+    .execute(&queue.pool)
+    .await
+    .expect("ticks");
+    let mut plan = Plan::new(&config).expect("a plan");
+    // Within a minute it may be another machine's clock that is right.
+    scheduler::round(&queue.pool, &mut plan).await.expect("a round");
+    let made = "select count(*) from bridge.tick where state = 'queued'";
+    eventually("a tick is made", async || {
+        sqlx::raw_sql(
+            "delete from bridge.tick where origin = 'schedule' and at > now() and at < now() + interval '1 minute'",
+        )
+        .execute(&queue.pool)
+        .await
+        .expect("the next minute is over");
+        let mut plan = Plan::new(&config).expect("a plan");
+        scheduler::round(&queue.pool, &mut plan).await.expect("a round");
+        sqlx::query_scalar::<_, i64>(made).fetch_one(&queue.pool).await.expect("a count") > 0
+    })
+    .await;
+    let kept = "select count(*) from bridge.tick where origin = 'schedule' and at > now() + interval '1 minute'";
+    assert_eq!(sqlx::query_scalar::<_, i64>(kept).fetch_one(&queue.pool).await.expect("a count"), 0);
+}
+
+#[tokio::test]
 async fn a_scheduler_makes_ticks_by_itself_and_stops_when_asked() {
     let queue = queue("loop").await;
     let stop = CancellationToken::new();

@@ -245,7 +245,7 @@ fn begin(access: &str, zone: Tz) -> String {
     format!(
         "begin isolation level read committed {access}; set local row_security = off; set local search_path {path}; \
          set local timezone = '{}'; set local datestyle = 'ISO, YMD'; set local intervalstyle = 'postgres'; \
-         set local bytea_output = 'hex'; set local extra_float_digits = 1; set local statement_timeout = '60s'; \
+         set local bytea_output = 'hex'; set local array_nulls = on; set local extra_float_digits = 1; set local statement_timeout = '60s'; \
          set local lock_timeout = '5s'; set local idle_in_transaction_session_timeout = '30s'; \
          select pg_catalog.set_config('client_encoding', 'SQL_ASCII', true) \
          where pg_catalog.getdatabaseencoding() operator(pg_catalog.=) 'SQL_ASCII'",

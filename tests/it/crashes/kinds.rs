@@ -94,7 +94,7 @@ const PAIRED: Kind =
 
 const EDIT: &str = "update person set phone = 'l', last_update = now() where email = '{e}'";
 
-pub const KINDS: [Kind; 29] = [
+pub const KINDS: [Kind; 30] = [
     Kind {
         name: "create on legacy",
         legacy: "insert into person (email, first, last, phone) values ('{e}', 'A', 'B', '1')",
@@ -233,6 +233,14 @@ pub const KINDS: [Kind; 29] = [
                    create or replace trigger refuse before update on person for each row execute function refuse()",
         mended: ["", "drop trigger refuse on person"],
         may_die: true,
+        rare: true,
+        ..PAIRED
+    },
+    Kind {
+        name: "the clock was ahead",
+        legacy: EDIT,
+        queue: "update bridge.job set run_at = run_at + interval '1 d' where state = 'ready'; \
+                update apalis.jobs set run_at = run_at + interval '1 d' where status = 'Pending'",
         rare: true,
         ..PAIRED
     },

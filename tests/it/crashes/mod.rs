@@ -115,6 +115,8 @@ impl Matrix {
         let matrix = Matrix { legacy, platform, queue, door, folder, env, binaries, records: 0, _databases: databases };
         let prepared = matrix.start("sync-bridge", &["prepare"], None).wait().await.expect("waiting for a process");
         assert!(prepared.success(), "preparing both sides: {prepared}");
+        // The first loads of the empty tables: a kind of its own makes another.
+        matrix.go_on(&KINDS[0]).await.unwrap_or_else(|wrong| panic!("the first loads: {wrong}"));
         matrix
     }
 

@@ -419,7 +419,12 @@ impl Happening<'_> {
                     let cut = self.data.cut(&customer, entity, side, known.map(|mark| &mark.2)).await;
                     let cut = cut.map_err(|error| format!("cutting {entity} on {side}: {error:#}"))?;
                     work.extend(cut.ranges.into_iter().map(|range| self.page(entity, side, range)));
-                    let known = Known { watermark: cut.horizon, signature: Some(cut.signature), debt: cut.debt };
+                    let known = Known {
+                        watermark: cut.horizon,
+                        signature: Some(cut.signature),
+                        debt: cut.debt,
+                        done_before: Duration::ZERO,
+                    };
                     proposals.push((entity.clone(), side, known));
                 }
             }

@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
-use sync_bridge::config::{DatabaseUrl, Side};
-use sync_bridge::stages::Known;
+use sync_bridge::config::{CustomerId, DatabaseUrl, EntityId, Side};
+use sync_bridge::stages::{Known, Probe};
 
 use crate::cli::{Desk, execute};
 use crate::support::people::{SAME, people, people_with};
-use crate::support::systems::Systems;
+use crate::support::systems::{CUSTOMER, Systems};
 use crate::support::{database, eventually};
 
 /// Ten people whose telephone is 0, on both sides.
@@ -283,6 +283,26 @@ async fn s05_what_a_coarse_column_stores_as_less_than_the_horizon_is_not_missed(
     stored_as_less("whole seconds' domain", domain).await;
 }
 
+#[tokio::test]
+async fn s35_what_is_stamped_after_a_databases_clock_was_set_back_is_not_missed() {
+    let mut systems = ten_people("set back").await;
+    // The last run was by a clock that was half an hour ahead.
+    let known = systems.known("person", Side::Legacy);
+    let ahead = chrono::Duration::minutes(30);
+    known.watermark += ahead;
+    let signature = known.signature.as_mut().expect("a run");
+    signature.since += ahead;
+    (signature.rows, signature.hash) = (0, 0);
+    let signature = signature.clone();
+    systems.on_legacy("insert into person (email) values ('later@example.org')").await;
+    let probe = Probe { entity: EntityId::new("person"), side: Side::Legacy, signature };
+    assert!(systems.data.changed(&CustomerId::new(CUSTOMER), &[probe]).await.expect("an answer"), "nobody would look");
+    let cut = systems.cut("person", Side::Legacy).await;
+    assert!(cut.held_by.is_some_and(|why| why.contains("clock was set back")));
+    assert_eq!(systems.run().await.to_platform, 1);
+    systems.oracles(&SAME).await;
+}
+
 /// Every 50 ms, as a user's script would.
 const HOT: Duration = Duration::from_millis(50);
 const HOT_WRITES: u32 = 50;
@@ -383,7 +403,8 @@ async fn s39_local_stamps_of_the_doubled_and_the_missing_hour_arrive() {
     ];
     for (at, (watermark, stamp)) in cases.into_iter().enumerate() {
         let watermark = watermark.parse().expect("a literal");
-        *systems.known("team", Side::Legacy) = Known { watermark, signature: None, debt: None };
+        *systems.known("team", Side::Legacy) =
+            Known { watermark, signature: None, debt: None, done_before: Duration::ZERO };
         systems.on_legacy(&format!("insert into team (label, last_update) values ('t{at}', '{stamp}')")).await;
         systems.run().await;
         let found = systems.platform_rows(&format!("select name from team where name = 't{at}'")).await;

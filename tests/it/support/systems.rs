@@ -218,7 +218,12 @@ impl Systems {
                     marks.push(Mark {
                         entity: entity.id.clone(),
                         side,
-                        known: Known { watermark: cut.horizon, signature: Some(cut.signature), debt: cut.debt },
+                        known: Known {
+                            watermark: cut.horizon,
+                            signature: Some(cut.signature),
+                            debt: cut.debt,
+                            done_before: Duration::ZERO,
+                        },
                     });
                     work.extend(self.waiting(&entity.id, side).map(|range| (entity.id.clone(), side, range)));
                 }
