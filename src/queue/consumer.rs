@@ -185,9 +185,9 @@ fn own_pool(queue: &PgPool, watch: Arc<Watch>) -> PgPool {
         .after_release(move |conn, _| {
             let watch = watch.clone();
             Box::pin(async move {
-                still_good(conn).await?;
+                let good = still_good(conn).await?;
                 watch.answered();
-                Ok(true)
+                Ok(good)
             })
         })
         .connect_lazy_with(queue.connect_options().as_ref().clone())

@@ -9,7 +9,7 @@ use anyhow::Context;
 use apalis::prelude::TaskBuilder;
 use serde::{Deserialize, Serialize};
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
-use sqlx::{Connection as _, PgConnection, PgPool};
+use sqlx::{Connection as _, PgConnection, PgPool, Row as _};
 
 use crate::clock;
 use crate::config::DatabaseUrl;
@@ -155,7 +155,7 @@ pub async fn connect(url: &DatabaseUrl) -> anyhow::Result<PgPool> {
     let first = answered(ACQUIRE_MAX, PgConnection::connect_with(&options)).await;
     first.with_context(what)?.close().await.with_context(what)?;
     pool_options(CONNECTIONS_MAX)
-        .after_release(|conn, _| Box::pin(async move { still_good(conn).await.map(|()| true) }))
+        .after_release(|conn, _| Box::pin(still_good(conn)))
         .connect_with(options)
         .await
         .with_context(what)
@@ -170,9 +170,12 @@ fn pool_options(connections_max: u32) -> PgPoolOptions {
 }
 
 /// A connection that goes back into a pool after its statement was given up would keep its place there for ever, as sqlx
-/// waits for what it was asked without a bound.
-async fn still_good(conn: &mut PgConnection) -> sqlx::Result<()> {
-    answered(PING_MAX, conn.ping()).await
+/// waits for what it was asked without a bound. And one that was made while the database was set read only would stay so for as long
+/// as it lives.
+async fn still_good(conn: &mut PgConnection) -> sqlx::Result<bool> {
+    let writes = "select current_setting('default_transaction_read_only') = 'off' as writes";
+    let row = answered(PING_MAX, sqlx::raw_sql(writes).fetch_one(conn)).await?;
+    row.try_get("writes")
 }
 
 /// The answer of the queue database, or the error that there is none within `limit`. What was asked is dropped then, and

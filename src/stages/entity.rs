@@ -138,6 +138,18 @@ async fn described(
             ),
         )
     })?;
+    if table.row_security {
+        return Err(refused(
+            entity,
+            format!(
+                "row security hides rows of {}.{} in {} from this role, and a hidden row would look deleted: `alter role … bypassrls`, \
+                 or `alter table … disable row level security`",
+                entity.table(side).schema,
+                entity.table(side).name,
+                database.shown
+            ),
+        ));
+    }
     Ok((database, table))
 }
 

@@ -480,7 +480,9 @@ impl Data {
             rulings: vec![Ruling { key, kind }],
             watermarks: [None, None],
         };
-        let report = self.run_page(&page).await?;
+        let report = self.run_page(&page).await.with_context(|| {
+            format!("carrying out what was decided about conflict {id} of {entity}; if it is not done, a next run lists it again")
+        })?;
         if let Some(row) = report.quarantined.first() {
             let field = row.field.as_deref().map(|field| format!("field `{field}`: ")).unwrap_or_default();
             return Err(Permanent(format!("conflict {id} of {entity}: {field}{}", row.reason)).into());

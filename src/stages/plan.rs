@@ -319,8 +319,10 @@ fn both_there(
                 .collect()
         })
     };
-    let to_platform = target(Side::Platform);
     let to_legacy = target(Side::Legacy);
+    // A decision is no page of a run, so nobody comes back to what it leaves half done. Its stamp makes the row due.
+    let touched = || (ruled && to_legacy.is_some()).then(|| platform.to_vec());
+    let to_platform = target(Side::Platform).or_else(touched);
     let mut after = Vec::new();
     let mut next = Vec::new();
     for (at, step) in steps.iter().enumerate() {

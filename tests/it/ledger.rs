@@ -187,6 +187,29 @@ async fn what_was_written_while_the_clock_was_ahead_is_not_waited_for() {
 }
 
 #[tokio::test]
+async fn a_connection_of_a_time_when_the_queue_was_read_only_is_not_kept() {
+    let database = database("read only").await;
+    let set = async |to: &str| {
+        let sql = format!("alter database \"{}\" set default_transaction_read_only = {to}", database.name);
+        let mut session = PgConnection::connect(database.url.expose()).await.expect("connecting");
+        sqlx::raw_sql("set default_transaction_read_only = off").execute(&mut session).await.expect("a right to write");
+        sqlx::raw_sql(sqlx::AssertSqlSafe(sql)).execute(&mut session).await.expect("a setting");
+    };
+    set("on").await;
+    let pool = queue::connect(&database.url).await.expect("connecting");
+    sqlx::raw_sql("create table written ()").execute(&pool).await.expect_err("it is read only");
+    set("off").await;
+    // Whoever asks first may still get one of before.
+    let mut tries = 0;
+    crate::support::eventually("it cannot write", async || {
+        tries += 1;
+        sqlx::raw_sql("create table written ()").execute(&pool).await.is_ok()
+    })
+    .await;
+    assert!(tries < 5, "{tries} tries");
+}
+
+#[tokio::test]
 async fn a_job_that_kills_its_workers_is_dead_lettered_and_does_not_circle() {
     let queue = queue("killer").await;
     let delivery = tick_job(&queue.pool).await;

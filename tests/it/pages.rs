@@ -143,6 +143,55 @@ async fn two_who_decide_at_once_decide_once_and_each_is_told_the_truth() {
 }
 
 #[tokio::test]
+async fn a_decision_that_was_cut_in_two_is_listed_again() {
+    let stages = STAGES.replace(r#"platform = "phone" }"#, r#"platform = "phone", conflict = "manual" }"#);
+    let mut systems = Systems::new("cut decision", LEGACY, PLATFORM, &stages).await;
+    let (customer, person) = (CustomerId::new(CUSTOMER), EntityId::new("person"));
+    systems.on_legacy("insert into person (email, phone) values ('a@example.org', '0')").await;
+    systems.settle().await;
+    systems.on_legacy("update person set phone = 'l', last_update = now()").await;
+    systems.on_platform("update person set phone = 'p', updated_at = now()").await;
+    systems.settle().await;
+    let open = async |systems: &Systems| {
+        systems.data.conflicts(&customer, &person, None, Some("open"), 10).await.expect("the log").pop()
+    };
+    let entry = open(&systems).await.expect("it is open");
+    // An application has legacy's row; the platform's part is committed before.
+    let mut lock = systems.legacy.begin().await.expect("a transaction");
+    sqlx::query("select from person for update").execute(&mut *lock).await.expect("a lock");
+    let cut = systems.data.resolve_conflict(&customer, &person, entry.id, Side::Platform).await.expect_err("a lock");
+    assert!(format!("{cut:#}").contains("a next run lists it again"), "{cut:#}");
+    lock.rollback().await.expect("a rollback");
+    systems.settle().await;
+    let again = open(&systems).await.expect("it is listed again");
+    systems.data.resolve_conflict(&customer, &person, again.id, Side::Platform).await.expect("resolved");
+    systems.settle().await;
+    systems.both_hold("select phone from person", "select phone from person", &["p"]).await;
+}
+
+#[tokio::test]
+async fn a_table_that_hides_rows_is_refused() {
+    let mut systems = systems("row security").await;
+    systems
+        .on_legacy(
+            "do $$ begin create role sync_bridge_hidden login password 'hidden';
+               exception when duplicate_object or unique_violation then null; end $$;
+             grant usage on schema public, sync_bridge to sync_bridge_hidden;
+             grant all on all tables in schema public, sync_bridge to sync_bridge_hidden;
+             alter table person enable row level security",
+        )
+        .await;
+    let legacy = systems.databases[0].url.expose().to_owned();
+    systems.restart_at(|url| {
+        let address = url.rsplit_once('@').expect("a URL with a password").1;
+        let own = format!("postgres://sync_bridge_hidden:hidden@{address}");
+        sync_bridge::config::DatabaseUrl::new(if url == legacy { own } else { url.to_owned() }, address)
+    });
+    let refused = systems.data.check(&CustomerId::new(CUSTOMER)).await.expect_err("it would look deleted");
+    assert!(refused.to_string().contains("row security hides rows of public.person"), "{refused:#}");
+}
+
+#[tokio::test]
 async fn a_key_that_was_widened_under_a_running_worker_is_read_at_the_second_try() {
     let mut systems = systems("widened").await;
     systems.on_legacy("insert into person (email) values ('a@example.org')").await;

@@ -12,6 +12,8 @@ pub struct LiveTable {
     pub uniques: Vec<(String, Vec<String>)>,
     /// `lower` of this database's locale leaves letters beyond ASCII as they are, and there is Unicode's to ask instead.
     pub lowers_ascii_only: bool,
+    /// Policies hide rows from this role.
+    pub row_security: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -70,7 +72,7 @@ pub async fn describe(
     if rows.is_empty() {
         return Ok(None);
     }
-    let lowers_ascii_only = rows[0].try_get("lowers_ascii_only")?;
+    let (lowers_ascii_only, row_security) = (rows[0].try_get("lowers_ascii_only")?, rows[0].try_get("row_security")?);
     let columns = rows
         .iter()
         .map(|row| {
@@ -95,5 +97,5 @@ pub async fn describe(
         .iter()
         .map(|row| Ok((row.try_get("name")?, row.try_get("columns")?)))
         .collect::<Result<_, sqlx::Error>>()?;
-    Ok(Some(LiveTable { columns, uniques, lowers_ascii_only }))
+    Ok(Some(LiveTable { columns, uniques, lowers_ascii_only, row_security }))
 }

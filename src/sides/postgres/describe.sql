@@ -9,6 +9,7 @@ select
     ) as letter
     where d.datname = current_database() and lower(chr(letter)) <> chr(letter)
   ) and to_regcollation('pg_catalog."und-x-icu"') is not null as lowers_ascii_only,
+  row_security_active(c.oid) as row_security,
   a.attname::text as name,
   -- The declared type by its catalogue name: a cast to it has no length or precision and so never truncates.
   quote_ident(tn.nspname) || '."' || replace(t.typname, '"', '""') || '"' as type_sql,

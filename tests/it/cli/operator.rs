@@ -189,7 +189,10 @@ async fn a_check_says_what_is_missing_and_writes_nothing() {
     // An entity that came later is registered by `prepare`, not by who looks.
     let file = desk.folder.path().join("bridge.toml");
     let text = std::fs::read_to_string(&file).expect("the configuration");
-    let second = STAGES.split_once("  [[stages.entities]]").expect("an entity").1.replace("\"user\"", "\"person\"");
+    let second = STAGES.split_once("  [[stages.entities]]").expect("an entity").1;
+    let second = second.replace("\"user\"", "\"person\"").replace("users\"", "people\"");
+    execute(&databases.legacy, "create table people (like users including all)").await;
+    execute(&databases.platform, "create table identity.people (like identity.users including all)").await;
     std::fs::write(&file, format!("{text}\n  [[stages.entities]]{second}")).expect("writing a configuration");
     let output = desk.run(&["check", "--json"]);
     assert_eq!(output.status.code(), Some(2));
