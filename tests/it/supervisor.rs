@@ -18,6 +18,10 @@ use crate::support::queue::{Queue, queue};
 use crate::support::systems::{CUSTOMER, Systems};
 use crate::support::{WAIT_MAX, eventually};
 
+/// Fetches that wait for a lock.
+const FETCHING: &str = "select count(*) from pg_stat_activity where datname = current_database() \
+                        and wait_event_type = 'Lock' and query like '%get_jobs%'";
+
 struct Worker {
     systems: Systems,
     queue: Queue,
@@ -97,9 +101,7 @@ async fn a_worker_that_waits_for_an_answer_for_ever_is_rebuilt() {
     worker.ticks().await;
     let mut blocker = worker.queue.pool.begin().await.expect("a transaction");
     sqlx::query("lock table apalis.jobs in access exclusive mode").execute(&mut *blocker).await.expect("a lock");
-    let fetching = "select count(*) from pg_stat_activity where datname = current_database() \
-                    and wait_event_type = 'Lock' and query like '%get_jobs%'";
-    eventually("a fetch of each queue waits", async || worker.number(fetching).await >= 3).await;
+    eventually("a fetch of each queue waits", async || worker.number(FETCHING).await >= 3).await;
     let idle = "select count(pg_terminate_backend(pid)) from pg_stat_activity where datname = current_database() \
                 and state = 'idle' and query not ilike 'listen%' and pid <> pg_backend_pid()";
     worker.number(idle).await;
@@ -110,6 +112,31 @@ async fn a_worker_that_waits_for_an_answer_for_ever_is_rebuilt() {
     worker.person("a").await;
     assert_eq!(worker.ticks().await.rows_to_platform, 1);
     worker.is_ready().await;
+    worker.ends_well().await;
+}
+
+#[tokio::test]
+async fn a_worker_of_the_queue_that_is_rebuilt_has_a_name_of_its_own_and_acknowledges_what_it_took() {
+    let worker = worker("names", |_| {}).await;
+    let names = "select count(*) from apalis.workers";
+    eventually("each kind has one", async || worker.number(names).await == 3).await;
+    worker.person("a").await;
+    worker.ticks().await;
+    // An error on a fetch ends one.
+    let mut lock = worker.queue.pool.begin().await.expect("a transaction");
+    sqlx::query("lock table apalis.jobs in access exclusive mode").execute(&mut *lock).await.expect("a lock");
+    eventually("a fetch of each queue waits", async || worker.number(FETCHING).await >= 3).await;
+    let cut = "select count(pg_terminate_backend(pid)) from pg_stat_activity \
+               where datname = current_database() and wait_event_type = 'Lock' and query like '%get_jobs%'";
+    worker.number(cut).await;
+    lock.rollback().await.expect("a rollback");
+    eventually("each is there anew", async || {
+        sqlx::query_scalar::<_, i64>(names).fetch_one(&worker.queue.pool).await.is_ok_and(|workers| workers >= 6)
+    })
+    .await;
+    assert_eq!(worker.ticks().await.dead_letters, 0);
+    let taken = "select count(*) from apalis.jobs where status <> 'Done'";
+    eventually("every delivery is acknowledged", async || worker.number(taken).await == 0).await;
     worker.ends_well().await;
 }
 

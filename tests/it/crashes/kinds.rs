@@ -73,7 +73,7 @@ pub struct Kind {
     pub rare: bool,
 }
 
-const NEW: Kind = Kind {
+pub const NEW: Kind = Kind {
     name: "",
     ready: &[],
     legacy: "",
@@ -89,7 +89,7 @@ const NEW: Kind = Kind {
 };
 
 /// The record is there, and equal, before.
-const PAIRED: Kind =
+pub const PAIRED: Kind =
     Kind { ready: &[["insert into person (email, first, last, phone) values ('{e}', 'A', 'B', '0')", "", ""]], ..NEW };
 
 const EDIT: &str = "update person set phone = 'l', last_update = now() where email = '{e}'";

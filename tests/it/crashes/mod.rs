@@ -21,7 +21,7 @@ use crate::support::proxy::port_of;
 use crate::support::systems::{CUSTOMER, VERSIONS_AND_LOCKS, image};
 use crate::support::{Folder, TestDatabase, WAIT_MAX, database, eventually};
 pub use kinds::{By, KINDS, Kind};
-use kinds::{LEGACY, PLATFORM, STAGES};
+use kinds::{LEGACY, NEW, PAIRED, PLATFORM, STAGES};
 
 /// How a case ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -112,11 +112,13 @@ impl Matrix {
         let mut env: BTreeMap<&'static str, String> = env.collect();
         let door = Door::new(port_of(databases[0].url.expose())).await;
         env.insert("LEGACY_URL", door.url(databases[0].url.expose()).expose().to_string());
-        let matrix = Matrix { legacy, platform, queue, door, folder, env, binaries, records: 0, _databases: databases };
+        let mut matrix =
+            Matrix { legacy, platform, queue, door, folder, env, binaries, records: 0, _databases: databases };
         let prepared = matrix.start("sync-bridge", &["prepare"], None).wait().await.expect("waiting for a process");
         assert!(prepared.success(), "preparing both sides: {prepared}");
-        // The first loads of the empty tables: a kind of its own makes another.
-        matrix.go_on(&KINDS[0]).await.unwrap_or_else(|wrong| panic!("the first loads: {wrong}"));
+        // The first loads of the empty tables, and the first comparison: kinds of their own make others.
+        matrix.go_on(&NEW).await.unwrap_or_else(|wrong| panic!("the first loads: {wrong}"));
+        matrix.records(&PAIRED, 1).await.unwrap_or_else(|wrong| panic!("the first comparison: {wrong}"));
         matrix
     }
 
