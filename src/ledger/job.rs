@@ -359,7 +359,7 @@ pub async fn correct_clock(conn: &mut PgConnection, limit: i64) -> sqlx::Result<
     let rows: Vec<DeliveryRow> = sqlx::query_as(
         "with ahead as (
              select id from bridge.job
-             where state = 'ready' and waits_for is null
+             where state = 'ready' and waits_for is null and run_at > now() + interval '1 minute'
                and run_at > now() + case kind when 'tick' then interval '1 minute' when 'stage' then interval '5 minutes'
                                               else interval '15 minutes' end
              order by id limit $1 for update skip locked
