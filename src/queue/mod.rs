@@ -9,7 +9,7 @@ use anyhow::Context;
 use apalis::prelude::TaskBuilder;
 use serde::{Deserialize, Serialize};
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
-use sqlx::{Connection as _, PgConnection, PgPool, Row as _};
+use sqlx::{Connection as _, PgConnection, PgPool};
 
 use crate::clock;
 use crate::config::DatabaseUrl;
@@ -173,9 +173,8 @@ fn pool_options(connections_max: u32) -> PgPoolOptions {
 /// waits for what it was asked without a bound. And one that was made while the database was set read only would stay so for as long
 /// as it lives.
 async fn still_good(conn: &mut PgConnection) -> sqlx::Result<bool> {
-    let writes = "select current_setting('default_transaction_read_only') = 'off' as writes";
-    let row = answered(PING_MAX, sqlx::raw_sql(writes).fetch_one(conn)).await?;
-    row.try_get("writes")
+    let writes = "select current_setting('default_transaction_read_only') = 'off'";
+    answered(PING_MAX, sqlx::query_scalar(writes).fetch_one(conn)).await
 }
 
 /// The answer of the queue database, or the error that there is none within `limit`. What was asked is dropped then, and

@@ -207,6 +207,16 @@ async fn a_connection_of_a_time_when_the_queue_was_read_only_is_not_kept() {
     })
     .await;
     assert!(tries < 5, "{tries} tries");
+    // Those that are idle take turns.
+    let (mut read_only, mut sessions) = (0, std::collections::HashSet::new());
+    for _ in 0..20 {
+        let asked = "select pg_backend_pid(), current_setting('transaction_read_only') = 'on'";
+        let (pid, on): (i32, bool) = sqlx::query_as(asked).fetch_one(&pool).await.expect("a connection");
+        sessions.insert(pid);
+        read_only += i32::from(on);
+    }
+    assert_eq!(read_only, 0, "one of before is still in use");
+    assert!(sessions.len() < 15, "those that can write are kept: {sessions:?}");
 }
 
 #[tokio::test]
