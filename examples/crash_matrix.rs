@@ -82,10 +82,12 @@ async fn all_calm(asked: VecDeque<usize>, lanes: Vec<Matrix>) -> (BTreeMap<usize
     (calm.into_iter().flatten().collect(), lanes)
 }
 
-/// Common kinds at every point they pass, rare ones where no common kind comes.
+/// Common kinds at every point they pass, rare ones where at most one common kind comes: that may have been by chance.
 fn cases(points: &[String], calm: &BTreeMap<usize, Calm>, passes_max: u32) -> VecDeque<Vec<Case>> {
     let common = calm.iter().filter(|(at, _)| !KINDS[**at].rare);
-    let everyday: BTreeSet<&String> = common.flat_map(|(_, calm)| calm.passes.keys()).collect();
+    let mut commonly: BTreeMap<&String, usize> = BTreeMap::new();
+    common.flat_map(|(_, calm)| calm.passes.keys()).for_each(|point| *commonly.entry(point).or_default() += 1);
+    let everyday: BTreeSet<&String> = commonly.into_iter().filter(|(_, kinds)| *kinds > 1).map(|(at, _)| at).collect();
     let mut batches = VecDeque::new();
     for (&kind, calm) in calm {
         let mut cases = Vec::new();

@@ -101,7 +101,7 @@ async fn a_worker_that_waits_for_an_answer_for_ever_is_rebuilt() {
     worker.ticks().await;
     let mut blocker = worker.queue.pool.begin().await.expect("a transaction");
     sqlx::query("lock table apalis.jobs in access exclusive mode").execute(&mut *blocker).await.expect("a lock");
-    eventually("a fetch of each queue waits", async || worker.number(FETCHING).await >= 3).await;
+    eventually("a fetch waits", async || worker.number(FETCHING).await > 0).await;
     let idle = "select count(pg_terminate_backend(pid)) from pg_stat_activity where datname = current_database() \
                 and state = 'idle' and query not ilike 'listen%' and pid <> pg_backend_pid()";
     worker.number(idle).await;
@@ -125,13 +125,13 @@ async fn a_worker_of_the_queue_that_is_rebuilt_has_a_name_of_its_own_and_acknowl
     // An error on a fetch ends one.
     let mut lock = worker.queue.pool.begin().await.expect("a transaction");
     sqlx::query("lock table apalis.jobs in access exclusive mode").execute(&mut *lock).await.expect("a lock");
-    eventually("a fetch of each queue waits", async || worker.number(FETCHING).await >= 3).await;
+    eventually("a fetch waits", async || worker.number(FETCHING).await > 0).await;
     let cut = "select count(pg_terminate_backend(pid)) from pg_stat_activity \
                where datname = current_database() and wait_event_type = 'Lock' and query like '%get_jobs%'";
     worker.number(cut).await;
     lock.rollback().await.expect("a rollback");
-    eventually("each is there anew", async || {
-        sqlx::query_scalar::<_, i64>(names).fetch_one(&worker.queue.pool).await.is_ok_and(|workers| workers >= 6)
+    eventually("one is there anew", async || {
+        sqlx::query_scalar::<_, i64>(names).fetch_one(&worker.queue.pool).await.is_ok_and(|workers| workers > 3)
     })
     .await;
     assert_eq!(worker.ticks().await.dead_letters, 0);
@@ -207,6 +207,8 @@ async fn a_page_beyond_its_time_limit_is_tried_again_and_its_place_is_free() {
     lock.rollback().await.expect("a rollback");
     let report = ops::wait_for_tick(&worker.queue.pool, tick).await.expect("a run");
     assert_eq!((report.rows_to_platform, report.dead_letters), (1, 0), "{report:?}");
+    // Nothing is sent for a later time: who asks finds it, and the janitor need not take it for lost.
+    assert_eq!(worker.number("select count(*) from bridge.job where kind = 'page' and delivery > attempt").await, 0);
     worker.ends_well().await;
 }
 
