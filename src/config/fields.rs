@@ -4,13 +4,25 @@
 use std::collections::BTreeMap;
 
 use super::customers::read_id;
-use super::entities::{BySide, Surroundings, TableDraft, help_unless_secret, read_columns, read_policy};
-use super::reader::{Entry, Keys, Located, Node, Reader};
+use super::entities::{BySide, Surroundings, TableDraft, help_unless_secret, read_choice, read_columns, read_policy};
+use super::reader::{Entry, Keys, Located, Node, Reader, Text};
 use super::report::suggest;
-use super::{EntityId, Field, Lens, Side};
+use super::{EntityId, EpochUnit, Field, Hours, Lens, Nulls, Side, TextFold, ValuePair, Which};
 
-const LENS_FORMS: &str = "`\"same\"`, `\"lowercase\"`, `{ values = { Y = \"active\" } }`, `{ join = \" \" }`, \
-                          `{ ref = \"entity\" }` or `{ object = [\"street\", \"city\"] }`";
+const LENS_FORMS: &str = "`\"same\"`, `\"trim\"`, `\"lowercase\"`, `\"uppercase\"`, `\"nfc\"` or a list of these, `\"date\"`, `\"point\"`, \
+                          `{ values = { Y = \"active\" } }`, `{ bool = [\"Y\", \"N\"] }`, `{ join = \" \" }`, `{ object = [\"street\", \"city\"] }`, \
+                          `{ path = \"address.city\" }`, `{ scale = 100 }`, `{ epoch = \"seconds\" }`, `{ format = \"%d.%m.%Y\" }`, \
+                          `{ time = { doubled = \"earlier\" } }`, `{ constant = \"…\" }` or `{ ref = \"entity\" }`; docs/MAPPING.md has them all";
+
+/// Lenses that are a word.
+const LENS_WORDS: [&str; 7] = ["same", "trim", "lowercase", "uppercase", "nfc", "date", "point"];
+
+/// Lenses with a value.
+const LENS_KEYS: [&str; 11] =
+    ["values", "bool", "join", "object", "path", "scale", "epoch", "format", "time", "constant", "ref"];
+
+/// As far as `numeric` moves a point without losing digits that anybody has.
+const SCALE_POWER_MAX: usize = 30;
 
 /// Reads all fields in the order of the file.
 pub(super) fn read(
@@ -30,8 +42,8 @@ pub(super) fn read(
     fields.into_iter().collect()
 }
 
-/// By column: the field that uses it.
-type Used = BTreeMap<String, String>;
+/// By column: the field that uses it, and whether that leaves room for others inside the column's document.
+type Used = BTreeMap<String, (String, bool)>;
 
 fn read_field(
     entry: &Entry<'_>,
@@ -45,28 +57,46 @@ fn read_field(
         reader.problem(&entry.key, "the name of the field is empty", None);
     }
     let mut keys = entry.node.keys(reader)?;
-    let legacy = keys.required("legacy", &format!("legacy = \"{name}\""), reader);
-    let platform = keys.required("platform", &format!("platform = \"{name}\""), reader);
-    let legacy = legacy.and_then(|node| claim(&node, name, tables.legacy.as_ref(), &mut used.legacy, reader));
-    let platform = platform.and_then(|node| claim(&node, name, tables.platform.as_ref(), &mut used.platform, reader));
     let lens_node = keys.optional("lens");
     let lens = match &lens_node {
         Some(node) => read_lens(node, reader),
         None => Some(Lens::Same),
     };
+    // A constant is one side's alone.
+    let is_constant = matches!(lens, Some(Lens::Constant(_)));
+    let [legacy, platform] = ["legacy", "platform"].map(|key| match is_constant {
+        true => Some(keys.optional(key)),
+        false => keys.required(key, &format!("{key} = \"{name}\""), reader).map(Some),
+    });
+    let shares = matches!(lens, Some(Lens::Path(_)));
+    let mut claimed = |node: Option<Option<Node<'_>>>, table: Option<&TableDraft>, used: &mut Used| match node? {
+        Some(node) => claim(&node, (name, shares), table, used, reader),
+        None => Some(Vec::new()),
+    };
+    let legacy = claimed(legacy, tables.legacy.as_ref(), &mut used.legacy);
+    let platform = claimed(platform, tables.platform.as_ref(), &mut used.platform);
     let policy = match keys.optional("conflict") {
         Some(node) => read_policy(&node, reader).map(Some),
         None => Some(None),
     };
+    let one_way = match keys.optional("one_way") {
+        Some(node) => read_choice(&node, "direction", &Side::BOTH.map(|side| (side.direction(), side)), reader).map(Some),
+        None => Some(None),
+    };
+    let null = match keys.optional("null") {
+        Some(node) => read_nulls(&node, reader),
+        None => Some(Nulls::default()),
+    };
     keys.close(reader);
 
     let columns = BySide { legacy: legacy?, platform: platform? };
-    let (lens, policy) = (lens?, policy?);
+    let (lens, policy, one_way, null) = (lens?, policy?, one_way?, null?);
     let lens_at: &dyn Located = match &lens_node {
         Some(node) => node,
         None => &entry.node,
     };
-    if let Some((message, help)) = misfit(&lens, &columns, around) {
+    let flaw = misfit(&lens, &columns, around).or_else(|| null_misfit(&null, &columns));
+    if let Some((message, help)) = flaw {
         reader.report.problem(lens_at.at(), lens_at.field(), message, help);
     }
     Some(Field {
@@ -75,14 +105,39 @@ fn read_field(
         platform: columns.platform,
         lens,
         policy,
+        one_way,
+        null,
         place: reader.report.place(entry.key.at()),
+    })
+}
+
+/// What stands for NULL on either side.
+fn read_nulls(node: &Node<'_>, reader: &mut Reader<'_>) -> Option<Nulls> {
+    let mut keys = node.keys(reader)?;
+    let mut side = |name: &'static str, reader: &mut Reader<'_>| match keys.optional(name) {
+        Some(node) => node.scalar(reader).map(|text| Some(text.value)),
+        None => Some(None),
+    };
+    let (legacy, platform) = (side("legacy", reader), side("platform", reader));
+    keys.close(reader);
+    let null = Nulls { legacy: legacy?, platform: platform? };
+    if null == Nulls::default() {
+        reader.problem(node, "names no value", Some(r#"write `null = { legacy = "" }`, say"#.into()));
+        return None;
+    }
+    Some(null)
+}
+
+fn null_misfit(null: &Nulls, columns: &BySide<Vec<String>>) -> Option<(String, Option<String>)> {
+    Side::BOTH.into_iter().find(|&side| null.of(side).is_some() && columns.of(side).len() != 1).map(|side| {
+        (format!("`null` names a value for the {side} side, where the field stands on {} columns", columns.of(side).len()), None)
     })
 }
 
 /// The columns of a field on one side; each belongs to one field only.
 fn claim(
     node: &Node<'_>,
-    field: &str,
+    (field, shares): (&str, bool),
     table: Option<&TableDraft>,
     used: &mut Used,
     reader: &mut Reader<'_>,
@@ -92,10 +147,10 @@ fn claim(
         if let Some(key) = table.and_then(|table| table.own_columns.get(&column.value)) {
             let help = "leave the field out: the bridge writes this column itself";
             reader.problem(column, format!("column `{}` is the table's `{key}`", column.raw), Some(help.into()));
-        } else if let Some(other) = used.get(&column.value) {
+        } else if let Some((other, _)) = used.get(&column.value).filter(|(_, other_shares)| !(shares && *other_shares)) {
             reader.problem(column, format!("column `{}` is already mapped by field `{other}`", column.raw), None);
         } else {
-            used.insert(column.value.clone(), field.to_owned());
+            used.insert(column.value.clone(), (field.to_owned(), shares));
         }
     }
     Some(columns.into_iter().map(|column| column.value).collect())
@@ -106,18 +161,29 @@ fn read_lens(node: &Node<'_>, reader: &mut Reader<'_>) -> Option<Lens> {
         let text = node.text(reader)?;
         return match text.value.as_str() {
             "same" => Some(Lens::Same),
-            "lowercase" => Some(Lens::Lowercase),
-            _ => {
-                let near = help_unless_secret(&text, ["same", "lowercase"]).filter(|help| help.starts_with("did"));
-                let help = near.unwrap_or_else(|| format!("a lens is {LENS_FORMS}"));
-                reader.problem(&text, format!("`{}` is no lens", text.raw), Some(help));
-                None
-            }
+            "date" => Some(Lens::Date),
+            "point" => Some(Lens::Point),
+            _ => read_fold(&text, reader).map(|fold| Lens::Fold(vec![fold])),
         };
     }
+    if node.is_list() {
+        let texts = node.texts(reader)?;
+        if texts.is_empty() {
+            reader.problem(node, "is an empty lens", Some(format!("a lens is {LENS_FORMS}")));
+            return None;
+        }
+        let folds: Vec<Option<TextFold>> = texts.iter().map(|text| read_fold(text, reader)).collect();
+        let folds: Vec<TextFold> = folds.into_iter().collect::<Option<_>>()?;
+        if folds.contains(&TextFold::Lowercase) && folds.contains(&TextFold::Uppercase) {
+            reader.problem(node, "lowers and raises the same text", None);
+            return None;
+        }
+        return Some(Lens::Fold(folds));
+    }
     let mut keys = node.keys(reader)?;
+    let back = keys.optional("back");
     let found: Vec<(&str, Node<'_>)> =
-        ["values", "join", "ref", "object"].into_iter().filter_map(|name| Some((name, keys.optional(name)?))).collect();
+        LENS_KEYS.into_iter().filter_map(|name| Some((name, keys.optional(name)?))).collect();
     let strange = keys_close_counted(keys, reader);
     let [(name, value)] = found.as_slice() else {
         // An unknown key was reported already.
@@ -127,8 +193,13 @@ fn read_lens(node: &Node<'_>, reader: &mut Reader<'_>) -> Option<Lens> {
         }
         return None;
     };
+    if let (Some(back), false) = (&back, *name == "values") {
+        reader.problem(back, "says which of several values is written, and belongs to `values` alone", None);
+        return None;
+    }
     match *name {
-        "values" => read_values(value, reader),
+        "values" => read_values(value, back.as_ref(), reader),
+        "bool" => read_bool(value, reader),
         "join" => {
             let separator = value.text(reader)?;
             if separator.value.is_empty() {
@@ -137,9 +208,97 @@ fn read_lens(node: &Node<'_>, reader: &mut Reader<'_>) -> Option<Lens> {
             }
             Some(Lens::Join(separator.value))
         }
+        "path" => read_path(value, reader),
+        "scale" => read_scale(value, reader),
+        "epoch" => {
+            let units = [("seconds", EpochUnit::Seconds), ("milliseconds", EpochUnit::Milliseconds)];
+            Some(Lens::Epoch(read_choice(value, "unit", &units, reader)?))
+        }
+        "format" => read_format(value, reader),
+        "time" => read_time(value, reader),
+        "constant" => Some(Lens::Constant(value.scalar(reader)?.value)),
         "ref" => Some(Lens::Ref(EntityId::new(read_id(value, reader)?.value))),
         _ => read_object(value, reader),
     }
+}
+
+fn read_fold(text: &Text, reader: &mut Reader<'_>) -> Option<TextFold> {
+    let fold = TextFold::ALL.into_iter().find(|fold| fold.as_str() == text.value);
+    if fold.is_none() {
+        let near = help_unless_secret(text, LENS_WORDS).filter(|help| help.starts_with("did"));
+        let help = near.unwrap_or_else(|| format!("a lens is {LENS_FORMS}"));
+        reader.problem(text, format!("`{}` is no lens", text.raw), Some(help));
+    }
+    fold
+}
+
+/// The word for yes, the word for no.
+fn read_bool(node: &Node<'_>, reader: &mut Reader<'_>) -> Option<Lens> {
+    let words: Vec<Option<Text>> = node.list(reader)?.iter().map(|word| word.scalar(reader)).collect();
+    let words: Vec<Text> = words.into_iter().collect::<Option<_>>()?;
+    match words.as_slice() {
+        [yes, no] if yes.value != no.value => Some(Lens::Bool { yes: yes.value.clone(), no: no.value.clone() }),
+        _ => {
+            let help = r#"write `{ bool = ["Y", "N"] }`: what stands for true, then what stands for false"#;
+            reader.problem(node, "names no two different values", Some(help.into()));
+            None
+        }
+    }
+}
+
+/// `"a.b"`, or a list where a member's name has a dot.
+fn read_path(node: &Node<'_>, reader: &mut Reader<'_>) -> Option<Lens> {
+    let members: Vec<String> = match node.is_list() {
+        true => node.texts(reader)?.into_iter().map(|text| text.value).collect(),
+        false => node.text(reader)?.value.split('.').map(str::to_owned).collect(),
+    };
+    if members.is_empty() || members.iter().any(String::is_empty) {
+        let help = r#"write `{ path = "address.city" }`, or a list of members where a name has a dot"#;
+        reader.problem(node, "has a member without a name", Some(help.into()));
+        return None;
+    }
+    Some(Lens::Path(members))
+}
+
+/// A power of ten: 100, or 0.001.
+fn read_scale(node: &Node<'_>, reader: &mut Reader<'_>) -> Option<Lens> {
+    let text = node.number(reader)?;
+    let (whole, fraction) = text.split_once('.').unwrap_or((&text, ""));
+    let zeros = |digits: &str| digits.bytes().all(|byte| byte == b'0');
+    let power = match (whole.strip_prefix('1'), fraction.strip_suffix('1')) {
+        (Some(tail), None) if zeros(tail) && zeros(fraction) => Some(tail.len()).map(|power| power as i32),
+        (None, Some(head)) if zeros(whole) && zeros(head) => Some(-(head.len() as i32 + 1)),
+        _ => None,
+    };
+    let power = power.filter(|power| power.unsigned_abs() as usize <= SCALE_POWER_MAX);
+    if power.is_none() {
+        let help = "how many on legacy are one on the platform: 100 for cents and a decimal, 0.001 for the reverse of milli";
+        reader.problem(node, format!("`{text}` is no power of ten, so the way back would not be exact"), Some(help.into()));
+    }
+    Some(Lens::Scale(power?))
+}
+
+fn read_format(node: &Node<'_>, reader: &mut Reader<'_>) -> Option<Lens> {
+    let text = node.text(reader)?;
+    let flawed = chrono::format::StrftimeItems::new(&text.value).any(|item| item == chrono::format::Item::Error);
+    if flawed || !text.value.contains('%') {
+        let help = "in the notation of strftime: `%d.%m.%Y`, `%Y%m%d`, `%Y-%m-%d %H:%M:%S`";
+        reader.problem(node, format!("`{}` is no form of a date", text.raw), Some(help.into()));
+        return None;
+    }
+    Some(Lens::Format(text.value))
+}
+
+fn read_time(node: &Node<'_>, reader: &mut Reader<'_>) -> Option<Lens> {
+    const WHICH: [(&str, Which); 2] = [("earlier", Which::Earlier), ("later", Which::Later)];
+    let mut keys = node.keys(reader)?;
+    let mut which = |name: &'static str, reader: &mut Reader<'_>| match keys.optional(name) {
+        Some(node) => read_choice(&node, "choice", &WHICH, reader).map(Some),
+        None => Some(None),
+    };
+    let (doubled, missing) = (which("doubled", reader), which("missing", reader));
+    keys.close(reader);
+    Some(Lens::Time(Hours { doubled: doubled?, missing: missing? }))
 }
 
 /// Closes a table and tells whether that found a problem.
@@ -149,29 +308,72 @@ fn keys_close_counted(keys: Keys<'_>, reader: &mut Reader<'_>) -> bool {
     reader.report.count() > before
 }
 
-fn read_values(node: &Node<'_>, reader: &mut Reader<'_>) -> Option<Lens> {
+/// `{ Y = "active", N = ["suspended", "closed"] }`; of several platform values the first is written. Where several legacy values
+/// mean the same, `back` names the one that is written.
+fn read_values(node: &Node<'_>, back: Option<&Node<'_>>, reader: &mut Reader<'_>) -> Option<Lens> {
     let entries = node.entries(reader)?;
     if entries.is_empty() {
         reader.problem(node, "maps no value", Some(r#"write `{ values = { Y = "active", N = "suspended" } }`"#.into()));
         return None;
     }
-    let mut values = BTreeMap::new();
-    let mut legacy_by_platform: BTreeMap<String, String> = BTreeMap::new();
+    let mut ways_back: BTreeMap<String, (String, bool)> = BTreeMap::new();
+    for entry in back.map_or(Some(Vec::new()), |node| node.entries(reader))? {
+        ways_back.insert(entry.name, (entry.node.scalar(reader)?.value, false));
+    }
+    let mut pairs: Vec<ValuePair> = Vec::new();
+    // By platform value: the legacy value and what it means there.
+    let mut known: BTreeMap<String, (String, String)> = BTreeMap::new();
     let mut good = true;
-    for entry in entries {
-        let Some(platform) = entry.node.scalar(reader) else {
+    for entry in &entries {
+        let on_platform: Option<Vec<Text>> = match entry.node.is_list() {
+            true => entry.node.list(reader)?.iter().map(|node| node.scalar(reader)).collect(),
+            false => entry.node.scalar(reader).map(|text| vec![text]),
+        };
+        let Some((first, on_platform)) = on_platform.and_then(|all| Some((all.first()?.clone(), all))) else {
             good = false;
             continue;
         };
-        if let Some(first) = legacy_by_platform.insert(platform.value.clone(), entry.name.clone()) {
-            let message = format!("`{first}` and `{}` both become `{}`", entry.name, platform.raw);
-            let help = "values map one to one, or the way back would be a guess";
-            reader.problem(&platform, message, Some(help.into()));
+        for text in &on_platform {
+            let (other, meaning) =
+                known.entry(text.value.clone()).or_insert_with(|| (entry.name.clone(), first.value.clone()));
+            if *meaning != first.value {
+                let message = format!("`{}` on the platform would mean `{other}` and `{}`", text.raw, entry.name);
+                reader.problem(text, message, Some("a value of one side has one meaning on the other".into()));
+                good = false;
+            }
+        }
+        let is_written = match ways_back.get_mut(&first.value) {
+            Some((legacy, seen)) => {
+                *seen |= *legacy == entry.name;
+                *legacy == entry.name
+            }
+            None => {
+                if let Some(other) = pairs.iter().find(|pair| pair.platform[0] == first.value) {
+                    let message = format!("`{}` and `{}` both become `{}`", other.legacy, entry.name, first.raw);
+                    let help = format!(
+                        "say which of them is written back: `lens = {{ values = {{ … }}, back = {{ {:?} = {:?} }} }}`",
+                        first.value, other.legacy
+                    );
+                    reader.problem(&first, message, Some(help));
+                    good = false;
+                }
+                true
+            }
+        };
+        pairs.push(ValuePair {
+            legacy: entry.name.clone(),
+            platform: on_platform.into_iter().map(|text| text.value).collect(),
+            is_written,
+        });
+    }
+    for (platform, (legacy, seen)) in &ways_back {
+        if let (false, Some(back)) = (seen, back) {
+            let message = format!("`{platform}` goes back to `{legacy}`, which `values` does not map to it");
+            reader.problem(back, message, None);
             good = false;
         }
-        values.insert(entry.name, platform.value);
     }
-    good.then_some(Lens::Values(values))
+    good.then_some(Lens::Values(pairs))
 }
 
 fn read_object(node: &Node<'_>, reader: &mut Reader<'_>) -> Option<Lens> {
@@ -205,28 +407,35 @@ fn read_object(node: &Node<'_>, reader: &mut Reader<'_>) -> Option<Lens> {
 fn misfit(lens: &Lens, columns: &BySide<Vec<String>>, around: &Surroundings<'_>) -> Option<(String, Option<String>)> {
     let (legacy, platform) = (columns.legacy.len(), columns.platform.len());
     let counts = format!("here are {legacy} legacy and {platform} platform");
+    let one_to_one = |name: &str| {
+        let help = "several columns on one side take `{ join = \" \" }`, `{ object = […] }` or `\"point\"`";
+        (legacy != 1 || platform != 1)
+            .then(|| (format!("lens `{name}` maps one column to one, {counts}"), Some(help.to_owned())))
+    };
     match lens {
-        Lens::Same | Lens::Lowercase | Lens::Values(_) => {
-            let name = match lens {
-                Lens::Same => "same",
-                Lens::Lowercase => "lowercase",
-                _ => "values",
-            };
-            let help = "several columns on one side take `{ join = \" \" }` or `{ object = […] }`";
-            (legacy != 1 || platform != 1)
-                .then(|| (format!("lens `{name}` maps one column to one, {counts}"), Some(help.into())))
-        }
+        Lens::Same => one_to_one("same"),
+        Lens::Fold(folds) => one_to_one(folds.first().map_or("trim", |fold| fold.as_str())),
+        Lens::Values(_) => one_to_one("values"),
+        Lens::Bool { .. } => one_to_one("bool"),
+        Lens::Path(_) => one_to_one("path"),
+        Lens::Scale(_) => one_to_one("scale"),
+        Lens::Time(_) => one_to_one("time"),
+        Lens::Date => one_to_one("date"),
+        Lens::Epoch(_) => one_to_one("epoch"),
+        Lens::Format(_) => one_to_one("format"),
         Lens::Join(_) => ((legacy > 1) == (platform > 1))
             .then(|| (format!("lens `join` takes several columns on exactly one side, {counts}"), None)),
-        Lens::Object(members) if platform != 1 => Some((
-            format!(
-                "lens `object` takes one platform column, the json object, not {platform} ({} members)",
-                members.len()
-            ),
+        Lens::Point => (![(2, 1), (1, 2)].contains(&(legacy, platform)))
+            .then(|| (format!("lens `point` takes two columns on one side and one on the other, {counts}"), None)),
+        Lens::Object(_) if legacy != 1 && platform != 1 => Some((
+            format!("lens `object` takes one column, the json object, on one side, {counts}"),
             None,
         )),
-        Lens::Object(members) => (members.len() != legacy)
-            .then(|| (format!("lens `object` names {} members for {legacy} legacy columns", members.len()), None)),
+        Lens::Object(members) => (members.len() != legacy.max(platform)).then(|| {
+            (format!("lens `object` names {} members for {} columns", members.len(), legacy.max(platform)), None)
+        }),
+        Lens::Constant(_) => ((legacy == 0) == (platform == 0))
+            .then(|| ("lens `constant` is of one side's column: name `legacy` or `platform`, not both".into(), None)),
         Lens::Ref(entity) => ref_misfit(entity, columns, around),
     }
 }

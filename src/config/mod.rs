@@ -143,7 +143,27 @@ pub struct Field {
     pub lens: Lens,
     /// Overrides the entity's policy.
     pub policy: Option<Policy>,
+    /// The only side that is written, if the field goes one way.
+    pub one_way: Option<Side>,
+    /// The value that stands for NULL on each side, beside NULL itself.
+    pub null: Nulls,
     pub place: Place,
+}
+
+/// Values that stand for NULL.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Nulls {
+    pub legacy: Option<String>,
+    pub platform: Option<String>,
+}
+
+impl Nulls {
+    pub fn of(&self, side: Side) -> Option<&str> {
+        match side {
+            Side::Legacy => self.legacy.as_deref(),
+            Side::Platform => self.platform.as_deref(),
+        }
+    }
 }
 
 /// How a field translates, as declared. `mapping` gives it its meaning.
@@ -151,16 +171,91 @@ pub struct Field {
 pub enum Lens {
     /// The same value, in each column's own type.
     Same,
-    /// Compared and written to the platform in lower case.
-    Lowercase,
-    /// Legacy value to platform value, one to one.
-    Values(BTreeMap<String, String>),
+    /// Texts, compared and written after these.
+    Fold(Vec<TextFold>),
+    /// Legacy values and what they are on the platform.
+    Values(Vec<ValuePair>),
+    /// A boolean on one side, these two words on the other.
+    Bool { yes: String, no: String },
     /// Several columns on one side, joined by this text into one column on the other.
     Join(String),
     /// The key of a record of another entity (or of the same one).
     Ref(EntityId),
-    /// Several legacy columns as members of one json object; the names are the members', in the columns' order.
+    /// Several columns of one side as members of one json object on the other; the names are the members', in the columns' order.
     Object(Vec<String>),
+    /// The place of a value inside a json document: the members on the way.
+    Path(Vec<String>),
+    /// One on the platform is ten to this power on legacy.
+    Scale(i32),
+    /// Moments, with what local times mean in the hours that are there twice or not at all.
+    Time(Hours),
+    /// A date on one side, a moment on the other.
+    Date,
+    /// A number since 1970 on one side, a moment on the other.
+    Epoch(EpochUnit),
+    /// A text of this form (as strftime) on one side, a date or a time on the other.
+    Format(String),
+    /// Two numbers on one side, x first, a point on the other.
+    Point,
+    /// What new rows of the one side that is named begin with.
+    Constant(String),
+}
+
+/// A legacy value with the platform's values for it, the first of which is written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ValuePair {
+    pub legacy: String,
+    pub platform: Vec<String>,
+    /// Written on legacy for what it means; of several legacy values of one meaning one is.
+    pub is_written: bool,
+}
+
+/// How texts are evened out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TextFold {
+    /// Without the white space of ASCII around it.
+    Trim,
+    Lowercase,
+    Uppercase,
+    /// Unicode's composed form.
+    Nfc,
+}
+
+impl TextFold {
+    pub const ALL: [TextFold; 4] = [TextFold::Trim, TextFold::Lowercase, TextFold::Uppercase, TextFold::Nfc];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            TextFold::Trim => "trim",
+            TextFold::Lowercase => "lowercase",
+            TextFold::Uppercase => "uppercase",
+            TextFold::Nfc => "nfc",
+        }
+    }
+}
+
+/// What a local time means that its zone has twice, or not at all; nothing declared: such a row is quarantined.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Hours {
+    pub doubled: Option<Which>,
+    pub missing: Option<Which>,
+}
+
+impl Hours {
+    /// The first of two, and an hour later where there is none: for what must have a moment.
+    pub const EARLIER_AND_LATER: Hours = Hours { doubled: Some(Which::Earlier), missing: Some(Which::Later) };
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Which {
+    Earlier,
+    Later,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EpochUnit {
+    Seconds,
+    Milliseconds,
 }
 
 /// What decides when both sides changed the same field to different values.

@@ -156,6 +156,19 @@ impl<'t> Node<'t> {
         self.value.is_str()
     }
 
+    pub fn is_list(&self) -> bool {
+        self.value.is_array()
+    }
+
+    /// A number without a sign as it is written, underscores left out.
+    pub fn number(&self, reader: &mut Reader<'_>) -> Option<String> {
+        match self.value {
+            DeValue::Integer(whole) if whole.radix() == 10 => Some(whole.as_str().replace('_', "")),
+            DeValue::Float(float) => Some(float.as_str().replace('_', "")),
+            _ => self.wrong_type("a number", reader),
+        }
+    }
+
     pub fn text(&self, reader: &mut Reader<'_>) -> Option<Text> {
         match self.value {
             DeValue::String(raw) => self.filled(raw, reader),

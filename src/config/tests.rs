@@ -1,6 +1,5 @@
 //! The whole file: one that is right, and a table of what can be wrong with it.
 
-use std::collections::BTreeMap;
 use std::env::VarError;
 use std::path::Path;
 use std::time::Duration;
@@ -78,12 +77,17 @@ fn the_full_file_becomes_what_it_says() {
     let fields: Vec<&str> = user.fields.iter().map(|field| field.name.as_str()).collect();
     assert_eq!(fields, ["email", "name", "status", "price", "address", "team"], "in the order of the file");
     assert_eq!(user.fields[1].policy, Some(Policy::Platform));
-    let values = BTreeMap::from([("Y".into(), "active".into()), ("N".into(), "suspended".into())]);
+    let pair = |legacy: &str, platform: &str| ValuePair {
+        legacy: legacy.into(),
+        platform: vec![platform.into()],
+        is_written: true,
+    };
+    let values = vec![pair("Y", "active"), pair("N", "suspended")];
     let lenses: Vec<&Lens> = user.fields.iter().map(|field| &field.lens).collect();
     assert_eq!(
         lenses,
         [
-            &Lens::Lowercase,
+            &Lens::Fold(vec![TextFold::Lowercase]),
             &Lens::Join(" ".into()),
             &Lens::Values(values),
             &Lens::Same,

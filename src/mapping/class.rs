@@ -1,7 +1,12 @@
 //! What kinds of column there are, and the canonical text of a value of each.
 
+use std::borrow::Cow;
+
 use chrono_tz::Tz;
 
+use crate::config::Hours;
+
+use super::lenses::Reason;
 use super::{json, stamp};
 
 /// A group of types whose values can be compared after normalising.
@@ -41,14 +46,13 @@ impl Class {
             (a, b) if a == b => Some(a),
             // Text on one side: the other side's canonical text is what both are compared by.
             (Class::Text, other) | (other, Class::Text) if other != Class::Json => Some(other),
-            (Class::Instant, Class::Date) | (Class::Date, Class::Instant) => None,
             _ => None,
         }
     }
 }
 
 /// The canonical text of a value that the database printed as `raw`, or why there is none.
-pub fn canonical(class: Class, raw: &str, zone: Tz) -> Result<Box<str>, String> {
+pub(super) fn canonical(class: Class, raw: &str, zone: Tz) -> Result<Cow<'_, str>, Reason> {
     Ok(match class {
         Class::Text | Class::Uuid | Class::Date | Class::Other => raw.into(),
         Class::Bool => match raw {
@@ -57,7 +61,7 @@ pub fn canonical(class: Class, raw: &str, zone: Tz) -> Result<Box<str>, String> 
             _ => return Err("it is no boolean".into()),
         },
         Class::Number => number(raw)?,
-        Class::Instant => stamp::canonical_instant(raw, zone).ok_or("it is no timestamp")?.into(),
+        Class::Instant => stamp::canonical_instant(raw, zone, Hours::default())?,
         Class::Json => json::canonical(raw)?.into(),
     })
 }
@@ -65,6 +69,8 @@ pub fn canonical(class: Class, raw: &str, zone: Tz) -> Result<Box<str>, String> 
 /// What PostgreSQL's `numeric` holds before and after the point.
 const WHOLE_DIGITS_MAX: i64 = 131_072;
 const FRACTION_DIGITS_MAX: i64 = 16_383;
+/// Longer ones are looked at digit by digit.
+const SHORT_DIGITS_MAX: usize = 1_000;
 /// Where PostgreSQL stops reading an exponent.
 const EXPONENT_MAX: i64 = (i32::MAX / 2) as i64;
 
@@ -73,7 +79,30 @@ const EXPONENT_MAX: i64 = (i32::MAX / 2) as i64;
 ///
 /// # Errors
 /// It is no number, or one that `numeric` cannot hold.
-pub(super) fn number(raw: &str) -> Result<Box<str>, String> {
+pub(super) fn number(raw: &str) -> Result<Cow<'_, str>, Reason> {
+    if is_canonical_number(raw) { Ok(raw.into()) } else { Ok(shifted(raw, 0)?.into()) }
+}
+
+/// As most numbers are printed: digits, with or without a fraction that ends in none of zero.
+fn is_canonical_number(raw: &str) -> bool {
+    let digits = raw.strip_prefix('-').unwrap_or(raw).as_bytes();
+    let point = digits.iter().position(|byte| *byte == b'.');
+    let whole = &digits[..point.unwrap_or(digits.len())];
+    digits.len() <= SHORT_DIGITS_MAX
+        && !whole.is_empty()
+        && whole.iter().all(u8::is_ascii_digit)
+        && (whole[0] != b'0' || (whole.len() == 1 && (point.is_some() || raw.len() == 1)))
+        && point.is_none_or(|point| {
+            let fraction = &digits[point + 1..];
+            fraction.last().is_some_and(|last| *last != b'0') && fraction.iter().all(u8::is_ascii_digit)
+        })
+}
+
+/// The canonical text of a number times ten to this power.
+///
+/// # Errors
+/// As `number`.
+pub(super) fn shifted(raw: &str, power: i32) -> Result<String, Reason> {
     let text = raw.trim_matches([' ', '\t', '\n', '\u{b}', '\u{c}', '\r']);
     let (sign, unsigned) = match text.as_bytes().first() {
         Some(b'-') => ("-", &text[1..]),
@@ -84,7 +113,7 @@ pub(super) fn number(raw: &str) -> Result<Box<str>, String> {
         return Ok("NaN".into());
     }
     if ["infinity", "inf"].iter().any(|name| unsigned.eq_ignore_ascii_case(name)) {
-        return Ok(format!("{sign}Infinity").into());
+        return Ok(format!("{sign}Infinity"));
     }
     let (mantissa, exponent) = match unsigned.split_once(['e', 'E']) {
         Some((mantissa, exponent)) => (mantissa, exponent_of(exponent).ok_or("it is no number")?),
@@ -95,6 +124,7 @@ pub(super) fn number(raw: &str) -> Result<Box<str>, String> {
     if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
         return Err("it is no number".into());
     }
+    let exponent = exponent + i64::from(power);
     let significant = digits.trim_start_matches('0');
     // How many of the significant digits stand before the point.
     let point = whole.len() as i64 - (digits.len() - significant.len()) as i64 + exponent;
@@ -117,8 +147,7 @@ pub(super) fn number(raw: &str) -> Result<Box<str>, String> {
             let (whole, fraction) = significant.split_at(point as usize);
             format!("{sign}{whole}.{fraction}")
         }
-    }
-    .into())
+    })
 }
 
 /// Digits with or without a sign; what does not fit is as far off as anything.
@@ -147,8 +176,15 @@ mod tests {
             ("-12.300", "-12.3"),
             ("NaN", "NaN"),
         ] {
-            assert_eq!(number(raw).as_deref(), Ok(expected), "{raw}");
+            assert_eq!(number(raw).expect("a number"), expected, "{raw}");
+            assert_eq!(shifted(raw, 0).expect("a number"), expected, "{raw}");
+            assert!(is_canonical_number(expected) || expected == "NaN", "{expected}");
         }
+        for raw in ["", "-", "-0", "00", "01", ".5", "1.", "1.0", "0.0", "1e3", " 1", "+1", "1.2.3", "0x1"] {
+            assert!(!is_canonical_number(raw), "{raw}");
+        }
+        assert_eq!(shifted("1234.50", 2).expect("a number"), "123450");
+        assert_eq!(shifted("-5", -2).expect("a number"), "-0.05");
     }
 
     #[test]
@@ -172,7 +208,7 @@ mod tests {
             assert!(number(raw).is_err(), "{raw}");
         }
         assert!(number(&format!("1e{}", "9".repeat(100_000))).is_err());
-        assert_eq!(number(&"0".repeat(1_000_000)).as_deref(), Ok("0"));
+        assert_eq!(number(&"0".repeat(1_000_000)).expect("zero"), "0");
     }
 
     #[test]

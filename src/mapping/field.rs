@@ -2,10 +2,11 @@
 
 use chrono_tz::Tz;
 
-use crate::config::{CustomerId, EntityId, Policy, Side};
+use crate::config::{CustomerId, EntityId, Nulls, Policy, Side};
 use crate::keyset::Key;
+use crate::pairs::Complement;
 
-use super::{Canonical, Cell, Class, Lens, Links, StampKind, Untranslatable, join_key, new_platform_id};
+use super::{Canonical, Cell, Class, Lens, Links, On, StampKind, Untranslatable, join_key, new_platform_id};
 
 /// One entity of one customer, ready to translate.
 #[derive(Debug)]
@@ -31,6 +32,37 @@ pub struct Field {
     pub legacy: Vec<usize>,
     pub platform: Vec<usize>,
     pub policy: Policy,
+    /// The only side that is written, if the field goes one way.
+    pub one_way: Option<Side>,
+    pub null: NullMarks,
+}
+
+/// Values that stand for NULL beside NULL itself, as raw values of a side and as what they would mean to the lens: what means the
+/// same is NULL on the other side too.
+#[derive(Debug, Clone, Default)]
+pub struct NullMarks {
+    raw: Nulls,
+    meanings: Vec<Box<str>>,
+}
+
+impl NullMarks {
+    /// `on` are the field's columns of legacy and of the platform.
+    pub fn new(raw: Nulls, lens: &Lens, on: [On<'_>; 2]) -> NullMarks {
+        let mut meanings: Vec<Box<str>> = Vec::new();
+        for on in on {
+            let (Some(mark), [only]) = (raw.of(on.side), on.at) else { continue };
+            let mut cells: Vec<Cell> = vec![None; on.columns.len()];
+            cells[*only] = Some(mark.into());
+            if let Ok(Canonical(Some(meaning))) = lens.get(&on, &cells) {
+                meanings.push(meaning.into());
+            }
+        }
+        NullMarks { raw, meanings }
+    }
+
+    pub fn of(&self, side: Side) -> Option<&str> {
+        self.raw.of(side)
+    }
 }
 
 /// What of a side's table the bridge reads and writes.
@@ -72,36 +104,63 @@ impl Mapping {
     ///
     /// # Errors
     /// The first field that cannot be translated.
-    pub fn canonical(&self, side: Side, cells: &[Cell], links: &Links) -> Result<Vec<Canonical>, Untranslatable> {
+    pub fn canonical<'a>(
+        &'a self,
+        side: Side,
+        cells: &'a [Cell],
+        links: &'a Links,
+    ) -> Result<Vec<Canonical<'a>>, Untranslatable> {
         self.fields.iter().map(|field| field.get(self, side, cells, links)).collect()
     }
 
     /// The raw columns that make `side` hold `values`; `old` is the row that stands there, or none for a new row. What
-    /// did not change in canonical form keeps its raw value.
+    /// did not change in canonical form keeps its raw value, and so does a field that does not flow to this side. What comes back
+    /// to a value that it had before gets the raw values that `complement` kept of it.
     ///
     /// # Errors
     /// The first field that cannot be translated.
     pub fn put(
         &self,
         side: Side,
-        values: &[Canonical],
+        values: &[Canonical<'_>],
         old: Option<&[Cell]>,
         links: &Links,
+        complement: &Complement,
     ) -> Result<Vec<Cell>, Untranslatable> {
-        let shape = self.shape(side);
         let mut cells = match old {
             Some(old) => old.to_vec(),
-            None => vec![None; shape.columns.len()],
+            None => vec![None; self.shape(side).columns.len()],
         };
         for (field, value) in self.fields.iter().zip(values) {
-            if let Some(old) = old
-                && field.get(self, side, old, links).as_ref() == Ok(value)
-            {
+            let stays = old.is_some_and(|old| field.get(self, side, old, links).as_ref() == Ok(value));
+            if !field.flows_to(side) || stays {
                 continue;
             }
-            field.put(self, side, value, old, links, &mut cells)?;
+            let kept = complement.get(field.fingerprint, side);
+            if !kept.is_some_and(|kept| field.put_kept(self, side, value, kept, links, &mut cells)) {
+                field.put(self, side, value, links, &mut cells)?;
+            }
         }
         Ok(cells)
+    }
+
+    /// What a write of `values` over the row `old` takes away that nobody else holds: for the complement.
+    pub fn lost(&self, side: Side, values: &[Canonical<'_>], old: &[Cell], links: &Links) -> Vec<(u32, Vec<Option<String>>)> {
+        let replaced = self.fields.iter().zip(values).filter(|(field, _)| field.flows_to(side) && field.lens.has_spellings());
+        let lost = replaced.filter_map(|(field, value)| {
+            let held = field.get(self, side, old, links).ok()?;
+            if held == *value {
+                return None;
+            }
+            let mut anew = vec![None; old.len()];
+            field.put(self, side, &held, links, &mut anew).ok()?;
+            let columns = field.columns(side);
+            let raw = || columns.iter().map(|&at| old[at].as_deref().map(str::to_owned)).collect();
+            // How a text is split depends on the parts that stand there by then.
+            let is_lost = columns.len() > 1 || columns.iter().any(|&at| anew[at] != old[at]);
+            is_lost.then(|| (field.fingerprint, raw()))
+        });
+        lost.collect()
     }
 
     /// The platform key a new record gets, where it can be known before the row is written.
@@ -137,100 +196,123 @@ impl Field {
         }
     }
 
-    pub fn get(
-        &self,
-        mapping: &Mapping,
-        side: Side,
-        cells: &[Cell],
-        links: &Links,
-    ) -> Result<Canonical, Untranslatable> {
-        let columns = self.columns(side);
+    /// Whether the bridge ever writes this field there.
+    pub fn flows_to(&self, side: Side) -> bool {
+        self.one_way.is_none_or(|only| only == side)
+    }
+
+    fn on<'s>(&'s self, mapping: &'s Mapping, side: Side) -> On<'s> {
         let shape = mapping.shape(side);
-        match &self.lens {
-            Lens::Ref(entity) => {
-                let parts: Option<Vec<&str>> = columns.iter().map(|&at| cells[at].as_deref()).collect();
-                let Some(parts) = parts else { return Ok(Canonical::null()) };
-                let key = join_key(parts);
-                if key.is_too_long() {
-                    return Err(self.bad("the key it refers to is too long to be anybody's"));
-                }
-                match side {
-                    Side::Platform => Ok(Canonical::text(key.0)),
-                    Side::Legacy => match links.platform_key(entity, &key) {
-                        Some(platform) => Ok(Canonical::text(platform.0.as_str())),
-                        None => Err(Untranslatable::Parent { entity: entity.clone(), side, key }),
-                    },
-                }
-            }
-            lens => {
-                let values: Vec<Option<&str>> = columns.iter().map(|&at| cells[at].as_deref()).collect();
-                lens.get(side, &values, columns.iter().map(|&at| shape.columns[at].class), shape.zone)
-                    .map_err(|reason| self.bad(reason))
-            }
+        On { side, columns: &shape.columns, at: self.columns(side), zone: shape.zone }
+    }
+
+    /// The field's canonical form in a row.
+    ///
+    /// # Errors
+    /// It cannot be translated, or not yet.
+    pub fn get<'a>(
+        &'a self,
+        mapping: &'a Mapping,
+        side: Side,
+        cells: &'a [Cell],
+        links: &'a Links,
+    ) -> Result<Canonical<'a>, Untranslatable> {
+        let columns = self.columns(side);
+        if let (Some(null), [only]) = (self.null.of(side), columns)
+            && cells[*only].as_deref() == Some(null)
+        {
+            return Ok(Canonical::null());
+        }
+        let Lens::Ref(entity) = &self.lens else {
+            let value = self.lens.get(&self.on(mapping, side), cells).map_err(|reason| self.bad(reason))?;
+            let is_null = |text: &str| self.null.meanings.iter().any(|meaning| **meaning == *text);
+            return Ok(if value.as_deref().is_some_and(is_null) { Canonical::null() } else { value });
+        };
+        let parts: Option<Vec<&str>> = columns.iter().map(|&at| cells[at].as_deref()).collect();
+        let Some(parts) = parts else { return Ok(Canonical::null()) };
+        let key = join_key(parts);
+        if key.is_too_long() {
+            return Err(self.bad("the key it refers to is too long to be anybody's"));
+        }
+        match side {
+            Side::Platform => Ok(Canonical::text(key.0)),
+            Side::Legacy => match links.platform_key(entity, &key) {
+                Some(platform) => Ok(Canonical::text(platform.0.as_str())),
+                None => Err(Untranslatable::Parent { entity: entity.clone(), side, key }),
+            },
         }
     }
 
-    /// Writes the raw values of a new row's field into `cells`.
-    pub fn put_into(
+    /// Makes a row hold `value` in this field; `cells` are the row as it stands, or all NULL for a new one.
+    ///
+    /// # Errors
+    /// It cannot be translated, or not yet.
+    pub fn put(
         &self,
         mapping: &Mapping,
         side: Side,
-        value: &Canonical,
-        links: &Links,
-        cells: &mut [Cell],
-    ) -> Result<(), Untranslatable> {
-        self.put(mapping, side, value, None, links, cells)
-    }
-
-    fn put(
-        &self,
-        mapping: &Mapping,
-        side: Side,
-        value: &Canonical,
-        old: Option<&[Cell]>,
+        value: &Canonical<'_>,
         links: &Links,
         cells: &mut [Cell],
     ) -> Result<(), Untranslatable> {
         let columns = self.columns(side);
-        let shape = mapping.shape(side);
-        match &self.lens {
-            Lens::Ref(entity) => {
-                let Some(platform) = value.as_deref() else {
-                    for &at in columns {
-                        cells[at] = None;
-                    }
-                    return Ok(());
-                };
-                let platform = Key(platform.to_string());
-                let key = match side {
-                    Side::Platform => platform,
-                    Side::Legacy => match links.legacy_key(entity, &platform) {
-                        Some(legacy) => legacy.clone(),
-                        None => {
-                            return Err(Untranslatable::Parent {
-                                entity: entity.clone(),
-                                side: Side::Platform,
-                                key: platform,
-                            });
-                        }
-                    },
-                };
-                for (&at, part) in columns.iter().zip(super::split_key(&key, columns.len())) {
-                    cells[at] = Some(part.into());
-                }
+        if let (None, Some(null), [only]) = (value.as_deref(), self.null.of(side), columns) {
+            cells[*only] = Some(null.into());
+            return Ok(());
+        }
+        let Lens::Ref(entity) = &self.lens else {
+            let on = self.on(mapping, side);
+            return self.lens.put(&on, value.as_deref(), cells).map_err(|reason| self.bad(reason));
+        };
+        let Some(platform) = value.as_deref() else {
+            for &at in columns {
+                cells[at] = None;
             }
-            lens => {
-                let old: Option<Vec<Option<&str>>> =
-                    old.map(|old| columns.iter().map(|&at| old[at].as_deref()).collect());
-                let targets: Vec<&Column> = columns.iter().map(|&at| &shape.columns[at]).collect();
-                let written =
-                    lens.put(side, value, old.as_deref(), &targets, shape.zone).map_err(|reason| self.bad(reason))?;
-                for (&at, cell) in columns.iter().zip(written) {
-                    cells[at] = cell;
+            return Ok(());
+        };
+        let platform = Key(platform.to_string());
+        let key = match side {
+            Side::Platform => platform,
+            Side::Legacy => match links.legacy_key(entity, &platform) {
+                Some(legacy) => legacy.clone(),
+                None => {
+                    return Err(Untranslatable::Parent {
+                        entity: entity.clone(),
+                        side: Side::Platform,
+                        key: platform,
+                    });
                 }
-            }
+            },
+        };
+        for (&at, part) in columns.iter().zip(super::split_key(&key, columns.len())) {
+            cells[at] = Some(part.into());
         }
         Ok(())
+    }
+
+    /// Writes raw values that were kept, if they mean `value`.
+    fn put_kept(
+        &self,
+        mapping: &Mapping,
+        side: Side,
+        value: &Canonical<'_>,
+        kept: &[Option<String>],
+        links: &Links,
+        cells: &mut [Cell],
+    ) -> bool {
+        let columns = self.columns(side);
+        if kept.len() != columns.len() {
+            return false;
+        }
+        let mut trial = cells.to_vec();
+        for (&at, raw) in columns.iter().zip(kept) {
+            trial[at] = raw.as_deref().map(Into::into);
+        }
+        let means = self.get(mapping, side, &trial, links).as_ref() == Ok(value);
+        if means {
+            cells.clone_from_slice(&trial);
+        }
+        means
     }
 
     fn bad(&self, reason: impl Into<String>) -> Untranslatable {

@@ -51,6 +51,49 @@ pub(super) fn plain(value: &RawValue) -> Result<Option<String>, String> {
     }
 }
 
+/// What stands at the end of a path of members; none where a member is missing.
+///
+/// # Errors
+/// It is no json, or something on the way is neither an object nor null.
+pub(super) fn at_path<'a>(raw: &'a str, path: &[String]) -> Result<Option<&'a RawValue>, String> {
+    let mut at: &RawValue = serde_json::from_str(raw).map_err(|_| "it is no json".to_string())?;
+    for name in path {
+        if at.get() == "null" {
+            return Ok(None);
+        }
+        let Some(next) = members(Some(at.get()))?.remove(name) else { return Ok(None) };
+        at = next;
+    }
+    Ok((at.get() != "null").then_some(at))
+}
+
+/// The document with `value`, a json text, at the end of a path; objects that are missing on the way are made.
+///
+/// # Errors
+/// As `at_path`.
+pub(super) fn with(raw: Option<&str>, path: &[String], value: &str) -> Result<String, String> {
+    let Some((name, rest)) = path.split_first() else { return Ok(value.to_owned()) };
+    let mut whole = members(raw.filter(|raw| *raw != "null"))?;
+    let inner = with(whole.remove(name).map(|inner| inner.get()), rest, value)?;
+    let others = whole.iter().map(|(name, value)| (name.as_str(), value.get()));
+    Ok(object(others.chain([(name.as_str(), inner.as_str())])))
+}
+
+/// The document without what stands at the end of a path; objects that become empty by it stay.
+///
+/// # Errors
+/// As `at_path`.
+pub(super) fn without(raw: Option<&str>, path: &[String]) -> Result<String, String> {
+    let Some((name, rest)) = path.split_first() else { return Ok("null".into()) };
+    let mut whole = members(raw.filter(|raw| *raw != "null"))?;
+    let inner = match whole.remove(name) {
+        Some(inner) if !rest.is_empty() => Some(without(Some(inner.get()), rest)?),
+        _ => None,
+    };
+    let others = whole.iter().map(|(name, value)| (name.as_str(), value.get()));
+    Ok(object(others.chain(inner.as_deref().map(|inner| (name.as_str(), inner)))))
+}
+
 /// An object's text from its members' texts.
 pub(super) fn object<'a>(members: impl IntoIterator<Item = (&'a str, &'a str)>) -> String {
     let mut text = String::from("{");

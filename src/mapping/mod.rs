@@ -5,38 +5,45 @@ mod class;
 mod field;
 mod json;
 mod key;
-mod lens;
+pub mod laws;
+mod lenses;
 mod stamp;
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 
 use crate::config::{EntityId, Side};
 use crate::keyset::Key;
 
 pub use class::Class;
-pub use field::{Column, Field, Mapping, Shape};
+pub use field::{Column, Field, Mapping, NullMarks, Shape};
 pub use key::{join_key, new_platform_id, split_key};
-pub use lens::Lens;
+pub use lenses::{Columns, Constant, DateOf, Epoch, Fold, Format, Instant, Join, Lens, LookUp, Marks, Object, On, Path, Point, Reason, Scale, Values};
 pub use stamp::{DIGITS, Stamp, StampKind};
 
 /// The raw text of one column, as the database prints it.
 pub type Cell = Option<Box<str>>;
 
-/// The form in which both sides' values of a field are compared.
+/// The form in which both sides' values of a field are compared; borrowed from the row where the database prints it so already.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Canonical(pub Option<Box<str>>);
+pub struct Canonical<'a>(pub Option<Cow<'a, str>>);
 
-impl Canonical {
+impl<'a> Canonical<'a> {
     pub fn null() -> Self {
         Canonical(None)
     }
 
-    pub fn text(text: impl Into<Box<str>>) -> Self {
+    pub fn text(text: impl Into<Cow<'a, str>>) -> Self {
         Canonical(Some(text.into()))
     }
 
     pub fn as_deref(&self) -> Option<&str> {
         self.0.as_deref()
+    }
+
+    /// The same with a text of its own, for as long as it is needed.
+    pub fn into_owned(self) -> Canonical<'static> {
+        Canonical(self.0.map(|text| Cow::Owned(text.into_owned())))
     }
 
     /// The hash that a base keeps of it.

@@ -1,7 +1,13 @@
 //! Stamps: the kinds of column that say when a row was edited, and the instants they mean.
 
-use chrono::{DateTime, Duration, NaiveDateTime, TimeZone, Utc};
+use std::borrow::Cow;
+
+use chrono::{DateTime, Datelike as _, Duration, NaiveDate, NaiveDateTime, TimeZone as _, Timelike as _, Utc};
 use chrono_tz::Tz;
+
+use crate::config::{Hours, Which};
+
+use super::lenses::Reason;
 
 /// What kind of column holds a side's `updated_at`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,20 +81,59 @@ impl Stamp {
 
 /// Reads PostgreSQL's ISO output of `timestamptz` (with an offset) or `timestamp` (in `zone`).
 fn parse_instant(raw: &str, zone: Tz) -> Option<DateTime<Utc>> {
-    let tail = raw.get(11..)?;
-    match tail.find(['+', '-']) {
-        Some(offset_at) => {
-            let (time, offset) = raw.split_at(11 + offset_at);
-            let naive = NaiveDateTime::parse_from_str(time.trim_end(), "%Y-%m-%d %H:%M:%S%.f").ok()?;
-            let sign = if offset.starts_with('-') { -1 } else { 1 };
-            let mut parts = offset[1..].split(':').map(str::parse::<i64>);
-            let hours = parts.next()?.ok()?;
-            let minutes = parts.next().transpose().ok()?.unwrap_or(0);
-            let seconds = parts.next().transpose().ok()?.unwrap_or(0);
-            Some((naive - Duration::seconds(sign * (hours * 3600 + minutes * 60 + seconds))).and_utc())
-        }
-        None => local(NaiveDateTime::parse_from_str(raw, "%Y-%m-%d %H:%M:%S%.f").ok()?, zone),
+    match parse(raw)? {
+        (naive, Some(offset)) => Some((naive - offset).and_utc()),
+        (naive, None) => local(naive, zone),
     }
+}
+
+/// A timestamp as PostgreSQL prints it in ISO style: the time it names, and the offset it is in, if it names one.
+pub(super) fn parse(raw: &str) -> Option<(NaiveDateTime, Option<Duration>)> {
+    let bytes = raw.as_bytes();
+    let number = |from: usize, digits: usize| -> Option<u32> {
+        let part = bytes.get(from..from + digits)?;
+        part.iter().try_fold(0, |sum, byte| byte.is_ascii_digit().then(|| sum * 10 + u32::from(byte - b'0')))
+    };
+    let punctuation = |at: usize, wanted: u8| bytes.get(at).is_some_and(|byte| *byte == wanted);
+    let marks = [(4, b'-'), (7, b'-'), (10, b' '), (13, b':'), (16, b':')];
+    if !marks.into_iter().all(|(at, wanted)| punctuation(at, wanted)) {
+        return None;
+    }
+    let date = NaiveDate::from_ymd_opt(number(0, 4)?.cast_signed(), number(5, 2)?, number(8, 2)?)?;
+    let mut rest = 19;
+    let mut micros = 0;
+    if punctuation(19, b'.') {
+        let digits = bytes[20..].iter().take_while(|byte| byte.is_ascii_digit()).count();
+        if !(1..=6).contains(&digits) {
+            return None;
+        }
+        micros = number(20, digits)? * 10_u32.pow(6 - digits as u32);
+        rest = 20 + digits;
+    }
+    let time = date.and_hms_micro_opt(number(11, 2)?, number(14, 2)?, number(17, 2)?, micros)?;
+    let sign = match bytes.get(rest) {
+        None => return Some((time, None)),
+        Some(b'+') => 1,
+        Some(b'-') => -1,
+        Some(_) => return None,
+    };
+    // Hours, and where it has them minutes and seconds.
+    let mut seconds = 0;
+    for (part, unit) in [3600, 60, 1].into_iter().enumerate() {
+        let at = rest + 1 + part * 3;
+        if part > 0 {
+            match bytes.get(at - 1) {
+                None => break,
+                Some(b':') => {}
+                Some(_) => return None,
+            }
+        }
+        seconds += i64::from(number(at, 2)?) * unit;
+        if part == 2 && bytes.len() > at + 2 {
+            return None;
+        }
+    }
+    Some((time, Some(Duration::seconds(sign * seconds))))
 }
 
 /// A local time as an instant: the first of two in a doubled hour; in a missing hour, the time an hour later.
@@ -101,12 +146,45 @@ fn local(naive: NaiveDateTime, zone: Tz) -> Option<DateTime<Utc>> {
     }
 }
 
-/// The canonical text of a timestamp: UTC, microseconds.
-pub(super) fn canonical_instant(raw: &str, zone: Tz) -> Option<String> {
-    if matches!(raw, "infinity" | "-infinity") {
-        return Some(raw.to_string());
+/// A mapped local time as an instant, by what is declared for the hours that are there twice or not at all.
+pub(super) fn declared_local(naive: NaiveDateTime, zone: Tz, hours: Hours) -> Result<DateTime<Utc>, Reason> {
+    let at = match (zone.from_local_datetime(&naive), hours.doubled, hours.missing) {
+        (chrono::LocalResult::Single(at), ..) => at,
+        (chrono::LocalResult::Ambiguous(earlier, _), Some(Which::Earlier), _) => earlier,
+        (chrono::LocalResult::Ambiguous(_, later), Some(Which::Later), _) => later,
+        (chrono::LocalResult::Ambiguous(..), None, _) => {
+            return Err(format!(
+                "it lies in the hour that clocks in {zone} have twice; say which with `lens = {{ time = {{ doubled = \"earlier\" }} }}`"
+            )
+            .into());
+        }
+        (chrono::LocalResult::None, _, Some(which)) => {
+            let hour = Duration::hours(if which == Which::Later { 1 } else { -1 });
+            let moved = zone.from_local_datetime(&(naive + hour)).earliest();
+            moved.ok_or("it lies in an hour that its zone does not have")?
+        }
+        (chrono::LocalResult::None, _, None) => {
+            return Err(format!(
+                "it lies in the hour that clocks in {zone} skip; say what it means with `lens = {{ time = {{ missing = \"later\" }} }}`"
+            )
+            .into());
+        }
+    };
+    Ok(at.with_timezone(&Utc))
+}
+
+/// The canonical text of a timestamp: as PostgreSQL prints it in UTC.
+pub(super) fn canonical_instant(raw: &str, zone: Tz, hours: Hours) -> Result<Cow<'_, str>, Reason> {
+    if raw.ends_with("+00") || raw.ends_with("+00 BC") || matches!(raw, "infinity" | "-infinity") {
+        return Ok(raw.into());
     }
-    Some(parse_instant(raw, zone)?.format("%Y-%m-%d %H:%M:%S%.6f+00").to_string())
+    let at = match parse(raw).ok_or("it is no timestamp between the years 1 and 9999")? {
+        (naive, Some(offset)) => naive - offset,
+        (naive, None) => declared_local(naive, zone, hours)?.naive_utc(),
+    };
+    let mut text = printed(at);
+    text.push_str("+00");
+    Ok(text.into())
 }
 
 /// What to write into a `timestamp` column of `zone` for a canonical instant.
@@ -115,7 +193,47 @@ pub(super) fn local_text(canonical: &str, zone: Tz) -> Option<String> {
         return Some(canonical.to_string());
     }
     let at = parse_instant(canonical, zone)?;
-    Some(at.with_timezone(&zone).format("%Y-%m-%d %H:%M:%S%.6f").to_string())
+    Some(printed(at.with_timezone(&zone).naive_local()))
+}
+
+/// Why a moment cannot be written as a local time.
+pub(super) fn unnamed(zone: Tz) -> Reason {
+    format!("a local time in {zone} cannot tell it from another moment: clocks have that hour twice").into()
+}
+
+/// A moment as a local time that means it and no other.
+pub(super) fn named_local(at: DateTime<Utc>, zone: Tz) -> Result<String, Reason> {
+    let wall = at.with_timezone(&zone).naive_local();
+    match declared_local(wall, zone, Hours::default()) {
+        Ok(meant) if meant == at => Ok(printed(wall)),
+        _ => Err(unnamed(zone)),
+    }
+}
+
+/// A time as PostgreSQL prints a `timestamp`.
+pub(super) fn printed(at: NaiveDateTime) -> String {
+    let (date, time) = (at.date(), at.time());
+    let mut text = String::with_capacity(29);
+    push_digits(date.year().unsigned_abs(), 4, &mut text);
+    let parts =
+        [('-', date.month()), ('-', date.day()), (' ', time.hour()), (':', time.minute()), (':', time.second())];
+    for (mark, value) in parts {
+        text.push(mark);
+        push_digits(value, 2, &mut text);
+    }
+    let micros = time.nanosecond() / 1_000;
+    if micros > 0 {
+        text.push('.');
+        push_digits(micros, 6, &mut text);
+        text.truncate(text.trim_end_matches('0').len());
+    }
+    text
+}
+
+fn push_digits(value: u32, count: u32, text: &mut String) {
+    for place in (0..count).rev() {
+        text.push(char::from(b'0' + (value / 10_u32.pow(place) % 10) as u8));
+    }
 }
 
 #[cfg(test)]

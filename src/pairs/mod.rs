@@ -2,6 +2,7 @@
 //! together. Owns: the schema `sync_bridge`. Never: a decision; `stages::decide` makes those.
 
 mod base;
+mod complement;
 
 use chrono::{DateTime, Utc};
 
@@ -9,6 +10,7 @@ use crate::config::Side;
 use crate::keyset::Key;
 
 pub use base::{Base, CREATED_AT, Listed};
+pub use complement::Complement;
 
 /// The version of schema `sync_bridge` that this binary knows. A change that only adds leaves it alone: older binaries work on
 /// beside newer ones for one release. One that takes away what they use counts it up, and sets `min_version` in the DDL.
@@ -33,6 +35,7 @@ pub struct Pair {
     pub gone: bool,
     pub intent: Option<Intent>,
     pub listed: Listed,
+    pub complement: Complement,
     pub platform_stamp: Option<DateTime<Utc>>,
     pub platform_edited_at: Option<DateTime<Utc>>,
 }
@@ -116,6 +119,7 @@ mod tests {
             gone: false,
             intent: intent.then(|| Intent { base: Base::of([(1, 2)]), gone: false, age_secs: 0.0 }),
             listed: Listed::default(),
+            complement: Complement::default(),
             platform_stamp: None,
             platform_edited_at: None,
         }

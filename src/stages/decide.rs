@@ -4,6 +4,7 @@
 use chrono::{DateTime, Duration, Utc};
 
 use crate::config::{Policy, Side};
+use crate::mapping::Canonical;
 
 /// A field of a pair whose two rows are there. Values are hashes of canonical forms.
 #[derive(Debug, Clone, Copy)]
@@ -13,6 +14,8 @@ pub struct FieldView {
     /// `None`: never compared under this lens.
     pub base: Option<u64>,
     pub policy: Policy,
+    /// The only side that is ever written.
+    pub one_way: Option<Side>,
     /// Already listed as a manual conflict with exactly these two values.
     pub listed: bool,
 }
@@ -60,6 +63,8 @@ pub enum Why {
     Clocks,
     /// The policy names a side.
     Policy,
+    /// The field goes one way, and was edited at its end.
+    OneWay,
 }
 
 impl Step {
@@ -82,6 +87,14 @@ impl Step {
 pub fn decide_field(field: &FieldView, clocks: &Clocks) -> Step {
     if field.legacy == field.platform {
         return if field.base == Some(field.legacy) { Step::Nothing } else { Step::Record };
+    }
+    if let Some(target) = field.one_way {
+        let stands = if target == Side::Legacy { field.legacy } else { field.platform };
+        // What was edited at the end of a one-way field is overwritten, and so it is logged.
+        return match field.base == Some(stands) || stands == Canonical::null().hash() {
+            true => Step::To(target),
+            false => Step::Conflict { winner: target.other(), why: Why::OneWay },
+        };
     }
     match field.base {
         Some(base) if base == field.platform => Step::To(Side::Platform),
@@ -169,7 +182,7 @@ mod tests {
     }
 
     fn step(legacy: u64, platform: u64, base: Option<u64>, policy: Policy, clocks: &Clocks) -> Step {
-        decide_field(&FieldView { legacy, platform, base, policy, listed: false }, clocks)
+        decide_field(&FieldView { legacy, platform, base, policy, one_way: None, listed: false }, clocks)
     }
 
     #[test]

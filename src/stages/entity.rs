@@ -8,8 +8,8 @@ use std::time::Duration;
 use anyhow::Context;
 use xxhash_rust::xxh3::xxh3_64;
 
-use crate::config::{self, Config, Customer, Deleted, EntityId, Limits, Side};
-use crate::mapping::{Class, Column, DIGITS, Field, Lens, Mapping, Shape, StampKind};
+use crate::config::{self, Config, Customer, Deleted, EntityId, Limits, Nulls, Side};
+use crate::mapping::{Class, Column, Columns, DIGITS, Field, Lens, Mapping, Marks, NullMarks, On, Shape, StampKind};
 use crate::pairs::{self, CREATED_AT};
 use crate::sides::Permanent;
 use crate::sides::postgres::{self, Database, LiveColumn, LiveTable, NewKey, Pools, Sessions, TableSql, describe};
@@ -217,25 +217,35 @@ fn resolve(
     let mut platform_shape = shape(entity, Side::Platform, platform)?;
     let mut fields = Vec::new();
     for declared in &entity.fields {
-        let lens = lens(declared, legacy, platform).map_err(|reason| format!("field `{}`: {reason}", declared.name))?;
+        let legacy_at = place(&mut legacy_shape, &declared.legacy, legacy)?;
+        let platform_at = place(&mut platform_shape, &declared.platform, platform)?;
+        let lens = lens(declared, [&legacy_shape, &platform_shape], [&legacy_at, &platform_at])
+            .map_err(|reason| format!("field `{}`: {reason}", declared.name))?;
+        let on = [(&legacy_shape, &legacy_at), (&platform_shape, &platform_at)]
+            .map(|(shape, at)| On { side: shape.side, columns: &shape.columns, at, zone: shape.zone });
+        let null = NullMarks::new(declared.null.clone(), &lens, on);
         fields.push(Field {
             name: declared.name.clone(),
-            fingerprint: fingerprint(&declared.name, &lens),
+            fingerprint: fingerprint(&declared.name, &lens, &declared.null),
             lens,
-            legacy: place(&mut legacy_shape, &declared.legacy, legacy)?,
-            platform: place(&mut platform_shape, &declared.platform, platform)?,
+            legacy: legacy_at,
+            platform: platform_at,
             policy: declared.policy.unwrap_or(entity.policy),
+            one_way: declared.one_way,
+            null,
         });
     }
     if let (Some(legacy_mark), Some(platform_mark)) = (&entity.legacy.deleted, &entity.platform.deleted) {
-        let lens = Lens::Deleted { legacy: legacy_mark.clone(), platform: platform_mark.clone() };
+        let lens = Lens::Deleted(Marks { legacy: legacy_mark.clone(), platform: platform_mark.clone() });
         fields.push(Field {
             name: "deleted".into(),
-            fingerprint: fingerprint("deleted", &lens),
+            fingerprint: fingerprint("deleted", &lens, &Nulls::default()),
             lens,
             legacy: place(&mut legacy_shape, &[marked(legacy_mark).to_string()], legacy)?,
             platform: place(&mut platform_shape, &[marked(platform_mark).to_string()], platform)?,
             policy: entity.policy,
+            one_way: None,
+            null: NullMarks::default(),
         });
     }
     for (at, field) in fields.iter().enumerate() {
@@ -244,8 +254,12 @@ fn resolve(
         }
     }
     for shape in [&mut legacy_shape, &mut platform_shape] {
-        let positions: Option<Vec<usize>> =
-            shape.key.iter().map(|key| shape.columns.iter().position(|column| column.name == key.name)).collect();
+        // A field that is never written on this side gives no new row its key.
+        let is_written = |at: &usize| {
+            fields.iter().any(|field| field.flows_to(shape.side) && field.columns(shape.side).contains(at))
+        };
+        let position = |key: &Column| shape.columns.iter().position(|column| column.name == key.name).filter(is_written);
+        let positions: Option<Vec<usize>> = shape.key.iter().map(position).collect();
         shape.key_mapped = positions;
     }
     let match_on = entity
@@ -256,8 +270,22 @@ fn resolve(
         })
         .collect::<Result<Vec<_>, _>>()?;
     for &at in &match_on {
-        if fields[at].legacy.len() != 1 && !matches!(fields[at].lens, Lens::Ref(_)) {
-            return Err(format!("`match_on` field `{}` stands on several columns", fields[at].name));
+        let field = &fields[at];
+        for shape in [&legacy_shape, &platform_shape] {
+            let mut columns = field.columns(shape.side).iter().map(|&at| &shape.columns[at]);
+            let (Some(column), is_ref) = (columns.next(), matches!(field.lens, Lens::Ref(_))) else {
+                return Err(format!("`match_on` field `{}` has no column on the {} side", field.name, shape.side));
+            };
+            if columns.next().is_some() && !is_ref {
+                return Err(format!("`match_on` field `{}` stands on several columns", field.name));
+            }
+            if field.lens.looked_up(column).is_none() || field.null.of(shape.side).is_some() {
+                return Err(format!(
+                    "`match_on` field `{}`: under its lens one value may be spelled in several ways on the {} side, so its records \
+                     cannot be looked up there; match on a field with lens `same`, `trim`, `lowercase`, a one-to-one `values`, or a reference",
+                    field.name, shape.side
+                ));
+            }
         }
     }
     Ok(Mapping {
@@ -355,42 +383,13 @@ fn place(shape: &mut Shape, names: &[String], live: &LiveTable) -> Result<Vec<us
         .collect()
 }
 
-fn lens(field: &config::Field, legacy: &LiveTable, platform: &LiveTable) -> Result<Lens, String> {
-    let class = |live: &LiveTable, names: &[String]| names.first().and_then(|name| live.column(name)).map(|c| c.class);
-    Ok(match &field.lens {
-        config::Lens::Same => {
-            let classes = class(legacy, &field.legacy).zip(class(platform, &field.platform));
-            let (on_legacy, on_platform) = classes.unwrap_or((Class::Other, Class::Other));
-            Lens::Same(Class::common(on_legacy, on_platform).ok_or_else(|| {
-                format!("{on_legacy:?} on legacy and {on_platform:?} on the platform cannot hold the same values; choose a lens")
-            })?)
-        }
-        config::Lens::Lowercase => Lens::Lowercase,
-        config::Lens::Values(values) => {
-            // A boolean column prints `t` and `f`; the file may say `true`, `t` or `yes`.
-            let spelled = |live: &LiveTable, names: &[String], value: &str| match class(live, names) {
-                Some(Class::Bool) => match value {
-                    "t" | "true" | "yes" => "true".to_string(),
-                    _ => "false".to_string(),
-                },
-                _ => value.to_string(),
-            };
-            let pairs: BTreeMap<String, String> = values
-                .iter()
-                .map(|(on_legacy, on_platform)| {
-                    (spelled(legacy, &field.legacy, on_legacy), spelled(platform, &field.platform, on_platform))
-                })
-                .collect();
-            let back = pairs.iter().map(|(on_legacy, on_platform)| (on_platform.clone(), on_legacy.clone())).collect();
-            Lens::Values { to_platform: pairs, to_legacy: back }
-        }
-        config::Lens::Join(separator) => Lens::Join {
-            separator: separator.clone(),
-            many: if field.legacy.len() > 1 { Side::Legacy } else { Side::Platform },
-        },
-        config::Lens::Object(members) => Lens::Object(members.clone()),
-        config::Lens::Ref(target) => Lens::Ref(target.clone()),
-    })
+/// A declared field's lens on these columns.
+fn lens(field: &config::Field, shapes: [&Shape; 2], columns: [&[usize]; 2]) -> Result<Lens, String> {
+    let [legacy, platform] = [0, 1].map(|side: usize| Columns {
+        columns: columns[side].iter().map(|&at| &shapes[side].columns[at]).collect(),
+        zone: shapes[side].zone,
+    });
+    Lens::resolve(&field.lens, &legacy, &platform)
 }
 
 fn marked(deleted: &Deleted) -> &str {
@@ -400,8 +399,12 @@ fn marked(deleted: &Deleted) -> &str {
 }
 
 /// A field's base counts only while name and lens are what they were when it was taken.
-fn fingerprint(name: &str, lens: &Lens) -> u32 {
-    (xxh3_64(format!("{name}\u{0}{lens:?}").as_bytes()) as u32).min(CREATED_AT - 1)
+fn fingerprint(name: &str, lens: &Lens, null: &Nulls) -> u32 {
+    let mut spelling = format!("{name}\u{0}{}", lens.spelling());
+    if *null != Nulls::default() {
+        spelling.push_str(&format!("\u{0}{:?}\u{0}{:?}", null.legacy, null.platform));
+    }
+    (xxh3_64(spelling.as_bytes()) as u32).min(CREATED_AT - 1)
 }
 
 fn ready_side(

@@ -156,7 +156,8 @@ async fn attempt(
         let mut cells = write.cells.clone();
         if refers_to_itself {
             let old = intent.act.view.legacy.as_ref().filter(|_| write.kind == WriteKind::Update);
-            match mapping.put(Side::Legacy, &write.values, old.map(|row| row.cells.as_slice()), &known) {
+            let kept = intent.act.view.pair.as_ref().map(|pair| pair.complement.clone()).unwrap_or_default();
+            match mapping.put(Side::Legacy, &write.values, old.map(|row| row.cells.as_slice()), &known, &kept) {
                 Ok(made) => cells = made,
                 Err(untranslatable) => {
                     endings.insert(at, Ending::Parked(untranslatable));

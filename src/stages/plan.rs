@@ -5,7 +5,7 @@ use serde_json::json;
 
 use crate::config::{EntityId, Policy, Side};
 use crate::mapping::{Canonical, Cell, Links, Mapping, Untranslatable};
-use crate::pairs::{Base, CREATED_AT, Listed, Pair, Standing, edited_at, standing};
+use crate::pairs::{Base, CREATED_AT, Complement, Listed, Pair, Standing, edited_at, standing};
 use crate::sides::postgres::{NewKey, Row};
 
 use super::clocks::Measured;
@@ -84,7 +84,7 @@ impl Act {
 pub struct Write {
     pub kind: WriteKind,
     /// In canonical form, all fields.
-    pub values: Vec<Canonical>,
+    pub values: Vec<Canonical<'static>>,
     /// The raw row to write. Made again inside the transaction where a new key is only known there.
     pub cells: Vec<Cell>,
 }
@@ -107,6 +107,7 @@ pub struct PairWrite {
     /// If legacy is to be written: the base that holds then.
     pub next: Option<(Base, bool)>,
     pub listed: Listed,
+    pub complement: Complement,
     pub platform_stamp: Option<DateTime<Utc>>,
     pub platform_edited_at: Option<DateTime<Utc>>,
     pub platform_hash: Option<i64>,
@@ -165,15 +166,7 @@ pub fn judge(view: &View, context: &Context) -> Verdict {
         Standing::Pending { base, gone } => (base, gone, true),
         Standing::Ahead => return Verdict::Again,
     };
-    let mapping = context.mapping;
-    let canonical = |row: &Option<Row>, side| match row {
-        None => Ok(None),
-        Some(row) => match row.garbled {
-            Some(column) => Err(garbled(mapping, side, column)),
-            None => mapping.canonical(side, &row.cells, context.links).map(Some),
-        },
-    };
-    let (legacy, platform) = match (canonical(&view.legacy, Side::Legacy), canonical(&view.platform, Side::Platform)) {
+    let (legacy, platform) = match (canonical(context, Side::Legacy, &view.legacy), canonical(context, Side::Platform, &view.platform)) {
         (Ok(legacy), Ok(platform)) => (legacy, platform),
         (Err(untranslatable), _) | (_, Err(untranslatable)) => return untranslatable.into(),
     };
@@ -216,6 +209,19 @@ pub fn judge(view: &View, context: &Context) -> Verdict {
     }
 }
 
+/// A row in canonical form; none where it is not there.
+fn canonical<'a>(
+    context: &'a Context<'_>,
+    side: Side,
+    row: &'a Option<Row>,
+) -> Result<Option<Vec<Canonical<'a>>>, Untranslatable> {
+    let Some(row) = row else { return Ok(None) };
+    match row.garbled {
+        Some(column) => Err(garbled(context.mapping, side, column)),
+        None => context.mapping.canonical(side, &row.cells, context.links).map(Some),
+    }
+}
+
 fn garbled(mapping: &Mapping, side: Side, column: usize) -> Untranslatable {
     let field = mapping.fields.iter().find(|field| field.columns(side).contains(&column));
     Untranslatable::Value {
@@ -241,8 +247,8 @@ fn both_there(
     base: &Base,
     gone: bool,
     receipt_done: bool,
-    legacy: &[Canonical],
-    platform: &[Canonical],
+    legacy: &[Canonical<'_>],
+    platform: &[Canonical<'_>],
 ) -> Verdict {
     let mapping = context.mapping;
     let listed = view.pair.as_ref().map(|pair| pair.listed.clone()).unwrap_or_default();
@@ -270,6 +276,7 @@ fn both_there(
                     platform,
                     base: base.get(field.fingerprint),
                     policy: winner.map_or(field.policy, Policy::for_side),
+                    one_way: field.one_way,
                     listed: winner.is_none() && listed.holds(field.fingerprint, legacy, platform),
                 },
                 &clocks,
@@ -304,7 +311,7 @@ fn both_there(
         return held.map_or(Verdict::Nothing, Verdict::Paused);
     }
 
-    let target = |side: Side| -> Option<Vec<Canonical>> {
+    let target = |side: Side| -> Option<Vec<Canonical<'static>>> {
         (0..steps.len()).any(|at| steps[at].target() == Some(side) || is_set(at)).then(|| {
             let (own, other) = match side {
                 Side::Legacy => (legacy, platform),
@@ -313,15 +320,16 @@ fn both_there(
             (0..steps.len())
                 .map(|at| match &set[at] {
                     Some(value) => value.clone(),
-                    None if steps[at].target() == Some(side) => other[at].clone(),
-                    None => own[at].clone(),
+                    None if steps[at].target() == Some(side) => other[at].clone().into_owned(),
+                    None => own[at].clone().into_owned(),
                 })
                 .collect()
         })
     };
     let to_legacy = target(Side::Legacy);
     // A decision is no page of a run, so nobody comes back to what it leaves half done. Its stamp makes the row due.
-    let touched = || (ruled && to_legacy.is_some()).then(|| platform.to_vec());
+    let touched =
+        || (ruled && to_legacy.is_some()).then(|| platform.iter().cloned().map(Canonical::into_owned).collect());
     let to_platform = target(Side::Platform).or_else(touched);
     let mut after = Vec::new();
     let mut next = Vec::new();
@@ -347,13 +355,21 @@ fn both_there(
     let conflict = conflict_entry(base, context, &steps, legacy, platform);
     let fields =
         (0..steps.len()).filter(|&at| legacy[at] != platform[at]).map(|at| mapping.fields[at].name.clone()).collect();
-    let write = |side: Side, values: Option<Vec<Canonical>>| -> Result<Option<Write>, Untranslatable> {
+    let known = pair.complement.clone();
+    let complement = &mut pair.complement;
+    let mut write = |side: Side, values: Option<Vec<Canonical<'static>>>| -> Result<Option<Write>, Untranslatable> {
         let Some(values) = values else { return Ok(None) };
         let old = match side {
             Side::Legacy => view.legacy.as_ref(),
             Side::Platform => view.platform.as_ref(),
         };
-        let cells = mapping.put(side, &values, old.map(|row| row.cells.as_slice()), context.links)?;
+        let old = old.map(|row| row.cells.as_slice());
+        if let Some(old) = old {
+            for (fingerprint, raw) in mapping.lost(side, &values, old, context.links) {
+                complement.insert(fingerprint, side, raw);
+            }
+        }
+        let cells = mapping.put(side, &values, old, context.links, &known)?;
         Ok(Some(Write { kind: WriteKind::Update, values, cells }))
     };
     let writes = write(Side::Platform, to_platform).and_then(|p| Ok((p, write(Side::Legacy, to_legacy)?)));
@@ -383,13 +399,16 @@ fn one_absent(
     context: &Context,
     base: &Base,
     gone: bool,
-    legacy: Option<Vec<Canonical>>,
-    platform: Option<Vec<Canonical>>,
+    legacy: Option<Vec<Canonical<'_>>>,
+    platform: Option<Vec<Canonical<'_>>>,
 ) -> Verdict {
     let mapping = context.mapping;
     let present = legacy.as_ref().or(platform.as_ref());
+    let present_side = if legacy.is_some() { Side::Legacy } else { Side::Platform };
+    // What was edited at the end of a one-way field is nobody's reason to keep a record.
     let present_is_base = present.is_some_and(|values| {
-        mapping.fields.iter().zip(values).all(|(field, value)| base.get(field.fingerprint) == Some(value.hash()))
+        let mut counted = mapping.fields.iter().zip(values).filter(|(field, _)| field.flows_to(present_side.other()));
+        counted.all(|(field, value)| base.get(field.fingerprint) == Some(value.hash()))
     });
     let absent = decide_absent(
         legacy.is_some(),
@@ -399,8 +418,11 @@ fn one_absent(
         base.is_empty(),
         present_is_base,
     );
-    let all = |values: &[Canonical]| {
-        Base::of(mapping.fields.iter().zip(values).map(|(field, value)| (field.fingerprint, value.hash())))
+    // A field that does not flow to the new row gets no value there, so nothing is agreed; of NULL nothing would be lost.
+    let all = |values: &[Canonical<'_>], toward: Side| {
+        let fields = mapping.fields.iter().zip(values);
+        let agreed = fields.filter(|(field, value)| field.flows_to(toward) || value.as_deref().is_none());
+        Base::of(agreed.map(|(field, value)| (field.fingerprint, value.hash())))
     };
     let act = |pair, platform, legacy, conflict| {
         Verdict::Act(Box::new(Act {
@@ -434,7 +456,7 @@ fn one_absent(
         }
         (Absent::Create(Side::Platform) | Absent::NewGeneration | Absent::Restore(Side::Platform), Some(values), _) => {
             let Some(row) = &view.legacy else { return Verdict::Nothing };
-            let cells = match mapping.put(Side::Platform, &values, None, context.links) {
+            let cells = match mapping.put(Side::Platform, &values, None, context.links, &complement(view, mapping)) {
                 Ok(cells) => cells,
                 Err(untranslatable) => return untranslatable.into(),
             };
@@ -456,12 +478,13 @@ fn one_absent(
             if key.is_none() && !matches!(context.platform_new_key, NewKey::Default(_)) {
                 return Verdict::Bad { field: None, reason: "a part of the key is NULL or holds U+001F".into() };
             }
-            let base = all(&values).with(CREATED_AT, made_at(Some(row)));
+            let base = all(&values, Side::Platform).with(CREATED_AT, made_at(Some(row)));
             let mut pair = pair_write(view, mapping, base, false);
             pair.platform_key = key.clone();
             pair.generation = generation;
             // At creation the edit is the source's.
             pair.platform_edited_at = pair.legacy_edited_at;
+            let values = values.into_iter().map(Canonical::into_owned).collect();
             let write = Write { kind: WriteKind::Insert(key), values, cells };
             let mut verdict =
                 act(pair, Some(write), None, matches!(absent, Absent::Restore(_)).then(|| conflict(Side::Legacy)));
@@ -473,7 +496,7 @@ fn one_absent(
             verdict
         }
         (Absent::Create(Side::Legacy) | Absent::Restore(Side::Legacy), _, Some(values)) => {
-            let cells = match mapping.put(Side::Legacy, &values, None, context.links) {
+            let cells = match mapping.put(Side::Legacy, &values, None, context.links, &complement(view, mapping)) {
                 Ok(cells) => cells,
                 Err(untranslatable) => return untranslatable.into(),
             };
@@ -484,7 +507,8 @@ fn one_absent(
                 return Verdict::Bad { field: None, reason: "a part of the key is NULL or holds U+001F".into() };
             }
             let mut pair = pair_write(view, mapping, base.clone(), gone);
-            pair.next = Some((all(&values), false));
+            pair.next = Some((all(&values, Side::Legacy), false));
+            let values = values.into_iter().map(Canonical::into_owned).collect();
             let write = Write { kind: WriteKind::Insert(key), values, cells };
             act(pair, None, Some(write), matches!(absent, Absent::Restore(_)).then(|| conflict(Side::Platform)))
         }
@@ -497,9 +521,9 @@ fn one_absent(
 fn values_to_set(
     mapping: &Mapping,
     values: &[(String, Option<String>, Option<String>)],
-    legacy: &[Canonical],
-    platform: &[Canonical],
-) -> Result<Vec<Option<Canonical>>, Verdict> {
+    legacy: &[Canonical<'_>],
+    platform: &[Canonical<'_>],
+) -> Result<Vec<Option<Canonical<'static>>>, Verdict> {
     let mut set = vec![None; mapping.fields.len()];
     for (name, expected, wanted) in values {
         let changed = || Verdict::Bad {
@@ -507,11 +531,15 @@ fn values_to_set(
             reason: "it was edited since; look at both sides and edit it there".into(),
         };
         let at = mapping.fields.iter().position(|field| field.name == *name).ok_or_else(changed)?;
+        if let Some(target) = mapping.fields[at].one_way {
+            let reason = format!("it goes one way, {}: edit it on the {} side", target.direction(), target.other());
+            return Err(Verdict::Bad { field: Some(name.clone()), reason });
+        }
         let expected = expected.as_deref();
         if legacy[at].as_deref() != expected || platform[at].as_deref() != expected {
             return Err(changed());
         }
-        set[at] = Some(Canonical(wanted.as_deref().map(Into::into)));
+        set[at] = Some(Canonical(wanted.clone().map(Into::into)));
     }
     Ok(set)
 }
@@ -549,6 +577,7 @@ fn pair_write(view: &View, mapping: &Mapping, base: Base, gone: bool) -> PairWri
         gone,
         next: None,
         listed: Listed::default(),
+        complement: complement(view, mapping),
         platform_stamp: stamp(mapping, Side::Platform, view.platform.as_ref()),
         platform_edited_at,
         platform_hash: view.platform.as_ref().map(|row| row.hash),
@@ -558,12 +587,19 @@ fn pair_write(view: &View, mapping: &Mapping, base: Base, gone: bool) -> PairWri
     }
 }
 
+/// What the pair keeps of fields as they are mapped now.
+fn complement(view: &View, mapping: &Mapping) -> Complement {
+    let mut kept = view.pair.as_ref().map(|pair| pair.complement.clone()).unwrap_or_default();
+    kept.retain(|fingerprint| mapping.fields.iter().any(|field| field.fingerprint == fingerprint));
+    kept
+}
+
 fn conflict_entry(
     base: &Base,
     context: &Context,
     steps: &[Step],
-    legacy: &[Canonical],
-    platform: &[Canonical],
+    legacy: &[Canonical<'_>],
+    platform: &[Canonical<'_>],
 ) -> Option<Conflict> {
     let mapping = context.mapping;
     let mut fields = Vec::new();
@@ -590,6 +626,7 @@ fn conflict_entry(
                 Why::Tie => "tie",
                 Why::Clocks => "clocks",
                 Why::Policy => "policy",
+                Why::OneWay => "one_way",
             },
         }));
     }

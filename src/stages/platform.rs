@@ -347,6 +347,7 @@ macro_rules! bind_pairs {
             .bind($acts.iter().map(|act| act.pair.legacy_stamp).collect::<Vec<_>>())
             .bind($acts.iter().map(|act| act.pair.legacy_edited_at).collect::<Vec<_>>())
             .bind($acts.iter().map(|act| act.pair.legacy_hash).collect::<Vec<_>>())
+            .bind($acts.iter().map(|act| act.pair.complement.encode()).collect::<Vec<_>>())
     };
 }
 

@@ -9,7 +9,7 @@ use sqlx::Row as _;
 
 use crate::config::Side;
 use crate::fault;
-use crate::mapping::{Cell, Lens, Links};
+use crate::mapping::{Canonical, Cell, Lens, Links, LookUp};
 use crate::pairs::{Pair, Receipt};
 use crate::sides::postgres::{self, Found, LedgerRow, Lower, NewKey, Row, Want};
 use crate::sides::{Fault, sort};
@@ -457,13 +457,8 @@ pub async fn find_candidates(
         Side::Platform => {
             reread_legacy(entity, views, |view| view.adopted).await?;
             for view in views.iter_mut().filter(|view| view.adopted) {
-                let key = |side, row: &Option<Row>| {
-                    let values = matched
-                        .iter()
-                        .map(|&at| mapping.fields[at].get(mapping, side, &row.as_ref()?.cells, links).ok());
-                    values.collect::<Option<Vec<_>>>()
-                };
-                view.again = key(Side::Legacy, &view.legacy) != key(Side::Platform, &view.platform);
+                view.again = natural_key(entity, Side::Legacy, &view.legacy, &matched, links)
+                    != natural_key(entity, Side::Platform, &view.platform, &matched, links);
                 // Its intent was carried out after all: that pair has a legacy row of its own.
                 let other = |receipt: &Receipt| receipt.done && receipt.legacy_key.as_ref() != Some(&view.origin);
                 let living = view.pair.as_ref().is_some_and(|pair| !pair.gone);
@@ -475,6 +470,19 @@ pub async fn find_candidates(
         }
         Side::Legacy => drop_paired(entity, views).await,
     }
+}
+
+/// A row's natural key in canonical form; none where the row is gone or a part has no translation.
+fn natural_key<'a>(
+    entity: &'a ReadyEntity,
+    side: Side,
+    row: &'a Option<Row>,
+    matched: &[usize],
+    links: &'a Links,
+) -> Option<Vec<Canonical<'a>>> {
+    let cells = &row.as_ref()?.cells;
+    let mapping = &entity.mapping;
+    matched.iter().map(|&at| mapping.fields[at].get(mapping, side, cells, links).ok()).collect()
 }
 
 /// The rows on side `on` that hold the natural keys of these views' rows of `side`, per view in order; rows without a natural
@@ -490,10 +498,13 @@ async fn look_up(
 ) -> anyhow::Result<BTreeMap<usize, Vec<Found>>> {
     let mapping = &entity.mapping;
     let ready = entity.side(on);
-    let columns: Vec<(usize, bool)> = matched
+    let columns: Vec<(usize, LookUp)> = matched
         .iter()
         .map(|&field| &mapping.fields[field])
-        .flat_map(|field| field.columns(on).iter().map(|&column| (column, field.lens == Lens::Lowercase)))
+        .flat_map(|field| {
+            let shape = mapping.shape(on);
+            field.columns(on).iter().map(|&at| (at, field.lens.looked_up(&shape.columns[at]).unwrap_or_default()))
+        })
         .collect();
     // The raw natural key as that side would hold it.
     let mut looked: Vec<usize> = Vec::new();
@@ -508,7 +519,7 @@ async fn look_up(
         let complete = matched.iter().all(|&field| {
             let field = &mapping.fields[field];
             field.get(mapping, side, &row.cells, links).is_ok_and(|value| {
-                value.as_deref().is_some() && field.put_into(mapping, on, &value, links, &mut cells).is_ok()
+                value.as_deref().is_some() && field.put(mapping, on, &value, links, &mut cells).is_ok()
             })
         });
         if complete {
@@ -519,7 +530,7 @@ async fn look_up(
     let mut answers: BTreeMap<usize, Vec<Found>> = BTreeMap::new();
     // As the database compares text; and once more those of which it would only lower the ASCII letters.
     let beyond_ascii = |key: &Vec<Cell>| {
-        let mut lowered = key.iter().zip(&columns).filter(|(_, (_, lowered))| *lowered).map(|(cell, _)| cell);
+        let mut lowered = key.iter().zip(&columns).filter(|(_, (_, look_up))| look_up.lowercase).map(|(cell, _)| cell);
         ready.sql.lowers_ascii_only() && lowered.any(|cell| cell.as_deref().is_some_and(|text| !text.is_ascii()))
     };
     let all: Vec<usize> = (0..looked.len()).collect();

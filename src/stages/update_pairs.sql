@@ -14,14 +14,15 @@ set legacy_key = v.legacy_key,
     platform_hash = v.platform_hash,
     legacy_stamp = v.legacy_stamp,
     legacy_edited_at = v.legacy_edited_at,
-    legacy_hash = v.legacy_hash
+    legacy_hash = v.legacy_hash,
+    complement = v.complement
 from unnest(
   $2::text[], $3::text[], $4::integer[], $5::bigint[], $6::bytea[], $7::boolean[], $8::bytea[], $9::boolean[],
   $10::bytea[], $11::timestamptz[], $12::timestamptz[], $13::bigint[], $14::timestamptz[], $15::timestamptz[],
-  $16::bigint[]
+  $16::bigint[], $17::jsonb[]
 ) as v (
   platform_key, legacy_key, generation, rev, base, gone, next_base, next_gone,
   listed, platform_stamp, platform_edited_at, platform_hash, legacy_stamp, legacy_edited_at,
-  legacy_hash
+  legacy_hash, complement
 )
 where p.entity_id = $1 and p.platform_key = v.platform_key

@@ -10,8 +10,8 @@ use sqlx::{PgConnection, Row as _, ValueRef as _};
 
 use crate::config::Side;
 use crate::keyset::{Key, Lane, Position, Range, Signature};
-use crate::mapping::{Cell, Class, DIGITS, Shape, StampKind};
-use crate::pairs::{Base, Intent, Listed, Pair, Receipt};
+use crate::mapping::{Cell, Class, DIGITS, LookUp, Shape, StampKind};
+use crate::pairs::{Base, Complement, Intent, Listed, Pair, Receipt};
 
 use super::{LiveTable, Sessions, Statement, ident};
 
@@ -120,6 +120,8 @@ pub enum Lower {
 
 /// Unicode's rules, whatever the database's locale.
 const UNICODE: &str = "pg_catalog.\"und-x-icu\"";
+/// What lens `trim` takes away.
+const MARGIN: &str = "E' \\t\\n\\r\\x0b\\f'";
 
 /// Which rows to read by key: by own key where known, by the ledger otherwise.
 #[derive(Debug, Clone, Default)]
@@ -272,7 +274,7 @@ impl TableSql {
     pub async fn read_candidates(
         &self,
         sessions: &Sessions,
-        on: &[(usize, bool)],
+        on: &[(usize, LookUp)],
         values: &[Vec<Option<&str>>],
         lower: Lower,
     ) -> Result<Vec<Found>, sqlx::Error> {
@@ -282,12 +284,18 @@ impl TableSql {
         let matched: Vec<String> = on
             .iter()
             .enumerate()
-            .map(|(at, &(column, lowered))| {
+            .map(|(at, &(column, look_up))| {
                 let column = &self.columns[column];
-                match (lowered, lower) {
-                    (true, Lower::OfDatabase) => format!("lower({}) = w.v{at}", column.own()),
-                    (true, Lower::OfUnicode) => format!("lower(t.{}::text collate {UNICODE}) = w.v{at}", column.name),
-                    (false, _) => format!("{} = {}", column.own(), column.given(&format!("w.v{at}"))),
+                let own = match (look_up.trim, look_up.lowercase && lower == Lower::OfUnicode) {
+                    (false, false) => column.own(),
+                    (false, true) => format!("t.{}::text", column.name),
+                    (true, _) => format!("btrim(t.{}::text, {MARGIN})", column.name),
+                };
+                match (look_up.lowercase, lower) {
+                    (true, Lower::OfDatabase) => format!("lower({own}) = w.v{at}"),
+                    (true, Lower::OfUnicode) => format!("lower({own} collate {UNICODE}) = w.v{at}"),
+                    (false, _) if look_up.trim => format!("{own} = w.v{at}"),
+                    (false, _) => format!("{own} = {}", column.given(&format!("w.v{at}"))),
                 }
             })
             .collect();
@@ -763,7 +771,7 @@ impl TableSql {
                 "g.platform_key as g_platform_key, g.legacy_key as g_legacy_key, g.generation as g_generation, \
                  g.rev as g_rev, g.base as g_base, g.gone as g_gone, g.next_base as g_next_base, \
                  g.next_gone as g_next_gone, extract(epoch from clock_timestamp() - g.intent_at)::float8 as g_intent_age, \
-                 g.listed as g_listed, g.platform_stamp as g_stamp, g.platform_edited_at as g_edited_at"
+                 g.listed as g_listed, g.complement as g_complement, g.platform_stamp as g_stamp, g.platform_edited_at as g_edited_at"
             }
             Side::Legacy => {
                 "g.platform_key as g_platform_key, g.legacy_key as g_legacy_key, g.generation as g_generation, \
@@ -833,6 +841,10 @@ impl TableSql {
                     gone: row.try_get("g_gone")?,
                     intent,
                     listed: row.try_get::<Option<&[u8]>, _>("g_listed")?.map(Listed::decode).unwrap_or_default(),
+                    complement: row
+                        .try_get::<Option<serde_json::Value>, _>("g_complement")?
+                        .map(|json| Complement::decode(&json))
+                        .unwrap_or_default(),
                     platform_stamp: row.try_get("g_stamp")?,
                     platform_edited_at: row.try_get("g_edited_at")?,
                 })

@@ -9,8 +9,8 @@ use std::hash::BuildHasherDefault;
 use chrono::{DateTime, TimeDelta, Utc};
 use sync_bridge::config::{CustomerId, EntityId, Policy, Side};
 use sync_bridge::keyset::Key;
-use sync_bridge::mapping::{Canonical, Class, Column, Field, Lens, Links, Mapping, Shape, StampKind};
-use sync_bridge::pairs::{self, Base, Listed};
+use sync_bridge::mapping::{Canonical, Class, Column, Field, Lens, Links, Mapping, NullMarks, Shape, StampKind};
+use sync_bridge::pairs::{Base, Complement, Listed, self};
 use sync_bridge::sides::postgres;
 use sync_bridge::sides::postgres::NewKey;
 use sync_bridge::stages::model_door::{Context, Measured, Verdict, View, WriteKind, judge};
@@ -807,6 +807,8 @@ impl Judge {
                 legacy: vec![0],
                 platform: vec![0],
                 policy: Policy::Newest,
+                one_way: None,
+                null: NullMarks::default(),
             }],
             legacy: shape(Side::Legacy),
             platform: shape(Side::Platform),
@@ -859,6 +861,7 @@ impl Judge {
                     age_secs: 1.0,
                 }),
                 listed: Listed::default(),
+                complement: Complement::default(),
                 platform_stamp: None,
                 platform_edited_at: None,
             }),

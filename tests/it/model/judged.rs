@@ -8,8 +8,8 @@ use std::hash::BuildHasherDefault;
 use chrono::{DateTime, TimeDelta, Utc};
 use sync_bridge::config::{CustomerId, EntityId, Policy, Side};
 use sync_bridge::keyset::Key;
-use sync_bridge::mapping::{Canonical, Class, Column, Field, Lens, Links, Mapping, Shape, StampKind};
-use sync_bridge::pairs::{self, Base, Listed, Standing, standing};
+use sync_bridge::mapping::{Canonical, Class, Column, Field, Lens, Links, Mapping, NullMarks, Shape, StampKind};
+use sync_bridge::pairs::{Base, Complement, Listed, Standing, self, standing};
 use sync_bridge::sides::postgres::{NewKey, Row};
 use sync_bridge::stages::model_door::{Absent, Act, Context, Measured, Verdict, View, WriteKind, decide_absent, judge};
 
@@ -145,6 +145,8 @@ impl Judge {
             legacy: vec![at],
             platform: vec![at],
             policy: *policy,
+            one_way: None,
+            null: NullMarks::default(),
         };
         let mapping = Mapping {
             customer: CustomerId::new("c"),
@@ -284,6 +286,7 @@ impl Judge {
                 age_secs: 1.0,
             }),
             listed: Listed::of(listed),
+            complement: Complement::default(),
             platform_stamp: at(look.pair.stamp),
             platform_edited_at: at(look.pair.edited),
         });

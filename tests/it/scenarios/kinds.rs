@@ -6,7 +6,7 @@ use rand::{RngExt as _, SeedableRng as _};
 use sqlx::PgPool;
 use sync_bridge::config::{CustomerId, EntityId, Side};
 use sync_bridge::ledger::quarantine;
-use sync_bridge::mapping::{Class, Lens};
+use sync_bridge::mapping::{Class, Column, Lens, On};
 
 use crate::support::queue::queue;
 use crate::support::systems::{CUSTOMER, Same, Systems};
@@ -167,7 +167,16 @@ async fn parts_of_a_key_may_hold_anything() {
 /// What the bridge makes of a text that stands for a number: none, if it takes it for none.
 fn number(text: &str) -> Option<String> {
     let lens = Lens::Same(Class::Number);
-    let read = lens.get(Side::Platform, &[Some(text)], [Class::Number].into_iter(), chrono_tz::Tz::UTC);
+    let column = Column {
+        name: "n".into(),
+        type_sql: "pg_catalog.\"numeric\"".into(),
+        class: Class::Number,
+        nullable: true,
+        local_time: false,
+    };
+    let on = On { side: Side::Platform, columns: &[column], at: &[0], zone: chrono_tz::Tz::UTC };
+    let cells = [Some(text.into())];
+    let read = lens.get(&on, &cells);
     read.ok().and_then(|value| value.as_deref().map(str::to_owned))
 }
 
