@@ -249,7 +249,12 @@ pub(super) fn read_policy(node: &Node<'_>, reader: &mut Reader<'_>) -> Option<Po
     read_choice(node, "policy", &POLICIES, reader)
 }
 
-pub(super) fn read_choice<T: Copy>(node: &Node<'_>, what: &str, choices: &[(&str, T)], reader: &mut Reader<'_>) -> Option<T> {
+pub(super) fn read_choice<T: Copy>(
+    node: &Node<'_>,
+    what: &str,
+    choices: &[(&str, T)],
+    reader: &mut Reader<'_>,
+) -> Option<T> {
     let text = node.text(reader)?;
     let chosen = choices.iter().find(|(name, _)| *name == text.value).map(|(_, choice)| *choice);
     if chosen.is_none() {

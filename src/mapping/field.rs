@@ -145,8 +145,15 @@ impl Mapping {
     }
 
     /// What a write of `values` over the row `old` takes away that nobody else holds: for the complement.
-    pub fn lost(&self, side: Side, values: &[Canonical<'_>], old: &[Cell], links: &Links) -> Vec<(u32, Vec<Option<String>>)> {
-        let replaced = self.fields.iter().zip(values).filter(|(field, _)| field.flows_to(side) && field.lens.has_spellings());
+    pub fn lost(
+        &self,
+        side: Side,
+        values: &[Canonical<'_>],
+        old: &[Cell],
+        links: &Links,
+    ) -> Vec<(u32, Vec<Option<String>>)> {
+        let replaced =
+            self.fields.iter().zip(values).filter(|(field, _)| field.flows_to(side) && field.lens.has_spellings());
         let lost = replaced.filter_map(|(field, value)| {
             let held = field.get(self, side, old, links).ok()?;
             if held == *value {
@@ -276,11 +283,7 @@ impl Field {
             Side::Legacy => match links.legacy_key(entity, &platform) {
                 Some(legacy) => legacy.clone(),
                 None => {
-                    return Err(Untranslatable::Parent {
-                        entity: entity.clone(),
-                        side: Side::Platform,
-                        key: platform,
-                    });
+                    return Err(Untranslatable::Parent { entity: entity.clone(), side: Side::Platform, key: platform });
                 }
             },
         };

@@ -18,7 +18,10 @@ use crate::keyset::Key;
 pub use class::Class;
 pub use field::{Column, Field, Mapping, NullMarks, Shape};
 pub use key::{join_key, new_platform_id, split_key};
-pub use lenses::{Columns, Constant, DateOf, Epoch, Fold, Format, Instant, Join, Lens, LookUp, Marks, Object, On, Path, Point, Reason, Scale, Values};
+pub use lenses::{
+    Columns, Constant, DateOf, Epoch, Fold, Format, Instant, Join, Lens, LookUp, Marks, Object, On, Path, Point,
+    Reason, Scale, Values,
+};
 pub use stamp::{DIGITS, Stamp, StampKind};
 
 /// The raw text of one column, as the database prints it.

@@ -104,6 +104,44 @@ pub async fn check_tables(pools: &Pools, customer: &Customer, entity: &config::E
     Ok(())
 }
 
+/// An entity's mapping and statements without the numbers that `sync_bridge` gives: enough to read rows, before or after it is
+/// installed.
+pub struct Described {
+    pub mapping: Mapping,
+    legacy: (Database, TableSql),
+    platform: (Database, TableSql),
+}
+
+impl Described {
+    pub fn side(&self, side: Side) -> (&Database, &TableSql) {
+        let (database, sql) = match side {
+            Side::Legacy => &self.legacy,
+            Side::Platform => &self.platform,
+        };
+        (database, sql)
+    }
+}
+
+/// # Errors
+/// As `make_ready`.
+pub async fn described_mapping(
+    pools: &Pools,
+    customer: &Customer,
+    entity: &config::Entity,
+) -> anyhow::Result<Described> {
+    /// The number of no entity: its statements find no ledger rows.
+    const NO_NUMBER: i32 = 0;
+    let legacy = described(pools, customer, entity, Side::Legacy).await?;
+    let platform = described(pools, customer, entity, Side::Platform).await?;
+    let mapping = resolve(customer, entity, &legacy.1, &platform.1).map_err(|reason| refused(entity, reason))?;
+    let sql = |side: Side, (database, table): (Database, LiveTable)| -> anyhow::Result<(Database, TableSql)> {
+        let live = Live { database, table, entity_number: NO_NUMBER };
+        let ready = ready_side(&mapping, customer, entity, side, live).map_err(|reason| refused(entity, reason))?;
+        Ok((ready.database, ready.sql))
+    };
+    Ok(Described { legacy: sql(Side::Legacy, legacy)?, platform: sql(Side::Platform, platform)?, mapping })
+}
+
 struct Live {
     database: Database,
     table: LiveTable,
@@ -221,8 +259,12 @@ fn resolve(
         let platform_at = place(&mut platform_shape, &declared.platform, platform)?;
         let lens = lens(declared, [&legacy_shape, &platform_shape], [&legacy_at, &platform_at])
             .map_err(|reason| format!("field `{}`: {reason}", declared.name))?;
-        let on = [(&legacy_shape, &legacy_at), (&platform_shape, &platform_at)]
-            .map(|(shape, at)| On { side: shape.side, columns: &shape.columns, at, zone: shape.zone });
+        let on = [(&legacy_shape, &legacy_at), (&platform_shape, &platform_at)].map(|(shape, at)| On {
+            side: shape.side,
+            columns: &shape.columns,
+            at,
+            zone: shape.zone,
+        });
         let null = NullMarks::new(declared.null.clone(), &lens, on);
         fields.push(Field {
             name: declared.name.clone(),
@@ -258,7 +300,8 @@ fn resolve(
         let is_written = |at: &usize| {
             fields.iter().any(|field| field.flows_to(shape.side) && field.columns(shape.side).contains(at))
         };
-        let position = |key: &Column| shape.columns.iter().position(|column| column.name == key.name).filter(is_written);
+        let position =
+            |key: &Column| shape.columns.iter().position(|column| column.name == key.name).filter(is_written);
         let positions: Option<Vec<usize>> = shape.key.iter().map(position).collect();
         shape.key_mapped = positions;
     }

@@ -15,6 +15,7 @@ mod plan;
 mod platform;
 mod read;
 mod registry;
+mod sample;
 mod write;
 
 use std::collections::HashMap;
@@ -35,6 +36,7 @@ pub use conflicts::{ConflictEntry, ConflictField};
 use entity::{Ready, check_tables, database_of, make_ready};
 pub use pace::Rest;
 use registry::register;
+pub use sample::Sampled;
 
 /// As long as a page's lease: a younger intent may belong to a living page.
 const RULING_LEASE: Duration = Duration::from_secs(15);
@@ -256,6 +258,19 @@ impl Data {
             check_tables(&self.pools, customer, entity).await?;
         }
         Ok(())
+    }
+
+    /// Tries the laws of every mapping on at most `rows_max` rows of each table. Writes nothing.
+    ///
+    /// # Errors
+    /// A database that does not answer, or a mapping that does not fit it.
+    pub async fn sample(&self, customer: &CustomerId, rows_max: u32) -> anyhow::Result<Vec<Sampled>> {
+        let customer = self.customer(customer)?;
+        let mut sampled = Vec::new();
+        for entity in self.config.entities() {
+            sampled.extend(sample::sample(&self.pools, customer, entity, rows_max).await?);
+        }
+        Ok(sampled)
     }
 
     /// What works, but not as well as it could: rights and indexes that are missing. Writes nothing.

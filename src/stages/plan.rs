@@ -166,10 +166,11 @@ pub fn judge(view: &View, context: &Context) -> Verdict {
         Standing::Pending { base, gone } => (base, gone, true),
         Standing::Ahead => return Verdict::Again,
     };
-    let (legacy, platform) = match (canonical(context, Side::Legacy, &view.legacy), canonical(context, Side::Platform, &view.platform)) {
-        (Ok(legacy), Ok(platform)) => (legacy, platform),
-        (Err(untranslatable), _) | (_, Err(untranslatable)) => return untranslatable.into(),
-    };
+    let (legacy, platform) =
+        match (canonical(context, Side::Legacy, &view.legacy), canonical(context, Side::Platform, &view.platform)) {
+            (Ok(legacy), Ok(platform)) => (legacy, platform),
+            (Err(untranslatable), _) | (_, Err(untranslatable)) => return untranslatable.into(),
+        };
     let missing = if legacy.is_none() { Some(Side::Legacy) } else { platform.is_none().then_some(Side::Platform) };
     if let Some(side) = missing.filter(|_| context.rulings.iter().any(|ruling| ruling.key == view.origin)) {
         let reason = format!("the record is gone from the {side} side, so there is nothing to decide about");

@@ -323,6 +323,28 @@ impl TableSql {
         rows.iter().map(|row| self.found(row)).collect()
     }
 
+    /// Up to `rows_max` rows: the newest half, and others from all over the table (where there are many, roughly so many). For looking
+    /// at only.
+    pub async fn sample(&self, sessions: &Sessions, rows_max: u32) -> Result<Vec<Row>, sqlx::Error> {
+        let own = self.first_own();
+        let sql = format!(
+            "select * from (select {row} from {table} t where true{scope} order by t.{stamp} desc nulls last limit ${own}) newest \
+             union all \
+             select * from (select {row} from {table} t where random() < ${chance} / greatest(1, (select reltuples from pg_class \
+             where oid = ${name}::regclass)){scope} limit ${own}) others",
+            row = self.row_columns(),
+            table = self.table,
+            stamp = self.stamp,
+            scope = self.scope_sql(2),
+            chance = own + 1,
+            name = own + 2,
+        );
+        let half = i64::from(rows_max / 2).max(1);
+        let query = self.start(&Statement::new(sql)).bind(half).bind(half as f64).bind(self.table.clone());
+        let rows = sessions.fetch_all(query).await?;
+        rows.iter().filter_map(|row| self.row(row).transpose()).collect()
+    }
+
     /// Locks rows against other writers, in key order, and answers what they hold now.
     pub async fn lock(&self, connection: &mut PgConnection, keys: &[&str]) -> Result<Vec<Row>, sqlx::Error> {
         self.by_keys(connection, keys, " for no key update of t").await

@@ -10,7 +10,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use sync_bridge::config::{CustomerId, EntityId, Policy, Side};
 use sync_bridge::keyset::Key;
 use sync_bridge::mapping::{Canonical, Class, Column, Field, Lens, Links, Mapping, NullMarks, Shape, StampKind};
-use sync_bridge::pairs::{Base, Complement, Listed, self};
+use sync_bridge::pairs::{self, Base, Complement, Listed};
 use sync_bridge::sides::postgres;
 use sync_bridge::sides::postgres::NewKey;
 use sync_bridge::stages::model_door::{Context, Measured, Verdict, View, WriteKind, judge};

@@ -9,7 +9,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use sync_bridge::config::{CustomerId, EntityId, Policy, Side};
 use sync_bridge::keyset::Key;
 use sync_bridge::mapping::{Canonical, Class, Column, Field, Lens, Links, Mapping, NullMarks, Shape, StampKind};
-use sync_bridge::pairs::{Base, Complement, Listed, Standing, self, standing};
+use sync_bridge::pairs::{self, Base, Complement, Listed, Standing, standing};
 use sync_bridge::sides::postgres::{NewKey, Row};
 use sync_bridge::stages::model_door::{Absent, Act, Context, Measured, Verdict, View, WriteKind, decide_absent, judge};
 
