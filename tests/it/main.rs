@@ -12,6 +12,7 @@ mod histories;
 mod imports;
 mod jobs;
 mod ledger;
+mod lenses;
 mod loads;
 mod model;
 mod mutations;
