@@ -6,6 +6,7 @@ mod field;
 mod json;
 mod key;
 mod lens;
+mod new_key;
 mod stamp;
 
 use std::collections::HashMap;
@@ -17,6 +18,7 @@ pub use class::Class;
 pub use field::{Column, Field, Mapping, Shape};
 pub use key::{join_key, new_platform_id, split_key};
 pub use lens::Lens;
+pub use new_key::{NewKey, NewPart};
 pub use stamp::{DIGITS, Stamp, StampKind};
 
 /// The raw text of one column, as the database prints it.
