@@ -7,6 +7,7 @@ mod json;
 mod key;
 pub mod laws;
 mod lenses;
+mod new_key;
 mod stamp;
 
 use std::borrow::Cow;
@@ -22,6 +23,7 @@ pub use lenses::{
     Columns, Constant, DateOf, Epoch, Fold, Format, Instant, Join, Lens, LookUp, Marks, Object, On, Path, Point,
     Reason, Scale, Values,
 };
+pub use new_key::{NewKey, NewPart};
 pub use stamp::{DIGITS, Stamp, StampKind};
 
 /// The raw text of one column, as the database prints it.

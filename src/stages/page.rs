@@ -7,7 +7,6 @@ use crate::clock;
 use crate::config::{Policy, Side};
 use crate::fault;
 use crate::mapping::{Links, Untranslatable};
-use crate::sides::postgres::NewKey;
 
 use super::clocks::Measured;
 use super::entity::ReadyEntity;
@@ -203,12 +202,14 @@ fn judge_all(entity: &ReadyEntity, page: &Page, clocks: &Measured, views: &[View
 /// The link that a view will have once its record is made: the legacy key of one to be made on legacy is only a stand-in
 /// until the transaction there draws it.
 fn plan_link(entity: &ReadyEntity, view: &View) -> Option<(Key, Key)> {
-    if view.ambiguous || view.refused.is_some() {
+    if view.ambiguous || view.refused.is_some() || view.rests() {
         return None;
     }
     match (&view.legacy, &view.platform, &view.pair) {
-        (Some(legacy), None, None) if entity.platform.new_key == NewKey::Uuid5 => {
-            Some((legacy.key.clone(), entity.mapping.new_platform_key(&legacy.key, 0, &legacy.cells)?))
+        // A part that a field writes is known once the row is translated.
+        (Some(legacy), None, None) => {
+            let key = entity.platform.new_key.known(&entity.mapping, Side::Platform, &legacy.key, 0, &[])?;
+            Some((legacy.key.clone(), key))
         }
         (Some(legacy), Some(platform), _) if view.adopted => Some((legacy.key.clone(), platform.key.clone())),
         (None, Some(platform), None) => Some((Key(format!("?{}", platform.key.0)), platform.key.clone())),
@@ -393,7 +394,7 @@ async fn compare(
     report.timings.decide += began.elapsed();
     for (view, verdict) in judged {
         // Pairs are listed once, by the platform's pages; legacy's pages add what the platform does not show.
-        if page.side == Side::Legacy && view.platform.is_some() {
+        if view.rests() || page.side == Side::Legacy && view.platform.is_some() {
             continue;
         }
         let (kind, fields) = match verdict {

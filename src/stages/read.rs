@@ -11,7 +11,7 @@ use crate::config::Side;
 use crate::fault;
 use crate::mapping::{Canonical, Cell, Lens, Links, LookUp};
 use crate::pairs::{Pair, Receipt};
-use crate::sides::postgres::{self, Found, LedgerRow, Lower, NewKey, Row, Want};
+use crate::sides::postgres::{self, Found, LedgerRow, Lower, Row, Want};
 use crate::sides::{Fault, sort};
 
 use super::entity::ReadyEntity;
@@ -69,6 +69,11 @@ impl View {
         }
         let of_pair = self.pair.as_ref().and_then(|pair| pair.legacy_key.as_ref());
         of_row.or(of_pair).or_else(|| self.receipt.as_ref().and_then(|receipt| receipt.legacy_key.as_ref()))
+    }
+
+    /// Whether a row of it lies outside of its side's `where`: nothing is to flow, and nothing is gone.
+    pub fn rests(&self) -> bool {
+        [&self.legacy, &self.platform].into_iter().flatten().any(|row| !row.seen)
     }
 
     pub fn platform_key(&self) -> Option<&Key> {
@@ -385,10 +390,15 @@ pub async fn find_candidates(
         None => true,
         Some(pair) => pair.gone && (view.legacy.is_none() || view.platform.is_none()),
     };
-    let unpaired = |view: &View| is_free(view) && !view.adopted && view.refused.is_none();
+    let unpaired = |view: &View| is_free(view) && !view.adopted && view.refused.is_none() && !view.rests();
     let unpaired: Vec<usize> = (0..views.len()).filter(|&at| unpaired(&views[at])).collect();
     let by_key = mapping.match_on.is_empty();
-    if unpaired.is_empty() || (by_key && ready.new_key != NewKey::Mapped) {
+    // The other side's key means the same record only where both sides say so: with one's own numbers here, theirs are others'.
+    let by_same = by_key && ready.new_key.has_same() && entity.side(side).new_key.has_same();
+    if unpaired.is_empty()
+        || (by_key && !ready.new_key.is_of_record())
+        || (ready.new_key.has_same() && by_key && !by_same)
+    {
         return Ok(());
     }
     let matched: Vec<usize> = match by_key {
@@ -398,8 +408,10 @@ pub async fn find_candidates(
             .filter(|&at| mapping.fields[at].columns(target).iter().any(|&column| mapping.shape(target).is_key(column)))
             .collect(),
     };
-    let found = look_up(entity, side, target, views, &unpaired, &matched, links).await?;
-
+    let found = match by_same {
+        true => look_up_same(entity, side, views, &unpaired, &matched, links).await?,
+        false => look_up(entity, side, target, views, &unpaired, &matched, links).await?,
+    };
     fault::point("read.candidates").await;
     let mut taken: HashSet<Key> = HashSet::new();
     for (at, candidates) in found {
@@ -553,6 +565,69 @@ async fn look_up(
                 if set.len() > 1 {
                     let (first, second) = set.split_at(set.len() / 2);
                     sets.extend([(first.to_vec(), lower), (second.to_vec(), lower)]);
+                }
+            }
+            Err(error) => {
+                return Err(error).with_context(|| {
+                    format!("looking for partners of {} {} in {}", set.len(), mapping.entity, ready.database.shown)
+                });
+            }
+        }
+    }
+    Ok(answers)
+}
+
+/// The rows of the other side under the keys that new records for these views' rows of `side` would get.
+async fn look_up_same(
+    entity: &ReadyEntity,
+    side: Side,
+    views: &[View],
+    which: &[usize],
+    matched: &[usize],
+    links: &Links,
+) -> anyhow::Result<BTreeMap<usize, Vec<Found>>> {
+    let mapping = &entity.mapping;
+    let target = side.other();
+    let ready = entity.side(target);
+    let mut wants: Vec<(usize, Want)> = Vec::new();
+    for &at in which {
+        let row = match side {
+            Side::Legacy => &views[at].legacy,
+            Side::Platform => &views[at].platform,
+        };
+        let Some(row) = row else { continue };
+        let mut cells = vec![None; mapping.shape(target).columns.len()];
+        let complete = matched.iter().all(|&field| {
+            let field = &mapping.fields[field];
+            let value = field.get(mapping, side, &row.cells, links);
+            value.is_ok_and(|value| field.put(mapping, target, &value, links, &mut cells).is_ok())
+        });
+        let key = ready.new_key.known(mapping, target, &row.key, 0, &cells).filter(|_| complete);
+        wants.extend(key.map(|key| {
+            let want = match target {
+                Side::Legacy => Want { legacy_key: Some(key), platform_key: None },
+                Side::Platform => Want { legacy_key: None, platform_key: Some(key) },
+            };
+            (at, want)
+        }));
+    }
+    let mut answers: BTreeMap<usize, Vec<Found>> = BTreeMap::new();
+    let mut sets = vec![wants.as_slice()];
+    while let Some(set) = sets.pop() {
+        if set.is_empty() {
+            continue;
+        }
+        let asked: Vec<Want> = set.iter().map(|(_, want)| want.clone()).collect();
+        match ready.sql.read_keys(&ready.database.read, &asked).await {
+            Ok(found) => {
+                for found in found.into_iter().filter(|found| found.row.as_ref().is_some_and(|row| row.seen)) {
+                    answers.entry(set[found.want].0).or_default().push(found);
+                }
+            }
+            // A key that the column cannot hold is nobody's there; writing its row will say so of that row alone.
+            Err(error) if sort(&error) == Fault::Row => {
+                if set.len() > 1 {
+                    sets.extend(<[_; 2]>::from(set.split_at(set.len() / 2)));
                 }
             }
             Err(error) => {

@@ -6,7 +6,7 @@ use crate::config::{self, Customer, EntityId, Side};
 use crate::mapping::laws::{Trial, try_rows};
 use crate::sides::postgres::Pools;
 
-use super::entity::described_mapping;
+use super::entity::readable;
 
 /// What an entity's rows of one side showed.
 #[derive(Debug)]
@@ -27,16 +27,17 @@ pub async fn sample(
     entity: &config::Entity,
     rows_max: u32,
 ) -> anyhow::Result<Vec<Sampled>> {
-    let described = described_mapping(pools, customer, entity).await?;
+    let readable = readable(pools, customer, entity).await?;
     let mut sampled = Vec::new();
     for side in Side::BOTH {
-        let (database, sql) = described.side(side);
-        let rows = sql
-            .sample(&database.read, rows_max)
+        let ready = readable.side(side);
+        let rows = ready
+            .sql
+            .sample(&ready.database.read, rows_max)
             .await
-            .with_context(|| format!("reading sample rows of {} in {}", entity.id, database.shown))?;
+            .with_context(|| format!("reading sample rows of {} in {}", entity.id, ready.database.shown))?;
         let cells: Vec<_> = rows.into_iter().map(|row| row.cells).collect();
-        let trial = try_rows(&described.mapping, side, &cells);
+        let trial = try_rows(&readable.mapping, side, &cells);
         sampled.push(Sampled { entity: entity.id.clone(), side, rows: cells.len(), trial });
     }
     Ok(sampled)

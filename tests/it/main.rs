@@ -11,6 +11,7 @@ mod fairness;
 mod histories;
 mod imports;
 mod jobs;
+mod keys;
 mod ledger;
 mod lenses;
 mod loads;

@@ -193,6 +193,12 @@ impl Systems {
             .unwrap_or_else(|error| panic!("a page of {entity} on {side}: {error:#}"))
     }
 
+    /// As the reconciliation looks at a page.
+    pub async fn compare_page(&self, entity: &str, side: Side, range: Range) -> PageReport {
+        let page = Page { mode: PageMode::Compare, ..page_of(entity, side, range) };
+        self.data.run_page(&page).await.unwrap_or_else(|error| panic!("comparing {entity} on {side}: {error:#}"))
+    }
+
     /// As a job runs it: what concerns the moment only is tried again.
     async fn run_page_as_job(&self, entity: &EntityId, side: Side, range: &Range) -> PageReport {
         for attempt in 1.. {
@@ -376,8 +382,10 @@ impl Systems {
     ) {
         for (side, pool) in [(Side::Legacy, &self.legacy), (Side::Platform, &self.platform)] {
             let table = entity.table(side);
-            let parts: Vec<String> = table.key.iter().map(|column| format!("\"{column}\"::text")).collect();
-            let sql = format!("select {} from \"{}\".\"{}\"", parts.join(" || E'\\x1f' || "), table.schema, table.name);
+            let quoted = |name: &str| format!("\"{}\"", name.replace('"', "\"\""));
+            let parts: Vec<String> = table.key.iter().map(|column| format!("{}::text", quoted(column))).collect();
+            let (schema, name) = (quoted(&table.schema), quoted(&table.name));
+            let sql = format!("select {} from {schema}.{name}", parts.join(" || E'\\x1f' || "));
             let rows: Vec<String> = sqlx::query_scalar(AssertSqlSafe(sql)).fetch_all(pool).await.expect("reading keys");
             let is_listed = |key: &String| listed.contains(&(side, key.clone()));
             let mut rows: Vec<String> = rows.into_iter().filter(|key| !is_listed(key)).collect();
@@ -441,7 +449,7 @@ impl Systems {
 }
 
 /// Loads a configuration of these two databases of the tests' server.
-async fn configured(hint: &str, names: [&str; 2], stages: &str) -> Arc<Config> {
+pub async fn configured(hint: &str, names: [&str; 2], stages: &str) -> Arc<Config> {
     let mut config = parsed(hint, names, stages);
     let server = server().await;
     config.embed(|name| server.url(name));
@@ -461,7 +469,11 @@ fn parsed(hint: &str, [legacy, platform]: [&str; 2], stages: &str) -> Config {
 
 /// Works on one page.
 pub async fn run_page(data: &Data, entity: &str, side: Side, range: Range) -> anyhow::Result<PageReport> {
-    data.run_page(&Page {
+    data.run_page(&page_of(entity, side, range)).await
+}
+
+fn page_of(entity: &str, side: Side, range: Range) -> Page {
+    Page {
         customer: CustomerId::new(CUSTOMER),
         entity: EntityId::new(entity),
         side,
@@ -471,8 +483,7 @@ pub async fn run_page(data: &Data, entity: &str, side: Side, range: Range) -> an
         held: None,
         rulings: Vec::new(),
         watermarks: [None, None],
-    })
-    .await
+    }
 }
 
 pub fn keys(keys: Vec<Key>) -> Range {
