@@ -165,8 +165,7 @@ fn read_entity(
     let page_rows = keys.optional("page_rows").map_or(Some(defaults.page_rows), |node| node.whole(PAGE_ROWS, reader));
     let overlap = keys.optional("overlap").map_or(Some(defaults.overlap), |node| node.duration(OVERLAP, reader));
     let every = keys.optional("compare_every");
-    let compare_every =
-        every.as_ref().map_or(Some(Duration::ZERO), |node| node.duration(COMPARE_EVERY, reader));
+    let compare_every = every.as_ref().map_or(Some(Duration::ZERO), |node| node.duration(COMPARE_EVERY, reader));
     let fields = keys.required("fields", "[stages.entities.fields]", reader);
     keys.close(reader);
 
@@ -174,7 +173,11 @@ fn read_entity(
         let by_stamp = [legacy, platform].iter().all(|draft| draft.table.updated_at.is_some());
         if let Some(every) = every.as_ref().filter(|_| by_stamp) {
             let help = "declare `changes = \"sweep\"` for the side that has no `updated_at`, or leave this out";
-            reader.problem(every, "compares nothing: changes of both sides are found by their stamps", Some(help.into()));
+            reader.problem(
+                every,
+                "compares nothing: changes of both sides are found by their stamps",
+                Some(help.into()),
+            );
         }
         check_both_tables(legacy, platform, reader);
         check_not_shared(legacy, platform, around, reader);
@@ -187,7 +190,8 @@ fn read_entity(
         check_match_on(match_on, &names, reader);
     }
     if let (Some(policy), Some(fields)) = (policy, &fields)
-        && let Some(draft) = [&tables.legacy, &tables.platform].into_iter().flatten().find(|it| it.table.updated_at.is_none())
+        && let Some(draft) =
+            [&tables.legacy, &tables.platform].into_iter().flatten().find(|it| it.table.updated_at.is_none())
     {
         let named = policy_node.as_ref().map_or(&draft.at as &dyn Located, |node| node);
         check_policies_without_stamp(policy, policy_node.is_some(), fields, named, reader);
@@ -252,7 +256,8 @@ fn check_not_shared(legacy: &TableDraft, platform: &TableDraft, around: &Surroun
         let same = (&one.database, &one.schema, &one.name) == (&other.database, &other.schema, &other.name);
         // Two conditions are the operator's word that no row satisfies both.
         let apart = one.filter.is_some() && other.filter.is_some() && one.filter != other.filter;
-        same && !apart && one.scope.iter().all(|(column, value)| other.scope.get(column).is_none_or(|theirs| theirs == value))
+        same && !apart
+            && one.scope.iter().all(|(column, value)| other.scope.get(column).is_none_or(|theirs| theirs == value))
     }
     let shared = around.tables.iter().find(|(l, p, _)| meet(l, &legacy.table) && meet(p, &platform.table));
     if let Some((.., line)) = shared {

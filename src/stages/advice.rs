@@ -76,9 +76,11 @@ fn of_table(entity: &Entity, side: Side, indexes: &[Index]) -> Vec<String> {
     let mut found = Vec::new();
     // A partial index serves where its predicate is the table's `where`: the planner is asked, not we.
     let serves = |index: &&Index, stamp: &str| {
-        (index.predicate.is_none() || table.filter.is_some()) && index.columns.first().is_some_and(|it| column(it) == stamp)
+        (index.predicate.is_none() || table.filter.is_some())
+            && index.columns.first().is_some_and(|it| column(it) == stamp)
     };
-    if let Some(stamp) = table.updated_at.as_deref().filter(|stamp| here().find(|index| serves(index, stamp)).is_none()) {
+    if let Some(stamp) = table.updated_at.as_deref().filter(|stamp| here().find(|index| serves(index, stamp)).is_none())
+    {
         found.push(format!(
             "no index of {shown} ({side} side) begins with `{stamp}`, so every look for changes reads the whole table; \
              `create index concurrently on {shown} ({stamp}, {keys})`",

@@ -106,8 +106,10 @@ async fn cut_compared(
         Some(_) if same => Vec::new(),
         Some(_) => {
             let pairs = &entity.platform;
-            let compared =
-                ready.sql.compare_with_ledger(&ready.database.read, &pairs.database.read, pairs.sql.entity_number()).await;
+            let compared = ready
+                .sql
+                .compare_with_ledger(&ready.database.read, &pairs.database.read, pairs.sql.entity_number())
+                .await;
             match compared.with_context(what)? {
                 Compared::Keys(keys) => keys.chunks(entity.page_rows as usize).map(named).collect(),
                 Compared::Most => cut_whole(entity, side).await?,
@@ -120,7 +122,7 @@ async fn cut_compared(
 
 fn named(keys: &[Key]) -> Range {
     let rows = u32::try_from(keys.len()).unwrap_or(u32::MAX);
-    Range { lane: Lane::Keys, after: None, upto: None, keys: keys.to_vec(), rows }
+    Range { lane: Lane::Compared, after: None, upto: None, keys: keys.to_vec(), rows }
 }
 
 /// A side's clock that is behind the watermark: it was ahead, and what is stamped from now on lies below what counts as done.

@@ -11,10 +11,10 @@ use xxhash_rust::xxh3::xxh3_64;
 use crate::config::{self, Config, Customer, Deleted, EntityId, KeyRule, Limits, Side};
 use crate::mapping::{Class, Column, DIGITS, Field, Lens, Mapping, NewKey, NewPart, Shape, StampKind};
 use crate::pairs::{self, CREATED_AT};
-use crate::sides::{Fault, Permanent, sort};
 use crate::sides::postgres::{
     self, Database, LiveColumn, LiveTable, Pools, ScopeValue, Sessions, TableSql, describe, filter_check,
 };
+use crate::sides::{Fault, Permanent, sort};
 
 /// One entity of one customer, ready to run pages.
 #[derive(Debug)]
@@ -67,7 +67,8 @@ pub async fn make_ready(
 ) -> anyhow::Result<ReadyEntity> {
     let legacy = live(pools, customer, entity, Side::Legacy).await?;
     let platform = live(pools, customer, entity, Side::Platform).await?;
-    let mapping = resolve(customer, entity, &legacy.described.table, &platform.described.table).map_err(|reason| refused(entity, reason))?;
+    let mapping = resolve(customer, entity, &legacy.described.table, &platform.described.table)
+        .map_err(|reason| refused(entity, reason))?;
 
     let mut refs: Vec<RefTarget> = Vec::new();
     for field in &entity.fields {
@@ -228,7 +229,9 @@ async fn check_filter(
     let mut session = database.read.begin().await.with_context(|| format!("connecting to {}", database.shown))?;
     match filter_check(table, condition).query().fetch_all(&mut *session).await {
         Ok(_) => Ok(()),
-        Err(sqlx::Error::Database(error)) if error.code().is_some_and(|code| ["0A", "22", "42"].contains(&&code[..2])) => {
+        Err(sqlx::Error::Database(error))
+            if error.code().is_some_and(|code| ["0A", "22", "42"].contains(&&code[..2])) =>
+        {
             refuse(format!("{} says: {}; it may name the table's own columns only", database.shown, error.message()))
         }
         Err(error) => Err(error).with_context(|| format!("reading `where` of {} in {}", table.shown(), database.shown)),
@@ -400,11 +403,7 @@ fn live_column<'a>(
 ) -> Result<&'a LiveColumn, String> {
     live.column(name).ok_or_else(|| {
         let names: Vec<&str> = live.columns.iter().map(|column| column.name.as_str()).collect();
-        format!(
-            "there is no column `{name}` in {} ({side} side); it has: {}",
-            table.shown(),
-            names.join(", ")
-        )
+        format!("there is no column `{name}` in {} ({side} side); it has: {}", table.shown(), names.join(", "))
     })
 }
 
@@ -543,7 +542,7 @@ fn new_key(mapping: &Mapping, entity: &config::Entity, side: Side, live: &Descri
         .iter()
         .map(|key| {
             let fixed = live.scope.iter().find(|fixed| fixed.column == key.name);
-            let field = || shape.columns.iter().position(|column| column.name == key.name).map(NewPart::Field);
+            let field = || written_by_field(mapping, side, &key.name).map(NewPart::Field);
             fixed.map(|fixed| NewPart::Fixed(fixed.value.as_str().into())).or_else(field)
         })
         .collect();
@@ -558,14 +557,18 @@ fn new_key(mapping: &Mapping, entity: &config::Entity, side: Side, live: &Descri
             None if side == Side::Platform && key.class == Class::Uuid => Ok(NewPart::Uuid5),
             None => default().ok_or_else(|| {
                 let help = "name another way by `new_key = \"same\"` or `\"uuid5\"`";
-                format!("new rows of {place} cannot get a key: `{}` has neither a default nor a field; {help}", key.name)
+                format!(
+                    "new rows of {place} cannot get a key: `{}` has neither a default nor a field; {help}",
+                    key.name
+                )
             }),
             Some(KeyRule::Default) => default()
                 .ok_or_else(|| format!("`new_key = \"default\"`, and `{}` of {place} has no default", key.name)),
             Some(KeyRule::Uuid5) if matches!(key.class, Class::Uuid | Class::Text) => Ok(NewPart::Uuid5),
-            Some(KeyRule::Uuid5) => {
-                Err(format!("`new_key = \"uuid5\"`, and `{}` of {place} can hold no uuid; use `default` or `same`", key.name))
-            }
+            Some(KeyRule::Uuid5) => Err(format!(
+                "`new_key = \"uuid5\"`, and `{}` of {place} can hold no uuid; use `default` or `same`",
+                key.name
+            )),
             Some(KeyRule::Same) => same_part(mapping, entity, side, live, (at, &open)),
         }?;
         parts[at] = Some(part);
@@ -574,6 +577,12 @@ fn new_key(mapping: &Mapping, entity: &config::Entity, side: Side, live: &Descri
         return Err(format!("two parts of the key of {place} would be the same uuid; map all but one by fields"));
     }
     Ok(NewKey(parts.into_iter().flatten().collect()))
+}
+
+/// The position of a column that a field writes.
+fn written_by_field(mapping: &Mapping, side: Side, name: &str) -> Option<usize> {
+    let columns = mapping.fields.iter().flat_map(|field| field.columns(side)).copied();
+    columns.into_iter().find(|&at| mapping.shape(side).columns[at].name == name)
 }
 
 /// The part of the other side's key that a part without a field takes: the one in the same place, the scope's columns not counted; or,

@@ -166,6 +166,11 @@ pub fn judge(view: &View, context: &Context) -> Verdict {
         Standing::Ahead => return Verdict::Again,
     };
     let mapping = context.mapping;
+    if view.rests() && context.rulings.iter().any(|ruling| ruling.key == view.origin) {
+        let reason =
+            "a row of the record lies outside of `where`, so nothing is to flow; decide when it is back".to_owned();
+        return Verdict::Bad { field: None, reason };
+    }
     if view.rests() {
         return rest(view, context, base, gone, pending);
     }
@@ -229,7 +234,8 @@ fn allowed(verdict: Verdict, view: &View, context: &Context, pending: bool) -> V
 fn rest(view: &View, context: &Context, base: Base, gone: bool, pending: bool) -> Verdict {
     let Some(known) = &view.pair else { return Verdict::Nothing };
     let mapping = context.mapping;
-    let outside = |side: Side, row: &Option<Row>| row.as_ref().is_some_and(|row| !row.seen) && !mapping.shape(side).has_stamp();
+    let outside =
+        |side: Side, row: &Option<Row>| row.as_ref().is_some_and(|row| !row.seen) && !mapping.shape(side).has_stamp();
     let forget = |side: Side, row: &Option<Row>| outside(side, row) && known.hash(side).is_some();
     if !forget(Side::Legacy, &view.legacy) && !forget(Side::Platform, &view.platform) {
         return Verdict::Nothing;
@@ -485,9 +491,8 @@ fn one_absent(
                 Err(untranslatable) => return untranslatable.into(),
             };
             // A key that fields cover comes back with its record: that is the tombstone's own.
-            let made = |generation| {
-                context.platform_new_key.known(mapping, Side::Platform, &row.key, generation, &cells)
-            };
+            let made =
+                |generation| context.platform_new_key.known(mapping, Side::Platform, &row.key, generation, &cells);
             let own = made(0).filter(|_| context.platform_new_key.is_of_record());
             let comes_back = view.pair.as_ref().is_some_and(|pair| Some(&pair.platform_key) == own.as_ref());
             let new_generation = absent == Absent::NewGeneration && !comes_back;
@@ -525,9 +530,8 @@ fn one_absent(
             // A tombstone's old key may be another record's by now.
             let known = view.pair.as_ref().filter(|_| !view.legacy_taken).and_then(|pair| pair.legacy_key.clone());
             let mut pair = pair_write(view, mapping, base.clone(), gone);
-            let made = |platform: &Key| {
-                context.legacy_new_key.known(mapping, Side::Legacy, platform, pair.generation, &cells)
-            };
+            let made =
+                |platform: &Key| context.legacy_new_key.known(mapping, Side::Legacy, platform, pair.generation, &cells);
             let key = known.or_else(|| view.platform_key().and_then(made));
             if key.is_none() && !can_draw(context.legacy_new_key, &cells) {
                 return Verdict::Bad { field: None, reason: NO_KEY.into() };

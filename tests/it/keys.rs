@@ -8,7 +8,7 @@ use sync_bridge::stages::{Data, Key, PageMode};
 
 use crate::support::faults::meanwhile;
 use crate::support::systems::{CUSTOMER, Same, Systems, configured, keys};
-use crate::support::{database, Folder};
+use crate::support::{Folder, database};
 
 /// One entity `item`, whose sides say this of themselves beside database and table, with a field per name, the same on both sides.
 fn item(legacy: &str, platform: &str, more: &str, fields: &[&str]) -> String {
@@ -25,7 +25,9 @@ fn item(legacy: &str, platform: &str, more: &str, fields: &[&str]) -> String {
 
 /// A table `item` of these columns, stamped.
 fn table(columns: &str) -> String {
-    format!("create table item ({columns}, updated_at timestamptz not null default now()); create index on item (updated_at)")
+    format!(
+        "create table item ({columns}, updated_at timestamptz not null default now()); create index on item (updated_at)"
+    )
 }
 
 /// Makes a record on each side, edits each on the other side, and comes to rest.
@@ -44,6 +46,46 @@ async fn both_ways(systems: &mut Systems, on_legacy: &str, on_platform: &str) {
 const VALUES: &str = "select v from item order by v";
 
 #[tokio::test]
+async fn keys_of_every_kind_stand_on_either_side() {
+    let legacy_kinds = [
+        "serial primary key",
+        "uuid primary key default gen_random_uuid()",
+        "text primary key default 'k' || gen_random_uuid()",
+    ];
+    let platform_kinds = [
+        "uuid primary key",
+        "bigint generated always as identity primary key",
+        "varchar(40) primary key default substr(gen_random_uuid()::text, 1, 20)",
+    ];
+    for legacy in legacy_kinds {
+        for platform in platform_kinds {
+            let own = "key = \"id\"";
+            let given = if platform.starts_with("uuid") { "gen_random_uuid()" } else { "default" };
+            let [on_legacy, on_platform] = [legacy, platform].map(|kind| table(&format!("id {kind}, v text")));
+            let mut systems = Systems::new("kinds", &on_legacy, &on_platform, &item(own, own, "", &["v"])).await;
+            both_ways(&mut systems, "(v) values ('l')", &format!("values ({given}, 'p')")).await;
+            systems.oracles(&[]).await;
+            systems.both_hold(VALUES, VALUES, &["l p", "p l"]).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_column_of_the_platform_that_holds_legacys_keys_pairs_what_is_there() {
+    let legacy = table("id serial primary key, v text");
+    let platform = table("id uuid primary key default gen_random_uuid(), legacy_id integer unique, v text");
+    let stages = item("key = \"id\"", "key = \"id\"", "match_on = [\"no\"]\n  conflict = \"legacy\"", &["v"])
+        + "    no = { legacy = \"id\", platform = \"legacy_id\" }\n";
+    let mut systems = Systems::new("cross reference", &legacy, &platform, &stages).await;
+    systems.on_legacy("insert into item (v) values ('one'), ('two'), ('new')").await;
+    systems.on_platform("insert into item (legacy_id, v) values (2, 'two'), (1, 'other')").await;
+    let summary = systems.run().await;
+    assert_eq!((summary.to_platform, summary.to_legacy, summary.conflicts), (2, 0, 1), "{summary:?}");
+    systems.oracles(&[]).await;
+    assert_eq!(systems.platform_rows("select legacy_id || v from item order by 1").await, ["1one", "2two", "3new"]);
+}
+
+#[tokio::test]
 async fn a_new_record_gets_the_key_of_the_other_side() {
     // Type of the key on both sides, and two keys.
     for (legacy, platform, one, two) in [
@@ -56,7 +98,11 @@ async fn a_new_record_gets_the_key_of_the_other_side() {
         let mut systems = Systems::new("same", &on_legacy, &on_platform, &item(same, same, "", &["v"])).await;
         both_ways(&mut systems, &format!("values ({one}, 'l')"), &format!("values ({two}, 'p')")).await;
         let both = "select id::text || ' ' || v from item order by v";
-        let all = Same { entity: "item", legacy: "select id::text, id || v from item", platform: "select id::text, id || v from item" };
+        let all = Same {
+            entity: "item",
+            legacy: "select id::text, id || v from item",
+            platform: "select id::text, id || v from item",
+        };
         systems.oracles(&[all]).await;
         assert_eq!(systems.legacy_rows(both).await, systems.platform_rows(both).await, "{legacy}");
         assert_eq!(systems.legacy_rows(VALUES).await, ["l p", "p l"]);
@@ -93,7 +139,10 @@ async fn fields_cover_a_part_of_the_key_and_the_rest_is_the_other_sides_or_drawn
     let mut systems = Systems::new("partly", &legacy, &platform, &stages).await;
     both_ways(&mut systems, "(region, v) values ('n', 'l')", "values ('s', 4711, 'p')").await;
     systems.oracles(&[]).await;
-    assert_eq!(systems.legacy_rows("select concat_ws('|', region, no, v) from item order by no").await, ["n|1|l p", "s|2|p l"]);
+    assert_eq!(
+        systems.legacy_rows("select concat_ws('|', region, no, v) from item order by no").await,
+        ["n|1|l p", "s|2|p l"]
+    );
     let rows = "select concat_ws('|', region, number, v) from item order by number";
     assert_eq!(systems.platform_rows(rows).await, ["n|1|l p", "s|4711|p l"]);
     // A part that a field would write is missing: this row's fault alone.
@@ -129,7 +178,9 @@ async fn a_key_that_is_not_said_to_be_the_same_on_both_sides_pairs_nobody() {
     assert_eq!(systems.legacy_rows(VALUES).await, ["l", "p"]);
     // Where both say so, the record under the key is the record.
     let same = "key = \"id\", new_key = \"same\"";
-    let mut systems = Systems::new("both same", &table(columns), &table(columns), &item(same, same, "conflict = \"legacy\"", &["v"])).await;
+    let mut systems =
+        Systems::new("both same", &table(columns), &table(columns), &item(same, same, "conflict = \"legacy\"", &["v"]))
+            .await;
     systems.on_legacy("insert into item (v) values ('l')").await;
     systems.on_platform("insert into item (v) values ('p')").await;
     let summary = systems.run().await;
@@ -143,7 +194,8 @@ async fn a_record_made_under_the_other_sides_key_is_made_once_whoever_dies() {
     for place in ["platform.after_commit", "legacy.before_commit", "legacy.after_commit", "fold.before"] {
         let same = "key = \"id\", new_key = \"same\"";
         let columns = "id integer primary key, v text";
-        let mut systems = Systems::new("same once", &table(columns), &table(columns), &item(same, same, "", &["v"])).await;
+        let mut systems =
+            Systems::new("same once", &table(columns), &table(columns), &item(same, same, "", &["v"])).await;
         systems.on_platform("insert into item values (1, 'p')").await;
         let range = systems.cut("item", Side::Platform).await.ranges.remove(0);
         crate::support::faults::crash_at(place, systems.run_page("item", Side::Platform, range)).await;
@@ -157,7 +209,9 @@ async fn a_record_made_under_the_other_sides_key_is_made_once_whoever_dies() {
 async fn a_way_to_make_keys_that_cannot_work_is_refused() {
     let refused = async |legacy: &str, platform: &str, sides: [&str; 2], fields: &[&str]| {
         let databases = [database("refused l").await, database("refused p").await];
-        let config = configured("refused", [&*databases[0].name, &*databases[1].name], &item(sides[0], sides[1], "", fields)).await;
+        let config =
+            configured("refused", [&*databases[0].name, &*databases[1].name], &item(sides[0], sides[1], "", fields))
+                .await;
         for (database, sql) in databases.iter().zip([legacy, platform]) {
             let pool = sqlx::PgPool::connect(database.url.expose()).await.expect("a database");
             sqlx::raw_sql(sqlx::AssertSqlSafe(table(sql))).execute(&pool).await.expect("making a table");
@@ -168,12 +222,48 @@ async fn a_way_to_make_keys_that_cannot_work_is_refused() {
     let own = "key = \"id\"";
     let way = |way: &str| format!("key = \"id\", new_key = \"{way}\"");
     for (legacy, platform, sides, fields, why) in [
-        ("id text primary key, v text", "id integer primary key, v text", [own, &way("same")], ["v"], "cannot hold every key"),
-        ("id text primary key, v text", "id uuid primary key, v text", [own, &way("same")], ["v"], "cannot hold every key"),
-        ("id serial primary key, v text", "id integer primary key, v text", [own, &way("uuid5")], ["v"], "can hold no uuid"),
-        ("id serial primary key, v text", "id integer primary key, v text", [own, &way("default")], ["v"], "has no default"),
-        ("id serial primary key, v text", "id integer primary key, v text", [own, own], ["v"], "neither a default nor a field"),
-        ("id serial primary key, v text", "id integer primary key, v text", [own, &way("same")], ["id"], "decides nothing"),
+        (
+            "id text primary key default gen_random_uuid()::text, v text",
+            "id integer primary key, v text",
+            [own, &way("same")],
+            ["v"],
+            "cannot hold every key",
+        ),
+        (
+            "id text primary key default gen_random_uuid()::text, v text",
+            "id uuid primary key, v text",
+            [own, &way("same")],
+            ["v"],
+            "cannot hold every key",
+        ),
+        (
+            "id serial primary key, v text",
+            "id integer primary key, v text",
+            [own, &way("uuid5")],
+            ["v"],
+            "can hold no uuid",
+        ),
+        (
+            "id serial primary key, v text",
+            "id integer primary key, v text",
+            [own, &way("default")],
+            ["v"],
+            "has no default",
+        ),
+        (
+            "id serial primary key, v text",
+            "id integer primary key, v text",
+            [own, own],
+            ["v"],
+            "neither a default nor a field",
+        ),
+        (
+            "id serial primary key, v text",
+            "id integer primary key, v text",
+            [own, &way("same")],
+            ["id"],
+            "decides nothing",
+        ),
     ] {
         let told = refused(legacy, platform, sides, &fields).await;
         assert!(told.contains(why), "{platform} {sides:?}: {told}");
@@ -214,13 +304,27 @@ name = "any"
     let (l, p) = (r#""Weird.Schema"."Order ""x""""#, r#""user"."a.b""#);
     systems.on_legacy(&format!("insert into {l} values (1, 'l', 's', 'x')")).await;
     systems.on_platform(&format!("insert into {p} values (2, 'p', 's', 'y')")).await;
-    assert_eq!({ let summary = systems.run().await; (summary.to_platform, summary.to_legacy) }, (1, 1));
+    assert_eq!(
+        {
+            let summary = systems.run().await;
+            (summary.to_platform, summary.to_legacy)
+        },
+        (1, 1)
+    );
     systems.on_legacy(&format!("update {l} set \"{long}\" = 'l', \"sync t\" = now() where \"Order\" = 2")).await;
     systems.on_platform(&format!("update {p} set \"select\" = 'p', \"sync t\" = now() where \"Order\" = 1")).await;
-    assert_eq!({ let summary = systems.run().await; (summary.to_platform, summary.to_legacy) }, (1, 1));
+    assert_eq!(
+        {
+            let summary = systems.run().await;
+            (summary.to_platform, summary.to_legacy)
+        },
+        (1, 1)
+    );
     systems.oracles(&[]).await;
-    let of_legacy = format!("select concat_ws('|', \"Order\", \"N\"\"ame\", \"select\", \"{long}\") from {l} order by 1");
-    let of_platform = format!("select concat_ws('|', \"Order\", \"it's.a name\", \"select\", \"{long}\") from {p} order by 1");
+    let of_legacy =
+        format!("select concat_ws('|', \"Order\", \"N\"\"ame\", \"select\", \"{long}\") from {l} order by 1");
+    let of_platform =
+        format!("select concat_ws('|', \"Order\", \"it's.a name\", \"select\", \"{long}\") from {p} order by 1");
     systems.both_hold(&of_legacy, &of_platform, &["1|l|p|x", "2|p|s|l"]).await;
     let advice = systems.data.advice(&CustomerId::new(CUSTOMER)).await.expect("advice");
     assert!(advice.iter().all(|advice| !advice.contains("no index")), "{advice:#?}");
@@ -229,7 +333,12 @@ name = "any"
 #[tokio::test]
 async fn a_scope_of_any_type_filters_and_fills_and_may_be_a_part_of_the_key() {
     for (kind, declared, ours, theirs) in [
-        ("uuid", "6F1C0A52-0000-4000-8000-00000000000A", "6f1c0a52-0000-4000-8000-00000000000a", "6f1c0a52-0000-4000-8000-00000000000b"),
+        (
+            "uuid",
+            "6F1C0A52-0000-4000-8000-00000000000A",
+            "6f1c0a52-0000-4000-8000-00000000000a",
+            "6f1c0a52-0000-4000-8000-00000000000b",
+        ),
         ("integer", "007", "7", "8"),
         ("text", "a\\\"b", "a\"b", "c"),
         ("bigint", " 7 ", "7", "9"),
@@ -298,7 +407,10 @@ async fn customers_in_one_database_are_told_apart_by_their_scope() {
             .await
             .expect("a page");
         }
-        let rows: Vec<String> = sqlx::query_scalar("select concat_ws('|', tenant, id, v) from item order by 1").fetch_all(&pools[1]).await.expect("rows");
+        let rows: Vec<String> = sqlx::query_scalar("select concat_ws('|', tenant, id, v) from item order by 1")
+            .fetch_all(&pools[1])
+            .await
+            .expect("rows");
         assert_eq!(rows, expected);
     }
 }
@@ -350,7 +462,11 @@ async fn a_pair_of_which_a_row_left_where_rests_and_goes_on_when_it_is_back() {
     }
     assert_eq!(before, systems.images().await, "a pair that rests was written");
     // Nor is a row that rests taken for one that is gone.
-    let whole = systems.data.cut_whole(&CustomerId::new(CUSTOMER), &EntityId::new("item"), Side::Platform).await.expect("a cut");
+    let whole = systems
+        .data
+        .cut_whole(&CustomerId::new(CUSTOMER), &EntityId::new("item"), Side::Platform)
+        .await
+        .expect("a cut");
     let report = systems.compare_page("item", Side::Platform, whole[0].clone()).await;
     assert!(report.differences.is_empty(), "{:?}", report.differences);
     // By name, as a parked row is asked for.
@@ -369,7 +485,8 @@ async fn a_new_row_that_where_would_hide_is_not_made() {
     let columns = "id integer primary key, kind text, v text";
     // The platform fills in nothing that its own condition asks for.
     let sides = ["key = \"id\", new_key = \"same\"", "key = \"id\", new_key = \"same\", where = \"kind = 'a'\""];
-    let mut systems = Systems::new("hidden new", &table(columns), &table(columns), &item(sides[0], sides[1], "", &["v"])).await;
+    let mut systems =
+        Systems::new("hidden new", &table(columns), &table(columns), &item(sides[0], sides[1], "", &["v"])).await;
     systems.on_legacy("insert into item values (1, 'a', 'l')").await;
     let summary = systems.run().await;
     assert_eq!((summary.to_platform, summary.quarantined.len()), (0, 1), "{summary:?}");
@@ -388,7 +505,8 @@ async fn a_row_that_leaves_where_while_it_is_about_to_be_written_is_left_alone()
         let mut systems = filtered("leaves", "").await;
         systems.on_legacy("insert into item values (1, 'a', 'v')").await;
         systems.settle().await;
-        let (edit, leave) = ("update item set v = 'new', updated_at = now()", "update item set kind = 'b', updated_at = now()");
+        let (edit, leave) =
+            ("update item set v = 'new', updated_at = now()", "update item set kind = 'b', updated_at = now()");
         match side {
             Side::Legacy => systems.on_legacy(edit).await,
             Side::Platform => systems.on_platform(edit).await,
@@ -443,7 +561,10 @@ async fn where_sees_nothing_but_the_table_and_is_read_by_the_database_beforehand
         let config = configured("where", [&*databases[0].name, &*databases[1].name], &stages).await;
         let error = Data::new(config).check_tables(&CustomerId::new(CUSTOMER)).await.expect_err("no condition");
         let told = format!("{error:#}");
-        assert!(told.contains(why) && told.contains("`where` of public.item (legacy side, line"), "{condition}: {told}");
+        assert!(
+            told.contains(why) && told.contains("`where` of public.item (legacy side, line"),
+            "{condition}: {told}"
+        );
     }
     // A column of the table that is called as one of the ledger's is the table's.
     let stages = item(&format!("{own}, where = \"rev = 5\""), own, "", &["v"]);
@@ -461,7 +582,8 @@ async fn where_leaves_the_index_on_the_stamp_in_use() {
     let columns = "id integer primary key, kind text not null default 'a', v text";
     // Whoever holds row 50000 against this fails.
     let side = "key = \"id\", new_key = \"same\", where = \"kind = 'a' and 1 / (id - 50000) is not null\"";
-    let mut systems = Systems::new("where index", &table(columns), &table(columns), &item(side, side, "", &["v"])).await;
+    let mut systems =
+        Systems::new("where index", &table(columns), &table(columns), &item(side, side, "", &["v"])).await;
     let many = "insert into item select n, 'a', 'v', now() - interval '1 hour' * n from generate_series(1, 5000) n";
     systems.on_legacy(many).await;
     assert_eq!(systems.run().await.to_platform, 5_000);

@@ -259,7 +259,7 @@ impl Judge {
                 hash: 0,
                 cells: (0..self.mapping.fields.len()).map(|at| Some(image.values[at].to_string().into())).collect(),
                 garbled: None,
-            seen: true,
+                seen: true,
             })
         };
         let base = |values: [u8; FIELDS]| {

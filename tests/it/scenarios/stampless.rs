@@ -39,8 +39,7 @@ name = "all"
 "#;
 
 const MEMBERS_OF_LEGACY: &str = "select concat_ws('|', b.name, a.name, role) from member m join account b on b.id = boss join account a on a.id = m.account order by 1";
-const MEMBERS_OF_PLATFORM: &str =
-    "select concat_ws('|', b.name, a.name, role) from member join account b on b.id = boss_id join account a on a.id = account_id order by 1";
+const MEMBERS_OF_PLATFORM: &str = "select concat_ws('|', b.name, a.name, role) from member join account b on b.id = boss_id join account a on a.id = account_id order by 1";
 
 const SAME: [Same; 1] = [Same {
     entity: "member",
@@ -51,7 +50,11 @@ const SAME: [Same; 1] = [Same {
 #[tokio::test]
 async fn s42_a_join_table_without_updated_at_is_synced_by_comparison() {
     let mut systems = Systems::new("join table", LEGACY, PLATFORM, STAGES).await;
-    systems.on_legacy("insert into account (name) values ('a'), ('b'), ('c'); insert into member values (1, 2, 'l'), (1, 3, 'l')").await;
+    systems
+        .on_legacy(
+            "insert into account (name) values ('a'), ('b'), ('c'); insert into member values (1, 2, 'l'), (1, 3, 'l')",
+        )
+        .await;
     systems.settle().await;
     systems.both_hold(MEMBERS_OF_LEGACY, MEMBERS_OF_PLATFORM, &["a|b|l", "a|c|l"]).await;
     // Inserts and updates on either side, in one go.
@@ -87,7 +90,9 @@ async fn s42_a_join_table_without_updated_at_is_synced_by_comparison() {
 async fn s42_a_row_that_is_set_back_after_we_wrote_it_was_edited() {
     for side in Side::BOTH {
         let mut systems = Systems::new("set back", LEGACY, PLATFORM, STAGES).await;
-        systems.on_legacy("insert into account (name) values ('a'), ('b'); insert into member values (1, 2, 'old')").await;
+        systems
+            .on_legacy("insert into account (name) values ('a'), ('b'); insert into member values (1, 2, 'old')")
+            .await;
         systems.settle().await;
         let (new, back) = ("update member set role = 'new'", "update member set role = 'old'");
         match side {
@@ -177,7 +182,11 @@ async fn s42_a_table_at_rest_is_idle_and_is_compared_no_oftener_than_declared() 
 
 #[tokio::test]
 async fn s42_a_row_that_rested_is_decided_when_it_is_back_although_it_is_as_it_was() {
-    let columns = |key: &str| format!("create table item (id {key} primary key, kind text not null default 'a', v text, updated_at timestamptz default now())");
+    let columns = |key: &str| {
+        format!(
+            "create table item (id {key} primary key, kind text not null default 'a', v text, updated_at timestamptz default now())"
+        )
+    };
     let stages = r#"
 [[stages]]
 name = "all"
@@ -207,14 +216,46 @@ async fn s42_many_differences_are_named_page_by_page() {
     let mut systems = Systems::new("many", LEGACY, PLATFORM, STAGES).await;
     systems.on_legacy("insert into account (name) select 'n' || n from generate_series(1, 500) n").await;
     systems.settle().await;
-    systems.on_legacy("insert into member select b, a, 'l' from generate_series(1, 3) b, generate_series(1, 500) a").await;
+    systems
+        .on_legacy("insert into member select b, a, 'l' from generate_series(1, 3) b, generate_series(1, 500) a")
+        .await;
     let cut = systems.cut("member", Side::Legacy).await;
     assert_eq!((cut.ranges.len(), cut.ranges.iter().map(|range| range.rows).sum::<u32>()), (15, 1_500));
     assert_eq!(systems.run().await.to_platform, 1_500);
     systems.settle().await;
-    systems.on_platform("update member set role = 'p' where (select name from account where id = account_id) in ('n7', 'n8')").await;
+    systems
+        .on_platform(
+            "update member set role = 'p' where (select name from account where id = account_id) in ('n7', 'n8')",
+        )
+        .await;
     let cut = systems.cut("member", Side::Platform).await;
     assert_eq!(cut.ranges.iter().map(|range| range.rows).sum::<u32>(), 6);
     assert_eq!(systems.run().await.to_legacy, 6);
     systems.oracles(&SAME).await;
+}
+
+#[tokio::test]
+async fn s42_values_that_change_places_between_pages_of_a_comparison_meet() {
+    let columns = "create table item (id integer primary key, code text unique not null, v text)";
+    let side = "key = \"id\", changes = \"sweep\", new_key = \"same\"";
+    let stages = format!(
+        "[[stages]]\nname = \"all\"\n  [[stages.entities]]\n  id = \"item\"\n  conflict = \"legacy\"\n  \
+         legacy = {{ database = \"legacy\", table = \"item\", {side} }}\n  \
+         platform = {{ database = \"platform\", table = \"item\", {side} }}\n    [stages.entities.fields]\n    \
+         code = {{ legacy = \"code\", platform = \"code\" }}\n    v = {{ legacy = \"v\", platform = \"v\" }}\n"
+    );
+    let mut systems = Systems::new("places", columns, columns, &stages).await;
+    systems.on_legacy("insert into item select n, 'c' || n, 'v' from generate_series(1, 150) n").await;
+    systems.settle().await;
+    systems
+        .on_legacy(
+            "update item set code = 'x' where id = 1; update item set code = 'c1' where id = 99; update item set code = 'c99' where id = 1;
+             update item set v = 'w'",
+        )
+        .await;
+    let summary = systems.run().await;
+    assert_eq!((summary.quarantined.len(), summary.parked.len()), (0, 0), "{summary:?}");
+    systems.oracles(&[]).await;
+    let codes = "select code from item where id in (1, 99) order by id";
+    systems.both_hold(codes, codes, &["c99", "c1"]).await;
 }

@@ -107,7 +107,9 @@ impl TableSql {
         let mut differing = of_side.into_iter().filter(|(bucket, sum)| of_ledger.get(bucket) != Some(sum)).peekable();
         while differing.peek().is_some() {
             let (mut buckets, mut rows) = (Vec::new(), 0);
-            while let Some((bucket, (count, _))) = differing.next_if(|(_, (count, _))| rows == 0 || rows + count <= HELD_MAX) {
+            while let Some((bucket, (count, _))) =
+                differing.next_if(|(_, (count, _))| rows == 0 || rows + count <= HELD_MAX)
+            {
                 buckets.push(bucket);
                 rows += count;
             }
