@@ -580,12 +580,7 @@ fn new_key(mapping: &Mapping, entity: &config::Entity, side: Side, live: &Descri
         .iter()
         .map(|key| {
             let fixed = live.scope.iter().find(|fixed| fixed.column == key.name);
-            // A field that never writes here gives no new row its key.
-            let written = mapping.written(side);
-            let field = || {
-                let position = shape.columns.iter().position(|column| column.name == key.name);
-                position.filter(|at| written.contains(at)).map(NewPart::Field)
-            };
+            let field = || written_by_field(mapping, side, &key.name).map(NewPart::Field);
             fixed.map(|fixed| NewPart::Fixed(fixed.value.as_str().into())).or_else(field)
         })
         .collect();
@@ -620,6 +615,11 @@ fn new_key(mapping: &Mapping, entity: &config::Entity, side: Side, live: &Descri
         return Err(format!("two parts of the key of {place} would be the same uuid; map all but one by fields"));
     }
     Ok(NewKey(parts.into_iter().flatten().collect()))
+}
+
+/// The position of a column that a field writes: one that never writes on this side gives no new row its key.
+fn written_by_field(mapping: &Mapping, side: Side, name: &str) -> Option<usize> {
+    mapping.written(side).into_iter().find(|&at| mapping.shape(side).columns[at].name == name)
 }
 
 /// The part of the other side's key that a part without a field takes: the one in the same place, the scope's columns not counted; or,

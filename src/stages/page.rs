@@ -7,6 +7,7 @@ use crate::clock;
 use crate::config::{Policy, Side};
 use crate::fault;
 use crate::mapping::{Links, Untranslatable};
+use crate::sides::postgres::Row;
 
 use super::clocks::Measured;
 use super::entity::ReadyEntity;
@@ -423,11 +424,16 @@ async fn compare(
     Ok(())
 }
 
-/// Whether a row of the pair is stamped above its side's watermark.
+/// Whether a row of the pair is stamped above its side's watermark, or without a stamp not as the ledger knows it.
 fn is_behind(entity: &ReadyEntity, page: &Page, view: &View) -> bool {
     let [legacy, platform] = page.watermarks;
     [(Side::Legacy, &view.legacy, legacy), (Side::Platform, &view.platform, platform)].into_iter().any(
         |(side, row, watermark)| {
+            // Without a stamp: the ledger does not know the row as it is.
+            let unknown = |row: &Row| view.pair.as_ref().and_then(|pair| pair.hash(side)) != Some(row.hash);
+            if !entity.mapping.shape(side).has_stamp() {
+                return row.as_ref().is_some_and(unknown);
+            }
             stamp(&entity.mapping, side, row.as_ref())
                 .zip(watermark)
                 .is_some_and(|(stamp, watermark)| stamp > watermark)

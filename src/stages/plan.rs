@@ -166,6 +166,11 @@ pub fn judge(view: &View, context: &Context) -> Verdict {
         Standing::Pending { base, gone } => (base, gone, true),
         Standing::Ahead => return Verdict::Again,
     };
+    if view.rests() && context.rulings.iter().any(|ruling| ruling.key == view.origin) {
+        let reason =
+            "a row of the record lies outside of `where`, so nothing is to flow; decide when it is back".to_owned();
+        return Verdict::Bad { field: None, reason };
+    }
     if view.rests() {
         return rest(view, context, base, gone, pending);
     }

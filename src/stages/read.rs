@@ -15,7 +15,7 @@ use crate::sides::postgres::{self, Found, LedgerRow, Lower, Row, Want};
 use crate::sides::{Fault, sort};
 
 use super::entity::ReadyEntity;
-use super::{Key, Lane, Page, Position, Range};
+use super::{Key, Page, Position, Range};
 use crate::keyset::KEY_BYTES_MAX;
 
 /// A pair as both databases showed it: what is decided about.
@@ -86,7 +86,7 @@ impl View {
 pub async fn origins(entity: &ReadyEntity, page: &Page, limit: i64) -> anyhow::Result<(Vec<View>, Option<Range>)> {
     let ready = entity.side(page.side);
     let what = || format!("reading a page of {} on {} in {}", entity.mapping.entity, page.side, ready.database.shown);
-    if page.range.lane == Lane::Keys {
+    if page.range.lane.is_named() {
         return Ok((by_keys(entity, page.side, &page.range.keys).await?, None));
     }
     let found = ready.sql.read_range(&ready.database.read, &page.range, limit).await.with_context(what)?;
@@ -625,7 +625,7 @@ async fn look_up_same(
                 }
             }
             // A key that the column cannot hold is nobody's there; writing its row will say so of that row alone.
-            Err(error) if sort(&error) == Fault::Row => {
+            Err(error) if matches!(sort(&error), Fault::Row) => {
                 if set.len() > 1 {
                     sets.extend(<[_; 2]>::from(set.split_at(set.len() / 2)));
                 }
