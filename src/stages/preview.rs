@@ -1,0 +1,296 @@
+//! A page foreseen: what `page` would do with it, found by the same reading and deciding, after the pages of the same run that come
+//! before it. Owns: what those would have left. Never: a write; and never what only a write shows (a constraint, a trigger, a
+//! row that moves meanwhile).
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use serde::Serialize;
+use xxhash_rust::xxh3::xxh3_128;
+
+use crate::config::{EntityId, Side};
+use crate::mapping::{Canonical, Links};
+use crate::pairs::Receipt;
+
+use super::clocks::Measured;
+use super::entity::ReadyEntity;
+use super::page::{
+    Sorted, TURNS_MAX, busy, decide, number_generations, part_ended, paused, record, rows_max, sort_out, stand_in,
+    unchanged, wrote_legacy, wrote_platform,
+};
+use super::plan::{Act, Write, WriteKind};
+use super::platform::Committed;
+use super::read::{View, by_keys, origins};
+use super::{ConflictField, Key, Page, PageReport};
+
+/// What the pages of a run that were foreseen so far would have left. Grows with the records that they would write.
+#[derive(Debug, Default)]
+pub struct Ahead {
+    /// The entities that others refer to: only their new pairs are kept.
+    referred: HashSet<EntityId>,
+    /// New pairs of records whose keys are known.
+    real: Arc<Links>,
+    /// New pairs of which one record's key is the database's to give: a stand-in is no key to look anything up by.
+    stand_ins: Arc<Links>,
+    /// Rows that were acted on, by a hash of entity, side and key, with the side that keeps a part of them waiting.
+    acted: HashMap<u128, Option<Side>>,
+}
+
+impl Ahead {
+    pub fn new(referred: HashSet<EntityId>) -> Ahead {
+        Ahead { referred, ..Ahead::default() }
+    }
+
+    /// How many rows would have been acted on.
+    pub fn rows(&self) -> usize {
+        self.acted.len()
+    }
+
+    /// Whether this record would be part of a new pair; only asked of entities that others refer to.
+    pub fn pairs(&self, entity: &EntityId, side: Side, key: &Key) -> bool {
+        [&self.real, &self.stand_ins].into_iter().any(|links| match side {
+            Side::Legacy => links.platform_key(entity, key).is_some(),
+            Side::Platform => links.legacy_key(entity, key).is_some(),
+        })
+    }
+
+    /// These links, with the new pairs whose keys are known.
+    pub fn real(&self, links: Links) -> Links {
+        links.beside(&self.real)
+    }
+
+    /// These links, with the new pairs of stand-ins.
+    pub fn stood_in(&self, links: Links) -> Links {
+        links.beside(&self.stand_ins)
+    }
+
+    /// Reports the rows that a page before has acted on, as they would be found by now; answers the others.
+    fn pass(&self, entity: &EntityId, page: &Page, views: Vec<View>, report: &mut PageReport) -> Vec<View> {
+        let mut others = Vec::with_capacity(views.len());
+        for view in views {
+            match self.acted.get(&place(entity, page.side, &view.origin)) {
+                None => others.push(view),
+                Some(None) => unchanged(page, view, report),
+                Some(Some(toward)) => report.parked.push(paused(page, view.origin, *toward)),
+            }
+        }
+        others
+    }
+
+    fn acted_on(&mut self, entity: &EntityId, committed: &Committed) {
+        let held = committed.act.held;
+        self.acted.insert(place(entity, Side::Platform, &committed.platform_key), held);
+        if let Some(legacy) = &committed.act.pair.legacy_key {
+            self.acted.insert(place(entity, Side::Legacy, legacy), held);
+        }
+    }
+
+    fn paired(&mut self, entity: &EntityId, pairs: &[(Key, Key)]) {
+        if !self.referred.contains(entity) {
+            return;
+        }
+        for (legacy, platform) in pairs {
+            let stands_in = *legacy == stand_in(platform) || *platform == stand_in(legacy);
+            let links = if stands_in { &mut self.stand_ins } else { &mut self.real };
+            Arc::make_mut(links).insert(entity, legacy, platform);
+        }
+    }
+}
+
+fn place(entity: &EntityId, side: Side, key: &Key) -> u128 {
+    xxh3_128(format!("{entity}\u{0}{side}\u{0}{}", key.0).as_bytes())
+}
+
+/// What would become of a record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ForeseenKind {
+    Create,
+    Update,
+    /// A conflict that a policy decides.
+    Conflict,
+    /// A conflict that waits for a person.
+    Listed,
+    /// Both sides hold the same, and only the bridge's own ledger is written.
+    Recorded,
+    Parked,
+    Quarantined,
+}
+
+/// A record that would be acted on.
+#[derive(Debug, Clone)]
+pub struct Foreseen {
+    pub kind: ForeseenKind,
+    /// `None`: the database gives it when the record is made.
+    pub legacy_key: Option<Key>,
+    pub platform_key: Option<Key>,
+    /// The two rows become a pair by this.
+    pub adopted: bool,
+    pub fields: Vec<ForeseenField>,
+}
+
+/// A field that would be written, or is in conflict.
+#[derive(Debug, Clone)]
+pub struct ForeseenField {
+    /// `None`: the record as a whole.
+    pub field: Option<String>,
+    /// The side that is written.
+    pub toward: Option<Side>,
+    /// What that side holds; `None` if it has no such record.
+    pub before: Option<Canonical>,
+    pub after: Option<Canonical>,
+    /// As the conflict log would have it.
+    pub conflict: Option<ConflictField>,
+}
+
+/// Foresees a page; of the records that it would act on, the first `wanted` come in detail.
+///
+/// # Errors
+/// What concerns the whole page.
+pub async fn run(
+    entity: &ReadyEntity,
+    page: &Page,
+    clocks: &Measured,
+    ahead: &mut Ahead,
+    (wanted, kind): (usize, Option<ForeseenKind>),
+) -> anyhow::Result<(PageReport, Vec<Foreseen>)> {
+    let id = &entity.mapping.entity;
+    let mut report = PageReport::default();
+    let mut foreseen = Vec::new();
+    let (views, rest) = origins(entity, page, rows_max(entity, page)).await?;
+    report.rest = rest;
+    report.rows_read = views.len() as u64;
+    let mut views = ahead.pass(id, page, views, &mut report);
+    for _ in 0..TURNS_MAX {
+        if views.is_empty() {
+            break;
+        }
+        let (judged, links) = decide(entity, page, clocks, views, ahead).await?;
+        let Sorted { acts, mut again, voids } = sort_out(page, judged, &mut report);
+        let acts = number_generations(entity, acts, &mut again).await?;
+        let committed: Vec<Committed> = acts.into_iter().map(would_be_committed).collect();
+        for one in &committed {
+            wrote_platform(one, &mut report.tally);
+            wrote_legacy(one, &mut report.tally);
+            ahead.acted_on(id, one);
+            if foreseen.len() < wanted
+                && kind.map_or(kind_of(&one.act) != ForeseenKind::Recorded, |kind| kind_of(&one.act) == kind)
+            {
+                foreseen.push(detail(entity, one, &links));
+            }
+        }
+        let (left, committed) = part_ended(committed);
+        let known = report.paired.len();
+        record(entity, page, committed, &mut report);
+        ahead.paired(id, &report.paired[known..]);
+        let read_again = by_keys(entity, page.side, &again).await?;
+        views = ahead.pass(id, page, read_again, &mut report);
+        views.extend(voids.into_iter().map(voided));
+        views.extend(left.into_iter().map(|committed| ended(committed.act)));
+    }
+    report.parked.extend(views.into_iter().map(|view| busy(page, view.origin)));
+    Ok((report, foreseen))
+}
+
+/// As both transactions would leave the act, with stand-ins for keys that only they are given.
+fn would_be_committed(mut act: Act) -> Committed {
+    let legacy_key = act.view.legacy.as_ref().map(|row| &row.key);
+    let made = || stand_in(legacy_key.unwrap_or(&act.view.origin));
+    let platform_key = act.pair.platform_key.clone().unwrap_or_else(made);
+    match act.legacy.as_ref().map(|write| &write.kind) {
+        Some(WriteKind::Insert(Some(key))) => act.pair.legacy_key = Some(key.clone()),
+        Some(WriteKind::Insert(None)) => act.pair.legacy_key = Some(stand_in(&platform_key)),
+        Some(WriteKind::Update) | None => {}
+    }
+    Committed { platform_key, rev: act.rev_read + 1, wrote_row: act.platform.is_some(), act }
+}
+
+/// As the pair would be read once the open intent is void.
+fn voided(mut view: View) -> View {
+    if let Some(pair) = &view.pair {
+        let own = view.receipt.take().filter(|receipt| receipt.platform_key == pair.platform_key);
+        let receipt = own.unwrap_or_else(|| Receipt {
+            platform_key: pair.platform_key.clone(),
+            legacy_key: None,
+            generation: pair.generation,
+            rev: pair.rev,
+            done: false,
+            stamp_written: None,
+            stamp_before: None,
+        });
+        view.receipt = Some(Receipt { rev: pair.rev, done: false, ..receipt });
+    }
+    view
+}
+
+/// As a pair would be read that ended, while another record has its legacy id.
+fn ended(act: Act) -> View {
+    let mut view = act.view;
+    if let Some(pair) = &mut view.pair {
+        pair.rev += 1;
+        pair.gone = true;
+        pair.base = act.pair.base;
+        pair.intent = None;
+    }
+    view
+}
+
+fn kind_of(act: &Act) -> ForeseenKind {
+    let makes = |write: &Option<Write>| write.as_ref().is_some_and(|write| matches!(write.kind, WriteKind::Insert(_)));
+    match &act.conflict {
+        Some(conflict) if conflict.open < conflict.policies.len() => ForeseenKind::Conflict,
+        Some(_) => ForeseenKind::Listed,
+        None if makes(&act.platform) || makes(&act.legacy) => ForeseenKind::Create,
+        None if act.platform.is_some() || act.legacy.is_some() => ForeseenKind::Update,
+        None => ForeseenKind::Recorded,
+    }
+}
+
+/// Field by field what would be written, and what is in conflict.
+fn detail(entity: &ReadyEntity, committed: &Committed, links: &Links) -> Foreseen {
+    let mapping = &entity.mapping;
+    let act = &committed.act;
+    let mut fields: Vec<ForeseenField> = Vec::new();
+    for (side, write, row) in
+        [(Side::Platform, &act.platform, &act.view.platform), (Side::Legacy, &act.legacy, &act.view.legacy)]
+    {
+        let Some(write) = write else { continue };
+        let replaced = row.as_ref().filter(|_| write.kind == WriteKind::Update);
+        let before = replaced.and_then(|row| mapping.canonical(side, &row.cells, links).ok());
+        for (at, after) in write.values.iter().enumerate() {
+            let before = before.as_ref().map(|values| values[at].clone());
+            if before.as_ref() == Some(after) {
+                continue;
+            }
+            fields.push(ForeseenField {
+                field: Some(mapping.fields[at].name.clone()),
+                toward: Some(side),
+                before,
+                after: Some(after.clone()),
+                conflict: None,
+            });
+        }
+    }
+    for entry in act.conflict.iter().flat_map(|conflict| conflict.fields.as_array()).flatten() {
+        let Ok(mut conflict) = serde_json::from_value::<ConflictField>(entry.clone()) else { continue };
+        let kept = || entry.get("kept").and_then(|side| side.as_str()?.parse().ok());
+        conflict.winner = conflict.winner.or_else(kept);
+        let known = fields.iter_mut().find(|known| known.field.is_some() && known.field == conflict.field);
+        match known {
+            Some(known) => known.conflict = Some(conflict),
+            None => {
+                let field = conflict.field.clone();
+                fields.push(ForeseenField { field, toward: None, before: None, after: None, conflict: Some(conflict) });
+            }
+        }
+    }
+    let known = |key: &Key, partner: Option<&Key>| (Some(key) != partner.map(stand_in).as_ref()).then(|| key.clone());
+    let legacy = act.pair.legacy_key.as_ref();
+    Foreseen {
+        kind: kind_of(act),
+        legacy_key: legacy.and_then(|key| known(key, Some(&committed.platform_key))),
+        platform_key: known(&committed.platform_key, legacy),
+        adopted: act.view.adopted,
+        fields,
+    }
+}
