@@ -131,7 +131,7 @@ pub async fn preview(env: &Env, of: PreviewOf<'_>, told: impl FnMut(Walked)) -> 
     let notes = notes(&env.config, of, &asked, decision);
     let mut walk = Walk {
         loads: outcome == Outcome::Load,
-        ahead: Ahead::new(referred(&env, of.customer).await?),
+        ahead: env.data.ahead(of.customer, &env.config).await?,
         env: &env,
         of,
         asked: &asked,
@@ -166,15 +166,6 @@ async fn narrowed(env: &Env, customer: &CustomerId, entity: &EntityId) -> anyhow
     let mut config = Config::clone(&env.config);
     config.stages.iter_mut().for_each(|stage| stage.entities.retain(|entity| kept.contains(&entity.id)));
     Ok(config)
-}
-
-/// All entities that fields refer to.
-async fn referred(env: &Env, customer: &CustomerId) -> anyhow::Result<HashSet<EntityId>> {
-    let mut referred = HashSet::new();
-    for entity in env.config.entities() {
-        referred.extend(env.data.refers_to(customer, &entity.id).await?);
-    }
-    Ok(referred)
 }
 
 fn notes(config: &Config, of: PreviewOf<'_>, asked: &Asked, decision: Decision) -> Vec<Note> {

@@ -434,6 +434,18 @@ impl Data {
         self.heed(&page.customer, &page.entity, preview::run(&ready, page, &clocks, ahead, wanted).await)
     }
 
+    /// For foreseeing a run over these entities, before its first page.
+    ///
+    /// # Errors
+    /// As `cut`.
+    pub async fn ahead(&self, customer: &CustomerId, config: &Config) -> anyhow::Result<Ahead> {
+        let mut entities = Vec::new();
+        for entity in config.entities() {
+            entities.push((entity, self.entity(customer, &entity.id).await?));
+        }
+        Ahead::of(&entities).await
+    }
+
     /// The entities that an entity's fields refer to.
     ///
     /// # Errors

@@ -139,6 +139,7 @@ pub async fn decide(
 ) -> anyhow::Result<(Vec<(View, Verdict)>, Links)> {
     let mut links = ahead.real(find_links(entity, &views).await?);
     find_candidates(entity, page.side, &mut views, &links).await?;
+    ahead.adopt(entity, page.side, &mut views, clocks, &links);
     if views.iter().any(|view| view.adopted) {
         links = ahead.real(find_links(entity, &views).await?);
     }
@@ -231,9 +232,16 @@ fn plan_link(entity: &ReadyEntity, view: &View) -> Option<(Key, Key)> {
     }
 }
 
+/// Before a partner's key: "substitute", which no key begins with.
+const STAND_IN: char = '\u{1a}';
+
 /// For the key of a record that is not made yet, from that of its partner.
 pub fn stand_in(partner: &Key) -> Key {
-    Key(format!("?{}", partner.0))
+    Key(format!("{STAND_IN}{}", partner.0))
+}
+
+pub fn is_stand_in(key: &Key) -> bool {
+    key.0.starts_with(STAND_IN)
 }
 
 /// Transaction P, then transaction L, then the fold. Answers what is fully committed and the origins that moved.

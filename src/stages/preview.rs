@@ -2,25 +2,29 @@
 //! before it. Owns: what those would have left. Never: a write; and never what only a write shows (a constraint, a trigger, a
 //! row that moves meanwhile).
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
+use anyhow::Context as _;
+use chrono::{DateTime, Utc};
 use serde::Serialize;
+use sqlx::Row as _;
 use xxhash_rust::xxh3::xxh3_128;
 
-use crate::config::{EntityId, Side};
-use crate::mapping::{Canonical, Links};
+use crate::config::{self, EntityId, Side};
+use crate::mapping::{Canonical, Cell, Links, Shape, StampKind, join_key, split_key};
 use crate::pairs::Receipt;
+use crate::sides::postgres::{Row, Statement, describe};
 
 use super::clocks::Measured;
-use super::entity::ReadyEntity;
+use super::entity::{Ready, ReadyEntity};
 use super::page::{
-    Sorted, TURNS_MAX, busy, decide, number_generations, part_ended, paused, record, rows_max, sort_out, stand_in,
-    unchanged, wrote_legacy, wrote_platform,
+    Sorted, TURNS_MAX, busy, decide, is_stand_in, number_generations, part_ended, paused, record, rows_max, sort_out,
+    stand_in, unchanged, wrote_legacy, wrote_platform,
 };
 use super::plan::{Act, Write, WriteKind};
 use super::platform::Committed;
-use super::read::{View, by_keys, origins};
+use super::read::{View, by_keys, matched_on, origins};
 use super::{ConflictField, Key, Page, PageReport};
 
 /// What the pages of a run that were foreseen so far would have left. Grows with the records that they would write.
@@ -34,16 +38,94 @@ pub struct Ahead {
     stand_ins: Arc<Links>,
     /// Rows that were acted on, by a hash of entity, side and key, with the side that keeps a part of them waiting.
     acted: HashMap<u128, Option<Side>>,
+    /// Where entities share a table, by position in `shared`.
+    tables: HashMap<(EntityId, Side), usize>,
+    shared: Vec<Shared>,
+}
+
+/// A table of several entities: a row that is made for one of them is there for the others.
+#[derive(Debug, Default)]
+struct Shared {
+    /// What its columns hold where nobody writes them.
+    defaults: HashMap<String, Cell>,
+    rows: Vec<Imagined>,
+}
+
+/// A row that would have been made, with the columns that its entity writes.
+#[derive(Debug)]
+struct Imagined {
+    by: EntityId,
+    cells: HashMap<String, Cell>,
 }
 
 impl Ahead {
-    pub fn new(referred: HashSet<EntityId>) -> Ahead {
-        Ahead { referred, ..Ahead::default() }
+    /// Before the first page of a run over these entities.
+    ///
+    /// # Errors
+    /// A database that does not answer.
+    pub async fn of(entities: &[(&config::Entity, Ready)]) -> anyhow::Result<Ahead> {
+        let mut ahead = Ahead::default();
+        for (_, ready) in entities {
+            ahead.referred.extend(ready.refs.iter().map(|target| target.entity.clone()));
+        }
+        for side in Side::BOTH {
+            let mut tables: BTreeMap<(&str, &str, &str), Vec<&(&config::Entity, Ready)>> = BTreeMap::new();
+            for one in entities {
+                let table = one.0.table(side);
+                let place = (one.1.side(side).database.shown.as_str(), table.schema.as_str(), table.name.as_str());
+                tables.entry(place).or_default().push(one);
+            }
+            for ((_, schema, name), sharers) in tables.into_iter().filter(|(_, sharers)| sharers.len() > 1) {
+                let at = ahead.shared.len();
+                ahead.tables.extend(sharers.iter().map(|(entity, _)| ((entity.id.clone(), side), at)));
+                let defaults = defaults(&sharers[0].1, side, schema, name).await?;
+                ahead.shared.push(Shared { defaults, rows: Vec::new() });
+            }
+        }
+        Ok(ahead)
     }
 
-    /// How many rows would have been acted on.
+    /// How many rows are remembered.
     pub fn rows(&self) -> usize {
-        self.acted.len()
+        self.acted.len() + self.shared.iter().map(|shared| shared.rows.len()).sum::<usize>()
+    }
+
+    /// Pairs rows that have no partner in the databases with those that a page before would have made for another entity in the
+    /// same table.
+    pub fn adopt(&self, entity: &ReadyEntity, side: Side, views: &mut [View], clocks: &Measured, links: &Links) {
+        let mapping = &entity.mapping;
+        let target = side.other();
+        let Some(&at) = self.tables.get(&(mapping.entity.clone(), target)) else { return };
+        let shared = &self.shared[at];
+        let Some(matched) = matched_on(entity, target).filter(|_| !shared.rows.is_empty()) else { return };
+        let links = self.stood_in(links.clone());
+        let shape = mapping.shape(target);
+        let columns: Vec<usize> =
+            matched.iter().flat_map(|&field| mapping.fields[field].columns(target)).copied().collect();
+        let natural = |cells: &[Cell]| columns.iter().map(|&column| cells[column].clone()).collect::<Vec<Cell>>();
+        let stamp = stamped(shape, if target == Side::Legacy { clocks.legacy_now } else { clocks.platform_now });
+        let theirs = shared.rows.iter().filter(|row| row.by != mapping.entity);
+        let theirs = theirs.filter_map(|row| shared.row(row, shape, &stamp));
+        let free = theirs.filter(|row| !self.acted.contains_key(&place(&mapping.entity, target, &row.key)));
+        let mut free: HashMap<Vec<Cell>, Row> = free.map(|row| (natural(&row.cells), row)).collect();
+        for view in views.iter_mut().filter(|view| view.is_free() && !view.ambiguous) {
+            let (own, partner) = match side {
+                Side::Legacy => (&view.legacy, &mut view.platform),
+                Side::Platform => (&view.platform, &mut view.legacy),
+            };
+            let Some(own) = own else { continue };
+            let mut cells = vec![None; shape.columns.len()];
+            let complete = matched.iter().all(|&field| {
+                let field = &mapping.fields[field];
+                field.get(mapping, side, &own.cells, &links).is_ok_and(|value| {
+                    value.as_deref().is_some() && field.put_into(mapping, target, &value, &links, &mut cells).is_ok()
+                })
+            });
+            if complete && let Some(row) = free.remove(&natural(&cells)) {
+                *partner = Some(row);
+                view.adopted = true;
+            }
+        }
     }
 
     /// Whether this record would be part of a new pair; only asked of entities that others refer to.
@@ -85,15 +167,91 @@ impl Ahead {
         }
     }
 
+    /// Remembers the rows that it makes in tables of several entities.
+    fn imagine(&mut self, entity: &ReadyEntity, committed: &Committed) {
+        let act = &committed.act;
+        let written = [
+            (Side::Platform, &act.platform, Some(&committed.platform_key)),
+            (Side::Legacy, &act.legacy, act.pair.legacy_key.as_ref()),
+        ];
+        for (side, write, key) in written {
+            let by = entity.mapping.entity.clone();
+            let (Some(write), Some(&at)) = (write, self.tables.get(&(by.clone(), side))) else { continue };
+            if write.kind == WriteKind::Update {
+                continue;
+            }
+            let shape = entity.mapping.shape(side);
+            let names = shape.columns.iter().map(|column| column.name.clone());
+            let mut cells: HashMap<String, Cell> = names.zip(write.cells.iter().cloned()).collect();
+            if let Some(key) = key {
+                let parts = split_key(key, shape.key.len()).into_iter().map(|part| Some(part.into()));
+                cells.extend(shape.key.iter().map(|column| column.name.clone()).zip(parts));
+            }
+            self.shared[at].rows.push(Imagined { by, cells });
+        }
+    }
+
     fn paired(&mut self, entity: &EntityId, pairs: &[(Key, Key)]) {
         if !self.referred.contains(entity) {
             return;
         }
         for (legacy, platform) in pairs {
-            let stands_in = *legacy == stand_in(platform) || *platform == stand_in(legacy);
+            let stands_in = is_stand_in(legacy) || is_stand_in(platform);
             let links = if stands_in { &mut self.stand_ins } else { &mut self.real };
             Arc::make_mut(links).insert(entity, legacy, platform);
         }
+    }
+}
+
+impl Shared {
+    /// The row as another entity would read it, if its key is known for that one.
+    fn row(&self, imagined: &Imagined, shape: &Shape, stamp: &str) -> Option<Row> {
+        let cell = |name: &str| imagined.cells.get(name).or_else(|| self.defaults.get(name)).cloned().flatten();
+        let parts: Vec<Box<str>> = shape.key.iter().map(|column| cell(&column.name)).collect::<Option<_>>()?;
+        Some(Row {
+            key: join_key(parts.iter().map(|part| &**part)),
+            stamp: Some(stamp.into()),
+            created_at: None,
+            hash: 0,
+            cells: shape.columns.iter().map(|column| cell(&column.name)).collect(),
+            garbled: None,
+        })
+    }
+}
+
+/// What the table's columns hold where nobody writes them: a default that only a write can tell (of a sequence) is unknown.
+async fn defaults(
+    entity: &ReadyEntity,
+    side: Side,
+    schema: &str,
+    table: &str,
+) -> anyhow::Result<HashMap<String, Cell>> {
+    let database = &entity.side(side).database;
+    let what = || format!("reading the defaults of {schema}.{table} in {}", database.shown);
+    let mut connection = database.read.begin().await.with_context(what)?;
+    let live = describe(&mut connection, schema, table).await.with_context(what)?;
+    drop(connection);
+    let mut defaults = HashMap::new();
+    for column in live.iter().flat_map(|live| &live.columns) {
+        let Some(default) = &column.default else { continue };
+        let asked = Statement::new(format!("select (({default})::{})::text", column.type_shown));
+        if let Ok(rows) = database.read.fetch_all(asked.query()).await
+            && let Some(value) = rows.first().and_then(|row| row.try_get::<Option<&str>, _>(0).ok())
+        {
+            defaults.insert(column.name.clone(), value.map(Into::into));
+        }
+    }
+    Ok(defaults)
+}
+
+/// As a row is stamped that is written at this moment.
+fn stamped(shape: &Shape, at: DateTime<Utc>) -> String {
+    match shape.stamp_kind {
+        StampKind::Timestamptz { .. } => at.format("%Y-%m-%d %H:%M:%S%.6f+00").to_string(),
+        StampKind::Timestamp { .. } => at.with_timezone(&shape.zone).format("%Y-%m-%d %H:%M:%S%.6f").to_string(),
+        StampKind::Date => at.with_timezone(&shape.zone).format("%Y-%m-%d").to_string(),
+        StampKind::EpochSeconds => at.timestamp().to_string(),
+        StampKind::EpochMillis => at.timestamp_millis().to_string(),
     }
 }
 
@@ -173,6 +331,7 @@ pub async fn run(
             wrote_platform(one, &mut report.tally);
             wrote_legacy(one, &mut report.tally);
             ahead.acted_on(id, one);
+            ahead.imagine(entity, one);
             if foreseen.len() < wanted
                 && kind.map_or(kind_of(&one.act) != ForeseenKind::Recorded, |kind| kind_of(&one.act) == kind)
             {
@@ -284,12 +443,11 @@ fn detail(entity: &ReadyEntity, committed: &Committed, links: &Links) -> Foresee
             }
         }
     }
-    let known = |key: &Key, partner: Option<&Key>| (Some(key) != partner.map(stand_in).as_ref()).then(|| key.clone());
-    let legacy = act.pair.legacy_key.as_ref();
+    let known = |key: &Key| (!is_stand_in(key)).then(|| key.clone());
     Foreseen {
         kind: kind_of(act),
-        legacy_key: legacy.and_then(|key| known(key, Some(&committed.platform_key))),
-        platform_key: known(&committed.platform_key, legacy),
+        legacy_key: act.pair.legacy_key.as_ref().and_then(known),
+        platform_key: known(&committed.platform_key),
         adopted: act.view.adopted,
         fields,
     }

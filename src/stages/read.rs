@@ -62,6 +62,16 @@ impl View {
         }
     }
 
+    /// Whether a partner is to be looked for. A tombstone whose row came back on one side alone is as free as a row that was
+    /// never paired.
+    pub fn is_free(&self) -> bool {
+        let unpaired = match &self.pair {
+            None => true,
+            Some(pair) => pair.gone && (self.legacy.is_none() || self.platform.is_none()),
+        };
+        unpaired && !self.adopted && self.refused.is_none()
+    }
+
     pub fn legacy_key(&self) -> Option<&Key> {
         let of_row = self.legacy.as_ref().map(|row| &row.key);
         if self.legacy_taken {
@@ -379,25 +389,9 @@ pub async fn find_candidates(
 ) -> anyhow::Result<()> {
     let mapping = &entity.mapping;
     let target = side.other();
-    let ready = entity.side(target);
-    // A tombstone whose row came back on one side alone is as free as a row that was never paired.
-    let is_free = |view: &View| match &view.pair {
-        None => true,
-        Some(pair) => pair.gone && (view.legacy.is_none() || view.platform.is_none()),
-    };
-    let unpaired = |view: &View| is_free(view) && !view.adopted && view.refused.is_none();
-    let unpaired: Vec<usize> = (0..views.len()).filter(|&at| unpaired(&views[at])).collect();
+    let unpaired: Vec<usize> = (0..views.len()).filter(|&at| views[at].is_free()).collect();
     let by_key = mapping.match_on.is_empty();
-    if unpaired.is_empty() || (by_key && ready.new_key != NewKey::Mapped) {
-        return Ok(());
-    }
-    let matched: Vec<usize> = match by_key {
-        false => mapping.match_on.clone(),
-        // The fields that cover the target's key.
-        true => (0..mapping.fields.len())
-            .filter(|&at| mapping.fields[at].columns(target).iter().any(|&column| mapping.shape(target).is_key(column)))
-            .collect(),
-    };
+    let Some(matched) = matched_on(entity, target).filter(|_| !unpaired.is_empty()) else { return Ok(()) };
     let found = look_up(entity, side, target, views, &unpaired, &matched, links).await?;
 
     fault::point("read.candidates").await;
@@ -475,6 +469,17 @@ pub async fn find_candidates(
         }
         Side::Legacy => drop_paired(entity, views).await,
     }
+}
+
+/// The fields by which a partner is looked for on side `target`: the natural key, or those that cover that side's key.
+pub fn matched_on(entity: &ReadyEntity, target: Side) -> Option<Vec<usize>> {
+    let mapping = &entity.mapping;
+    if !mapping.match_on.is_empty() {
+        return Some(mapping.match_on.clone());
+    }
+    let covers =
+        |at: &usize| mapping.fields[*at].columns(target).iter().any(|&column| mapping.shape(target).is_key(column));
+    (entity.side(target).new_key == NewKey::Mapped).then(|| (0..mapping.fields.len()).filter(covers).collect())
 }
 
 /// The rows on side `on` that hold the natural keys of these views' rows of `side`, per view in order; rows without a natural

@@ -15,6 +15,7 @@ use crate::support::{Folder, TestDatabase, database, eventually};
 mod health;
 mod metrics;
 mod operator;
+mod plan;
 
 /// Must never be seen in any output.
 const SECRET: &str = "hunter2";
