@@ -16,7 +16,7 @@ use crate::jobs::{Env, meet};
 use crate::ledger::page::NewPage;
 use crate::ledger::parked::{Named, Waiting};
 use crate::ledger::{job, page, parked, tick};
-use crate::stages::{Ahead, Foreseen, ForeseenKind, Key, Page, PageMode, PageReport, ParkedReason, Tally};
+use crate::stages::{Ahead, Foreseen, ForeseenKind, Key, Page, PageMode, PageReport, ParkedReason, Tally, Wanted};
 
 /// What is asked for.
 #[derive(Debug, Clone, Copy)]
@@ -28,9 +28,9 @@ pub struct PreviewOf<'a> {
     pub rows: usize,
     /// Only details of this kind.
     pub kind: Option<ForeseenKind>,
-    /// The walk ends once it has to remember so many rows: those that would be acted on and those that would be listed. Each costs
-    /// up to 400 bytes.
-    pub rows_max: usize,
+    /// The walk ends once it has to remember so many records: those that would be acted on and those that would be listed. Each
+    /// costs about half a kilobyte, more where keys are long.
+    pub records_max: usize,
 }
 
 /// What a run would do.
@@ -97,6 +97,16 @@ pub enum PreviewOfRow {
     Quarantined { side: Side, key: Key, field: Option<String>, reason: String },
 }
 
+impl PreviewOfRow {
+    pub fn kind(&self) -> ForeseenKind {
+        match self {
+            PreviewOfRow::Acted(acted) => acted.kind,
+            PreviewOfRow::Parked { .. } => ForeseenKind::Parked,
+            PreviewOfRow::Quarantined { .. } => ForeseenKind::Quarantined,
+        }
+    }
+}
+
 /// How far a walk is, in rows of the ranges that were cut.
 #[derive(Debug, Clone, Copy)]
 pub struct Walked {
@@ -139,6 +149,7 @@ pub async fn preview(env: &Env, of: PreviewOf<'_>, told: impl FnMut(Walked)) -> 
         woken: BTreeSet::new(),
         counts: BTreeMap::new(),
         rows: Vec::new(),
+        wanted: Wanted { only: of.kind, conflicts: of.rows, others: of.rows },
         walked: Walked { rows: 0, of: 0 },
         told,
     };
@@ -260,6 +271,7 @@ struct Walk<'w, T> {
     woken: BTreeSet<Named>,
     counts: BTreeMap<EntityId, Counts>,
     rows: Vec<PreviewRow>,
+    wanted: Wanted,
     walked: Walked,
     told: T,
 }
@@ -345,9 +357,9 @@ impl<T: FnMut(Walked)> Walk<'_, T> {
                 rulings: Vec::new(),
                 watermarks: [None, None],
             };
-            let (kind, wanted) = (self.of.kind, self.of.rows.saturating_sub(self.rows.len()));
-            let wanted = if self.shows(&next.entity) { wanted } else { 0 };
-            let (report, rows) = self.env.data.foresee(&page, &mut self.ahead, (wanted, kind)).await?;
+            let mut none = Wanted { only: None, conflicts: 0, others: 0 };
+            let wanted = if self.shows(&next.entity) { &mut self.wanted } else { &mut none };
+            let (report, rows) = self.env.data.foresee(&page, &mut self.ahead, wanted).await?;
             let row = |foreseen| PreviewRow { entity: next.entity.clone(), what: PreviewOfRow::Acted(foreseen) };
             self.rows.extend(rows.into_iter().map(row));
             paired |= !report.paired.is_empty();
@@ -359,7 +371,7 @@ impl<T: FnMut(Walked)> Walk<'_, T> {
             self.walked.of = self.walked.of.max(self.walked.rows);
             (self.told)(self.walked);
             self.settle(&next.entity, seen, report).await?;
-            if self.ahead.rows() + self.listed.len() >= self.of.rows_max {
+            if self.ahead.records() + self.listed.len() >= self.of.records_max {
                 return Ok(None);
             }
         }
@@ -446,6 +458,7 @@ impl<T: FnMut(Walked)> Walk<'_, T> {
         let config = self.env.config.clone();
         let mut entities = Vec::new();
         let mut all = EntityKinds::default();
+        let mut shown: HashMap<u8, usize> = HashMap::new();
         let only = self.of.entity;
         for entity in config.entities().filter(|entity| only.is_none_or(|only| *only == entity.id)) {
             let counts = self.counts.remove(&entity.id).unwrap_or_default();
@@ -455,18 +468,20 @@ impl<T: FnMut(Walked)> Walk<'_, T> {
             rows.sort_by_key(|(row, _)| *row);
             for ((_, side, key), listed) in rows {
                 let (key, side) = (key.clone(), *side);
-                let (kind, what) = match listed {
+                let what = match listed {
                     Listed::Parked { reason, .. } => {
                         kinds.parked += 1;
-                        (ForeseenKind::Parked, PreviewOfRow::Parked { side, key, reason: reason.clone() })
+                        PreviewOfRow::Parked { side, key, reason: reason.clone() }
                     }
                     Listed::Quarantined { field, reason } => {
                         kinds.quarantined += 1;
-                        let (field, reason) = (field.clone(), reason.clone());
-                        (ForeseenKind::Quarantined, PreviewOfRow::Quarantined { side, key, field, reason })
+                        PreviewOfRow::Quarantined { side, key, field: field.clone(), reason: reason.clone() }
                     }
                 };
-                if self.rows.len() < self.of.rows && self.of.kind.is_none_or(|only| only == kind) {
+                let kind = what.kind();
+                let place = shown.entry(kind.rank()).or_insert(0);
+                if *place < self.of.rows && self.of.kind.is_none_or(|only| only == kind) {
+                    *place += 1;
                     self.rows.push(PreviewRow { entity: entity.id.clone(), what });
                 }
             }
@@ -479,6 +494,8 @@ impl<T: FnMut(Walked)> Walk<'_, T> {
             all.add(&one);
             entities.push(one);
         }
+        self.rows.sort_by_key(|row| row.what.kind().rank());
+        self.rows.truncate(self.of.rows);
         Preview {
             outcome,
             notes,

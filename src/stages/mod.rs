@@ -35,7 +35,7 @@ use crate::sides::{Fault, NotConfigured, Permanent, sort};
 pub use conflicts::{ConflictEntry, ConflictField};
 use entity::{Ready, check_tables, database_of, make_ready};
 pub use pace::Rest;
-pub use preview::{Ahead, Foreseen, ForeseenField, ForeseenKind};
+pub use preview::{Ahead, Foreseen, ForeseenField, ForeseenKind, Wanted};
 use registry::register;
 
 /// As long as a page's lease: a younger intent may belong to a living page.
@@ -418,8 +418,8 @@ impl Data {
         Ok(report)
     }
 
-    /// What [`Data::run_page`] would do with the page after those that `ahead` has seen; writes nothing. Up to `wanted` of the rows,
-    /// of this kind if one is given, come in detail.
+    /// What [`Data::run_page`] would do with the page after those that `ahead` has seen; writes nothing. The records that are
+    /// `wanted` come in detail, and are wanted no more.
     ///
     /// # Errors
     /// As `run_page`.
@@ -427,7 +427,7 @@ impl Data {
         &self,
         page: &Page,
         ahead: &mut Ahead,
-        wanted: (usize, Option<ForeseenKind>),
+        wanted: &mut Wanted,
     ) -> anyhow::Result<(PageReport, Vec<Foreseen>)> {
         let ready = self.entity(&page.customer, &page.entity).await?;
         let clocks = self.clocks.measure(&ready.legacy.database, &ready.platform.database).await?;

@@ -38,6 +38,8 @@ pub struct Ahead {
     stand_ins: Arc<Links>,
     /// Rows that were acted on, by a hash of entity, side and key, with the side that keeps a part of them waiting.
     acted: HashMap<u128, Option<Side>>,
+    /// Records that these rows are of.
+    records: usize,
     /// Where entities share a table, by position in `shared`.
     tables: HashMap<(EntityId, Side), usize>,
     shared: Vec<Shared>,
@@ -85,9 +87,9 @@ impl Ahead {
         Ok(ahead)
     }
 
-    /// How many rows are remembered.
-    pub fn rows(&self) -> usize {
-        self.acted.len() + self.shared.iter().map(|shared| shared.rows.len()).sum::<usize>()
+    /// How many records are remembered.
+    pub fn records(&self) -> usize {
+        self.records
     }
 
     /// Pairs rows that have no partner in the databases with those that a page before would have made for another entity in the
@@ -161,6 +163,7 @@ impl Ahead {
 
     fn acted_on(&mut self, entity: &EntityId, committed: &Committed) {
         let held = committed.act.held;
+        self.records += 1;
         self.acted.insert(place(entity, Side::Platform, &committed.platform_key), held);
         if let Some(legacy) = &committed.act.pair.legacy_key {
             self.acted.insert(place(entity, Side::Legacy, legacy), held);
@@ -275,6 +278,19 @@ pub enum ForeseenKind {
     Quarantined,
 }
 
+impl ForeseenKind {
+    /// What needs a person, then what somebody may look at, comes first.
+    pub fn rank(self) -> u8 {
+        match self {
+            ForeseenKind::Quarantined => 0,
+            ForeseenKind::Listed => 1,
+            ForeseenKind::Conflict => 2,
+            ForeseenKind::Parked => 3,
+            ForeseenKind::Create | ForeseenKind::Update | ForeseenKind::Recorded => 4,
+        }
+    }
+}
+
 /// A record that would be acted on.
 #[derive(Debug, Clone)]
 pub struct Foreseen {
@@ -301,7 +317,29 @@ pub struct ForeseenField {
     pub conflict: Option<ConflictField>,
 }
 
-/// Foresees a page; of the records that it would act on, the first `wanted` come in detail.
+/// How many records are still wanted in detail.
+#[derive(Debug, Clone, Copy)]
+pub struct Wanted {
+    /// Only of this kind; else of all but those that are only recorded.
+    pub only: Option<ForeseenKind>,
+    /// In conflict, and others: what needs a look comes also after many that do not.
+    pub conflicts: usize,
+    pub others: usize,
+}
+
+impl Wanted {
+    fn takes(&mut self, kind: ForeseenKind) -> bool {
+        let left = match kind {
+            ForeseenKind::Conflict | ForeseenKind::Listed => &mut self.conflicts,
+            _ => &mut self.others,
+        };
+        let takes = *left > 0 && self.only.map_or(kind != ForeseenKind::Recorded, |only| only == kind);
+        *left -= usize::from(takes);
+        takes
+    }
+}
+
+/// Foresees a page; of the records that it would act on, those that are `wanted` come in detail.
 ///
 /// # Errors
 /// What concerns the whole page.
@@ -310,7 +348,7 @@ pub async fn run(
     page: &Page,
     clocks: &Measured,
     ahead: &mut Ahead,
-    (wanted, kind): (usize, Option<ForeseenKind>),
+    wanted: &mut Wanted,
 ) -> anyhow::Result<(PageReport, Vec<Foreseen>)> {
     let id = &entity.mapping.entity;
     let mut report = PageReport::default();
@@ -332,9 +370,7 @@ pub async fn run(
             wrote_legacy(one, &mut report.tally);
             ahead.acted_on(id, one);
             ahead.imagine(entity, one);
-            if foreseen.len() < wanted
-                && kind.map_or(kind_of(&one.act) != ForeseenKind::Recorded, |kind| kind_of(&one.act) == kind)
-            {
+            if wanted.takes(kind_of(&one.act)) {
                 foreseen.push(detail(entity, one, &links));
             }
         }

@@ -20,7 +20,7 @@ const NOT_FORESEEN: &str = "not foreseen: what a database says only when a row i
 
 const NOTES: &str = "\
 Examples:
-  sync-bridge plan --customer acme                          counts, and the first 20 rows field by field
+  sync-bridge plan --customer acme                          counts, and 20 rows field by field, what needs a person first
   sync-bridge plan --customer acme --entity user --kind conflict --show-values
   sync-bridge plan --customer acme --limit 0 --json         counts only; `run --inline --json` has the same under by_kind
 
@@ -58,8 +58,8 @@ pub struct Args {
     /// How many rows to show
     #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(0..=100_000))]
     limit: u32,
-    /// End after so many rows that would be written or listed: the plan keeps up to 400 bytes of each in memory
-    #[arg(long, default_value_t = 1_000_000, value_name = "ROWS", value_parser = clap::value_parser!(u32).range(1..))]
+    /// End after so many records that would be written or listed: about half a kilobyte of each is kept in memory
+    #[arg(long, default_value_t = 1_000_000, value_name = "RECORDS", value_parser = clap::value_parser!(u32).range(1..))]
     up_to: u32,
     /// Show the values before and after too: they are the customer's data
     #[arg(long)]
@@ -133,7 +133,7 @@ async fn plan(bridge: &Bridge, customer: &Customer, entity: Option<&EntityId>, a
         entity,
         rows: args.limit as usize,
         kind: args.kind.map(KindShown::kind),
-        rows_max: args.up_to as usize,
+        records_max: args.up_to as usize,
     };
     let plan = ops::preview(&bridge.env(), of, told).await;
     bar.finish_and_clear();
@@ -209,7 +209,7 @@ fn shown(customer: &Customer, plan: &Preview, args: &Args) -> String {
     if !plan.complete {
         let end = out::grouped(i64::from(args.up_to));
         text.push_str(&format!(
-            "\nnote: the plan ended at {end} rows to be written or listed, and there is more: see --up-to, or plan one --entity"
+            "\nnote: the plan ended after {end} records to be written or listed, and there is more: see --up-to, or plan one --entity"
         ));
     }
     text.push_str(&format!("\n{}\n", counts(plan)));

@@ -368,7 +368,78 @@ async fn a_plan_of_one_entity_knows_what_its_parents_become_and_ends_at_its_boun
     let part = json_of(&office.desk, &["plan", "--customer", "acme", "--up-to", "3", "--limit", "1", "--json"]);
     assert_eq!((&part["complete"], part["rows"].as_array().map(Vec::len)), (&json!(false), Some(1)), "{part}");
     let told = office.desk.succeeds(&["plan", "--customer", "acme", "--up-to", "3"]);
-    assert!(told.contains("the plan ended at 3 rows"), "{told}");
+    assert!(told.contains("the plan ended after 3 records"), "{told}");
     let runs = number(&office.databases[2], "select count(*) from bridge.tick").await;
     assert_eq!(runs, 0, "nobody asked for a run");
+}
+
+/// A ring of which one row waits since an earlier run; intents that nobody carried out, an old and a young one; a page that was
+/// brought back.
+#[tokio::test]
+async fn what_earlier_runs_left_is_foreseen() {
+    let office = Office::new("plan left").await;
+    office.on_legacy("insert into teams (id, parent_id, title) values (20, 21, 'r')").await;
+    office.settle();
+    office
+        .on_legacy(
+            "insert into teams (id, parent_id, title) values (21, 20, 's');
+             update people set name = 'Ada L', changed = now() where id = 1;
+             update people set note = 'n', changed = now() where id = 2;
+             update people set note = 'silent' where id = 3",
+        )
+        .await;
+    office
+        .on_platform(
+            "update sync_bridge.pair set rev = rev + 1, next_base = base, next_gone = gone,
+                 intent_at = now() + case legacy_key when '1' then interval '-1 hour' else interval '1 hour' end
+             where legacy_key in ('1', '2') and entity_id = (select id from sync_bridge.entity where entity = 'person')",
+        )
+        .await;
+    execute(
+        &office.databases[2],
+        r#"insert into bridge.page (customer, stage_name, entity, side, mode, range, rows_cut)
+           values ('c-1', 'people', 'person', 'legacy', 'sync', '{"lane": "keys", "keys": ["3"], "rows": 1}', 1)"#,
+    )
+    .await;
+    let plan = office.foreseen().await;
+    let counts = json!({
+        "creates_to_platform": 2, "creates_to_legacy": 0, "updates_to_platform": 2, "updates_to_legacy": 0, "adopted": 0,
+        "recorded": 0, "conflicts": 0, "listed": 0, "parked": 1, "quarantined": 0,
+    });
+    assert_eq!(plan["by_kind"], counts, "{plan}");
+    assert_eq!(rows(&plan, "parked")[0]["waits_for"], json!({ "kind": "busy" }), "{plan}");
+}
+
+#[tokio::test]
+async fn a_plan_says_what_keeps_it_from_being_done_now() {
+    let office = Office::new("plan notes").await;
+    let file = office.desk.folder.path().join("bridge.toml");
+    let text = std::fs::read_to_string(&file).expect("the configuration");
+    let hour = chrono::Timelike::hour(&sync_bridge::clock::now());
+    let window = format!("load_window = \"{:02}:00-{:02}:00\"\npage_rows", (hour + 2) % 24, (hour + 3) % 24);
+    std::fs::write(&file, text.replace("page_rows", &window)).expect("writing a configuration");
+    let plan = office.foreseen_idle().await;
+    assert_eq!(plan["outcome"], "idle", "{plan}");
+    let notes: Vec<(&Value, &Value)> =
+        plan["notes"].as_array().expect("a list").iter().map(|note| (&note["about"], &note["entity"])).collect();
+    let about = json!("load_window");
+    assert_eq!(notes, [(&about, &json!("team")), (&about, &json!("person"))], "{plan}");
+    std::fs::write(&file, text).expect("writing a configuration");
+
+    office.settle();
+    execute(
+        &office.databases[2],
+        "with made as (
+             insert into bridge.tick (customer, at, origin, state, ended_at)
+             values ('c-1', now(), 'operator', 'opened', now()) returning id
+         )
+         insert into bridge.run (customer, tick, first_load, sweep) select 'c-1', id, false, false from made",
+    )
+    .await;
+    office.on_legacy("update people set note = 'n', changed = now() where id = 1").await;
+    let plan = office.foreseen_idle().await;
+    assert_eq!(plan["notes"][0]["about"], "open_run", "{plan}");
+    assert_eq!(plan["by_kind"]["updates_to_platform"], 1, "{plan}");
+    let told = office.desk.succeeds(&["plan", "--customer", "acme"]);
+    assert!(told.contains("note: a run is open"), "{told}");
 }
