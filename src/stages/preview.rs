@@ -45,6 +45,9 @@ pub struct Ahead {
     shared: Vec<Shared>,
 }
 
+/// An entity with its mapping, ready.
+pub type Mapped<'c> = (&'c config::Entity, Ready);
+
 /// A table of several entities: a row that is made for one of them is there for the others.
 #[derive(Debug, Default)]
 struct Shared {
@@ -65,13 +68,13 @@ impl Ahead {
     ///
     /// # Errors
     /// A database that does not answer.
-    pub async fn of(entities: &[(&config::Entity, Ready)]) -> anyhow::Result<Ahead> {
+    pub async fn of(entities: &[Mapped<'_>]) -> anyhow::Result<Ahead> {
         let mut ahead = Ahead::default();
         for (_, ready) in entities {
             ahead.referred.extend(ready.refs.iter().map(|target| target.entity.clone()));
         }
         for side in Side::BOTH {
-            let mut tables: BTreeMap<(&str, &str, &str), Vec<&(&config::Entity, Ready)>> = BTreeMap::new();
+            let mut tables: BTreeMap<(&str, &str, &str), Vec<&Mapped<'_>>> = BTreeMap::new();
             for one in entities {
                 let table = one.0.table(side);
                 let place = (one.1.side(side).database.shown.as_str(), table.schema.as_str(), table.name.as_str());
