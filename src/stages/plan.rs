@@ -122,6 +122,8 @@ pub struct Conflict {
     pub kind: &'static str,
     pub fields: serde_json::Value,
     pub state: &'static str,
+    /// Fields that wait for a person.
+    pub open: usize,
     pub policies: Vec<Policy>,
     /// How far apart the clocks were when it was decided.
     pub clock_difference_secs: f64,
@@ -498,6 +500,7 @@ fn one_absent(
             kind: "delete_update",
             fields,
             state: "decided",
+            open: 0,
             policies: vec![Policy::for_side(mapping.authority)],
             clock_difference_secs: seconds(context),
         }
@@ -664,7 +667,7 @@ fn conflict_entry(
     let mapping = context.mapping;
     let mut fields = Vec::new();
     let mut policies = Vec::new();
-    let (mut open, mut compared) = (false, false);
+    let (mut open, mut compared) = (0, false);
     for (at, step) in steps.iter().enumerate() {
         let field = &mapping.fields[at];
         let (winner, why) = match step {
@@ -672,7 +675,7 @@ fn conflict_entry(
             Step::List => (None, Why::Policy),
             _ => continue,
         };
-        open |= winner.is_none();
+        open += usize::from(winner.is_none());
         compared |= base.get(field.fingerprint).is_some();
         policies.push(field.policy);
         fields.push(json!({
@@ -694,7 +697,8 @@ fn conflict_entry(
         // Not by the pair: one whose first decision was made void is there, and still has no base.
         kind: if compared { "conflict" } else { "first_contact" },
         fields: serde_json::Value::Array(fields),
-        state: if open { "open" } else { "decided" },
+        state: if open > 0 { "open" } else { "decided" },
+        open,
         policies,
         clock_difference_secs: seconds(context),
     })
