@@ -15,26 +15,32 @@ mod database;
 mod entities;
 mod env;
 mod fields;
+mod finding;
 mod limits;
 mod parse;
 mod reader;
 mod report;
 mod schedule;
 mod secrets;
+mod source;
 #[cfg(test)]
 mod tests;
 
+pub use finding::{Finding, Severity};
 pub use limits::Limits;
-pub use parse::{Place, load};
+pub use parse::load;
 pub use reader::parse_duration;
-pub use report::ConfigError;
+pub use report::{ConfigError, suggest};
 pub use schedule::{DayWindow, parse_cron};
+pub use source::{Locator, Place, Source, Spot};
 
 /// The whole file, checked.
 #[derive(Debug, Clone)]
 pub struct Config {
     /// Where it was read from; relative paths in it start at its folder.
     pub path: PathBuf,
+    /// Its text, to show places of it.
+    pub source: Source,
     /// The queue database; `None` means an embedded one beside the file.
     pub queue: Option<DatabaseUrl>,
     pub customers: Vec<Customer>,
