@@ -14,6 +14,9 @@ pub use base::{Base, CREATED_AT, Listed};
 /// beside newer ones for one release. One that takes away what they use counts it up, and sets `min_version` in the DDL.
 pub const VERSION: i32 = 1;
 
+/// Tables and columns that a schema of an earlier version lacks; `prepare` adds them.
+pub const ADDED_LATER: &[(&str, &str)] = &[("entity", "min_version")];
+
 /// The DDL of schema `sync_bridge` for a side, plain and safe to repeat.
 pub fn ddl(side: Side) -> &'static str {
     match side {

@@ -6,13 +6,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
+use sqlx::PgConnection;
 use xxhash_rust::xxh3::xxh3_64;
 
-use crate::config::{self, Config, Customer, Deleted, EntityId, Limits, Side};
+use crate::config::{self, Config, Customer, Deleted, EntityId, Limits, Side, Spot};
 use crate::mapping::{Class, Column, DIGITS, Field, Lens, Mapping, Shape, StampKind};
-use crate::pairs::{self, CREATED_AT};
+use crate::pairs::CREATED_AT;
 use crate::sides::Permanent;
 use crate::sides::postgres::{self, Database, LiveColumn, LiveTable, NewKey, Pools, Sessions, TableSql, describe};
+
+use super::check::{self, Flaw};
 
 /// One entity of one customer, ready to run pages.
 #[derive(Debug)]
@@ -64,8 +67,7 @@ pub async fn make_ready(
 ) -> anyhow::Result<ReadyEntity> {
     let legacy = live(pools, customer, entity, Side::Legacy).await?;
     let platform = live(pools, customer, entity, Side::Platform).await?;
-    let mapping =
-        resolve(customer, entity, &legacy.table, &platform.table).map_err(|reason| refused(entity, reason))?;
+    let mapping = resolve(customer, entity, &legacy.table, &platform.table).map_err(|flaw| refused(entity, flaw))?;
 
     let mut refs: Vec<RefTarget> = Vec::new();
     for field in &entity.fields {
@@ -100,8 +102,22 @@ pub async fn make_ready(
 pub async fn check_tables(pools: &Pools, customer: &Customer, entity: &config::Entity) -> anyhow::Result<()> {
     let (_, legacy) = described(pools, customer, entity, Side::Legacy).await?;
     let (_, platform) = described(pools, customer, entity, Side::Platform).await?;
-    resolve(customer, entity, &legacy, &platform).map_err(|reason| refused(entity, reason))?;
+    resolve(customer, entity, &legacy, &platform).map_err(|flaw| refused(entity, flaw))?;
     Ok(())
+}
+
+/// Why an entity whose tables have all they must have is refused all the same. Pure.
+pub fn refusal(customer: &Customer, entity: &config::Entity, legacy: &LiveTable, platform: &LiveTable) -> Option<Flaw> {
+    let refusal = || -> Result<(), Flaw> {
+        let mapping = resolve(customer, entity, legacy, platform)?;
+        for (side, live) in [(Side::Legacy, legacy), (Side::Platform, platform)] {
+            let table = entity.table(side);
+            scope_values(customer, table)?;
+            new_key(mapping.shape(side), live, side, table)?;
+        }
+        Ok(())
+    };
+    refusal().err()
 }
 
 struct Live {
@@ -129,26 +145,13 @@ async fn described(
         .await
         .with_context(|| format!("describing table {}.{} in {}", table.schema, table.name, database.shown))?;
     drop(connection);
-    let table = found.ok_or_else(|| {
-        refused(
-            entity,
-            format!(
-                "there is no table {}.{} in {} ({side} side), or no right to see it; correct `table` or grant the right",
-                table.schema, table.name, database.shown
-            ),
-        )
-    })?;
-    if table.row_security {
-        return Err(refused(
-            entity,
-            format!(
-                "row security hides rows of {}.{} in {} from this role, and a hidden row would look deleted: `alter role … bypassrls`, \
-                 or `alter table … disable row level security`",
-                entity.table(side).schema,
-                entity.table(side).name,
-                database.shown
-            ),
-        ));
+    let Some(table) = found else {
+        return Err(refused(entity, check::no_such_table(entity, side, &database.shown, &[])));
+    };
+    let flaws = check::must_have(entity, side, &table);
+    if !flaws.is_empty() {
+        let flaws: Vec<String> = flaws.iter().map(|flaw| format!("{flaw} (in {})", database.shown)).collect();
+        return Err(refused(entity, flaws.join("; ")));
     }
     Ok((database, table))
 }
@@ -156,32 +159,39 @@ async fn described(
 /// The short number that `sync_bridge` knows (customer, entity) by in this database; `registry` gave it.
 async fn entity_number(database: &Database, customer: &Customer, entity: &EntityId) -> anyhow::Result<i32> {
     let mut session = database.read.begin().await.with_context(|| format!("connecting to {}", database.shown))?;
-    // The column came later than the table; where it lacks, an older binary prepared.
-    let found: sqlx::Result<Option<(i32, i32)>> = postgres::query_as(
-        "select id, coalesce((to_jsonb(known) ->> 'min_version')::integer, 1) from sync_bridge.entity as known \
-         where customer = $1 and entity = $2",
-    )
-    .bind(customer.id.as_str())
-    .bind(entity.as_str())
-    .fetch_optional(&mut *session)
-    .await;
-    let missing = match found {
-        Ok(Some((number, needs))) if needs <= pairs::VERSION => return Ok(number),
-        Ok(Some((_, needs))) => {
-            let what = format!(
-                "schema sync_bridge in {} is for binaries that know its version {needs}, this one knows {}: use the newer binary",
-                database.shown,
-                pairs::VERSION
-            );
-            return Err(Permanent(what).into());
-        }
-        Ok(None) => format!("entity `{entity}` of customer `{}` is not registered", customer.id),
+    let registrations = match registrations(&mut session, customer).await {
+        Ok(registrations) => registrations,
         Err(sqlx::Error::Database(error)) if matches!(error.code().as_deref(), Some("42P01" | "3F000")) => {
-            "there is no schema sync_bridge".to_owned()
+            return Err(unprepared(&check::not_prepared(), database));
         }
         Err(error) => return Err(error).with_context(|| format!("reading sync_bridge.entity in {}", database.shown)),
     };
-    Err(Permanent(format!("{missing} in {}; run `sync-bridge prepare`", database.shown)).into())
+    let found = registrations.get(entity.as_str()).copied();
+    check::registered(&customer.id, entity, found).map_err(|flaw| unprepared(&flaw, database))
+}
+
+fn unprepared(flaw: &Flaw, database: &Database) -> anyhow::Error {
+    let help = flaw.help.as_deref().unwrap_or_default();
+    Permanent(format!("{} in {}; {help}", flaw.message, database.shown)).into()
+}
+
+/// The entities of a customer that this database knows: each its number, and the version of the schema that it needs.
+///
+/// # Errors
+/// The database's, also where there is no schema `sync_bridge`.
+pub async fn registrations(
+    connection: &mut PgConnection,
+    customer: &Customer,
+) -> Result<BTreeMap<String, (i32, i32)>, sqlx::Error> {
+    // The column came later than the table; where it lacks, an older binary prepared.
+    let rows: Vec<(String, i32, i32)> = postgres::query_as(
+        "select entity, id, coalesce((to_jsonb(known) ->> 'min_version')::integer, 1) from sync_bridge.entity as known \
+         where customer = $1 order by entity",
+    )
+    .bind(customer.id.as_str())
+    .fetch_all(connection)
+    .await?;
+    Ok(rows.into_iter().map(|(entity, number, needs)| (entity, (number, needs))).collect())
 }
 
 /// The database that an entity's side lies in; connects to nothing yet.
@@ -212,12 +222,13 @@ fn resolve(
     entity: &config::Entity,
     legacy: &LiveTable,
     platform: &LiveTable,
-) -> Result<Mapping, String> {
+) -> Result<Mapping, Flaw> {
     let mut legacy_shape = shape(entity, Side::Legacy, legacy)?;
     let mut platform_shape = shape(entity, Side::Platform, platform)?;
     let mut fields = Vec::new();
     for declared in &entity.fields {
-        let lens = lens(declared, legacy, platform).map_err(|reason| format!("field `{}`: {reason}", declared.name))?;
+        let lens = lens(declared, legacy, platform)
+            .map_err(|reason| Flaw::error("types-do-not-fit", Spot::Lens, reason).of_field(Some(&declared.name)))?;
         fields.push(Field {
             name: declared.name.clone(),
             fingerprint: fingerprint(&declared.name, &lens),
@@ -240,7 +251,8 @@ fn resolve(
     }
     for (at, field) in fields.iter().enumerate() {
         if let Some(other) = fields[..at].iter().find(|other| other.fingerprint == field.fingerprint) {
-            return Err(format!("fields `{}` and `{}` have the same fingerprint; rename one", other.name, field.name));
+            let both = format!("fields `{}` and `{}` have the same fingerprint; rename one", other.name, field.name);
+            return Err(both.into());
         }
     }
     for shape in [&mut legacy_shape, &mut platform_shape] {
@@ -257,7 +269,9 @@ fn resolve(
         .collect::<Result<Vec<_>, _>>()?;
     for &at in &match_on {
         if fields[at].legacy.len() != 1 && !matches!(fields[at].lens, Lens::Ref(_)) {
-            return Err(format!("`match_on` field `{}` stands on several columns", fields[at].name));
+            let name = &fields[at].name;
+            let several = format!("`match_on` field `{name}` stands on several columns");
+            return Err(Flaw::error("mapping", Spot::MatchOn(name.clone()), several));
         }
     }
     Ok(Mapping {
@@ -281,12 +295,7 @@ fn shape(entity: &config::Entity, side: Side, live: &LiveTable) -> Result<Shape,
         "timestamp" => StampKind::Timestamp { digits },
         "date" => StampKind::Date,
         "int4" | "int8" => StampKind::EpochSeconds,
-        _ => {
-            return Err(format!(
-                "`updated_at` column {}.{}.{} is {}: a timestamp, a date or epoch seconds is needed",
-                table.schema, table.name, table.updated_at, stamp_column.type_shown
-            ));
-        }
+        other => return Err(format!("`updated_at` is {other}")),
     };
     Ok(Shape {
         side,
@@ -306,15 +315,7 @@ fn live_column<'a>(
     table: &config::Table,
     name: &str,
 ) -> Result<&'a LiveColumn, String> {
-    live.column(name).ok_or_else(|| {
-        let names: Vec<&str> = live.columns.iter().map(|column| column.name.as_str()).collect();
-        format!(
-            "there is no column `{name}` in {}.{} ({side} side); it has: {}",
-            table.schema,
-            table.name,
-            names.join(", ")
-        )
-    })
+    live.column(name).ok_or_else(|| check::no_such_column(table, side, live, name).to_string())
 }
 
 fn column(live: &LiveTable, side: Side, table: &config::Table, name: &str) -> Result<Column, String> {
@@ -337,16 +338,9 @@ fn place(shape: &mut Shape, names: &[String], live: &LiveTable) -> Result<Vec<us
     names
         .iter()
         .map(|name| {
-            let found = live.column(name).ok_or_else(|| {
-                let names: Vec<&str> = live.columns.iter().map(|column| column.name.as_str()).collect();
-                format!("there is no column `{name}` on the {side} side; the table has: {}", names.join(", "))
-            })?;
-            if found.generated {
-                return Err(format!("column `{name}` on the {side} side is generated and cannot be written"));
-            }
-            if *name == shape.stamp.name {
-                return Err(format!("column `{name}` on the {side} side is its `updated_at` and cannot be a field"));
-            }
+            // What is missing or cannot be written was found by `check::must_have`.
+            let missing = || format!("there is no column `{name}` on the {side} side");
+            let found = live.column(name).ok_or_else(missing)?;
             Ok(shape.columns.iter().position(|column| column.name == *name).unwrap_or_else(|| {
                 shape.columns.push(as_column(found));
                 shape.columns.len() - 1
@@ -393,7 +387,7 @@ fn lens(field: &config::Field, legacy: &LiveTable, platform: &LiveTable) -> Resu
     })
 }
 
-fn marked(deleted: &Deleted) -> &str {
+pub fn marked(deleted: &Deleted) -> &str {
     match deleted {
         Deleted::At { column } | Deleted::Flag { column, .. } => column,
     }

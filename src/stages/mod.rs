@@ -1,7 +1,7 @@
 //! WHAT a stage does with data: probe, cut into pages, and for each page read, decide (pure), write. Owns: the protocol
 //! of a page. Never: the queue, attempts, leases; `jobs` decides when and records what happened.
 
-mod advice;
+mod check;
 mod clocks;
 mod conflicts;
 mod cut;
@@ -25,7 +25,7 @@ use anyhow::Context;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
-use crate::config::{Config, Customer, CustomerId, DatabaseUrl, EntityId, Policy, Side};
+use crate::config::{Config, Customer, CustomerId, DatabaseUrl, EntityId, Finding, Locator, Policy, Side};
 pub use crate::keyset::{Key, Lane, Position, Range, Signature};
 use crate::pairs;
 use crate::sides::postgres::{self, Pools, reach};
@@ -258,12 +258,13 @@ impl Data {
         Ok(())
     }
 
-    /// What works, but not as well as it could: rights and indexes that are missing. Writes nothing.
+    /// Everything that is to be told of a customer's mapping and databases, all of it, in the order of the file; also what works,
+    /// but not for every row or not as well as it could. Writes nothing.
     ///
     /// # Errors
-    /// A database that does not answer, or is a standby.
-    pub async fn advice(&self, customer: &CustomerId) -> anyhow::Result<Vec<String>> {
-        advice::advice(&self.pools, &self.config, self.customer(customer)?).await
+    /// There is no such customer. A database that does not answer is a finding.
+    pub async fn findings(&self, customer: &CustomerId, locator: &Locator<'_>) -> anyhow::Result<Vec<Finding>> {
+        Ok(check::findings(&self.pools, &self.config, self.customer(customer)?, locator).await)
     }
 
     /// Installs the `sync_bridge` schema on all databases of the customer, and registers its entities there; safe to repeat.
