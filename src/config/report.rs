@@ -77,24 +77,30 @@ impl Report {
 
 /// `did you mean …?` if one of the names is near, else all of them if they are few.
 pub fn suggest<'n>(wrong: &str, names: impl IntoIterator<Item = &'n str>) -> Option<String> {
+    let names: Vec<&str> = names.into_iter().collect();
+    match nearest(wrong, names.iter().copied()) {
+        Some(near) => Some(format!("did you mean `{near}`?")),
+        None => all_known(&names),
+    }
+}
+
+/// `known here: …`, if they are few.
+pub fn all_known(names: &[&str]) -> Option<String> {
     /// As many names fit a line that a person reads.
     const NAMES_LISTED_MAX: usize = 16;
-    let names: Vec<&str> = names.into_iter().collect();
-    if let Some(near) = nearest(wrong, &names) {
-        return Some(format!("did you mean `{near}`?"));
-    }
     (!names.is_empty() && names.len() <= NAMES_LISTED_MAX).then(|| {
         let listed: Vec<String> = names.iter().map(|name| format!("`{name}`")).collect();
         format!("known here: {}", listed.join(", "))
     })
 }
 
-fn nearest<'n>(wrong: &str, names: &[&'n str]) -> Option<&'n str> {
+/// The name that somebody may have meant.
+pub fn nearest<'n>(wrong: &str, names: impl IntoIterator<Item = &'n str>) -> Option<&'n str> {
     let wrong = wrong.to_lowercase();
     let distance_max = (wrong.chars().count() / 3).max(1);
     names
-        .iter()
-        .map(|name| (strsim::damerau_levenshtein(&wrong, &name.to_lowercase()), *name))
+        .into_iter()
+        .map(|name| (strsim::damerau_levenshtein(&wrong, &name.to_lowercase()), name))
         .filter(|(distance, _)| *distance <= distance_max)
         .min()
         .map(|(_, name)| name)

@@ -330,7 +330,7 @@ old = "${OLD}"
             source.show(&finding, &["h/db: p.users".into()]),
             "bridge.toml:18: entity `user`: field `mail`: is strange\n   |\n\
              18 |     mail = { legacy = \"mail\", platform = \"email\", lens = \"lowercase\" }\n   |   \
-             \u{20}                                                     ^^^^^^^^^^^\n   \
+             \u{20}                                                      ^^^^^^^^^^^\n   \
              = at: h/db: p.users\n   = help: do it"
         );
     }

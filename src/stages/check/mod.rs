@@ -4,6 +4,8 @@
 
 mod database;
 mod flaw;
+#[cfg(test)]
+mod live;
 mod passes;
 mod table;
 mod types;

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::config::{Deleted, Entity, Field, Side, Spot, Table, suggest};
+use crate::config::{Deleted, Entity, Field, Side, Spot, Table, all_known, nearest, suggest};
 use crate::sides::postgres::{Index, Kind, LiveColumn, LiveTable, Rewriter, shown_ident};
 use crate::stages::entity::marked;
 
@@ -17,29 +17,26 @@ pub type Names = [(String, String)];
 
 pub fn no_such_table(entity: &Entity, side: Side, database: &str, names: &Names) -> Flaw {
     let table = entity.table(side);
-    let mut others: Vec<String> = names.iter().map(|(schema, name)| format!("{schema}.{name}")).collect();
     let spot = Spot::Table(side);
-    if !names.is_empty() && !names.iter().any(|(schema, _)| *schema == table.schema) {
-        let schemas: BTreeSet<&str> = names.iter().map(|(schema, _)| schema.as_str()).collect();
-        // The table itself may be in another schema.
-        let elsewhere = names.iter().find(|(_, name)| *name == table.name);
-        let help = match elsewhere {
-            Some((schema, name)) => Some(format!("did you mean `{schema}.{name}`?")),
-            None => suggest(&table.schema, schemas),
-        };
+    let mean = |schema: &str, name: &str| format!("did you mean `{schema}.{name}`?");
+    // Where `users` is written, `public.users` is read: perhaps it is in another schema.
+    let elsewhere = names.iter().find(|(_, name)| *name == table.name).map(|(schema, name)| mean(schema, name));
+    let schemas: BTreeSet<&str> = names.iter().map(|(schema, _)| schema.as_str()).collect();
+    if !names.is_empty() && !schemas.contains(table.schema.as_str()) {
         let message = format!("there is no schema `{}` with tables in {database} ({side} side)", table.schema);
+        let help = elsewhere.or_else(|| suggest(&table.schema, schemas));
         return Flaw { help, ..Flaw::error("no-such-schema", spot, message) };
     }
-    // In the file `users` is `public.users`: near is what is near with its schema, or in another one under the same name.
-    let same = names
-        .iter()
-        .find(|(_, name)| *name == table.name)
-        .map(|(schema, name)| format!("did you mean `{schema}.{name}`?"));
-    others.sort_by_key(|name| !name.starts_with(&format!("{}.", table.schema)));
-    let near = suggest(&shown(table), others.iter().map(String::as_str));
+    let beside = || names.iter().filter(|(schema, _)| *schema == table.schema).map(|(_, name)| name.as_str());
+    let near = || nearest(&table.name, beside()).map(|name| mean(&table.schema, name));
+    let all = || {
+        let all: Vec<String> = names.iter().map(|(schema, name)| format!("{schema}.{name}")).collect();
+        all_known(&all.iter().map(String::as_str).collect::<Vec<_>>())
+    };
     let message = format!("there is no table {} in {database} ({side} side)", shown(table));
+    let help = elsewhere.or_else(near).or_else(all);
     Flaw::error("no-such-table", spot, message)
-        .help(same.or(near).unwrap_or_else(|| "correct `table`, or grant the role the right to see it".into()))
+        .help(help.unwrap_or_else(|| "correct `table`, or grant the role the right to see it".into()))
 }
 
 /// Why no page of this side can work.
