@@ -108,16 +108,19 @@ pub async fn check_tables(pools: &Pools, customer: &Customer, entity: &config::E
 
 /// Why an entity whose tables have all they must have is refused all the same. Pure.
 pub fn refusal(customer: &Customer, entity: &config::Entity, legacy: &LiveTable, platform: &LiveTable) -> Option<Flaw> {
-    let refusal = || -> Result<(), Flaw> {
+    let refusal = || -> Result<(), Box<Flaw>> {
         let mapping = resolve(customer, entity, legacy, platform)?;
         for (side, live) in [(Side::Legacy, legacy), (Side::Platform, platform)] {
             let table = entity.table(side);
             scope_values(customer, table)?;
-            new_key(mapping.shape(side), live, side, table)?;
+            let spot = Spot::Column(side, table.key[0].clone());
+            new_key(mapping.shape(side), live, side, table).map_err(|reason| {
+                Flaw::error("no-new-key", spot, reason).help("give the column a default, or map it by a field")
+            })?;
         }
         Ok(())
     };
-    refusal().err()
+    refusal().err().map(|flaw| *flaw)
 }
 
 struct Live {
@@ -167,7 +170,10 @@ async fn entity_number(database: &Database, customer: &Customer, entity: &Entity
         Err(error) => return Err(error).with_context(|| format!("reading sync_bridge.entity in {}", database.shown)),
     };
     let found = registrations.get(entity.as_str()).copied();
-    check::registered(&customer.id, entity, found).map_err(|flaw| unprepared(&flaw, database))
+    check::registered(&customer.id, found).map_err(|flaw| {
+        let flaw = Flaw { message: format!("entity `{entity}`: {}", flaw.message), ..*flaw };
+        unprepared(&flaw, database)
+    })
 }
 
 fn unprepared(flaw: &Flaw, database: &Database) -> anyhow::Error {
@@ -222,13 +228,14 @@ fn resolve(
     entity: &config::Entity,
     legacy: &LiveTable,
     platform: &LiveTable,
-) -> Result<Mapping, Flaw> {
+) -> Result<Mapping, Box<Flaw>> {
     let mut legacy_shape = shape(entity, Side::Legacy, legacy)?;
     let mut platform_shape = shape(entity, Side::Platform, platform)?;
     let mut fields = Vec::new();
     for declared in &entity.fields {
-        let lens = lens(declared, legacy, platform)
-            .map_err(|reason| Flaw::error("types-do-not-fit", Spot::Lens, reason).of_field(Some(&declared.name)))?;
+        let lens = lens(declared, legacy, platform).map_err(|reason| {
+            Box::new(Flaw::error("types-do-not-fit", Spot::Lens, reason).of_field(Some(&declared.name)))
+        })?;
         fields.push(Field {
             name: declared.name.clone(),
             fingerprint: fingerprint(&declared.name, &lens),
@@ -271,7 +278,7 @@ fn resolve(
         if fields[at].legacy.len() != 1 && !matches!(fields[at].lens, Lens::Ref(_)) {
             let name = &fields[at].name;
             let several = format!("`match_on` field `{name}` stands on several columns");
-            return Err(Flaw::error("mapping", Spot::MatchOn(name.clone()), several));
+            return Err(Flaw::error("mapping", Spot::MatchOn(name.clone()), several).into());
         }
     }
     Ok(Mapping {

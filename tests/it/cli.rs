@@ -137,8 +137,10 @@ impl Desk {
         let stderr = String::from_utf8_lossy(&output.stderr);
         assert_eq!(output.status.code(), Some(code), "{args:?}: {stderr}");
         assert_eq!(String::from_utf8_lossy(&output.stdout), "", "{args:?}");
-        // What `check` found comes before its last word, as `error[code]: …`.
-        assert!(stderr.starts_with("error") && stderr.matches("error: ").count() == 1, "{args:?}: {stderr}");
+        // What `check` found comes before its last word, as `error[code]: …` or `warning[code]: …`.
+        let starts = if args.first() == Some(&"check") { &["error", "warning["][..] } else { &["error: "] };
+        assert!(starts.iter().any(|start| stderr.starts_with(start)), "{args:?}: {stderr}");
+        assert_eq!(stderr.matches("error: ").count(), 1, "{args:?}: {stderr}");
         assert!(stderr.contains(message), "{args:?} wants `{message}`: {stderr}");
         assert!(!stderr.contains(SECRET), "{args:?}: {stderr}");
         assert_eq!(self.files(), ["bridge.toml"], "{args:?}");

@@ -1,6 +1,6 @@
 //! `sync-bridge check`
 
-use std::collections::BTreeMap;
+use std::collections::HashMap;
 use std::path::Path;
 
 use anyhow::anyhow;
@@ -133,13 +133,20 @@ fn tell(config: &Config, asked: &[CustomerId], found: &[Finding], args: &Args) -
 fn show(config: &Config, found: &[Finding]) {
     /// More say nothing new: the rest is counted.
     const OBJECTS_SHOWN_MAX: usize = 3;
-    let mut alike: BTreeMap<_, Vec<&Finding>> = BTreeMap::new();
+    let mut alike: Vec<Vec<&Finding>> = Vec::new();
+    let mut known: HashMap<_, usize> = HashMap::new();
     for finding in found {
         let Finding { severity, code, place, entity, field, message, help, .. } = finding;
-        // A message that names its database is of one customer alone.
-        alike.entry((place, severity, code, entity, field, message, help)).or_default().push(finding);
+        // Each customer has a place of its own for its databases.
+        let place = place.filter(|_| entity.is_some());
+        let at = *known.entry((severity, code, place, entity, field, message, help)).or_insert(alike.len());
+        match alike.get_mut(at) {
+            Some(findings) => findings.push(finding),
+            None => alike.push(vec![finding]),
+        }
     }
-    for findings in alike.values() {
+    alike.sort_by_key(|findings| findings[0].place);
+    for findings in &alike {
         let mut objects: Vec<String> =
             findings.iter().take(OBJECTS_SHOWN_MAX).filter_map(|finding| object(config, finding)).collect();
         if findings.len() > OBJECTS_SHOWN_MAX {

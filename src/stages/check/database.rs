@@ -1,8 +1,8 @@
 //! What is held against a server, the sessions on it and our own schema there. Pure.
 
-use crate::config::{EntityId, Side, Spot};
+use crate::config::{CustomerId, Side, Spot};
 use crate::pairs;
-use crate::sides::postgres::{About, Ours};
+use crate::sides::postgres::{About, Ours, shown_ident};
 use crate::stages::horizon::{self, Sessions};
 
 use super::flaw::{Flaw, listed};
@@ -40,7 +40,7 @@ pub fn sessions(sessions: &Sessions) -> Vec<Flaw> {
     let lag = format!("changes are taken to appear up to {} minutes late", horizon::BLIND_LAG.num_minutes());
     if !sessions.sees_others {
         let message = format!("role {} cannot see other sessions, so {lag}", sessions.role);
-        let help = format!("`grant pg_read_all_stats to {}`", crate::sides::postgres::shown_ident(&sessions.role));
+        let help = format!("`grant pg_read_all_stats to {}`", shown_ident(&sessions.role));
         flaws.push(Flaw::warning("cannot-see-sessions", Spot::Whole, message).help(help));
     } else if let Some(pid) = sessions.untracked_pid {
         let message = format!("the session with pid {pid} has track_activities off, so {lag}");
@@ -113,7 +113,7 @@ fn too_old(what: String) -> Flaw {
 }
 
 fn missing_rights(message: String, role: &str) -> Flaw {
-    let role = crate::sides::postgres::shown_ident(role);
+    let role = shown_ident(role);
     Flaw::error("missing-right", Spot::Whole, message).help(format!(
         "`grant usage on schema sync_bridge to {role}; grant select, insert, update, delete on all tables in schema sync_bridge to {role}`"
     ))
@@ -123,11 +123,7 @@ fn missing_rights(message: String, role: &str) -> Flaw {
 ///
 /// # Errors
 /// Why no page of it can work.
-pub fn registered(
-    customer: &crate::config::CustomerId,
-    entity: &EntityId,
-    found: Option<(i32, i32)>,
-) -> Result<i32, Box<Flaw>> {
+pub fn registered(customer: &CustomerId, found: Option<(i32, i32)>) -> Result<i32, Box<Flaw>> {
     match found {
         Some((number, needs)) if needs <= pairs::VERSION => Ok(number),
         Some((_, needs)) => {
@@ -138,7 +134,7 @@ pub fn registered(
             Err(Box::new(Flaw::error("sync-bridge-too-new", Spot::Whole, message).help("use the newer binary")))
         }
         None => {
-            let message = format!("entity `{entity}` of customer `{customer}` is not registered");
+            let message = format!("it is not registered for customer `{customer}`");
             Err(Box::new(Flaw::error("not-registered", Spot::Whole, message).help("run `sync-bridge prepare`")))
         }
     }
@@ -152,7 +148,6 @@ pub fn not_prepared() -> Flaw {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::CustomerId;
 
     fn about(version_number: i32, standby: bool) -> About {
         About { version_number, version: "x".into(), standby, encoding: "UTF8".into(), role: "r".into() }
@@ -165,6 +160,32 @@ mod tests {
         assert_eq!(codes(&about(180_001, false)), Vec::<&str>::new());
         assert_eq!(codes(&about(110_022, false)), ["server-too-old"]);
         assert_eq!(codes(&about(90_624, true)), ["server-too-old", "standby"]);
+    }
+
+    #[test]
+    fn sessions_that_cannot_be_seen_and_held_transactions_are_told() {
+        let seen = Sessions {
+            now: chrono::DateTime::UNIX_EPOCH,
+            visible_horizon: chrono::DateTime::UNIX_EPOCH,
+            holder: None,
+            standby: false,
+            sees_others: true,
+            untracked_pid: None,
+            prepared: None,
+            prepared_holder: None,
+            role: "Bridge".into(),
+        };
+        let told = |flaws: Vec<Flaw>| -> Vec<String> {
+            flaws.iter().map(|flaw| format!("{}: {}", flaw.code, flaw.help.as_deref().unwrap_or_default())).collect()
+        };
+        assert_eq!(told(sessions(&seen)), Vec::<String>::new());
+        let blind = Sessions { sees_others: false, untracked_pid: Some(7), ..seen.clone() };
+        assert_eq!(told(sessions(&blind)), ["cannot-see-sessions: `grant pg_read_all_stats to \"Bridge\"`"]);
+        let untracked = Sessions { untracked_pid: Some(7), ..seen.clone() };
+        assert!(told(sessions(&untracked))[0].starts_with("track-activities-off: turn it on"));
+        let (prepared, prepared_holder) = (Some(seen.now), Some("prepared transaction x of y".into()));
+        let held = Sessions { prepared, prepared_holder, ..seen };
+        assert!(told(sessions(&held))[0].starts_with("prepared-transaction: end it"));
     }
 
     fn there(name: &str, columns: &[&str]) -> Ours {
@@ -213,8 +234,7 @@ mod tests {
 
     #[test]
     fn an_entity_is_registered_for_a_version_that_this_binary_knows() {
-        let registered =
-            |found| registered(&CustomerId::new("c"), &EntityId::new("e"), found).map_err(|flaw| flaw.code);
+        let registered = |found| registered(&CustomerId::new("c"), found).map_err(|flaw| flaw.code);
         assert_eq!(registered(Some((7, pairs::VERSION))), Ok(7));
         assert_eq!(registered(Some((7, pairs::VERSION + 1))), Err("sync-bridge-too-new"));
         assert_eq!(registered(None), Err("not-registered"));

@@ -14,13 +14,21 @@ pub struct Flaw {
     pub code: &'static str,
     pub field: Option<String>,
     pub spot: Spot,
+    /// What of the database it is about.
+    pub side: Option<Side>,
+    pub column: Option<String>,
     pub message: String,
     pub help: Option<String>,
 }
 
 impl Flaw {
     pub fn error(code: &'static str, spot: Spot, message: impl Into<String>) -> Flaw {
-        Flaw { severity: Severity::Error, code, field: None, spot, message: message.into(), help: None }
+        let (side, column) = match &spot {
+            Spot::Table(side) => (Some(*side), None),
+            Spot::Column(side, column) => (Some(*side), Some(column.clone())),
+            Spot::Whole | Spot::Lens | Spot::MatchOn(_) => (None, None),
+        };
+        Flaw { severity: Severity::Error, code, field: None, spot, side, column, message: message.into(), help: None }
     }
 
     pub fn warning(code: &'static str, spot: Spot, message: impl Into<String>) -> Flaw {
@@ -35,11 +43,9 @@ impl Flaw {
         Flaw { field: field.map(ToOwned::to_owned), ..self }
     }
 
-    pub fn side(&self) -> Option<Side> {
-        match &self.spot {
-            Spot::Table(side) | Spot::Column(side, _) => Some(*side),
-            Spot::Whole | Spot::Lens | Spot::MatchOn(_) => None,
-        }
+    /// Of a spot that has no side of its own.
+    pub fn about(self, side: Side, column: Option<&str>) -> Flaw {
+        Flaw { side: Some(side), column: column.map(ToOwned::to_owned), ..self }
     }
 }
 
@@ -55,9 +61,9 @@ impl std::fmt::Display for Flaw {
 }
 
 /// Of checks that say no more than a text.
-impl From<String> for Flaw {
-    fn from(message: String) -> Flaw {
-        Flaw::error("mapping", Spot::Whole, message)
+impl From<String> for Box<Flaw> {
+    fn from(message: String) -> Box<Flaw> {
+        Flaw::error("mapping", Spot::Whole, message).into()
     }
 }
 

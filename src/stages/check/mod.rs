@@ -14,7 +14,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::Context as _;
 
-use crate::config::{Config, Customer, Entity, EntityId, Finding, Locator, Side, Spot};
+use crate::config::{Config, Customer, Entity, EntityId, Finding, Locator, Severity, Side, Spot};
 use crate::sides::postgres::{self, About, Index, LiveTable, Ours, Pools, Rewriter, reach};
 use crate::told::told;
 
@@ -105,7 +105,8 @@ impl Desk<'_> {
         match asked.await {
             Ok(facts) => facts,
             Err(error) => {
-                self.of_database(name, Flaw::error("unreachable", Spot::Whole, told(&error)));
+                let help = "start it, or correct the URL; nothing of it was looked at";
+                self.of_database(name, Flaw::error("unreachable", Spot::Whole, told(&error)).help(help));
                 None
             }
         }
@@ -130,7 +131,7 @@ impl Desk<'_> {
                 continue;
             }
             let found = registered.get(entity.id.as_str()).copied();
-            if let Err(flaw) = database::registered(&self.customer.id, &entity.id, found) {
+            if let Err(flaw) = database::registered(&self.customer.id, found) {
                 let place = self.locator.entity(&entity.id, None, &Spot::Whole);
                 let object = self.customer.databases.get(*name).map(ToString::to_string);
                 let side = Some(*side);
@@ -167,6 +168,9 @@ impl Desk<'_> {
             if is_a_table {
                 let around = table::Around { indexes: &catalogue.indexes, rewriters: &catalogue.rewriters };
                 flaws.extend(table::should_have(entity, side, found, around));
+                if let Ok(values) = entity::scope_values(self.customer, entity.table(side)) {
+                    flaws.extend(table::scope(side, found, &values));
+                }
             }
         }
         if let [legacy, platform] = usable.as_slice() {
@@ -174,8 +178,14 @@ impl Desk<'_> {
                 let key = target.table(side).key.get(at)?;
                 live(target, side)?.column(key).cloned()
             };
-            flaws.extend(types::of_fields(config, entity, [legacy, platform], key_of));
-            flaws.extend(entity::refusal(self.customer, entity, legacy, platform));
+            let of_types = types::of_fields(config, entity, [legacy, platform], key_of);
+            // Of types that do not fit all is said by now, and better.
+            let is_told = |refusal: &Flaw| {
+                of_types.iter().any(|flaw| flaw.code == refusal.code && flaw.severity == Severity::Error)
+            };
+            let refusal = entity::refusal(self.customer, entity, legacy, platform).filter(|refusal| !is_told(refusal));
+            flaws.extend(refusal);
+            flaws.extend(of_types);
         }
         let encoding = |side: Side| {
             let url = self.customer.databases.get(&entity.table(side).database)?;
@@ -197,16 +207,13 @@ impl Desk<'_> {
 
     fn of_entity(&mut self, entity: &Entity, flaw: Flaw) {
         let place = self.locator.entity(&entity.id, flaw.field.as_deref(), &flaw.spot);
-        let object = flaw.side().and_then(|side| {
+        let object = flaw.side.and_then(|side| {
             let table = entity.table(side);
             let database = self.customer.databases.get(&table.database)?;
-            let column = match &flaw.spot {
-                Spot::Column(_, column) => format!(".{column}"),
-                _ => String::new(),
-            };
+            let column = flaw.column.as_ref().map(|column| format!(".{column}")).unwrap_or_default();
             Some(format!("{database}: {}.{}{column}", table.schema, table.name))
         });
-        let (entity, side) = (Some(entity.id.clone()), flaw.side());
+        let (entity, side) = (Some(entity.id.clone()), flaw.side);
         self.found.push(Finding { entity, place, object, side, ..self.told(flaw) });
     }
 
@@ -271,4 +278,17 @@ async fn facts(
     // In a transaction of its own: within one, what it looks at is frozen.
     let sessions = horizon::ask(&database).await?;
     Ok(Facts { about, catalogue: Some(Catalogue { sessions, live, indexes, rewriters, ours, registered, names }) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn encodings_differ_where_one_side_may_write_what_the_other_cannot() {
+        let told = |legacy: &str, platform: &str| encodings(legacy, platform).and_then(|flaw| flaw.help);
+        assert_eq!(told("UTF8", "UTF8"), None);
+        assert!(told("LATIN1", "UTF8").is_some_and(|help| help.contains("a character that the other encoding lacks")));
+        assert!(told("SQL_ASCII", "UTF8").is_some_and(|help| help.contains("whose bytes are no UTF-8")));
+    }
 }

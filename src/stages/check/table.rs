@@ -6,6 +6,7 @@
 use std::collections::BTreeSet;
 
 use crate::config::{Deleted, Entity, Field, Side, Spot, Table, all_known, nearest, suggest};
+use crate::mapping::Class;
 use crate::sides::postgres::{Index, Kind, LiveColumn, LiveTable, Rewriter, shown_ident};
 use crate::stages::entity::marked;
 
@@ -106,7 +107,8 @@ pub fn must_have(entity: &Entity, side: Side, live: &LiveTable) -> Vec<Flaw> {
             "`updated_at` column {name}.{} is {}: a timestamp, a date or epoch seconds is needed",
             table.updated_at, stamp.type_shown
         );
-        flaws.push(Flaw::error("stamp-type", Spot::Column(side, table.updated_at.clone()), message));
+        let help = "name another column as `updated_at`";
+        flaws.push(Flaw::error("stamp-type", Spot::Column(side, table.updated_at.clone()), message).help(help));
     }
     flaws
 }
@@ -136,7 +138,8 @@ pub fn should_have(entity: &Entity, side: Side, live: &LiveTable, around: Around
     let mut flaws = Vec::new();
     flaws.extend(key(table, side, live, &indexes));
     flaws.extend(stamp(table, side, live, &indexes));
-    flaws.extend(natural_key(entity, side, &indexes));
+    flaws.extend(natural_key(entity, side, live, &indexes));
+    flaws.extend(deleted(table, side, live));
     flaws.extend(left_out(entity, side, live));
     flaws.extend(rights(entity, side, live));
     flaws.extend(rewritten(entity, side, &rewriters));
@@ -156,7 +159,8 @@ fn key(table: &Table, side: Side, live: &LiveTable, indexes: &[&Index]) -> Vec<F
         };
         index.is_unique && index.is_immediate && index.predicate.is_none() && index.columns.iter().all(part)
     };
-    if !indexes.iter().any(|index| is_unique(&index)) {
+    let is_there = table.key.iter().all(|key| live.column(key).is_some());
+    if is_there && !indexes.iter().any(|index| is_unique(&index)) {
         let message = format!(
             "no unique index of {name} ({side} side) holds its key ({}): it may name several rows",
             columns.join(", ")
@@ -179,7 +183,7 @@ fn key(table: &Table, side: Side, live: &LiveTable, indexes: &[&Index]) -> Vec<F
         }
         let served =
             |index: &&Index| index.columns.iter().any(|part| about(part) == column.name && part.contains("::text"));
-        if column.foreign_order && !indexes.iter().any(|index| served(index)) {
+        if column.foreign_order && !indexes.iter().any(served) {
             let message = format!(
                 "key column {name}.{} is {}, whose order is not the catalogue's: it is read by its text, which no index serves",
                 column.name, column.type_shown
@@ -203,7 +207,7 @@ fn stamp(table: &Table, side: Side, live: &LiveTable, indexes: &[&Index]) -> Vec
             index.columns.iter().skip_while(|part| plain(part).is_some_and(|it| table.scope.contains_key(&it)));
         index.predicate.is_none() && parts.next().is_some_and(|part| plain(part).as_ref() == Some(&table.updated_at))
     };
-    if !indexes.iter().any(|index| serves(index)) {
+    if live.column(&table.updated_at).is_some() && !indexes.iter().any(serves) {
         let columns: Vec<String> =
             std::iter::once(&table.updated_at).chain(&table.key).map(|column| shown_ident(column)).collect();
         let message = format!(
@@ -229,7 +233,7 @@ fn stamp(table: &Table, side: Side, live: &LiveTable, indexes: &[&Index]) -> Vec
 }
 
 /// Without a unique index two records made at once are doubled.
-fn natural_key(entity: &Entity, side: Side, indexes: &[&Index]) -> Option<Flaw> {
+fn natural_key(entity: &Entity, side: Side, live: &LiveTable, indexes: &[&Index]) -> Option<Flaw> {
     let table = entity.table(side);
     let first = entity.match_on.first()?;
     let fields: Vec<&Field> = entity.fields.iter().filter(|field| entity.match_on.contains(&field.name)).collect();
@@ -239,7 +243,8 @@ fn natural_key(entity: &Entity, side: Side, indexes: &[&Index]) -> Option<Flaw> 
         let living = |predicate: &String| of_the_living(predicate, table.deleted.as_ref());
         index.is_unique && index.columns.iter().all(within) && index.predicate.as_ref().is_none_or(living)
     };
-    if indexes.iter().any(|index| covers(index)) {
+    let is_there = natural.iter().all(|column| live.column(column).is_some());
+    if !is_there || indexes.iter().any(covers) {
         return None;
     }
     let message = format!(
@@ -249,7 +254,63 @@ fn natural_key(entity: &Entity, side: Side, indexes: &[&Index]) -> Option<Flaw> 
     );
     let columns: Vec<String> = table.scope.keys().map(String::as_str).chain(natural).map(shown_ident).collect();
     let help = format!("`create unique index concurrently on {} ({})`", sql_name(table), columns.join(", "));
-    Some(Flaw::warning("match-on-not-unique", Spot::MatchOn(first.clone()), message).help(help))
+    Some(Flaw::warning("match-on-not-unique", Spot::MatchOn(first.clone()), message).about(side, None).help(help))
+}
+
+/// A mark of deleted rows must be able to mark.
+fn deleted(table: &Table, side: Side, live: &LiveTable) -> Option<Flaw> {
+    let mark = table.deleted.as_ref()?;
+    let column = live.column(marked(mark))?;
+    let name = format!("{}.{}", shown(table), column.name);
+    let message = match mark {
+        Deleted::At { .. } if matches!(column.class, Class::Instant | Class::Date) => return None,
+        Deleted::At { .. } => {
+            format!("`deleted_at` column {name} is {}: a time or a date is needed", column.type_shown)
+        }
+        Deleted::Flag { yes, no, .. } => {
+            let strange: Vec<&str> =
+                [yes, no].into_iter().filter(|mark| !reads_as(mark, column)).map(String::as_str).collect();
+            if strange.is_empty() {
+                return None;
+            }
+            format!("`deleted` column {name} is {}, which has no value {}", column.type_shown, listed(strange))
+        }
+    };
+    let help = "name a column that fits: `deleted_at = \"column\"` or `deleted = { column = …, yes = …, no = … }`";
+    Some(Flaw::error("deleted-type", Spot::Column(side, column.name.clone()), message).help(help))
+}
+
+/// The customer's values for the columns of a scope must be values of those columns. They may be secret, and are not shown.
+pub fn scope(side: Side, live: &LiveTable, values: &[(&str, String)]) -> Vec<Flaw> {
+    let wrong = values.iter().filter_map(|(name, value)| live.column(name).filter(|column| !reads_as(value, column)));
+    wrong
+        .map(|column| {
+            let message = format!(
+                "the value for scope column `{}` ({side} side) does not read as {}",
+                column.name, column.type_shown
+            );
+            let help = "correct it in `scope`, or the customer's variable under `vars`";
+            Flaw::error("scope-value", Spot::Column(side, column.name.clone()), message).help(help)
+        })
+        .collect()
+}
+
+/// As far as it can be told without asking the database.
+fn reads_as(value: &str, column: &LiveColumn) -> bool {
+    let value = value.trim();
+    match (column.class, column.typname.as_str()) {
+        (_, "int2") => value.parse::<i16>().is_ok(),
+        (_, "int4") => value.parse::<i32>().is_ok(),
+        (_, "int8") => value.parse::<i64>().is_ok(),
+        (Class::Number, _) => value.parse::<f64>().is_ok(),
+        (Class::Uuid, _) => uuid::Uuid::parse_str(value).is_ok(),
+        (Class::Bool, _) => {
+            let known = ["t", "true", "y", "yes", "on", "1", "f", "false", "n", "no", "off", "0"];
+            known.contains(&value.to_lowercase().as_str())
+        }
+        _ if !column.labels.is_empty() => column.labels.iter().any(|label| label == value),
+        _ => true,
+    }
 }
 
 /// Columns that an insert must fill and nobody does.
@@ -260,8 +321,16 @@ fn left_out(entity: &Entity, side: Side, live: &LiveTable) -> Vec<Flaw> {
         .filter(|one| Some(one.column) != table.created_at.as_deref())
         .map(|one| one.column)
         .collect();
+    // Who wrote `nmae` meant `name`: that is said already.
+    let missing: Vec<&str> = named.iter().copied().filter(|name| live.column(name).is_none()).collect();
+    let columns = || live.columns.iter().map(|column| column.name.as_str());
+    let meant: BTreeSet<&str> = missing.into_iter().filter_map(|name| nearest(name, columns())).collect();
     let is_left_out = |column: &&LiveColumn| {
-        !column.nullable && column.default.is_none() && !column.generated && !named.contains(column.name.as_str())
+        !meant.contains(column.name.as_str())
+            && !column.nullable
+            && column.default.is_none()
+            && !column.generated
+            && !named.contains(column.name.as_str())
     };
     live.columns
         .iter()

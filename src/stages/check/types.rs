@@ -262,8 +262,14 @@ fn one_way(entity: &Entity, field: &Field, from: &LiveColumn, into: &LiveColumn,
         into.type_shown
     );
     let spot = Spot::Column(side, into.name.clone());
-    let flaw = match fit(from, into) {
+    let fit = match Class::common(from.class, into.class) {
+        Some(_) => fit(from, into),
+        None => Fit::Never("they cannot hold the same values".into()),
+    };
+    let flaw = match fit {
         Fit::All => return None,
+        // The same both ways: once is enough.
+        Fit::Never(_) if side == Side::Legacy => return None,
         Fit::Never(why) => Flaw::error("types-do-not-fit", spot, format!("{types}: {why}"))
             .help("choose a lens that translates between them"),
         Fit::Some(code, which) => {
@@ -317,7 +323,7 @@ fn of_values(entity: &Entity, field: &Field, column: &LiveColumn, known: &[&str]
         }
         _ => {}
     }
-    flaws.into_iter().map(|flaw| flaw.of_field(Some(&field.name))).collect()
+    flaws.into_iter().map(|flaw| flaw.of_field(Some(&field.name)).about(side, Some(&column.name))).collect()
 }
 
 fn null(entity: &Entity, field: &Field, from: &LiveColumn, into: &LiveColumn, side: Side) -> Option<Flaw> {

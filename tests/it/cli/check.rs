@@ -435,7 +435,7 @@ async fn warnings_fail_only_where_they_are_taken_for_errors_and_json_has_one_sha
     let url = databases[1].url.to_string();
     let finding = json!({
         "severity": "warning", "code": "narrower-type", "customer": "c-1", "entity": "user", "field": "email", "side": "platform",
-        "place": { "line": 15, "column": 42, "from": at, "upto": at + "\"email\"".len() },
+        "place": { "line": 15, "column": 43, "from": at, "upto": at + "\"email\"".len() },
         "object": format!("{url}: app.users.email"),
         "message": "public.users.mail is character varying(80) and app.users.email (platform side) is character varying(40): texts \
                     of more than 40 characters do not fit",
@@ -479,7 +479,7 @@ async fn a_check_says_what_is_missing_and_writes_nothing() {
     execute(&databases.legacy, "create table people (like users including all)").await;
     execute(&databases.platform, "create table identity.people (like identity.users including all)").await;
     std::fs::write(&file, format!("{text}\n  [[stages.entities]]{second}")).expect("writing a configuration");
-    desk.is_refused(&["check"], "entity `person` of customer `c-1` is not registered");
+    desk.is_refused(&["check"], "entity `person`: it is not registered for customer `c-1`");
     let entities = "select count(*) from sync_bridge.entity";
     assert_eq!(number(&databases.platform, entities).await, 1);
     desk.succeeds(&["prepare"]);

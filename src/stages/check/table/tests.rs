@@ -125,6 +125,11 @@ fn what_no_page_can_do_without_is_an_error() {
     // All of them, not only the first.
     let flaws = must_have(&entity(), Side::Legacy, &table(vec![column("e_mail", "text", &[])]));
     assert_eq!(flaws.len(), 5, "{flaws:?}");
+    // And nothing that only follows from it: not the index of a column that is not there, nor what was meant by it.
+    let mut table = legacy();
+    of(&mut table, "mail").name = "maill".into();
+    of(&mut table, "changed").name = "change".into();
+    assert_eq!(should(Side::Legacy, &table, &indexes(), &[]), []);
     let mail = flaws.iter().find(|flaw| flaw.field.as_deref() == Some("mail")).expect("the field's");
     assert_eq!(mail.help.as_deref(), Some("known here: `e_mail`"));
 }
@@ -161,7 +166,7 @@ fn indexes_make_keys_unique_and_changes_quick_to_find() {
     };
     let (error, warning) = (Severity::Error, Severity::Warning);
     let (legacy, platform) = (Side::Legacy, Side::Platform);
-    let cases: Vec<(Side, Vec<Index>, Option<(&str, Severity)>, &str)> = vec![
+    let cases = vec![
         (
             legacy,
             without("id"),
@@ -288,6 +293,33 @@ fn trigger(body: &str) -> Rewriter {
         is_readable: true,
         body: body.into(),
         arguments: String::new(),
+    }
+}
+
+#[test]
+fn marks_and_scopes_hold_values_of_their_columns() {
+    let mut table = platform();
+    of(&mut table, "gone").class = Class::Text;
+    let flaws = should(Side::Platform, &table, &indexes(), &[]);
+    assert_eq!(codes(&flaws), [("deleted-type", Severity::Error)]);
+    for (shown, labels, value, fits) in [
+        ("text", &[][..], "x", true),
+        ("integer", &[], "7", true),
+        ("integer", &[], "7.5", false),
+        ("smallint", &[], "70000", false),
+        ("numeric(5,2)", &[], "7.5", true),
+        ("uuid", &[], "6f1c0a52-0000-4000-8000-000000000001", true),
+        ("uuid", &[], "7", false),
+        ("boolean", &[], "Yes", true),
+        ("boolean", &[], "Y/N", false),
+        ("state", &["on"], "off", false),
+        ("state", &["on"], "on", true),
+    ] {
+        let mut table = platform();
+        *of(&mut table, "tenant") = column("tenant", shown, labels);
+        let flaws = scope(Side::Platform, &table, &[("tenant", value.to_owned())]);
+        assert_eq!(flaws.is_empty(), fits, "{shown} {value}");
+        assert!(flaws.iter().all(|flaw| flaw.code == "scope-value" && !flaw.message.contains(value)), "{flaws:?}");
     }
 }
 

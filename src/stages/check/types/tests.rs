@@ -133,7 +133,7 @@ fn told(lens: &str, legacy: LiveColumn, platform: LiveColumn) -> Vec<(Option<Sid
     };
     let flaws = of_fields(&config, entity, [&legacy, &platform], key);
     assert!(flaws.iter().all(|flaw| flaw.field.as_deref() == Some("f")), "{flaws:?}");
-    flaws.into_iter().map(|flaw| (flaw.side(), flaw.code, flaw.message)).collect()
+    flaws.into_iter().map(|flaw| (flaw.side, flaw.code, flaw.message)).collect()
 }
 
 #[test]
@@ -145,6 +145,9 @@ fn the_narrower_side_is_named_with_both_types() {
     let found = told("\"lowercase\"", column("l", "character(3)", &[]), column("p", "text", &[]));
     assert_eq!(found.iter().map(|one| (one.0, one.1)).collect::<Vec<_>>(), [(Some(Side::Legacy), "narrower-type")]);
     assert_eq!(told("\"same\"", column("l", "integer", &[]), column("p", "integer", &[])), []);
+    let found = told("\"same\"", column("l", "integer", &[]), column("p", "jsonb", &[]));
+    let message = "public.users.l is integer and p.users.p (platform side) is jsonb: they cannot hold the same values";
+    assert_eq!(found, [(Some(Side::Platform), "types-do-not-fit", message.to_owned())]);
 }
 
 #[test]
@@ -155,8 +158,11 @@ fn a_value_map_is_held_against_labels_and_lengths() {
     };
     let letter = || column("l", "character(1)", &[]);
     assert_eq!(codes(letter(), column("p", "state", &["open", "shut"])), []);
-    assert_eq!(codes(letter(), column("p", "state", &["open", "shut", "lost"])), [(None, "label-missing")]);
-    assert_eq!(codes(letter(), column("p", "state", &["open"])), [(None, "no-such-label")]);
+    assert_eq!(
+        codes(letter(), column("p", "state", &["open", "shut", "lost"])),
+        [(Some(Side::Platform), "label-missing")]
+    );
+    assert_eq!(codes(letter(), column("p", "state", &["open"])), [(Some(Side::Platform), "no-such-label")]);
     assert_eq!(codes(letter(), column("p", "character varying(3)", &[])), [(Some(Side::Platform), "no-such-label")]);
 }
 
