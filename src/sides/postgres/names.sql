@@ -4,7 +4,7 @@ from pg_class c
 join pg_namespace n on n.oid = c.relnamespace
 where c.relkind in ('r', 'p', 'v', 'm', 'f')
   and not c.relispartition
-  and n.nspname not in ('information_schema', 'sync_bridge', 'bridge', 'apalis')
+  and n.nspname not in ('information_schema', 'sync_bridge', 'bridge')
   and n.nspname not like 'pg\_%'
 order by n.nspname, c.relname
 limit 5000

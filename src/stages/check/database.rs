@@ -78,10 +78,11 @@ pub fn ours(tables: &[Ours], role: &str) -> Vec<Flaw> {
         let (them, lack) = if missing.len() == 1 { ("table", "is") } else { ("tables", "are") };
         flaws.push(too_old(format!("{them} {} {lack} not there", listed(missing))));
     }
-    for (table, column) in pairs::ADDED_LATER {
+    for (table, column, severity) in pairs::ADDED_LATER {
         let lacks = |one: &&Ours| one.is_there && one.name == *table && !one.columns.iter().any(|name| name == column);
         if tables.iter().any(|one| lacks(&one)) {
-            flaws.push(too_old(format!("table `{table}` has no column `{column}`")));
+            let flaw = too_old(format!("table `{table}` has no column `{column}`"));
+            flaws.push(Flaw { severity: *severity, ..flaw });
         }
     }
     for one in tables.iter().filter(|one| one.is_there) {

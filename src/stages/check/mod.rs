@@ -161,30 +161,45 @@ impl Desk<'_> {
             };
             let fatal = table::must_have(entity, side, found);
             if fatal.is_empty() {
-                usable.push(found);
+                usable.push(side);
             }
             flaws.extend(fatal);
             let is_a_table = found.kind == postgres::Kind::Table;
             if is_a_table {
-                let around = table::Around { indexes: &catalogue.indexes, rewriters: &catalogue.rewriters };
+                let table = |entity: &Entity| {
+                    let table = entity.table(side);
+                    (table.database.clone(), table.schema.clone(), table.name.clone())
+                };
+                let entities: Vec<&Entity> = config.entities().filter(|other| table(other) == table(entity)).collect();
+                let (indexes, rewriters) = (&catalogue.indexes[..], &catalogue.rewriters[..]);
+                let around = table::Around { entities: &entities, indexes, rewriters };
                 flaws.extend(table::should_have(entity, side, found, around));
                 if let Ok(values) = entity::scope_values(self.customer, entity.table(side)) {
                     flaws.extend(table::scope(side, found, &values));
                 }
             }
         }
-        if let [legacy, platform] = usable.as_slice() {
+        if let [Some(legacy), Some(platform)] = Side::BOTH.map(|side| live(entity, side)) {
             let key_of = |target: &Entity, side: Side, at: usize| {
                 let key = target.table(side).key.get(at)?;
                 live(target, side)?.column(key).cloned()
             };
-            let of_types = types::of_fields(config, entity, [legacy, platform], key_of);
+            let of_types: Vec<Flaw> = types::of_fields(config, entity, [legacy, platform], key_of)
+                .into_iter()
+                // A field that cannot be mapped at all need not fit, too.
+                .filter(|flaw| {
+                    !flaws.iter().any(|other: &Flaw| other.severity == Severity::Error && other.field == flaw.field)
+                })
+                .collect();
             // Of types that do not fit all is said by now, and better.
             let is_told = |refusal: &Flaw| {
                 of_types.iter().any(|flaw| flaw.code == refusal.code && flaw.severity == Severity::Error)
             };
-            let refusal = entity::refusal(self.customer, entity, legacy, platform).filter(|refusal| !is_told(refusal));
-            flaws.extend(refusal);
+            if usable == Side::BOTH {
+                flaws.extend(
+                    entity::refusal(self.customer, entity, legacy, platform).filter(|refusal| !is_told(refusal)),
+                );
+            }
             flaws.extend(of_types);
         }
         let encoding = |side: Side| {

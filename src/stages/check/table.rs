@@ -124,6 +124,8 @@ pub fn no_such_column(table: &Table, side: Side, live: &LiveTable, column: &str)
 /// What the database's catalogue says around a table.
 #[derive(Debug, Clone, Copy)]
 pub struct Around<'f> {
+    /// The entities whose table it is on this side: one wide table may be several entities.
+    pub entities: &'f [&'f Entity],
     pub indexes: &'f [Index],
     pub rewriters: &'f [Rewriter],
 }
@@ -140,7 +142,7 @@ pub fn should_have(entity: &Entity, side: Side, live: &LiveTable, around: Around
     flaws.extend(stamp(table, side, live, &indexes));
     flaws.extend(natural_key(entity, side, live, &indexes));
     flaws.extend(deleted(table, side, live));
-    flaws.extend(left_out(entity, side, live));
+    flaws.extend(left_out(entity, side, live, around.entities));
     flaws.extend(rights(entity, side, live));
     flaws.extend(rewritten(entity, side, &rewriters));
     flaws
@@ -314,13 +316,12 @@ fn reads_as(value: &str, column: &LiveColumn) -> bool {
 }
 
 /// Columns that an insert must fill and nobody does.
-fn left_out(entity: &Entity, side: Side, live: &LiveTable) -> Vec<Flaw> {
+fn left_out(entity: &Entity, side: Side, live: &LiveTable, entities: &[&Entity]) -> Vec<Flaw> {
     let table = entity.table(side);
-    let named: BTreeSet<&str> = named(entity, side)
-        .into_iter()
-        .filter(|one| Some(one.column) != table.created_at.as_deref())
-        .map(|one| one.column)
-        .collect();
+    // Who reads when a record was made does not write it.
+    let fills = |one: &&Named<'_>| Some(one.column) != table.created_at.as_deref();
+    let all = entities.iter().flat_map(|entity| named(entity, side)).chain(named(entity, side));
+    let named: BTreeSet<&str> = all.filter(|one| fills(&one)).map(|one| one.column).collect();
     // Who wrote `nmae` meant `name`: that is said already.
     let missing: Vec<&str> = named.iter().copied().filter(|name| live.column(name).is_none()).collect();
     let columns = || live.columns.iter().map(|column| column.name.as_str());

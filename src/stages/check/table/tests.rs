@@ -59,7 +59,7 @@ fn live(side: Side) -> LiveTable {
 }
 
 fn should(side: Side, live: &LiveTable, indexes: &[Index], rewriters: &[Rewriter]) -> Vec<Flaw> {
-    should_have(&entity(), side, live, Around { indexes, rewriters })
+    should_have(&entity(), side, live, Around { entities: &[], indexes, rewriters })
 }
 
 fn codes(flaws: &[Flaw]) -> Vec<(&'static str, Severity)> {
@@ -293,6 +293,19 @@ fn trigger(body: &str) -> Rewriter {
         is_readable: true,
         body: body.into(),
         arguments: String::new(),
+    }
+}
+
+#[test]
+fn a_wide_table_is_filled_by_all_its_entities() {
+    let mut table = legacy();
+    table.columns.push(column("born", "date", &[]));
+    let file = FILE.replace("legacy = \"name\"", "legacy = \"born\"");
+    let other = Config::from_text(&file).entities().next().expect("an entity").clone();
+    let indexes = indexes();
+    for (entities, count) in [(&[][..], 1), (&[&other][..], 0)] {
+        let around = Around { entities, indexes: &indexes, rewriters: &[] };
+        assert_eq!(should_have(&entity(), Side::Legacy, &table, around).len(), count);
     }
 }
 
