@@ -5,7 +5,7 @@ use std::collections::btree_map::Entry;
 use std::sync::Arc;
 
 use sqlx::Connection as _;
-use sync_bridge::config::{self, Side};
+use sync_bridge::config::{self, Severity, Side};
 use sync_bridge::demo::compare::{Comparison, Listed, What, compare};
 use sync_bridge::demo::folder::{Database, Folder};
 use sync_bridge::demo::samples::{self, ACME, Amounts, BIRCH, Filled, Sample, Systems};
@@ -76,6 +76,10 @@ impl Stand {
         let customer = &data.config.customers[0].id;
         data.prepare(customer).await.expect("preparing both sides");
         data.check(customer).await.expect("the mapping fits both sides");
+        let locator = data.config.source.locator();
+        let findings = data.findings(customer, &locator, None).await.expect("findings");
+        let errors: Vec<_> = findings.iter().filter(|finding| finding.severity == Severity::Error).collect();
+        assert!(errors.is_empty(), "{errors:#?}");
         data
     }
 }
