@@ -128,7 +128,8 @@ const BROKEN: &[(&str, &str, &str)] = &[
     ("a table name with quotes", "\"app.users\"", "'\"app\".\"users\"'"),
     ("a lens that is none", "lens = \"lowercase\"", "lens = \"lower\""),
     ("a lens for more columns", "name = { legacy = \"name\"", "name = { legacy = [\"first\", \"last\"]"),
-    ("a lens that breaks a law", "B = \"bot\"", "B = \"person\""),
+    ("two values that become one", "B = \"bot\"", "B = \"person\""),
+    ("a lens that breaks a law", "lens = \"lowercase\"", "lens = { format = \"%d.%m.%y\" }"),
     ("a reference to nobody", "ref = \"user\"", "ref = \"usr\""),
     ("a natural key that is no field", "match_on = [\"email\"]", "match_on = [\"mail\"]"),
     ("a column of two fields", "legacy = \"name\"", "legacy = \"mail\""),
@@ -488,6 +489,23 @@ async fn a_check_says_what_is_missing_and_writes_nothing() {
 }
 
 /// What a hundred customers have in common is said once, and counted.
+#[tokio::test]
+async fn a_sample_tries_the_lenses_on_the_operators_own_rows() {
+    let databases = Prepared::new().await.copy().await;
+    let desk = desk(FILE, &databases);
+    let insert = "insert into users (mail, name, kind) select 'm' || n, 'n', case n when 7 then 'X' else 'P' end from generate_series(1, 9) n";
+    execute(&databases[0], insert).await;
+    assert_eq!(desk.succeeds(&["check", "--strict"]), "customer acme: fine (entities: 1)\n");
+    let found = &json_of(&desk, &["check", "--sample", "100", "--json"])["findings"][0];
+    assert_eq!(
+        (&found["code"], &found["field"], &found["side"]),
+        (&json!("no-translation"), &json!("kind"), &json!("legacy"))
+    );
+    assert_eq!(found["place"]["line"], 17, "{found}");
+    let told = found["message"].as_str().expect("a message");
+    assert!(told.ends_with("rows looked at on the legacy side have no translation: the legacy value is not in the value map; add it to `values`"), "{told}");
+}
+
 #[tokio::test]
 async fn what_customers_have_in_common_is_said_once() {
     let prepared = Prepared::new().await;
