@@ -9,7 +9,7 @@ use super::customers::{NAME_CHARS_MAX, Outline, read_id};
 use super::parse::{Defaults, OVERLAP, PAGE_ROWS, read_list};
 use super::reader::{Keys, Located, Node, Reader, Text};
 use super::report::suggest;
-use super::{Deleted, Entity, EntityId, Policy, Side, Stage, Table, fields, schedule};
+use super::{Deleted, Entity, EntityId, FirstContact, Policy, Side, Stage, Table, fields, schedule};
 
 /// The stage that follows all others.
 const STAGE_RESERVED: &str = "reconciliation";
@@ -160,6 +160,8 @@ fn read_entity(
     let match_on = keys.optional("match_on").map_or(Some(Vec::new()), |node| node.texts(reader));
     let authority = keys.optional("authority").map_or(Some(Side::Platform), |node| read_authority(&node, reader));
     let policy = keys.optional("conflict").map_or(Some(Policy::Newest), |node| read_policy(&node, reader));
+    let first_contact = keys.optional("first_contact");
+    let first_contact = first_contact.map_or(Some(FirstContact::Authority), |node| read_first_contact(&node, reader));
     let page_rows = keys.optional("page_rows").map_or(Some(defaults.page_rows), |node| node.whole(PAGE_ROWS, reader));
     let overlap = keys.optional("overlap").map_or(Some(defaults.overlap), |node| node.duration(OVERLAP, reader));
     let fields = keys.required("fields", "[stages.entities.fields]", reader);
@@ -183,6 +185,7 @@ fn read_entity(
         match_on: match_on?.into_iter().map(|name| name.value).collect(),
         authority: authority?,
         policy: policy?,
+        first_contact: first_contact?,
         page_rows: page_rows?,
         overlap: overlap?,
         fields: fields?,
@@ -247,6 +250,16 @@ pub(super) fn read_policy(node: &Node<'_>, reader: &mut Reader<'_>) -> Option<Po
         ("manual", Policy::Manual),
     ];
     read_choice(node, "policy", &POLICIES, reader)
+}
+
+pub(super) fn read_first_contact(node: &Node<'_>, reader: &mut Reader<'_>) -> Option<FirstContact> {
+    const CHOICES: [(&str, FirstContact); 4] = [
+        ("authority", FirstContact::Authority),
+        ("legacy", FirstContact::Side(Side::Legacy)),
+        ("platform", FirstContact::Side(Side::Platform)),
+        ("manual", FirstContact::Manual),
+    ];
+    read_choice(node, "policy of a first contact", &CHOICES, reader)
 }
 
 fn read_choice<T: Copy>(node: &Node<'_>, what: &str, choices: &[(&str, T)], reader: &mut Reader<'_>) -> Option<T> {

@@ -4,7 +4,9 @@
 use std::collections::BTreeMap;
 
 use super::customers::read_id;
-use super::entities::{BySide, Surroundings, TableDraft, help_unless_secret, read_columns, read_policy};
+use super::entities::{
+    BySide, Surroundings, TableDraft, help_unless_secret, read_columns, read_first_contact, read_policy,
+};
 use super::reader::{Entry, Keys, Located, Node, Reader};
 use super::report::suggest;
 use super::{EntityId, Field, Lens, Side};
@@ -58,6 +60,10 @@ fn read_field(
         Some(node) => read_policy(&node, reader).map(Some),
         None => Some(None),
     };
+    let first_contact = match keys.optional("first_contact") {
+        Some(node) => read_first_contact(&node, reader).map(Some),
+        None => Some(None),
+    };
     keys.close(reader);
 
     let columns = BySide { legacy: legacy?, platform: platform? };
@@ -75,6 +81,7 @@ fn read_field(
         platform: columns.platform,
         lens,
         policy,
+        first_contact: first_contact?,
         place: reader.report.place(entry.key.at()),
     })
 }

@@ -41,6 +41,7 @@ fn the_full_file_becomes_what_it_says() {
     assert_eq!(config.conflicts_kept, Duration::from_secs(30 * 86_400));
     assert_eq!(config.outage_max, Duration::from_secs(12 * 3_600));
     assert_eq!(config.connections_max, 50);
+    assert_eq!(config.mapping_percent_max, 5);
     let queue = config.queue.as_ref().expect("the file names one");
     assert_eq!(queue.to_string(), "queue:5432/bridge");
     assert_eq!(queue.expose(), format!("postgres://bridge:{SECRET}@queue:5432/bridge"));
@@ -78,6 +79,8 @@ fn the_full_file_becomes_what_it_says() {
     let fields: Vec<&str> = user.fields.iter().map(|field| field.name.as_str()).collect();
     assert_eq!(fields, ["email", "name", "status", "price", "address", "team"], "in the order of the file");
     assert_eq!(user.fields[1].policy, Some(Policy::Platform));
+    assert_eq!(user.first_contact, FirstContact::Side(Side::Legacy));
+    assert_eq!([0, 1].map(|at| user.fields[at].first_contact), [None, Some(FirstContact::Manual)]);
     let values = BTreeMap::from([("Y".into(), "active".into()), ("N".into(), "suspended".into())]);
     let lenses: Vec<&Lens> = user.fields.iter().map(|field| &field.lens).collect();
     assert_eq!(
@@ -95,6 +98,7 @@ fn the_full_file_becomes_what_it_says() {
 
     let group = config.entity(&EntityId::new("group")).expect("it is there");
     assert_eq!((group.authority, group.policy, group.page_rows), (Side::Platform, Policy::Newest, 500));
+    assert_eq!(group.first_contact, FirstContact::Authority);
     assert_eq!((group.overlap, group.match_on.as_slice()), (Duration::from_secs(30), ["code".to_owned()].as_slice()));
     let membership = config.entity(&EntityId::new("membership")).expect("it is there");
     assert_eq!(membership.platform.key, ["group_id", "user_id"]);

@@ -2,7 +2,7 @@
 
 use chrono_tz::Tz;
 
-use crate::config::{CustomerId, EntityId, Policy, Side};
+use crate::config::{CustomerId, EntityId, FirstContact, Policy, Side};
 use crate::keyset::Key;
 
 use super::{Canonical, Cell, Class, Lens, Links, StampKind, Untranslatable, join_key, new_platform_id};
@@ -31,6 +31,7 @@ pub struct Field {
     pub legacy: Vec<usize>,
     pub platform: Vec<usize>,
     pub policy: Policy,
+    pub first_contact: FirstContact,
 }
 
 /// What of a side's table the bridge reads and writes.

@@ -11,6 +11,7 @@ use crate::sides::postgres::{Database, Index, LiveTable, Pools, describe, indexe
 
 use super::entity::database_of;
 use super::horizon;
+use super::registry::vanished;
 
 /// A database with the tables of it that are mapped.
 struct Mapped<'c> {
@@ -51,6 +52,8 @@ pub async fn advice(pools: &Pools, config: &Config, customer: &Customer) -> anyh
             database.read.begin().await.with_context(|| format!("connecting to {}", database.shown))?;
         let indexes =
             indexes(&mut connection, &names).await.with_context(|| format!("reading indexes in {}", database.shown))?;
+        let vanished = vanished(&mut connection, config, customer, &database.shown);
+        found.extend(vanished.await.with_context(|| format!("reading sync_bridge.entity in {}", database.shown))?);
         for (entity, side) in tables {
             let table = entity.table(*side);
             let live = describe(&mut connection, &table.schema, &table.name)

@@ -3,7 +3,7 @@
 
 use chrono::{DateTime, Duration, Utc};
 
-use crate::config::{Policy, Side};
+use crate::config::{FirstContact, Policy, Side};
 
 /// A field of a pair whose two rows are there. Values are hashes of canonical forms.
 #[derive(Debug, Clone, Copy)]
@@ -13,6 +13,8 @@ pub struct FieldView {
     /// `None`: never compared under this lens.
     pub base: Option<u64>,
     pub policy: Policy,
+    /// Decides where there is no base; `None`: nothing may be decided there now.
+    pub first_contact: Option<FirstContact>,
     /// Already listed as a manual conflict with exactly these two values.
     pub listed: bool,
 }
@@ -48,6 +50,8 @@ pub enum Step {
     Listed,
     /// To be decided once the side that it would write is no longer paused.
     Held,
+    /// Never compared under this lens, and different: to be decided once the mapping is accepted.
+    Waits,
 }
 
 /// Why a side won a conflict.
@@ -60,6 +64,8 @@ pub enum Why {
     Clocks,
     /// The policy names a side.
     Policy,
+    /// They were never compared: the policy for that names a side.
+    FirstContact,
 }
 
 impl Step {
@@ -68,13 +74,13 @@ impl Step {
         match self {
             Step::To(side) => Some(side),
             Step::Conflict { winner, .. } => Some(winner.other()),
-            Step::Nothing | Step::Record | Step::List | Step::Listed | Step::Held => None,
+            Step::Nothing | Step::Record | Step::List | Step::Listed | Step::Held | Step::Waits => None,
         }
     }
 
     /// Whether a transaction has to say something about this field.
     pub fn acts(self) -> bool {
-        !matches!(self, Step::Nothing | Step::Listed | Step::Held)
+        !matches!(self, Step::Nothing | Step::Listed | Step::Held | Step::Waits)
     }
 }
 
@@ -86,7 +92,8 @@ pub fn decide_field(field: &FieldView, clocks: &Clocks) -> Step {
     match field.base {
         Some(base) if base == field.platform => Step::To(Side::Platform),
         Some(base) if base == field.legacy => Step::To(Side::Legacy),
-        _ => match field.policy {
+        None => first_contact(field, clocks.authority),
+        Some(_) => match field.policy {
             Policy::Manual if field.listed => Step::Listed,
             Policy::Manual => Step::List,
             Policy::Legacy => Step::Conflict { winner: Side::Legacy, why: Why::Policy },
@@ -96,6 +103,17 @@ pub fn decide_field(field: &FieldView, clocks: &Clocks) -> Step {
                 Step::Conflict { winner, why }
             }
         },
+    }
+}
+
+/// Never by the stamps: they are the rows', and say when any field was edited, or that a batch touched them all.
+fn first_contact(field: &FieldView, authority: Side) -> Step {
+    match field.first_contact {
+        None => Step::Waits,
+        Some(FirstContact::Manual) if field.listed => Step::Listed,
+        Some(FirstContact::Manual) => Step::List,
+        Some(FirstContact::Authority) => Step::Conflict { winner: authority, why: Why::FirstContact },
+        Some(FirstContact::Side(winner)) => Step::Conflict { winner, why: Why::FirstContact },
     }
 }
 
@@ -126,7 +144,8 @@ pub enum Absent {
     Deleted(Side),
 }
 
-/// The rule for absent rows. `present_is_base`: the row that is there equals the base in all fields.
+/// The rule for absent rows. `present_is_base`: the row that is there equals the base in all fields that have one. A field without
+/// one says nothing: it was mapped, or mapped otherwise, after both last agreed, and must not bring a deleted record back.
 pub fn decide_absent(
     legacy: bool,
     platform: bool,
@@ -169,7 +188,8 @@ mod tests {
     }
 
     fn step(legacy: u64, platform: u64, base: Option<u64>, policy: Policy, clocks: &Clocks) -> Step {
-        decide_field(&FieldView { legacy, platform, base, policy, listed: false }, clocks)
+        let first_contact = Some(FirstContact::Authority);
+        decide_field(&FieldView { legacy, platform, base, policy, first_contact, listed: false }, clocks)
     }
 
     #[test]
@@ -192,7 +212,33 @@ mod tests {
         assert_eq!(step(2, 3, Some(1), Policy::Newest, &suspended), by_clocks);
         assert_eq!(step(2, 3, Some(1), Policy::Manual, &older), Step::List);
         let legacy_wins = Step::Conflict { winner: Side::Legacy, why: Why::Policy };
-        assert_eq!(step(2, 3, None, Policy::Legacy, &older), legacy_wins);
+        assert_eq!(step(2, 3, Some(1), Policy::Legacy, &older), legacy_wins);
+    }
+
+    #[test]
+    fn what_was_never_compared_goes_by_no_stamp_and_no_policy_for_edits() {
+        let legacy_newer = clocks(100, 50);
+        let wins = |winner| Step::Conflict { winner, why: Why::FirstContact };
+        let manual = Some(FirstContact::Manual);
+        for (first_contact, listed, step) in [
+            (Some(FirstContact::Authority), false, wins(Side::Platform)),
+            (Some(FirstContact::Side(Side::Legacy)), false, wins(Side::Legacy)),
+            (Some(FirstContact::Side(Side::Platform)), false, wins(Side::Platform)),
+            (manual, false, Step::List),
+            (manual, true, Step::Listed),
+            (None, false, Step::Waits),
+        ] {
+            for policy in [Policy::Newest, Policy::Legacy, Policy::Platform, Policy::Manual] {
+                let field = FieldView { legacy: 2, platform: 3, base: None, policy, first_contact, listed };
+                assert_eq!(decide_field(&field, &legacy_newer), step, "{first_contact:?}, {policy:?}");
+                // Equal values are agreed on whoever would have won, and whoever waits.
+                let equal = FieldView { platform: 2, ..field };
+                assert_eq!(decide_field(&equal, &legacy_newer), Step::Record);
+                // And a base is a base.
+                let changed = FieldView { base: Some(3), ..field };
+                assert_eq!(decide_field(&changed, &legacy_newer), Step::To(Side::Platform));
+            }
+        }
     }
 
     #[test]

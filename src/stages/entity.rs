@@ -14,6 +14,8 @@ use crate::pairs::{self, CREATED_AT};
 use crate::sides::Permanent;
 use crate::sides::postgres::{self, Database, LiveColumn, LiveTable, NewKey, Pools, Sessions, TableSql, describe};
 
+use super::fits::{Look, tables};
+
 /// One entity of one customer, ready to run pages.
 #[derive(Debug)]
 pub struct ReadyEntity {
@@ -24,6 +26,8 @@ pub struct ReadyEntity {
     pub refs: Vec<RefTarget>,
     pub page_rows: u32,
     pub overlap: Duration,
+    /// Its fields and tables, as the ledger keeps them.
+    pub look: Look,
 }
 
 /// One side of an entity.
@@ -66,6 +70,9 @@ pub async fn make_ready(
     let platform = live(pools, customer, entity, Side::Platform).await?;
     let mapping =
         resolve(customer, entity, &legacy.table, &platform.table).map_err(|reason| refused(entity, reason))?;
+    let mut fingerprints: Vec<i64> = mapping.fields.iter().map(|field| i64::from(field.fingerprint)).collect();
+    fingerprints.sort_unstable();
+    let look = Look { fields: fingerprints, tables: tables(entity, &legacy.table, &platform.table) };
 
     let mut refs: Vec<RefTarget> = Vec::new();
     for field in &entity.fields {
@@ -90,6 +97,7 @@ pub async fn make_ready(
         refs,
         page_rows: entity.page_rows,
         overlap: entity.overlap,
+        look,
     })
 }
 
@@ -225,6 +233,7 @@ fn resolve(
             legacy: place(&mut legacy_shape, &declared.legacy, legacy)?,
             platform: place(&mut platform_shape, &declared.platform, platform)?,
             policy: declared.policy.unwrap_or(entity.policy),
+            first_contact: declared.first_contact.unwrap_or(entity.first_contact),
         });
     }
     if let (Some(legacy_mark), Some(platform_mark)) = (&entity.legacy.deleted, &entity.platform.deleted) {
@@ -236,6 +245,7 @@ fn resolve(
             legacy: place(&mut legacy_shape, &[marked(legacy_mark).to_string()], legacy)?,
             platform: place(&mut platform_shape, &[marked(platform_mark).to_string()], platform)?,
             policy: entity.policy,
+            first_contact: entity.first_contact,
         });
     }
     for (at, field) in fields.iter().enumerate() {

@@ -71,7 +71,10 @@ async fn turn_over(
     let mut voids = Vec::new();
     for (view, verdict) in judged {
         match verdict {
-            Verdict::Nothing => {
+            Verdict::Nothing | Verdict::Waits(_) => {
+                if let Verdict::Waits(fields) = verdict {
+                    waits(report, fields);
+                }
                 report.rows_unchanged += 1;
                 let partner = match page.side {
                     Side::Legacy => view.platform_key().cloned(),
@@ -181,6 +184,7 @@ fn judge_all(entity: &ReadyEntity, page: &Page, clocks: &Measured, views: &[View
             clocks: *clocks,
             lease_secs,
             held: page.held,
+            contact: page.contact,
             rulings: &page.rulings,
         };
         let verdicts: Vec<Verdict> = views.iter().map(|view| judge(view, &context)).collect();
@@ -327,6 +331,9 @@ fn record(entity: &ReadyEntity, page: &Page, committed: Vec<Committed>, report: 
     let now = clock::now();
     for Committed { act, platform_key, wrote_row, .. } in committed {
         report.ruled |= act.ruled;
+        if !act.waits.is_empty() {
+            waits(report, act.waits);
+        }
         if let Some(conflict) = &act.conflict {
             for policy in &conflict.policies {
                 count_policy(&mut report.conflicts, *policy);
@@ -360,6 +367,16 @@ fn record(entity: &ReadyEntity, page: &Page, committed: Vec<Committed>, report: 
             Side::Platform => act.pair.legacy_key,
         };
         settled(report, page.side, act.view.origin, partner);
+    }
+}
+
+/// A pair of which these fields wait for their first contact.
+fn waits(report: &mut PageReport, fields: Vec<String>) {
+    report.rows_waiting += 1;
+    for field in fields {
+        if !report.fields_waiting.contains(&field) {
+            report.fields_waiting.push(field);
+        }
     }
 }
 
@@ -402,8 +419,17 @@ async fn compare(
                 (_, _, Some(_)) => ("deleted", Vec::new()),
                 _ => continue,
             },
-            Verdict::Act(act) => (if act.held.is_some() { "parked" } else { "drift" }, act.fields),
+            Verdict::Act(act) => {
+                if !act.waits.is_empty() {
+                    waits(report, act.waits.clone());
+                }
+                (if act.held.is_some() || !act.waits.is_empty() { "parked" } else { "drift" }, act.fields)
+            }
             Verdict::Parent { .. } | Verdict::Busy | Verdict::Paused(_) => ("parked", Vec::new()),
+            Verdict::Waits(fields) => {
+                waits(report, fields.clone());
+                ("parked", fields)
+            }
             Verdict::Bad { field, .. } => ("quarantined", field.into_iter().collect()),
             Verdict::Again | Verdict::Void => ("behind", Vec::new()),
         };

@@ -7,12 +7,13 @@ use std::collections::HashMap;
 use std::hash::BuildHasherDefault;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use sync_bridge::config::{CustomerId, EntityId, Policy, Side};
+use sync_bridge::config::{CustomerId, EntityId, FirstContact, Policy, Side};
 use sync_bridge::keyset::Key;
 use sync_bridge::mapping::{Canonical, Class, Column, Field, Lens, Links, Mapping, Shape, StampKind};
 use sync_bridge::pairs::{self, Base, Listed};
 use sync_bridge::sides::postgres;
 use sync_bridge::sides::postgres::NewKey;
+use sync_bridge::stages::Contact;
 use sync_bridge::stages::model_door::{Context, Measured, Verdict, View, WriteKind, judge};
 
 use super::search::{Model, Small, Step, fingerprint};
@@ -807,6 +808,7 @@ impl Judge {
                 legacy: vec![0],
                 platform: vec![0],
                 policy: Policy::Newest,
+                first_contact: FirstContact::Authority,
             }],
             legacy: shape(Side::Legacy),
             platform: shape(Side::Platform),
@@ -888,6 +890,7 @@ impl Judge {
             clocks: Measured { difference: TimeDelta::zero(), legacy_now: now, platform_now: now },
             lease_secs: 0.0,
             held: None,
+            contact: Contact::Decide,
             rulings: &[],
         };
         let act = match judge(&view, &context) {

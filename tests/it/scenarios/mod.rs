@@ -8,4 +8,5 @@ mod crowds;
 mod fleet;
 mod guards;
 mod kinds;
+mod mapping;
 mod rows;
