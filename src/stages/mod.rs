@@ -487,8 +487,12 @@ impl Data {
         let report = self.heed(&page.customer, &page.entity, page::run(&ready, page, &clocks).await);
         let report = self.explained(&page.customer, &page.entity, &ready, report).await?;
         if !report.quarantined.is_empty() {
-            // Perhaps a column is of another type by now: whoever tries again looks again.
+            // Perhaps a column is of another type by now, and takes what it did not: then all is looked at once more.
             self.forget(&page.customer, &page.entity);
+            let now = self.fitting(&page.customer, &page.entity).await?;
+            if now.look != ready.look {
+                return Err(Moved(format!("entity `{}`", page.entity)).into());
+            }
         }
         Ok(report)
     }

@@ -203,8 +203,9 @@ async fn s37_a_lens_that_changes_and_a_field_that_goes_and_comes_back_write_noth
     let loads = bridge.number(LOADS).await;
     remap(&mut bridge, |person| drop(person.fields.pop()));
     let worker = bridge.work(GRACE);
-    is_still(&bridge).await;
+    bridge.settle().await;
     worker.stop().await;
+    untouched(&bridge).await;
     assert_eq!(bridge.number(LOADS).await, loads, "a field that is taken away needs nothing");
     let age = bridge.systems.config.stages[0].entities[0].fields[2].clone();
     remap(&mut bridge, |person| person.fields.push(age));
@@ -319,7 +320,7 @@ async fn s37_a_change_that_is_cut_off_in_its_midst_begins_again_and_loses_nothin
     .await;
     tick().await;
     eventually("a page waits for the row", async || {
-        let waits = "select count(*)::text from pg_locks where not granted and database = (select oid from pg_database where datname = current_database())";
+        let waits = "select count(*)::text from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'";
         bridge.systems.legacy_rows(waits).await != ["0"]
     })
     .await;
@@ -420,13 +421,12 @@ async fn s26_a_renamed_column_halts_its_entity_alone_and_it_goes_on_where_it_was
         config.window_pages = 1;
         page_rows(&mut config, 1);
         bridge.config = Arc::new(config);
+        let done = "select count(*) from bridge.page where not loads and state = 'done'";
+        let before = bridge.number(done).await;
         let mut worker = bridge.work(GRACE);
         bridge.systems.on_legacy("update person set name = 'edited' || age, last_update = now()").await;
         let tick = ops::tick_now(&bridge.queue.pool, &CustomerId::new(CUSTOMER)).await.expect("a tick");
-        eventually("some pages are done", async || {
-            bridge.number("select count(*) from bridge.page where not loads and state = 'done'").await >= 3
-        })
-        .await;
+        eventually("some pages are done", async || bridge.number(done).await >= before + 3).await;
         bridge.systems.on_platform("alter table person rename name to full_name").await;
         assert_eq!(bridge.ended(tick).await.ending, "done");
         let reason = halted(&bridge).await;
@@ -541,8 +541,10 @@ async fn s43_other_names_for_the_same_things_change_nothing() {
     bridge.config = Arc::new(config);
     let data = Data::new(bridge.config.clone());
     data.prepare(&CustomerId::new(CUSTOMER)).await.expect("prepared again");
+    let before = bridge.systems.images().await;
     let worker = bridge.work(GRACE);
-    is_still(&bridge).await;
+    bridge.settle().await;
+    assert_eq!(before, bridge.systems.images().await);
     bridge.systems.on_legacy("update person set name = 'edited', last_update = now() where age = 3").await;
     bridge.settle().await;
     assert_eq!(bridge.systems.platform_rows("select name from person where age = 3").await, ["edited"]);
