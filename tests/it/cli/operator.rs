@@ -213,11 +213,20 @@ async fn two_customers_that_would_see_the_same_rows_are_refused() {
     let text = std::fs::read_to_string(&file).expect("the configuration");
     let id = "id = \"c-1\"";
     assert_eq!(text.matches(id).count(), 1, "{text}");
-    std::fs::write(&file, text.replace(id, "id = \"c-2\"")).expect("writing a configuration");
-    let output = desk.run(&["prepare"]);
-    let stderr = String::from_utf8_lossy(&output.stderr);
-    assert_ne!(output.status.code(), Some(0), "{stderr}");
-    assert!(stderr.contains("belongs to customer `c-1`") && stderr.contains("`scope`"), "{stderr}");
+    let (head, rest) = text.split_once("[[customers]]").expect("a customer");
+    let (customer, stages) = rest.split_once("[[stages]]").expect("stages");
+    let second = customer.replace(id, "id = \"c-2\"").replace("\"acme\"", "\"globex\"");
+    // Beside the other, and in its place.
+    for (customers, said) in [
+        (format!("[[customers]]{customer}[[customers]]{second}"), ["belongs to customer `c-1`", "`scope`"]),
+        (format!("[[customers]]{second}"), ["those of customer `c-1`", "give it back the id `c-1`"]),
+    ] {
+        std::fs::write(&file, format!("{head}{customers}[[stages]]{stages}")).expect("writing a configuration");
+        let output = desk.run(&["prepare"]);
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert_ne!(output.status.code(), Some(0), "{stderr}");
+        assert!(said.iter().all(|said| stderr.contains(said)), "{stderr}");
+    }
     let known = "select count(*) from sync_bridge.entity where customer = 'c-2'";
     assert_eq!((number(&databases.legacy, known).await, number(&databases.platform, known).await), (0, 0));
 
