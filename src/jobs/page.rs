@@ -21,7 +21,7 @@ use crate::stages::{self, Contact, Key, PageMode, PageReport, Rest};
 pub struct Loaded {
     page: Page,
     /// Under which mapping its entity's rows are looked at.
-    mapping: Option<Mapping>,
+    mapping: Option<Box<Mapping>>,
     /// Of legacy and platform, where the page compares.
     watermarks: [Option<DateTime<Utc>>; 2],
     /// Nothing of its entity is to go on now.
@@ -84,7 +84,7 @@ pub async fn load(conn: &mut PgConnection, id: i64) -> sqlx::Result<Option<Loade
     let pauses = pause::of_customer(conn, page.customer.as_str()).await?;
     let (paused, held) = (pauses.entity(page.entity.as_str()), pauses.held(page.entity.as_str()));
     let mapping = mapping::of_entity(conn, page.customer.as_str(), page.entity.as_str()).await?;
-    Ok(Some(Loaded { page, mapping, watermarks, paused, held }))
+    Ok(Some(Loaded { page, mapping: mapping.map(Box::new), watermarks, paused, held }))
 }
 
 impl Loaded {
