@@ -75,7 +75,7 @@ fn the_full_file_becomes_what_it_says() {
     assert_eq!(user.platform.deleted, Some(Deleted::At { column: "deleted_at".into() }));
     assert_eq!(user.platform.scope["tenant_id"], "{tenant_id}");
     assert_eq!((user.authority, user.policy, user.page_rows), (Side::Legacy, Policy::Manual, 250));
-    assert_eq!((user.overlap, user.place.line), (Duration::from_secs(3_600), 43));
+    assert_eq!((user.overlap, user.place.line), (Duration::from_secs(3_600), 44));
     let fields: Vec<&str> = user.fields.iter().map(|field| field.name.as_str()).collect();
     assert_eq!(fields, ["email", "name", "status", "price", "address", "team"], "in the order of the file");
     assert_eq!(user.fields[1].policy, Some(Policy::Platform));
