@@ -4,7 +4,9 @@
 use std::collections::BTreeMap;
 
 use super::customers::read_id;
-use super::entities::{BySide, Surroundings, TableDraft, help_unless_secret, read_choice, read_columns, read_policy};
+use super::entities::{
+    BySide, Surroundings, TableDraft, help_unless_secret, read_choice, read_columns, read_first_contact, read_policy,
+};
 use super::reader::{Entry, Keys, Located, Node, Reader, Text};
 use super::report::suggest;
 use super::{EntityId, EpochUnit, Field, Hours, Lens, Nulls, Side, TextFold, ValuePair, Which};
@@ -88,6 +90,10 @@ fn read_field(
         Some(node) => read_nulls(&node, reader),
         None => Some(Nulls::default()),
     };
+    let first_contact = match keys.optional("first_contact") {
+        Some(node) => read_first_contact(&node, reader).map(Some),
+        None => Some(None),
+    };
     keys.close(reader);
 
     let columns = BySide { legacy: legacy?, platform: platform? };
@@ -108,6 +114,7 @@ fn read_field(
         policy,
         one_way,
         null,
+        first_contact: first_contact?,
         place: reader.report.place(entry.key.at()),
     })
 }

@@ -59,6 +59,8 @@ pub struct Config {
     pub outage_max: Duration,
     /// Connections to customers' databases that one process keeps open.
     pub connections_max: u32,
+    /// A changed mapping that touches more of an entity's rows than this waits for an operator.
+    pub mapping_percent_max: u32,
 }
 
 /// A tenant. `id` is fixed for ever; the slug may change. `Debug` leaves out the values of `vars`.
@@ -102,6 +104,8 @@ pub struct Entity {
     /// Who wins a tie.
     pub authority: Side,
     pub policy: Policy,
+    /// What decides about values that were never compared.
+    pub first_contact: FirstContact,
     pub page_rows: u32,
     /// How far behind the watermark rows are read again.
     pub overlap: Duration,
@@ -176,6 +180,8 @@ pub struct Field {
     pub one_way: Option<Side>,
     /// The value that stands for NULL on each side, beside NULL itself.
     pub null: Nulls,
+    /// Overrides the entity's.
+    pub first_contact: Option<FirstContact>,
     pub place: Place,
 }
 
@@ -312,6 +318,28 @@ impl Policy {
         match side {
             Side::Legacy => Policy::Legacy,
             Side::Platform => Policy::Platform,
+        }
+    }
+}
+
+/// What decides where a field differs that was never compared under its lens: when two records meet, and when the mapping of a
+/// field is changed. No stamp says which of two such values is newer: it is a row's, and other fields move it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum FirstContact {
+    /// The entity's authority.
+    Authority,
+    Side(Side),
+    /// A person.
+    Manual,
+}
+
+impl FirstContact {
+    /// The policy that decides so.
+    pub fn policy(self, authority: Side) -> Policy {
+        match self {
+            FirstContact::Authority => Policy::for_side(authority),
+            FirstContact::Side(side) => Policy::for_side(side),
+            FirstContact::Manual => Policy::Manual,
         }
     }
 }

@@ -249,6 +249,7 @@ fn mapping_of(
         legacy: at_legacy,
         platform: at_platform,
         policy: config::Policy::Newest,
+        first_contact: config::FirstContact::Authority,
         one_way,
         null,
     };

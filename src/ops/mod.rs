@@ -10,6 +10,7 @@ use crate::stages::Tally;
 mod dead_letters;
 mod depth;
 mod gauges;
+mod mapping;
 mod migrate;
 mod pause;
 mod preview;
@@ -23,6 +24,7 @@ pub use crate::ledger::dead_letter::Selection;
 pub use dead_letters::{DeadLetter, DeadLetterShown, dead_letter, dead_letters, discard, requeue};
 pub use depth::{QueueDepth, queue_depth};
 pub use gauges::{LoadStanding, SideStanding, Standing, standing};
+pub use mapping::{Accepted, MappingStanding, Unknown, accept_mapping, unknown};
 pub use migrate::{Migrated, migrate, migrated};
 pub use pause::{Paused, Scope, pause, resume};
 pub use preview::{About, Note, Outcome, Preview, PreviewOf, PreviewOfRow, PreviewRow, Walked, preview};
@@ -36,8 +38,8 @@ pub use totals::totals;
 pub struct CustomerStatus {
     pub customer: String,
     pub slug: String,
-    /// `idle`, `running`, `loading` (nothing else), `degraded` (dead letters wait), `never run`, `away` (a database of it does
-    /// not answer), `paused` (all of it).
+    /// `idle`, `running`, `loading` (nothing else), `degraded` (dead letters wait, or an entity's tables do not fit its mapping),
+    /// `waiting` (a changed mapping is to be accepted), `never run`, `away` (a database of it does not answer), `paused` (all of it).
     pub state: String,
     pub away: Vec<Away>,
     /// The run that carries changes over.
@@ -56,6 +58,8 @@ pub struct CustomerStatus {
     pub paused: Vec<Paused>,
     /// What is being loaded; nothing of what was, or has not begun.
     pub loads: Vec<Load>,
+    /// Entities whose mapping was changed, while that is not done with.
+    pub mappings: Vec<MappingStanding>,
 }
 
 /// How far the first load of an entity's side is.

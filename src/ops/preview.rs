@@ -10,13 +10,16 @@ use sqlx::{PgPool, Postgres, Transaction};
 
 use super::{EntityKinds, Kinds};
 use crate::config::{Config, CustomerId, EntityId, Side};
+use crate::jobs::page::contact;
 use crate::jobs::stage::{self, Loaded, PARKED_MAX, ROUNDS_MAX};
 use crate::jobs::tick::{Asked, Decision, ask};
 use crate::jobs::{Env, meet};
 use crate::ledger::page::NewPage;
 use crate::ledger::parked::{Named, Waiting};
 use crate::ledger::{job, page, parked, tick};
-use crate::stages::{Ahead, Foreseen, ForeseenKind, Key, Page, PageMode, PageReport, ParkedReason, Tally, Wanted};
+use crate::stages::{
+    Ahead, Contact, Foreseen, ForeseenKind, Key, Page, PageMode, PageReport, ParkedReason, Tally, Wanted,
+};
 
 /// What is asked for.
 #[derive(Debug, Clone, Copy)]
@@ -130,7 +133,7 @@ pub async fn preview(env: &Env, of: PreviewOf<'_>, told: impl FnMut(Walked)) -> 
     drop(ledger);
     let decision = match asked.pauses.all() {
         true => Decision::Paused,
-        false => asked.decide(&env).await?,
+        false => asked.decide(&env).await?.decision,
     };
     let outcome = match decision {
         Decision::Paused | Decision::Skip => Outcome::Paused,
@@ -308,8 +311,7 @@ impl<T: FnMut(Walked)> Walk<'_, T> {
     /// The pages that the stage would begin with.
     async fn cut(&self, name: &str) -> anyhow::Result<VecDeque<NewPage>> {
         let config = &self.env.config;
-        let (marks, pauses) = (self.asked.marks.clone(), self.asked.pauses.clone());
-        let plan = Loaded::foreseen(self.of.customer, name, self.loads, marks, pauses).plan(self.env).await?;
+        let plan = Loaded::foreseen(self.asked, name, self.loads).plan(self.env).await?;
         let closed = plan.is_closed();
         let mut pages: VecDeque<NewPage> = plan.into_pages().into();
         let mut ledger = look(&self.env.queue).await?;
@@ -339,6 +341,18 @@ impl<T: FnMut(Walked)> Walk<'_, T> {
         taken
     }
 
+    /// What the run would do about fields that were never compared: the tick before it notes a mapping that changed, to be counted.
+    async fn contact(&self, entity: &EntityId) -> anyhow::Result<Contact> {
+        let known = self.asked.mappings.iter().find(|known| known.entity == entity.as_str());
+        let look = self.env.data.look(self.of.customer, entity, known.map(|known| &known.tables), false).await?;
+        let was_read = self.asked.marks.iter().any(|mark| mark.entity == entity.as_str());
+        Ok(match contact(known, &look.fields) {
+            Contact::Stranger if known.is_none() && !was_read => Contact::Decide,
+            Contact::Stranger => Contact::Wait,
+            contact => contact,
+        })
+    }
+
     /// One round of a stage. Answers whether it made pairs, if it came to the end.
     async fn round(&mut self, seen: (usize, i32), mut pages: VecDeque<NewPage>) -> anyhow::Result<Option<bool>> {
         let mut paired = false;
@@ -354,6 +368,7 @@ impl<T: FnMut(Walked)> Walk<'_, T> {
                 mode: next.mode,
                 lease: job::LEASE,
                 held: self.asked.pauses.held(next.entity.as_str()),
+                contact: self.contact(&next.entity).await?,
                 rulings: Vec::new(),
                 watermarks: [None, None],
             };

@@ -21,6 +21,8 @@ use crate::sides::{Fault, Permanent, sort};
 
 use super::check::{self, Flaw};
 
+use super::fits::{Look, tables};
+
 /// One entity of one customer, ready to run pages.
 #[derive(Debug)]
 pub struct ReadyEntity {
@@ -32,6 +34,8 @@ pub struct ReadyEntity {
     pub page_rows: u32,
     pub overlap: Duration,
     pub compare_every: Duration,
+    /// Its fields and tables, as the ledger keeps them.
+    pub look: Look,
 }
 
 /// One side of an entity.
@@ -74,6 +78,10 @@ pub async fn make_ready(
     let platform = live(pools, customer, entity, Side::Platform).await?;
     let mapping = resolve(customer, entity, &legacy.described.table, &platform.described.table)
         .map_err(|flaw| refused(entity, flaw))?;
+    let mut fingerprints: Vec<i64> = mapping.fields.iter().map(|field| i64::from(field.fingerprint)).collect();
+    fingerprints.sort_unstable();
+    let look =
+        Look { fields: fingerprints, tables: tables(entity, &legacy.described.table, &platform.described.table) };
 
     let mut refs: Vec<RefTarget> = Vec::new();
     for field in &entity.fields {
@@ -99,6 +107,7 @@ pub async fn make_ready(
         page_rows: entity.page_rows,
         overlap: entity.overlap,
         compare_every: entity.compare_every,
+        look,
     })
 }
 
@@ -398,6 +407,7 @@ fn resolve(
             policy: declared.policy.unwrap_or(entity.policy),
             one_way: declared.one_way,
             null,
+            first_contact: declared.first_contact.unwrap_or(entity.first_contact),
         });
     }
     if let (Some(legacy_mark), Some(platform_mark)) = (&entity.legacy.deleted, &entity.platform.deleted) {
@@ -411,6 +421,7 @@ fn resolve(
             policy: entity.policy,
             one_way: None,
             null: NullMarks::default(),
+            first_contact: entity.first_contact,
         });
     }
     for (at, field) in fields.iter().enumerate() {

@@ -7,6 +7,7 @@ mod conflicts;
 mod cut;
 mod decide;
 mod entity;
+mod fits;
 mod horizon;
 mod legacy;
 mod pace;
@@ -30,10 +31,12 @@ use crate::config::{Config, Customer, CustomerId, DatabaseUrl, EntityId, Finding
 pub use crate::keyset::{Key, Lane, Position, Range, Signature};
 use crate::pairs;
 use crate::sides::postgres::{self, Pools, reach};
-use crate::sides::{Fault, NotConfigured, Permanent, sort};
+use crate::sides::{Fault, Misfit, Moved, NotConfigured, Permanent, sort};
 
 pub use conflicts::{ConflictEntry, ConflictField};
 use entity::{Ready, check_tables, database_of, make_ready};
+pub use fits::Look;
+use fits::{is_permanent, misfit};
 pub use pace::Rest;
 pub use preview::{Ahead, Foreseen, ForeseenField, ForeseenKind, Wanted};
 use registry::register;
@@ -57,6 +60,8 @@ pub struct Data {
     pub config: Arc<Config>,
     pools: Pools,
     ready: Mutex<HashMap<(CustomerId, EntityId), Ready>>,
+    /// The tables of entities as they were last seen to fit, to say what is different when they do not.
+    fitted: Mutex<HashMap<(CustomerId, EntityId), serde_json::Value>>,
     clocks: clocks::Offsets,
     paces: pace::Paces,
 }
@@ -104,6 +109,19 @@ pub enum PageMode {
     Compare,
 }
 
+/// What a page does about fields that a standing pair has no base of, and that differ: the mapping was changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Contact {
+    /// The policy of first contacts decides.
+    #[default]
+    Decide,
+    /// They wait, and are counted.
+    Wait,
+    /// They wait, and bases under another mapping stay: this process's file is not the one that counts now.
+    Stranger,
+}
+
 /// One page to work on.
 #[derive(Debug, Clone)]
 pub struct Page {
@@ -117,6 +135,7 @@ pub struct Page {
     pub lease: Duration,
     /// The side that must not be written now.
     pub held: Option<Side>,
+    pub contact: Contact,
     /// What an operator decided about rows of this page.
     pub rulings: Vec<Ruling>,
     /// For `Compare`: the watermarks of legacy and platform. A row stamped later is the next run's, no difference.
@@ -147,6 +166,11 @@ pub struct PageReport {
     pub rows_to_legacy: u64,
     pub rows_unchanged: u64,
     pub tally: Tally,
+    /// Pairs with a field that waits for its first contact.
+    pub rows_waiting: u64,
+    /// These fields, each once.
+    #[serde(default)]
+    pub fields_waiting: Vec<String>,
     /// Conflicts decided now, by policy that decided.
     pub conflicts: Vec<(Policy, u64)>,
     /// Rows of this page that wait; the rest of the page's rows no longer do.
@@ -207,6 +231,27 @@ pub struct Timings {
     pub write: Duration,
 }
 
+/// How many rows a changed mapping touches.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct Touched {
+    /// Of the platform's table.
+    pub rows: u64,
+    pub rows_read: u64,
+    /// Of those read, the pairs with a field that differs.
+    pub rows_different: u64,
+    /// The fields that differ somewhere.
+    pub fields: Vec<String>,
+    /// Every row was read; else those of some pages spread evenly, and the share is an estimate.
+    pub counted: bool,
+}
+
+impl Touched {
+    /// The part of the rows that is touched, in percent.
+    pub fn percent(&self) -> f64 {
+        if self.rows_read == 0 { 0.0 } else { self.rows_different as f64 * 100.0 / self.rows_read as f64 }
+    }
+}
+
 /// A row that waits.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Parked {
@@ -259,6 +304,7 @@ impl Data {
             config,
             pools,
             ready: Mutex::default(),
+            fitted: Mutex::default(),
             clocks: clocks::Offsets::default(),
             paces: pace::Paces::default(),
         }
@@ -339,7 +385,8 @@ impl Data {
                 let here = self.config.entities().filter(|entity| entity.table(side).database == table.database);
                 let here: Vec<_> = here.collect();
                 let known: Vec<&str> = self.config.entities().map(|entity| entity.id.as_str()).collect();
-                register(&mut transaction, customer, (&here, &known), side, &database.shown)
+                let customers: Vec<&str> = self.config.customers.iter().map(|customer| customer.id.as_str()).collect();
+                register(&mut transaction, customer, (&here, &known, &customers), side, &database.shown)
                     .await
                     .with_context(|| format!("registering entities in {}", database.shown))?;
                 transaction.commit().await.with_context(what)?;
@@ -372,6 +419,63 @@ impl Data {
         Ok(())
     }
 
+    /// What an entity stands on, and that it can: `anew` describes its tables again. `before` is what they were when the mapping last
+    /// fitted, as far as the caller knows.
+    ///
+    /// # Errors
+    /// `Misfit`: the tables are not what the mapping says; or a database that does not answer.
+    pub async fn look(
+        &self,
+        customer: &CustomerId,
+        entity: &EntityId,
+        before: Option<&serde_json::Value>,
+        anew: bool,
+    ) -> anyhow::Result<Look> {
+        if let Some(before) = before {
+            let mut fitted = self.fitted.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+            fitted.entry((customer.clone(), entity.clone())).or_insert_with(|| before.clone());
+        }
+        if anew {
+            self.forget(customer, entity);
+        }
+        Ok(self.fitting(customer, entity).await?.look.clone())
+    }
+
+    /// How many rows a changed mapping touches: pairs with a field that was never compared under its lens, and differs. All of the table
+    /// is counted up to some `rows_max` rows, else pages spread evenly over it. Writes nothing.
+    ///
+    /// # Errors
+    /// As `cut`.
+    pub async fn touched(&self, customer: &CustomerId, entity: &EntityId, rows_max: u64) -> anyhow::Result<Touched> {
+        let ranges = self.cut_whole(customer, entity, Side::Platform).await?;
+        let all: u64 = ranges.iter().map(|range| u64::from(range.rows)).sum();
+        let step = usize::try_from(all.div_ceil(rows_max.max(1))).unwrap_or(usize::MAX).max(1);
+        let mut touched = Touched { rows: all, counted: step == 1, ..Touched::default() };
+        for range in ranges.into_iter().step_by(step) {
+            let page = Page {
+                customer: customer.clone(),
+                entity: entity.clone(),
+                side: Side::Platform,
+                range,
+                mode: PageMode::Compare,
+                lease: Duration::ZERO,
+                held: None,
+                contact: Contact::Wait,
+                rulings: Vec::new(),
+                watermarks: [None, None],
+            };
+            let report = self.run_page(&page).await?;
+            touched.rows_read += report.rows_read;
+            touched.rows_different += report.rows_waiting;
+            for field in report.fields_waiting {
+                if !touched.fields.contains(&field) {
+                    touched.fields.push(field);
+                }
+            }
+        }
+        Ok(touched)
+    }
+
     /// Whether anything changed since the signatures were taken: one statement per database.
     ///
     /// # Errors
@@ -396,8 +500,9 @@ impl Data {
         side: Side,
         known: Option<&Known>,
     ) -> anyhow::Result<Cut> {
-        let ready = self.entity(customer, entity).await?;
-        self.heed(customer, entity, cut::cut(&ready, side, known).await)
+        let ready = self.fitting(customer, entity).await?;
+        let cut = self.heed(customer, entity, cut::cut(&ready, side, known).await);
+        self.explained(customer, entity, &ready, cut).await
     }
 
     /// The whole table of a side in pages, by key: for reconciliation.
@@ -405,8 +510,9 @@ impl Data {
     /// # Errors
     /// As `cut`.
     pub async fn cut_whole(&self, customer: &CustomerId, entity: &EntityId, side: Side) -> anyhow::Result<Vec<Range>> {
-        let ready = self.entity(customer, entity).await?;
-        self.heed(customer, entity, cut::cut_whole(&ready, side).await)
+        let ready = self.fitting(customer, entity).await?;
+        let cut = self.heed(customer, entity, cut::cut_whole(&ready, side).await);
+        self.explained(customer, entity, &ready, cut).await
     }
 
     /// Works on a page. Whatever it wrote is committed when it returns; it may be repeated at any time, by anybody.
@@ -414,12 +520,17 @@ impl Data {
     /// # Errors
     /// Only what concerns the whole page (connection, schema, configuration); a bad row is in the report.
     pub async fn run_page(&self, page: &Page) -> anyhow::Result<PageReport> {
-        let ready = self.entity(&page.customer, &page.entity).await?;
+        let ready = self.fitting(&page.customer, &page.entity).await?;
         let clocks = self.clocks.measure(&ready.legacy.database, &ready.platform.database).await?;
-        let report = self.heed(&page.customer, &page.entity, page::run(&ready, page, &clocks).await)?;
+        let report = self.heed(&page.customer, &page.entity, page::run(&ready, page, &clocks).await);
+        let report = self.explained(&page.customer, &page.entity, &ready, report).await?;
         if !report.quarantined.is_empty() {
-            // Perhaps a column is of another type by now: whoever tries again looks again.
+            // Perhaps a column is of another type by now, and takes what it did not: then all is looked at once more.
             self.forget(&page.customer, &page.entity);
+            let now = self.fitting(&page.customer, &page.entity).await?;
+            if now.look != ready.look {
+                return Err(Moved(format!("entity `{}`", page.entity)).into());
+            }
         }
         Ok(report)
     }
@@ -552,6 +663,7 @@ impl Data {
             mode: PageMode::Sync,
             lease: RULING_LEASE,
             held: None,
+            contact: Contact::Decide,
             rulings: vec![Ruling { key, kind }],
             watermarks: [None, None],
         };
@@ -591,8 +703,49 @@ impl Data {
             .entity(entity)
             .ok_or_else(|| NotConfigured(format!("entity `{entity}` is not in {}", self.config.path.display())))?;
         let ready = Arc::new(make_ready(&self.pools, &self.config, self.customer(customer)?, declared).await?);
+        let mut fitted = self.fitted.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        fitted.insert(key.clone(), ready.look.tables.clone());
+        drop(fitted);
         self.known().insert(key, ready.clone());
         Ok(ready)
+    }
+
+    /// As `entity`; what does not fit is said exactly.
+    async fn fitting(&self, customer: &CustomerId, entity: &EntityId) -> anyhow::Result<Ready> {
+        match self.entity(customer, entity).await {
+            Err(error) if is_permanent(&error) => Err(self.misfit(customer, entity, &error).await.into()),
+            ready => ready,
+        }
+    }
+
+    async fn misfit(&self, customer: &CustomerId, entity: &EntityId, error: &anyhow::Error) -> Misfit {
+        let before = {
+            let fitted = self.fitted.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+            fitted.get(&(customer.clone(), entity.clone())).cloned()
+        };
+        match (self.customer(customer), self.config.entity(entity)) {
+            (Ok(customer), Some(declared)) => misfit(&self.pools, customer, declared, before.as_ref(), error).await,
+            _ => Misfit(crate::told::told(error)),
+        }
+    }
+
+    /// An error that no repetition helps may come of tables that are not what they were when `used` was made ready: then that is
+    /// what it is, and if they still fit, the next try will do.
+    async fn explained<T>(
+        &self,
+        customer: &CustomerId,
+        entity: &EntityId,
+        used: &Ready,
+        result: anyhow::Result<T>,
+    ) -> anyhow::Result<T> {
+        match result {
+            Err(error) if is_permanent(&error) => {
+                self.forget(customer, entity);
+                let now = self.fitting(customer, entity).await?;
+                if now.look != used.look { Err(Moved(format!("entity `{entity}`")).into()) } else { Err(error) }
+            }
+            result => result,
+        }
     }
 
     /// A table that is not what it was is described again next time.

@@ -105,6 +105,10 @@ pub fn sort_out(page: &Page, judged: Vec<(View, Verdict)>, report: &mut PageRepo
     for (view, verdict) in judged {
         match verdict {
             Verdict::Nothing => unchanged(page, view, report),
+            Verdict::Waits(fields) => {
+                waits(report, fields);
+                unchanged(page, view, report);
+            }
             Verdict::Act(act) => sorted.acts.push(*act),
             Verdict::Again => sorted.again.push(view.origin),
             Verdict::Void => sorted.voids.push(view),
@@ -194,6 +198,7 @@ fn judge_all(entity: &ReadyEntity, page: &Page, clocks: &Measured, views: &[View
             clocks: *clocks,
             lease_secs,
             held: page.held,
+            contact: page.contact,
             rulings: &page.rulings,
         };
         let verdicts: Vec<Verdict> = views.iter().map(|view| judge(view, &context)).collect();
@@ -378,6 +383,9 @@ pub fn record(entity: &ReadyEntity, page: &Page, committed: Vec<Committed>, repo
     let now = clock::now();
     for Committed { act, platform_key, wrote_row, .. } in committed {
         report.ruled |= act.ruled;
+        if !act.waits.is_empty() {
+            waits(report, act.waits);
+        }
         if let Some(conflict) = &act.conflict {
             for policy in &conflict.policies {
                 count_policy(&mut report.conflicts, *policy);
@@ -416,6 +424,16 @@ pub fn record(entity: &ReadyEntity, page: &Page, committed: Vec<Committed>, repo
             Side::Platform => act.pair.legacy_key,
         };
         settled(report, page.side, act.view.origin, partner);
+    }
+}
+
+/// A pair of which these fields wait for their first contact.
+fn waits(report: &mut PageReport, fields: Vec<String>) {
+    report.rows_waiting += 1;
+    for field in fields {
+        if !report.fields_waiting.contains(&field) {
+            report.fields_waiting.push(field);
+        }
     }
 }
 
@@ -472,8 +490,17 @@ async fn compare(
                 (_, _, Some(_)) => ("deleted", Vec::new()),
                 _ => continue,
             },
-            Verdict::Act(act) => (if act.held.is_some() { "parked" } else { "drift" }, act.fields),
+            Verdict::Act(act) => {
+                if !act.waits.is_empty() {
+                    waits(report, act.waits.clone());
+                }
+                (if act.held.is_some() || !act.waits.is_empty() { "parked" } else { "drift" }, act.fields)
+            }
             Verdict::Parent { .. } | Verdict::Busy | Verdict::Paused(_) => ("parked", Vec::new()),
+            Verdict::Waits(fields) => {
+                waits(report, fields.clone());
+                ("parked", fields)
+            }
             Verdict::Bad { field, .. } => ("quarantined", field.into_iter().collect()),
             Verdict::Again | Verdict::Void => ("behind", Vec::new()),
         };

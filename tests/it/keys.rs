@@ -402,6 +402,7 @@ async fn customers_in_one_database_are_told_apart_by_their_scope() {
                 mode: PageMode::Sync,
                 lease: std::time::Duration::ZERO,
                 held: None,
+                contact: sync_bridge::stages::Contact::Decide,
                 rulings: Vec::new(),
                 watermarks: [None, None],
             })

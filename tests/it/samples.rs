@@ -10,7 +10,7 @@ use sync_bridge::demo::compare::{Comparison, Listed, What, compare};
 use sync_bridge::demo::folder::{Database, Folder};
 use sync_bridge::demo::samples::{self, ACME, Amounts, BIRCH, Filled, Sample, Systems};
 use sync_bridge::demo::writers::{self, Pace, Tally};
-use sync_bridge::stages::{Data, Page, PageMode};
+use sync_bridge::stages::{Contact, Data, Page, PageMode};
 use tokio_util::sync::CancellationToken;
 
 use crate::support::{TestDatabase, database};
@@ -103,6 +103,7 @@ async fn sync(data: &Data) {
                         mode: PageMode::Sync,
                         lease: std::time::Duration::from_secs(15),
                         held: None,
+                        contact: Contact::Decide,
                         rulings: Vec::new(),
                         watermarks: [None, None],
                     };

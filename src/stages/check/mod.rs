@@ -5,7 +5,7 @@
 mod database;
 mod flaw;
 #[cfg(test)]
-mod live;
+pub(in crate::stages) mod live;
 mod passes;
 mod sample;
 mod table;
@@ -21,6 +21,7 @@ use crate::told::told;
 
 use super::entity::{self, database_of};
 use super::horizon::{self, Sessions};
+use super::registry::vanished;
 
 pub use database::{not_prepared, registered};
 pub use flaw::Flaw;
@@ -41,6 +42,8 @@ struct Catalogue {
     ours: Vec<Ours>,
     /// By entity: its number, and the version that the schema is for. `None`: it cannot be read.
     registered: Option<BTreeMap<String, (i32, i32)>>,
+    /// Ids that are registered there and that the file does not know any more, in words.
+    vanished: Vec<String>,
     /// Only where a table is missing.
     names: Vec<(String, String)>,
 }
@@ -84,7 +87,7 @@ pub async fn findings(
         known.tables.extend(tables);
     }
     for mapped in databases.values_mut() {
-        mapped.facts = desk.ask(pools, mapped).await;
+        mapped.facts = desk.ask(pools, config, mapped).await;
     }
     for mapped in databases.values() {
         desk.judge_database(mapped);
@@ -103,14 +106,16 @@ pub async fn findings(
 
 impl Desk<'_> {
     /// Asks a database all it is ever asked, in a handful of statements.
-    async fn ask(&mut self, pools: &Pools, mapped: &Mapped<'_>) -> Option<Facts> {
+    async fn ask(&mut self, pools: &Pools, config: &Config, mapped: &Mapped<'_>) -> Option<Facts> {
         let name = mapped.names.first()?;
         let url = self.customer.databases.get(*name)?;
         let asked = async {
             // A pool would go on trying until its time is up.
             reach(url).await?;
             match mapped.tables.first() {
-                Some((entity, side)) => facts(pools, self.customer, (entity, *side), &mapped.tables).await.map(Some),
+                Some((entity, side)) => {
+                    facts(pools, config, self.customer, (entity, *side), &mapped.tables).await.map(Some)
+                }
                 None => Ok(None),
             }
         };
@@ -133,6 +138,9 @@ impl Desk<'_> {
         let of_ours = database::ours(&catalogue.ours, &facts.about.role);
         for flaw in database::sessions(&catalogue.sessions).into_iter().chain(of_ours) {
             self.of_database(name, flaw);
+        }
+        for what in &catalogue.vanished {
+            self.of_database(name, Flaw::warning("id-vanished", Spot::Whole, what.clone()));
         }
         let Some(registered) = &catalogue.registered else { return };
         let entities: BTreeSet<&EntityId> = mapped.tables.iter().map(|(entity, _)| &entity.id).collect();
@@ -286,6 +294,7 @@ fn encodings(legacy: &str, platform: &str) -> Option<Flaw> {
 /// The database's.
 async fn facts(
     pools: &Pools,
+    config: &Config,
     customer: &Customer,
     (entity, side): (&Entity, Side),
     tables: &[(&Entity, Side)],
@@ -313,10 +322,17 @@ async fn facts(
     let may_read = ours.iter().any(|one| one.name == "entity" && one.may_use_schema && one.may_select);
     let registered =
         if may_read { Some(entity::registrations(&mut session, customer).await.with_context(what)?) } else { None };
+    let vanished = match &registered {
+        Some(_) => vanished(&mut session, config, customer, &database.shown).await.with_context(what)?,
+        None => Vec::new(),
+    };
     drop(session);
     // In a transaction of its own: within one, what it looks at is frozen.
     let sessions = horizon::ask(&database).await?;
-    Ok(Facts { about, catalogue: Some(Catalogue { sessions, live, indexes, rewriters, ours, registered, names }) })
+    Ok(Facts {
+        about,
+        catalogue: Some(Catalogue { sessions, live, indexes, rewriters, ours, registered, vanished, names }),
+    })
 }
 
 #[cfg(test)]

@@ -168,11 +168,20 @@ async fn two_customers_that_would_see_the_same_rows_are_refused() {
     let text = std::fs::read_to_string(&file).expect("the configuration");
     let id = "id = \"c-1\"";
     assert_eq!(text.matches(id).count(), 1, "{text}");
-    std::fs::write(&file, text.replace(id, "id = \"c-2\"")).expect("writing a configuration");
-    let output = desk.run(&["prepare"]);
-    let stderr = String::from_utf8_lossy(&output.stderr);
-    assert_ne!(output.status.code(), Some(0), "{stderr}");
-    assert!(stderr.contains("belongs to customer `c-1`") && stderr.contains("`scope`"), "{stderr}");
+    let (head, rest) = text.split_once("[[customers]]").expect("a customer");
+    let (customer, stages) = rest.split_once("[[stages]]").expect("stages");
+    let second = customer.replace(id, "id = \"c-2\"").replace("\"acme\"", "\"globex\"");
+    // Beside the other, and in its place.
+    for (customers, said) in [
+        (format!("[[customers]]{customer}[[customers]]{second}"), ["belongs to customer `c-1`", "`scope`"]),
+        (format!("[[customers]]{second}"), ["those of customer `c-1`", "give it back the id `c-1`"]),
+    ] {
+        std::fs::write(&file, format!("{head}{customers}[[stages]]{stages}")).expect("writing a configuration");
+        let output = desk.run(&["prepare"]);
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert_ne!(output.status.code(), Some(0), "{stderr}");
+        assert!(said.iter().all(|said| stderr.contains(said)), "{stderr}");
+    }
     let known = "select count(*) from sync_bridge.entity where customer = 'c-2'";
     assert_eq!((number(&databases.legacy, known).await, number(&databases.platform, known).await), (0, 0));
 
@@ -231,4 +240,48 @@ async fn a_schema_that_an_administrator_installed_is_only_registered_in() {
         execute(database, &format!("drop owned by {role}")).await;
     }
     execute(&databases.queue, &format!("drop role {role}")).await;
+}
+
+#[tokio::test]
+async fn s37_a_changed_mapping_waits_for_the_operator_who_accepts_it_by_command() {
+    let (databases, desk) = prepared("accept mapping").await;
+    let file = desk.folder.path().join("bridge.toml");
+    let whole = std::fs::read_to_string(&file).expect("the configuration");
+    let name = "    name = { legacy = \"name\", platform = \"name\" }\n";
+    assert!(whole.contains(name));
+    std::fs::write(&file, whole.replace(name, "")).expect("writing a configuration");
+    execute(
+        &databases.legacy,
+        "insert into users (mail, name) select n || '@example.org', 'l' from generate_series(1, 60) n",
+    )
+    .await;
+    settle(&desk);
+    execute(&databases.platform, "update identity.users set name = 'p'").await;
+
+    std::fs::write(&file, &whole).expect("writing a configuration");
+    settle(&desk);
+    let status = json_of(&desk, &["status", "--json"]);
+    let waiting = json!({ "state": "waiting", "rows_read": 62, "rows_different": 62 });
+    let change = &status[0]["mappings"][0];
+    assert_eq!(status[0]["state"], "waiting", "{status}");
+    for (key, value) in waiting.as_object().expect("an object") {
+        assert_eq!(&change[key], value, "{status}");
+    }
+    let table = desk.succeeds(&["status"]);
+    assert!(table.contains("run --customer acme --accept-mapping"), "{table}");
+    assert_eq!(number(&databases.legacy, "select count(*) from users where name = 'p'").await, 0);
+
+    let accept = ["run", "--customer", "acme", "--inline", "--accept-mapping", "--json"];
+    let output = desk.run(&accept);
+    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(
+        output.status.success() && told.contains("the mapping of user is accepted: 62 of 62 rows differ"),
+        "{told}"
+    );
+    settle(&desk);
+    assert_eq!(number(&databases.legacy, "select count(*) from users where name = 'p'").await, 62);
+    assert_eq!(number(&databases.queue, "select count(*) from bridge.acceptance where rows_different = 62").await, 1);
+    assert_eq!(json_of(&desk, &["status", "--json"])[0]["mappings"], json!([]));
+    let told = String::from_utf8_lossy(&desk.run(&accept).stderr).into_owned();
+    assert!(told.contains("no changed mapping is to be accepted"), "{told}");
 }

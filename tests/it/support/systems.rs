@@ -9,7 +9,9 @@ use futures::StreamExt as _;
 use sqlx::{AssertSqlSafe, PgPool};
 use sync_bridge::config::{self, Config, CustomerId, DatabaseUrl, EntityId, Side};
 use sync_bridge::jobs::failure::{self, Sorted};
-use sync_bridge::stages::{Cut, Data, Key, Known, Lane, Page, PageMode, PageReport, Parked, Quarantined, Range};
+use sync_bridge::stages::{
+    Contact, Cut, Data, Key, Known, Lane, Page, PageMode, PageReport, Parked, Quarantined, Range,
+};
 
 use super::{Folder, TestDatabase, database, server};
 
@@ -481,6 +483,7 @@ fn page_of(entity: &str, side: Side, range: Range) -> Page {
         mode: PageMode::Sync,
         lease: Duration::ZERO,
         held: None,
+        contact: Contact::Decide,
         rulings: Vec::new(),
         watermarks: [None, None],
     }
