@@ -423,7 +423,11 @@ fn ready_side(
         })
         .collect::<Result<Vec<_>, String>>()?;
     let new_key = new_key(shape, &live.table, side, table)?;
+    // A field that is never written on this side gives its new rows nothing, so not NULL either.
+    let is_given = |at: &usize| mapping.fields.iter().any(|it| it.flows_to(side) && it.columns(side).contains(at));
+    let left_out = (0..shape.columns.len()).filter(|at| !is_given(at)).collect();
     let sql = TableSql::new(shape, &live.table, &table.schema, &table.name, scope, live.entity_number);
+    let sql = sql.leaving_out(left_out);
     Ok(ReadySide { database: live.database, sql, new_key, limits: customer.limits_of(&table.database) })
 }
 

@@ -69,6 +69,8 @@ pub struct TableSql {
     updatable: Vec<usize>,
     /// Key columns that no field covers.
     unmapped_keys: Vec<usize>,
+    /// Positions of columns that new rows get from their defaults, as nothing flows to them.
+    left_out: Vec<usize>,
     /// By the name of a unique index: a column of it, and what it can hold for the moment in which values change places.
     asides: HashMap<String, (String, String)>,
 }
@@ -179,7 +181,18 @@ impl TableSql {
             unmapped_keys: (0..shape.key.len())
                 .filter(|&at| !shape.columns.iter().any(|column| column.name == shape.key[at].name))
                 .collect(),
+            left_out: Vec::new(),
         }
+    }
+
+    /// With columns that new rows get from their defaults; a key's part is written all the same.
+    pub fn leaving_out(mut self, columns: Vec<usize>) -> TableSql {
+        let names: Vec<&str> = columns.iter().map(|&at| self.columns[at].name.as_str()).collect();
+        let parts: Vec<usize> =
+            (0..self.keys.len()).filter(|&at| names.contains(&self.keys[at].name.as_str())).collect();
+        self.unmapped_keys.extend(parts);
+        self.left_out = columns;
+        self
     }
 
     pub fn entity_number(&self) -> i32 {
@@ -411,8 +424,10 @@ impl TableSql {
             targets.push(self.keys[at].name.clone());
             values.push(format!("({})::{}", self.key_part("v.k", at), self.keys[at].type_sql));
         }
-        for (at, SqlColumn { name, type_sql, .. }) in self.columns.iter().enumerate() {
-            arrays.push(format!("${}::text[]", own + 1 + at));
+        let given: Vec<usize> = (0..self.columns.len()).filter(|at| !self.left_out.contains(at)).collect();
+        for (nth, &at) in given.iter().enumerate() {
+            let SqlColumn { name, type_sql, .. } = &self.columns[at];
+            arrays.push(format!("${}::text[]", own + 1 + nth));
             names.push(format!("v{at}"));
             targets.push(name.clone());
             values.push(format!("v.v{at}::{type_sql}"));
@@ -433,7 +448,7 @@ impl TableSql {
         );
         let statement = Statement::new(sql);
         let mut query = self.start(&statement).bind(rows.iter().map(|row| row.0).collect::<Vec<_>>());
-        for column in 0..self.columns.len() {
+        for column in given {
             query = query.bind(rows.iter().map(|row| row.1[column].as_deref()).collect::<Vec<_>>());
         }
         Ok(query.execute(connection).await?.rows_affected())
