@@ -24,5 +24,6 @@ mod retention;
 mod samples;
 mod scenarios;
 mod scheduler;
+mod second;
 mod supervisor;
 mod support;
