@@ -2,14 +2,15 @@
 //! it maps.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use chrono_tz::Tz;
 
 use super::customers::{NAME_CHARS_MAX, Outline, read_id};
-use super::parse::{Defaults, OVERLAP, PAGE_ROWS, read_list};
+use super::parse::{COMPARE_EVERY, Defaults, OVERLAP, PAGE_ROWS, read_list};
 use super::reader::{Keys, Located, Node, Reader, Text};
 use super::report::suggest;
-use super::{Deleted, Entity, EntityId, Policy, Side, Stage, Table, fields, schedule};
+use super::{Deleted, Entity, EntityId, Field, KeyRule, Policy, Side, Stage, Table, condition, fields, schedule};
 
 /// The stage that follows all others.
 const STAGE_RESERVED: &str = "reconciliation";
@@ -159,13 +160,25 @@ fn read_entity(
     let platform = read_side(&mut keys, Side::Platform, around, reader);
     let match_on = keys.optional("match_on").map_or(Some(Vec::new()), |node| node.texts(reader));
     let authority = keys.optional("authority").map_or(Some(Side::Platform), |node| read_authority(&node, reader));
-    let policy = keys.optional("conflict").map_or(Some(Policy::Newest), |node| read_policy(&node, reader));
+    let policy_node = keys.optional("conflict");
+    let policy = policy_node.as_ref().map_or(Some(Policy::Newest), |node| read_policy(node, reader));
     let page_rows = keys.optional("page_rows").map_or(Some(defaults.page_rows), |node| node.whole(PAGE_ROWS, reader));
     let overlap = keys.optional("overlap").map_or(Some(defaults.overlap), |node| node.duration(OVERLAP, reader));
+    let every = keys.optional("compare_every");
+    let compare_every = every.as_ref().map_or(Some(Duration::ZERO), |node| node.duration(COMPARE_EVERY, reader));
     let fields = keys.required("fields", "[stages.entities.fields]", reader);
     keys.close(reader);
 
     if let (Some(legacy), Some(platform)) = (&legacy, &platform) {
+        let by_stamp = [legacy, platform].iter().all(|draft| draft.table.updated_at.is_some());
+        if let Some(every) = every.as_ref().filter(|_| by_stamp) {
+            let help = "declare `changes = \"sweep\"` for the side that has no `updated_at`, or leave this out";
+            reader.problem(
+                every,
+                "compares nothing: changes of both sides are found by their stamps",
+                Some(help.into()),
+            );
+        }
         check_both_tables(legacy, platform, reader);
         check_not_shared(legacy, platform, around, reader);
         around.tables.push((legacy.table.clone(), platform.table.clone(), reader.report.place(node.at()).line));
@@ -176,6 +189,13 @@ fn read_entity(
     if let (Some(match_on), Some(names)) = (&match_on, names) {
         check_match_on(match_on, &names, reader);
     }
+    if let (Some(policy), Some(fields)) = (policy, &fields)
+        && let Some(draft) =
+            [&tables.legacy, &tables.platform].into_iter().flatten().find(|it| it.table.updated_at.is_none())
+    {
+        let named = policy_node.as_ref().map_or(&draft.at as &dyn Located, |node| node);
+        check_policies_without_stamp(policy, policy_node.is_some(), fields, named, reader);
+    }
     Some(Entity {
         id: EntityId::new(id?.value),
         legacy: tables.legacy?.table,
@@ -185,6 +205,7 @@ fn read_entity(
         policy: policy?,
         page_rows: page_rows?,
         overlap: overlap?,
+        compare_every: compare_every?,
         fields: fields?,
         place: reader.report.place(node.at()),
     })
@@ -208,17 +229,41 @@ fn check_both_tables(legacy: &TableDraft, platform: &TableDraft, reader: &mut Re
     reader.problem(&with.at, message, Some(help));
 }
 
+/// Where a row does not say when it was edited, nobody is the newest.
+fn check_policies_without_stamp(
+    policy: Policy,
+    is_named: bool,
+    fields: &[Field],
+    named: &dyn Located,
+    reader: &mut Reader<'_>,
+) {
+    let help = "name who decides: `conflict = \"legacy\"`, `\"platform\"` or `\"manual\"`";
+    let message = if policy == Policy::Newest && !is_named {
+        "changes are found without `updated_at`, so `newest`, which decides conflicts unless another policy is named, cannot tell".into()
+    } else if policy == Policy::Newest {
+        "`newest` cannot tell: one side has no `updated_at`".into()
+    } else if let Some(field) = fields.iter().find(|field| field.policy == Some(Policy::Newest)) {
+        format!("`newest` cannot tell, as field `{}` asks it to: one side has no `updated_at`", field.name)
+    } else {
+        return;
+    };
+    reader.report.problem(named.at(), named.field(), message, Some(help.into()));
+}
+
 /// Two entities that see the same rows on both sides would take each other's records for new ones.
 fn check_not_shared(legacy: &TableDraft, platform: &TableDraft, around: &Surroundings<'_>, reader: &mut Reader<'_>) {
     fn meet(one: &Table, other: &Table) -> bool {
         let same = (&one.database, &one.schema, &one.name) == (&other.database, &other.schema, &other.name);
-        same && one.scope.iter().all(|(column, value)| other.scope.get(column).is_none_or(|theirs| theirs == value))
+        // Two conditions are the operator's word that no row satisfies both.
+        let apart = one.filter.is_some() && other.filter.is_some() && one.filter != other.filter;
+        same && !apart
+            && one.scope.iter().all(|(column, value)| other.scope.get(column).is_none_or(|theirs| theirs == value))
     }
     let shared = around.tables.iter().find(|(l, p, _)| meet(l, &legacy.table) && meet(p, &platform.table));
     if let Some((.., line)) = shared {
         let message = format!("has both tables in common with the entity in line {line}");
         let help = "each would take the other's records for new ones and double them: make it one entity, or give each a `scope` \
-                    of its own";
+                    or a `where` of its own";
         reader.problem(&platform.at, message, Some(help.into()));
     }
 }
@@ -249,7 +294,12 @@ pub(super) fn read_policy(node: &Node<'_>, reader: &mut Reader<'_>) -> Option<Po
     read_choice(node, "policy", &POLICIES, reader)
 }
 
-pub(super) fn read_choice<T: Copy>(node: &Node<'_>, what: &str, choices: &[(&str, T)], reader: &mut Reader<'_>) -> Option<T> {
+pub(super) fn read_choice<T: Copy>(
+    node: &Node<'_>,
+    what: &str,
+    choices: &[(&str, T)],
+    reader: &mut Reader<'_>,
+) -> Option<T> {
     let text = node.text(reader)?;
     let chosen = choices.iter().find(|(name, _)| *name == text.value).map(|(_, choice)| *choice);
     if chosen.is_none() {
@@ -277,9 +327,9 @@ fn read_side(
     let node = keys.required(name, example, reader)?;
     let mut keys = node.keys(reader)?;
     let database = keys.required("database", r#"database = "legacy""#, reader).and_then(|node| node.text(reader));
-    let table = keys.required("table", r#"table = "public.users""#, reader).and_then(|node| node.text(reader));
+    let named = keys.required("table", r#"table = "public.users""#, reader).and_then(|node| read_table(&node, reader));
     let key = keys.required("key", r#"key = "id""#, reader).and_then(|node| read_columns(&node, reader));
-    let updated_at = keys.optional("updated_at").map_or(Some("updated_at".into()), |node| read_column(&node, reader));
+    let updated_at = read_updated_at(&mut keys, reader);
     // Only legacy's ids are ever used again.
     let created_at = match side {
         Side::Legacy => keys.optional("created_at").map(|node| read_column(&node, reader)),
@@ -291,14 +341,16 @@ fn read_side(
     });
     let deleted = read_deleted(&mut keys, reader);
     let scope = keys.optional("scope").map_or(Some(BTreeMap::new()), |node| read_scope(&node, around, reader));
+    let filter = keys.optional("where").map_or(Some(None), |node| read_filter(&node, reader).map(Some));
+    let new_key = keys
+        .optional("new_key")
+        .map_or(Some(None), |node| read_choice(&node, "way to make a key", &KeyRule::ALL, reader).map(Some));
     keys.close(reader);
 
     if let Some(database) = &database {
         around.check_database(database, reader);
     }
-    let at = table.clone();
-    let names = table.and_then(|table| read_table_name(&table, reader));
-    let (schema, name) = names?;
+    let (schema, name, at) = named?;
     let table = Table {
         database: database?.value,
         schema,
@@ -312,6 +364,8 @@ fn read_side(
         timezone: timezone?,
         deleted: deleted?,
         scope: scope?,
+        filter: filter?,
+        new_key: new_key?,
         place: reader.report.place(node.at()),
     };
     let own_columns = own_columns(&table);
@@ -321,7 +375,7 @@ fn read_side(
             reader.problem(column, format!("column `{}` is the table's `{name}` and no key", column.raw), None);
         }
     }
-    Some(TableDraft { table, own_columns, at: at? })
+    Some(TableDraft { table, own_columns, at })
 }
 
 fn own_columns(table: &Table) -> BTreeMap<String, &'static str> {
@@ -331,23 +385,70 @@ fn own_columns(table: &Table) -> BTreeMap<String, &'static str> {
         Some(Deleted::Flag { column, .. }) => columns.insert(column.clone(), "deleted"),
         None => None,
     };
-    columns.insert(table.updated_at.clone(), "updated_at");
+    columns.extend(table.updated_at.iter().map(|column| (column.clone(), "updated_at")));
     columns
 }
 
-/// `schema.name`, or a name in `public`.
-fn read_table_name(table: &Text, reader: &mut Reader<'_>) -> Option<(String, String)> {
-    let (schema, name) = table.value.split_once('.').unwrap_or(("public", &table.value));
-    let good = !name.contains('.') && is_identifier(schema) && is_identifier(name);
-    if !good {
-        let help = "write `schema.table`, or `table` for one in `public`; no quotes, at most 63 bytes each";
-        reader.problem(table, format!("`{}` is no table name", table.raw), Some(help.into()));
+/// `"schema.name"`, or a name in `public`; or `{ schema = …, name = … }`, which may hold anything. With where it stands.
+fn read_table(node: &Node<'_>, reader: &mut Reader<'_>) -> Option<(String, String, Text)> {
+    if node.is_text() {
+        let text = node.text(reader)?;
+        let (schema, name) = text.value.split_once('.').unwrap_or(("public", &text.value));
+        let good = !text.value.contains('"') && !name.contains('.') && is_identifier(schema) && is_identifier(name);
+        if !good {
+            let help = "write `schema.table`, or `table` for one in `public`, without quotes, at most 63 bytes each; names with dots or quotes \
+                        go into `{ schema = \"…\", name = \"…\" }`";
+            reader.problem(&text, format!("`{}` is no table name", text.raw), Some(help.into()));
+        }
+        let (schema, name) = (schema.to_owned(), name.to_owned());
+        return good.then_some((schema, name, text));
     }
-    good.then(|| (schema.to_owned(), name.to_owned()))
+    let mut keys = node.keys(reader)?;
+    let schema = keys.optional("schema").map_or(Some("public".into()), |node| Some(node.text(reader)?.value));
+    let name = keys.required("name", r#"name = "users""#, reader).and_then(|node| node.text(reader));
+    keys.close(reader);
+    let (schema, name) = (schema?, name?);
+    let good = is_identifier(&schema) && is_identifier(&name.value);
+    if !good {
+        let help = "a name has 1 to 63 bytes and no zero byte";
+        reader.problem(&name, "is no table name, or its schema is none", Some(help.into()));
+    }
+    good.then(|| (schema, name.value.clone(), name))
 }
 
+/// What the database takes for a name when it is quoted.
 fn is_identifier(name: &str) -> bool {
-    !name.is_empty() && name.len() <= IDENTIFIER_BYTES_MAX && !name.contains(['"', '\0'])
+    !name.is_empty() && name.len() <= IDENTIFIER_BYTES_MAX && !name.contains('\0')
+}
+
+/// The stamp's column; inner `None`: there is none, and rows are compared instead.
+fn read_updated_at(keys: &mut Keys<'_>, reader: &mut Reader<'_>) -> Option<Option<String>> {
+    let named = keys.optional("updated_at");
+    let sweep = match keys.optional("changes") {
+        Some(node) => read_choice(&node, "way to find changes", &[("updated_at", false), ("sweep", true)], reader)?,
+        None => false,
+    };
+    match named {
+        Some(node) if sweep => {
+            let help = "with a stamp changes are found by it: leave `changes` out; without one leave `updated_at` out";
+            reader.problem(&node, "`updated_at` and `changes = \"sweep\"` are both declared", Some(help.into()));
+            None
+        }
+        Some(node) => read_column(&node, reader).map(Some),
+        None => Some((!sweep).then(|| "updated_at".to_owned())),
+    }
+}
+
+/// A condition that can be put between parentheses and stays one.
+fn read_filter(node: &Node<'_>, reader: &mut Reader<'_>) -> Option<String> {
+    let text = node.text(reader)?;
+    match condition::flaw(&text.value) {
+        None => Some(text.value),
+        Some((message, help)) => {
+            reader.problem(&text, message, help);
+            None
+        }
+    }
 }
 
 fn check_column(text: &Text, reader: &mut Reader<'_>) -> bool {

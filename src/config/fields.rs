@@ -80,7 +80,9 @@ fn read_field(
         None => Some(None),
     };
     let one_way = match keys.optional("one_way") {
-        Some(node) => read_choice(&node, "direction", &Side::BOTH.map(|side| (side.direction(), side)), reader).map(Some),
+        Some(node) => {
+            read_choice(&node, "direction", &Side::BOTH.map(|side| (side.direction(), side)), reader).map(Some)
+        }
         None => Some(None),
     };
     let null = match keys.optional("null") {
@@ -130,7 +132,13 @@ fn read_nulls(node: &Node<'_>, reader: &mut Reader<'_>) -> Option<Nulls> {
 
 fn null_misfit(null: &Nulls, columns: &BySide<Vec<String>>) -> Option<(String, Option<String>)> {
     Side::BOTH.into_iter().find(|&side| null.of(side).is_some() && columns.of(side).len() != 1).map(|side| {
-        (format!("`null` names a value for the {side} side, where the field stands on {} columns", columns.of(side).len()), None)
+        (
+            format!(
+                "`null` names a value for the {side} side, where the field stands on {} columns",
+                columns.of(side).len()
+            ),
+            None,
+        )
     })
 }
 
@@ -147,7 +155,8 @@ fn claim(
         if let Some(key) = table.and_then(|table| table.own_columns.get(&column.value)) {
             let help = "leave the field out: the bridge writes this column itself";
             reader.problem(column, format!("column `{}` is the table's `{key}`", column.raw), Some(help.into()));
-        } else if let Some((other, _)) = used.get(&column.value).filter(|(_, other_shares)| !(shares && *other_shares)) {
+        } else if let Some((other, _)) = used.get(&column.value).filter(|(_, other_shares)| !(shares && *other_shares))
+        {
             reader.problem(column, format!("column `{}` is already mapped by field `{other}`", column.raw), None);
         } else {
             used.insert(column.value.clone(), (field.to_owned(), shares));
@@ -272,8 +281,13 @@ fn read_scale(node: &Node<'_>, reader: &mut Reader<'_>) -> Option<Lens> {
     };
     let power = power.filter(|power| power.unsigned_abs() as usize <= SCALE_POWER_MAX);
     if power.is_none() {
-        let help = "how many on legacy are one on the platform: 100 for cents and a decimal, 0.001 for the reverse of milli";
-        reader.problem(node, format!("`{text}` is no power of ten, so the way back would not be exact"), Some(help.into()));
+        let help =
+            "how many on legacy are one on the platform: 100 for cents and a decimal, 0.001 for the reverse of milli";
+        reader.problem(
+            node,
+            format!("`{text}` is no power of ten, so the way back would not be exact"),
+            Some(help.into()),
+        );
     }
     Some(Lens::Scale(power?))
 }
@@ -427,10 +441,9 @@ fn misfit(lens: &Lens, columns: &BySide<Vec<String>>, around: &Surroundings<'_>)
             .then(|| (format!("lens `join` takes several columns on exactly one side, {counts}"), None)),
         Lens::Point => (![(2, 1), (1, 2)].contains(&(legacy, platform)))
             .then(|| (format!("lens `point` takes two columns on one side and one on the other, {counts}"), None)),
-        Lens::Object(_) if legacy != 1 && platform != 1 => Some((
-            format!("lens `object` takes one column, the json object, on one side, {counts}"),
-            None,
-        )),
+        Lens::Object(_) if legacy != 1 && platform != 1 => {
+            Some((format!("lens `object` takes one column, the json object, on one side, {counts}"), None))
+        }
         Lens::Object(members) => (members.len() != legacy.max(platform)).then(|| {
             (format!("lens `object` names {} members for {} columns", members.len(), legacy.max(platform)), None)
         }),

@@ -10,6 +10,7 @@ use chrono_tz::Tz;
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 
+mod condition;
 mod customers;
 mod database;
 mod entities;
@@ -98,6 +99,8 @@ pub struct Entity {
     pub page_rows: u32,
     /// How far behind the watermark rows are read again.
     pub overlap: Duration,
+    /// How often a table without a stamp is compared at most; zero: by every tick.
+    pub compare_every: Duration,
     pub fields: Vec<Field>,
     /// Where the entity starts in the file, for messages.
     pub place: Place,
@@ -112,8 +115,8 @@ pub struct Table {
     pub name: String,
     /// One or more key columns, in order.
     pub key: Vec<String>,
-    /// The column that says when a row was last edited.
-    pub updated_at: String,
+    /// The column that says when a row was last edited; none: rows are compared with what the ledger knows of them.
+    pub updated_at: Option<String>,
     /// Legacy only: the column that says when a record was made. Under a known id another time means another record.
     pub created_at: Option<String>,
     /// The zone that a stamp without a zone is in; also the sessions' `TimeZone`. Default UTC.
@@ -122,7 +125,27 @@ pub struct Table {
     pub deleted: Option<Deleted>,
     /// Fixed columns: filter on read, value on insert; `{name}` is taken from the customer's vars.
     pub scope: BTreeMap<String, String>,
+    /// SQL about the table's own columns: rows outside are not seen.
+    pub filter: Option<String>,
+    /// How new rows get the parts of their key that no field covers; none: as the column's type suggests.
+    pub new_key: Option<KeyRule>,
     pub place: Place,
+}
+
+/// How new rows of a side get their keys.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KeyRule {
+    /// Computed from the other side's key.
+    Uuid5,
+    /// By the column's own default.
+    Default,
+    /// The other side's key.
+    Same,
+}
+
+impl KeyRule {
+    pub const ALL: [(&'static str, KeyRule); 3] =
+        [("uuid5", KeyRule::Uuid5), ("default", KeyRule::Default), ("same", KeyRule::Same)];
 }
 
 /// How a side marks a soft-deleted row.
@@ -441,6 +464,8 @@ impl std::fmt::Debug for Table {
             .field("timezone", &self.timezone)
             .field("deleted", &self.deleted)
             .field("scope", &self.scope.keys())
+            .field("filtered", &self.filter.is_some())
+            .field("new_key", &self.new_key)
             .field("place", &self.place)
             .finish()
     }
@@ -516,6 +541,17 @@ impl Customer {
     /// What may be asked of the database that entities call so.
     pub fn limits_of(&self, database: &str) -> Limits {
         self.limits.get(database).copied().unwrap_or_default()
+    }
+}
+
+impl Table {
+    /// `schema.name`, quoted where that would be read as other names.
+    pub fn shown(&self) -> String {
+        if [&self.schema, &self.name].iter().all(|name| !name.contains(['.', '"'])) {
+            return format!("{}.{}", self.schema, self.name);
+        }
+        let quoted = |name: &str| format!("\"{}\"", name.replace('"', "\"\""));
+        format!("{}.{}", quoted(&self.schema), quoted(&self.name))
     }
 }
 

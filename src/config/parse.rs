@@ -29,6 +29,9 @@ const WINDOW_PAGES_DEFAULT: u32 = 4;
 pub(super) const OVERLAP: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(7 * 86_400);
 const OVERLAP_DEFAULT: Duration = Duration::from_secs(120);
 
+/// A comparison rarer than a sweep would be no other than it.
+pub(super) const COMPARE_EVERY: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(7 * 86_400);
+
 const ATTEMPTS: RangeInclusive<u32> = 1..=100;
 const ATTEMPTS_DEFAULT: u32 = 10;
 

@@ -66,7 +66,10 @@ fn the_full_file_becomes_what_it_says() {
     let user = config.entity(&EntityId::new("user")).expect("it is there");
     assert_eq!((user.legacy.schema.as_str(), user.legacy.name.as_str()), ("public", "users"));
     assert_eq!((user.platform.schema.as_str(), user.platform.name.as_str()), ("identity", "users"));
-    assert_eq!((user.legacy.updated_at.as_str(), user.platform.updated_at.as_str()), ("last_update", "updated_at"));
+    assert_eq!(
+        (user.legacy.updated_at.as_deref(), user.platform.updated_at.as_deref()),
+        (Some("last_update"), Some("updated_at"))
+    );
     assert_eq!((user.legacy.timezone, user.platform.timezone), (Tz::Europe__Berlin, Tz::UTC));
     let flag = Deleted::Flag { column: "removed".into(), yes: "Y".into(), no: "N".into() };
     assert_eq!(user.legacy.deleted, Some(flag));

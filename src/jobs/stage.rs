@@ -22,10 +22,10 @@ use crate::stages::{Cut, Key, Known, Lane, PageMode, Range};
 
 /// Rounds over what was parked. Each but the last made at least one pair or had rows woken, so a chain of parents longer
 /// than this goes on in the next run.
-const ROUNDS_MAX: i32 = 64;
+pub const ROUNDS_MAX: i32 = 64;
 
 /// Parked rows that one round takes; the others are woken still, for the next round or run.
-const PARKED_MAX: i64 = 100_000;
+pub const PARKED_MAX: i64 = 100_000;
 
 /// Cuts at a time: each is a few index scans on one database.
 const CUTS_AT_ONCE: usize = 4;
@@ -80,6 +80,15 @@ impl Plan {
     pub fn told(&self) -> String {
         format!("cut into {} pages", self.pages.len())
     }
+
+    /// The hours in which it may be worked on are over.
+    pub fn is_closed(&self) -> bool {
+        self.closed
+    }
+
+    pub fn into_pages(self) -> Vec<NewPage> {
+        self.pages
+    }
 }
 
 /// The stage, unless it was cut before: a repeated delivery must not cut twice.
@@ -91,6 +100,30 @@ pub async fn load(conn: &mut PgConnection, id: i64) -> sqlx::Result<Option<Loade
 }
 
 impl Loaded {
+    /// A stage that the customer's next run would have, to be cut and never recorded.
+    pub fn foreseen(
+        customer: &CustomerId,
+        name: &str,
+        loads: bool,
+        marks: Vec<watermark::Watermark>,
+        pauses: Pauses,
+    ) -> Loaded {
+        let stage = Stage {
+            id: 0,
+            run: 0,
+            customer: customer.to_string(),
+            position: 0,
+            name: name.to_owned(),
+            state: "queued".into(),
+            pages_left: 0,
+            round: 0,
+            round_paired: false,
+            sweep: false,
+            loads,
+        };
+        Loaded { stage, marks, pauses }
+    }
+
     pub fn stage(&self) -> &Stage {
         &self.stage
     }
@@ -306,14 +339,14 @@ fn entities_of<'c>(config: &'c Config, stage: &str) -> Vec<&'c str> {
 }
 
 /// The entities of a stage and of those before it: a parent of a later stage wakes children of an earlier one.
-fn entities_up_to<'c>(config: &'c Config, stage: &str) -> Vec<&'c str> {
+pub fn entities_up_to<'c>(config: &'c Config, stage: &str) -> Vec<&'c str> {
     let last = config.stages.iter().position(|named| named.name == stage).unwrap_or(0);
     let stages = config.stages.iter().take(last + 1);
     stages.flat_map(|stage| stage.entities.iter().map(|entity| entity.id.as_str())).collect()
 }
 
 /// Pages of named rows.
-fn key_pages(config: &Config, parts: Vec<Vec<Named>>) -> Vec<NewPage> {
+pub fn key_pages(config: &Config, parts: Vec<Vec<Named>>) -> Vec<NewPage> {
     let page_rows = |entity: &str| config.entity(&EntityId::new(entity)).map_or(1, |entity| entity.page_rows as usize);
     let page = |(entity, side, keys): (String, Side, Vec<Key>)| NewPage {
         entity: EntityId::new(entity),

@@ -8,7 +8,10 @@ use super::failure::NotConfigured;
 use super::stage::{self, RECONCILIATION};
 use crate::config::{Config, CustomerId, EntityId, Side};
 use crate::ledger::job::Claim;
+use crate::ledger::pause::Pauses;
+use crate::ledger::run::UnderWay;
 use crate::ledger::tick::{Ending, Tick};
+use crate::ledger::watermark::Watermark;
 use crate::ledger::{dead_letter, page, parked, pause, run, tick, watermark};
 use crate::queue::Delivery;
 use crate::stages::{Probe, Signature};
@@ -77,68 +80,105 @@ impl Loaded {
 
     /// Asks the ledger first; the sides only if it gives no reason for a run.
     pub async fn decide(&self, env: &Env) -> anyhow::Result<Decision> {
-        let name = self.tick.customer.as_str();
-        let config = &env.config;
-        let customer = config.customers.iter().find(|customer| customer.id.as_str() == name).ok_or_else(|| {
-            NotConfigured(format!(
-                "customer {name} is not in this worker's configuration: add it, or stop its schedule"
-            ))
-        })?;
         let mut conn = env.queue.acquire().await?;
-        let pauses = pause::of_customer(&mut conn, name).await?;
-        if pauses.all() {
-            return Ok(Decision::Paused);
+        let asked = ask(&mut conn, &env.config, &self.customer(), self.at).await?;
+        drop(conn);
+        match asked.standing() {
+            Some(stands_still) => Ok(stands_still),
+            None => asked.decide(env).await,
         }
-        let under_way = run::under_way(&mut conn, name).await?;
-        if under_way.open {
-            return Ok(Decision::Skip);
-        }
-        let marks = watermark::of_customer(&mut conn, name).await?;
-        let marked = |entity: &EntityId, side: Side| {
-            marks.iter().find(|mark| mark.entity == entity.as_str() && mark.side == side)
-        };
-        let mut unloaded = false;
-        let mut unreadable = false;
-        let mut probes = Vec::new();
-        for entity in config.entities().filter(|entity| !pauses.entity(entity.id.as_str())) {
-            for side in Side::BOTH {
-                match marked(&entity.id, side) {
-                    None => unloaded = true,
-                    Some(mark) => match serde_json::from_value::<Signature>(mark.signature.clone()) {
-                        Ok(signature) => probes.push(Probe { entity: entity.id.clone(), side, signature }),
-                        // Of another version: what it says cannot be compared, so look.
-                        Err(_) => unreadable = true,
-                    },
-                }
+    }
+}
+
+/// What the ledger says of a customer.
+pub struct Asked {
+    pub customer: CustomerId,
+    pub at: DateTime<Utc>,
+    pub pauses: Pauses,
+    pub under_way: UnderWay,
+    pub marks: Vec<Watermark>,
+    probes: Vec<Probe>,
+    sweep: bool,
+    load: bool,
+    due: bool,
+}
+
+/// Asks the ledger; changes nothing.
+///
+/// # Errors
+/// The customer is not configured; or the database's.
+pub async fn ask(
+    conn: &mut PgConnection,
+    config: &Config,
+    customer: &CustomerId,
+    at: DateTime<Utc>,
+) -> anyhow::Result<Asked> {
+    let name = customer.as_str();
+    let known = config.customer(customer).ok_or_else(|| {
+        NotConfigured(format!("customer {name} is not in this worker's configuration: add it, or stop its schedule"))
+    })?;
+    let pauses = pause::of_customer(conn, name).await?;
+    let under_way = run::under_way(conn, name).await?;
+    let marks = watermark::of_customer(conn, name).await?;
+    let marked =
+        |entity: &EntityId, side: Side| marks.iter().find(|mark| mark.entity == entity.as_str() && mark.side == side);
+    let mut unloaded = false;
+    let mut unreadable = false;
+    let mut probes = Vec::new();
+    for entity in config.entities().filter(|entity| !pauses.entity(entity.id.as_str())) {
+        for side in Side::BOTH {
+            match marked(&entity.id, side) {
+                None => unloaded = true,
+                Some(mark) => match serde_json::from_value::<Signature>(mark.signature.clone()) {
+                    Ok(signature) => probes.push(Probe { entity: entity.id.clone(), side, signature }),
+                    // Of another version: what it says cannot be compared, so look.
+                    Err(_) => unreadable = true,
+                },
             }
         }
-        // What a first load left undone would all be found as differences.
-        let may_load = customer.may_load(self.at);
-        let sweep = may_load
-            && !unloaded
-            && !under_way.loading
-            && run::sweep_due(&mut conn, name, RECONCILIATION, config.sweep_every).await?;
-        let entities: Vec<&str> =
-            config.entities().map(|entity| entity.id.as_str()).filter(|entity| !pauses.entity(entity)).collect();
-        let mut stages: Vec<&str> = config.stages.iter().map(|stage| stage.name.as_str()).collect();
-        stages.push(RECONCILIATION);
-        // A debt is paid when its holder has ended, which only a cut finds out.
-        let indebted = marks.iter().any(|mark| mark.debt.is_some() && !pauses.entity(&mark.entity));
-        let load = may_load
-            && !under_way.loading
-            && (unloaded || page::unattached(&mut conn, name, &stages, &entities, true).await?);
-        let due = unreadable
-            || indebted
-            || sweep
-            || parked::any_woken(&mut conn, name, &entities).await?
-            || page::unattached(&mut conn, name, &stages, &entities, false).await?;
-        drop(conn);
-        let due = due || env.data.changed(&customer.id, &probes).await?;
+    }
+    // What a first load left undone would all be found as differences.
+    let may_load = known.may_load(at);
+    let sweep = may_load
+        && !unloaded
+        && !under_way.loading
+        && run::sweep_due(conn, name, RECONCILIATION, config.sweep_every).await?;
+    let entities: Vec<&str> =
+        config.entities().map(|entity| entity.id.as_str()).filter(|entity| !pauses.entity(entity)).collect();
+    let mut stages: Vec<&str> = config.stages.iter().map(|stage| stage.name.as_str()).collect();
+    stages.push(RECONCILIATION);
+    // A debt is paid when its holder has ended, which only a cut finds out.
+    let indebted = marks.iter().any(|mark| mark.debt.is_some() && !pauses.entity(&mark.entity));
+    let load =
+        may_load && !under_way.loading && (unloaded || page::unattached(conn, name, &stages, &entities, true).await?);
+    let due = unreadable
+        || indebted
+        || sweep
+        || parked::any_woken(conn, name, &entities).await?
+        || page::unattached(conn, name, &stages, &entities, false).await?;
+    Ok(Asked { customer: customer.clone(), at, pauses, under_way, marks, probes, sweep, load, due })
+}
+
+impl Asked {
+    /// Why there is no run now, whatever changed.
+    pub fn standing(&self) -> Option<Decision> {
+        if self.pauses.all() {
+            return Some(Decision::Paused);
+        }
+        self.under_way.open.then_some(Decision::Skip)
+    }
+
+    /// Asks the sides, if the ledger gives no reason for a run.
+    ///
+    /// # Errors
+    /// A database that does not answer.
+    pub async fn decide(&self, env: &Env) -> anyhow::Result<Decision> {
+        let due = self.due || env.data.changed(&self.customer, &self.probes).await?;
         // In turn: a load that cannot be cut is tried again and again, and must not keep the changes of the others waiting.
-        Ok(if load && !(due && under_way.loaded_last) {
+        Ok(if self.load && !(due && self.under_way.loaded_last) {
             Decision::Load
         } else if due {
-            Decision::Open { sweep }
+            Decision::Open { sweep: self.sweep }
         } else {
             Decision::Idle { at: self.at }
         })

@@ -1,12 +1,14 @@
 //! An entity's mapping, resolved against the live columns of both sides.
 
+use std::collections::BTreeSet;
+
 use chrono_tz::Tz;
 
 use crate::config::{CustomerId, EntityId, Nulls, Policy, Side};
 use crate::keyset::Key;
 use crate::pairs::Complement;
 
-use super::{Canonical, Cell, Class, Lens, Links, On, StampKind, Untranslatable, join_key, new_platform_id};
+use super::{Canonical, Cell, Class, Lens, Links, On, StampKind, Untranslatable, join_key};
 
 /// One entity of one customer, ready to translate.
 #[derive(Debug)]
@@ -72,9 +74,8 @@ pub struct Shape {
     /// The mapped columns, each once.
     pub columns: Vec<Column>,
     pub key: Vec<Column>,
-    /// Positions of the key columns among `columns`, if fields cover the whole key.
-    pub key_mapped: Option<Vec<usize>>,
-    pub stamp: Column,
+    /// None: a table without a stamp.
+    pub stamp: Option<Column>,
     pub stamp_kind: StampKind,
     /// When a record was made, if that is declared. Read and never written.
     pub created_at: Option<Column>,
@@ -144,9 +145,23 @@ impl Mapping {
         Ok(cells)
     }
 
+    /// The columns of a side that the bridge writes, as positions in its shape, in order.
+    pub fn written(&self, side: Side) -> Vec<usize> {
+        let fields = self.fields.iter().filter(|field| field.flows_to(side));
+        let columns: BTreeSet<usize> = fields.flat_map(|field| field.columns(side)).copied().collect();
+        columns.into_iter().collect()
+    }
+
     /// What a write of `values` over the row `old` takes away that nobody else holds: for the complement.
-    pub fn lost(&self, side: Side, values: &[Canonical<'_>], old: &[Cell], links: &Links) -> Vec<(u32, Vec<Option<String>>)> {
-        let replaced = self.fields.iter().zip(values).filter(|(field, _)| field.flows_to(side) && field.lens.has_spellings());
+    pub fn lost(
+        &self,
+        side: Side,
+        values: &[Canonical<'_>],
+        old: &[Cell],
+        links: &Links,
+    ) -> Vec<(u32, Vec<Option<String>>)> {
+        let replaced =
+            self.fields.iter().zip(values).filter(|(field, _)| field.flows_to(side) && field.lens.has_spellings());
         let lost = replaced.filter_map(|(field, value)| {
             let held = field.get(self, side, old, links).ok()?;
             if held == *value {
@@ -162,24 +177,12 @@ impl Mapping {
         });
         lost.collect()
     }
-
-    /// The platform key a new record gets, where it can be known before the row is written.
-    pub fn new_platform_key(&self, legacy: &Key, generation: i32, cells: &[Cell]) -> Option<Key> {
-        match &self.platform.key_mapped {
-            Some(_) => self.platform.mapped_key(cells),
-            None => {
-                let parts = super::split_key(legacy, self.legacy.key.len());
-                Some(Key(new_platform_id(&self.customer, &self.entity, &parts, generation).to_string()))
-            }
-        }
-    }
 }
 
 impl Shape {
-    /// The key that the mapped columns spell, if fields cover the key.
-    pub fn mapped_key(&self, cells: &[Cell]) -> Option<Key> {
-        let parts = self.key_mapped.as_ref()?.iter().map(|&at| cells[at].as_deref());
-        parts.collect::<Option<Vec<_>>>().map(join_key)
+    /// Whether rows say when they were edited; where they do not, they are compared with what the ledger knows of them.
+    pub fn has_stamp(&self) -> bool {
+        self.stamp.is_some()
     }
 
     /// Whether the column is part of the key, which never changes once a pair stands.
@@ -276,11 +279,7 @@ impl Field {
             Side::Legacy => match links.legacy_key(entity, &platform) {
                 Some(legacy) => legacy.clone(),
                 None => {
-                    return Err(Untranslatable::Parent {
-                        entity: entity.clone(),
-                        side: Side::Platform,
-                        key: platform,
-                    });
+                    return Err(Untranslatable::Parent { entity: entity.clone(), side: Side::Platform, key: platform });
                 }
             },
         };

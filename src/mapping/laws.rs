@@ -9,7 +9,8 @@ use crate::config::{self, Config, CustomerId, EntityId, Lens as Declared, Nulls,
 use crate::pairs::Complement;
 
 use super::{
-    Canonical, Cell, Class, Column, Columns, Field, Lens, Links, Mapping, NullMarks, On, Shape, StampKind, Untranslatable,
+    Canonical, Cell, Class, Column, Columns, Field, Lens, Links, Mapping, NullMarks, On, Shape, StampKind,
+    Untranslatable,
 };
 
 /// A field whose lens breaks a law, and the two values that show it.
@@ -176,7 +177,8 @@ fn alone(entity: &config::Entity, declared: &config::Field) -> Option<Mapping> {
         (Declared::Date, Side::Platform) => Some(Class::Instant),
         (Declared::Bool { .. }, Side::Platform) => Some(Class::Bool),
         (Declared::Format(pattern), Side::Platform) => {
-            let names_time = ["%H", "%I", "%M", "%S", "%T", "%R", "%X", "%c", "%s"].iter().any(|part| pattern.contains(part));
+            let names_time =
+                ["%H", "%I", "%M", "%S", "%T", "%R", "%X", "%c", "%s"].iter().any(|part| pattern.contains(part));
             Some(if names_time { Class::Instant } else { Class::Date })
         }
         (Declared::Point, side) => Some(if columns_of(declared, side) == 1 { Class::Other } else { Class::Number }),
@@ -208,8 +210,7 @@ fn shape_of(side: Side, class: Class, count: usize, zone: Tz) -> Shape {
         side,
         columns: (0..count).map(|n| column(format!("c{n}"), class)).collect(),
         key: vec![column("id".into(), Class::Text)],
-        key_mapped: None,
-        stamp: column("updated_at".into(), Class::Instant),
+        stamp: Some(column("updated_at".into(), Class::Instant)),
         stamp_kind: StampKind::Timestamptz { digits: super::DIGITS },
         created_at: None,
         zone,
@@ -233,8 +234,12 @@ fn mapping_of(
     )?;
     let (at_legacy, at_platform) = (all(&legacy), all(&platform));
     let null = {
-        let on = [(&legacy, &at_legacy), (&platform, &at_platform)]
-            .map(|(shape, at)| On { side: shape.side, columns: &shape.columns, at, zone: shape.zone });
+        let on = [(&legacy, &at_legacy), (&platform, &at_platform)].map(|(shape, at)| On {
+            side: shape.side,
+            columns: &shape.columns,
+            at,
+            zone: shape.zone,
+        });
         NullMarks::new(null, &lens, on)
     };
     let field = Field {
@@ -290,8 +295,11 @@ fn samples(mapping: &Mapping, side: Side, null: &Nulls) -> Vec<Vec<Cell>> {
         (Lens::Point(_), Class::Other) => owned(&["(0,0)", "(13.4,52.5)", "(-1.5,1e3)"]),
         (Lens::Object(object), Class::Json) => {
             let members = |text: &str| {
-                let members: Vec<String> =
-                    object.members.iter().map(|name| format!("{}:{}", super::json::quoted(name), super::json::quoted(text))).collect();
+                let members: Vec<String> = object
+                    .members
+                    .iter()
+                    .map(|name| format!("{}:{}", super::json::quoted(name), super::json::quoted(text)))
+                    .collect();
                 format!("{{{}}}", members.join(","))
             };
             vec!["{}".into(), members("a"), members("B c"), r#"{"other":1}"#.into()]
@@ -299,9 +307,10 @@ fn samples(mapping: &Mapping, side: Side, null: &Nulls) -> Vec<Vec<Cell>> {
         (Lens::Path(path), Class::Json) => ["a", "B c", ""]
             .iter()
             .map(|text| {
-                path.members.iter().rev().fold(super::json::quoted(text), |inner, name| {
-                    format!("{{{}:{inner}}}", super::json::quoted(name))
-                })
+                path.members
+                    .iter()
+                    .rev()
+                    .fold(super::json::quoted(text), |inner, name| format!("{{{}:{inner}}}", super::json::quoted(name)))
             })
             .chain(["{}".to_owned()])
             .collect(),
@@ -310,7 +319,11 @@ fn samples(mapping: &Mapping, side: Side, null: &Nulls) -> Vec<Vec<Cell>> {
         (_, _) => owned(&TEXTS),
     };
     if let Lens::Join(join) = &field.lens {
-        values.extend([join.separator.to_string(), format!("a{}b", join.separator), format!("{0}a{0}", join.separator)]);
+        values.extend([
+            join.separator.to_string(),
+            format!("a{}b", join.separator),
+            format!("{0}a{0}", join.separator),
+        ]);
     }
     values.extend(null.of(side).map(str::to_owned));
     let width = shape.columns.len();
@@ -319,7 +332,9 @@ fn samples(mapping: &Mapping, side: Side, null: &Nulls) -> Vec<Vec<Cell>> {
         // Over several columns each value meets others, and none.
         let cell = |column: usize| match column {
             0 => Some(value.as_str().into()),
-            _ if matches!(field.lens, Lens::Point(_)) || n % 3 > 0 => Some(values[(n + column) % values.len()].as_str().into()),
+            _ if matches!(field.lens, Lens::Point(_)) || n % 3 > 0 => {
+                Some(values[(n + column) % values.len()].as_str().into())
+            }
             _ => None,
         };
         rows.push((0..width).map(cell).collect());
@@ -446,7 +461,10 @@ mod tests {
         (local_time(), offset).prop_map(|(time, offset)| time.map(|time| format!("{time}{offset}")))
     }
 
-    fn rows<S: Strategy<Value = Option<String>>>(cell: S, width: usize) -> impl Strategy<Value = Vec<Vec<Option<String>>>> {
+    fn rows<S: Strategy<Value = Option<String>>>(
+        cell: S,
+        width: usize,
+    ) -> impl Strategy<Value = Vec<Vec<Option<String>>>> {
         prop::collection::vec(prop::collection::vec(cell, width), 1..8)
     }
 
@@ -574,7 +592,8 @@ mod tests {
         let cher = mapping.put(Side::Legacy, &edit, Some(&row), &links, &Complement::default()).expect("a text splits");
         // Without what was kept, nobody knows where the parts were.
         let back = [Canonical::text("Mary Ann van der Berg")];
-        let guessed = mapping.put(Side::Legacy, &back, Some(&cher), &links, &Complement::default()).expect("a text splits");
+        let guessed =
+            mapping.put(Side::Legacy, &back, Some(&cher), &links, &Complement::default()).expect("a text splits");
         assert_ne!(guessed, row);
     }
 }

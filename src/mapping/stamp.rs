@@ -23,6 +23,8 @@ pub enum StampKind {
     Date,
     EpochSeconds,
     EpochMillis,
+    /// There is no such column.
+    Absent,
 }
 
 /// A moment as a row carries it.
@@ -47,6 +49,7 @@ impl StampKind {
             StampKind::EpochMillis => Duration::milliseconds(1),
             StampKind::EpochSeconds => Duration::seconds(1),
             StampKind::Date => Duration::days(1),
+            StampKind::Absent => Duration::zero(),
         }
     }
 
@@ -65,6 +68,7 @@ impl StampKind {
             }
             StampKind::EpochSeconds => DateTime::from_timestamp(raw.parse().ok()?, 0)?,
             StampKind::EpochMillis => DateTime::from_timestamp_millis(raw.parse().ok()?)?,
+            StampKind::Absent => return None,
         };
         Some(Stamp::At(at))
     }

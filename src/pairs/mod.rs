@@ -38,6 +38,18 @@ pub struct Pair {
     pub complement: Complement,
     pub platform_stamp: Option<DateTime<Utc>>,
     pub platform_edited_at: Option<DateTime<Utc>>,
+    /// Each row's hash when both were last looked at together, by its own database; none: the row is due where nothing else says so.
+    pub legacy_hash: Option<i64>,
+    pub platform_hash: Option<i64>,
+}
+
+impl Pair {
+    pub fn hash(&self, side: Side) -> Option<i64> {
+        match side {
+            Side::Legacy => self.legacy_hash,
+            Side::Platform => self.platform_hash,
+        }
+    }
 }
 
 /// An intent to write legacy: what holds once the receipt of the pair's revision says done.
@@ -122,6 +134,8 @@ mod tests {
             complement: Complement::default(),
             platform_stamp: None,
             platform_edited_at: None,
+            legacy_hash: None,
+            platform_hash: None,
         }
     }
 

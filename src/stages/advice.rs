@@ -71,16 +71,19 @@ pub async fn advice(pools: &Pools, config: &Config, customer: &Customer) -> anyh
 /// Pure.
 fn of_table(entity: &Entity, side: Side, indexes: &[Index]) -> Vec<String> {
     let table = entity.table(side);
-    let shown = format!("{}.{}", table.schema, table.name);
+    let shown = table.shown();
     let here = || indexes.iter().filter(|index| index.schema == table.schema && index.table == table.name);
     let mut found = Vec::new();
-    if !here().any(|index| {
-        index.predicate.is_none() && index.columns.first().is_some_and(|it| column(it) == table.updated_at)
-    }) {
+    // A partial index serves where its predicate is the table's `where`: the planner is asked, not we.
+    let serves = |index: &&Index, stamp: &str| {
+        (index.predicate.is_none() || table.filter.is_some())
+            && index.columns.first().is_some_and(|it| column(it) == stamp)
+    };
+    if let Some(stamp) = table.updated_at.as_deref().filter(|stamp| here().find(|index| serves(index, stamp)).is_none())
+    {
         found.push(format!(
             "no index of {shown} ({side} side) begins with `{stamp}`, so every look for changes reads the whole table; \
              `create index concurrently on {shown} ({stamp}, {keys})`",
-            stamp = table.updated_at,
             keys = table.key.join(", ")
         ));
     }
@@ -109,7 +112,7 @@ fn of_table(entity: &Entity, side: Side, indexes: &[Index]) -> Vec<String> {
 /// Pure: keys of an extension's type, which are read in the order of their texts, that no index serves.
 fn keys_by_text(entity: &Entity, side: Side, live: &LiveTable, indexes: &[Index]) -> Vec<String> {
     let table = entity.table(side);
-    let shown = format!("{}.{}", table.schema, table.name);
+    let shown = table.shown();
     let here = || indexes.iter().filter(|index| index.schema == table.schema && index.table == table.name);
     let keys = table.key.iter().filter_map(|name| live.column(name)).filter(|key| key.foreign_order);
     keys.filter(|key| !here().any(|index| index.columns.iter().any(|it| column(it) == key.name && it.contains("::text"))))

@@ -7,11 +7,11 @@ use chrono::{DateTime, Utc};
 use sqlx::Row as _;
 
 use crate::config::Side;
-use crate::sides::postgres::Statement;
+use crate::sides::postgres::{Compared, Statement};
 
 use super::entity::{Ready, ReadyEntity};
 use super::horizon::{self, Horizon, horizon};
-use super::{Cut, Known, Lane, Position, Range, Signature};
+use super::{Cut, Key, Known, Lane, Position, Range, Signature};
 
 /// How wrong the time between two runs may be.
 const CLOCK_SLACK: chrono::Duration = chrono::Duration::minutes(1);
@@ -24,7 +24,11 @@ pub async fn cut(entity: &ReadyEntity, side: Side, known: Option<&Known>) -> any
         tracing::warn!(entity = %entity.mapping.entity, %side, database = ready.database.shown, "{blind}");
     }
     let watermark = known.map(|known| known.watermark);
-    let Horizon { at, debt, held_by } = horizon(&sessions, watermark);
+    let horizon = horizon(&sessions, watermark);
+    if !entity.mapping.shape(side).has_stamp() {
+        return cut_compared(entity, side, known, sessions.now, horizon).await;
+    }
+    let Horizon { at, debt, held_by } = horizon;
     // What an old transaction may still have committed behind the watermark is read once more when that one has ended.
     let paid = known.and_then(|known| known.debt).filter(|owed| debt.is_none_or(|debt| debt > *owed));
     let debt = match known.and_then(|known| known.debt).filter(|_| paid.is_none()) {
@@ -71,6 +75,54 @@ pub async fn cut(entity: &ReadyEntity, side: Side, known: Option<&Known>) -> any
         signature,
         ranges,
     })
+}
+
+/// A side whose rows have no stamp: what is not as the ledger knows it, as pages of keys.
+///
+/// This is how a write of ours becomes due again (`docs/ARCHITECTURE.md`, what is always true, 4) where no stamp can say so. The ledger's
+/// hash of such a row is only ever one that was looked at together with the other side, under the pair's revision; whoever announces
+/// a write to the row, or finds it resting, takes the hash away in the transaction that raises the revision. So from then on until a
+/// page has looked at both sides once more, each comparison names the row, whatever it holds.
+async fn cut_compared(
+    entity: &ReadyEntity,
+    side: Side,
+    known: Option<&Known>,
+    now: DateTime<Utc>,
+    Horizon { at, held_by, .. }: Horizon,
+) -> anyhow::Result<Cut> {
+    let ready = entity.side(side);
+    let what = || format!("comparing {} on {side} in {}", entity.mapping.entity, ready.database.shown);
+    let previous = known.and_then(|known| known.signature.as_ref());
+    let every = chrono::Duration::from_std(entity.compare_every).context("`compare_every` is too long")?;
+    let early = previous.filter(|last| now >= last.since - CLOCK_SLACK && now < last.since + every);
+    // Taken before the rows are compared: what is written between the two differs from it at the next look.
+    let signature = match early {
+        Some(last) => last.clone(),
+        None => ready.sql.whole_signature(&ready.database.read, now).await.with_context(what)?,
+    };
+    let same = previous.is_some_and(|last| Signature { since: last.since, ..signature.clone() } == *last);
+    let ranges = match known {
+        None => cut_whole(entity, side).await?,
+        Some(_) if same => Vec::new(),
+        Some(_) => {
+            let pairs = &entity.platform;
+            let compared = ready
+                .sql
+                .compare_with_ledger(&ready.database.read, &pairs.database.read, pairs.sql.entity_number())
+                .await;
+            match compared.with_context(what)? {
+                Compared::Keys(keys) => keys.chunks(entity.page_rows as usize).map(named).collect(),
+                Compared::Most => cut_whole(entity, side).await?,
+            }
+        }
+    };
+    let held_secs = (now - at).as_seconds_f64();
+    Ok(Cut { horizon: at, held_secs, held_by, debt: None, signature, ranges })
+}
+
+fn named(keys: &[Key]) -> Range {
+    let rows = u32::try_from(keys.len()).unwrap_or(u32::MAX);
+    Range { lane: Lane::Compared, after: None, upto: None, keys: keys.to_vec(), rows }
 }
 
 /// A side's clock that is behind the watermark: it was ahead, and what is stamped from now on lies below what counts as done.
@@ -135,7 +187,7 @@ pub async fn changed(probes: &[(Ready, Side, Signature)]) -> anyhow::Result<bool
         for &at in &members {
             let (entity, side, _) = &probes[at];
             let sql = &entity.side(*side).sql;
-            selects.push(sql.signature_select(at, first));
+            selects.push(sql.signature_select(at, first, entity.compare_every));
             first += 1 + sql.scope_len();
         }
         selects.push(CLOCK_SELECT.to_owned());
@@ -152,8 +204,9 @@ pub async fn changed(probes: &[(Ready, Side, Signature)]) -> anyhow::Result<bool
             let Ok(at) = usize::try_from(row.try_get::<i64, _>("n")?) else {
                 // Below what counts as done nobody looks, but by the clock.
                 let now = DateTime::from_timestamp_micros(row.try_get("hash")?).context("a clock")?;
+                let stamped = |at: &&usize| probes[**at].0.mapping.shape(probes[**at].1).has_stamp();
                 let since = |at: &usize| (probes[*at].2.since, probes[*at].0.overlap);
-                if members.iter().map(since).any(|(since, overlap)| now < since + overlap) {
+                if members.iter().filter(stamped).map(since).any(|(since, overlap)| now < since + overlap) {
                     return Ok(true);
                 }
                 continue;

@@ -8,11 +8,15 @@ use std::time::Duration;
 use anyhow::Context;
 use xxhash_rust::xxh3::xxh3_64;
 
-use crate::config::{self, Config, Customer, Deleted, EntityId, Limits, Nulls, Side};
-use crate::mapping::{Class, Column, Columns, DIGITS, Field, Lens, Mapping, Marks, NullMarks, On, Shape, StampKind};
+use crate::config::{self, Config, Customer, Deleted, EntityId, KeyRule, Limits, Nulls, Side};
+use crate::mapping::{
+    Class, Column, Columns, DIGITS, Field, Lens, Mapping, Marks, NewKey, NewPart, NullMarks, On, Shape, StampKind,
+};
 use crate::pairs::{self, CREATED_AT};
-use crate::sides::Permanent;
-use crate::sides::postgres::{self, Database, LiveColumn, LiveTable, NewKey, Pools, Sessions, TableSql, describe};
+use crate::sides::postgres::{
+    self, Database, LiveColumn, LiveTable, Pools, ScopeValue, Sessions, TableSql, describe, filter_check,
+};
+use crate::sides::{Fault, Permanent, sort};
 
 /// One entity of one customer, ready to run pages.
 #[derive(Debug)]
@@ -24,6 +28,7 @@ pub struct ReadyEntity {
     pub refs: Vec<RefTarget>,
     pub page_rows: u32,
     pub overlap: Duration,
+    pub compare_every: Duration,
 }
 
 /// One side of an entity.
@@ -64,8 +69,8 @@ pub async fn make_ready(
 ) -> anyhow::Result<ReadyEntity> {
     let legacy = live(pools, customer, entity, Side::Legacy).await?;
     let platform = live(pools, customer, entity, Side::Platform).await?;
-    let mapping =
-        resolve(customer, entity, &legacy.table, &platform.table).map_err(|reason| refused(entity, reason))?;
+    let mapping = resolve(customer, entity, &legacy.described.table, &platform.described.table)
+        .map_err(|reason| refused(entity, reason))?;
 
     let mut refs: Vec<RefTarget> = Vec::new();
     for field in &entity.fields {
@@ -90,6 +95,7 @@ pub async fn make_ready(
         refs,
         page_rows: entity.page_rows,
         overlap: entity.overlap,
+        compare_every: entity.compare_every,
     })
 }
 
@@ -98,22 +104,65 @@ pub async fn make_ready(
 /// # Errors
 /// As `make_ready`.
 pub async fn check_tables(pools: &Pools, customer: &Customer, entity: &config::Entity) -> anyhow::Result<()> {
-    let (_, legacy) = described(pools, customer, entity, Side::Legacy).await?;
-    let (_, platform) = described(pools, customer, entity, Side::Platform).await?;
-    resolve(customer, entity, &legacy, &platform).map_err(|reason| refused(entity, reason))?;
+    let legacy = described(pools, customer, entity, Side::Legacy).await?;
+    let platform = described(pools, customer, entity, Side::Platform).await?;
+    let resolved = resolve(customer, entity, &legacy.table, &platform.table).and_then(|mapping| {
+        new_key(&mapping, entity, Side::Legacy, &legacy)?;
+        new_key(&mapping, entity, Side::Platform, &platform)
+    });
+    resolved.map_err(|reason| refused(entity, reason))?;
     Ok(())
 }
 
+/// An entity's mapping and statements without the numbers that `sync_bridge` gives: enough to read rows, before or after it is
+/// installed.
+pub struct Readable {
+    pub mapping: Mapping,
+    legacy: ReadySide,
+    platform: ReadySide,
+}
+
+impl Readable {
+    pub fn side(&self, side: Side) -> &ReadySide {
+        match side {
+            Side::Legacy => &self.legacy,
+            Side::Platform => &self.platform,
+        }
+    }
+}
+
+/// # Errors
+/// As `make_ready`.
+pub async fn readable(pools: &Pools, customer: &Customer, entity: &config::Entity) -> anyhow::Result<Readable> {
+    /// The number of no entity: its statements find no ledger rows.
+    const NO_NUMBER: i32 = 0;
+    let legacy = described(pools, customer, entity, Side::Legacy).await?;
+    let platform = described(pools, customer, entity, Side::Platform).await?;
+    let mapping =
+        resolve(customer, entity, &legacy.table, &platform.table).map_err(|reason| refused(entity, reason))?;
+    let ready = |side: Side, described: Described| {
+        let live = Live { described, entity_number: NO_NUMBER };
+        ready_side(&mapping, customer, entity, side, live).map_err(|reason| refused(entity, reason))
+    };
+    Ok(Readable { legacy: ready(Side::Legacy, legacy)?, platform: ready(Side::Platform, platform)?, mapping })
+}
+
 struct Live {
-    database: Database,
-    table: LiveTable,
+    described: Described,
     entity_number: i32,
 }
 
+/// A side as it is, with what only its database could say about the declaration.
+struct Described {
+    database: Database,
+    table: LiveTable,
+    scope: Vec<ScopeValue>,
+}
+
 async fn live(pools: &Pools, customer: &Customer, entity: &config::Entity, side: Side) -> anyhow::Result<Live> {
-    let (database, table) = described(pools, customer, entity, side).await?;
-    let entity_number = entity_number(&database, customer, &entity.id).await?;
-    Ok(Live { database, table, entity_number })
+    let described = described(pools, customer, entity, side).await?;
+    let entity_number = entity_number(&described.database, customer, &entity.id).await?;
+    Ok(Live { described, entity_number })
 }
 
 async fn described(
@@ -121,36 +170,117 @@ async fn described(
     customer: &Customer,
     entity: &config::Entity,
     side: Side,
-) -> anyhow::Result<(Database, LiveTable)> {
+) -> anyhow::Result<Described> {
     let table = entity.table(side);
     let database = database_of(pools, customer, entity, side)?;
     let mut connection = database.read.begin().await.with_context(|| format!("connecting to {}", database.shown))?;
     let found = describe(&mut connection, &table.schema, &table.name)
         .await
-        .with_context(|| format!("describing table {}.{} in {}", table.schema, table.name, database.shown))?;
+        .with_context(|| format!("describing table {} in {}", table.shown(), database.shown))?;
     drop(connection);
-    let table = found.ok_or_else(|| {
+    let live = found.ok_or_else(|| {
         refused(
             entity,
             format!(
-                "there is no table {}.{} in {} ({side} side), or no right to see it; correct `table` or grant the right",
-                table.schema, table.name, database.shown
+                "there is no table {} in {} ({side} side), or no right to see it; correct `table` or grant the right",
+                table.shown(),
+                database.shown
             ),
         )
     })?;
-    if table.row_security {
+    if live.row_security {
         return Err(refused(
             entity,
             format!(
-                "row security hides rows of {}.{} in {} from this role, and a hidden row would look deleted: `alter role … bypassrls`, \
+                "row security hides rows of {} in {} from this role, and a hidden row would look deleted: `alter role … bypassrls`, \
                  or `alter table … disable row level security`",
-                entity.table(side).schema,
-                entity.table(side).name,
+                table.shown(),
                 database.shown
             ),
         ));
     }
-    Ok((database, table))
+    let scope = scope_as_stored(customer, entity, side, &database, &live).await?;
+    if let Some(condition) = &table.filter {
+        check_filter(entity, side, &database, &live, condition).await?;
+    }
+    Ok(Described { database, table: live, scope })
+}
+
+/// The scope's values as the database prints them in the types of their columns: as a part of a key they must be known so.
+async fn scope_as_stored(
+    customer: &Customer,
+    entity: &config::Entity,
+    side: Side,
+    database: &Database,
+    live: &LiveTable,
+) -> anyhow::Result<Vec<ScopeValue>> {
+    let table = entity.table(side);
+    let mut scope = Vec::new();
+    for (name, value) in scope_values(customer, table).map_err(|reason| refused(entity, reason))? {
+        let column = live_column(live, side, table, name).map_err(|reason| refused(entity, reason))?;
+        let sql = format!("select ($1::text)::{}::text", column.type_sql);
+        let mut session = database.read.begin().await.with_context(|| format!("connecting to {}", database.shown))?;
+        let stored: sqlx::Result<String> =
+            postgres::query_scalar(sqlx::AssertSqlSafe(sql)).bind(value).fetch_one(&mut *session).await;
+        let value = match stored {
+            Ok(value) => value,
+            Err(error) if sort(&error) == Fault::Row => {
+                let what = format!(
+                    "the value of scope `{name}` for customer `{}` cannot be one of {}.`{name}` ({side} side), which is {}",
+                    customer.id,
+                    table.shown(),
+                    column.type_shown
+                );
+                return Err(refused(entity, what));
+            }
+            Err(error) => return Err(error).with_context(|| format!("reading scope `{name}` in {}", database.shown)),
+        };
+        scope.push(ScopeValue { column: name.to_owned(), type_sql: column.type_sql.clone(), value });
+    }
+    Ok(scope)
+}
+
+/// Lets the database read `where`.
+async fn check_filter(
+    entity: &config::Entity,
+    side: Side,
+    database: &Database,
+    live: &LiveTable,
+    condition: &str,
+) -> anyhow::Result<()> {
+    let table = entity.table(side);
+    let refuse = |reason: String| {
+        let place = format!("`where` of {} ({side} side, line {})", table.shown(), table.place.line);
+        Err(refused(entity, format!("{place}: {reason}")))
+    };
+    // Which operators such a column meets depends on the session's search path: it would be seen in one and not in another.
+    let mut of_extensions = live.columns.iter().filter(|column| column.foreign_order);
+    if let Some(column) = of_extensions.find(|column| names_bare(condition, &column.name)) {
+        return refuse(format!(
+            "column `{}` is {}, an extension's type, which is compared by whatever the session finds; write `{}::text`",
+            column.name, column.type_shown, column.name
+        ));
+    }
+    let mut session = database.read.begin().await.with_context(|| format!("connecting to {}", database.shown))?;
+    match filter_check(table, condition).query().fetch_all(&mut *session).await {
+        Ok(_) => Ok(()),
+        Err(sqlx::Error::Database(error))
+            if error.code().is_some_and(|code| ["0A", "22", "42"].contains(&&code[..2])) =>
+        {
+            refuse(format!("{} says: {}; it may name the table's own columns only", database.shown, error.message()))
+        }
+        Err(error) => Err(error).with_context(|| format!("reading `where` of {} in {}", table.shown(), database.shown)),
+    }
+}
+
+/// Whether a condition names a column without making it text.
+fn names_bare(condition: &str, column: &str) -> bool {
+    let is_part = |letter: char| letter.is_alphanumeric() || letter == '_';
+    condition.match_indices(column).any(|(at, _)| {
+        let (before, after) = (&condition[..at], &condition[at + column.len()..]);
+        let is_word = !before.ends_with(is_part) && !after.starts_with(is_part);
+        is_word && !after.trim_start_matches('"').starts_with("::text")
+    })
 }
 
 /// The short number that `sync_bridge` knows (customer, entity) by in this database; `registry` gave it.
@@ -221,8 +351,12 @@ fn resolve(
         let platform_at = place(&mut platform_shape, &declared.platform, platform)?;
         let lens = lens(declared, [&legacy_shape, &platform_shape], [&legacy_at, &platform_at])
             .map_err(|reason| format!("field `{}`: {reason}", declared.name))?;
-        let on = [(&legacy_shape, &legacy_at), (&platform_shape, &platform_at)]
-            .map(|(shape, at)| On { side: shape.side, columns: &shape.columns, at, zone: shape.zone });
+        let on = [(&legacy_shape, &legacy_at), (&platform_shape, &platform_at)].map(|(shape, at)| On {
+            side: shape.side,
+            columns: &shape.columns,
+            at,
+            zone: shape.zone,
+        });
         let null = NullMarks::new(declared.null.clone(), &lens, on);
         fields.push(Field {
             name: declared.name.clone(),
@@ -252,15 +386,6 @@ fn resolve(
         if let Some(other) = fields[..at].iter().find(|other| other.fingerprint == field.fingerprint) {
             return Err(format!("fields `{}` and `{}` have the same fingerprint; rename one", other.name, field.name));
         }
-    }
-    for shape in [&mut legacy_shape, &mut platform_shape] {
-        // A field that is never written on this side gives no new row its key.
-        let is_written = |at: &usize| {
-            fields.iter().any(|field| field.flows_to(shape.side) && field.columns(shape.side).contains(at))
-        };
-        let position = |key: &Column| shape.columns.iter().position(|column| column.name == key.name).filter(is_written);
-        let positions: Option<Vec<usize>> = shape.key.iter().map(position).collect();
-        shape.key_mapped = positions;
     }
     let match_on = entity
         .match_on
@@ -302,29 +427,34 @@ fn resolve(
 fn shape(entity: &config::Entity, side: Side, live: &LiveTable) -> Result<Shape, String> {
     let table = entity.table(side);
     let key = table.key.iter().map(|name| column(live, side, table, name)).collect::<Result<Vec<_>, _>>()?;
-    let stamp_column = live_column(live, side, table, &table.updated_at)?;
+    let stamp = table.updated_at.as_ref().map(|name| live_column(live, side, table, name)).transpose()?;
+    Ok(Shape {
+        side,
+        columns: Vec::new(),
+        key,
+        stamp: stamp.map(as_column),
+        stamp_kind: stamp.map_or(Ok(StampKind::Absent), |column| stamp_kind(table, column))?,
+        created_at: table.created_at.as_ref().map(|name| column(live, side, table, name)).transpose()?,
+        zone: table.timezone,
+    })
+}
+
+fn stamp_kind(table: &config::Table, stamp_column: &LiveColumn) -> Result<StampKind, String> {
     let digits = stamp_column.modifier.and_then(|digits| u8::try_from(digits).ok()).unwrap_or(DIGITS);
-    let stamp_kind = match stamp_column.typname.as_str() {
+    Ok(match stamp_column.typname.as_str() {
         "timestamptz" => StampKind::Timestamptz { digits },
         "timestamp" => StampKind::Timestamp { digits },
         "date" => StampKind::Date,
         "int4" | "int8" => StampKind::EpochSeconds,
         _ => {
             return Err(format!(
-                "`updated_at` column {}.{}.{} is {}: a timestamp, a date or epoch seconds is needed",
-                table.schema, table.name, table.updated_at, stamp_column.type_shown
+                "`updated_at` column {}.{} is {}: a timestamp, a date or epoch seconds is needed; where rows have no stamp, \
+                 `changes = \"sweep\"` compares them",
+                table.shown(),
+                stamp_column.name,
+                stamp_column.type_shown
             ));
         }
-    };
-    Ok(Shape {
-        side,
-        columns: Vec::new(),
-        key,
-        key_mapped: None,
-        stamp: column(live, side, table, &table.updated_at)?,
-        stamp_kind,
-        created_at: table.created_at.as_ref().map(|name| column(live, side, table, name)).transpose()?,
-        zone: table.timezone,
     })
 }
 
@@ -336,12 +466,7 @@ fn live_column<'a>(
 ) -> Result<&'a LiveColumn, String> {
     live.column(name).ok_or_else(|| {
         let names: Vec<&str> = live.columns.iter().map(|column| column.name.as_str()).collect();
-        format!(
-            "there is no column `{name}` in {}.{} ({side} side); it has: {}",
-            table.schema,
-            table.name,
-            names.join(", ")
-        )
+        format!("there is no column `{name}` in {} ({side} side); it has: {}", table.shown(), names.join(", "))
     })
 }
 
@@ -372,7 +497,7 @@ fn place(shape: &mut Shape, names: &[String], live: &LiveTable) -> Result<Vec<us
             if found.generated {
                 return Err(format!("column `{name}` on the {side} side is generated and cannot be written"));
             }
-            if *name == shape.stamp.name {
+            if shape.stamp.as_ref().is_some_and(|stamp| stamp.name == *name) {
                 return Err(format!("column `{name}` on the {side} side is its `updated_at` and cannot be a field"));
             }
             Ok(shape.columns.iter().position(|column| column.name == *name).unwrap_or_else(|| {
@@ -416,19 +541,10 @@ fn ready_side(
 ) -> Result<ReadySide, String> {
     let table = entity.table(side);
     let shape = mapping.shape(side);
-    let scope = scope_values(customer, table)?
-        .into_iter()
-        .map(|(name, value)| {
-            Ok((name.to_owned(), live_column(&live.table, side, table, name)?.type_sql.clone(), value))
-        })
-        .collect::<Result<Vec<_>, String>>()?;
-    let new_key = new_key(shape, &live.table, side, table)?;
-    // A field that is never written on this side gives its new rows nothing, so not NULL either.
-    let is_given = |at: &usize| mapping.fields.iter().any(|it| it.flows_to(side) && it.columns(side).contains(at));
-    let left_out = (0..shape.columns.len()).filter(|at| !is_given(at)).collect();
-    let sql = TableSql::new(shape, &live.table, &table.schema, &table.name, scope, live.entity_number);
-    let sql = sql.leaving_out(left_out);
-    Ok(ReadySide { database: live.database, sql, new_key, limits: customer.limits_of(&table.database) })
+    let Live { described, entity_number } = live;
+    let new_key = new_key(mapping, entity, side, &described)?;
+    let sql = TableSql::new((shape, &mapping.written(side)), &described.table, table, &described.scope, entity_number);
+    Ok(ReadySide { database: described.database, sql, new_key, limits: customer.limits_of(&table.database) })
 }
 
 /// The columns of a table's scope with the customer's values.
@@ -455,26 +571,106 @@ fn fill(template: &str, vars: &BTreeMap<String, String>) -> Option<String> {
     Some(filled)
 }
 
-fn new_key(shape: &Shape, live: &LiveTable, side: Side, table: &config::Table) -> Result<NewKey, String> {
-    if shape.key_mapped.is_some() {
-        return Ok(NewKey::Mapped);
+/// Where each part of a new row's key comes from.
+fn new_key(mapping: &Mapping, entity: &config::Entity, side: Side, live: &Described) -> Result<NewKey, String> {
+    let (shape, table) = (mapping.shape(side), entity.table(side));
+    let place = format!("{} ({side} side)", table.shown());
+    let mut parts: Vec<Option<NewPart>> = shape
+        .key
+        .iter()
+        .map(|key| {
+            let fixed = live.scope.iter().find(|fixed| fixed.column == key.name);
+            let field = || written_by_field(mapping, side, &key.name).map(NewPart::Field);
+            fixed.map(|fixed| NewPart::Fixed(fixed.value.as_str().into())).or_else(field)
+        })
+        .collect();
+    let open: Vec<usize> = (0..parts.len()).filter(|&at| parts[at].is_none()).collect();
+    if let (true, Some(_)) = (open.is_empty(), table.new_key) {
+        return Err(format!("fields cover the whole key of {place}, so `new_key` decides nothing; leave it out"));
     }
-    let [key] = shape.key.as_slice() else {
+    for &at in &open {
+        let key = &shape.key[at];
+        let default = || live.table.column(&key.name).and_then(|column| column.default.clone()).map(NewPart::Drawn);
+        let part = match table.new_key {
+            None if side == Side::Platform && key.class == Class::Uuid => Ok(NewPart::Uuid5),
+            None => default().ok_or_else(|| {
+                let help = "name another way by `new_key = \"same\"` or `\"uuid5\"`";
+                format!(
+                    "new rows of {place} cannot get a key: `{}` has neither a default nor a field; {help}",
+                    key.name
+                )
+            }),
+            Some(KeyRule::Default) => default()
+                .ok_or_else(|| format!("`new_key = \"default\"`, and `{}` of {place} has no default", key.name)),
+            Some(KeyRule::Uuid5) if matches!(key.class, Class::Uuid | Class::Text) => Ok(NewPart::Uuid5),
+            Some(KeyRule::Uuid5) => Err(format!(
+                "`new_key = \"uuid5\"`, and `{}` of {place} can hold no uuid; use `default` or `same`",
+                key.name
+            )),
+            Some(KeyRule::Same) => same_part(mapping, entity, side, live, (at, &open)),
+        }?;
+        parts[at] = Some(part);
+    }
+    if parts.iter().flatten().filter(|part| **part == NewPart::Uuid5).count() > 1 {
+        return Err(format!("two parts of the key of {place} would be the same uuid; map all but one by fields"));
+    }
+    Ok(NewKey(parts.into_iter().flatten().collect()))
+}
+
+/// The position of a column that a field writes: one that never writes on this side gives no new row its key.
+fn written_by_field(mapping: &Mapping, side: Side, name: &str) -> Option<usize> {
+    mapping.written(side).into_iter().find(|&at| mapping.shape(side).columns[at].name == name)
+}
+
+/// The part of the other side's key that a part without a field takes: the one in the same place, the scope's columns not counted; or,
+/// where the others' parts are as many as have no field here, those in order.
+fn same_part(
+    mapping: &Mapping,
+    entity: &config::Entity,
+    side: Side,
+    live: &Described,
+    (at, open): (usize, &[usize]),
+) -> Result<NewPart, String> {
+    let (shape, table) = (mapping.shape(side), entity.table(side));
+    let (others, their_table) = (mapping.shape(side.other()), entity.table(side.other()));
+    let own = |shape: &Shape, table: &config::Table| -> Vec<usize> {
+        (0..shape.key.len()).filter(|&at| !table.scope.contains_key(&shape.key[at].name)).collect()
+    };
+    let (ours, theirs) = (own(shape, table), own(others, their_table));
+    let place = match theirs.len() {
+        count if count == ours.len() => ours.iter().position(|&part| part == at),
+        count if count == open.len() => open.iter().position(|&part| part == at),
+        _ => None,
+    };
+    let key = &shape.key[at];
+    let Some(other) = place.map(|place| theirs[place]) else {
         return Err(format!(
-            "the key of {}.{} ({side} side) has several columns and fields do not cover them all",
-            table.schema, table.name
+            "`new_key = \"same\"`: the keys of {} and {} have no part each for the other; map the parts by fields",
+            table.shown(),
+            their_table.shown()
         ));
     };
-    if side == Side::Platform && key.class == Class::Uuid {
-        return Ok(NewKey::Uuid5);
+    let their = &others.key[other];
+    let kind = |column: &Column| match column.class {
+        Class::Text | Class::Uuid => true,
+        Class::Number => ["int2", "int4", "int8"].iter().any(|name| column.type_sql.ends_with(&format!("\"{name}\""))),
+        _ => false,
+    };
+    // A text may hold any spelling of a number or a uuid: its record would be stored under another key than it was given.
+    let fits = their.class == key.class || key.class == Class::Text;
+    if !(fits && kind(key) && kind(their)) {
+        let shown = |name: &str| live.table.column(name).map_or("", |column| column.type_shown.as_str()).to_owned();
+        return Err(format!(
+            "`new_key = \"same\"`: `{}` of {} is {} and cannot hold every key that `{}` of {} can; both must be integers, uuids or texts, \
+             or this one a text",
+            key.name,
+            table.shown(),
+            shown(&key.name),
+            their.name,
+            their_table.shown()
+        ));
     }
-    match live.column(&key.name).and_then(|column| column.default.clone()) {
-        Some(expression) => Ok(NewKey::Default(expression)),
-        None => Err(format!(
-            "new rows of {}.{} ({side} side) cannot get a key: `{}` has neither a default nor a field",
-            table.schema, table.name, key.name
-        )),
-    }
+    Ok(NewPart::Same(other))
 }
 
 /// All that a customer's entities need, made once.

@@ -9,8 +9,8 @@ use sqlx::{PgConnection, Row as _};
 
 use crate::config::Side;
 use crate::fault;
-use crate::mapping::{Cell, Lens, Links, Untranslatable};
-use crate::sides::postgres::{self, NewKey};
+use crate::mapping::{Lens, Links, Untranslatable};
+use crate::sides::postgres::{self, Row};
 
 use super::Key;
 use super::entity::ReadyEntity;
@@ -129,10 +129,10 @@ async fn attempt(
         let keys: Vec<&str> =
             locked.iter().filter_map(|&at| intents[at].act.view.legacy.as_ref()).map(|row| &*row.key.0).collect();
         let rows = ready.sql.lock(&mut transaction, &keys).await?;
-        let now: HashMap<&Key, &[Cell]> = rows.iter().map(|row| (&row.key, row.cells.as_slice())).collect();
+        let now: HashMap<&Key, &Row> = rows.iter().map(|row| (&row.key, row)).collect();
         for &at in &locked {
             let read = intents[at].act.view.legacy.as_ref();
-            if read.is_none_or(|read| now.get(&read.key) != Some(&read.cells.as_slice())) {
+            if read.is_none_or(|read| !now.get(&read.key).is_some_and(|now| now.is_as(read))) {
                 endings.insert(at, Ending::Moved);
                 void.insert(at);
             }
@@ -249,9 +249,16 @@ async fn keys_of(
             None => {}
         }
     }
-    if let (NewKey::Default(expression), false) = (&entity.legacy.new_key, without.is_empty()) {
-        let made = entity.legacy.sql.allocate(connection, expression, without.len()).await?;
-        keys.extend(without.into_iter().zip(made));
+    let new_key = &entity.legacy.new_key;
+    if new_key.is_drawn() && !without.is_empty() {
+        let drawn = entity.legacy.sql.allocate(connection, &new_key.drawn(), without.len()).await?;
+        for (at, drawn) in without.into_iter().zip(drawn) {
+            let intent = &intents[at];
+            let Some(write) = &intent.act.legacy else { continue };
+            let other = (&intent.platform_key, intent.act.pair.generation);
+            let key = new_key.with_drawn(&entity.mapping, Side::Legacy, other, &write.cells, &drawn);
+            keys.extend(key.map(|key| (at, key)));
+        }
     }
     Ok(keys)
 }

@@ -13,8 +13,10 @@ mod pace;
 mod page;
 mod plan;
 mod platform;
+mod preview;
 mod read;
 mod registry;
+mod sample;
 mod write;
 
 use std::collections::HashMap;
@@ -34,7 +36,9 @@ use crate::sides::{Fault, NotConfigured, Permanent, sort};
 pub use conflicts::{ConflictEntry, ConflictField};
 use entity::{Ready, check_tables, database_of, make_ready};
 pub use pace::Rest;
+pub use preview::{Ahead, Foreseen, ForeseenField, ForeseenKind, Wanted};
 use registry::register;
+pub use sample::Sampled;
 
 /// As long as a page's lease: a younger intent may belong to a living page.
 const RULING_LEASE: Duration = Duration::from_secs(15);
@@ -144,6 +148,7 @@ pub struct PageReport {
     pub rows_to_platform: u64,
     pub rows_to_legacy: u64,
     pub rows_unchanged: u64,
+    pub tally: Tally,
     /// Conflicts decided now, by policy that decided.
     pub conflicts: Vec<(Policy, u64)>,
     /// Rows of this page that wait; the rest of the page's rows no longer do.
@@ -162,6 +167,35 @@ pub struct PageReport {
     pub ruled: bool,
     /// The rest of a range that held more rows than a page may: to be worked on as a further page.
     pub rest: Option<Range>,
+}
+
+/// What was done to records, by kind: what a plan foresees is counted the same way. In records, conflicts in fields.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tally {
+    pub creates_to_platform: u64,
+    pub creates_to_legacy: u64,
+    pub updates_to_platform: u64,
+    pub updates_to_legacy: u64,
+    /// First contacts: records that stood on both sides and are a pair from now on.
+    pub adopted: u64,
+    /// Pairs of which nothing but the bridge's own ledger is written: both sides hold the same.
+    pub recorded: u64,
+    pub conflicts: u64,
+    /// Of the conflicts, those that wait for a person.
+    pub listed: u64,
+}
+
+impl std::ops::AddAssign for Tally {
+    fn add_assign(&mut self, other: Tally) {
+        self.creates_to_platform += other.creates_to_platform;
+        self.creates_to_legacy += other.creates_to_legacy;
+        self.updates_to_platform += other.updates_to_platform;
+        self.updates_to_legacy += other.updates_to_legacy;
+        self.adopted += other.adopted;
+        self.recorded += other.recorded;
+        self.conflicts += other.conflicts;
+        self.listed += other.listed;
+    }
 }
 
 /// How long a page took in each step, over all its turns.
@@ -256,6 +290,19 @@ impl Data {
             check_tables(&self.pools, customer, entity).await?;
         }
         Ok(())
+    }
+
+    /// Tries the laws of every mapping on at most `rows_max` rows of each table. Writes nothing.
+    ///
+    /// # Errors
+    /// A database that does not answer, or a mapping that does not fit it.
+    pub async fn sample(&self, customer: &CustomerId, rows_max: u32) -> anyhow::Result<Vec<Sampled>> {
+        let customer = self.customer(customer)?;
+        let mut sampled = Vec::new();
+        for entity in self.config.entities() {
+            sampled.extend(sample::sample(&self.pools, customer, entity, rows_max).await?);
+        }
+        Ok(sampled)
     }
 
     /// What works, but not as well as it could: rights and indexes that are missing. Writes nothing.
@@ -384,6 +431,43 @@ impl Data {
             self.forget(&page.customer, &page.entity);
         }
         Ok(report)
+    }
+
+    /// What [`Data::run_page`] would do with the page after those that `ahead` has seen; writes nothing. The records that are
+    /// `wanted` come in detail, and are wanted no more.
+    ///
+    /// # Errors
+    /// As `run_page`.
+    pub async fn foresee(
+        &self,
+        page: &Page,
+        ahead: &mut Ahead,
+        wanted: &mut Wanted,
+    ) -> anyhow::Result<(PageReport, Vec<Foreseen>)> {
+        let ready = self.entity(&page.customer, &page.entity).await?;
+        let clocks = self.clocks.measure(&ready.legacy.database, &ready.platform.database).await?;
+        self.heed(&page.customer, &page.entity, preview::run(&ready, page, &clocks, ahead, wanted).await)
+    }
+
+    /// For foreseeing a run over these entities, before its first page.
+    ///
+    /// # Errors
+    /// As `cut`.
+    pub async fn ahead(&self, customer: &CustomerId, config: &Config) -> anyhow::Result<Ahead> {
+        let mut entities = Vec::new();
+        for entity in config.entities() {
+            entities.push((entity, self.entity(customer, &entity.id).await?));
+        }
+        Ahead::of(&entities).await
+    }
+
+    /// The entities that an entity's fields refer to.
+    ///
+    /// # Errors
+    /// As `cut`.
+    pub async fn refers_to(&self, customer: &CustomerId, entity: &EntityId) -> anyhow::Result<Vec<EntityId>> {
+        let ready = self.entity(customer, entity).await?;
+        Ok(ready.refs.iter().map(|target| target.entity.clone()).collect())
     }
 
     /// The rest that a first load takes after a page of it that was worked on for so long, `chains` of them side by side.

@@ -4,9 +4,9 @@ use chrono::{DateTime, Utc};
 use serde_json::json;
 
 use crate::config::{EntityId, Policy, Side};
-use crate::mapping::{Canonical, Cell, Links, Mapping, Untranslatable};
+use crate::mapping::{Canonical, Cell, Links, Mapping, NewKey, Untranslatable};
 use crate::pairs::{Base, CREATED_AT, Complement, Listed, Pair, Standing, edited_at, standing};
-use crate::sides::postgres::{NewKey, Row};
+use crate::sides::postgres::Row;
 
 use super::clocks::Measured;
 use super::decide::{Absent, Clocks, FieldView, Step, Why, decide_absent, decide_field};
@@ -122,6 +122,8 @@ pub struct Conflict {
     pub kind: &'static str,
     pub fields: serde_json::Value,
     pub state: &'static str,
+    /// Fields that wait for a person.
+    pub open: usize,
     pub policies: Vec<Policy>,
     /// How far apart the clocks were when it was decided.
     pub clock_difference_secs: f64,
@@ -166,10 +168,19 @@ pub fn judge(view: &View, context: &Context) -> Verdict {
         Standing::Pending { base, gone } => (base, gone, true),
         Standing::Ahead => return Verdict::Again,
     };
-    let (legacy, platform) = match (canonical(context, Side::Legacy, &view.legacy), canonical(context, Side::Platform, &view.platform)) {
-        (Ok(legacy), Ok(platform)) => (legacy, platform),
-        (Err(untranslatable), _) | (_, Err(untranslatable)) => return untranslatable.into(),
-    };
+    if view.rests() && context.rulings.iter().any(|ruling| ruling.key == view.origin) {
+        let reason =
+            "a row of the record lies outside of `where`, so nothing is to flow; decide when it is back".to_owned();
+        return Verdict::Bad { field: None, reason };
+    }
+    if view.rests() {
+        return rest(view, context, base, gone, pending);
+    }
+    let (legacy, platform) =
+        match (canonical(context, Side::Legacy, &view.legacy), canonical(context, Side::Platform, &view.platform)) {
+            (Ok(legacy), Ok(platform)) => (legacy, platform),
+            (Err(untranslatable), _) | (_, Err(untranslatable)) => return untranslatable.into(),
+        };
     let missing = if legacy.is_none() { Some(Side::Legacy) } else { platform.is_none().then_some(Side::Platform) };
     if let Some(side) = missing.filter(|_| context.rulings.iter().any(|ruling| ruling.key == view.origin)) {
         let reason = format!("the record is gone from the {side} side, so there is nothing to decide about");
@@ -192,6 +203,11 @@ pub fn judge(view: &View, context: &Context) -> Verdict {
         (Some(legacy), Some(platform)) => both_there(view, context, &Base::default(), false, false, &legacy, &platform),
         (legacy, platform) => one_absent(view, context, &base, gone, legacy, platform),
     };
+    allowed(verdict, view, context, pending)
+}
+
+/// What may be done now of what would have to be done.
+fn allowed(verdict: Verdict, view: &View, context: &Context, pending: bool) -> Verdict {
     match verdict {
         Verdict::Act(act) if act.has_long_key() => Verdict::Bad { field: None, reason: too_long() },
         Verdict::Act(_) if pending => match view.pair.as_ref().and_then(|pair| pair.intent.as_ref()) {
@@ -220,6 +236,37 @@ fn canonical<'a>(
         Some(column) => Err(garbled(context.mapping, side, column)),
         None => context.mapping.canonical(side, &row.cells, context.links).map(Some),
     }
+}
+
+/// A pair of which a row lies outside of `where`. Nothing flows either way: once the row is back, what both sides hold then is decided
+/// as ever, by the base that stays. A row without a stamp may come back as it was: that it is due then is noted now.
+fn rest(view: &View, context: &Context, base: Base, gone: bool, pending: bool) -> Verdict {
+    let Some(known) = &view.pair else { return Verdict::Nothing };
+    let mapping = context.mapping;
+    let outside =
+        |side: Side, row: &Option<Row>| row.as_ref().is_some_and(|row| !row.seen) && !mapping.shape(side).has_stamp();
+    let forget = |side: Side, row: &Option<Row>| outside(side, row) && known.hash(side).is_some();
+    if !forget(Side::Legacy, &view.legacy) && !forget(Side::Platform, &view.platform) {
+        return Verdict::Nothing;
+    }
+    let mut pair = pair_write(view, mapping, base, gone);
+    pair.listed = known.listed.clone();
+    pair.legacy_hash = known.legacy_hash.filter(|_| !outside(Side::Legacy, &view.legacy));
+    pair.platform_hash = known.platform_hash.filter(|_| !outside(Side::Platform, &view.platform));
+    let act = Act {
+        rev_read: known.rev,
+        view: view.clone(),
+        pair,
+        platform: None,
+        legacy: None,
+        conflict: None,
+        records: false,
+        held: None,
+        fields: Vec::new(),
+        ruled: false,
+        still_listed: Vec::new(),
+    };
+    allowed(Verdict::Act(Box::new(act)), view, context, pending)
 }
 
 fn garbled(mapping: &Mapping, side: Side, column: usize) -> Untranslatable {
@@ -305,9 +352,15 @@ fn both_there(
     let made = made_at(view.legacy.as_ref()).or(base.get(CREATED_AT));
     let made_to_note = made != base.get(CREATED_AT);
     let unlist = Listed::of(listed_now.iter().copied()) != listed;
+    // Both were looked at together: from now on the ledger knows the rows as they are.
+    let stale = |side: Side, row: &Option<Row>| {
+        let known = view.pair.as_ref().and_then(|pair| pair.hash(side));
+        !mapping.shape(side).has_stamp() && known != row.as_ref().map(|row| row.hash)
+    };
+    let hash_to_note = stale(Side::Legacy, &view.legacy) || stale(Side::Platform, &view.platform);
     let resurrected = view.pair.as_ref().is_some_and(|pair| pair.gone) && !gone;
     let acts = steps.iter().any(|step| step.acts()) || set.iter().any(Option::is_some);
-    if !acts && view.pair.is_some() && !key_to_note && !made_to_note && !unlist && !resurrected {
+    if !acts && view.pair.is_some() && !key_to_note && !made_to_note && !unlist && !resurrected && !hash_to_note {
         return held.map_or(Verdict::Nothing, Verdict::Paused);
     }
 
@@ -351,6 +404,8 @@ fn both_there(
     pair.listed = Listed::of(listed_now);
     if to_legacy.is_some() {
         pair.next = Some((Base::of(next).with(CREATED_AT, made), false));
+        // About to be written: without a stamp it is due for as long as its hash is not known.
+        pair.legacy_hash = pair.legacy_hash.filter(|_| mapping.legacy.has_stamp());
     }
     let conflict = conflict_entry(base, context, &steps, legacy, platform);
     let fields =
@@ -445,6 +500,7 @@ fn one_absent(
             kind: "delete_update",
             fields,
             state: "decided",
+            open: 0,
             policies: vec![Policy::for_side(mapping.authority)],
             clock_difference_secs: seconds(context),
         }
@@ -461,8 +517,10 @@ fn one_absent(
                 Err(untranslatable) => return untranslatable.into(),
             };
             // A key that fields cover comes back with its record: that is the tombstone's own.
-            let mapped = mapping.platform.mapped_key(&cells);
-            let comes_back = view.pair.as_ref().is_some_and(|pair| Some(&pair.platform_key) == mapped.as_ref());
+            let made =
+                |generation| context.platform_new_key.known(mapping, Side::Platform, &row.key, generation, &cells);
+            let own = made(0).filter(|_| context.platform_new_key.is_of_record());
+            let comes_back = view.pair.as_ref().is_some_and(|pair| Some(&pair.platform_key) == own.as_ref());
             let new_generation = absent == Absent::NewGeneration && !comes_back;
             let generation = view.generation.max(match &view.pair {
                 Some(pair) if new_generation => pair.generation + 1,
@@ -470,13 +528,9 @@ fn one_absent(
                 None => 0,
             });
             let known = view.pair.as_ref().filter(|_| !new_generation);
-            let key = match (known, context.platform_new_key) {
-                (Some(pair), _) => Some(pair.platform_key.clone()),
-                (None, NewKey::Default(_)) => None,
-                (None, _) => mapping.new_platform_key(&row.key, generation, &cells),
-            };
-            if key.is_none() && !matches!(context.platform_new_key, NewKey::Default(_)) {
-                return Verdict::Bad { field: None, reason: "a part of the key is NULL or holds U+001F".into() };
+            let key = known.map(|pair| pair.platform_key.clone()).or_else(|| made(generation));
+            if key.is_none() && !can_draw(context.platform_new_key, &cells) {
+                return Verdict::Bad { field: None, reason: NO_KEY.into() };
             }
             let base = all(&values, Side::Platform).with(CREATED_AT, made_at(Some(row)));
             let mut pair = pair_write(view, mapping, base, false);
@@ -502,11 +556,13 @@ fn one_absent(
             };
             // A tombstone's old key may be another record's by now.
             let known = view.pair.as_ref().filter(|_| !view.legacy_taken).and_then(|pair| pair.legacy_key.clone());
-            let key = known.or_else(|| mapping.legacy.mapped_key(&cells));
-            if key.is_none() && *context.legacy_new_key == NewKey::Mapped {
-                return Verdict::Bad { field: None, reason: "a part of the key is NULL or holds U+001F".into() };
-            }
             let mut pair = pair_write(view, mapping, base.clone(), gone);
+            let made =
+                |platform: &Key| context.legacy_new_key.known(mapping, Side::Legacy, platform, pair.generation, &cells);
+            let key = known.or_else(|| view.platform_key().and_then(made));
+            if key.is_none() && !can_draw(context.legacy_new_key, &cells) {
+                return Verdict::Bad { field: None, reason: NO_KEY.into() };
+            }
             pair.next = Some((all(&values, Side::Legacy), false));
             let values = values.into_iter().map(Canonical::into_owned).collect();
             let write = Write { kind: WriteKind::Insert(key), values, cells };
@@ -515,6 +571,13 @@ fn one_absent(
         // A delete needs the sweep's evidence; a page alone never deletes.
         _ => Verdict::Nothing,
     }
+}
+
+const NO_KEY: &str = "a field that is a part of the new record's key is NULL";
+
+/// Whether the database will give the key, and nothing else of it is missing.
+fn can_draw(new_key: &NewKey, cells: &[Cell]) -> bool {
+    new_key.is_drawn() && !new_key.lacks(cells)
 }
 
 /// Per field what both sides are to hold, if they still hold what the operator saw.
@@ -604,7 +667,7 @@ fn conflict_entry(
     let mapping = context.mapping;
     let mut fields = Vec::new();
     let mut policies = Vec::new();
-    let (mut open, mut compared) = (false, false);
+    let (mut open, mut compared) = (0, false);
     for (at, step) in steps.iter().enumerate() {
         let field = &mapping.fields[at];
         let (winner, why) = match step {
@@ -612,7 +675,7 @@ fn conflict_entry(
             Step::List => (None, Why::Policy),
             _ => continue,
         };
-        open |= winner.is_none();
+        open += usize::from(winner.is_none());
         compared |= base.get(field.fingerprint).is_some();
         policies.push(field.policy);
         fields.push(json!({
@@ -634,7 +697,8 @@ fn conflict_entry(
         // Not by the pair: one whose first decision was made void is there, and still has no base.
         kind: if compared { "conflict" } else { "first_contact" },
         fields: serde_json::Value::Array(fields),
-        state: if open { "open" } else { "decided" },
+        state: if open > 0 { "open" } else { "decided" },
+        open,
         policies,
         clock_difference_secs: seconds(context),
     })

@@ -8,9 +8,9 @@ use sqlx::{PgConnection, Row as _};
 
 use crate::config::Side;
 use crate::fault;
-use crate::mapping::{Cell, Links, Mapping};
+use crate::mapping::{Links, Mapping};
 use crate::pairs::edited_at;
-use crate::sides::postgres::{self, NewKey};
+use crate::sides::postgres::{self, Row};
 
 use super::Key;
 use super::entity::ReadyEntity;
@@ -126,10 +126,10 @@ async fn attempt(entity: &ReadyEntity, acts: &mut [Act], links: &Links) -> Resul
         let keys: Vec<&str> =
             touched.iter().filter_map(|&at| acts[at].view.platform.as_ref()).map(|row| &*row.key.0).collect();
         let rows = ready.sql.lock(&mut transaction, &keys).await?;
-        let now: HashMap<&Key, &[Cell]> = rows.iter().map(|row| (&row.key, row.cells.as_slice())).collect();
+        let now: HashMap<&Key, &Row> = rows.iter().map(|row| (&row.key, row)).collect();
         for &at in &touched {
             let read = acts[at].view.platform.as_ref();
-            if read.is_none_or(|read| now.get(&read.key) != Some(&read.cells.as_slice())) {
+            if read.is_none_or(|read| !now.get(&read.key).is_some_and(|now| now.is_as(read))) {
                 dropped.insert(at);
             }
         }
@@ -177,7 +177,8 @@ async fn attempt(entity: &ReadyEntity, acts: &mut [Act], links: &Links) -> Resul
             let before = act.pair.platform_edited_at;
             act.pair.platform_stamp = stamp(mapping, Side::Platform, Some(stored));
             act.pair.platform_edited_at = before.or(edited_at(act.pair.legacy_stamp, None, None));
-            act.pair.platform_hash = Some(stored.hash);
+            // Without a stamp the row is due for as long as its hash is not known.
+            act.pair.platform_hash = mapping.platform.has_stamp().then_some(stored.hash);
         }
         done.insert(at, (key, act.rev_read + 1, stored.is_some()));
     }
@@ -222,10 +223,13 @@ async fn drop_moved_records(
     }
     let keys: Vec<&str> = records.iter().map(|(_, key)| key.0.as_str()).collect();
     let rows = entity.platform.sql.stored(connection, &keys).await?;
-    let now: HashMap<&Key, &[Cell]> = rows.iter().map(|row| (&row.key, row.cells.as_slice())).collect();
+    let now: HashMap<&Key, &Row> = rows.iter().map(|row| (&row.key, row)).collect();
     for (at, key) in records {
-        let read = acts[at].view.platform.as_ref().map(|row| row.cells.as_slice());
-        if now.get(key).copied() != read {
+        let is_as_read = match (now.get(key), &acts[at].view.platform) {
+            (Some(now), Some(read)) => now.is_as(read),
+            (now, read) => now.is_none() && read.is_none(),
+        };
+        if !is_as_read {
             dropped.insert(at);
         }
     }
@@ -239,7 +243,10 @@ async fn allocate(
     acts: &mut [Act],
     dropped: &HashSet<usize>,
 ) -> Result<(), sqlx::Error> {
-    let NewKey::Default(expression) = &entity.platform.new_key else { return Ok(()) };
+    let new_key = &entity.platform.new_key;
+    if !new_key.is_drawn() {
+        return Ok(());
+    }
     let without: Vec<usize> = (0..acts.len())
         .filter(|at| !dropped.contains(at))
         .filter(|&at| acts[at].platform.as_ref().is_some_and(|write| write.kind == WriteKind::Insert(None)))
@@ -247,9 +254,12 @@ async fn allocate(
     if without.is_empty() {
         return Ok(());
     }
-    let keys = entity.platform.sql.allocate(connection, expression, without.len()).await?;
-    for (at, key) in without.into_iter().zip(keys) {
-        acts[at].pair.platform_key = Some(key);
+    let drawn = entity.platform.sql.allocate(connection, &new_key.drawn(), without.len()).await?;
+    for (at, drawn) in without.into_iter().zip(drawn) {
+        let act = &acts[at];
+        let (Some(legacy), Some(write)) = (&act.view.legacy, &act.platform) else { continue };
+        let other = (&legacy.key, act.pair.generation);
+        acts[at].pair.platform_key = new_key.with_drawn(&entity.mapping, Side::Platform, other, &write.cells, &drawn);
     }
     Ok(())
 }

@@ -11,11 +11,11 @@ use crate::config::Side;
 use crate::fault;
 use crate::mapping::{Canonical, Cell, Lens, Links, LookUp};
 use crate::pairs::{Pair, Receipt};
-use crate::sides::postgres::{self, Found, LedgerRow, Lower, NewKey, Row, Want};
+use crate::sides::postgres::{self, Found, LedgerRow, Lower, Row, Want};
 use crate::sides::{Fault, sort};
 
 use super::entity::ReadyEntity;
-use super::{Key, Lane, Page, Position, Range};
+use super::{Key, Page, Position, Range};
 use crate::keyset::KEY_BYTES_MAX;
 
 /// A pair as both databases showed it: what is decided about.
@@ -62,6 +62,16 @@ impl View {
         }
     }
 
+    /// Whether a partner is to be looked for. A tombstone whose row came back on one side alone is as free as a row that was
+    /// never paired.
+    pub fn is_free(&self) -> bool {
+        let unpaired = match &self.pair {
+            None => true,
+            Some(pair) => pair.gone && (self.legacy.is_none() || self.platform.is_none()),
+        };
+        unpaired && !self.adopted && self.refused.is_none() && !self.rests()
+    }
+
     pub fn legacy_key(&self) -> Option<&Key> {
         let of_row = self.legacy.as_ref().map(|row| &row.key);
         if self.legacy_taken {
@@ -69,6 +79,11 @@ impl View {
         }
         let of_pair = self.pair.as_ref().and_then(|pair| pair.legacy_key.as_ref());
         of_row.or(of_pair).or_else(|| self.receipt.as_ref().and_then(|receipt| receipt.legacy_key.as_ref()))
+    }
+
+    /// Whether a row of it lies outside of its side's `where`: nothing is to flow, and nothing is gone.
+    pub fn rests(&self) -> bool {
+        [&self.legacy, &self.platform].into_iter().flatten().any(|row| !row.seen)
     }
 
     pub fn platform_key(&self) -> Option<&Key> {
@@ -81,7 +96,7 @@ impl View {
 pub async fn origins(entity: &ReadyEntity, page: &Page, limit: i64) -> anyhow::Result<(Vec<View>, Option<Range>)> {
     let ready = entity.side(page.side);
     let what = || format!("reading a page of {} on {} in {}", entity.mapping.entity, page.side, ready.database.shown);
-    if page.range.lane == Lane::Keys {
+    if page.range.lane.is_named() {
         return Ok((by_keys(entity, page.side, &page.range.keys).await?, None));
     }
     let found = ready.sql.read_range(&ready.database.read, &page.range, limit).await.with_context(what)?;
@@ -379,27 +394,13 @@ pub async fn find_candidates(
 ) -> anyhow::Result<()> {
     let mapping = &entity.mapping;
     let target = side.other();
-    let ready = entity.side(target);
-    // A tombstone whose row came back on one side alone is as free as a row that was never paired.
-    let is_free = |view: &View| match &view.pair {
-        None => true,
-        Some(pair) => pair.gone && (view.legacy.is_none() || view.platform.is_none()),
-    };
-    let unpaired = |view: &View| is_free(view) && !view.adopted && view.refused.is_none();
-    let unpaired: Vec<usize> = (0..views.len()).filter(|&at| unpaired(&views[at])).collect();
+    let unpaired: Vec<usize> = (0..views.len()).filter(|&at| views[at].is_free()).collect();
     let by_key = mapping.match_on.is_empty();
-    if unpaired.is_empty() || (by_key && ready.new_key != NewKey::Mapped) {
-        return Ok(());
-    }
-    let matched: Vec<usize> = match by_key {
-        false => mapping.match_on.clone(),
-        // The fields that cover the target's key.
-        true => (0..mapping.fields.len())
-            .filter(|&at| mapping.fields[at].columns(target).iter().any(|&column| mapping.shape(target).is_key(column)))
-            .collect(),
+    let Some(matched) = matched_on(entity, target).filter(|_| !unpaired.is_empty()) else { return Ok(()) };
+    let found = match by_key && entity.side(target).new_key.has_same() {
+        true => look_up_same(entity, side, views, &unpaired, &matched, links).await?,
+        false => look_up(entity, side, target, views, &unpaired, &matched, links).await?,
     };
-    let found = look_up(entity, side, target, views, &unpaired, &matched, links).await?;
-
     fault::point("read.candidates").await;
     let mut taken: HashSet<Key> = HashSet::new();
     for (at, candidates) in found {
@@ -485,6 +486,23 @@ fn natural_key<'a>(
     matched.iter().map(|&at| mapping.fields[at].get(mapping, side, cells, links).ok()).collect()
 }
 
+/// The fields by which a partner is looked for on side `target`: the natural key, or those that cover that side's key.
+pub fn matched_on(entity: &ReadyEntity, target: Side) -> Option<Vec<usize>> {
+    let mapping = &entity.mapping;
+    if !mapping.match_on.is_empty() {
+        return Some(mapping.match_on.clone());
+    }
+    let (key, own) = (&entity.side(target).new_key, &entity.side(target.other()).new_key);
+    // The other side's key means the same record only where both sides say so: with one's own numbers here, theirs are others'.
+    let by_same = key.has_same() && own.has_same();
+    if !key.is_of_record() || (key.has_same() && !by_same) {
+        return None;
+    }
+    let covers =
+        |at: &usize| mapping.fields[*at].columns(target).iter().any(|&column| mapping.shape(target).is_key(column));
+    Some((0..mapping.fields.len()).filter(covers).collect())
+}
+
 /// The rows on side `on` that hold the natural keys of these views' rows of `side`, per view in order; rows without a natural
 /// key match nobody.
 async fn look_up(
@@ -553,6 +571,69 @@ async fn look_up(
                 if set.len() > 1 {
                     let (first, second) = set.split_at(set.len() / 2);
                     sets.extend([(first.to_vec(), lower), (second.to_vec(), lower)]);
+                }
+            }
+            Err(error) => {
+                return Err(error).with_context(|| {
+                    format!("looking for partners of {} {} in {}", set.len(), mapping.entity, ready.database.shown)
+                });
+            }
+        }
+    }
+    Ok(answers)
+}
+
+/// The rows of the other side under the keys that new records for these views' rows of `side` would get.
+async fn look_up_same(
+    entity: &ReadyEntity,
+    side: Side,
+    views: &[View],
+    which: &[usize],
+    matched: &[usize],
+    links: &Links,
+) -> anyhow::Result<BTreeMap<usize, Vec<Found>>> {
+    let mapping = &entity.mapping;
+    let target = side.other();
+    let ready = entity.side(target);
+    let mut wants: Vec<(usize, Want)> = Vec::new();
+    for &at in which {
+        let row = match side {
+            Side::Legacy => &views[at].legacy,
+            Side::Platform => &views[at].platform,
+        };
+        let Some(row) = row else { continue };
+        let mut cells = vec![None; mapping.shape(target).columns.len()];
+        let complete = matched.iter().all(|&field| {
+            let field = &mapping.fields[field];
+            let value = field.get(mapping, side, &row.cells, links);
+            value.is_ok_and(|value| field.put(mapping, target, &value, links, &mut cells).is_ok())
+        });
+        let key = ready.new_key.known(mapping, target, &row.key, 0, &cells).filter(|_| complete);
+        wants.extend(key.map(|key| {
+            let want = match target {
+                Side::Legacy => Want { legacy_key: Some(key), platform_key: None },
+                Side::Platform => Want { legacy_key: None, platform_key: Some(key) },
+            };
+            (at, want)
+        }));
+    }
+    let mut answers: BTreeMap<usize, Vec<Found>> = BTreeMap::new();
+    let mut sets = vec![wants.as_slice()];
+    while let Some(set) = sets.pop() {
+        if set.is_empty() {
+            continue;
+        }
+        let asked: Vec<Want> = set.iter().map(|(_, want)| want.clone()).collect();
+        match ready.sql.read_keys(&ready.database.read, &asked).await {
+            Ok(found) => {
+                for found in found.into_iter().filter(|found| found.row.as_ref().is_some_and(|row| row.seen)) {
+                    answers.entry(set[found.want].0).or_default().push(found);
+                }
+            }
+            // A key that the column cannot hold is nobody's there; writing its row will say so of that row alone.
+            Err(error) if matches!(sort(&error), Fault::Row) => {
+                if set.len() > 1 {
+                    sets.extend(<[_; 2]>::from(set.split_at(set.len() / 2)));
                 }
             }
             Err(error) => {

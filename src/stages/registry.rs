@@ -25,7 +25,7 @@ pub async fn register(
 ) -> anyhow::Result<()> {
     for entity in entities {
         let table = entity.table(side);
-        let relation = format!("{}.{}", table.schema, table.name);
+        let relation = table.shown();
         let scope = scope_values(customer, table).map_err(Permanent)?;
         let scope: std::collections::BTreeMap<&str, String> = scope.into_iter().collect();
         let other: Option<(String, String)> = postgres::query_as(

@@ -204,6 +204,11 @@ fn differs(mapping: &Mapping, side: Side, links: &Links, item: &Item, stored: Op
         let reason = "the row was not there after it was written; a trigger, a rule or the scope took it away".into();
         return Some(Failure { field: None, reason, others: false });
     };
+    // An update may take its row out: what both sides hold then rests.
+    if item.insert && !stored.seen {
+        let reason = format!("the new row would lie outside of `where` on the {side} side, where nobody sees it again");
+        return Some(Failure { field: None, reason, others: false });
+    }
     for (field, value) in mapping.fields.iter().zip(&item.values).filter(|(field, _)| field.flows_to(side)) {
         // The raw reference is compared: its translation was ours.
         let equal = match field.lens {

@@ -15,6 +15,7 @@ use crate::support::{Folder, TestDatabase, database, eventually};
 mod health;
 mod metrics;
 mod operator;
+mod plan;
 
 /// Must never be seen in any output.
 const SECRET: &str = "hunter2";
@@ -67,6 +68,7 @@ const VERBS: &[&[&str]] = &[
     &["quarantine", "list"],
     &["quarantine", "retry", "--all"],
     &["check"],
+    &["plan", "--customer", "acme"],
     &["conflicts", "list", "--customer", "acme"],
     &["worker"],
     &["scheduler"],
@@ -320,6 +322,9 @@ fn bad_words_are_refused() {
     desk.is_refused(&["quarantine", "retry"], "<ID>");
     desk.is_refused(&["quarantine", "list", "--entity", "usr"], "no entity `usr` in bridge.toml: there are user");
     desk.is_refused(&["check", "--customer", "acne"], "no customer `acne`");
+    desk.is_refused(&["plan"], "--customer");
+    desk.is_refused(&["plan", "--customer", "acme", "--entity", "usr"], "no entity `usr`");
+    desk.is_refused(&["plan", "--customer", "acme", "--kind", "delete"], "[possible values: create, update,");
     desk.is_refused(&["conflicts", "show", "12", "--customer", "acme"], "a conflict is named ENTITY:ID");
     desk.is_refused(&["pause", "--customer", "acme", "--entity", "usr"], "no entity `usr`");
     desk.is_refused(&["conflicts", "undo", "usr:12", "--customer", "acme"], "no entity `usr`");
@@ -441,7 +446,7 @@ async fn the_ddl_that_is_printed_is_what_an_administrator_can_run() {
 #[test]
 fn help_says_how() {
     let desk = Desk::new("help", "this file is not read");
-    for args in [&["--help"][..], &["run", "--help"], &["up", "--help"], &["prepare", "--help"]] {
+    for args in [&["--help"][..], &["run", "--help"], &["up", "--help"], &["prepare", "--help"], &["plan", "--help"]] {
         let output = desk.run(args);
         let stdout = String::from_utf8_lossy(&output.stdout);
         assert!(output.status.success() && stdout.contains("Examples:"), "{args:?}: {stdout}");

@@ -40,7 +40,9 @@ impl Epoch {
             Some(value) if on.column(0).class == Class::Instant => {
                 let count: i64 = value.parse().map_err(|_| "it is no whole number of the declared unit")?;
                 let at = count.checked_mul(self.micros()).and_then(DateTime::from_timestamp_micros);
-                let at = at.filter(|at| (1..=9999).contains(&at.year())).ok_or("it lies not between the years 1 and 9999")?;
+                let at = at
+                    .filter(|at| (1..=9999).contains(&at.year()))
+                    .ok_or("it lies not between the years 1 and 9999")?;
                 Some(match on.column(0).local_time {
                     true => stamp::named_local(at, on.zone)?,
                     false => format!("{}+00", stamp::printed(at.naive_utc())),

@@ -28,9 +28,7 @@ impl Format {
             return Err("the declared form has no infinity".into());
         }
         Ok(Canonical::text(match (on.side == self.text, self.is_date) {
-            (true, true) => {
-                NaiveDate::parse_from_str(raw, &self.pattern).map_err(|_| unreadable())?.to_string().into()
-            }
+            (true, true) => NaiveDate::parse_from_str(raw, &self.pattern).map_err(|_| unreadable())?.to_string().into(),
             (true, false) => {
                 stamp::printed(NaiveDateTime::parse_from_str(raw, &self.pattern).map_err(|_| unreadable())?).into()
             }

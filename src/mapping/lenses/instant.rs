@@ -31,7 +31,8 @@ impl Instant {
     pub fn put(&self, on: &On<'_>, value: Option<&str>, cells: &mut [Cell]) -> Result<(), Reason> {
         match value {
             Some(value) if on.column(0).local_time && !self.is_wall => {
-                let local = stamp::local_text(value, on.zone).ok_or("it is no timestamp between the years 1 and 9999")?;
+                let local =
+                    stamp::local_text(value, on.zone).ok_or("it is no timestamp between the years 1 and 9999")?;
                 if stamp::canonical_instant(&local, on.zone, self.hours).as_deref() != Ok(value) {
                     return Err(stamp::unnamed(on.zone));
                 }

@@ -54,7 +54,9 @@ impl Path {
                 let plain = match self.class {
                     Class::Json => value.to_owned(),
                     Class::Bool if !was_text => value.to_owned(),
-                    Class::Number if !was_text && !matches!(value, "NaN" | "Infinity" | "-Infinity") => value.to_owned(),
+                    Class::Number if !was_text && !matches!(value, "NaN" | "Infinity" | "-Infinity") => {
+                        value.to_owned()
+                    }
                     _ => json::quoted(value),
                 };
                 Some(json::with(on.one(cells), &self.members, &plain)?)

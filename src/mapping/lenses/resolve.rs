@@ -82,7 +82,9 @@ impl Lens {
                     Side::Platform => [(yes, vec!["true".to_owned()]), (no, vec!["false".to_owned()])],
                     Side::Legacy => [("true".to_owned(), vec![yes]), ("false".to_owned(), vec![no])],
                 };
-                Lens::Values(Values::new(pairs.iter().map(|(legacy, platform)| (legacy.as_str(), &platform[..], true)))?)
+                Lens::Values(Values::new(
+                    pairs.iter().map(|(legacy, platform)| (legacy.as_str(), &platform[..], true)),
+                )?)
             }
             config::Lens::Join(separator) => {
                 texts("join", legacy, platform)?;
@@ -109,8 +111,11 @@ impl Lens {
                     _ => one(Class::Json, "a json column")?,
                 };
                 let class = if document == Side::Legacy { classes[1] } else { classes[0] };
-                if !matches!(class, Class::Text | Class::Number | Class::Bool | Class::Uuid | Class::Date | Class::Json) {
-                    return Err(format!("lens `path` cannot keep a {class:?} in a json document: a text, number, boolean, uuid or date can be"));
+                if !matches!(class, Class::Text | Class::Number | Class::Bool | Class::Uuid | Class::Date | Class::Json)
+                {
+                    return Err(format!(
+                        "lens `path` cannot keep a {class:?} in a json document: a text, number, boolean, uuid or date can be"
+                    ));
                 }
                 Lens::Path(Path { members: members.clone(), document, class })
             }
@@ -153,7 +158,12 @@ impl Lens {
                 let is_date = match other.class() {
                     Class::Date => true,
                     Class::Instant => false,
-                    _ => return Err(format!("lens `format` takes a date or a timestamp beside the text, not {}", shown(other))),
+                    _ => {
+                        return Err(format!(
+                            "lens `format` takes a date or a timestamp beside the text, not {}",
+                            shown(other)
+                        ));
+                    }
                 };
                 Lens::Format(Format { pattern: pattern.as_str().into(), text, is_date, zone: own.zone })
             }

@@ -12,7 +12,7 @@ use sqlx::{AssertSqlSafe, FromRow, Postgres, SqlSafeStr};
 
 pub use catalog::{Index, LiveColumn, LiveTable, describe, indexes};
 pub use pool::{Database, Pools, READER, Sessions, reach};
-pub use table::{Found, LedgerRow, Lower, NewKey, Row, TableSql, Want};
+pub use table::{Compared, Found, LedgerRow, Lower, Row, ScopeValue, TableSql, Want, filter_check, qualified};
 
 /// A statement built once from quoted identifiers; values are always bound.
 #[derive(Debug, Clone)]

@@ -1,17 +1,22 @@
 //! Every statement on an entity's table of one side, together with the ledger rows (platform) or receipts (legacy) that
 //! stand beside it. The same shape serves both sides; row and ledger row always come from one statement, one snapshot.
 
-use std::collections::HashMap;
+mod compare;
+
+use std::collections::{BTreeSet, HashMap};
+use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use sqlx::postgres::{PgArguments, PgRow};
 use sqlx::query::Query;
 use sqlx::{PgConnection, Row as _, ValueRef as _};
 
-use crate::config::Side;
+use crate::config::{self, Side};
 use crate::keyset::{Key, Lane, Position, Range, Signature};
 use crate::mapping::{Cell, Class, DIGITS, LookUp, Shape, StampKind};
 use crate::pairs::{Base, Complement, Intent, Listed, Pair, Receipt};
+
+pub use compare::Compared;
 
 use super::{LiveTable, Sessions, Statement, ident};
 
@@ -28,6 +33,15 @@ pub struct Row {
     pub cells: Vec<Cell>,
     /// The column whose bytes are no text: a database of the encoding SQL_ASCII keeps whatever it is given.
     pub garbled: Option<usize>,
+    /// Whether `where` lets it be seen; a row that is read by its key may lie outside.
+    pub seen: bool,
+}
+
+impl Row {
+    /// Whether it is as it was at an earlier look: what is mapped of it, and on which side of `where` it lies.
+    pub fn is_as(&self, before: &Row) -> bool {
+        self.cells == before.cells && self.seen == before.seen
+    }
 }
 
 /// What stands beside a row: a pair on the platform, a receipt on legacy.
@@ -37,17 +51,6 @@ pub enum LedgerRow {
     Receipt(Receipt),
 }
 
-/// How a new row gets its key.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum NewKey {
-    /// Computed from the other side's key.
-    Uuid5,
-    /// Fields cover the key.
-    Mapped,
-    /// By this expression of the catalogue, such as `nextval(…)`.
-    Default(String),
-}
-
 /// The statements of one table. Parameters: $1 the entity's number, then the scope's values, then each statement's own.
 #[derive(Debug)]
 pub struct TableSql {
@@ -55,7 +58,8 @@ pub struct TableSql {
     /// Quoted, qualified.
     table: String,
     keys: Vec<SqlColumn>,
-    stamp: String,
+    /// Quoted; none: rows have no stamp.
+    stamp: Option<String>,
     stamp_kind: StampKind,
     created_at: Option<String>,
     lowers_ascii_only: bool,
@@ -67,12 +71,16 @@ pub struct TableSql {
     entity_number: i32,
     /// Positions of columns that an update may set.
     updatable: Vec<usize>,
-    /// Key columns that no field covers.
-    unmapped_keys: Vec<usize>,
-    /// Positions of columns that new rows get from their defaults, as nothing flows to them.
-    left_out: Vec<usize>,
+    filter: Option<Filter>,
     /// By the name of a unique index: a column of it, and what it can hold for the moment in which values change places.
     asides: HashMap<String, (String, String)>,
+}
+
+/// `where`, as the operator wrote it, and the columns that our statements read of a row.
+#[derive(Debug)]
+struct Filter {
+    condition: String,
+    columns: Vec<String>,
 }
 
 /// A column, and how it is compared.
@@ -111,6 +119,14 @@ impl SqlColumn {
     }
 }
 
+/// A column that holds one value in all rows that are ours, and the value as the database prints it.
+#[derive(Debug, Clone)]
+pub struct ScopeValue {
+    pub column: String,
+    pub type_sql: String,
+    pub value: String,
+}
+
 /// Whose letters are lowered when texts are compared without their case.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Lower {
@@ -142,22 +158,29 @@ pub struct Found {
 }
 
 impl TableSql {
+    /// `written`: the columns of the shape that are ever written.
     pub fn new(
-        shape: &Shape,
+        (shape, written): (&Shape, &[usize]),
         live: &LiveTable,
-        schema: &str,
-        table: &str,
-        scope: Vec<(String, String, String)>,
+        table: &config::Table,
+        scope: &[ScopeValue],
         entity_number: i32,
     ) -> Self {
         let quoted = |columns: &[crate::mapping::Column]| {
             columns.iter().map(|column| SqlColumn::of(live, &column.name, &column.type_sql)).collect::<Vec<_>>()
         };
+        let read = shape.key.iter().chain(&shape.columns).chain(&shape.stamp).chain(&shape.created_at);
+        let read = read.map(|column| &column.name).chain(scope.iter().map(|value| &value.column));
+        let filter = table.filter.as_ref().map(|condition| Filter {
+            condition: condition.clone(),
+            columns: read.map(|name| ident(name)).collect::<BTreeSet<_>>().into_iter().collect(),
+        });
         TableSql {
             side: shape.side,
-            table: format!("{}.{}", ident(schema), ident(table)),
+            table: qualified(table),
             keys: quoted(&shape.key),
-            stamp: ident(&shape.stamp.name),
+            filter,
+            stamp: shape.stamp.as_ref().map(|column| ident(&column.name)),
             stamp_kind: shape.stamp_kind,
             lowers_ascii_only: live.lowers_ascii_only,
             created_at: shape.created_at.as_ref().map(|column| ident(&column.name)),
@@ -168,31 +191,17 @@ impl TableSql {
                 .map(|column| live.column(&column.name).map_or(&column.type_sql, |live| &live.type_shown).clone())
                 .collect(),
             scope: scope
-                .into_iter()
-                .map(|(name, type_sql, value)| (SqlColumn::of(live, &name, &type_sql), value))
+                .iter()
+                .map(|fixed| (SqlColumn::of(live, &fixed.column, &fixed.type_sql), fixed.value.clone()))
                 .collect(),
             entity_number,
-            updatable: (0..shape.columns.len()).filter(|&at| !shape.is_key(at)).collect(),
+            updatable: written.iter().copied().filter(|&at| !shape.is_key(at)).collect(),
             asides: live
                 .uniques
                 .iter()
-                .filter_map(|(name, columns)| Some((name.clone(), aside(shape, columns)?)))
+                .filter_map(|(name, columns)| Some((name.clone(), aside(shape, written, columns)?)))
                 .collect(),
-            unmapped_keys: (0..shape.key.len())
-                .filter(|&at| !shape.columns.iter().any(|column| column.name == shape.key[at].name))
-                .collect(),
-            left_out: Vec::new(),
         }
-    }
-
-    /// With columns that new rows get from their defaults; a key's part is written all the same.
-    pub fn leaving_out(mut self, columns: Vec<usize>) -> TableSql {
-        let names: Vec<&str> = columns.iter().map(|&at| self.columns[at].name.as_str()).collect();
-        let parts: Vec<usize> =
-            (0..self.keys.len()).filter(|&at| names.contains(&self.keys[at].name.as_str())).collect();
-        self.unmapped_keys.extend(parts);
-        self.left_out = columns;
-        self
     }
 
     pub fn entity_number(&self) -> i32 {
@@ -214,14 +223,14 @@ impl TableSql {
             }
         }
         if range.lane == Lane::Null {
-            bounds.push_str(&format!(" and t.{} is null", self.stamp));
+            bounds.push_str(&format!(" and {} is null", self.stamp()));
         }
         let sql = format!(
-            "select 0::bigint as n, {ledger}, {row} from {table} t left join sync_bridge.{store} g on g.entity_id = $1 \
+            "select 0::bigint as n, {ledger}, {row} from {table} left join sync_bridge.{store} g on g.entity_id = $1 \
              and g.{own} = {key} where true{scope}{bounds} order by {order} limit ${next}",
             ledger = self.ledger_columns(),
             row = self.row_columns(),
-            table = self.table,
+            table = self.seen(),
             store = self.store(),
             own = self.own_key(),
             key = self.key_text(),
@@ -267,11 +276,11 @@ impl TableSql {
             "with want as (select * from unnest(${own}::text[], ${}::text[]) with ordinality as w (legacy_key, platform_key, n)), \
              hit as ({hits}) \
              select w.n, {ledger}, {row} from want w left join hit g on g.n = w.n \
-             left join {table} t on {matched}{scope} order by w.n",
+             left join {table} on {matched}{scope} order by w.n",
             own + 1,
             ledger = self.ledger_columns(),
             row = self.row_columns(),
-            table = self.table,
+            table = self.marked(),
             matched = self.key_is(key),
             scope = self.scope_sql(2),
         );
@@ -314,13 +323,13 @@ impl TableSql {
             .collect();
         let sql = format!(
             "with want as (select * from unnest({}) with ordinality as w ({}, n)) \
-             select w.n, {ledger}, {row} from want w join {table} t on {matched}{scope} \
+             select w.n, {ledger}, {row} from want w join {table} on {matched}{scope} \
              left join sync_bridge.{store} g on g.entity_id = $1 and g.{own_key} = {key} order by w.n, {key}",
             arrays.join(", "),
             names.join(", "),
             ledger = self.ledger_columns(),
             row = self.row_columns(),
-            table = self.table,
+            table = self.seen(),
             matched = matched.join(" and "),
             scope = self.scope_sql(2),
             store = self.store(),
@@ -336,6 +345,28 @@ impl TableSql {
         rows.iter().map(|row| self.found(row)).collect()
     }
 
+    /// Up to `rows_max` rows: the newest half, and others from all over the table (where there are many, roughly so many). For looking
+    /// at only.
+    pub async fn sample(&self, sessions: &Sessions, rows_max: u32) -> Result<Vec<Row>, sqlx::Error> {
+        let own = self.first_own();
+        let newest = self.stamp.as_ref().map_or(String::new(), |stamp| format!(" order by t.{stamp} desc nulls last"));
+        let sql = format!(
+            "select * from (select {row} from {seen} where true{scope}{newest} limit ${own}) newest \
+             union all \
+             select * from (select {row} from {seen} where random() < ${chance} / greatest(1, (select reltuples from pg_class \
+             where oid = ${name}::regclass)){scope} limit ${own}) others",
+            row = self.row_columns(),
+            seen = self.seen(),
+            scope = self.scope_sql(2),
+            chance = own + 1,
+            name = own + 2,
+        );
+        let half = i64::from(rows_max / 2).max(1);
+        let query = self.start(&Statement::new(sql)).bind(half).bind(half as f64).bind(self.table.clone());
+        let rows = sessions.fetch_all(query).await?;
+        rows.iter().filter_map(|row| self.row(row).transpose()).collect()
+    }
+
     /// Locks rows against other writers, in key order, and answers what they hold now.
     pub async fn lock(&self, connection: &mut PgConnection, keys: &[&str]) -> Result<Vec<Row>, sqlx::Error> {
         self.by_keys(connection, keys, " for no key update of t").await
@@ -348,10 +379,10 @@ impl TableSql {
 
     async fn by_keys(&self, connection: &mut PgConnection, keys: &[&str], lock: &str) -> Result<Vec<Row>, sqlx::Error> {
         let sql = format!(
-            "select {row} from unnest(${own}::text[]) as w (k) join {table} t on {matched}{scope} order by {order}{lock}",
+            "select {row} from unnest(${own}::text[]) as w (k) join {table} on {matched}{scope} order by {order}{lock}",
             own = self.first_own(),
             row = self.row_columns(),
-            table = self.table,
+            table = self.marked(),
             matched = self.key_is("w.k"),
             scope = self.scope_sql(2),
             order = self.order(Lane::Whole),
@@ -372,7 +403,10 @@ impl TableSql {
             names.push(format!("v{at}"));
             sets.push(format!("{name} = v.v{at}::{type_sql}"));
         }
-        sets.push(format!("{} = {}", self.stamp, self.now()));
+        sets.extend(self.stamp.iter().map(|stamp| format!("{stamp} = {}", self.now())));
+        if sets.is_empty() {
+            return Ok(0);
+        }
         let sql = format!(
             "update {table} t set {sets} from unnest({arrays}) as v ({names}) where {matched}{scope}",
             table = self.table,
@@ -420,24 +454,28 @@ impl TableSql {
         let mut arrays = vec![format!("${own}::text[]")];
         let mut names = vec!["k".to_string()];
         let (mut targets, mut values) = (Vec::new(), Vec::new());
-        for &at in &self.unmapped_keys {
-            targets.push(self.keys[at].name.clone());
-            values.push(format!("({})::{}", self.key_part("v.k", at), self.keys[at].type_sql));
+        // The key is what the ledger knows the row by, whoever gave its parts.
+        for (at, key) in self.keys.iter().enumerate() {
+            targets.push(key.name.clone());
+            values.push(format!("({})::{}", self.key_part("v.k", at), key.type_sql));
         }
-        let given: Vec<usize> = (0..self.columns.len()).filter(|at| !self.left_out.contains(at)).collect();
-        for (nth, &at) in given.iter().enumerate() {
-            let SqlColumn { name, type_sql, .. } = &self.columns[at];
-            arrays.push(format!("${}::text[]", own + 1 + nth));
+        for (at, &column) in self.updatable.iter().enumerate() {
+            let SqlColumn { name, type_sql, .. } = &self.columns[column];
+            arrays.push(format!("${}::text[]", own + 1 + at));
             names.push(format!("v{at}"));
             targets.push(name.clone());
             values.push(format!("v.v{at}::{type_sql}"));
         }
         for (at, (SqlColumn { name, type_sql, .. }, _)) in self.scope.iter().enumerate() {
-            targets.push(name.clone());
-            values.push(format!("${}::{type_sql}", 2 + at));
+            if !targets.contains(name) {
+                targets.push(name.clone());
+                values.push(format!("${}::{type_sql}", 2 + at));
+            }
         }
-        targets.push(self.stamp.clone());
-        values.push(self.now().to_string());
+        if let Some(stamp) = &self.stamp {
+            targets.push(stamp.clone());
+            values.push(self.now().to_string());
+        }
         let sql = format!(
             "insert into {table} ({targets}) overriding system value select {values} from unnest({arrays}) as v ({names})",
             table = self.table,
@@ -448,7 +486,7 @@ impl TableSql {
         );
         let statement = Statement::new(sql);
         let mut query = self.start(&statement).bind(rows.iter().map(|row| row.0).collect::<Vec<_>>());
-        for column in given {
+        for &column in &self.updatable {
             query = query.bind(rows.iter().map(|row| row.1[column].as_deref()).collect::<Vec<_>>());
         }
         Ok(query.execute(connection).await?.rows_affected())
@@ -461,29 +499,33 @@ impl TableSql {
         Statement::new(sql).query().bind(value).fetch_one(connection).await?.try_get(0)
     }
 
-    /// New keys from the column's own default.
+    /// Parts of new keys, drawn by the columns' own defaults: for each row one per expression.
     pub async fn allocate(
         &self,
         connection: &mut PgConnection,
-        expression: &str,
+        expressions: &[&str],
         count: usize,
-    ) -> Result<Vec<Key>, sqlx::Error> {
-        let sql = format!("select ({expression})::text from generate_series(1, $1)");
+    ) -> Result<Vec<Vec<String>>, sqlx::Error> {
+        let drawn: Vec<String> = expressions.iter().map(|expression| format!("({expression})::text")).collect();
+        let sql = format!("select array[{}] from generate_series(1, $1)", drawn.join(", "));
         let rows = Statement::new(sql).query().bind(count as i32).fetch_all(connection).await?;
-        rows.iter().map(|row| Ok(Key(row.try_get(0)?))).collect()
+        rows.iter().map(|row| row.try_get(0)).collect()
     }
 
     /// Counts and hashes the rows above `since` and those without a stamp: a select to be joined with others by UNION ALL.
     /// Its parameters start at `first`: since, then the scope's values.
-    pub fn signature_select(&self, number: usize, first: usize) -> String {
+    pub fn signature_select(&self, number: usize, first: usize, compare_every: Duration) -> String {
+        if self.stamp.is_none() {
+            return self.whole_signature_select(number, first, compare_every);
+        }
         format!(
-            "select {number}::bigint as n, {sums} from {table} t where {tail}{scope} \
-             union all select {number}::bigint, {null_sums} from {table} t where t.{stamp} is null{scope}",
-            sums = self.sums("0", "t"),
-            null_sums = self.sums("1", "t"),
-            table = self.table,
+            "select {number}::bigint as n, {sums} from {table} where {tail}{scope} \
+             union all select {number}::bigint, {null_sums} from {table} where {stamp} is null{scope}",
+            sums = self.sums("0"),
+            null_sums = self.sums("1"),
+            table = self.seen(),
             tail = self.tail(&format!("${first}")),
-            stamp = self.stamp,
+            stamp = self.stamp(),
             scope = self.scope_sql(first + 1),
         )
     }
@@ -511,28 +553,28 @@ impl TableSql {
     ) -> Result<TailCut, sqlx::Error> {
         let own = self.first_own();
         let sql = format!(
-            "with tail as materialized (select {key} as k, t.{stamp} as s, {row_hash} as h, row_number() over (order by {order}) as n, \
-             count(*) over () as total from {table} t where {tail}{scope}) \
+            "with tail as materialized (select {key} as k, {stamp} as s, {row_hash} as h, row_number() over (order by {order}) as n, \
+             count(*) over () as total from {table} where {tail}{scope}) \
              select 0 as what, null::bigint as n, {sums}, null::text as s, null::text as k from tail t \
              union all select 1, null, {sums_since}, null, null from tail t where {since} \
-             union all select 2, null, {null_sums}, null, null from {table} t where t.{stamp} is null{scope} \
+             union all select 2, null, {null_sums}, null, null from {table} where {stamp} is null{scope} \
              union all select 3, n, 0, 0, 0, s::text, k from tail where n % ${rows} = 0 or n = total \
-             union all (select 4, null, 0, 0, 0, t.{stamp}::text, {key} from {table} t where {before}{scope} \
+             union all (select 4, null, 0, 0, 0, {stamp}::text, {key} from {table} where {before}{scope} \
              order by {backwards} limit 1) \
              order by what, n",
             key = self.key_text(),
-            stamp = self.stamp,
+            stamp = self.stamp(),
             order = self.order(Lane::Stamp),
-            table = self.table,
+            table = self.seen(),
             tail = self.tail(&format!("${own}")),
-            before = self.before(&format!("t.{}", self.stamp), &format!("${own}")),
+            before = self.before(&self.stamp(), &format!("${own}")),
             backwards = self.order_backwards(),
             since = self.tail_of("t.s", &format!("${}", own + 1)),
             scope = self.scope_sql(2),
             row_hash = self.row_hash(),
             sums = sums_over("0", "t.s", "t.h"),
             sums_since = sums_over("0", "t.s", "t.h"),
-            null_sums = self.sums("1", "t"),
+            null_sums = self.sums("1"),
             rows = own + 2,
         );
         let rows = sessions
@@ -569,13 +611,13 @@ impl TableSql {
         page_rows: u32,
     ) -> Result<Vec<(Position, u32)>, sqlx::Error> {
         let own = self.first_own();
-        let only = if lane == Lane::Null { format!(" and t.{} is null", self.stamp) } else { String::new() };
+        let only = if lane == Lane::Null { format!(" and {} is null", self.stamp()) } else { String::new() };
         let sql = format!(
             "select n, k from (select {key} as k, row_number() over (order by {order}) as n, count(*) over () as total \
-             from {table} t where true{scope}{only}) t where n % ${own} = 0 or n = total order by n",
+             from {table} where true{scope}{only}) t where n % ${own} = 0 or n = total order by n",
             key = self.key_text(),
             order = self.order(lane),
-            table = self.table,
+            table = self.seen(),
             scope = self.scope_sql(2),
         );
         let rows = sessions.fetch_all(self.start(&Statement::new(sql)).bind(i64::from(page_rows))).await?;
@@ -607,6 +649,36 @@ impl TableSql {
             .enumerate()
             .map(|(at, (column, _))| format!(" and {} = {}", column.own(), column.given(&format!("${}", first + at))))
             .collect()
+    }
+
+    /// The table as `t`, without the rows that `where` leaves out. Nothing but the table's own columns can be meant in it, and the
+    /// planner sees through it, to the indexes.
+    fn seen(&self) -> String {
+        match &self.filter {
+            None => format!("{} t", self.table),
+            Some(Filter { condition, columns }) => format!(
+                "(select {}, true as sync_bridge_seen from {} as \"row\" where ({condition})) t",
+                columns.join(", "),
+                self.table
+            ),
+        }
+    }
+
+    /// The table as `t`, each row with which side of `where` it lies on: absent is something else than left out.
+    fn marked(&self) -> String {
+        match &self.filter {
+            None => format!("{} t", self.table),
+            Some(Filter { condition, columns }) => format!(
+                "(select {}, ({condition}) is true as sync_bridge_seen from {} as \"row\") t",
+                columns.join(", "),
+                self.table
+            ),
+        }
+    }
+
+    /// The row's stamp, if rows have one.
+    fn stamp(&self) -> String {
+        self.stamp.as_ref().map_or_else(|| "null::timestamptz".to_owned(), |stamp| format!("t.{stamp}"))
     }
 
     fn store(&self) -> &'static str {
@@ -660,15 +732,15 @@ impl TableSql {
     fn order(&self, lane: Lane) -> String {
         let keys = self.keys.iter().map(SqlColumn::own);
         match lane {
-            Lane::Stamp => std::iter::once(format!("t.{}", self.stamp)).chain(keys).collect::<Vec<_>>().join(", "),
-            Lane::Whole | Lane::Null | Lane::Keys => keys.collect::<Vec<_>>().join(", "),
+            Lane::Stamp => std::iter::once(self.stamp()).chain(keys).collect::<Vec<_>>().join(", "),
+            Lane::Whole | Lane::Null | Lane::Keys | Lane::Compared => keys.collect::<Vec<_>>().join(", "),
         }
     }
 
     /// `Lane::Stamp` from its end.
     fn order_backwards(&self) -> String {
         let keys = self.keys.iter().map(SqlColumn::own);
-        let columns = std::iter::once(format!("t.{}", self.stamp)).chain(keys).map(|column| format!("{column} desc"));
+        let columns = std::iter::once(self.stamp()).chain(keys).map(|column| format!("{column} desc"));
         columns.collect::<Vec<_>>().join(", ")
     }
 
@@ -693,14 +765,14 @@ impl TableSql {
     ) -> Query<'q, sqlx::Postgres, PgArguments> {
         let query = match lane {
             Lane::Stamp => query.bind(position.stamp.clone()),
-            Lane::Whole | Lane::Null | Lane::Keys => query,
+            Lane::Whole | Lane::Null | Lane::Keys | Lane::Compared => query,
         };
         query.bind(position.key.0.clone())
     }
 
     fn stamp_type(&self) -> &'static str {
         match self.stamp_kind {
-            StampKind::Timestamptz { .. } => "timestamptz",
+            StampKind::Timestamptz { .. } | StampKind::Absent => "timestamptz",
             StampKind::Timestamp { .. } => "timestamp",
             StampKind::Date => "date",
             StampKind::EpochSeconds | StampKind::EpochMillis => "bigint",
@@ -710,7 +782,7 @@ impl TableSql {
     /// The transaction's start by this database's clock, as the column stores it.
     fn now(&self) -> &'static str {
         match self.stamp_kind {
-            StampKind::Timestamptz { .. } => "now()",
+            StampKind::Timestamptz { .. } | StampKind::Absent => "now()",
             StampKind::Timestamp { .. } => "localtimestamp",
             StampKind::Date => "current_date",
             StampKind::EpochSeconds => "floor(extract(epoch from now()))::bigint",
@@ -719,7 +791,7 @@ impl TableSql {
     }
 
     fn tail(&self, since: &str) -> String {
-        self.tail_of(&format!("t.{}", self.stamp), since)
+        self.tail_of(&self.stamp(), since)
     }
 
     /// Stamped after `since`, or in the same instant as far as a coarser column can tell.
@@ -751,14 +823,15 @@ impl TableSql {
                  ({since}::timestamptz + interval '1 hour')::timestamp - interval '1 hour', \
                  ({since}::timestamptz - interval '1 hour')::timestamp + interval '1 hour')::timestamp({digits})"
             ),
+            StampKind::Absent => format!("{since}::timestamptz"),
             StampKind::Date => format!("({since}::timestamptz)::date"),
             StampKind::EpochSeconds => format!("floor(extract(epoch from {since}::timestamptz))::bigint"),
             StampKind::EpochMillis => format!("floor(extract(epoch from {since}::timestamptz) * 1000)::bigint"),
         }
     }
 
-    fn sums(&self, lane: &str, alias: &str) -> String {
-        sums_over(lane, &format!("{alias}.{}", self.stamp), &self.row_hash())
+    fn sums(&self, lane: &str) -> String {
+        sums_over(lane, &self.stamp(), &self.row_hash())
     }
 
     fn row_hash(&self) -> String {
@@ -771,9 +844,10 @@ impl TableSql {
         let cells: Vec<String> =
             self.columns.iter().enumerate().map(|(at, column)| format!("t.{}::text as c{at}", column.name)).collect();
         format!(
-            "{key} as t_key, t.{stamp}::text as t_stamp, {created_at}::text as t_created_at, {hash} as t_hash, {cells}",
+            "{key} as t_key, {stamp}::text as t_stamp, {created_at}::text as t_created_at, {hash} as t_hash, {seen} as t_seen, {cells}",
             key = self.key_text(),
-            stamp = self.stamp,
+            stamp = self.stamp(),
+            seen = if self.filter.is_some() { "t.sync_bridge_seen" } else { "true" },
             created_at = self.created_at.as_ref().map_or("null".into(), |name| format!("t.{name}")),
             hash = self.row_hash(),
             cells = cells.join(", "),
@@ -786,7 +860,8 @@ impl TableSql {
                 "g.platform_key as g_platform_key, g.legacy_key as g_legacy_key, g.generation as g_generation, \
                  g.rev as g_rev, g.base as g_base, g.gone as g_gone, g.next_base as g_next_base, \
                  g.next_gone as g_next_gone, extract(epoch from clock_timestamp() - g.intent_at)::float8 as g_intent_age, \
-                 g.listed as g_listed, g.complement as g_complement, g.platform_stamp as g_stamp, g.platform_edited_at as g_edited_at"
+                 g.listed as g_listed, g.complement as g_complement, g.platform_stamp as g_stamp, g.platform_edited_at as g_edited_at, \
+                 g.legacy_hash as g_legacy_hash, g.platform_hash as g_platform_hash"
             }
             Side::Legacy => {
                 "g.platform_key as g_platform_key, g.legacy_key as g_legacy_key, g.generation as g_generation, \
@@ -827,6 +902,7 @@ impl TableSql {
             hash: row.try_get("t_hash")?,
             cells,
             garbled,
+            seen: row.try_get("t_seen")?,
         }))
     }
 
@@ -862,6 +938,8 @@ impl TableSql {
                         .unwrap_or_default(),
                     platform_stamp: row.try_get("g_stamp")?,
                     platform_edited_at: row.try_get("g_edited_at")?,
+                    legacy_hash: row.try_get("g_legacy_hash")?,
+                    platform_hash: row.try_get("g_platform_hash")?,
                 })
             }
             Side::Legacy => LedgerRow::Receipt(Receipt {
@@ -877,6 +955,16 @@ impl TableSql {
     }
 }
 
+/// The table's name, quoted, with its schema.
+pub fn qualified(table: &config::Table) -> String {
+    format!("{}.{}", ident(&table.schema), ident(&table.name))
+}
+
+/// What asks a database whether a condition about a table makes sense, without reading a row.
+pub fn filter_check(table: &config::Table, condition: &str) -> Statement {
+    Statement::new(format!("select from {} as \"row\" where ({condition}) limit 0", qualified(table)))
+}
+
 /// Stamps alone would not do: where they are coarse, or an application cuts them, a row edited twice in one instant shows the
 /// same stamp before and after.
 fn sums_over(lane: &str, stamp: &str, row_hash: &str) -> String {
@@ -887,9 +975,10 @@ fn sums_over(lane: &str, stamp: &str, row_hash: &str) -> String {
 }
 
 /// A mapped column of a unique index, and an expression of `w.k` that is unique in it or not compared at all.
-fn aside(shape: &Shape, index: &[String]) -> Option<(String, String)> {
+fn aside(shape: &Shape, written: &[usize], index: &[String]) -> Option<(String, String)> {
     let column = |wanted: fn(&crate::mapping::Column) -> bool| {
-        (0..shape.columns.len())
+        let mut written = written.iter().copied();
+        written
             .find(|&at| !shape.is_key(at) && index.contains(&shape.columns[at].name) && wanted(&shape.columns[at]))
             .map(|at| &shape.columns[at])
     };

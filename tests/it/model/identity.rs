@@ -9,10 +9,11 @@ use std::hash::BuildHasherDefault;
 use chrono::{DateTime, TimeDelta, Utc};
 use sync_bridge::config::{CustomerId, EntityId, Policy, Side};
 use sync_bridge::keyset::Key;
-use sync_bridge::mapping::{Canonical, Class, Column, Field, Lens, Links, Mapping, NullMarks, Shape, StampKind};
-use sync_bridge::pairs::{Base, Complement, Listed, self};
+use sync_bridge::mapping::{
+    Canonical, Class, Column, Field, Lens, Links, Mapping, NewKey, NewPart, NullMarks, Shape, StampKind,
+};
+use sync_bridge::pairs::{self, Base, Complement, Listed};
 use sync_bridge::sides::postgres;
-use sync_bridge::sides::postgres::NewKey;
 use sync_bridge::stages::model_door::{Context, Measured, Verdict, View, WriteKind, judge};
 
 use super::search::{Model, Small, Step, fingerprint};
@@ -791,8 +792,7 @@ impl Judge {
             side,
             columns: vec![column("key")],
             key: vec![column("id")],
-            key_mapped: None,
-            stamp: column("updated_at"),
+            stamp: Some(column("updated_at")),
             stamp_kind: StampKind::EpochSeconds,
             created_at: None,
             zone: chrono_tz::UTC,
@@ -817,7 +817,9 @@ impl Judge {
         };
         let keys = std::array::from_fn(|p| match p.checked_sub(MADE) {
             None => Key(format!("p{p}")),
-            Some(l) => mapping.new_platform_key(&Key(format!("l{l}")), 0, &[]).expect("a computed id"),
+            Some(l) => NewKey(vec![NewPart::Uuid5])
+                .known(&mapping, Side::Platform, &Key(format!("l{l}")), 0, &[])
+                .expect("a computed id"),
         });
         let hashes = std::array::from_fn(|key| Canonical::text(key.to_string()).hash());
         Judge { mapping, hashes, keys, memory: HashMap::default() }
@@ -841,6 +843,7 @@ impl Judge {
             hash: 0,
             cells: vec![Some(value.to_string().into())],
             garbled: None,
+            seen: true,
         };
         let base = |value: u8| Base::of((value > 0).then(|| (0, self.hashes[usize::from(value)])));
         let view = View {
@@ -864,6 +867,8 @@ impl Judge {
                 complement: Complement::default(),
                 platform_stamp: None,
                 platform_edited_at: None,
+                legacy_hash: None,
+                platform_hash: None,
             }),
             receipt: (look.receipt_of < NONE).then(|| pairs::Receipt {
                 platform_key: self.keys[usize::from(look.receipt_of)].clone(),
@@ -886,8 +891,8 @@ impl Judge {
         let context = Context {
             mapping: &self.mapping,
             links: &Links::default(),
-            platform_new_key: &NewKey::Uuid5,
-            legacy_new_key: &NewKey::Default("nextval".into()),
+            platform_new_key: &NewKey(vec![NewPart::Uuid5]),
+            legacy_new_key: &NewKey(vec![NewPart::Drawn("nextval".into())]),
             clocks: Measured { difference: TimeDelta::zero(), legacy_now: now, platform_now: now },
             lease_secs: 0.0,
             held: None,

@@ -8,9 +8,11 @@ use std::hash::BuildHasherDefault;
 use chrono::{DateTime, TimeDelta, Utc};
 use sync_bridge::config::{CustomerId, EntityId, Policy, Side};
 use sync_bridge::keyset::Key;
-use sync_bridge::mapping::{Canonical, Class, Column, Field, Lens, Links, Mapping, NullMarks, Shape, StampKind};
-use sync_bridge::pairs::{Base, Complement, Listed, Standing, self, standing};
-use sync_bridge::sides::postgres::{NewKey, Row};
+use sync_bridge::mapping::{
+    Canonical, Class, Column, Field, Lens, Links, Mapping, NewKey, NewPart, NullMarks, Shape, StampKind,
+};
+use sync_bridge::pairs::{self, Base, Complement, Listed, Standing, standing};
+use sync_bridge::sides::postgres::Row;
 use sync_bridge::stages::model_door::{Absent, Act, Context, Measured, Verdict, View, WriteKind, decide_absent, judge};
 
 use super::search::Small;
@@ -132,8 +134,7 @@ impl Judge {
             side,
             columns: names[..policies.len()].iter().map(|name| column(name)).collect(),
             key: vec![column("id")],
-            key_mapped: None,
-            stamp: column("updated_at"),
+            stamp: Some(column("updated_at")),
             stamp_kind: StampKind::EpochSeconds,
             created_at: None,
             zone: chrono_tz::UTC,
@@ -190,8 +191,8 @@ impl Judge {
         let context = Context {
             mapping: &self.mapping,
             links: &Links::default(),
-            platform_new_key: &NewKey::Uuid5,
-            legacy_new_key: &NewKey::Default("nextval".into()),
+            platform_new_key: &NewKey(vec![NewPart::Uuid5]),
+            legacy_new_key: &NewKey(vec![NewPart::Drawn("nextval".into())]),
             clocks: Measured { difference: TimeDelta::zero(), legacy_now: far, platform_now: far },
             lease_secs: 0.0,
             held: None,
@@ -262,6 +263,7 @@ impl Judge {
                 hash: 0,
                 cells: (0..self.mapping.fields.len()).map(|at| Some(image.values[at].to_string().into())).collect(),
                 garbled: None,
+                seen: true,
             })
         };
         let base = |values: [u8; FIELDS]| {
@@ -289,6 +291,8 @@ impl Judge {
             complement: Complement::default(),
             platform_stamp: at(look.pair.stamp),
             platform_edited_at: at(look.pair.edited),
+            legacy_hash: None,
+            platform_hash: None,
         });
         let receipt = look.receipt.there.then(|| pairs::Receipt {
             platform_key: Key("p".into()),

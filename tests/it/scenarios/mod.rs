@@ -9,3 +9,4 @@ mod fleet;
 mod guards;
 mod kinds;
 mod rows;
+mod stampless;

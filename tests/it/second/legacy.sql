@@ -101,7 +101,7 @@ create table "Alt Bestand"."Exemplar" (
 );
 create index on "Alt Bestand"."Exemplar" ("geändert", "Titel", "Ex.");
 
-create table "Alt Bestand"."Ausleihe" (
+create table "Alt Bestand"."Ausleihe ""neu"".2" (
     "lfd"      bigserial    primary key,
     "Zweig"    "Alt Bestand"."Kürzel",
     "Nr."      integer,
@@ -110,10 +110,10 @@ create table "Alt Bestand"."Ausleihe" (
     "von"      timestamp(0) not null,
     "bis"      date         not null default 'infinity',
     "user"     varchar(12),
-    "Gebühr"   numeric(8, 2),
+    "Gebühr ""€"""   numeric(8, 2),
     "zurück"   boolean,
     "geändert" timestamp    not null default localtimestamp,
     foreign key ("Zweig", "Nr.") references "Alt Bestand"."Leser Konto",
     foreign key ("Titel", "Ex.") references "Alt Bestand"."Exemplar"
 );
-create index on "Alt Bestand"."Ausleihe" ("geändert", "lfd");
+create index on "Alt Bestand"."Ausleihe ""neu"".2" ("geändert", "lfd");

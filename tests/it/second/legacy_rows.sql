@@ -78,7 +78,7 @@ select
 from "Alt Bestand"."Titel" t
 cross join unnest(array['a', 'b2']) as e;
 
-insert into "Alt Bestand"."Ausleihe" ("Zweig", "Nr.", "Titel", "Ex.", "von", "bis", "user", "Gebühr", "zurück")
+insert into "Alt Bestand"."Ausleihe ""neu"".2" ("Zweig", "Nr.", "Titel", "Ex.", "von", "bis", "user", "Gebühr ""€""", "zurück")
 select
     case when n % 4 > 0 then case n % 3 when 0 then 'N' else 'ZB' end end,
     case when n % 4 > 0 then n end,

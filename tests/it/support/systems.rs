@@ -93,8 +93,8 @@ impl Systems {
         platform_sql: &str,
         stages: &str,
     ) -> Systems {
-        let names = [("legacy", &*databases[0].name), ("platform", &*databases[1].name)];
-        let config = configured(hint, &names, stages).await;
+        let names = [&databases[0], &databases[1]].map(|database| database.name.as_str());
+        let config = configured(hint, names, stages).await;
         Systems::of(databases, Vec::new(), config, legacy_sql, platform_sql).await
     }
 
@@ -114,7 +114,7 @@ impl Systems {
         }
         let mut names = vec![("legacy", &*databases[0].name), ("platform", &*databases[1].name)];
         names.extend(made.iter().map(|other| (&*other.name, &*other._database.name)));
-        let config = configured(hint, &names, stages).await;
+        let config = configured_as(hint, &names, stages).await;
         Systems::of(databases, made, config, legacy_sql, platform_sql).await
     }
 
@@ -250,6 +250,12 @@ impl Systems {
         run_page(&self.data, entity, side, range)
             .await
             .unwrap_or_else(|error| panic!("a page of {entity} on {side}: {error:#}"))
+    }
+
+    /// As the reconciliation looks at a page.
+    pub async fn compare_page(&self, entity: &str, side: Side, range: Range) -> PageReport {
+        let page = Page { mode: PageMode::Compare, ..page_of(entity, side, range) };
+        self.data.run_page(&page).await.unwrap_or_else(|error| panic!("comparing {entity} on {side}: {error:#}"))
     }
 
     /// As a job runs it: what concerns the moment only is tried again.
@@ -457,8 +463,10 @@ impl Systems {
         for side in Side::BOTH {
             let pool = self.pool_of(&entity.id, side);
             let table = entity.table(side);
-            let parts: Vec<String> = table.key.iter().map(|column| format!("\"{column}\"::text")).collect();
-            let sql = format!("select {} from \"{}\".\"{}\"", parts.join(" || E'\\x1f' || "), table.schema, table.name);
+            let quoted = |name: &str| format!("\"{}\"", name.replace('"', "\"\""));
+            let parts: Vec<String> = table.key.iter().map(|column| format!("{}::text", quoted(column))).collect();
+            let (schema, name) = (quoted(&table.schema), quoted(&table.name));
+            let sql = format!("select {} from {schema}.{name}", parts.join(" || E'\\x1f' || "));
             let rows: Vec<String> = sqlx::query_scalar(AssertSqlSafe(sql)).fetch_all(pool).await.expect("reading keys");
             let is_listed = |key: &String| listed.contains(&(side, key.clone()));
             let mut rows: Vec<String> = rows.into_iter().filter(|key| !is_listed(key)).collect();
@@ -527,8 +535,13 @@ async fn side(url: &DatabaseUrl, sql: &str) -> PgPool {
     pool
 }
 
+/// Loads a configuration of these two databases of the tests' server.
+pub async fn configured(hint: &str, [legacy, platform]: [&str; 2], stages: &str) -> Arc<Config> {
+    configured_as(hint, &[("legacy", legacy), ("platform", platform)], stages).await
+}
+
 /// Loads a configuration of these databases of the tests' server, each with its name in the configuration.
-async fn configured(hint: &str, names: &[(&str, &str)], stages: &str) -> Arc<Config> {
+async fn configured_as(hint: &str, names: &[(&str, &str)], stages: &str) -> Arc<Config> {
     let mut config = parsed(hint, names, stages);
     let server = server().await;
     config.embed(|name| server.url(name));
@@ -551,7 +564,11 @@ fn parsed(hint: &str, names: &[(&str, &str)], stages: &str) -> Config {
 
 /// Works on one page.
 pub async fn run_page(data: &Data, entity: &str, side: Side, range: Range) -> anyhow::Result<PageReport> {
-    data.run_page(&Page {
+    data.run_page(&page_of(entity, side, range)).await
+}
+
+fn page_of(entity: &str, side: Side, range: Range) -> Page {
+    Page {
         customer: CustomerId::new(CUSTOMER),
         entity: EntityId::new(entity),
         side,
@@ -561,8 +578,7 @@ pub async fn run_page(data: &Data, entity: &str, side: Side, range: Range) -> an
         held: None,
         rulings: Vec::new(),
         watermarks: [None, None],
-    })
-    .await
+    }
 }
 
 pub fn keys(keys: Vec<Key>) -> Range {
