@@ -16,26 +16,32 @@ mod database;
 mod entities;
 mod env;
 mod fields;
+mod finding;
 mod limits;
 mod parse;
 mod reader;
 mod report;
 mod schedule;
 mod secrets;
+mod source;
 #[cfg(test)]
 mod tests;
 
+pub use finding::{Finding, Severity};
 pub use limits::Limits;
-pub use parse::{Place, load};
+pub use parse::load;
 pub use reader::parse_duration;
-pub use report::ConfigError;
+pub use report::{ConfigError, all_known, nearest, suggest};
 pub use schedule::{DayWindow, parse_cron};
+pub use source::{Locator, Place, Source, Spot};
 
 /// The whole file, checked.
 #[derive(Debug, Clone)]
 pub struct Config {
     /// Where it was read from; relative paths in it start at its folder.
     pub path: PathBuf,
+    /// Its text, to show places of it.
+    pub source: Source,
     /// The queue database; `None` means an embedded one beside the file.
     pub queue: Option<DatabaseUrl>,
     pub customers: Vec<Customer>,
@@ -472,6 +478,13 @@ impl std::fmt::Debug for Table {
 }
 
 impl Config {
+    /// For unit tests elsewhere: a file without variables.
+    #[cfg(test)]
+    pub fn from_text(text: &str) -> Config {
+        let none = |_: &str| Err(std::env::VarError::NotPresent);
+        parse::parse(std::path::Path::new("bridge.toml"), text, &none).unwrap_or_else(|error| panic!("{error}"))
+    }
+
     /// Whether anything of it lies on the embedded server: the queue, or a side named `embedded:…`.
     pub fn needs_embedded(&self) -> bool {
         self.queue.as_ref().is_none_or(|url| url.embedded_name().is_some()) || self.has_embedded_sides()

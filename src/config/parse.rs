@@ -53,12 +53,6 @@ const CONNECTIONS_DEFAULT: u32 = 100;
 
 const SCHEDULE_DEFAULT: &str = "* * * * *";
 
-/// A line of the configuration file, counted from 1.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Place {
-    pub line: u32,
-}
-
 /// What holds where a customer or entity says nothing else.
 pub(super) struct Defaults {
     pub expression: String,
@@ -80,7 +74,8 @@ pub(super) struct Defaults {
 /// # Errors
 /// All problems of the file, each with file, line, field and what to do; never a secret.
 pub fn load(path: &Path) -> Result<Config, ConfigError> {
-    let refuse = |what: String| Err(ConfigError(format!("reading the configuration {}: {what}", path.display())));
+    let refuse =
+        |what: String| Err(ConfigError::unreadable(format!("reading the configuration {}: {what}", path.display())));
     match std::fs::metadata(path) {
         Ok(meta) if meta.is_dir() => return refuse("it is a folder: name the file".into()),
         Ok(meta) if meta.len() > FILE_BYTES_MAX => return refuse(format!("larger than {FILE_BYTES_MAX} bytes")),
@@ -141,6 +136,7 @@ fn read<'t>(path: &Path, table: &'t DeTable<'t>, reader: &mut Reader<'_>) -> Opt
     let stages = stages.and_then(|node| entities::read(&node, &filled, &outlines, reader));
     Some(Config {
         path: path.to_owned(),
+        source: reader.report.source.clone(),
         queue: queue?,
         customers,
         stages: stages?,

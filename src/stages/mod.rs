@@ -1,7 +1,7 @@
 //! WHAT a stage does with data: probe, cut into pages, and for each page read, decide (pure), write. Owns: the protocol
 //! of a page. Never: the queue, attempts, leases; `jobs` decides when and records what happened.
 
-mod advice;
+mod check;
 mod clocks;
 mod conflicts;
 mod cut;
@@ -16,7 +16,6 @@ mod platform;
 mod preview;
 mod read;
 mod registry;
-mod sample;
 mod write;
 
 use std::collections::HashMap;
@@ -27,7 +26,7 @@ use anyhow::Context;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
-use crate::config::{Config, Customer, CustomerId, DatabaseUrl, EntityId, Policy, Side};
+use crate::config::{Config, Customer, CustomerId, DatabaseUrl, EntityId, Finding, Locator, Policy, Side};
 pub use crate::keyset::{Key, Lane, Position, Range, Signature};
 use crate::pairs;
 use crate::sides::postgres::{self, Pools, reach};
@@ -38,7 +37,6 @@ use entity::{Ready, check_tables, database_of, make_ready};
 pub use pace::Rest;
 pub use preview::{Ahead, Foreseen, ForeseenField, ForeseenKind, Wanted};
 use registry::register;
-pub use sample::Sampled;
 
 /// As long as a page's lease: a younger intent may belong to a living page.
 const RULING_LEASE: Duration = Duration::from_secs(15);
@@ -292,25 +290,18 @@ impl Data {
         Ok(())
     }
 
-    /// Tries the laws of every mapping on at most `rows_max` rows of each table. Writes nothing.
+    /// Everything that is to be told of a customer's mapping and databases, all of it, in the order of the file; also what works,
+    /// but not for every row or not as well as it could; with `sample` the laws are tried on so many rows of each table. Writes nothing.
     ///
     /// # Errors
-    /// A database that does not answer, or a mapping that does not fit it.
-    pub async fn sample(&self, customer: &CustomerId, rows_max: u32) -> anyhow::Result<Vec<Sampled>> {
-        let customer = self.customer(customer)?;
-        let mut sampled = Vec::new();
-        for entity in self.config.entities() {
-            sampled.extend(sample::sample(&self.pools, customer, entity, rows_max).await?);
-        }
-        Ok(sampled)
-    }
-
-    /// What works, but not as well as it could: rights and indexes that are missing. Writes nothing.
-    ///
-    /// # Errors
-    /// A database that does not answer, or is a standby.
-    pub async fn advice(&self, customer: &CustomerId) -> anyhow::Result<Vec<String>> {
-        advice::advice(&self.pools, &self.config, self.customer(customer)?).await
+    /// There is no such customer. A database that does not answer is a finding.
+    pub async fn findings(
+        &self,
+        customer: &CustomerId,
+        locator: &Locator<'_>,
+        sample: Option<u32>,
+    ) -> anyhow::Result<Vec<Finding>> {
+        Ok(check::findings(&self.pools, &self.config, self.customer(customer)?, locator, sample).await)
     }
 
     /// Installs the `sync_bridge` schema on all databases of the customer, and registers its entities there; safe to repeat.

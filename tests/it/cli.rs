@@ -12,6 +12,7 @@ use sync_bridge::embedded::Server;
 
 use crate::support::{Folder, TestDatabase, database, eventually};
 
+mod check;
 mod health;
 mod metrics;
 mod operator;
@@ -138,7 +139,10 @@ impl Desk {
         let stderr = String::from_utf8_lossy(&output.stderr);
         assert_eq!(output.status.code(), Some(code), "{args:?}: {stderr}");
         assert_eq!(String::from_utf8_lossy(&output.stdout), "", "{args:?}");
-        assert!(stderr.starts_with("error: ") && stderr.matches("error: ").count() == 1, "{args:?}: {stderr}");
+        // What `check` found comes before its last word, as `error[code]: …` or `warning[code]: …`.
+        let starts = if args.first() == Some(&"check") { &["error", "warning["][..] } else { &["error: "] };
+        assert!(starts.iter().any(|start| stderr.starts_with(start)), "{args:?}: {stderr}");
+        assert_eq!(stderr.matches("error: ").count(), 1, "{args:?}: {stderr}");
         assert!(stderr.contains(message), "{args:?} wants `{message}`: {stderr}");
         assert!(!stderr.contains(SECRET), "{args:?}: {stderr}");
         assert_eq!(self.files(), ["bridge.toml"], "{args:?}");
@@ -344,6 +348,7 @@ fn what_only_looks_makes_no_queue() {
     for verb in VERBS {
         match verb[0] {
             "migrate" | "up" => {}
+            "check" => desk.is_refused(verb, "bridge.toml:4: connecting to localhost:1/a: error communicating"),
             _ if is_of_sides(verb) => desk.is_refused(verb, "customer acme: connecting to localhost:1/a"),
             _ => desk.is_refused(verb, "there is no queue database"),
         }

@@ -326,8 +326,9 @@ name = "any"
     let of_platform =
         format!("select concat_ws('|', \"Order\", \"it's.a name\", \"select\", \"{long}\") from {p} order by 1");
     systems.both_hold(&of_legacy, &of_platform, &["1|l|p|x", "2|p|s|l"]).await;
-    let advice = systems.data.advice(&CustomerId::new(CUSTOMER)).await.expect("advice");
-    assert!(advice.iter().all(|advice| !advice.contains("no index")), "{advice:#?}");
+    let locator = systems.config.source.locator();
+    let findings = systems.data.findings(&CustomerId::new(CUSTOMER), &locator, None).await.expect("findings");
+    assert!(findings.iter().all(|finding| finding.code != "no-index"), "{findings:#?}");
 }
 
 #[tokio::test]

@@ -5,7 +5,7 @@ use std::collections::btree_map::Entry;
 use std::sync::Arc;
 
 use sqlx::Connection as _;
-use sync_bridge::config::{self, Side};
+use sync_bridge::config::{self, Severity, Side};
 use sync_bridge::demo::compare::{Comparison, Listed, What, compare};
 use sync_bridge::demo::folder::{Database, Folder};
 use sync_bridge::demo::samples::{self, ACME, Amounts, BIRCH, Filled, Sample, Systems};
@@ -76,6 +76,10 @@ impl Stand {
         let customer = &data.config.customers[0].id;
         data.prepare(customer).await.expect("preparing both sides");
         data.check(customer).await.expect("the mapping fits both sides");
+        let locator = data.config.source.locator();
+        let findings = data.findings(customer, &locator, None).await.expect("findings");
+        let errors: Vec<_> = findings.iter().filter(|finding| finding.severity == Severity::Error).collect();
+        assert!(errors.is_empty(), "{errors:#?}");
         data
     }
 }
@@ -149,6 +153,11 @@ async fn both_sides_become_equal(sample: &'static Sample) {
     let stand = Stand::new(sample, 120).await;
     let data = stand.bridge().await;
     sync(&data).await;
+    // The laws hold on what the two systems hold.
+    let locator = data.config.source.locator();
+    let findings = data.findings(&data.config.customers[0].id, &locator, Some(100)).await.expect("findings");
+    let errors: Vec<_> = findings.iter().filter(|finding| finding.severity == Severity::Error).collect();
+    assert!(errors.is_empty(), "{errors:#?}");
     let loaded = stand.compare().await;
     assert_eq!((loaded.differences, loaded.shown), (0, Vec::new()));
     assert_eq!(loaded.entities.iter().map(|counted| counted.pairs).sum::<usize>(), stand.filled.pairs_expected());

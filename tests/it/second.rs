@@ -3,10 +3,10 @@
 
 use std::collections::BTreeMap;
 
-use sync_bridge::config::Side;
+use sync_bridge::config::{CustomerId, Severity, Side};
 use sync_bridge::stages::{Key, PageReport};
 
-use crate::support::systems::{RunSummary, Same, Systems, keys};
+use crate::support::systems::{CUSTOMER, RunSummary, Same, Systems, keys};
 
 const LEGACY: &str = include_str!("second/legacy.sql");
 const IDENTITY: &str = include_str!("second/identity.sql");
@@ -178,6 +178,11 @@ async fn two_unrelated_systems_become_equal_and_stay_so_by_a_file_alone() {
     let met = "select kind || ' ' || platform_key from sync_bridge.conflict";
     assert_eq!(systems.rows_on("stock", met).await, ["first_contact 00000000-0000-4000-8000-000000000011"]);
     all_is_equal(&mut systems).await;
+    // The file fits both schemas, and the laws hold on the rows that both have by now.
+    let locator = systems.config.source.locator();
+    let findings = systems.data.findings(&CustomerId::new(CUSTOMER), &locator, Some(100)).await.expect("findings");
+    let errors: Vec<_> = findings.iter().filter(|finding| finding.severity == Severity::Error).collect();
+    assert!(errors.is_empty(), "{errors:#?}");
     for (legacy, service, platform, rows) in [
         (r#""Alt Bestand"."Zweigstelle""#, "platform", "identity.branches", "4"),
         (r#""Alt Bestand"."Leser Konto""#, "platform", "identity.members", "41"),
