@@ -572,6 +572,17 @@ mod tests {
     }
 
     #[test]
+    fn a_document_that_must_be_there_is_made_for_a_place_without_a_value() {
+        let mut mapping = mapping(Declared::Path(vec!["a".into()]), &[Text], &[Json]);
+        let anew = |mapping: &Mapping| {
+            mapping.put(Side::Platform, &[Canonical::null()], None, &Links::default(), &Complement::default())
+        };
+        assert_eq!(anew(&mapping), Ok(raw(&[None])));
+        mapping.platform.columns[0].nullable = false;
+        assert_eq!(anew(&mapping), Ok(raw(&[Some("{}".into())])));
+    }
+
+    #[test]
     fn a_name_that_was_edited_and_edited_back_has_its_parts_again() {
         let mapping = mapping(Declared::Join(" ".into()), &[Text, Text], &[Text]);
         let row = raw(&[Some("Mary Ann".into()), Some("van der Berg".into())]);

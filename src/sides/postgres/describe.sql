@@ -16,8 +16,9 @@ select
   ) and to_regcollation('pg_catalog."und-x-icu"') is not null as lowers_ascii_only,
   row_security_active(c.oid) as row_security,
   a.attname::text as name,
-  -- The declared type by its catalogue name: a cast to it has no length or precision and so never truncates.
-  quote_ident(tn.nspname) || '."' || replace(t.typname, '"', '""') || '"' as type_sql,
+  -- The declared type by its catalogue name: a cast to it has no length or precision and so never truncates. A domain's would
+  -- (the length is its own), so it goes by its base type; what the domain demands is asked of what is stored.
+  quote_ident(coalesce(b.nspname, tn.nspname)) || '."' || replace(coalesce(b.typname, t.typname), '"', '""') || '"' as type_sql,
   format_type(a.atttypid, a.atttypmod) as type_shown,
   -- A domain counts as its base type.
   coalesce(b.typname, t.typname)::text as typname,
@@ -68,7 +69,10 @@ left join lateral (
     select d.typtype, d.typbasetype, coalesce(nullif(below.modifier, -1), d.typtypmod)
     from below join pg_type d on below.typtype = 'd' and d.oid = below.oid
   )
-  select p.oid, p.typname, p.typcategory, p.typtype, p.typelem, below.modifier from below join pg_type p on p.oid = below.oid and p.typtype <> 'd'
+  select p.oid, p.typname, pn.nspname, p.typcategory, p.typtype, p.typelem, below.modifier
+  from below
+  join pg_type p on p.oid = below.oid and p.typtype <> 'd'
+  join pg_namespace pn on pn.oid = p.typnamespace
 ) b on t.typtype = 'd'
 left join pg_type element
   on element.oid = coalesce(b.typelem, t.typelem) and coalesce(b.typcategory, t.typcategory) = 'A'
