@@ -124,10 +124,14 @@ pub fn decide_field(field: &FieldView, clocks: &Clocks) -> Step {
 
 /// Never by the stamps: they are the rows', and say when any field was edited, or that a batch touched them all.
 fn first_contact(field: &FieldView, authority: Side) -> Step {
+    let null = Canonical::null().hash();
     match field.first_contact {
         None => Step::Waits,
         Some(FirstContact::Manual) if field.listed => Step::Listed,
         Some(FirstContact::Manual) => Step::List,
+        // Where nobody is named to be right, a value is worth more than none.
+        Some(FirstContact::Authority) if field.legacy == null => Step::To(Side::Legacy),
+        Some(FirstContact::Authority) if field.platform == null => Step::To(Side::Platform),
         Some(FirstContact::Authority) => Step::Conflict { winner: authority, why: Why::FirstContact },
         Some(FirstContact::Side(winner)) => Step::Conflict { winner, why: Why::FirstContact },
     }
@@ -229,6 +233,29 @@ mod tests {
         assert_eq!(step(2, 3, Some(1), Policy::Manual, &older), Step::List);
         let legacy_wins = Step::Conflict { winner: Side::Legacy, why: Why::Policy };
         assert_eq!(step(2, 3, Some(1), Policy::Legacy, &older), legacy_wins);
+    }
+
+    #[test]
+    fn a_value_is_worth_more_than_none_where_nobody_is_named_to_be_right() {
+        let null = Canonical::null().hash();
+        let clocks = clocks(0, 0);
+        let step = |legacy, platform, first_contact| {
+            let field = FieldView {
+                legacy,
+                platform,
+                base: None,
+                policy: Policy::Newest,
+                one_way: None,
+                first_contact: Some(first_contact),
+                listed: false,
+            };
+            decide_field(&field, &clocks)
+        };
+        assert_eq!(step(null, 2, FirstContact::Authority), Step::To(Side::Legacy));
+        assert_eq!(step(2, null, FirstContact::Authority), Step::To(Side::Platform));
+        let conflict = Step::Conflict { winner: Side::Legacy, why: Why::FirstContact };
+        assert_eq!(step(null, 2, FirstContact::Side(Side::Legacy)), conflict);
+        assert_eq!(step(null, 2, FirstContact::Manual), Step::List);
     }
 
     #[test]

@@ -9,7 +9,7 @@ use anyhow::Context;
 use sqlx::PgConnection;
 use xxhash_rust::xxh3::xxh3_64;
 
-use crate::config::{self, Config, Customer, Deleted, EntityId, KeyRule, Limits, Nulls, Side, Spot};
+use crate::config::{self, Config, Customer, Deleted, EntityId, FirstContact, KeyRule, Limits, Nulls, Side, Spot};
 use crate::mapping::{
     Class, Column, Columns, DIGITS, Field, Lens, Mapping, Marks, NewKey, NewPart, NullMarks, On, Shape, StampKind,
 };
@@ -421,7 +421,11 @@ fn resolve(
             policy: entity.policy,
             one_way: None,
             null: NullMarks::default(),
-            first_contact: entity.first_contact,
+            // NULL is a living row here, and no value that is missing.
+            first_contact: match entity.first_contact {
+                FirstContact::Authority => FirstContact::Side(entity.authority),
+                declared => declared,
+            },
         });
     }
     for (at, field) in fields.iter().enumerate() {
