@@ -167,6 +167,47 @@ async fn a_login_that_is_refused_holds_up_nobody_who_comes_to_the_same_database_
     worker.stop().await;
 }
 
+/// Persons come to the platform by a login that may do nothing with teams.
+async fn apart(hint: &str) -> (Bridge, String) {
+    let mut role = String::new();
+    let bridge = Bridge::new(hint, |config| {
+        let databases = &mut config.customers[0].databases;
+        let url = databases["platform"].clone();
+        role = format!("persons_{}", url.to_string().rsplit_once('/').expect("a name").1);
+        databases.insert("persons".into(), by_login(&url, &format!("{role}:p")));
+        let person =
+            config.stages.iter_mut().flat_map(|stage| &mut stage.entities).find(|it| it.id.as_str() == "person");
+        person.expect("persons").platform.database = "persons".into();
+    })
+    .await;
+    let rights = format!(
+        "create role \"{role}\" login password 'p'; grant pg_read_all_stats to \"{role}\";
+         grant usage on schema sync_bridge to \"{role}\"; grant all on all tables in schema sync_bridge to \"{role}\";
+         grant all on person to \"{role}\""
+    );
+    bridge.systems.on_platform(&rights).await;
+    (bridge, role)
+}
+
+#[tokio::test]
+async fn each_login_to_a_database_is_asked_for_its_own_tables_only() {
+    let (bridge, _) = apart("own tables").await;
+    bridge
+        .systems
+        .on_legacy(
+            "insert into team (label) values ('a'); insert into person (email, team) values ('a@example.org', 1)",
+        )
+        .await;
+    let worker = bridge.work(GRACE);
+    bridge.settle().await;
+    bridge.systems.on_platform("update person set email = 'b@example.org', updated_at = now()").await;
+    bridge.systems.on_platform("update team set name = 'b', updated_at = now()").await;
+    bridge.settle().await;
+    assert_eq!(bridge.same().await, ["b@example.org|b"]);
+    assert_eq!(bridge.number(DEAD).await, 0);
+    worker.stop().await;
+}
+
 #[tokio::test]
 async fn work_that_waits_for_an_address_that_was_changed_goes_on_at_the_new_one() {
     let (mut bridge, door) = bridge_behind_a_door("moved").await;

@@ -12,7 +12,9 @@ use sqlx::{AssertSqlSafe, FromRow, Postgres, SqlSafeStr};
 
 pub use catalog::{Index, LiveColumn, LiveTable, describe, indexes};
 pub use pool::{Database, Pools, READER, Sessions, reach};
-pub use table::{Compared, Found, LedgerRow, Lower, Row, ScopeValue, TableSql, Want, filter_check, qualified};
+pub use table::{
+    Compared, Found, LedgerRow, Lower, Row, ScopeValue, TableSql, Want, filter_check, key_spelling, qualified,
+};
 
 /// A statement built once from quoted identifiers; values are always bound.
 #[derive(Debug, Clone)]
