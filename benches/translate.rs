@@ -6,7 +6,7 @@ use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use sync_bridge::config::{
-    CustomerId, EntityId, EpochUnit, Hours, Lens as Declared, Policy, Side, TextFold, ValuePair,
+    CustomerId, EntityId, EpochUnit, FirstContact, Hours, Lens as Declared, Policy, Side, TextFold, ValuePair,
 };
 use sync_bridge::mapping::{
     Cell, Class, Column, Columns, DIGITS, Field, Lens, Links, Mapping, NullMarks, Shape, StampKind,
@@ -190,6 +190,7 @@ fn mapping() -> Mapping {
             legacy: on_legacy,
             platform: on_platform,
             policy: Policy::Newest,
+            first_contact: FirstContact::Authority,
             one_way: None,
             null: NullMarks::default(),
         });

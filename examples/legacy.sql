@@ -17,10 +17,14 @@ create table users (
     first_name  varchar(60)  not null,
     last_name   varchar(80)  not null,
     active      char(1)      not null default 'Y' check (active in ('Y', 'N')),
+    ext         char(1)      not null default 'N' check (ext in ('Y', 'N')),     -- works here, is employed elsewhere
     deleted     char(1)      not null default 'N' check (deleted in ('Y', 'N')),
     phone       varchar(40),
     birth_dt    date,
-    newsl       char(1)      not null default 'N' check (newsl in ('Y', 'N')),
+    hire_d      varchar(8)   not null default '' check (hire_d ~ '^([0-9]{8})?$'),   -- YYYYMMDD; empty: nobody knows
+    newsl       char(1)      not null default 'N' check (newsl in ('Y', 'J', 'N')),  -- J is from the German years
+    lang        varchar(5)   not null default '',
+    pg_len      smallint,                                                        -- lines to a page of a list
     street      varchar(120) not null default '',
     zip         varchar(12)  not null default '',
     city        varchar(80)  not null default '',
@@ -48,6 +52,8 @@ create table grps (
     descr   varchar(100) not null,
     typ     char(1)      not null default 'T' check (typ in ('D', 'T', 'P')),   -- department, team, project
     resp_id integer      references users (id),
+    bud_ct  bigint       not null default 0,                                     -- cents
+    valid_s integer,                                                             -- seconds since 1970, as the first intern left it
     del     char(1)      not null default 'N' check (del in ('Y', 'N')),
     chg_ts  timestamp with time zone not null default now()
 );
@@ -108,6 +114,7 @@ create table sites (
     lat         numeric(9,6) not null,
     lon         numeric(9,6) not null,
     inhab       integer,
+    mgr_id      integer      not null default 0,                                 -- 0: nobody
     closed      timestamp without time zone,
     last_update timestamp without time zone not null default localtimestamp
 );

@@ -14,7 +14,7 @@ pub struct Range {
     pub after: Option<Position>,
     /// Inclusive upper bound; none: to the end.
     pub upto: Option<Position>,
-    /// For `Lane::Keys`: exactly these rows.
+    /// For lanes of named rows: exactly these.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub keys: Vec<Key>,
     /// How many rows it held when it was cut.
@@ -33,6 +33,15 @@ pub enum Lane {
     Null,
     /// An explicit list of keys: rows that were parked, or moved under our hands.
     Keys,
+    /// An explicit list of keys: rows without a stamp that are not as the ledger knows them.
+    Compared,
+}
+
+impl Lane {
+    /// Whether the range names its rows.
+    pub fn is_named(self) -> bool {
+        matches!(self, Lane::Keys | Lane::Compared)
+    }
 }
 
 /// A keyset position: the stamp as text in the column's own precision (none in `Whole` and `Null`) and the key.

@@ -8,15 +8,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
-use futures::{StreamExt as _, stream};
-use serde::Serialize;
+use futures::{StreamExt as _, TryStreamExt as _, stream};
 use sqlx::PgPool;
 use tokio_util::sync::CancellationToken;
 
-use crate::config::{self, Config, Customer};
+use crate::config::{self, Config, ConfigError, Customer, Finding, Spot};
 use crate::embedded::Server;
 use crate::health::{self, Health};
 use crate::jobs::{self, Env};
+use crate::mapping::laws;
 use crate::sides::{self, Fault};
 use crate::stages::Data;
 use crate::telemetry::{self, logs};
@@ -196,9 +196,37 @@ async fn keep_server(server: Option<&Server>, stop: &CancellationToken) -> anyho
     Ok(())
 }
 
-/// Reads the configuration.
+/// Reads the configuration, and tries the laws of its lenses.
+///
+/// # Errors
+/// All problems of the file.
+pub fn loaded(path: &Path) -> Result<Config, ConfigError> {
+    let config = config::load(path)?;
+    let flaws = laws::of_file(&config);
+    if flaws.is_empty() {
+        return Ok(config);
+    }
+    let locator = config.source.locator();
+    let findings = flaws.into_iter().map(|flaw| {
+        let broken = &flaw.broken;
+        let help = "choose a lens that brings the value back, or let the field go one way: `one_way = \"to-platform\"`";
+        Finding {
+            entity: Some(flaw.entity.clone()),
+            field: Some(broken.field.clone()),
+            place: locator.entity(&flaw.entity, Some(&broken.field), &Spot::Lens),
+            help: Some(help.to_owned()),
+            ..Finding::error("law-broken", broken.to_string())
+        }
+    });
+    Err(ConfigError::of(&config.source, findings.collect()))
+}
+
+/// The same for whoever needs it to start.
+///
+/// # Errors
+/// All problems of the file, as a refusal.
 pub fn load(path: &Path) -> anyhow::Result<Config> {
-    config::load(path).map_err(refused)
+    loaded(path).map_err(refused)
 }
 
 /// Whether an embedded server that was never made may be made now.
@@ -413,33 +441,19 @@ pub async fn check(data: &Data, customers: impl IntoIterator<Item = &Customer>, 
     if found.is_empty() { Ok(()) } else { Err(refused(anyhow!(found.join("\n")))) }
 }
 
-/// What a look at one customer's databases found.
-#[derive(Debug, Serialize)]
-pub struct Checked {
-    pub customer: String,
-    pub slug: String,
-    pub entities: usize,
-    /// Why no run of it could work.
-    pub error: Option<String>,
-    /// What works, but not as well as it could.
-    pub warnings: Vec<String>,
-}
-
-/// Looks at these customers' databases, with advice for those that can be used; writes nothing.
-pub async fn checked(data: &Data, customers: impl IntoIterator<Item = &Customer>) -> Vec<Checked> {
-    let looks = customers.into_iter().map(async |customer| {
-        let found = async {
-            data.check(&customer.id).await?;
-            data.advice(&customer.id).await
-        };
-        let (error, warnings) = match found.await {
-            Ok(warnings) => (None, warnings),
-            Err(error) => (Some(told(&error)), Vec::new()),
-        };
-        let (customer, slug) = (customer.id.to_string(), customer.slug.clone());
-        Checked { customer, slug, entities: data.config.entities().count(), error, warnings }
-    });
-    stream::iter(looks).buffered(CHECKS_AT_ONCE).collect().await
+/// Everything that is to be told of these customers' mappings and databases; writes nothing.
+///
+/// # Errors
+/// A customer that is not in the configuration.
+pub async fn findings(
+    data: &Data,
+    customers: impl IntoIterator<Item = &Customer>,
+    sample: Option<u32>,
+) -> anyhow::Result<Vec<Finding>> {
+    let locator = data.config.source.locator();
+    let looks = customers.into_iter().map(async |customer| data.findings(&customer.id, &locator, sample).await);
+    let found: Vec<Vec<Finding>> = stream::iter(looks).buffered(CHECKS_AT_ONCE).try_collect().await?;
+    Ok(found.into_iter().flatten().collect())
 }
 
 /// Brings the queue database to this version.

@@ -24,9 +24,10 @@ create table geo.sites (
     id         uuid primary key default gen_random_uuid(),
     region_id  uuid not null references geo.regions (id),
     name       text not null,
-    latitude   double precision not null check (latitude between -90 and 90),
-    longitude  double precision not null check (longitude between -180 and 180),
+    -- Longitude, latitude.
+    location   point not null check (location[0] between -180 and 180 and location[1] between -90 and 90),
     population bigint,
+    manager_id uuid,
     updated_at timestamptz not null default now(),
     deleted_at timestamptz
 );

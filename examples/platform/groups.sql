@@ -12,6 +12,8 @@ create table groups.groups (
     name        text not null,
     kind        groups.group_kind not null default 'team',
     owner_id    uuid,
+    budget      numeric(14, 2) not null default 0,
+    expires_at  timestamptz,
     archived_at timestamptz,
     updated_at  timestamptz not null default now()
 );
@@ -22,7 +24,7 @@ create table groups.memberships (
     group_id   uuid not null references groups.groups (id),
     user_id    uuid not null,
     role       groups.member_role not null default 'member',
-    joined_on  date,
+    joined_at  timestamptz,
     deleted_at timestamptz,
     updated_at timestamptz not null default now(),
     primary key (group_id, user_id)

@@ -2,3 +2,4 @@
 
 alter table groups.groups add foreign key (owner_id) references identity.users (id);
 alter table groups.memberships add foreign key (user_id) references identity.users (id);
+alter table geo.sites add foreign key (manager_id) references identity.users (id);

@@ -32,10 +32,8 @@ pub(super) fn flaw(text: &str) -> Option<(String, Option<String>)> {
         }
         match letter {
             // A quote that is doubled ends one text and begins the next.
-            '\'' | '"' => {
-                if !letters.any(|next| next == letter) {
-                    return Some((format!("a `{letter}` is never closed"), None));
-                }
+            '\'' | '"' if !letters.any(|next| next == letter) => {
+                return Some((format!("a `{letter}` is never closed"), None));
             }
             '(' => depth += 1,
             ')' => match depth.checked_sub(1) {

@@ -10,7 +10,9 @@ use super::customers::{NAME_CHARS_MAX, Outline, read_id};
 use super::parse::{COMPARE_EVERY, Defaults, OVERLAP, PAGE_ROWS, read_list};
 use super::reader::{Keys, Located, Node, Reader, Text};
 use super::report::suggest;
-use super::{Deleted, Entity, EntityId, Field, KeyRule, Policy, Side, Stage, Table, condition, fields, schedule};
+use super::{
+    Deleted, Entity, EntityId, Field, FirstContact, KeyRule, Policy, Side, Stage, Table, condition, fields, schedule,
+};
 
 /// The stage that follows all others.
 const STAGE_RESERVED: &str = "reconciliation";
@@ -162,6 +164,8 @@ fn read_entity(
     let authority = keys.optional("authority").map_or(Some(Side::Platform), |node| read_authority(&node, reader));
     let policy_node = keys.optional("conflict");
     let policy = policy_node.as_ref().map_or(Some(Policy::Newest), |node| read_policy(node, reader));
+    let first_contact = keys.optional("first_contact");
+    let first_contact = first_contact.map_or(Some(FirstContact::Authority), |node| read_first_contact(&node, reader));
     let page_rows = keys.optional("page_rows").map_or(Some(defaults.page_rows), |node| node.whole(PAGE_ROWS, reader));
     let overlap = keys.optional("overlap").map_or(Some(defaults.overlap), |node| node.duration(OVERLAP, reader));
     let every = keys.optional("compare_every");
@@ -203,6 +207,7 @@ fn read_entity(
         match_on: match_on?.into_iter().map(|name| name.value).collect(),
         authority: authority?,
         policy: policy?,
+        first_contact: first_contact?,
         page_rows: page_rows?,
         overlap: overlap?,
         compare_every: compare_every?,
@@ -292,6 +297,16 @@ pub(super) fn read_policy(node: &Node<'_>, reader: &mut Reader<'_>) -> Option<Po
         ("manual", Policy::Manual),
     ];
     read_choice(node, "policy", &POLICIES, reader)
+}
+
+pub(super) fn read_first_contact(node: &Node<'_>, reader: &mut Reader<'_>) -> Option<FirstContact> {
+    const CHOICES: [(&str, FirstContact); 4] = [
+        ("authority", FirstContact::Authority),
+        ("legacy", FirstContact::Side(Side::Legacy)),
+        ("platform", FirstContact::Side(Side::Platform)),
+        ("manual", FirstContact::Manual),
+    ];
+    read_choice(node, "policy of a first contact", &CHOICES, reader)
 }
 
 pub(super) fn read_choice<T: Copy>(

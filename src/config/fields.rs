@@ -4,15 +4,16 @@
 use std::collections::BTreeMap;
 
 use super::customers::read_id;
-use super::entities::{BySide, Surroundings, TableDraft, help_unless_secret, read_choice, read_columns, read_policy};
+use super::entities::{
+    BySide, Surroundings, TableDraft, help_unless_secret, read_choice, read_columns, read_first_contact, read_policy,
+};
 use super::reader::{Entry, Keys, Located, Node, Reader, Text};
 use super::report::suggest;
 use super::{EntityId, EpochUnit, Field, Hours, Lens, Nulls, Side, TextFold, ValuePair, Which};
 
-const LENS_FORMS: &str = "`\"same\"`, `\"trim\"`, `\"lowercase\"`, `\"uppercase\"`, `\"nfc\"` or a list of these, `\"date\"`, `\"point\"`, \
-                          `{ values = { Y = \"active\" } }`, `{ bool = [\"Y\", \"N\"] }`, `{ join = \" \" }`, `{ object = [\"street\", \"city\"] }`, \
-                          `{ path = \"address.city\" }`, `{ scale = 100 }`, `{ epoch = \"seconds\" }`, `{ format = \"%d.%m.%Y\" }`, \
-                          `{ time = { doubled = \"earlier\" } }`, `{ constant = \"…\" }` or `{ ref = \"entity\" }`; docs/MAPPING.md has them all";
+const LENS_FORMS: &str = "`\"same\"`, `\"date\"`, `\"point\"`, one or a list of `\"trim\"`, `\"lowercase\"`, `\"uppercase\"` and `\"nfc\"`, \
+                          or `{ values | bool | join | object | path | scale | epoch | format | time | constant | ref = … }`: \
+                          see docs/MAPPING.md";
 
 /// Lenses that are a word.
 const LENS_WORDS: [&str; 7] = ["same", "trim", "lowercase", "uppercase", "nfc", "date", "point"];
@@ -89,6 +90,10 @@ fn read_field(
         Some(node) => read_nulls(&node, reader),
         None => Some(Nulls::default()),
     };
+    let first_contact = match keys.optional("first_contact") {
+        Some(node) => read_first_contact(&node, reader).map(Some),
+        None => Some(None),
+    };
     keys.close(reader);
 
     let columns = BySide { legacy: legacy?, platform: platform? };
@@ -109,6 +114,7 @@ fn read_field(
         policy,
         one_way,
         null,
+        first_contact: first_contact?,
         place: reader.report.place(entry.key.at()),
     })
 }
@@ -330,9 +336,9 @@ fn read_values(node: &Node<'_>, back: Option<&Node<'_>>, reader: &mut Reader<'_>
         reader.problem(node, "maps no value", Some(r#"write `{ values = { Y = "active", N = "suspended" } }`"#.into()));
         return None;
     }
-    let mut ways_back: BTreeMap<String, (String, bool)> = BTreeMap::new();
+    let mut ways_back: BTreeMap<String, (Text, bool)> = BTreeMap::new();
     for entry in back.map_or(Some(Vec::new()), |node| node.entries(reader))? {
-        ways_back.insert(entry.name, (entry.node.scalar(reader)?.value, false));
+        ways_back.insert(entry.name, (entry.node.scalar(reader)?, false));
     }
     let mut pairs: Vec<ValuePair> = Vec::new();
     // By platform value: the legacy value and what it means there.
@@ -358,15 +364,15 @@ fn read_values(node: &Node<'_>, back: Option<&Node<'_>>, reader: &mut Reader<'_>
         }
         let is_written = match ways_back.get_mut(&first.value) {
             Some((legacy, seen)) => {
-                *seen |= *legacy == entry.name;
-                *legacy == entry.name
+                *seen |= legacy.value == entry.name;
+                legacy.value == entry.name
             }
             None => {
                 if let Some(other) = pairs.iter().find(|pair| pair.platform[0] == first.value) {
                     let message = format!("`{}` and `{}` both become `{}`", other.legacy, entry.name, first.raw);
                     let help = format!(
                         "say which of them is written back: `lens = {{ values = {{ … }}, back = {{ {:?} = {:?} }} }}`",
-                        first.value, other.legacy
+                        first.raw, other.legacy
                     );
                     reader.problem(&first, message, Some(help));
                     good = false;
@@ -380,12 +386,10 @@ fn read_values(node: &Node<'_>, back: Option<&Node<'_>>, reader: &mut Reader<'_>
             is_written,
         });
     }
-    for (platform, (legacy, seen)) in &ways_back {
-        if let (false, Some(back)) = (seen, back) {
-            let message = format!("`{platform}` goes back to `{legacy}`, which `values` does not map to it");
-            reader.problem(back, message, None);
-            good = false;
-        }
+    for (platform, (legacy, _)) in ways_back.iter().filter(|(_, (_, seen))| !seen) {
+        let message = format!("`{platform}` goes back to `{}`, which `values` does not map to it", legacy.raw);
+        reader.problem(legacy, message, None);
+        good = false;
     }
     good.then_some(Lens::Values(pairs))
 }

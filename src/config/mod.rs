@@ -16,27 +16,33 @@ mod database;
 mod entities;
 mod env;
 mod fields;
+mod finding;
 mod limits;
 mod parse;
 mod reader;
 mod report;
 mod schedule;
 mod secrets;
+mod source;
 #[cfg(test)]
 mod tests;
 
 pub use database::Logins;
+pub use finding::{Finding, Severity};
 pub use limits::Limits;
-pub use parse::{Place, load};
+pub use parse::load;
 pub use reader::parse_duration;
-pub use report::ConfigError;
+pub use report::{ConfigError, all_known, nearest, suggest};
 pub use schedule::{DayWindow, parse_cron};
+pub use source::{Locator, Place, Source, Spot};
 
 /// The whole file, checked.
 #[derive(Debug, Clone)]
 pub struct Config {
     /// Where it was read from; relative paths in it start at its folder.
     pub path: PathBuf,
+    /// Its text, to show places of it.
+    pub source: Source,
     /// The queue database; `None` means an embedded one beside the file.
     pub queue: Option<DatabaseUrl>,
     pub customers: Vec<Customer>,
@@ -54,6 +60,8 @@ pub struct Config {
     pub outage_max: Duration,
     /// Connections to customers' databases that one process keeps open.
     pub connections_max: u32,
+    /// A changed mapping that touches more of an entity's rows than this waits for an operator.
+    pub mapping_percent_max: u32,
 }
 
 /// A tenant. `id` is fixed for ever; the slug may change. `Debug` leaves out the values of `vars`.
@@ -97,6 +105,8 @@ pub struct Entity {
     /// Who wins a tie.
     pub authority: Side,
     pub policy: Policy,
+    /// What decides about values that were never compared.
+    pub first_contact: FirstContact,
     pub page_rows: u32,
     /// How far behind the watermark rows are read again.
     pub overlap: Duration,
@@ -171,6 +181,8 @@ pub struct Field {
     pub one_way: Option<Side>,
     /// The value that stands for NULL on each side, beside NULL itself.
     pub null: Nulls,
+    /// Overrides the entity's.
+    pub first_contact: Option<FirstContact>,
     pub place: Place,
 }
 
@@ -307,6 +319,28 @@ impl Policy {
         match side {
             Side::Legacy => Policy::Legacy,
             Side::Platform => Policy::Platform,
+        }
+    }
+}
+
+/// What decides where a field differs that was never compared under its lens: when two records meet, and when the mapping of a
+/// field is changed. No stamp says which of two such values is newer: it is a row's, and other fields move it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum FirstContact {
+    /// The entity's authority.
+    Authority,
+    Side(Side),
+    /// A person.
+    Manual,
+}
+
+impl FirstContact {
+    /// The policy that decides so.
+    pub fn policy(self, authority: Side) -> Policy {
+        match self {
+            FirstContact::Authority => Policy::for_side(authority),
+            FirstContact::Side(side) => Policy::for_side(side),
+            FirstContact::Manual => Policy::Manual,
         }
     }
 }
@@ -473,6 +507,13 @@ impl std::fmt::Debug for Table {
 }
 
 impl Config {
+    /// For unit tests elsewhere: a file without variables.
+    #[cfg(test)]
+    pub fn from_text(text: &str) -> Config {
+        let none = |_: &str| Err(std::env::VarError::NotPresent);
+        parse::parse(std::path::Path::new("bridge.toml"), text, &none).unwrap_or_else(|error| panic!("{error}"))
+    }
+
     /// Whether anything of it lies on the embedded server: the queue, or a side named `embedded:…`.
     pub fn needs_embedded(&self) -> bool {
         self.queue.as_ref().is_none_or(|url| url.embedded_name().is_some()) || self.has_embedded_sides()

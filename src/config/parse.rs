@@ -51,13 +51,11 @@ const OUTAGE_MAX_DEFAULT: Duration = Duration::from_secs(3 * 86_400);
 const CONNECTIONS: RangeInclusive<u32> = 10..=10_000;
 const CONNECTIONS_DEFAULT: u32 = 100;
 
-const SCHEDULE_DEFAULT: &str = "* * * * *";
+/// All of them: nobody is asked.
+const MAPPING_PERCENT: RangeInclusive<u32> = 0..=100;
+const MAPPING_PERCENT_DEFAULT: u32 = 1;
 
-/// A line of the configuration file, counted from 1.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Place {
-    pub line: u32,
-}
+const SCHEDULE_DEFAULT: &str = "* * * * *";
 
 /// What holds where a customer or entity says nothing else.
 pub(super) struct Defaults {
@@ -73,6 +71,7 @@ pub(super) struct Defaults {
     conflicts_kept: Duration,
     outage_max: Duration,
     connections_max: u32,
+    mapping_percent_max: u32,
 }
 
 /// Reads and checks the file.
@@ -80,7 +79,8 @@ pub(super) struct Defaults {
 /// # Errors
 /// All problems of the file, each with file, line, field and what to do; never a secret.
 pub fn load(path: &Path) -> Result<Config, ConfigError> {
-    let refuse = |what: String| Err(ConfigError(format!("reading the configuration {}: {what}", path.display())));
+    let refuse =
+        |what: String| Err(ConfigError::unreadable(format!("reading the configuration {}: {what}", path.display())));
     match std::fs::metadata(path) {
         Ok(meta) if meta.is_dir() => return refuse("it is a folder: name the file".into()),
         Ok(meta) if meta.len() > FILE_BYTES_MAX => return refuse(format!("larger than {FILE_BYTES_MAX} bytes")),
@@ -141,6 +141,7 @@ fn read<'t>(path: &Path, table: &'t DeTable<'t>, reader: &mut Reader<'_>) -> Opt
     let stages = stages.and_then(|node| entities::read(&node, &filled, &outlines, reader));
     Some(Config {
         path: path.to_owned(),
+        source: reader.report.source.clone(),
         queue: queue?,
         customers,
         stages: stages?,
@@ -150,6 +151,7 @@ fn read<'t>(path: &Path, table: &'t DeTable<'t>, reader: &mut Reader<'_>) -> Opt
         conflicts_kept: filled.conflicts_kept,
         outage_max: filled.outage_max,
         connections_max: filled.connections_max,
+        mapping_percent_max: filled.mapping_percent_max,
     })
 }
 
@@ -179,6 +181,7 @@ impl Defaults {
             conflicts_kept: CONFLICTS_KEPT_DEFAULT,
             outage_max: OUTAGE_MAX_DEFAULT,
             connections_max: CONNECTIONS_DEFAULT,
+            mapping_percent_max: MAPPING_PERCENT_DEFAULT,
         }
     }
 }
@@ -199,6 +202,7 @@ fn read_defaults(node: Option<&Node<'_>>, reader: &mut Reader<'_>) -> Option<Def
     let conflicts_kept = keys.optional("conflicts_kept").map(|node| node.duration(CONFLICTS_KEPT, reader));
     let outage_max = keys.optional("outage_max").map(|node| node.duration(OUTAGE_MAX, reader));
     let connections_max = keys.optional("connections_max").map(|node| node.whole(CONNECTIONS, reader));
+    let mapping_percent_max = keys.optional("mapping_percent_max").map(|node| node.whole(MAPPING_PERCENT, reader));
     keys.close(reader);
     Some(Defaults {
         expression: expression.unwrap_or(Some(built_in.expression))?,
@@ -213,6 +217,7 @@ fn read_defaults(node: Option<&Node<'_>>, reader: &mut Reader<'_>) -> Option<Def
         conflicts_kept: conflicts_kept.unwrap_or(Some(built_in.conflicts_kept))?,
         outage_max: outage_max.unwrap_or(Some(built_in.outage_max))?,
         connections_max: connections_max.unwrap_or(Some(built_in.connections_max))?,
+        mapping_percent_max: mapping_percent_max.unwrap_or(Some(built_in.mapping_percent_max))?,
     })
 }
 

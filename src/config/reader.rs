@@ -14,7 +14,7 @@ use super::report::{Report, suggest};
 
 /// What every reading function needs.
 pub(super) struct Reader<'a> {
-    pub report: Report<'a>,
+    pub report: Report,
     pub env: Lookup<'a>,
 }
 

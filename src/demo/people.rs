@@ -16,10 +16,15 @@ pub struct Person {
     pub given: String,
     pub family: String,
     pub active: bool,
+    pub external: bool,
     pub phone: Option<String>,
     pub born: Option<NaiveDate>,
+    pub hired: Option<NaiveDate>,
     pub newsletter: bool,
     pub address: Address,
+    pub locale: Option<&'static str>,
+    /// Lines to a page of a list.
+    pub lines: Option<i16>,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -40,10 +45,14 @@ impl Person {
             given,
             family,
             active: rng.random_bool(0.93),
+            external: rng.random_bool(0.15),
             phone: rng.random_bool(0.85).then(|| phone(rng)),
             born: rng.random_bool(0.9).then(|| born(rng)),
+            hired: rng.random_bool(0.8).then(|| hired(rng)),
             newsletter: rng.random_bool(0.4),
             address: if rng.random_bool(0.9) { address(rng, cities) } else { Address::default() },
+            locale: rng.random_bool(0.7).then(|| locale(rng)),
+            lines: rng.random_bool(0.3).then(|| lines(rng)),
         }
     }
 
@@ -56,6 +65,8 @@ impl Person {
         match rng.random_range(0..10) {
             0 => capitals_after_dots(&self.email),
             1 => self.email.to_uppercase(),
+            // Pasted from a letter.
+            2 => format!("{} ", capitals_after_dots(&self.email)),
             _ => self.email.clone(),
         }
     }
@@ -90,6 +101,21 @@ pub fn phone(rng: &mut StdRng) -> String {
 fn born(rng: &mut StdRng) -> NaiveDate {
     let first = NaiveDate::from_ymd_opt(1948, 1, 1).expect("a date of the calendar");
     first + chrono::Days::new(rng.random_range(0..21_000))
+}
+
+pub fn hired(rng: &mut StdRng) -> NaiveDate {
+    let first = NaiveDate::from_ymd_opt(1989, 7, 1).expect("a date of the calendar");
+    first + chrono::Days::new(rng.random_range(0..13_000))
+}
+
+pub fn locale(rng: &mut StdRng) -> &'static str {
+    const LOCALES: [&str; 6] = ["de", "de-AT", "en", "fr", "pt-BR", "tr"];
+    LOCALES.choose(rng).expect("there are locales")
+}
+
+pub fn lines(rng: &mut StdRng) -> i16 {
+    const LINES: [i16; 4] = [20, 25, 50, 100];
+    *LINES.choose(rng).expect("there are numbers of lines")
 }
 
 pub fn address(rng: &mut StdRng, cities: &[City]) -> Address {

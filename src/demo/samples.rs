@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::Context;
-use chrono::{DateTime, NaiveDateTime, Utc};
+use chrono::{DateTime, NaiveDate, NaiveDateTime, Utc};
 use chrono_tz::Tz;
 use rand::rngs::StdRng;
 use rand::seq::{IndexedRandom, IteratorRandom};
@@ -178,6 +178,9 @@ struct LegacyGroup {
     name: String,
     kind: &'static str,
     owner: Option<i32>,
+    budget_cents: i64,
+    /// In seconds since 1970.
+    expires: Option<i64>,
     deleted: bool,
 }
 
@@ -186,7 +189,7 @@ struct LegacyMembership {
     user: i32,
     role: &'static str,
     active: bool,
-    since: Option<chrono::NaiveDate>,
+    since: Option<NaiveDate>,
 }
 
 struct LegacyRegion {
@@ -225,10 +228,14 @@ impl World {
                 .value(&person.given)
                 .value(&person.family)
                 .value(yes_no(person.active))
+                .value(yes_no(person.external))
                 .value(yes_no(*deleted))
                 .option(person.phone.as_ref())
                 .option(person.born)
-                .value(yes_no(person.newsletter))
+                .value(person.hired.map(eight_digits).unwrap_or_default())
+                .value(if person.newsletter && id % 5 == 0 { "J" } else { yes_no(person.newsletter) })
+                .value(person.locale.unwrap_or_default())
+                .option(person.lines)
                 .value(&person.address.street)
                 .value(&person.address.zip)
                 .value(&person.address.city)
@@ -238,8 +245,8 @@ impl World {
                 .value(local(*stamp))
                 .end();
         }
-        let columns = "id, email_addr, first_name, last_name, active, deleted, phone, birth_dt, newsl, street, zip, city, \
-                       ctry, cost_ctr, created, last_update";
+        let columns = "id, email_addr, first_name, last_name, active, ext, deleted, phone, birth_dt, hire_d, newsl, lang, \
+                       pg_len, street, zip, city, ctry, cost_ctr, created, last_update";
         let copied = users.copy(&mut connection, "users", columns).await?;
         counts.insert("user", copied);
         counts.insert("profile", copied);
@@ -253,11 +260,13 @@ impl World {
                 .value(&group.name)
                 .value(group.kind)
                 .option(group.owner)
+                .value(group.budget_cents)
+                .option(group.expires)
                 .value(yes_no(group.deleted))
                 .value(stamp(rng))
                 .end();
         }
-        let columns = "id, par_id, code, descr, typ, resp_id, del, chg_ts";
+        let columns = "id, par_id, code, descr, typ, resp_id, bud_ct, valid_s, del, chg_ts";
         counts.insert("group", groups.copy(&mut connection, "grps", columns).await?);
 
         let mut memberships = CopyText::default();
@@ -308,11 +317,12 @@ impl World {
                 .value(city.latitude)
                 .value(city.longitude)
                 .option(rng.random_bool(0.95).then_some(city.population))
+                .value(self.people.choose(rng).filter(|_| number % 3 > 0).map_or(0, |manager| manager.id))
                 .option(rng.random_bool(0.03).then(|| local(changed)))
                 .value(local(changed))
                 .end();
         }
-        let columns = "id, reg_id, descr, lat, lon, inhab, closed, last_update";
+        let columns = "id, reg_id, descr, lat, lon, inhab, mgr_id, closed, last_update";
         counts.insert("site", sites.copy(&mut connection, "sites", columns).await?);
 
         sqlx::raw_sql(include_str!("sql/after_copy.sql"))
@@ -342,6 +352,7 @@ impl World {
                 .value(&person.email)
                 .value(person.display_name())
                 .value(if person.active { "active" } else { "suspended" })
+                .value(person.external)
                 .value(changed)
                 .value(changed)
                 .end();
@@ -352,8 +363,10 @@ impl World {
                     .value(id)
                     .option(person.phone.as_ref())
                     .option(person.born)
+                    .option(person.hired)
                     .value(if person.newsletter { "newsletter" } else { "none" })
                     .value(address_json(&person.address))
+                    .value(settings_json(person))
                     .value(stamp(rng))
                     .end();
                 profile_count += 1;
@@ -384,9 +397,9 @@ impl World {
         counts.insert("user", user_count);
         counts.insert("profile", profile_count);
         let mut identity = connect(&systems.identity).await?;
-        let columns = "id, email, display_name, status, created_at, updated_at";
+        let columns = "id, email, display_name, status, is_external, created_at, updated_at";
         users.copy(&mut identity, "identity.users", columns).await?;
-        let columns = "id, user_id, phone, birth_date, contact, address, updated_at";
+        let columns = "id, user_id, phone, birth_date, hired_on, contact, address, settings, updated_at";
         profiles.copy(&mut identity, "identity.profiles", columns).await?;
         identity.close().await?;
 
@@ -403,13 +416,13 @@ impl World {
             .end();
         for (number, user) in members.iter().enumerate() {
             let role = if number == 0 { "owner" } else { "member" };
-            memberships.value(circle).value(user).value(role).value("2025-02-01").value(stamp(rng)).end();
+            memberships.value(circle).value(user).value(role).value("2025-02-01 09:30:00+00").value(stamp(rng)).end();
         }
         only_here += 1 + members.len();
         let mut connection = connect(&systems.groups).await?;
         let columns = "id, code, name, kind, owner_id, updated_at";
         counts.insert("group", groups.copy(&mut connection, "groups.groups", columns).await?);
-        let columns = "group_id, user_id, role, joined_on, updated_at";
+        let columns = "group_id, user_id, role, joined_at, updated_at";
         counts.insert("membership", memberships.copy(&mut connection, "groups.memberships", columns).await?);
         connection.close().await?;
 
@@ -450,8 +463,7 @@ impl World {
                 .value(uuid(rng))
                 .value(region)
                 .value(name)
-                .value(latitude)
-                .value(longitude)
+                .value(format!("({longitude},{latitude})"))
                 .value(population)
                 .value(stamp(rng))
                 .end();
@@ -461,7 +473,7 @@ impl World {
         counts.insert("country", countries.copy(&mut connection, "geo.countries", columns).await?);
         let columns = "id, country_id, name, timezone, updated_at";
         counts.insert("region", regions.copy(&mut connection, "geo.regions", columns).await?);
-        let columns = "id, region_id, name, latitude, longitude, population, updated_at";
+        let columns = "id, region_id, name, location, population, updated_at";
         counts.insert("site", sites.copy(&mut connection, "geo.sites", columns).await?);
         connection.close().await?;
         Ok(2 + places.len())
@@ -515,7 +527,17 @@ fn draw_groups(rng: &mut StdRng, people: &[LegacyPerson], count: usize) -> Vec<L
             "T" => teams.push(id),
             _ => {}
         }
-        groups.push(LegacyGroup { id, parent, code, name, kind, owner, deleted: kind == "P" && rng.random_bool(0.1) });
+        groups.push(LegacyGroup {
+            id,
+            parent,
+            code,
+            name,
+            kind,
+            owner,
+            budget_cents: if rng.random_bool(0.7) { rng.random_range(0..50_000_000) } else { 0 },
+            expires: (kind == "P").then(|| stamp(rng).timestamp() + EXPIRES_AFTER_SECS),
+            deleted: kind == "P" && rng.random_bool(0.1),
+        });
     }
     groups
 }
@@ -597,6 +619,9 @@ fn stamp(rng: &mut StdRng) -> DateTime<Utc> {
     DateTime::from_timestamp_micros(TAKEOVER_SECS * 1_000_000 + micros).expect("a time of the calendar")
 }
 
+/// A project is given five years.
+const EXPIRES_AFTER_SECS: i64 = 5 * 365 * 86_400;
+
 /// As a server on local time writes it down.
 fn local(stamp: DateTime<Utc>) -> NaiveDateTime {
     stamp.with_timezone(&LEGACY_ZONE).naive_local()
@@ -604,6 +629,11 @@ fn local(stamp: DateTime<Utc>) -> NaiveDateTime {
 
 fn uuid(rng: &mut StdRng) -> Uuid {
     uuid::Builder::from_random_bytes(rng.random()).into_uuid()
+}
+
+/// A date as the backoffice keeps one in a text.
+pub(super) fn eight_digits(date: NaiveDate) -> String {
+    date.format("%Y%m%d").to_string()
 }
 
 fn yes_no(flag: bool) -> &'static str {
@@ -617,6 +647,18 @@ pub(super) fn address_json(address: &people::Address) -> serde_json::Value {
         "city": address.city,
         "country": address.country,
     })
+}
+
+/// With a member that only the platform knows.
+pub(super) fn settings_json(person: &Person) -> serde_json::Value {
+    let mut settings = serde_json::json!({ "theme": if person.newsletter { "light" } else { "dark" } });
+    if let Some(locale) = person.locale {
+        settings["locale"] = locale.into();
+    }
+    if let Some(lines) = person.lines {
+        settings["lists"] = serde_json::json!({ "page_size": lines, "dense": false });
+    }
+    settings
 }
 
 /// Rows in the text form of COPY.

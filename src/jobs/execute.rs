@@ -64,11 +64,13 @@ enum Subject {
 
 /// What a job's work came to; `record` writes it down.
 enum Work {
-    Tick(tick::Decision),
+    Tick(tick::Decided),
     Stage(stage::Plan),
     Page(Box<page::Finished>),
     /// A page that is paused, or not to be loaded at this hour.
     Paused(Box<Page>),
+    /// A page of an entity whose tables do not fit its mapping, with what is different.
+    Misfit(Box<Page>, String),
     Nothing,
 }
 
@@ -334,7 +336,10 @@ impl Subject {
             Subject::Tick(tick) => Work::Tick(tick.decide(env).await?),
             Subject::Stage(stage) => Work::Stage(stage.plan(env).await?),
             Subject::Page(page) if page.waits(&env.config) => Work::Paused(Box::new(page.page().clone())),
-            Subject::Page(page) => Work::Page(Box::new(page.work(env).await?)),
+            Subject::Page(loaded) => match loaded.work(env).await? {
+                Ok(finished) => Work::Page(Box::new(finished)),
+                Err(reason) => Work::Misfit(Box::new(loaded.page().clone()), reason),
+            },
             Subject::Ended => Work::Nothing,
         })
     }
@@ -350,10 +355,11 @@ async fn record(conn: &mut PgConnection, env: &Env, claim: &Claim, ending: &Endi
                 return Ok(None);
             }
             return Ok(Some(match work {
-                Work::Tick(decision) => tick::record(conn, config, claim, decision).await?.into(),
+                Work::Tick(decided) => tick::record(conn, config, claim, decided).await?.into(),
                 Work::Stage(plan) => stage::record(conn, config, claim, plan).await?,
                 Work::Page(finished) => page::record(conn, config, claim, finished).await?,
                 Work::Paused(page) => page::record_paused(conn, config, page).await?,
+                Work::Misfit(page, reason) => page::record_misfit(conn, config, page, reason).await?,
                 Work::Nothing => After::default(),
             }));
         }
@@ -407,12 +413,16 @@ fn report(
         }
     };
     match ending {
+        Ending::Done(Work::Misfit(page, reason)) => {
+            let entity = page.entity.as_str();
+            tracing::error!(job, kind, customer, entity, "halted, the other entities go on: {reason}");
+        }
         Ending::Done(work) => {
             tracing::info!(job, kind, customer, "{}", work.told());
             match work {
-                Work::Tick(decision) => measure::tick_ended(claim, decision.outcome()),
+                Work::Tick(decided) => measure::tick_ended(claim, decided.decision.outcome()),
                 Work::Page(finished) => measure::page_done(claim, finished, settled_in),
-                Work::Stage(_) | Work::Paused(_) | Work::Nothing => {}
+                Work::Stage(_) | Work::Paused(_) | Work::Misfit(..) | Work::Nothing => {}
             }
         }
         Ending::Retry { error_kind, error, .. } => {
@@ -443,10 +453,11 @@ fn report(
 impl Work {
     fn told(&self) -> String {
         match self {
-            Work::Tick(decision) => decision.told().to_owned(),
+            Work::Tick(decided) => decided.decision.told().to_owned(),
             Work::Stage(plan) => plan.told(),
             Work::Page(finished) => finished.told(),
             Work::Paused(page) => format!("{} is paused, or is not loaded at this hour: its pages wait", page.entity),
+            Work::Misfit(page, _) => format!("{} is halted: its pages wait", page.entity),
             Work::Nothing => "had ended already".to_owned(),
         }
     }

@@ -6,7 +6,7 @@ use crate::clock;
 use crate::queue::Kind;
 use crate::sides::{self, Fault};
 
-pub use crate::sides::{NotConfigured, Permanent};
+pub use crate::sides::{Misfit, Moved, NotConfigured, Permanent};
 
 /// What an error says about the work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,8 +59,11 @@ pub fn is_said(error: &anyhow::Error) -> bool {
 }
 
 fn sort_cause(cause: &(dyn std::error::Error + 'static)) -> Option<Sorted> {
-    if cause.is::<Permanent>() {
+    if cause.is::<Permanent>() || cause.is::<Misfit>() {
         return Some(Sorted::Permanent);
+    }
+    if cause.is::<Moved>() {
+        return Some(Sorted::Transient);
     }
     if cause.is::<TimeLimit>() || cause.is::<Panicked>() || cause.is::<NotConfigured>() {
         return Some(Sorted::Transient);

@@ -21,7 +21,7 @@ mod gauges;
 pub mod janitor;
 mod lease;
 mod measure;
-mod meet;
+pub mod meet;
 pub mod page;
 pub mod retention;
 pub mod stage;

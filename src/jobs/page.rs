@@ -6,18 +6,22 @@ use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
 
 use super::Env;
+use super::failure::Misfit;
 use super::stage::{self, After, window};
 use crate::clock;
 use crate::config::{Config, Side};
 use crate::ledger::job::{self, Claim};
+use crate::ledger::mapping::{self, Mapping, State};
 use crate::ledger::page::{NewPage, Page};
 use crate::ledger::parked::Seen;
 use crate::ledger::{difference, page, parked, pause, quarantine, stage as barrier, watermark};
-use crate::stages::{self, Key, PageMode, PageReport, Rest};
+use crate::stages::{self, Contact, Key, PageMode, PageReport, Rest};
 
 /// A released page.
 pub struct Loaded {
     page: Page,
+    /// Under which mapping its entity's rows are looked at.
+    mapping: Option<Box<Mapping>>,
     /// Of legacy and platform, where the page compares.
     watermarks: [Option<DateTime<Utc>>; 2],
     /// Nothing of its entity is to go on now.
@@ -30,6 +34,9 @@ pub struct Loaded {
 pub struct Finished {
     page: Page,
     report: PageReport,
+    /// The mapping it went by, and what it did about fields that have no base under it.
+    fields: Vec<i64>,
+    contact: Contact,
     worked_for: Duration,
     /// Before the load's next page.
     rest: Option<Rest>,
@@ -76,7 +83,8 @@ pub async fn load(conn: &mut PgConnection, id: i64) -> sqlx::Result<Option<Loade
     };
     let pauses = pause::of_customer(conn, page.customer.as_str()).await?;
     let (paused, held) = (pauses.entity(page.entity.as_str()), pauses.held(page.entity.as_str()));
-    Ok(Some(Loaded { page, watermarks, paused, held }))
+    let mapping = mapping::of_entity(conn, page.customer.as_str(), page.entity.as_str()).await?;
+    Ok(Some(Loaded { page, mapping: mapping.map(Box::new), watermarks, paused, held }))
 }
 
 impl Loaded {
@@ -90,9 +98,23 @@ impl Loaded {
         self.paused || (self.page.loads && !may_load())
     }
 
-    pub async fn work(&self, env: &Env) -> anyhow::Result<Finished> {
+    /// What is different where the entity's tables do not fit its mapping.
+    pub async fn work(&self, env: &Env) -> anyhow::Result<Result<Finished, String>> {
+        match self.work_fitting(env).await {
+            Ok(finished) => Ok(Ok(finished)),
+            Err(error) => match error.downcast_ref::<Misfit>() {
+                Some(Misfit(reason)) => Ok(Err(reason.clone())),
+                None => Err(error),
+            },
+        }
+    }
+
+    async fn work_fitting(&self, env: &Env) -> anyhow::Result<Finished> {
         let began = clock::instant();
         let page = &self.page;
+        let before = self.mapping.as_ref().map(|mapping| &mapping.tables);
+        let fields = env.data.look(&page.customer, &page.entity, before, false).await?.fields;
+        let contact = contact(self.mapping.as_deref(), &fields);
         let work = stages::Page {
             customer: page.customer.clone(),
             entity: page.entity.clone(),
@@ -101,6 +123,7 @@ impl Loaded {
             mode: page.mode,
             lease: job::LEASE,
             held: self.held,
+            contact,
             rulings: Vec::new(),
             watermarks: self.watermarks,
         };
@@ -114,7 +137,18 @@ impl Loaded {
             }),
             false => None,
         };
-        Ok(Finished { page: page.clone(), report, worked_for, rest })
+        Ok(Finished { page: page.clone(), report, fields, contact, worked_for, rest })
+    }
+}
+
+/// What is done about fields that pairs have no base of, by a process whose file maps these fields.
+pub fn contact(mapping: Option<&Mapping>, fields: &[i64]) -> Contact {
+    match mapping {
+        Some(mapping) if mapping.target == fields => match mapping.state {
+            State::Counting | State::Waiting => Contact::Wait,
+            State::Covering | State::Settled => Contact::Decide,
+        },
+        _ => Contact::Stranger,
     }
 }
 
@@ -126,7 +160,7 @@ pub async fn record(
     claim: &Claim,
     finished: &Finished,
 ) -> anyhow::Result<After> {
-    let Finished { page, report, rest, .. } = finished;
+    let Finished { page, report, fields, contact, rest, .. } = finished;
     let more = i32::from(report.rest.is_some());
     barrier::hold_open(conn, claim.customer.as_str()).await?;
     let open = barrier::page_ended(conn, page.stage, more, !report.paired.is_empty()).await?;
@@ -148,6 +182,13 @@ pub async fn record(
     // After the parking: a row of this very page may wait for a pair of this very page.
     parked::wake(conn, customer, entity, &report.paired).await?;
     difference::insert(conn, customer, page.run, entity, &report.differences).await?;
+    let of_another = *contact == Contact::Stranger;
+    if page.loads && !of_another {
+        mapping::count(conn, (customer, entity), fields, report.rows_read, report.rows_waiting).await?;
+    }
+    if page.mode == PageMode::Sync && (page.loads || !of_another) {
+        mapping::again(conn, (customer, entity), fields, of_another).await?;
+    }
     if let Some(range) = &report.rest {
         let page_of_rest =
             NewPage { entity: page.entity.clone(), side: page.side, mode: page.mode, range: range.clone() };
@@ -169,6 +210,17 @@ pub async fn record_dead(conn: &mut PgConnection, config: &Config, claim: &Claim
     let Some(stage) = barrier::page_ended(conn, of, 0, false).await? else { return Ok(After::default()) };
     page::dead(conn, claim.subject).await?;
     Ok(stage::proceed(conn, config, stage, Duration::ZERO).await?)
+}
+
+/// The page's entity cannot be worked on: it is halted with what is different, and the page leaves with its range.
+pub async fn record_misfit(
+    conn: &mut PgConnection,
+    config: &Config,
+    page: &Page,
+    reason: &str,
+) -> anyhow::Result<After> {
+    pause::halt(conn, page.customer.as_str(), page.entity.as_str(), reason).await?;
+    record_paused(conn, config, page).await
 }
 
 /// A page that is paused leaves its stage with its range, and takes along what waits there of its entity: the stage goes on

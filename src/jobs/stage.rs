@@ -3,14 +3,16 @@
 
 use std::time::Duration;
 
-use futures::{FutureExt, StreamExt, TryStreamExt, stream};
+use futures::{FutureExt, StreamExt, stream};
 use sqlx::PgConnection;
 
-use super::failure::NotConfigured;
+use super::failure::{Misfit, NotConfigured};
+use super::tick::Asked;
 use super::{Env, meet};
 use crate::clock;
 use crate::config::{Config, CustomerId, Entity, EntityId, Side};
 use crate::ledger::job::{self, Claim};
+use crate::ledger::mapping::{self, Mapping};
 use crate::ledger::page::NewPage;
 use crate::ledger::parked::Named;
 use crate::ledger::pause::Pauses;
@@ -22,10 +24,10 @@ use crate::stages::{Cut, Key, Known, Lane, PageMode, Range};
 
 /// Rounds over what was parked. Each but the last made at least one pair or had rows woken, so a chain of parents longer
 /// than this goes on in the next run.
-const ROUNDS_MAX: i32 = 64;
+pub const ROUNDS_MAX: i32 = 64;
 
 /// Parked rows that one round takes; the others are woken still, for the next round or run.
-const PARKED_MAX: i64 = 100_000;
+pub const PARKED_MAX: i64 = 100_000;
 
 /// Cuts at a time: each is a few index scans on one database.
 const CUTS_AT_ONCE: usize = 4;
@@ -62,6 +64,7 @@ impl From<Vec<Delivery>> for After {
 pub struct Loaded {
     stage: Stage,
     marks: Vec<watermark::Watermark>,
+    mappings: Vec<Mapping>,
     pauses: Pauses,
 }
 
@@ -72,6 +75,10 @@ pub struct Plan {
     proposals: Vec<Proposal>,
     /// What was left out.
     pauses: Pauses,
+    /// Entities that were left out as their tables do not fit, each with what is different.
+    halted: Vec<(EntityId, String)>,
+    /// Entities whose whole table is in the pages, each with the mapping.
+    covered: Vec<(String, Vec<i64>)>,
     /// The hours in which whole tables may be read are over.
     closed: bool,
 }
@@ -80,17 +87,73 @@ impl Plan {
     pub fn told(&self) -> String {
         format!("cut into {} pages", self.pages.len())
     }
+
+    /// The hours in which it may be worked on are over.
+    pub fn is_closed(&self) -> bool {
+        self.closed
+    }
+
+    pub fn into_pages(self) -> Vec<NewPage> {
+        self.pages
+    }
+
+    /// `None` if the entity's tables do not fit: it is left out, and the others go on.
+    fn fits<T>(&mut self, entity: &Entity, result: anyhow::Result<T>) -> anyhow::Result<Option<T>> {
+        let error = match result {
+            Ok(found) => return Ok(Some(found)),
+            Err(error) => error,
+        };
+        let Some(Misfit(reason)) = error.downcast_ref::<Misfit>() else { return Err(error) };
+        if !self.halted.iter().any(|(halted, _)| *halted == entity.id) {
+            tracing::error!(entity = %entity.id, "halted, the other entities go on: {reason}");
+            self.halted.push((entity.id.clone(), reason.clone()));
+        }
+        Ok(None)
+    }
+
+    /// What one side's cut found is no use without the other's.
+    fn leave_out_halted(&mut self) {
+        let halted = |entity: &str| self.halted.iter().any(|(halted, _)| halted.as_str() == entity);
+        self.pages.retain(|page| !halted(page.entity.as_str()));
+        self.proposals.retain(|proposal| !halted(&proposal.entity));
+        self.covered.retain(|(entity, _)| !halted(entity));
+    }
+
+    /// Whether it is left out.
+    fn lacks(&self, entity: &str) -> bool {
+        self.pauses.entity(entity) || self.halted.iter().any(|(halted, _)| halted.as_str() == entity)
+    }
 }
 
 /// The stage, unless it was cut before: a repeated delivery must not cut twice.
 pub async fn load(conn: &mut PgConnection, id: i64) -> sqlx::Result<Option<Loaded>> {
     let Some(stage) = stage::get(conn, id).await?.filter(|stage| stage.state == "queued") else { return Ok(None) };
     let marks = watermark::of_customer(conn, &stage.customer).await?;
+    let mappings = mapping::of_customer(conn, &stage.customer).await?;
     let pauses = pause::of_customer(conn, &stage.customer).await?;
-    Ok(Some(Loaded { stage, marks, pauses }))
+    Ok(Some(Loaded { stage, marks, mappings, pauses }))
 }
 
 impl Loaded {
+    /// A stage that the customer's next run would have, to be cut and never recorded.
+    pub fn foreseen(asked: &Asked, name: &str, loads: bool) -> Loaded {
+        let stage = Stage {
+            id: 0,
+            run: 0,
+            customer: asked.customer.to_string(),
+            position: 0,
+            name: name.to_owned(),
+            state: "queued".into(),
+            pages_left: 0,
+            round: 0,
+            round_paired: false,
+            sweep: false,
+            loads,
+        };
+        let (marks, mappings, pauses) = (asked.marks.clone(), asked.mappings.clone(), asked.pauses.clone());
+        Loaded { stage, marks, mappings, pauses }
+    }
+
     pub fn stage(&self) -> &Stage {
         &self.stage
     }
@@ -117,9 +180,13 @@ impl Loaded {
         for (entity, side) in self.both_sides(&named.entities).filter(mine) {
             cuts.push(self.cut(env, &customer, entity, side).boxed());
         }
-        let cuts: Vec<_> = stream::iter(cuts).buffered(CUTS_AT_ONCE).try_collect().await?;
+        let cuts: Vec<_> = stream::iter(cuts).buffered(CUTS_AT_ONCE).collect().await;
         let mut plan = self.nothing();
+        if self.stage.loads {
+            self.cover(env, &customer, &named.entities, &mut plan).await?;
+        }
         for (entity, side, cut) in cuts {
+            let Some(cut) = plan.fits(entity, cut)? else { continue };
             plan.proposals.push(Proposal {
                 entity: entity.id.as_str().to_owned(),
                 side,
@@ -131,7 +198,36 @@ impl Loaded {
             });
             plan.pages.extend(pages_of(entity, side, PageMode::Sync, cut.ranges));
         }
+        plan.leave_out_halted();
         Ok(plan)
+    }
+
+    /// Whole tables of entities whose mapping was changed. Rows of either side that have no partner are no matter of that, so one
+    /// side shows all there is; the platform's is read first in any case.
+    async fn cover(
+        &self,
+        env: &Env,
+        customer: &CustomerId,
+        entities: &[Entity],
+        plan: &mut Plan,
+    ) -> anyhow::Result<()> {
+        for entity in entities.iter().filter(|entity| !self.pauses.entity(entity.id.as_str())) {
+            let Some(known) = self.mappings.iter().find(|known| known.entity == entity.id.as_str()) else { continue };
+            if !known.is_due() {
+                continue;
+            }
+            let look = env.data.look(customer, &entity.id, Some(&known.tables), false).await;
+            // Another file than this worker's says what is to be looked at: the next tick knows which counts.
+            let Some(look) = plan.fits(entity, look)?.filter(|look| look.fields == known.target) else { continue };
+            // A side that was never read is cut whole in any case.
+            if self.known(&entity.id, Side::Platform).is_some() {
+                let ranges = env.data.cut_whole(customer, &entity.id, Side::Platform).await;
+                let Some(ranges) = plan.fits(entity, ranges)? else { continue };
+                plan.pages.extend(pages_of(entity, Side::Platform, PageMode::Sync, ranges));
+            }
+            plan.covered.push((entity.id.as_str().to_owned(), look.fields));
+        }
+        Ok(())
     }
 
     async fn cut<'c>(
@@ -140,10 +236,9 @@ impl Loaded {
         customer: &CustomerId,
         entity: &'c Entity,
         side: Side,
-    ) -> anyhow::Result<(&'c Entity, Side, Cut)> {
+    ) -> (&'c Entity, Side, anyhow::Result<Cut>) {
         let known = self.known(&entity.id, side);
-        let cut = env.data.cut(customer, &entity.id, side, known.as_ref()).await?;
-        Ok((entity, side, cut))
+        (entity, side, env.data.cut(customer, &entity.id, side, known.as_ref()).await)
     }
 
     /// What the last run left.
@@ -162,12 +257,17 @@ impl Loaded {
     async fn sweep(&self, env: &Env, customer: &CustomerId) -> anyhow::Result<Plan> {
         let mut cuts = Vec::new();
         for (entity, side) in env.config.stages.iter().flat_map(|stage| self.both_sides(&stage.entities)) {
-            let cut = async move { anyhow::Ok((entity, side, env.data.cut_whole(customer, &entity.id, side).await?)) };
+            let cut = async move { (entity, side, env.data.cut_whole(customer, &entity.id, side).await) };
             cuts.push(cut.boxed());
         }
-        let cuts: Vec<_> = stream::iter(cuts).buffered(CUTS_AT_ONCE).try_collect().await?;
-        let pages = cuts.into_iter().flat_map(|(entity, side, cut)| pages_of(entity, side, PageMode::Compare, cut));
-        Ok(Plan { pages: pages.collect(), ..self.nothing() })
+        let cuts: Vec<_> = stream::iter(cuts).buffered(CUTS_AT_ONCE).collect().await;
+        let mut plan = self.nothing();
+        for (entity, side, cut) in cuts {
+            let Some(cut) = plan.fits(entity, cut)? else { continue };
+            plan.pages.extend(pages_of(entity, side, PageMode::Compare, cut));
+        }
+        plan.leave_out_halted();
+        Ok(plan)
     }
 
     fn nothing(&self) -> Plan {
@@ -210,8 +310,11 @@ pub async fn record(conn: &mut PgConnection, config: &Config, claim: &Claim, pla
     let locked = stage::lock(conn, claim.subject).await?;
     let Some(stage) = locked.filter(|stage| stage.state == "queued") else { return Ok(After::default()) };
     let going = |stage: &str| -> Vec<&str> {
-        entities_of(config, stage).into_iter().filter(|entity| !plan.pauses.entity(entity)).collect()
+        entities_of(config, stage).into_iter().filter(|entity| !plan.lacks(entity)).collect()
     };
+    for (entity, reason) in &plan.halted {
+        pause::halt(conn, &stage.customer, entity.as_str(), reason).await?;
+    }
     let mut pages = page::insert(conn, &stage, 0, &plan.pages).await?;
     stage::hold_open(conn, &stage.customer).await?;
     if stage.name != RECONCILIATION && !stage.loads {
@@ -225,6 +328,7 @@ pub async fn record(conn: &mut PgConnection, config: &Config, claim: &Claim, pla
     stage::open(conn, stage.id, pages).await?;
     if stage.loads {
         watermark::begin(conn, &stage.customer, &plan.proposals).await?;
+        mapping::cut(conn, &stage.customer, &plan.covered).await?;
     } else {
         stage::propose(conn, stage.id, &plan.proposals).await?;
     }
@@ -264,6 +368,9 @@ pub async fn proceed(conn: &mut PgConnection, config: &Config, stage: Stage, res
         difference::replace(conn, &stage.customer, stage.run).await?;
     }
     watermark::apply(conn, stage.id).await?;
+    if stage.loads {
+        mapping::advance(conn, &stage.customer, config.mapping_percent_max).await?;
+    }
     let secs = stage::end(conn, stage.id, "closed").await?;
     let stage_ended = secs.map(|secs| StageEnded { stage: stage.name.clone(), secs });
     Ok(After { stage_ended, ..advance(conn, config, &stage).await? })
@@ -309,14 +416,14 @@ fn entities_of<'c>(config: &'c Config, stage: &str) -> Vec<&'c str> {
 }
 
 /// The entities of a stage and of those before it: a parent of a later stage wakes children of an earlier one.
-fn entities_up_to<'c>(config: &'c Config, stage: &str) -> Vec<&'c str> {
+pub fn entities_up_to<'c>(config: &'c Config, stage: &str) -> Vec<&'c str> {
     let last = config.stages.iter().position(|named| named.name == stage).unwrap_or(0);
     let stages = config.stages.iter().take(last + 1);
     stages.flat_map(|stage| stage.entities.iter().map(|entity| entity.id.as_str())).collect()
 }
 
 /// Pages of named rows.
-fn key_pages(config: &Config, parts: Vec<Vec<Named>>) -> Vec<NewPage> {
+pub fn key_pages(config: &Config, parts: Vec<Vec<Named>>) -> Vec<NewPage> {
     let page_rows = |entity: &str| config.entity(&EntityId::new(entity)).map_or(1, |entity| entity.page_rows as usize);
     let page = |(entity, side, keys): (String, Side, Vec<Key>)| NewPage {
         entity: EntityId::new(entity),

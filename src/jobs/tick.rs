@@ -1,17 +1,23 @@
-//! A tick: did anything change since the last settled run? Then open a run, else be idle.
+//! A tick: did anything change since the last settled run, or the mapping? Then open a run, else be idle. It also notices whether
+//! entities' tables fit their mapping: one whose do not is halted, alone, and goes on once they do.
 
 use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
 
 use super::Env;
-use super::failure::NotConfigured;
+use super::failure::{Misfit, NotConfigured, Sorted, sort};
 use super::stage::{self, RECONCILIATION};
 use crate::config::{Config, CustomerId, EntityId, Side};
 use crate::ledger::job::Claim;
+use crate::ledger::mapping::{Mapping, Noted};
+use crate::ledger::pause::Pauses;
+use crate::ledger::run::UnderWay;
 use crate::ledger::tick::{Ending, Tick};
-use crate::ledger::{dead_letter, page, parked, pause, run, tick, watermark};
+use crate::ledger::watermark::Watermark;
+use crate::ledger::{dead_letter, mapping, page, parked, pause, run, tick, watermark};
 use crate::queue::Delivery;
 use crate::stages::{Probe, Signature};
+use crate::told::told;
 
 /// A tick that waits to be decided.
 pub struct Loaded {
@@ -59,6 +65,23 @@ impl Decision {
     }
 }
 
+/// A decision, and what was seen of the customer's entities.
+#[derive(Debug, Clone)]
+pub struct Decided {
+    pub decision: Decision,
+    noted: Vec<Noted>,
+    /// Entities whose tables do not fit, each with what is different.
+    halted: Vec<(EntityId, String)>,
+    /// Entities whose tables fit again.
+    lifted: Vec<EntityId>,
+}
+
+impl From<Decision> for Decided {
+    fn from(decision: Decision) -> Decided {
+        Decided { decision, noted: Vec::new(), halted: Vec::new(), lifted: Vec::new() }
+    }
+}
+
 /// The tick, unless it ended before.
 pub async fn load(conn: &mut PgConnection, id: i64) -> sqlx::Result<Option<Loaded>> {
     let Some(tick) = tick::get(conn, id).await?.filter(|tick| tick.state == "queued") else { return Ok(None) };
@@ -76,31 +99,94 @@ impl Loaded {
     }
 
     /// Asks the ledger first; the sides only if it gives no reason for a run.
-    pub async fn decide(&self, env: &Env) -> anyhow::Result<Decision> {
-        let name = self.tick.customer.as_str();
-        let config = &env.config;
-        let customer = config.customers.iter().find(|customer| customer.id.as_str() == name).ok_or_else(|| {
-            NotConfigured(format!(
-                "customer {name} is not in this worker's configuration: add it, or stop its schedule"
-            ))
-        })?;
+    pub async fn decide(&self, env: &Env) -> anyhow::Result<Decided> {
         let mut conn = env.queue.acquire().await?;
-        let pauses = pause::of_customer(&mut conn, name).await?;
-        if pauses.all() {
-            return Ok(Decision::Paused);
+        let asked = ask(&mut conn, &env.config, &self.customer(), self.at).await?;
+        drop(conn);
+        match asked.standing() {
+            Some(stands_still) => Ok(stands_still.into()),
+            None => asked.decide(env).await,
         }
-        let under_way = run::under_way(&mut conn, name).await?;
-        if under_way.open {
-            return Ok(Decision::Skip);
+    }
+}
+
+/// What the ledger says of a customer.
+pub struct Asked {
+    pub customer: CustomerId,
+    pub at: DateTime<Utc>,
+    pub pauses: Pauses,
+    pub under_way: UnderWay,
+    pub marks: Vec<Watermark>,
+    pub mappings: Vec<Mapping>,
+}
+
+/// Asks the ledger; changes nothing.
+///
+/// # Errors
+/// The customer is not configured; or the database's.
+pub async fn ask(
+    conn: &mut PgConnection,
+    config: &Config,
+    customer: &CustomerId,
+    at: DateTime<Utc>,
+) -> anyhow::Result<Asked> {
+    let name = customer.as_str();
+    if config.customer(customer).is_none() {
+        let what = format!("customer {name} is not in this worker's configuration: add it, or stop its schedule");
+        return Err(NotConfigured(what).into());
+    }
+    Ok(Asked {
+        customer: customer.clone(),
+        at,
+        pauses: pause::of_customer(conn, name).await?,
+        under_way: run::under_way(conn, name).await?,
+        marks: watermark::of_customer(conn, name).await?,
+        mappings: mapping::of_customer(conn, name).await?,
+    })
+}
+
+impl Asked {
+    /// Why there is no run now, whatever changed.
+    pub fn standing(&self) -> Option<Decision> {
+        if self.pauses.all() {
+            return Some(Decision::Paused);
         }
-        let marks = watermark::of_customer(&mut conn, name).await?;
+        self.under_way.open.then_some(Decision::Skip)
+    }
+
+    /// Looks at the tables, and asks the sides whether anything changed. Writes nothing.
+    ///
+    /// # Errors
+    /// A database that does not answer.
+    pub async fn decide(&self, env: &Env) -> anyhow::Result<Decided> {
+        let (config, name) = (&env.config, self.customer.as_str());
+        let Asked { pauses, under_way, marks, mappings, .. } = self;
         let marked = |entity: &EntityId, side: Side| {
             marks.iter().find(|mark| mark.entity == entity.as_str() && mark.side == side)
         };
         let mut unloaded = false;
         let mut unreadable = false;
         let mut probes = Vec::new();
-        for entity in config.entities().filter(|entity| !pauses.entity(entity.id.as_str())) {
+        let mut decided = Decided::from(Decision::Skip);
+        let persons = pauses.without_halts();
+        for entity in config.entities().filter(|entity| !persons.entity(entity.id.as_str())) {
+            let known = mappings.iter().find(|known| known.entity == entity.id.as_str());
+            let halted = pauses.halted(entity.id.as_str());
+            match env.data.look(&self.customer, &entity.id, known.map(|known| &known.tables), halted).await {
+                Err(error) => {
+                    decided.halt(&entity.id, misfit(error)?, pauses, name);
+                    continue;
+                }
+                Ok(look) => {
+                    let fresh = Side::BOTH.iter().all(|side| marked(&entity.id, *side).is_none());
+                    unloaded |= match known {
+                        Some(known) => known.is_due_under(&look.fields),
+                        None => true,
+                    };
+                    let entity = entity.id.as_str().to_owned();
+                    decided.noted.push(Noted { entity, target: look.fields, tables: look.tables, fresh });
+                }
+            }
             for side in Side::BOTH {
                 match marked(&entity.id, side) {
                     None => unloaded = true,
@@ -112,33 +198,101 @@ impl Loaded {
                 }
             }
         }
+        let changed = decided.probe(env, &self.customer, &mut probes, pauses).await?;
+        let fits_again = |entity: &&EntityId| pauses.halted(entity.as_str()) && !decided.is_halted(entity.as_str());
+        let lifted = config.entities().map(|entity| &entity.id).filter(fits_again).cloned().collect();
+        decided.lifted = lifted;
+        let stands_still = |entity: &str| persons.entity(entity) || decided.is_halted(entity);
+        let mut conn = env.queue.acquire().await?;
         // What a first load left undone would all be found as differences.
-        let may_load = customer.may_load(self.at);
+        let may_load = config.customer(&self.customer).is_some_and(|customer| customer.may_load(self.at));
         let sweep = may_load
             && !unloaded
             && !under_way.loading
             && run::sweep_due(&mut conn, name, RECONCILIATION, config.sweep_every).await?;
         let entities: Vec<&str> =
-            config.entities().map(|entity| entity.id.as_str()).filter(|entity| !pauses.entity(entity)).collect();
+            config.entities().map(|entity| entity.id.as_str()).filter(|entity| !stands_still(entity)).collect();
         // A debt is paid when its holder has ended, which only a cut finds out.
-        let indebted = marks.iter().any(|mark| mark.debt.is_some() && !pauses.entity(&mark.entity));
-        let load =
-            may_load && !under_way.loading && (unloaded || page::unattached(&mut conn, name, &entities, true).await?);
+        let indebted = marks.iter().any(|mark| mark.debt.is_some() && !stands_still(&mark.entity));
+        let load = may_load
+            && !under_way.loading
+            && (unloaded || page::unattached(&mut conn, name, &entities, true).await?);
         let due = unreadable
             || indebted
             || sweep
+            || changed
             || parked::any_woken(&mut conn, name, &entities).await?
             || page::unattached(&mut conn, name, &entities, false).await?;
-        drop(conn);
-        let due = due || env.data.changed(&customer.id, &probes).await?;
         // In turn: a load that cannot be cut is tried again and again, and must not keep the changes of the others waiting.
-        Ok(if load && !(due && under_way.loaded_last) {
+        decided.decision = if load && !(due && under_way.loaded_last) {
             Decision::Load
         } else if due {
             Decision::Open { sweep }
         } else {
             Decision::Idle { at: self.at }
-        })
+        };
+        Ok(decided)
+    }
+}
+
+impl Decided {
+    fn is_halted(&self, entity: &str) -> bool {
+        self.halted.iter().any(|(halted, _)| halted.as_str() == entity)
+    }
+
+    /// Said once: a halt that stands already is known.
+    fn halt(&mut self, entity: &EntityId, reason: String, pauses: &Pauses, customer: &str) {
+        if !pauses.halted(entity.as_str()) {
+            tracing::error!(customer, %entity, "halted, the other entities go on: {reason}");
+        }
+        self.noted.retain(|noted| noted.entity != entity.as_str());
+        self.halted.push((entity.clone(), reason));
+    }
+
+    /// Whether anything changed. One statement asks for all entities of a database, so that one whose tables do not fit fails it
+    /// for all: then each is asked by itself, and those which do not fit are halted.
+    async fn probe(
+        &mut self,
+        env: &Env,
+        customer: &CustomerId,
+        probes: &mut Vec<Probe>,
+        pauses: &Pauses,
+    ) -> anyhow::Result<bool> {
+        match env.data.changed(customer, probes).await {
+            Err(error) if sort(&error) == Sorted::Permanent => {
+                let mut entities: Vec<EntityId> = probes.iter().map(|probe| probe.entity.clone()).collect();
+                entities.dedup();
+                let before = self.halted.len();
+                for entity in entities {
+                    let own: Vec<Probe> = probes.iter().filter(|probe| probe.entity == entity).cloned().collect();
+                    match env.data.changed(customer, &own).await {
+                        Err(error) if sort(&error) == Sorted::Permanent => {
+                            let reason = match env.data.look(customer, &entity, None, true).await {
+                                Err(error) => misfit(error)?,
+                                // Its tables are described as before, and cannot be read: a right was taken.
+                                Ok(_) => told(&error),
+                            };
+                            self.halt(&entity, reason, pauses, customer.as_str());
+                        }
+                        asked => drop(asked?),
+                    }
+                }
+                if self.halted.len() == before {
+                    return Err(error);
+                }
+                probes.retain(|probe| !self.is_halted(probe.entity.as_str()));
+                env.data.changed(customer, probes).await
+            }
+            asked => asked,
+        }
+    }
+}
+
+/// What is different about tables that do not fit; any other error is the tick's.
+fn misfit(error: anyhow::Error) -> anyhow::Result<String> {
+    match error.downcast_ref::<Misfit>() {
+        Some(Misfit(reason)) => Ok(reason.clone()),
+        None => Err(error),
     }
 }
 
@@ -147,9 +301,18 @@ pub async fn record(
     conn: &mut PgConnection,
     config: &Config,
     claim: &Claim,
-    decision: &Decision,
+    decided: &Decided,
 ) -> anyhow::Result<Vec<Delivery>> {
     run::close_left(conn, &claim.customer).await?;
+    let Decided { decision, noted, halted, lifted } = decided;
+    for (entity, reason) in halted {
+        pause::halt(conn, &claim.customer, entity.as_str(), reason).await?;
+    }
+    let lifted: Vec<&str> = lifted.iter().map(EntityId::as_str).collect();
+    pause::lift_halts(conn, &claim.customer, &lifted).await?;
+    mapping::note(conn, &claim.customer, noted).await?;
+    // A load whose end an older worker recorded.
+    mapping::advance(conn, &claim.customer, config.mapping_percent_max).await?;
     match *decision {
         Decision::Skip | Decision::Paused => {
             tick::end(conn, claim.subject, Ending::Skipped).await?;

@@ -6,6 +6,7 @@ pub mod circuit;
 pub mod dead_letter;
 pub mod difference;
 pub mod job;
+pub mod mapping;
 pub mod page;
 pub mod parked;
 pub mod pause;

@@ -45,6 +45,14 @@ fn mode_str(mode: PageMode) -> &'static str {
     }
 }
 
+fn parse_mode(mode: &str) -> sqlx::Result<PageMode> {
+    match mode {
+        "sync" => Ok(PageMode::Sync),
+        "compare" => Ok(PageMode::Compare),
+        other => Err(unknown(format!("`{other}` is no mode of a page"))),
+    }
+}
+
 pub async fn get(conn: &mut PgConnection, id: i64) -> sqlx::Result<Option<Page>> {
     type Row = (String, i64, i64, String, String, String, Value, i32, String, bool);
     let row: Option<Row> = sqlx::query_as(
@@ -62,11 +70,7 @@ pub async fn get(conn: &mut PgConnection, id: i64) -> sqlx::Result<Option<Page>>
             run,
             entity: EntityId::new(entity),
             side: side.parse().map_err(unknown)?,
-            mode: match mode.as_str() {
-                "sync" => PageMode::Sync,
-                "compare" => PageMode::Compare,
-                other => return Err(unknown(format!("`{other}` is no mode of a page"))),
-            },
+            mode: parse_mode(&mode)?,
             range: serde_json::from_value(range).map_err(|error| unknown(format!("page {id}'s range: {error}")))?,
             round,
             state,
@@ -133,7 +137,7 @@ pub async fn attach(conn: &mut PgConnection, stage: &super::stage::Stage, entiti
     .bind(&stage.customer)
     .bind(entities)
     .bind(stage.loads)
-    .bind(mode_str(if stage.name == super::stage::RECONCILIATION { PageMode::Compare } else { PageMode::Sync }))
+    .bind(mode_str(mode_of(&stage.name)))
     .execute(conn)
     .await?;
     fault::point("ledger.pages_attached").await;
@@ -155,6 +159,38 @@ pub async fn leave(conn: &mut PgConnection, page: &Page) -> sqlx::Result<i32> {
     .await?;
     fault::point("ledger.pages_left").await;
     i32::try_from(done.rows_affected()).map_err(|_| unknown("more pages than a stage can hold".into()))
+}
+
+/// What the pages of a stage do.
+fn mode_of(stage: &str) -> PageMode {
+    if stage == super::stage::RECONCILIATION { PageMode::Compare } else { PageMode::Sync }
+}
+
+/// The pages that [`attach`] would take.
+pub async fn to_attach(
+    conn: &mut PgConnection,
+    customer: &str,
+    stage: &str,
+    entities: &[&str],
+    loads: bool,
+) -> sqlx::Result<Vec<NewPage>> {
+    let rows: Vec<(String, String, String, Value)> = sqlx::query_as(
+        "select entity, side, mode, range from bridge.page
+         where stage is null and customer = $1 and mode = $2 and entity = any($3) and loads = $4 order by id",
+    )
+    .bind(customer)
+    .bind(mode_str(mode_of(stage)))
+    .bind(entities)
+    .bind(loads)
+    .fetch_all(conn)
+    .await?;
+    let page = |(entity, side, mode, range): (String, String, String, Value)| {
+        let range =
+            serde_json::from_value(range).map_err(|error| unknown(format!("a waiting page's range: {error}")))?;
+        let side = side.parse().map_err(unknown)?;
+        Ok(NewPage { entity: EntityId::new(entity), side, mode: parse_mode(&mode)?, range })
+    };
+    rows.into_iter().map(page).collect()
 }
 
 /// Whether pages of the customer and these entities (those of a load, or the others) wait for a run.
@@ -195,7 +231,8 @@ pub async fn done(conn: &mut PgConnection, id: i64, report: &PageReport) -> sqlx
     let done = sqlx::query(
         "update bridge.page
          set state = 'done', ended_at = now(), rows_read = $2, rows_to_platform = $3, rows_to_legacy = $4,
-             rows_unchanged = $5, conflicts = $6, parked = $7, quarantined = $8, differences = $9, freshness_secs = $10
+             rows_unchanged = $5, conflicts = $6, parked = $7, quarantined = $8, differences = $9, freshness_secs = $10,
+             creates_to_platform = $11, creates_to_legacy = $12, adopted = $13, recorded = $14, listed = $15
          where id = $1 and state = 'released'",
     )
     .bind(id)
@@ -208,6 +245,11 @@ pub async fn done(conn: &mut PgConnection, id: i64, report: &PageReport) -> sqlx
     .bind(count(report.quarantined.len() as u64))
     .bind(count(report.differences.len() as u64))
     .bind(samples(&report.freshness_secs))
+    .bind(count(report.tally.creates_to_platform))
+    .bind(count(report.tally.creates_to_legacy))
+    .bind(count(report.tally.adopted))
+    .bind(count(report.tally.recorded))
+    .bind(count(report.tally.listed))
     .execute(conn)
     .await?;
     fault::point("ledger.page_done").await;

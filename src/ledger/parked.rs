@@ -151,6 +151,59 @@ pub async fn wake(conn: &mut PgConnection, customer: &str, entity: &str, pairs: 
     Ok(done.rows_affected())
 }
 
+/// What [`wake`] would wake, and a round may take: not what a load parked, as that is the load's own.
+pub async fn to_wake(
+    conn: &mut PgConnection,
+    customer: &str,
+    entity: &str,
+    pairs: &[(Key, Key)],
+) -> sqlx::Result<Vec<Named>> {
+    if pairs.is_empty() {
+        return Ok(Vec::new());
+    }
+    let (legacy, platform): (Vec<&str>, Vec<&str>) =
+        pairs.iter().map(|(legacy, platform)| (legacy.0.as_str(), platform.0.as_str())).unzip();
+    let rows = sqlx::query_as(
+        "select parked.entity, parked.side, parked.key
+         from bridge.parked
+         join (select 'legacy' as side, unnest($3::text[]) as key
+               union all select 'platform', unnest($4::text[])) as there
+           on parked.waits_side = there.side and parked.waits_key = there.key
+         where parked.customer = $1 and parked.waits_entity = $2
+           and not exists (select from bridge.run where run.id = parked.run and run.state = 'loading')
+         order by parked.entity, parked.side, parked.key",
+    )
+    .bind(customer)
+    .bind(entity)
+    .bind(legacy)
+    .bind(platform)
+    .fetch_all(conn)
+    .await?;
+    named(rows)
+}
+
+/// Those of these rows that wait for a parent, with what they wait for: one of them may close a ring.
+pub async fn waiting(conn: &mut PgConnection, customer: &str, rows: &[Named]) -> sqlx::Result<Vec<Waiting>> {
+    type Row = (String, String, String, String, String, String);
+    let found: Vec<Row> = sqlx::query_as(
+        "select entity, side, key, waits_entity, waits_side, waits_key
+         from bridge.parked join unnest($2::text[], $3::text[], $4::text[]) as asked (entity, side, key)
+           using (entity, side, key)
+         where customer = $1 and waits_key is not null order by entity, side, key",
+    )
+    .bind(customer)
+    .bind(rows.iter().map(|(entity, ..)| entity.as_str()).collect::<Vec<_>>())
+    .bind(rows.iter().map(|(_, side, _)| side.as_str()).collect::<Vec<_>>())
+    .bind(rows.iter().map(|(.., key)| key.0.as_str()).collect::<Vec<_>>())
+    .fetch_all(conn)
+    .await?;
+    let waiting = |(entity, side, key, waits_entity, waits_side, waits_key): Row| {
+        let waits_for = Some((waits_entity, waits_side.parse().map_err(unknown)?, Key(waits_key)));
+        Ok(Waiting { row: (entity, side.parse().map_err(unknown)?, Key(key)), waits_for, due: false })
+    };
+    found.into_iter().map(waiting).collect()
+}
+
 /// Whether the customer has rows that are due again, of these entities. Those that a load parked are its own while it lasts.
 pub async fn any_woken(conn: &mut PgConnection, customer: &str, entities: &[&str]) -> sqlx::Result<bool> {
     sqlx::query_scalar(
@@ -164,6 +217,27 @@ pub async fn any_woken(conn: &mut PgConnection, customer: &str, entities: &[&str
     .await
 }
 
+/// The rows that are due again, of these entities ($2) of a customer ($1), up to a limit ($3) in key order.
+macro_rules! due {
+    () => {
+        "select entity, side, key from bridge.due
+         where customer = $1 and entity = any($2)
+           and not exists (select from bridge.run where run.id = due.run and run.state = 'loading')
+         order by entity, side, key limit $3"
+    };
+}
+
+/// What [`take_woken`] would take.
+pub async fn to_take(
+    conn: &mut PgConnection,
+    customer: &str,
+    entities: &[&str],
+    limit: i64,
+) -> sqlx::Result<Vec<Named>> {
+    let rows = sqlx::query_as(due!()).bind(customer).bind(entities).bind(limit).fetch_all(conn).await?;
+    named(rows)
+}
+
 /// Takes up to `limit` rows of the entities that are due again: they are no longer woken, the page they go into will say
 /// what became of them. In key order.
 pub async fn take_woken(
@@ -173,18 +247,13 @@ pub async fn take_woken(
     limit: i64,
 ) -> sqlx::Result<Vec<(String, Side, Key)>> {
     let rows = sqlx::query_as(
-        "with due as (
-             select entity, side, key from bridge.due
-             where customer = $1 and entity = any($2)
-               and not exists (select from bridge.run where run.id = due.run and run.state = 'loading')
-             order by entity, side, key limit $3 for update of due
-         ),
+        concat!("with due as (", due!(), " for update of due),
          taken as (
              update bridge.parked set woken = false from due
              where parked.customer = $1 and parked.entity = due.entity and parked.side = due.side and parked.key = due.key
              returning parked.entity, parked.side, parked.key
          )
-         select entity, side, key from taken order by entity, side, key",
+         select entity, side, key from taken order by entity, side, key"),
     )
     .bind(customer)
     .bind(entities)

@@ -6,6 +6,7 @@ use sqlx::PgConnection;
 
 use super::unknown;
 use crate::config::Side;
+use crate::fault;
 
 /// What is stopped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,6 +26,8 @@ pub struct Pause {
     pub who: String,
     pub reason: String,
     pub since: DateTime<Utc>,
+    /// The bridge's own: the entity's tables do not fit its mapping. Ends by itself once they do.
+    pub halted: bool,
 }
 
 /// All that is stopped of one customer.
@@ -39,6 +42,16 @@ impl Pauses {
 
     pub fn push(&mut self, pause: Pause) {
         self.0.push(pause);
+    }
+
+    /// Whether the bridge itself has stopped the entity.
+    pub fn halted(&self, entity: &str) -> bool {
+        self.of(entity).any(|pause| pause.halted)
+    }
+
+    /// What persons have stopped.
+    pub fn without_halts(&self) -> Pauses {
+        Pauses(self.0.iter().filter(|pause| !pause.halted).cloned().collect())
     }
 
     /// Whether nothing at all of the customer goes on.
@@ -77,7 +90,7 @@ pub async fn set(conn: &mut PgConnection, scope: Scope<'_>, who: &str, reason: &
     sqlx::query_scalar(
         "insert into bridge.pause (customer, entity, toward, who, reason) values ($1, $2, $3, $4, $5)
          on conflict (customer, coalesce(entity, ''), coalesce(toward, ''))
-         do update set who = excluded.who, reason = excluded.reason
+         do update set who = excluded.who, reason = excluded.reason, halted = false
          -- Of a row that is new, no transaction has ended.
          returning xmax = 0",
     )
@@ -107,19 +120,46 @@ pub async fn lift(conn: &mut PgConnection, scope: Scope<'_>, all: bool) -> sqlx:
     Ok(done.rows_affected())
 }
 
+/// Stops an entity whose tables do not fit its mapping, unless it is stopped. What was said first stays: it is what an operator has seen.
+pub async fn halt(conn: &mut PgConnection, customer: &str, entity: &str, reason: &str) -> sqlx::Result<()> {
+    sqlx::query(
+        "insert into bridge.pause (customer, entity, who, reason, halted) values ($1, $2, 'sync-bridge', $3, true)
+         on conflict (customer, coalesce(entity, ''), coalesce(toward, '')) do nothing",
+    )
+    .bind(customer)
+    .bind(entity)
+    .bind(reason)
+    .execute(conn)
+    .await?;
+    fault::point("ledger.entity_halted").await;
+    Ok(())
+}
+
+/// Lets entities go on whose tables fit again.
+pub async fn lift_halts(conn: &mut PgConnection, customer: &str, entities: &[&str]) -> sqlx::Result<()> {
+    sqlx::query("delete from bridge.pause where halted and customer = $1 and entity = any($2)")
+        .bind(customer)
+        .bind(entities)
+        .execute(conn)
+        .await?;
+    fault::point("ledger.halts_lifted").await;
+    Ok(())
+}
+
 /// All that is stopped of these customers, the oldest first.
 pub async fn of_customers(conn: &mut PgConnection, customers: &[&str]) -> sqlx::Result<Vec<Pause>> {
-    type Row = (String, Option<String>, Option<String>, String, String, DateTime<Utc>);
+    type Row = (String, Option<String>, Option<String>, String, String, DateTime<Utc>, bool);
     let rows: Vec<Row> = sqlx::query_as(
-        "select customer, entity, toward, who, reason, since from bridge.pause where customer = any($1) order by id",
+        "select customer, entity, toward, who, reason, since, halted from bridge.pause
+         where customer = any($1) order by id",
     )
     .bind(customers)
     .fetch_all(conn)
     .await?;
     rows.into_iter()
-        .map(|(customer, entity, toward, who, reason, since)| {
+        .map(|(customer, entity, toward, who, reason, since, halted)| {
             let toward = toward.map(|toward| toward.parse().map_err(unknown)).transpose()?;
-            Ok(Pause { customer, entity, toward, who, reason, since })
+            Ok(Pause { customer, entity, toward, who, reason, since, halted })
         })
         .collect()
 }
@@ -140,6 +180,7 @@ mod tests {
             who: "ann".into(),
             reason: "why".into(),
             since: DateTime::from_timestamp(100 + at as i64, 0).expect("in range"),
+            halted: false,
         };
         Pauses(of.iter().enumerate().map(pause).collect())
     }

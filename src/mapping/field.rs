@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use chrono_tz::Tz;
 
-use crate::config::{CustomerId, EntityId, Nulls, Policy, Side};
+use crate::config::{CustomerId, EntityId, FirstContact, Nulls, Policy, Side};
 use crate::keyset::Key;
 use crate::pairs::Complement;
 
@@ -37,6 +37,7 @@ pub struct Field {
     /// The only side that is written, if the field goes one way.
     pub one_way: Option<Side>,
     pub null: NullMarks,
+    pub first_contact: FirstContact,
 }
 
 /// Values that stand for NULL beside NULL itself, as raw values of a side and as what they would mean to the lens: what means the

@@ -249,6 +249,7 @@ fn mapping_of(
         legacy: at_legacy,
         platform: at_platform,
         policy: config::Policy::Newest,
+        first_contact: config::FirstContact::Authority,
         one_way,
         null,
     };
@@ -568,6 +569,17 @@ mod tests {
             broken[0].to_string(),
             "\"1900-01-01\" on the platform side, written to the legacy side, comes back as \"2000-01-01\""
         );
+    }
+
+    #[test]
+    fn a_document_that_must_be_there_is_made_for_a_place_without_a_value() {
+        let mut mapping = mapping(Declared::Path(vec!["a".into()]), &[Text], &[Json]);
+        let anew = |mapping: &Mapping| {
+            mapping.put(Side::Platform, &[Canonical::null()], None, &Links::default(), &Complement::default())
+        };
+        assert_eq!(anew(&mapping), Ok(raw(&[None])));
+        mapping.platform.columns[0].nullable = false;
+        assert_eq!(anew(&mapping), Ok(raw(&[Some("{}".into())])));
     }
 
     #[test]

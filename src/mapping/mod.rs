@@ -12,6 +12,7 @@ mod stamp;
 
 use std::borrow::Cow;
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use crate::config::{EntityId, Side};
 use crate::keyset::Key;
@@ -74,9 +75,17 @@ pub enum Untranslatable {
 pub struct Links {
     to_platform: HashMap<EntityId, HashMap<Key, Key>>,
     to_legacy: HashMap<EntityId, HashMap<Key, Key>>,
+    /// Asked where these know nothing.
+    beside: Vec<Arc<Links>>,
 }
 
 impl Links {
+    /// With others, shared, that are asked where these know nothing.
+    pub fn beside(mut self, others: &Arc<Links>) -> Links {
+        self.beside.push(others.clone());
+        self
+    }
+
     pub fn insert(&mut self, entity: &EntityId, legacy: &Key, platform: &Key) {
         self.to_platform.entry(entity.clone()).or_default().insert(legacy.clone(), platform.clone());
         self.to_legacy.entry(entity.clone()).or_default().insert(platform.clone(), legacy.clone());
@@ -89,10 +98,12 @@ impl Links {
     }
 
     pub fn platform_key(&self, entity: &EntityId, legacy: &Key) -> Option<&Key> {
-        self.to_platform.get(entity)?.get(legacy)
+        let own = self.to_platform.get(entity).and_then(|links| links.get(legacy));
+        own.or_else(|| self.beside.iter().find_map(|others| others.platform_key(entity, legacy)))
     }
 
     pub fn legacy_key(&self, entity: &EntityId, platform: &Key) -> Option<&Key> {
-        self.to_legacy.get(entity)?.get(platform)
+        let own = self.to_legacy.get(entity).and_then(|links| links.get(platform));
+        own.or_else(|| self.beside.iter().find_map(|others| others.legacy_key(entity, platform)))
     }
 }

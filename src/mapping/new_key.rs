@@ -62,10 +62,12 @@ impl NewKey {
 
     /// The expressions that draw parts.
     pub fn drawn(&self) -> Vec<&str> {
-        let expression = |part| match part {
-            &NewPart::Drawn(ref expression) => Some(expression.as_str()),
-            _ => None,
-        };
+        fn expression(part: &NewPart) -> Option<&str> {
+            match part {
+                NewPart::Drawn(expression) => Some(expression),
+                _ => None,
+            }
+        }
         self.0.iter().filter_map(expression).collect()
     }
 

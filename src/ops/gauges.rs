@@ -8,7 +8,7 @@ use chrono::{DateTime, Utc};
 use sqlx::PgPool;
 
 use super::status::{LastTick, is_idle, loads, pauses};
-use super::{Load, QueueDepth, queue_depth};
+use super::{Load, QueueDepth, mapping, queue_depth};
 use crate::config::{Config, Side};
 
 /// What every gauge shows.
@@ -128,6 +128,7 @@ async fn sides(
     .context("reading the watermarks")?;
     let idle = idle(queue, config, customers).await?;
     let pauses = pauses(queue, customers).await?;
+    let mappings = mapping::standings(queue, customers).await?;
     let mut sides = BTreeMap::new();
     for mark in marks {
         let side: Side = mark.side.parse().map_err(|wrong: String| anyhow::anyhow!("a watermark: {wrong}"))?;
@@ -144,7 +145,8 @@ async fn sides(
         let loading = loads
             .get(&mark.customer)
             .and_then(|loads| loads.iter().filter(|load| load.side == side.as_str()).map(|load| load.since).min());
-        let since = [paused, loading].into_iter().flatten().min();
+        let changed = mappings.get(&mark.customer).and_then(|changed| changed.iter().map(|one| one.since).min());
+        let since = [paused, loading, changed].into_iter().flatten().min();
         let waits = since.map_or(0.0, |since| (mark.now - since).as_seconds_f64());
         let known = SideStanding { freshness_secs: known.freshness_secs.max(waits), ..known };
         sides.insert((mark.customer, side), known);

@@ -5,11 +5,15 @@ use std::collections::BTreeMap;
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 
+use crate::stages::Tally;
+
 mod dead_letters;
 mod depth;
 mod gauges;
+mod mapping;
 mod migrate;
 mod pause;
+mod preview;
 mod quarantine;
 mod status;
 mod ticks;
@@ -20,8 +24,10 @@ pub use crate::ledger::dead_letter::Selection;
 pub use dead_letters::{DeadLetter, DeadLetterShown, dead_letter, dead_letters, discard, requeue};
 pub use depth::{QueueDepth, queue_depth};
 pub use gauges::{LoadStanding, SideStanding, Standing, standing};
+pub use mapping::{Accepted, MappingStanding, Unknown, accept_mapping, unknown};
 pub use migrate::{Migrated, migrate, migrated};
 pub use pause::{Paused, Scope, pause, resume};
+pub use preview::{About, Note, Outcome, Preview, PreviewOf, PreviewOfRow, PreviewRow, Walked, preview};
 pub use quarantine::{QuarantinedRow, Which, quarantine, retry_quarantined};
 pub use status::status;
 pub use ticks::{tick_is_taken, tick_now, wait_for_tick};
@@ -32,8 +38,8 @@ pub use totals::totals;
 pub struct CustomerStatus {
     pub customer: String,
     pub slug: String,
-    /// `idle`, `running`, `loading` (nothing else), `degraded` (dead letters wait), `never run`, `away` (a database of it does
-    /// not answer), `paused` (all of it).
+    /// `idle`, `running`, `loading` (nothing else), `degraded` (dead letters wait, or an entity's tables do not fit its mapping),
+    /// `waiting` (a changed mapping is to be accepted), `never run`, `away` (a database of it does not answer), `paused` (all of it).
     pub state: String,
     pub away: Vec<Away>,
     /// The run that carries changes over.
@@ -52,6 +58,8 @@ pub struct CustomerStatus {
     pub paused: Vec<Paused>,
     /// What is being loaded; nothing of what was, or has not begun.
     pub loads: Vec<Load>,
+    /// Entities whose mapping was changed, while that is not done with.
+    pub mappings: Vec<MappingStanding>,
 }
 
 /// How far the first load of an entity's side is.
@@ -111,6 +119,40 @@ pub struct RunReport {
     /// `None` if this run compared nothing: whole tables are compared every `sweep_every`.
     pub differences: Option<i64>,
     pub secs: f64,
+    /// The same as `sync-bridge plan` counts what it foresees.
+    pub by_kind: Kinds,
+    pub entities: Vec<EntityKinds>,
+}
+
+/// What was done to records, or would be, by kind.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Kinds {
+    #[serde(flatten)]
+    pub tally: Tally,
+    /// Rows that wait.
+    pub parked: u64,
+    pub quarantined: u64,
+}
+
+/// The same of one entity.
+#[derive(Debug, Default, Clone, Serialize)]
+pub struct EntityKinds {
+    pub entity: String,
+    #[serde(flatten)]
+    pub kinds: Kinds,
+    pub rows_read: u64,
+    /// How often a row was found as it should be. A run meets rows again that it wrote itself, so this may be more than was foreseen.
+    pub rows_unchanged: u64,
+}
+
+impl EntityKinds {
+    fn add(&mut self, other: &EntityKinds) {
+        self.kinds.tally += other.kinds.tally;
+        self.kinds.parked += other.kinds.parked;
+        self.kinds.quarantined += other.kinds.quarantined;
+        self.rows_read += other.rows_read;
+        self.rows_unchanged += other.rows_unchanged;
+    }
 }
 
 /// Sums over everything in the ledger, for the demo's last table.

@@ -18,6 +18,8 @@ pub struct Paused {
     pub who: String,
     pub reason: String,
     pub since: chrono::DateTime<chrono::Utc>,
+    /// By the bridge itself: the entity's tables do not fit its mapping. Ends by itself once they do.
+    pub halted: bool,
 }
 
 impl From<&pause::Pause> for Paused {
@@ -28,6 +30,7 @@ impl From<&pause::Pause> for Paused {
             who: pause.who.clone(),
             reason: pause.reason.clone(),
             since: pause.since,
+            halted: pause.halted,
         }
     }
 }

@@ -6,7 +6,7 @@ use anyhow::Context;
 use chrono::{DateTime, TimeDelta, Utc};
 use sqlx::PgPool;
 
-use super::{Away, CustomerStatus, Load, Paused, Watermark};
+use super::{Away, CustomerStatus, Load, Paused, Watermark, mapping};
 use crate::config::{Config, Schedule, Side, parse_cron};
 use crate::ledger::circuit::{self, Circuit};
 use crate::ledger::pause::{self, Pauses};
@@ -78,6 +78,7 @@ pub async fn status(queue: &PgPool, config: &Config) -> anyhow::Result<Vec<Custo
     let away = away(queue).await?;
     let logins = config.logins();
     let loads = loads(queue, &customers).await?;
+    let mappings = mapping::standings(queue, &customers).await?;
     let summaries: HashMap<&str, &Summary> = summaries.iter().map(|it| (it.customer.as_str(), it)).collect();
     let marks: HashMap<(&str, &str, &str), &Mark> =
         marks.iter().map(|mark| ((mark.customer.as_str(), mark.entity.as_str(), mark.side.as_str()), mark)).collect();
@@ -87,11 +88,13 @@ pub async fn status(queue: &PgPool, config: &Config) -> anyhow::Result<Vec<Custo
         let idle = is_idle(summary.last_tick(), &customer.schedule, summary.now);
         let pauses = pauses.get(id).cloned().unwrap_or_default();
         let loads = loads.get(id).cloned().unwrap_or_default();
+        let mappings = mappings.get(id).cloned().unwrap_or_default();
         let watermarks = config.entities().flat_map(|entity| Side::BOTH.map(|side| (entity.id.as_str(), side))).map(
             |(entity, side)| {
                 let mark = marks.get(&(id, entity, side.as_str()));
                 let loading = loads.iter().find(|load| load.entity == entity && load.side == side.as_str());
-                let since = [pauses.since(entity, side), loading.map(|load| load.since)];
+                let changed = mapping::since(&mappings, entity);
+                let since = [pauses.since(entity, side), loading.map(|load| load.since), changed];
                 let waits = since.into_iter().flatten().min().map_or(0.0, |since| secs(summary.now - since));
                 let age = |mark: &&Mark| if idle { 0.0 } else { secs(summary.now - mark.settled_at) };
                 Watermark {
@@ -113,6 +116,10 @@ pub async fn status(queue: &PgPool, config: &Config) -> anyhow::Result<Vec<Custo
             state: match away.is_empty() {
                 _ if pauses.all() => "paused",
                 false => "away",
+                true if state(summary) == "idle" && pauses.list().iter().any(|pause| pause.halted) => "degraded",
+                true if state(summary) == "idle" && mappings.iter().any(|mapping| mapping.state == "waiting") => {
+                    "waiting"
+                }
                 true => state(summary),
             }
             .to_owned(),
@@ -129,6 +136,7 @@ pub async fn status(queue: &PgPool, config: &Config) -> anyhow::Result<Vec<Custo
             compared_at: summary.compared_at,
             paused: pauses.list().iter().map(Paused::from).collect(),
             loads,
+            mappings,
         })
     };
     Ok(config.customers.iter().filter_map(stand).collect())

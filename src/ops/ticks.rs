@@ -3,14 +3,16 @@
 use std::time::Duration;
 
 use anyhow::Context;
-use sqlx::{PgConnection, PgPool};
+use sqlx::postgres::PgRow;
+use sqlx::{PgConnection, PgPool, Row as _};
 
-use super::RunReport;
+use super::{EntityKinds, Kinds, RunReport};
 use crate::clock;
 use crate::config::CustomerId;
 use crate::fault;
 use crate::ledger::{job, tick};
 use crate::queue::{self, Kind};
+use crate::stages::Tally;
 
 /// A look is two index scans.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
@@ -154,6 +156,9 @@ async fn report(queue: &PgPool, run: i64, ending: String, secs: f64) -> anyhow::
     .fetch_one(queue)
     .await
     .with_context(|| format!("reading what run {run} did"))?;
+    let entities = by_entity(queue, run).await?;
+    let mut all = EntityKinds::default();
+    entities.iter().for_each(|one| all.add(one));
     Ok(RunReport {
         run: Some(run),
         ending,
@@ -168,5 +173,29 @@ async fn report(queue: &PgPool, run: i64, ending: String, secs: f64) -> anyhow::
         dead_letters: sums.dead_letters,
         differences: sums.differences,
         secs,
+        by_kind: all.kinds,
+        entities,
     })
+}
+
+async fn by_entity(queue: &PgPool, run: i64) -> anyhow::Result<Vec<EntityKinds>> {
+    let rows = sqlx::query(include_str!("run_by_entity.sql")).bind(run).fetch_all(queue).await;
+    let rows = rows.with_context(|| format!("reading what run {run} did by entity"))?;
+    let one = |row: &PgRow| {
+        let number = |name| row.try_get::<i64, _>(name).map(|number| u64::try_from(number).unwrap_or(0));
+        let tally = Tally {
+            creates_to_platform: number("creates_to_platform")?,
+            creates_to_legacy: number("creates_to_legacy")?,
+            updates_to_platform: number("updates_to_platform")?,
+            updates_to_legacy: number("updates_to_legacy")?,
+            adopted: number("adopted")?,
+            recorded: number("recorded")?,
+            conflicts: number("conflicts")?,
+            listed: number("listed")?,
+        };
+        let kinds = Kinds { tally, parked: number("parked")?, quarantined: number("quarantined")? };
+        let (rows_read, rows_unchanged) = (number("rows_read")?, number("rows_unchanged")?);
+        Ok(EntityKinds { entity: row.try_get("entity")?, kinds, rows_read, rows_unchanged })
+    };
+    rows.iter().map(one).collect()
 }

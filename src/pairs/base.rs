@@ -26,6 +26,12 @@ impl Base {
         self
     }
 
+    /// What is kept under other fingerprints than these: of fields that are mapped no more, or otherwise.
+    pub fn others(&self, fingerprints: &[u32]) -> Vec<(u32, u64)> {
+        let others = self.0.iter().filter(|entry| entry.0 != CREATED_AT && !fingerprints.contains(&entry.0));
+        others.copied().collect()
+    }
+
     /// Whether no field has a base.
     pub fn is_empty(&self) -> bool {
         self.0.iter().all(|entry| entry.0 == CREATED_AT)

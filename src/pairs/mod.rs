@@ -6,7 +6,7 @@ mod complement;
 
 use chrono::{DateTime, Utc};
 
-use crate::config::Side;
+use crate::config::{Severity, Side};
 use crate::keyset::Key;
 
 pub use base::{Base, CREATED_AT, Listed};
@@ -15,6 +15,9 @@ pub use complement::Complement;
 /// The version of schema `sync_bridge` that this binary knows. A change that only adds leaves it alone: older binaries work on
 /// beside newer ones for one release. One that takes away what they use counts it up, and sets `min_version` in the DDL.
 pub const VERSION: i32 = 1;
+
+/// Columns that a schema of an earlier version lacks, by table, and whether this binary can do without; `prepare` adds them.
+pub const ADDED_LATER: &[(&str, &str, Severity)] = &[("entity", "min_version", Severity::Warning)];
 
 /// The DDL of schema `sync_bridge` for a side, plain and safe to repeat.
 pub fn ddl(side: Side) -> &'static str {

@@ -107,6 +107,17 @@ fn sort_class(class: &str) -> Fault {
 #[error("{0}")]
 pub struct Permanent(pub String);
 
+/// An entity's tables do not fit its mapping: the column was dropped, renamed or is of another kind of type, a right was taken. Says
+/// what is different and what to do. Nothing but a person helps; the entity alone waits for that.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("{0}")]
+pub struct Misfit(pub String);
+
+/// An entity's tables are others than they were described as, and fit: the next try goes by what they are now.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("the tables of {0} were changed meanwhile: they are described anew")]
+pub struct Moved(pub String);
+
 /// This process's configuration lacks what the work is about. While a new file is rolled out, another's has it.
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("{0}")]

@@ -120,7 +120,7 @@ async fn cut_compared(
 
 fn named(keys: &[Key]) -> Range {
     let rows = u32::try_from(keys.len()).unwrap_or(u32::MAX);
-    Range { lane: Lane::Keys, after: None, upto: None, keys: keys.to_vec(), rows }
+    Range { lane: Lane::Compared, after: None, upto: None, keys: keys.to_vec(), rows }
 }
 
 /// A side's clock that is behind the watermark: it was ahead, and what is stamped from now on lies below what counts as done.

@@ -3,7 +3,7 @@
 
 use chrono::{DateTime, Duration, Utc};
 
-use crate::config::{Policy, Side};
+use crate::config::{FirstContact, Policy, Side};
 use crate::mapping::Canonical;
 
 /// A field of a pair whose two rows are there. Values are hashes of canonical forms.
@@ -16,6 +16,8 @@ pub struct FieldView {
     pub policy: Policy,
     /// The only side that is ever written.
     pub one_way: Option<Side>,
+    /// Decides where there is no base; `None`: nothing may be decided there now.
+    pub first_contact: Option<FirstContact>,
     /// Already listed as a manual conflict with exactly these two values.
     pub listed: bool,
 }
@@ -51,6 +53,8 @@ pub enum Step {
     Listed,
     /// To be decided once the side that it would write is no longer paused.
     Held,
+    /// Never compared under this lens, and different: to be decided once the mapping is accepted.
+    Waits,
 }
 
 /// Why a side won a conflict.
@@ -65,6 +69,8 @@ pub enum Why {
     Policy,
     /// The field goes one way, and was edited at its end.
     OneWay,
+    /// They were never compared: the policy for that names a side.
+    FirstContact,
 }
 
 impl Step {
@@ -73,13 +79,13 @@ impl Step {
         match self {
             Step::To(side) => Some(side),
             Step::Conflict { winner, .. } => Some(winner.other()),
-            Step::Nothing | Step::Record | Step::List | Step::Listed | Step::Held => None,
+            Step::Nothing | Step::Record | Step::List | Step::Listed | Step::Held | Step::Waits => None,
         }
     }
 
     /// Whether a transaction has to say something about this field.
     pub fn acts(self) -> bool {
-        !matches!(self, Step::Nothing | Step::Listed | Step::Held)
+        !matches!(self, Step::Nothing | Step::Listed | Step::Held | Step::Waits)
     }
 }
 
@@ -89,6 +95,9 @@ pub fn decide_field(field: &FieldView, clocks: &Clocks) -> Step {
         return if field.base == Some(field.legacy) { Step::Nothing } else { Step::Record };
     }
     if let Some(target) = field.one_way {
+        if field.base.is_none() && field.first_contact.is_none() {
+            return Step::Waits;
+        }
         let stands = if target == Side::Legacy { field.legacy } else { field.platform };
         // What was edited at the end of a one-way field is overwritten, and so it is logged.
         return match field.base == Some(stands) || stands == Canonical::null().hash() {
@@ -99,7 +108,8 @@ pub fn decide_field(field: &FieldView, clocks: &Clocks) -> Step {
     match field.base {
         Some(base) if base == field.platform => Step::To(Side::Platform),
         Some(base) if base == field.legacy => Step::To(Side::Legacy),
-        _ => match field.policy {
+        None => first_contact(field, clocks.authority),
+        Some(_) => match field.policy {
             Policy::Manual if field.listed => Step::Listed,
             Policy::Manual => Step::List,
             Policy::Legacy => Step::Conflict { winner: Side::Legacy, why: Why::Policy },
@@ -109,6 +119,21 @@ pub fn decide_field(field: &FieldView, clocks: &Clocks) -> Step {
                 Step::Conflict { winner, why }
             }
         },
+    }
+}
+
+/// Never by the stamps: they are the rows', and say when any field was edited, or that a batch touched them all.
+fn first_contact(field: &FieldView, authority: Side) -> Step {
+    let null = Canonical::null().hash();
+    match field.first_contact {
+        None => Step::Waits,
+        Some(FirstContact::Manual) if field.listed => Step::Listed,
+        Some(FirstContact::Manual) => Step::List,
+        // Where nobody is named to be right, a value is worth more than none.
+        Some(FirstContact::Authority) if field.legacy == null => Step::To(Side::Legacy),
+        Some(FirstContact::Authority) if field.platform == null => Step::To(Side::Platform),
+        Some(FirstContact::Authority) => Step::Conflict { winner: authority, why: Why::FirstContact },
+        Some(FirstContact::Side(winner)) => Step::Conflict { winner, why: Why::FirstContact },
     }
 }
 
@@ -139,7 +164,8 @@ pub enum Absent {
     Deleted(Side),
 }
 
-/// The rule for absent rows. `present_is_base`: the row that is there equals the base in all fields.
+/// The rule for absent rows. `present_is_base`: the row that is there equals the base in all fields that have one. A field without
+/// one says nothing: it was mapped, or mapped otherwise, after both last agreed, and must not bring a deleted record back.
 pub fn decide_absent(
     legacy: bool,
     platform: bool,
@@ -182,7 +208,8 @@ mod tests {
     }
 
     fn step(legacy: u64, platform: u64, base: Option<u64>, policy: Policy, clocks: &Clocks) -> Step {
-        decide_field(&FieldView { legacy, platform, base, policy, one_way: None, listed: false }, clocks)
+        let first_contact = Some(FirstContact::Authority);
+        decide_field(&FieldView { legacy, platform, base, policy, one_way: None, first_contact, listed: false }, clocks)
     }
 
     #[test]
@@ -205,7 +232,57 @@ mod tests {
         assert_eq!(step(2, 3, Some(1), Policy::Newest, &suspended), by_clocks);
         assert_eq!(step(2, 3, Some(1), Policy::Manual, &older), Step::List);
         let legacy_wins = Step::Conflict { winner: Side::Legacy, why: Why::Policy };
-        assert_eq!(step(2, 3, None, Policy::Legacy, &older), legacy_wins);
+        assert_eq!(step(2, 3, Some(1), Policy::Legacy, &older), legacy_wins);
+    }
+
+    #[test]
+    fn a_value_is_worth_more_than_none_where_nobody_is_named_to_be_right() {
+        let null = Canonical::null().hash();
+        let clocks = clocks(0, 0);
+        let step = |legacy, platform, first_contact| {
+            let field = FieldView {
+                legacy,
+                platform,
+                base: None,
+                policy: Policy::Newest,
+                one_way: None,
+                first_contact: Some(first_contact),
+                listed: false,
+            };
+            decide_field(&field, &clocks)
+        };
+        assert_eq!(step(null, 2, FirstContact::Authority), Step::To(Side::Legacy));
+        assert_eq!(step(2, null, FirstContact::Authority), Step::To(Side::Platform));
+        let conflict = Step::Conflict { winner: Side::Legacy, why: Why::FirstContact };
+        assert_eq!(step(null, 2, FirstContact::Side(Side::Legacy)), conflict);
+        assert_eq!(step(null, 2, FirstContact::Manual), Step::List);
+    }
+
+    #[test]
+    fn what_was_never_compared_goes_by_no_stamp_and_no_policy_for_edits() {
+        let legacy_newer = clocks(100, 50);
+        let wins = |winner| Step::Conflict { winner, why: Why::FirstContact };
+        let manual = Some(FirstContact::Manual);
+        for (first_contact, listed, step) in [
+            (Some(FirstContact::Authority), false, wins(Side::Platform)),
+            (Some(FirstContact::Side(Side::Legacy)), false, wins(Side::Legacy)),
+            (Some(FirstContact::Side(Side::Platform)), false, wins(Side::Platform)),
+            (manual, false, Step::List),
+            (manual, true, Step::Listed),
+            (None, false, Step::Waits),
+        ] {
+            for policy in [Policy::Newest, Policy::Legacy, Policy::Platform, Policy::Manual] {
+                let field =
+                    FieldView { legacy: 2, platform: 3, base: None, policy, one_way: None, first_contact, listed };
+                assert_eq!(decide_field(&field, &legacy_newer), step, "{first_contact:?}, {policy:?}");
+                // Equal values are agreed on whoever would have won, and whoever waits.
+                let equal = FieldView { platform: 2, ..field };
+                assert_eq!(decide_field(&equal, &legacy_newer), Step::Record);
+                // And a base is a base.
+                let changed = FieldView { base: Some(3), ..field };
+                assert_eq!(decide_field(&changed, &legacy_newer), Step::To(Side::Platform));
+            }
+        }
     }
 
     #[test]

@@ -6,17 +6,22 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
+use sqlx::PgConnection;
 use xxhash_rust::xxh3::xxh3_64;
 
-use crate::config::{self, Config, Customer, Deleted, EntityId, KeyRule, Limits, Nulls, Side};
+use crate::config::{self, Config, Customer, Deleted, EntityId, FirstContact, KeyRule, Limits, Nulls, Side, Spot};
 use crate::mapping::{
     Class, Column, Columns, DIGITS, Field, Lens, Mapping, Marks, NewKey, NewPart, NullMarks, On, Shape, StampKind,
 };
-use crate::pairs::{self, CREATED_AT};
+use crate::pairs::CREATED_AT;
 use crate::sides::postgres::{
     self, Database, LiveColumn, LiveTable, Pools, ScopeValue, Sessions, TableSql, describe, filter_check, key_spelling,
 };
 use crate::sides::{Fault, Permanent, sort};
+
+use super::check::{self, Flaw};
+
+use super::fits::{Look, tables};
 
 /// One entity of one customer, ready to run pages.
 #[derive(Debug)]
@@ -29,6 +34,8 @@ pub struct ReadyEntity {
     pub page_rows: u32,
     pub overlap: Duration,
     pub compare_every: Duration,
+    /// Its fields and tables, as the ledger keeps them.
+    pub look: Look,
 }
 
 /// One side of an entity.
@@ -70,7 +77,11 @@ pub async fn make_ready(
     let legacy = live(pools, customer, entity, Side::Legacy).await?;
     let platform = live(pools, customer, entity, Side::Platform).await?;
     let mapping = resolve(customer, entity, &legacy.described.table, &platform.described.table)
-        .map_err(|reason| refused(entity, reason))?;
+        .map_err(|flaw| refused(entity, flaw))?;
+    let mut fingerprints: Vec<i64> = mapping.fields.iter().map(|field| i64::from(field.fingerprint)).collect();
+    fingerprints.sort_unstable();
+    let look =
+        Look { fields: fingerprints, tables: tables(entity, &legacy.described.table, &platform.described.table) };
 
     let mut refs: Vec<RefTarget> = Vec::new();
     for field in &entity.fields {
@@ -96,6 +107,7 @@ pub async fn make_ready(
         page_rows: entity.page_rows,
         overlap: entity.overlap,
         compare_every: entity.compare_every,
+        look,
     })
 }
 
@@ -106,12 +118,43 @@ pub async fn make_ready(
 pub async fn check_tables(pools: &Pools, customer: &Customer, entity: &config::Entity) -> anyhow::Result<()> {
     let legacy = described(pools, customer, entity, Side::Legacy).await?;
     let platform = described(pools, customer, entity, Side::Platform).await?;
-    let resolved = resolve(customer, entity, &legacy.table, &platform.table).and_then(|mapping| {
-        new_key(&mapping, entity, Side::Legacy, &legacy)?;
-        new_key(&mapping, entity, Side::Platform, &platform)
-    });
-    resolved.map_err(|reason| refused(entity, reason))?;
+    let sides = [(&legacy.table, &*legacy.scope), (&platform.table, &*platform.scope)];
+    made(customer, entity, sides).map_err(|flaw| refused(entity, flaw))?;
     Ok(())
+}
+
+/// Why an entity whose tables have all they must have is refused all the same. Pure.
+pub fn refusal(customer: &Customer, entity: &config::Entity, legacy: &LiveTable, platform: &LiveTable) -> Option<Flaw> {
+    let scope = |side: Side, live: &LiveTable| -> Result<Vec<ScopeValue>, String> {
+        let table = entity.table(side);
+        let fixed = |(name, value): (&str, String)| {
+            let type_sql = live_column(live, side, table, name)?.type_sql.clone();
+            Ok(ScopeValue { column: name.to_owned(), type_sql, value })
+        };
+        scope_values(customer, table)?.into_iter().map(fixed).collect()
+    };
+    let refusal = || -> Result<(), Box<Flaw>> {
+        let (on_legacy, on_platform) = (scope(Side::Legacy, legacy)?, scope(Side::Platform, platform)?);
+        made(customer, entity, [(legacy, &*on_legacy), (platform, &*on_platform)])?;
+        Ok(())
+    };
+    refusal().err().map(|flaw| *flaw)
+}
+
+/// The mapping, with a way to make keys on both sides.
+fn made(
+    customer: &Customer,
+    entity: &config::Entity,
+    [legacy, platform]: [(&LiveTable, &[ScopeValue]); 2],
+) -> Result<Mapping, Box<Flaw>> {
+    let mapping = resolve(customer, entity, legacy.0, platform.0)?;
+    for (side, (live, scope)) in [(Side::Legacy, legacy), (Side::Platform, platform)] {
+        new_key(&mapping, entity, side, live, scope).map_err(|reason| {
+            let spot = Spot::Column(side, entity.table(side).key[0].clone());
+            Flaw::error("no-new-key", spot, reason).help("give the column a default, or map it by a field")
+        })?;
+    }
+    Ok(mapping)
 }
 
 /// An entity's mapping and statements without the numbers that `sync_bridge` gives: enough to read rows, before or after it is
@@ -138,8 +181,7 @@ pub async fn readable(pools: &Pools, customer: &Customer, entity: &config::Entit
     const NO_NUMBER: i32 = 0;
     let legacy = described(pools, customer, entity, Side::Legacy).await?;
     let platform = described(pools, customer, entity, Side::Platform).await?;
-    let mapping =
-        resolve(customer, entity, &legacy.table, &platform.table).map_err(|reason| refused(entity, reason))?;
+    let mapping = resolve(customer, entity, &legacy.table, &platform.table).map_err(|flaw| refused(entity, flaw))?;
     let ready = |side: Side, described: Described| {
         let live = Live { described, entity_number: NO_NUMBER };
         ready_side(&mapping, customer, entity, side, live).map_err(|reason| refused(entity, reason))
@@ -178,26 +220,13 @@ async fn described(
         .await
         .with_context(|| format!("describing table {} in {}", table.shown(), database.shown))?;
     drop(connection);
-    let live = found.ok_or_else(|| {
-        refused(
-            entity,
-            format!(
-                "there is no table {} in {} ({side} side), or no right to see it; correct `table` or grant the right",
-                table.shown(),
-                database.shown
-            ),
-        )
-    })?;
-    if live.row_security {
-        return Err(refused(
-            entity,
-            format!(
-                "row security hides rows of {} in {} from this role, and a hidden row would look deleted: `alter role … bypassrls`, \
-                 or `alter table … disable row level security`",
-                table.shown(),
-                database.shown
-            ),
-        ));
+    let Some(live) = found else {
+        return Err(refused(entity, check::no_such_table(entity, side, &database.shown, &[])));
+    };
+    let flaws = check::must_have(entity, side, &live);
+    if !flaws.is_empty() {
+        let flaws: Vec<String> = flaws.iter().map(|flaw| format!("{flaw} (in {})", database.shown)).collect();
+        return Err(refused(entity, flaws.join("; ")));
     }
     let scope = scope_as_stored(customer, entity, side, &database, &live).await?;
     if let Some(condition) = &table.filter {
@@ -286,32 +315,42 @@ fn names_bare(condition: &str, column: &str) -> bool {
 /// The short number that `sync_bridge` knows (customer, entity) by in this database; `registry` gave it.
 async fn entity_number(database: &Database, customer: &Customer, entity: &EntityId) -> anyhow::Result<i32> {
     let mut session = database.read.begin().await.with_context(|| format!("connecting to {}", database.shown))?;
-    // The column came later than the table; where it lacks, an older binary prepared.
-    let found: sqlx::Result<Option<(i32, i32)>> = postgres::query_as(
-        "select id, coalesce((to_jsonb(known) ->> 'min_version')::integer, 1) from sync_bridge.entity as known \
-         where customer = $1 and entity = $2",
-    )
-    .bind(customer.id.as_str())
-    .bind(entity.as_str())
-    .fetch_optional(&mut *session)
-    .await;
-    let missing = match found {
-        Ok(Some((number, needs))) if needs <= pairs::VERSION => return Ok(number),
-        Ok(Some((_, needs))) => {
-            let what = format!(
-                "schema sync_bridge in {} is for binaries that know its version {needs}, this one knows {}: use the newer binary",
-                database.shown,
-                pairs::VERSION
-            );
-            return Err(Permanent(what).into());
-        }
-        Ok(None) => format!("entity `{entity}` of customer `{}` is not registered", customer.id),
+    let registrations = match registrations(&mut session, customer).await {
+        Ok(registrations) => registrations,
         Err(sqlx::Error::Database(error)) if matches!(error.code().as_deref(), Some("42P01" | "3F000")) => {
-            "there is no schema sync_bridge".to_owned()
+            return Err(unprepared(&check::not_prepared(), database));
         }
         Err(error) => return Err(error).with_context(|| format!("reading sync_bridge.entity in {}", database.shown)),
     };
-    Err(Permanent(format!("{missing} in {}; run `sync-bridge prepare`", database.shown)).into())
+    let found = registrations.get(entity.as_str()).copied();
+    check::registered(&customer.id, found).map_err(|flaw| {
+        let flaw = Flaw { message: format!("entity `{entity}`: {}", flaw.message), ..*flaw };
+        unprepared(&flaw, database)
+    })
+}
+
+fn unprepared(flaw: &Flaw, database: &Database) -> anyhow::Error {
+    let help = flaw.help.as_deref().unwrap_or_default();
+    Permanent(format!("{} in {}; {help}", flaw.message, database.shown)).into()
+}
+
+/// The entities of a customer that this database knows: each its number, and the version of the schema that it needs.
+///
+/// # Errors
+/// The database's, also where there is no schema `sync_bridge`.
+pub async fn registrations(
+    connection: &mut PgConnection,
+    customer: &Customer,
+) -> Result<BTreeMap<String, (i32, i32)>, sqlx::Error> {
+    // The column came later than the table; where it lacks, an older binary prepared.
+    let rows: Vec<(String, i32, i32)> = postgres::query_as(
+        "select entity, id, coalesce((to_jsonb(known) ->> 'min_version')::integer, 1) from sync_bridge.entity as known \
+         where customer = $1 order by entity",
+    )
+    .bind(customer.id.as_str())
+    .fetch_all(connection)
+    .await?;
+    Ok(rows.into_iter().map(|(entity, number, needs)| (entity, (number, needs))).collect())
 }
 
 /// The database that an entity's side lies in; connects to nothing yet.
@@ -342,15 +381,16 @@ fn resolve(
     entity: &config::Entity,
     legacy: &LiveTable,
     platform: &LiveTable,
-) -> Result<Mapping, String> {
+) -> Result<Mapping, Box<Flaw>> {
     let mut legacy_shape = shape(entity, Side::Legacy, legacy)?;
     let mut platform_shape = shape(entity, Side::Platform, platform)?;
     let mut fields = Vec::new();
     for declared in &entity.fields {
         let legacy_at = place(&mut legacy_shape, &declared.legacy, legacy)?;
         let platform_at = place(&mut platform_shape, &declared.platform, platform)?;
-        let lens = lens(declared, [&legacy_shape, &platform_shape], [&legacy_at, &platform_at])
-            .map_err(|reason| format!("field `{}`: {reason}", declared.name))?;
+        let lens = lens(declared, [&legacy_shape, &platform_shape], [&legacy_at, &platform_at]).map_err(|reason| {
+            Box::new(Flaw::error("types-do-not-fit", Spot::Lens, reason).of_field(Some(&declared.name)))
+        })?;
         let on = [(&legacy_shape, &legacy_at), (&platform_shape, &platform_at)].map(|(shape, at)| On {
             side: shape.side,
             columns: &shape.columns,
@@ -367,6 +407,7 @@ fn resolve(
             policy: declared.policy.unwrap_or(entity.policy),
             one_way: declared.one_way,
             null,
+            first_contact: declared.first_contact.unwrap_or(entity.first_contact),
         });
     }
     if let (Some(legacy_mark), Some(platform_mark)) = (&entity.legacy.deleted, &entity.platform.deleted) {
@@ -380,11 +421,17 @@ fn resolve(
             policy: entity.policy,
             one_way: None,
             null: NullMarks::default(),
+            // NULL is a living row here, and no value that is missing.
+            first_contact: match entity.first_contact {
+                FirstContact::Authority => FirstContact::Side(entity.authority),
+                declared => declared,
+            },
         });
     }
     for (at, field) in fields.iter().enumerate() {
         if let Some(other) = fields[..at].iter().find(|other| other.fingerprint == field.fingerprint) {
-            return Err(format!("fields `{}` and `{}` have the same fingerprint; rename one", other.name, field.name));
+            let both = format!("fields `{}` and `{}` have the same fingerprint; rename one", other.name, field.name);
+            return Err(both.into());
         }
     }
     let match_on = entity
@@ -396,20 +443,24 @@ fn resolve(
         .collect::<Result<Vec<_>, _>>()?;
     for &at in &match_on {
         let field = &fields[at];
+        let flaw = |what: String| Box::new(Flaw::error("mapping", Spot::MatchOn(field.name.clone()), what));
         for shape in [&legacy_shape, &platform_shape] {
             let mut columns = field.columns(shape.side).iter().map(|&at| &shape.columns[at]);
             let (Some(column), is_ref) = (columns.next(), matches!(field.lens, Lens::Ref(_))) else {
-                return Err(format!("`match_on` field `{}` has no column on the {} side", field.name, shape.side));
+                return Err(flaw(format!(
+                    "`match_on` field `{}` has no column on the {} side",
+                    field.name, shape.side
+                )));
             };
             if columns.next().is_some() && !is_ref {
-                return Err(format!("`match_on` field `{}` stands on several columns", field.name));
+                return Err(flaw(format!("`match_on` field `{}` stands on several columns", field.name)));
             }
             if field.lens.looked_up(column).is_none() || field.null.of(shape.side).is_some() {
-                return Err(format!(
+                return Err(flaw(format!(
                     "`match_on` field `{}`: under its lens one value may be spelled in several ways on the {} side, so its records \
                      cannot be looked up there; match on a field with lens `same`, `trim`, `lowercase`, a one-to-one `values`, or a reference",
                     field.name, shape.side
-                ));
+                )));
             }
         }
     }
@@ -433,28 +484,20 @@ fn shape(entity: &config::Entity, side: Side, live: &LiveTable) -> Result<Shape,
         columns: Vec::new(),
         key,
         stamp: stamp.map(as_column),
-        stamp_kind: stamp.map_or(Ok(StampKind::Absent), |column| stamp_kind(table, column))?,
+        stamp_kind: stamp.map_or(Ok(StampKind::Absent), |column| stamp_kind(column))?,
         created_at: table.created_at.as_ref().map(|name| column(live, side, table, name)).transpose()?,
         zone: table.timezone,
     })
 }
 
-fn stamp_kind(table: &config::Table, stamp_column: &LiveColumn) -> Result<StampKind, String> {
+fn stamp_kind(stamp_column: &LiveColumn) -> Result<StampKind, String> {
     let digits = stamp_column.modifier.and_then(|digits| u8::try_from(digits).ok()).unwrap_or(DIGITS);
     Ok(match stamp_column.typname.as_str() {
         "timestamptz" => StampKind::Timestamptz { digits },
         "timestamp" => StampKind::Timestamp { digits },
         "date" => StampKind::Date,
         "int4" | "int8" => StampKind::EpochSeconds,
-        _ => {
-            return Err(format!(
-                "`updated_at` column {}.{} is {}: a timestamp, a date or epoch seconds is needed; where rows have no stamp, \
-                 `changes = \"sweep\"` compares them",
-                table.shown(),
-                stamp_column.name,
-                stamp_column.type_shown
-            ));
-        }
+        other => return Err(format!("`updated_at` is {other}")),
     })
 }
 
@@ -464,10 +507,7 @@ fn live_column<'a>(
     table: &config::Table,
     name: &str,
 ) -> Result<&'a LiveColumn, String> {
-    live.column(name).ok_or_else(|| {
-        let names: Vec<&str> = live.columns.iter().map(|column| column.name.as_str()).collect();
-        format!("there is no column `{name}` in {} ({side} side); it has: {}", table.shown(), names.join(", "))
-    })
+    live.column(name).ok_or_else(|| check::no_such_column(table, side, live, name).to_string())
 }
 
 fn column(live: &LiveTable, side: Side, table: &config::Table, name: &str) -> Result<Column, String> {
@@ -490,16 +530,9 @@ fn place(shape: &mut Shape, names: &[String], live: &LiveTable) -> Result<Vec<us
     names
         .iter()
         .map(|name| {
-            let found = live.column(name).ok_or_else(|| {
-                let names: Vec<&str> = live.columns.iter().map(|column| column.name.as_str()).collect();
-                format!("there is no column `{name}` on the {side} side; the table has: {}", names.join(", "))
-            })?;
-            if found.generated {
-                return Err(format!("column `{name}` on the {side} side is generated and cannot be written"));
-            }
-            if shape.stamp.as_ref().is_some_and(|stamp| stamp.name == *name) {
-                return Err(format!("column `{name}` on the {side} side is its `updated_at` and cannot be a field"));
-            }
+            // What is missing or cannot be written was found by `check::must_have`.
+            let missing = || format!("there is no column `{name}` on the {side} side");
+            let found = live.column(name).ok_or_else(missing)?;
             Ok(shape.columns.iter().position(|column| column.name == *name).unwrap_or_else(|| {
                 shape.columns.push(as_column(found));
                 shape.columns.len() - 1
@@ -517,7 +550,7 @@ fn lens(field: &config::Field, shapes: [&Shape; 2], columns: [&[usize]; 2]) -> R
     Lens::resolve(&field.lens, &legacy, &platform)
 }
 
-fn marked(deleted: &Deleted) -> &str {
+pub fn marked(deleted: &Deleted) -> &str {
     match deleted {
         Deleted::At { column } | Deleted::Flag { column, .. } => column,
     }
@@ -542,7 +575,7 @@ fn ready_side(
     let table = entity.table(side);
     let shape = mapping.shape(side);
     let Live { described, entity_number } = live;
-    let new_key = new_key(mapping, entity, side, &described)?;
+    let new_key = new_key(mapping, entity, side, &described.table, &described.scope)?;
     let sql = TableSql::new((shape, &mapping.written(side)), &described.table, table, &described.scope, entity_number);
     Ok(ReadySide { database: described.database, sql, new_key, limits: customer.limits_of(&table.database) })
 }
@@ -572,20 +605,21 @@ fn fill(template: &str, vars: &BTreeMap<String, String>) -> Option<String> {
 }
 
 /// Where each part of a new row's key comes from.
-fn new_key(mapping: &Mapping, entity: &config::Entity, side: Side, live: &Described) -> Result<NewKey, String> {
+fn new_key(
+    mapping: &Mapping,
+    entity: &config::Entity,
+    side: Side,
+    live: &LiveTable,
+    scope: &[ScopeValue],
+) -> Result<NewKey, String> {
     let (shape, table) = (mapping.shape(side), entity.table(side));
     let place = format!("{} ({side} side)", table.shown());
     let mut parts: Vec<Option<NewPart>> = shape
         .key
         .iter()
         .map(|key| {
-            let fixed = live.scope.iter().find(|fixed| fixed.column == key.name);
-            // A field that never writes here gives no new row its key.
-            let written = mapping.written(side);
-            let field = || {
-                let position = shape.columns.iter().position(|column| column.name == key.name);
-                position.filter(|at| written.contains(at)).map(NewPart::Field)
-            };
+            let fixed = scope.iter().find(|fixed| fixed.column == key.name);
+            let field = || written_by_field(mapping, side, &key.name).map(NewPart::Field);
             fixed.map(|fixed| NewPart::Fixed(fixed.value.as_str().into())).or_else(field)
         })
         .collect();
@@ -595,7 +629,7 @@ fn new_key(mapping: &Mapping, entity: &config::Entity, side: Side, live: &Descri
     }
     for &at in &open {
         let key = &shape.key[at];
-        let default = || live.table.column(&key.name).and_then(|column| column.default.clone()).map(NewPart::Drawn);
+        let default = || live.column(&key.name).and_then(|column| column.default.clone()).map(NewPart::Drawn);
         let part = match table.new_key {
             None if side == Side::Platform && key.class == Class::Uuid => Ok(NewPart::Uuid5),
             None => default().ok_or_else(|| {
@@ -622,13 +656,18 @@ fn new_key(mapping: &Mapping, entity: &config::Entity, side: Side, live: &Descri
     Ok(NewKey(parts.into_iter().flatten().collect()))
 }
 
+/// The position of a column that a field writes: one that never writes on this side gives no new row its key.
+fn written_by_field(mapping: &Mapping, side: Side, name: &str) -> Option<usize> {
+    mapping.written(side).into_iter().find(|&at| mapping.shape(side).columns[at].name == name)
+}
+
 /// The part of the other side's key that a part without a field takes: the one in the same place, the scope's columns not counted; or,
 /// where the others' parts are as many as have no field here, those in order.
 fn same_part(
     mapping: &Mapping,
     entity: &config::Entity,
     side: Side,
-    live: &Described,
+    live: &LiveTable,
     (at, open): (usize, &[usize]),
 ) -> Result<NewPart, String> {
     let (shape, table) = (mapping.shape(side), entity.table(side));
@@ -659,7 +698,7 @@ fn same_part(
     // A text may hold any spelling of a number or a uuid: its record would be stored under another key than it was given.
     let fits = their.class == key.class || key.class == Class::Text;
     if !(fits && kind(key) && kind(their)) {
-        let shown = |name: &str| live.table.column(name).map_or("", |column| column.type_shown.as_str()).to_owned();
+        let shown = |name: &str| live.column(name).map_or("", |column| column.type_shown.as_str()).to_owned();
         return Err(format!(
             "`new_key = \"same\"`: `{}` of {} is {} and cannot hold every key that `{}` of {} can; both must be integers, uuids or texts, \
              or this one a text",

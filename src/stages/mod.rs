@@ -1,21 +1,22 @@
 //! WHAT a stage does with data: probe, cut into pages, and for each page read, decide (pure), write. Owns: the protocol
 //! of a page. Never: the queue, attempts, leases; `jobs` decides when and records what happened.
 
-mod advice;
+mod check;
 mod clocks;
 mod conflicts;
 mod cut;
 mod decide;
 mod entity;
+mod fits;
 mod horizon;
 mod legacy;
 mod pace;
 mod page;
 mod plan;
 mod platform;
+mod preview;
 mod read;
 mod registry;
-mod sample;
 mod write;
 
 use std::collections::HashMap;
@@ -26,17 +27,19 @@ use anyhow::Context;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
-use crate::config::{Config, Customer, CustomerId, DatabaseUrl, EntityId, Policy, Side};
+use crate::config::{Config, Customer, CustomerId, DatabaseUrl, EntityId, Finding, Locator, Policy, Side};
 pub use crate::keyset::{Key, Lane, Position, Range, Signature};
 use crate::pairs;
 use crate::sides::postgres::{self, Pools, reach};
-use crate::sides::{Fault, NotConfigured, Permanent, sort};
+use crate::sides::{Fault, Misfit, Moved, NotConfigured, Permanent, sort};
 
 pub use conflicts::{ConflictEntry, ConflictField};
 use entity::{Ready, check_tables, database_of, make_ready};
+pub use fits::Look;
+use fits::{is_permanent, misfit};
 pub use pace::Rest;
+pub use preview::{Ahead, Foreseen, ForeseenField, ForeseenKind, Wanted};
 use registry::register;
-pub use sample::Sampled;
 
 /// As long as a page's lease: a younger intent may belong to a living page.
 const RULING_LEASE: Duration = Duration::from_secs(15);
@@ -57,6 +60,8 @@ pub struct Data {
     pub config: Arc<Config>,
     pools: Pools,
     ready: Mutex<HashMap<(CustomerId, EntityId), Ready>>,
+    /// The tables of entities as they were last seen to fit, to say what is different when they do not.
+    fitted: Mutex<HashMap<(CustomerId, EntityId), serde_json::Value>>,
     clocks: clocks::Offsets,
     paces: pace::Paces,
 }
@@ -104,6 +109,19 @@ pub enum PageMode {
     Compare,
 }
 
+/// What a page does about fields that a standing pair has no base of, and that differ: the mapping was changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Contact {
+    /// The policy of first contacts decides.
+    #[default]
+    Decide,
+    /// They wait, and are counted.
+    Wait,
+    /// They wait, and bases under another mapping stay: this process's file is not the one that counts now.
+    Stranger,
+}
+
 /// One page to work on.
 #[derive(Debug, Clone)]
 pub struct Page {
@@ -117,6 +135,7 @@ pub struct Page {
     pub lease: Duration,
     /// The side that must not be written now.
     pub held: Option<Side>,
+    pub contact: Contact,
     /// What an operator decided about rows of this page.
     pub rulings: Vec<Ruling>,
     /// For `Compare`: the watermarks of legacy and platform. A row stamped later is the next run's, no difference.
@@ -146,6 +165,12 @@ pub struct PageReport {
     pub rows_to_platform: u64,
     pub rows_to_legacy: u64,
     pub rows_unchanged: u64,
+    pub tally: Tally,
+    /// Pairs with a field that waits for its first contact.
+    pub rows_waiting: u64,
+    /// These fields, each once.
+    #[serde(default)]
+    pub fields_waiting: Vec<String>,
     /// Conflicts decided now, by policy that decided.
     pub conflicts: Vec<(Policy, u64)>,
     /// Rows of this page that wait; the rest of the page's rows no longer do.
@@ -166,6 +191,35 @@ pub struct PageReport {
     pub rest: Option<Range>,
 }
 
+/// What was done to records, by kind: what a plan foresees is counted the same way. In records, conflicts in fields.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tally {
+    pub creates_to_platform: u64,
+    pub creates_to_legacy: u64,
+    pub updates_to_platform: u64,
+    pub updates_to_legacy: u64,
+    /// First contacts: records that stood on both sides and are a pair from now on.
+    pub adopted: u64,
+    /// Pairs of which nothing but the bridge's own ledger is written: both sides hold the same.
+    pub recorded: u64,
+    pub conflicts: u64,
+    /// Of the conflicts, those that wait for a person.
+    pub listed: u64,
+}
+
+impl std::ops::AddAssign for Tally {
+    fn add_assign(&mut self, other: Tally) {
+        self.creates_to_platform += other.creates_to_platform;
+        self.creates_to_legacy += other.creates_to_legacy;
+        self.updates_to_platform += other.updates_to_platform;
+        self.updates_to_legacy += other.updates_to_legacy;
+        self.adopted += other.adopted;
+        self.recorded += other.recorded;
+        self.conflicts += other.conflicts;
+        self.listed += other.listed;
+    }
+}
+
 /// How long a page took in each step, over all its turns.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct Timings {
@@ -175,6 +229,27 @@ pub struct Timings {
     pub decide: Duration,
     /// Both transactions.
     pub write: Duration,
+}
+
+/// How many rows a changed mapping touches.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct Touched {
+    /// Of the platform's table.
+    pub rows: u64,
+    pub rows_read: u64,
+    /// Of those read, the pairs with a field that differs.
+    pub rows_different: u64,
+    /// The fields that differ somewhere.
+    pub fields: Vec<String>,
+    /// Every row was read; else those of some pages spread evenly, and the share is an estimate.
+    pub counted: bool,
+}
+
+impl Touched {
+    /// The part of the rows that is touched, in percent.
+    pub fn percent(&self) -> f64 {
+        if self.rows_read == 0 { 0.0 } else { self.rows_different as f64 * 100.0 / self.rows_read as f64 }
+    }
 }
 
 /// A row that waits.
@@ -229,6 +304,7 @@ impl Data {
             config,
             pools,
             ready: Mutex::default(),
+            fitted: Mutex::default(),
             clocks: clocks::Offsets::default(),
             paces: pace::Paces::default(),
         }
@@ -260,25 +336,18 @@ impl Data {
         Ok(())
     }
 
-    /// Tries the laws of every mapping on at most `rows_max` rows of each table. Writes nothing.
+    /// Everything that is to be told of a customer's mapping and databases, all of it, in the order of the file; also what works,
+    /// but not for every row or not as well as it could; with `sample` the laws are tried on so many rows of each table. Writes nothing.
     ///
     /// # Errors
-    /// A database that does not answer, or a mapping that does not fit it.
-    pub async fn sample(&self, customer: &CustomerId, rows_max: u32) -> anyhow::Result<Vec<Sampled>> {
-        let customer = self.customer(customer)?;
-        let mut sampled = Vec::new();
-        for entity in self.config.entities() {
-            sampled.extend(sample::sample(&self.pools, customer, entity, rows_max).await?);
-        }
-        Ok(sampled)
-    }
-
-    /// What works, but not as well as it could: rights and indexes that are missing. Writes nothing.
-    ///
-    /// # Errors
-    /// A database that does not answer, or is a standby.
-    pub async fn advice(&self, customer: &CustomerId) -> anyhow::Result<Vec<String>> {
-        advice::advice(&self.pools, &self.config, self.customer(customer)?).await
+    /// There is no such customer. A database that does not answer is a finding.
+    pub async fn findings(
+        &self,
+        customer: &CustomerId,
+        locator: &Locator<'_>,
+        sample: Option<u32>,
+    ) -> anyhow::Result<Vec<Finding>> {
+        Ok(check::findings(&self.pools, &self.config, self.customer(customer)?, locator, sample).await)
     }
 
     /// Installs the `sync_bridge` schema on all databases of the customer, and registers its entities there; safe to repeat.
@@ -316,7 +385,8 @@ impl Data {
                 let here = self.config.entities().filter(|entity| entity.table(side).database == table.database);
                 let here: Vec<_> = here.collect();
                 let known: Vec<&str> = self.config.entities().map(|entity| entity.id.as_str()).collect();
-                register(&mut transaction, customer, (&here, &known), side, &database.shown)
+                let customers: Vec<&str> = self.config.customers.iter().map(|customer| customer.id.as_str()).collect();
+                register(&mut transaction, customer, (&here, &known, &customers), side, &database.shown)
                     .await
                     .with_context(|| format!("registering entities in {}", database.shown))?;
                 transaction.commit().await.with_context(what)?;
@@ -349,6 +419,63 @@ impl Data {
         Ok(())
     }
 
+    /// What an entity stands on, and that it can: `anew` describes its tables again. `before` is what they were when the mapping last
+    /// fitted, as far as the caller knows.
+    ///
+    /// # Errors
+    /// `Misfit`: the tables are not what the mapping says; or a database that does not answer.
+    pub async fn look(
+        &self,
+        customer: &CustomerId,
+        entity: &EntityId,
+        before: Option<&serde_json::Value>,
+        anew: bool,
+    ) -> anyhow::Result<Look> {
+        if let Some(before) = before {
+            let mut fitted = self.fitted.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+            fitted.entry((customer.clone(), entity.clone())).or_insert_with(|| before.clone());
+        }
+        if anew {
+            self.forget(customer, entity);
+        }
+        Ok(self.fitting(customer, entity).await?.look.clone())
+    }
+
+    /// How many rows a changed mapping touches: pairs with a field that was never compared under its lens, and differs. All of the table
+    /// is counted up to some `rows_max` rows, else pages spread evenly over it. Writes nothing.
+    ///
+    /// # Errors
+    /// As `cut`.
+    pub async fn touched(&self, customer: &CustomerId, entity: &EntityId, rows_max: u64) -> anyhow::Result<Touched> {
+        let ranges = self.cut_whole(customer, entity, Side::Platform).await?;
+        let all: u64 = ranges.iter().map(|range| u64::from(range.rows)).sum();
+        let step = usize::try_from(all.div_ceil(rows_max.max(1))).unwrap_or(usize::MAX).max(1);
+        let mut touched = Touched { rows: all, counted: step == 1, ..Touched::default() };
+        for range in ranges.into_iter().step_by(step) {
+            let page = Page {
+                customer: customer.clone(),
+                entity: entity.clone(),
+                side: Side::Platform,
+                range,
+                mode: PageMode::Compare,
+                lease: Duration::ZERO,
+                held: None,
+                contact: Contact::Wait,
+                rulings: Vec::new(),
+                watermarks: [None, None],
+            };
+            let report = self.run_page(&page).await?;
+            touched.rows_read += report.rows_read;
+            touched.rows_different += report.rows_waiting;
+            for field in report.fields_waiting {
+                if !touched.fields.contains(&field) {
+                    touched.fields.push(field);
+                }
+            }
+        }
+        Ok(touched)
+    }
+
     /// Whether anything changed since the signatures were taken: one statement per database.
     ///
     /// # Errors
@@ -373,8 +500,9 @@ impl Data {
         side: Side,
         known: Option<&Known>,
     ) -> anyhow::Result<Cut> {
-        let ready = self.entity(customer, entity).await?;
-        self.heed(customer, entity, cut::cut(&ready, side, known).await)
+        let ready = self.fitting(customer, entity).await?;
+        let cut = self.heed(customer, entity, cut::cut(&ready, side, known).await);
+        self.explained(customer, entity, &ready, cut).await
     }
 
     /// The whole table of a side in pages, by key: for reconciliation.
@@ -382,8 +510,9 @@ impl Data {
     /// # Errors
     /// As `cut`.
     pub async fn cut_whole(&self, customer: &CustomerId, entity: &EntityId, side: Side) -> anyhow::Result<Vec<Range>> {
-        let ready = self.entity(customer, entity).await?;
-        self.heed(customer, entity, cut::cut_whole(&ready, side).await)
+        let ready = self.fitting(customer, entity).await?;
+        let cut = self.heed(customer, entity, cut::cut_whole(&ready, side).await);
+        self.explained(customer, entity, &ready, cut).await
     }
 
     /// Works on a page. Whatever it wrote is committed when it returns; it may be repeated at any time, by anybody.
@@ -391,14 +520,56 @@ impl Data {
     /// # Errors
     /// Only what concerns the whole page (connection, schema, configuration); a bad row is in the report.
     pub async fn run_page(&self, page: &Page) -> anyhow::Result<PageReport> {
-        let ready = self.entity(&page.customer, &page.entity).await?;
+        let ready = self.fitting(&page.customer, &page.entity).await?;
         let clocks = self.clocks.measure(&ready.legacy.database, &ready.platform.database).await?;
-        let report = self.heed(&page.customer, &page.entity, page::run(&ready, page, &clocks).await)?;
+        let report = self.heed(&page.customer, &page.entity, page::run(&ready, page, &clocks).await);
+        let report = self.explained(&page.customer, &page.entity, &ready, report).await?;
         if !report.quarantined.is_empty() {
-            // Perhaps a column is of another type by now: whoever tries again looks again.
+            // Perhaps a column is of another type by now, and takes what it did not: then all is looked at once more.
             self.forget(&page.customer, &page.entity);
+            let now = self.fitting(&page.customer, &page.entity).await?;
+            if now.look != ready.look {
+                return Err(Moved(format!("entity `{}`", page.entity)).into());
+            }
         }
         Ok(report)
+    }
+
+    /// What [`Data::run_page`] would do with the page after those that `ahead` has seen; writes nothing. The records that are
+    /// `wanted` come in detail, and are wanted no more.
+    ///
+    /// # Errors
+    /// As `run_page`.
+    pub async fn foresee(
+        &self,
+        page: &Page,
+        ahead: &mut Ahead,
+        wanted: &mut Wanted,
+    ) -> anyhow::Result<(PageReport, Vec<Foreseen>)> {
+        let ready = self.entity(&page.customer, &page.entity).await?;
+        let clocks = self.clocks.measure(&ready.legacy.database, &ready.platform.database).await?;
+        self.heed(&page.customer, &page.entity, preview::run(&ready, page, &clocks, ahead, wanted).await)
+    }
+
+    /// For foreseeing a run over these entities, before its first page.
+    ///
+    /// # Errors
+    /// As `cut`.
+    pub async fn ahead(&self, customer: &CustomerId, config: &Config) -> anyhow::Result<Ahead> {
+        let mut entities = Vec::new();
+        for entity in config.entities() {
+            entities.push((entity, self.entity(customer, &entity.id).await?));
+        }
+        Ahead::of(&entities).await
+    }
+
+    /// The entities that an entity's fields refer to.
+    ///
+    /// # Errors
+    /// As `cut`.
+    pub async fn refers_to(&self, customer: &CustomerId, entity: &EntityId) -> anyhow::Result<Vec<EntityId>> {
+        let ready = self.entity(customer, entity).await?;
+        Ok(ready.refs.iter().map(|target| target.entity.clone()).collect())
     }
 
     /// The rest that a first load takes after a page of it that was worked on for so long, `chains` of them side by side.
@@ -492,6 +663,7 @@ impl Data {
             mode: PageMode::Sync,
             lease: RULING_LEASE,
             held: None,
+            contact: Contact::Decide,
             rulings: vec![Ruling { key, kind }],
             watermarks: [None, None],
         };
@@ -531,8 +703,49 @@ impl Data {
             .entity(entity)
             .ok_or_else(|| NotConfigured(format!("entity `{entity}` is not in {}", self.config.path.display())))?;
         let ready = Arc::new(make_ready(&self.pools, &self.config, self.customer(customer)?, declared).await?);
+        let mut fitted = self.fitted.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        fitted.insert(key.clone(), ready.look.tables.clone());
+        drop(fitted);
         self.known().insert(key, ready.clone());
         Ok(ready)
+    }
+
+    /// As `entity`; what does not fit is said exactly.
+    async fn fitting(&self, customer: &CustomerId, entity: &EntityId) -> anyhow::Result<Ready> {
+        match self.entity(customer, entity).await {
+            Err(error) if is_permanent(&error) => Err(self.misfit(customer, entity, &error).await.into()),
+            ready => ready,
+        }
+    }
+
+    async fn misfit(&self, customer: &CustomerId, entity: &EntityId, error: &anyhow::Error) -> Misfit {
+        let before = {
+            let fitted = self.fitted.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+            fitted.get(&(customer.clone(), entity.clone())).cloned()
+        };
+        match (self.customer(customer), self.config.entity(entity)) {
+            (Ok(customer), Some(declared)) => misfit(&self.pools, customer, declared, before.as_ref(), error).await,
+            _ => Misfit(crate::told::told(error)),
+        }
+    }
+
+    /// An error that no repetition helps may come of tables that are not what they were when `used` was made ready: then that is
+    /// what it is, and if they still fit, the next try will do.
+    async fn explained<T>(
+        &self,
+        customer: &CustomerId,
+        entity: &EntityId,
+        used: &Ready,
+        result: anyhow::Result<T>,
+    ) -> anyhow::Result<T> {
+        match result {
+            Err(error) if is_permanent(&error) => {
+                self.forget(customer, entity);
+                let now = self.fitting(customer, entity).await?;
+                if now.look != used.look { Err(Moved(format!("entity `{entity}`")).into()) } else { Err(error) }
+            }
+            result => result,
+        }
     }
 
     /// A table that is not what it was is described again next time.

@@ -7,18 +7,20 @@ use crate::clock;
 use crate::config::{Policy, Side};
 use crate::fault;
 use crate::mapping::{Links, Untranslatable};
+use crate::sides::postgres::Row;
 
 use super::clocks::Measured;
 use super::entity::ReadyEntity;
 use super::legacy::{commit_legacy, void};
 use super::plan::{Act, Context, Verdict, WriteKind, judge, stamp};
 use super::platform::{Committed, commit_platform, fold};
+use super::preview::Ahead;
 use super::read::{View, by_keys, find_candidates, find_links, known_pairs, origins, reread_legacy};
 use super::write::Failure;
-use super::{Difference, Key, Lane, Page, PageMode, PageReport, Parked, ParkedReason, Quarantined};
+use super::{Difference, Key, Lane, Page, PageMode, PageReport, Parked, ParkedReason, Quarantined, Tally};
 
 /// How often a pair that moved is decided again within its page.
-const TURNS_MAX: usize = 3;
+pub const TURNS_MAX: usize = 3;
 /// A page that finds this many times the rows it was cut with works on a part and hands on the rest.
 const GROWTH_MAX: i64 = 2;
 /// Freshness samples a page reports.
@@ -30,9 +32,8 @@ const SAMPLES_MAX: usize = 20;
 /// What concerns the whole page.
 pub async fn run(entity: &ReadyEntity, page: &Page, clocks: &Measured) -> anyhow::Result<PageReport> {
     let mut report = PageReport::default();
-    let limit = GROWTH_MAX * i64::from(page.range.rows.max(entity.page_rows));
     let began = clock::instant();
-    let (mut views, rest) = origins(entity, page, limit).await?;
+    let (mut views, rest) = origins(entity, page, rows_max(entity, page)).await?;
     report.timings.read += began.elapsed();
     report.rest = rest;
     report.rows_read = views.len() as u64;
@@ -52,6 +53,11 @@ pub async fn run(entity: &ReadyEntity, page: &Page, clocks: &Measured) -> anyhow
     Ok(report)
 }
 
+/// The rows that a page takes; what its range holds beyond them is handed on.
+pub fn rows_max(entity: &ReadyEntity, page: &Page) -> i64 {
+    GROWTH_MAX * i64::from(page.range.rows.max(entity.page_rows))
+}
+
 /// One pass over the views; answers the origins that have to be read and decided again.
 async fn turn_over(
     entity: &ReadyEntity,
@@ -62,74 +68,86 @@ async fn turn_over(
     report: &mut PageReport,
 ) -> anyhow::Result<Vec<Key>> {
     let began = clock::instant();
-    let (judged, links) = decide(entity, page, clocks, views).await?;
+    let (judged, links) = decide(entity, page, clocks, views, &Ahead::default()).await?;
     report.timings.decide += began.elapsed();
     fault::point("page.decided").await;
-    let mut again: Vec<Key> = Vec::new();
-    let mut acts: Vec<Act> = Vec::new();
-    let mut voids = Vec::new();
+    let Sorted { acts, mut again, voids } = sort_out(page, judged, report);
+    let began = clock::instant();
+    if !voids.is_empty() {
+        again.extend(voids.iter().map(|view| view.origin.clone()));
+        let pairs = voids.iter().filter_map(|view| view.pair.as_ref());
+        let pairs: Vec<_> = pairs.map(|pair| (pair.platform_key.clone(), pair.rev, pair.generation)).collect();
+        void(entity, &pairs).await?;
+    }
+    let (committed, moved) = commit(entity, page, acts, &links, last, report).await?;
+    report.timings.write += began.elapsed();
+    again.extend(moved);
+    let (left, committed) = part_ended(committed);
+    again.extend(left.into_iter().map(|committed| committed.act.view.origin));
+    record(entity, page, committed, report);
+    if last {
+        report.parked.extend(again.drain(..).map(|key| busy(page, key)));
+    }
+    Ok(again)
+}
+
+/// What a turn has to act on or to look at again.
+pub struct Sorted {
+    pub acts: Vec<Act>,
+    pub again: Vec<Key>,
+    /// With open intents of others, which are made void first.
+    pub voids: Vec<View>,
+}
+
+/// Reports what ends by its verdict alone.
+pub fn sort_out(page: &Page, judged: Vec<(View, Verdict)>, report: &mut PageReport) -> Sorted {
+    let mut sorted = Sorted { acts: Vec::new(), again: Vec::new(), voids: Vec::new() };
     for (view, verdict) in judged {
         match verdict {
-            Verdict::Nothing => {
-                report.rows_unchanged += 1;
-                let partner = match page.side {
-                    Side::Legacy => view.platform_key().cloned(),
-                    Side::Platform => view.legacy_key().cloned(),
-                };
-                settled(report, page.side, view.origin, partner);
+            Verdict::Nothing => unchanged(page, view, report),
+            Verdict::Waits(fields) => {
+                waits(report, fields);
+                unchanged(page, view, report);
             }
-            Verdict::Act(act) => acts.push(*act),
-            Verdict::Again => again.push(view.origin),
-            Verdict::Void => {
-                if let Some(pair) = &view.pair {
-                    voids.push((pair.platform_key.clone(), pair.rev, pair.generation));
-                }
-                again.push(view.origin);
-            }
+            Verdict::Act(act) => sorted.acts.push(*act),
+            Verdict::Again => sorted.again.push(view.origin),
+            Verdict::Void => sorted.voids.push(view),
             Verdict::Parent { entity, side, key } => report.parked.push(Parked {
                 side: page.side,
                 key: view.origin,
                 reason: ParkedReason::Parent { entity, side, key },
             }),
-            Verdict::Busy => {
-                report.parked.push(Parked { side: page.side, key: view.origin, reason: ParkedReason::Busy })
-            }
+            Verdict::Busy => report.parked.push(busy(page, view.origin)),
             Verdict::Paused(toward) => report.parked.push(paused(page, view.origin, toward)),
             Verdict::Bad { field, reason } => {
                 report.quarantined.push(Quarantined { side: page.side, key: view.origin, field, reason });
             }
         }
     }
-    let began = clock::instant();
-    if !voids.is_empty() {
-        void(entity, &voids).await?;
-    }
-    let (committed, moved) = commit(entity, page, acts, &links, last, report).await?;
-    report.timings.write += began.elapsed();
-    again.extend(moved);
-    // A pair that ended while another record has its legacy id: that one is next.
-    let (left, committed): (Vec<_>, Vec<_>) =
-        committed.into_iter().partition(|committed| committed.act.pair.gone && committed.act.view.legacy.is_some());
-    again.extend(left.into_iter().map(|committed| committed.act.view.origin));
-    record(entity, page, committed, report);
-    if last {
-        report.parked.extend(again.drain(..).map(|key| Parked { side: page.side, key, reason: ParkedReason::Busy }));
-    }
-    Ok(again)
+    sorted
 }
 
-/// Pairs up, translates and judges all views.
-async fn decide(
+/// A pair that ended while another record has its legacy id: that record is next.
+pub fn part_ended(committed: Vec<Committed>) -> (Vec<Committed>, Vec<Committed>) {
+    committed.into_iter().partition(|committed| committed.act.pair.gone && committed.act.view.legacy.is_some())
+}
+
+/// Pairs up, translates and judges all views, with what a page that is only foreseen has `ahead` of it (of one that runs, all is in
+/// the databases).
+pub async fn decide(
     entity: &ReadyEntity,
     page: &Page,
     clocks: &Measured,
     mut views: Vec<View>,
+    ahead: &Ahead,
 ) -> anyhow::Result<(Vec<(View, Verdict)>, Links)> {
-    let mut links = find_links(entity, &views).await?;
+    let mut links = ahead.real(find_links(entity, &views).await?);
     find_candidates(entity, page.side, &mut views, &links).await?;
+    ahead.adopt(entity, page.side, &mut views, clocks, &links);
     if views.iter().any(|view| view.adopted) {
-        links = find_links(entity, &views).await?;
+        links = ahead.real(find_links(entity, &views).await?);
     }
+    let mut links = ahead.stood_in(links);
     let verdicts = judge_all(entity, page, clocks, &views, &mut links);
     // A legacy row that was read before platform is enough for "nothing" and for a record never paired; else legacy is read
     // again, and the pair decided again.
@@ -151,7 +169,7 @@ async fn decide(
         view.legacy_first = position.next().unwrap_or(false);
     }
     reread_legacy(entity, &mut views, |view| view.legacy_first).await?;
-    let mut links = find_links(entity, &views).await?;
+    let mut links = ahead.stood_in(ahead.real(find_links(entity, &views).await?));
     let verdicts = judge_all(entity, page, clocks, &views, &mut links);
     Ok((views.into_iter().zip(verdicts).collect(), links))
 }
@@ -180,6 +198,7 @@ fn judge_all(entity: &ReadyEntity, page: &Page, clocks: &Measured, views: &[View
             clocks: *clocks,
             lease_secs,
             held: page.held,
+            contact: page.contact,
             rulings: &page.rulings,
         };
         let verdicts: Vec<Verdict> = views.iter().map(|view| judge(view, &context)).collect();
@@ -212,12 +231,24 @@ fn plan_link(entity: &ReadyEntity, view: &View) -> Option<(Key, Key)> {
             Some((legacy.key.clone(), key))
         }
         (Some(legacy), Some(platform), _) if view.adopted => Some((legacy.key.clone(), platform.key.clone())),
-        (None, Some(platform), None) => Some((Key(format!("?{}", platform.key.0)), platform.key.clone())),
+        (None, Some(platform), None) => Some((stand_in(&platform.key), platform.key.clone())),
         (None, Some(platform), Some(pair)) if !pair.gone && pair.legacy_key.is_none() => {
-            Some((Key(format!("?{}", platform.key.0)), platform.key.clone()))
+            Some((stand_in(&platform.key), platform.key.clone()))
         }
         _ => None,
     }
+}
+
+/// Before a partner's key: "substitute", which no key begins with.
+const STAND_IN: char = '\u{1a}';
+
+/// For the key of a record that is not made yet, from that of its partner.
+pub fn stand_in(partner: &Key) -> Key {
+    Key(format!("{STAND_IN}{}", partner.0))
+}
+
+pub fn is_stand_in(key: &Key) -> bool {
+    key.0.starts_with(STAND_IN)
 }
 
 /// Transaction P, then transaction L, then the fold. Answers what is fully committed and the origins that moved.
@@ -243,6 +274,7 @@ async fn commit(
         outcome.committed.into_iter().partition(|committed| committed.act.legacy.is_some());
     for committed in finished.iter().chain(&intents) {
         report.rows_to_platform += u64::from(committed.wrote_row);
+        wrote_platform(committed, &mut report.tally);
     }
     if intents.is_empty() {
         return Ok((finished, moved));
@@ -267,6 +299,7 @@ async fn commit(
         .collect();
     fold(entity, &made).await?;
     report.rows_to_legacy += outcome.done.len() as u64;
+    outcome.done.iter().for_each(|(intent, _)| wrote_legacy(intent, &mut report.tally));
     finished.extend(outcome.done.into_iter().map(|(mut intent, key)| {
         intent.act.pair.legacy_key = Some(key);
         intent
@@ -276,7 +309,11 @@ async fn commit(
 
 /// A legacy row that is made under a key of its fields may follow others of that key: it is the next generation of their
 /// tombstones. A pair that still counts as living is looked at first, as its row is gone or a constraint will say so.
-async fn number_generations(entity: &ReadyEntity, acts: Vec<Act>, moved: &mut Vec<Key>) -> anyhow::Result<Vec<Act>> {
+pub async fn number_generations(
+    entity: &ReadyEntity,
+    acts: Vec<Act>,
+    moved: &mut Vec<Key>,
+) -> anyhow::Result<Vec<Act>> {
     let made = |act: &Act| match act.legacy.as_ref().map(|write| &write.kind) {
         Some(WriteKind::Insert(Some(key))) if act.pair.legacy_key.is_none() => Some(key.clone()),
         _ => None,
@@ -322,17 +359,43 @@ fn give_up(page: &Page, origin: Key, failure: Failure, last: bool, moved: &mut V
     report.quarantined.push(Quarantined { side: page.side, key: origin, field: failure.field, reason: failure.reason });
 }
 
+pub fn wrote_platform(committed: &Committed, tally: &mut Tally) {
+    match &committed.act.platform {
+        Some(write) if committed.wrote_row => match write.kind {
+            WriteKind::Insert(_) => tally.creates_to_platform += 1,
+            WriteKind::Update => tally.updates_to_platform += 1,
+        },
+        _ => {}
+    }
+}
+
+pub fn wrote_legacy(committed: &Committed, tally: &mut Tally) {
+    match committed.act.legacy.as_ref().map(|write| &write.kind) {
+        Some(WriteKind::Insert(_)) => tally.creates_to_legacy += 1,
+        Some(WriteKind::Update) => tally.updates_to_legacy += 1,
+        None => {}
+    }
+}
+
 /// What the job needs to know of what is committed.
-fn record(entity: &ReadyEntity, page: &Page, committed: Vec<Committed>, report: &mut PageReport) {
+pub fn record(entity: &ReadyEntity, page: &Page, committed: Vec<Committed>, report: &mut PageReport) {
     let mapping = &entity.mapping;
     let now = clock::now();
     for Committed { act, platform_key, wrote_row, .. } in committed {
         report.ruled |= act.ruled;
+        if !act.waits.is_empty() {
+            waits(report, act.waits);
+        }
         if let Some(conflict) = &act.conflict {
             for policy in &conflict.policies {
                 count_policy(&mut report.conflicts, *policy);
             }
+            report.tally.conflicts += conflict.policies.len() as u64;
+            report.tally.listed += conflict.open as u64;
         }
+        report.tally.adopted += u64::from(act.view.adopted);
+        let writes = wrote_row || act.legacy.is_some();
+        report.tally.recorded += u64::from(!writes && act.conflict.is_none());
         if let (Some(legacy_key), true) = (
             &act.pair.legacy_key,
             act.rev_read == 0 || act.view.pair.as_ref().is_some_and(|p| p.legacy_key.is_none() || p.gone),
@@ -364,7 +427,31 @@ fn record(entity: &ReadyEntity, page: &Page, committed: Vec<Committed>, report: 
     }
 }
 
-fn paused(page: &Page, key: Key, toward: Side) -> Parked {
+/// A pair of which these fields wait for their first contact.
+fn waits(report: &mut PageReport, fields: Vec<String>) {
+    report.rows_waiting += 1;
+    for field in fields {
+        if !report.fields_waiting.contains(&field) {
+            report.fields_waiting.push(field);
+        }
+    }
+}
+
+/// Nothing is to be done for it.
+pub fn unchanged(page: &Page, view: View, report: &mut PageReport) {
+    report.rows_unchanged += 1;
+    let partner = match page.side {
+        Side::Legacy => view.platform_key().cloned(),
+        Side::Platform => view.legacy_key().cloned(),
+    };
+    settled(report, page.side, view.origin, partner);
+}
+
+pub fn busy(page: &Page, key: Key) -> Parked {
+    Parked { side: page.side, key, reason: ParkedReason::Busy }
+}
+
+pub fn paused(page: &Page, key: Key, toward: Side) -> Parked {
     Parked { side: page.side, key, reason: ParkedReason::Paused { toward } }
 }
 
@@ -390,7 +477,7 @@ async fn compare(
     report: &mut PageReport,
 ) -> anyhow::Result<()> {
     let began = clock::instant();
-    let (judged, _) = decide(entity, page, clocks, views).await?;
+    let (judged, _) = decide(entity, page, clocks, views, &Ahead::default()).await?;
     report.timings.decide += began.elapsed();
     for (view, verdict) in judged {
         // Pairs are listed once, by the platform's pages; legacy's pages add what the platform does not show.
@@ -403,8 +490,17 @@ async fn compare(
                 (_, _, Some(_)) => ("deleted", Vec::new()),
                 _ => continue,
             },
-            Verdict::Act(act) => (if act.held.is_some() { "parked" } else { "drift" }, act.fields),
+            Verdict::Act(act) => {
+                if !act.waits.is_empty() {
+                    waits(report, act.waits.clone());
+                }
+                (if act.held.is_some() || !act.waits.is_empty() { "parked" } else { "drift" }, act.fields)
+            }
             Verdict::Parent { .. } | Verdict::Busy | Verdict::Paused(_) => ("parked", Vec::new()),
+            Verdict::Waits(fields) => {
+                waits(report, fields.clone());
+                ("parked", fields)
+            }
             Verdict::Bad { field, .. } => ("quarantined", field.into_iter().collect()),
             Verdict::Again | Verdict::Void => ("behind", Vec::new()),
         };
@@ -423,11 +519,16 @@ async fn compare(
     Ok(())
 }
 
-/// Whether a row of the pair is stamped above its side's watermark.
+/// Whether a row of the pair is stamped above its side's watermark, or without a stamp not as the ledger knows it.
 fn is_behind(entity: &ReadyEntity, page: &Page, view: &View) -> bool {
     let [legacy, platform] = page.watermarks;
     [(Side::Legacy, &view.legacy, legacy), (Side::Platform, &view.platform, platform)].into_iter().any(
         |(side, row, watermark)| {
+            // Without a stamp: the ledger does not know the row as it is.
+            let unknown = |row: &Row| view.pair.as_ref().and_then(|pair| pair.hash(side)) != Some(row.hash);
+            if !entity.mapping.shape(side).has_stamp() {
+                return row.as_ref().is_some_and(unknown);
+            }
             stamp(&entity.mapping, side, row.as_ref())
                 .zip(watermark)
                 .is_some_and(|(stamp, watermark)| stamp > watermark)

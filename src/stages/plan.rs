@@ -3,15 +3,15 @@
 use chrono::{DateTime, Utc};
 use serde_json::json;
 
-use crate::config::{EntityId, Policy, Side};
-use crate::mapping::{Canonical, Cell, Links, Mapping, NewKey, Untranslatable};
+use crate::config::{EntityId, FirstContact, Policy, Side};
+use crate::mapping::{Canonical, Cell, Field, Links, Mapping, NewKey, Untranslatable};
 use crate::pairs::{Base, CREATED_AT, Complement, Listed, Pair, Standing, edited_at, standing};
 use crate::sides::postgres::Row;
 
 use super::clocks::Measured;
 use super::decide::{Absent, Clocks, FieldView, Step, Why, decide_absent, decide_field};
 use super::read::{View, read_too_early, too_long};
-use super::{Key, Ruling, RulingKind};
+use super::{Contact, Key, Ruling, RulingKind};
 
 /// How a view ends, or what has to be done for it.
 #[derive(Debug)]
@@ -33,6 +33,8 @@ pub enum Verdict {
     Busy,
     /// It would be written on this side, which is paused.
     Paused(Side),
+    /// Nothing but these fields, which were never compared under their lens, and wait.
+    Waits(Vec<String>),
     Bad {
         field: Option<String>,
         reason: String,
@@ -59,6 +61,8 @@ pub struct Act {
     pub ruled: bool,
     /// The fields that stay listed for a person with the values they were listed with.
     pub still_listed: Vec<String>,
+    /// Fields of the pair that wait for their first contact.
+    pub waits: Vec<String>,
 }
 
 impl Act {
@@ -122,6 +126,8 @@ pub struct Conflict {
     pub kind: &'static str,
     pub fields: serde_json::Value,
     pub state: &'static str,
+    /// Fields that wait for a person.
+    pub open: usize,
     pub policies: Vec<Policy>,
     /// How far apart the clocks were when it was decided.
     pub clock_difference_secs: f64,
@@ -138,6 +144,8 @@ pub struct Context<'a> {
     pub lease_secs: f64,
     /// The side that must not be written now.
     pub held: Option<Side>,
+    /// What is done about a changed mapping.
+    pub contact: Contact,
     /// What operators decided, by origin.
     pub rulings: &'a [Ruling],
 }
@@ -166,6 +174,11 @@ pub fn judge(view: &View, context: &Context) -> Verdict {
         Standing::Pending { base, gone } => (base, gone, true),
         Standing::Ahead => return Verdict::Again,
     };
+    if view.rests() && context.rulings.iter().any(|ruling| ruling.key == view.origin) {
+        let reason =
+            "a row of the record lies outside of `where`, so nothing is to flow; decide when it is back".to_owned();
+        return Verdict::Bad { field: None, reason };
+    }
     if view.rests() {
         return rest(view, context, base, gone, pending);
     }
@@ -258,6 +271,7 @@ fn rest(view: &View, context: &Context, base: Base, gone: bool, pending: bool) -
         fields: Vec::new(),
         ruled: false,
         still_listed: Vec::new(),
+        waits: Vec::new(),
     };
     allowed(Verdict::Act(Box::new(act)), view, context, pending)
 }
@@ -302,6 +316,12 @@ fn both_there(
         authority: mapping.authority,
     };
     let ruling = context.rulings.iter().find(|ruling| ruling.key == view.origin).map(|ruling| &ruling.kind);
+    // A pair that has no base at all was never compared: what two new partners hold is no matter of a changed mapping.
+    let stands = view.pair.is_some() && !base.is_empty();
+    let first_contact = |field: &Field| match context.contact {
+        Contact::Wait | Contact::Stranger if stands => None,
+        _ => Some(field.first_contact),
+    };
     let mut steps: Vec<Step> = (0..mapping.fields.len())
         .map(|at| {
             let field = &mapping.fields[at];
@@ -317,6 +337,7 @@ fn both_there(
                     base: base.get(field.fingerprint),
                     policy: winner.map_or(field.policy, Policy::for_side),
                     one_way: field.one_way,
+                    first_contact: winner.map_or_else(|| first_contact(field), |side| Some(FirstContact::Side(side))),
                     listed: winner.is_none() && listed.holds(field.fingerprint, legacy, platform),
                 },
                 &clocks,
@@ -354,7 +375,11 @@ fn both_there(
     let resurrected = view.pair.as_ref().is_some_and(|pair| pair.gone) && !gone;
     let acts = steps.iter().any(|step| step.acts()) || set.iter().any(Option::is_some);
     if !acts && view.pair.is_some() && !key_to_note && !made_to_note && !unlist && !resurrected && !hash_to_note {
-        return held.map_or(Verdict::Nothing, Verdict::Paused);
+        return match (held, waiting(&steps, mapping)) {
+            (Some(side), _) => Verdict::Paused(side),
+            (None, waits) if waits.is_empty() => Verdict::Nothing,
+            (None, waits) => Verdict::Waits(waits),
+        };
     }
 
     let target = |side: Side| -> Option<Vec<Canonical<'static>>> {
@@ -392,6 +417,11 @@ fn both_there(
         };
         after.extend(now.map(|hash| (field.fingerprint, hash)));
         next.extend(then.map(|hash| (field.fingerprint, hash)));
+    }
+    if context.contact == Contact::Stranger {
+        let others = base.others(&mapping.fields.iter().map(|field| field.fingerprint).collect::<Vec<_>>());
+        after.extend_from_slice(&others);
+        next.extend_from_slice(&others);
     }
     let mut pair = pair_write(view, mapping, Base::of(after).with(CREATED_AT, made), false);
     pair.listed = Listed::of(listed_now);
@@ -438,6 +468,7 @@ fn both_there(
                 .filter(|&at| steps[at] == Step::Listed)
                 .map(|at| mapping.fields[at].name.clone())
                 .collect(),
+            waits: waiting(&steps, mapping),
         })),
     }
 }
@@ -456,7 +487,7 @@ fn one_absent(
     // What was edited at the end of a one-way field is nobody's reason to keep a record.
     let present_is_base = present.is_some_and(|values| {
         let mut counted = mapping.fields.iter().zip(values).filter(|(field, _)| field.flows_to(present_side.other()));
-        counted.all(|(field, value)| base.get(field.fingerprint) == Some(value.hash()))
+        counted.all(|(field, value)| base.get(field.fingerprint).is_none_or(|base| base == value.hash()))
     });
     let absent = decide_absent(
         legacy.is_some(),
@@ -485,6 +516,7 @@ fn one_absent(
             fields: vec!["(no row)".into()],
             ruled: false,
             still_listed: Vec::new(),
+            waits: Vec::new(),
         }))
     };
     let conflict = |kept: Side| {
@@ -493,6 +525,7 @@ fn one_absent(
             kind: "delete_update",
             fields,
             state: "decided",
+            open: 0,
             policies: vec![Policy::for_side(mapping.authority)],
             clock_difference_secs: seconds(context),
         }
@@ -570,6 +603,12 @@ const NO_KEY: &str = "a field that is a part of the new record's key is NULL";
 /// Whether the database will give the key, and nothing else of it is missing.
 fn can_draw(new_key: &NewKey, cells: &[Cell]) -> bool {
     new_key.is_drawn() && !new_key.lacks(cells)
+}
+
+/// The fields that wait for their first contact.
+fn waiting(steps: &[Step], mapping: &Mapping) -> Vec<String> {
+    let waits = (0..steps.len()).filter(|&at| steps[at] == Step::Waits);
+    waits.map(|at| mapping.fields[at].name.clone()).collect()
 }
 
 /// Per field what both sides are to hold, if they still hold what the operator saw.
@@ -659,29 +698,35 @@ fn conflict_entry(
     let mapping = context.mapping;
     let mut fields = Vec::new();
     let mut policies = Vec::new();
-    let (mut open, mut compared) = (false, false);
+    let (mut open, mut compared) = (0, false);
     for (at, step) in steps.iter().enumerate() {
         let field = &mapping.fields[at];
         let (winner, why) = match step {
             Step::Conflict { winner, why } => (Some(winner.as_str()), *why),
+            Step::List if base.get(field.fingerprint).is_none() => (None, Why::FirstContact),
             Step::List => (None, Why::Policy),
             _ => continue,
         };
-        open |= winner.is_none();
+        open += usize::from(winner.is_none());
         compared |= base.get(field.fingerprint).is_some();
-        policies.push(field.policy);
+        let policy = match base.get(field.fingerprint) {
+            Some(_) => field.policy,
+            None => field.first_contact.policy(mapping.authority),
+        };
+        policies.push(policy);
         fields.push(json!({
             "field": field.name,
             "legacy": legacy[at].as_deref(),
             "platform": platform[at].as_deref(),
             "winner": winner,
-            "policy": field.policy,
+            "policy": policy,
             "why": match why {
                 Why::Newer => "newer",
                 Why::Tie => "tie",
                 Why::Clocks => "clocks",
                 Why::Policy => "policy",
                 Why::OneWay => "one_way",
+                Why::FirstContact => "first_contact",
             },
         }));
     }
@@ -689,7 +734,8 @@ fn conflict_entry(
         // Not by the pair: one whose first decision was made void is there, and still has no base.
         kind: if compared { "conflict" } else { "first_contact" },
         fields: serde_json::Value::Array(fields),
-        state: if open { "open" } else { "decided" },
+        state: if open > 0 { "open" } else { "decided" },
+        open,
         policies,
         clock_difference_secs: seconds(context),
     })

@@ -15,7 +15,7 @@ use crate::sides::postgres::{self, Found, LedgerRow, Lower, Row, Want};
 use crate::sides::{Fault, sort};
 
 use super::entity::ReadyEntity;
-use super::{Key, Lane, Page, Position, Range};
+use super::{Key, Page, Position, Range};
 use crate::keyset::KEY_BYTES_MAX;
 
 /// A pair as both databases showed it: what is decided about.
@@ -62,6 +62,16 @@ impl View {
         }
     }
 
+    /// Whether a partner is to be looked for. A tombstone whose row came back on one side alone is as free as a row that was
+    /// never paired.
+    pub fn is_free(&self) -> bool {
+        let unpaired = match &self.pair {
+            None => true,
+            Some(pair) => pair.gone && (self.legacy.is_none() || self.platform.is_none()),
+        };
+        unpaired && !self.adopted && self.refused.is_none() && !self.rests()
+    }
+
     pub fn legacy_key(&self) -> Option<&Key> {
         let of_row = self.legacy.as_ref().map(|row| &row.key);
         if self.legacy_taken {
@@ -86,7 +96,7 @@ impl View {
 pub async fn origins(entity: &ReadyEntity, page: &Page, limit: i64) -> anyhow::Result<(Vec<View>, Option<Range>)> {
     let ready = entity.side(page.side);
     let what = || format!("reading a page of {} on {} in {}", entity.mapping.entity, page.side, ready.database.shown);
-    if page.range.lane == Lane::Keys {
+    if page.range.lane.is_named() {
         return Ok((by_keys(entity, page.side, &page.range.keys).await?, None));
     }
     let found = ready.sql.read_range(&ready.database.read, &page.range, limit).await.with_context(what)?;
@@ -384,31 +394,10 @@ pub async fn find_candidates(
 ) -> anyhow::Result<()> {
     let mapping = &entity.mapping;
     let target = side.other();
-    let ready = entity.side(target);
-    // A tombstone whose row came back on one side alone is as free as a row that was never paired.
-    let is_free = |view: &View| match &view.pair {
-        None => true,
-        Some(pair) => pair.gone && (view.legacy.is_none() || view.platform.is_none()),
-    };
-    let unpaired = |view: &View| is_free(view) && !view.adopted && view.refused.is_none() && !view.rests();
-    let unpaired: Vec<usize> = (0..views.len()).filter(|&at| unpaired(&views[at])).collect();
+    let unpaired: Vec<usize> = (0..views.len()).filter(|&at| views[at].is_free()).collect();
     let by_key = mapping.match_on.is_empty();
-    // The other side's key means the same record only where both sides say so: with one's own numbers here, theirs are others'.
-    let by_same = by_key && ready.new_key.has_same() && entity.side(side).new_key.has_same();
-    if unpaired.is_empty()
-        || (by_key && !ready.new_key.is_of_record())
-        || (ready.new_key.has_same() && by_key && !by_same)
-    {
-        return Ok(());
-    }
-    let matched: Vec<usize> = match by_key {
-        false => mapping.match_on.clone(),
-        // The fields that cover the target's key.
-        true => (0..mapping.fields.len())
-            .filter(|&at| mapping.fields[at].columns(target).iter().any(|&column| mapping.shape(target).is_key(column)))
-            .collect(),
-    };
-    let found = match by_same {
+    let Some(matched) = matched_on(entity, target).filter(|_| !unpaired.is_empty()) else { return Ok(()) };
+    let found = match by_key && entity.side(target).new_key.has_same() {
         true => look_up_same(entity, side, views, &unpaired, &matched, links).await?,
         false => look_up(entity, side, target, views, &unpaired, &matched, links).await?,
     };
@@ -495,6 +484,23 @@ fn natural_key<'a>(
     let cells = &row.as_ref()?.cells;
     let mapping = &entity.mapping;
     matched.iter().map(|&at| mapping.fields[at].get(mapping, side, cells, links).ok()).collect()
+}
+
+/// The fields by which a partner is looked for on side `target`: the natural key, or those that cover that side's key.
+pub fn matched_on(entity: &ReadyEntity, target: Side) -> Option<Vec<usize>> {
+    let mapping = &entity.mapping;
+    if !mapping.match_on.is_empty() {
+        return Some(mapping.match_on.clone());
+    }
+    let (key, own) = (&entity.side(target).new_key, &entity.side(target.other()).new_key);
+    // The other side's key means the same record only where both sides say so: with one's own numbers here, theirs are others'.
+    let by_same = key.has_same() && own.has_same();
+    if !key.is_of_record() || (key.has_same() && !by_same) {
+        return None;
+    }
+    let covers =
+        |at: &usize| mapping.fields[*at].columns(target).iter().any(|&column| mapping.shape(target).is_key(column));
+    Some((0..mapping.fields.len()).filter(covers).collect())
 }
 
 /// The rows on side `on` that hold the natural keys of these views' rows of `side`, per view in order; rows without a natural
@@ -625,7 +631,7 @@ async fn look_up_same(
                 }
             }
             // A key that the column cannot hold is nobody's there; writing its row will say so of that row alone.
-            Err(error) if sort(&error) == Fault::Row => {
+            Err(error) if matches!(sort(&error), Fault::Row) => {
                 if set.len() > 1 {
                     sets.extend(<[_; 2]>::from(set.split_at(set.len() / 2)));
                 }

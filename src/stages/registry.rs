@@ -5,21 +5,21 @@
 use sqlx::PgConnection;
 use sqlx::types::Json;
 
-use crate::config::{Customer, Entity, Side};
+use crate::config::{Config, Customer, Entity, Side};
 use crate::sides::{Permanent, postgres};
 
 use super::entity::scope_values;
 
 /// Gives the customer's entities their short numbers in the database that this connection is to, and notes which table and
 /// scope each has on this side; safe to repeat. Only one at a time may do this in a database. `known` are the ids of all entities of
-/// the configuration.
+/// the configuration, `customers` those of all its customers.
 ///
 /// # Errors
 /// Another customer sees the same rows, or an entity that is configured no more has paired them; the database's.
 pub async fn register(
     conn: &mut PgConnection,
     customer: &Customer,
-    (entities, known): (&[&Entity], &[&str]),
+    (entities, known, customers): (&[&Entity], &[&str], &[&str]),
     side: Side,
     shown: &str,
 ) -> anyhow::Result<()> {
@@ -41,6 +41,16 @@ pub async fn register(
         .bind(Json(&scope))
         .fetch_optional(&mut *conn)
         .await?;
+        if let Some((whose, what)) = other.as_ref().filter(|(whose, _)| !customers.contains(&whose.as_str())) {
+            return Err(Permanent(format!(
+                "customer `{id}` is new, and the records of table {relation} in {shown} are paired as those of customer `{whose}` \
+                 (entity `{what}`), which is not in the configuration any more: as `{id}` each of them would be doubled. An id is for \
+                 ever, a slug may change: if it is the same customer, give it back the id `{whose}`; if `{whose}` is gone for good, \
+                 delete its rows from sync_bridge.relation there",
+                id = customer.id,
+            ))
+            .into());
+        }
         if let Some((whose, what)) = other {
             return Err(Permanent(format!(
                 "entity `{}` of customer `{}`: table {relation} in {shown} belongs to customer `{whose}` (entity `{what}`), and \
@@ -97,4 +107,39 @@ pub async fn register(
         .await?;
     }
     Ok(())
+}
+
+/// The ids that are registered in this database and that the configuration does not know any more, in words.
+pub async fn vanished(
+    conn: &mut PgConnection,
+    config: &Config,
+    customer: &Customer,
+    shown: &str,
+) -> sqlx::Result<Vec<String>> {
+    let customers: Vec<&str> = config.customers.iter().map(|customer| customer.id.as_str()).collect();
+    let entities: Vec<&str> = config.entities().map(|entity| entity.id.as_str()).collect();
+    let found: Vec<(String, String)> = postgres::query_as(
+        "select customer, entity from sync_bridge.entity
+         where customer = $1 and entity <> all($2) or customer <> all($3) order by customer, entity",
+    )
+    .bind(customer.id.as_str())
+    .bind(entities)
+    .bind(&customers)
+    .fetch_all(conn)
+    .await?;
+    let mut said: Vec<String> = Vec::new();
+    for (whose, entity) in found {
+        let what = match customers.contains(&whose.as_str()) {
+            true => format!("entity `{entity}` of customer `{whose}`"),
+            false => format!("customer `{whose}`"),
+        };
+        let what = format!(
+            "{what} has pairs in {shown} and is not in the configuration any more: nothing is synchronised for it; ids are for ever, so \
+             if it was renamed, give it back its id"
+        );
+        if !said.contains(&what) {
+            said.push(what);
+        }
+    }
+    Ok(said)
 }

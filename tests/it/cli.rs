@@ -12,9 +12,11 @@ use sync_bridge::embedded::Server;
 
 use crate::support::{Folder, TestDatabase, database, eventually};
 
+mod check;
 mod health;
 mod metrics;
 mod operator;
+mod plan;
 
 /// Must never be seen in any output.
 const SECRET: &str = "hunter2";
@@ -67,6 +69,7 @@ const VERBS: &[&[&str]] = &[
     &["quarantine", "list"],
     &["quarantine", "retry", "--all"],
     &["check"],
+    &["plan", "--customer", "acme"],
     &["conflicts", "list", "--customer", "acme"],
     &["worker"],
     &["scheduler"],
@@ -136,7 +139,10 @@ impl Desk {
         let stderr = String::from_utf8_lossy(&output.stderr);
         assert_eq!(output.status.code(), Some(code), "{args:?}: {stderr}");
         assert_eq!(String::from_utf8_lossy(&output.stdout), "", "{args:?}");
-        assert!(stderr.starts_with("error: ") && stderr.matches("error: ").count() == 1, "{args:?}: {stderr}");
+        // What `check` found comes before its last word, as `error[code]: …` or `warning[code]: …`.
+        let starts = if args.first() == Some(&"check") { &["error", "warning["][..] } else { &["error: "] };
+        assert!(starts.iter().any(|start| stderr.starts_with(start)), "{args:?}: {stderr}");
+        assert_eq!(stderr.matches("error: ").count(), 1, "{args:?}: {stderr}");
         assert!(stderr.contains(message), "{args:?} wants `{message}`: {stderr}");
         assert!(!stderr.contains(SECRET), "{args:?}: {stderr}");
         assert_eq!(self.files(), ["bridge.toml"], "{args:?}");
@@ -320,6 +326,9 @@ fn bad_words_are_refused() {
     desk.is_refused(&["quarantine", "retry"], "<ID>");
     desk.is_refused(&["quarantine", "list", "--entity", "usr"], "no entity `usr` in bridge.toml: there are user");
     desk.is_refused(&["check", "--customer", "acne"], "no customer `acne`");
+    desk.is_refused(&["plan"], "--customer");
+    desk.is_refused(&["plan", "--customer", "acme", "--entity", "usr"], "no entity `usr`");
+    desk.is_refused(&["plan", "--customer", "acme", "--kind", "delete"], "[possible values: create, update,");
     desk.is_refused(&["conflicts", "show", "12", "--customer", "acme"], "a conflict is named ENTITY:ID");
     desk.is_refused(&["pause", "--customer", "acme", "--entity", "usr"], "no entity `usr`");
     desk.is_refused(&["conflicts", "undo", "usr:12", "--customer", "acme"], "no entity `usr`");
@@ -339,6 +348,7 @@ fn what_only_looks_makes_no_queue() {
     for verb in VERBS {
         match verb[0] {
             "migrate" | "up" => {}
+            "check" => desk.is_refused(verb, "bridge.toml:4: connecting to localhost:1/a: error communicating"),
             _ if is_of_sides(verb) => desk.is_refused(verb, "customer acme: connecting to localhost:1/a"),
             _ => desk.is_refused(verb, "there is no queue database"),
         }
@@ -441,7 +451,7 @@ async fn the_ddl_that_is_printed_is_what_an_administrator_can_run() {
 #[test]
 fn help_says_how() {
     let desk = Desk::new("help", "this file is not read");
-    for args in [&["--help"][..], &["run", "--help"], &["up", "--help"], &["prepare", "--help"]] {
+    for args in [&["--help"][..], &["run", "--help"], &["up", "--help"], &["prepare", "--help"], &["plan", "--help"]] {
         let output = desk.run(args);
         let stdout = String::from_utf8_lossy(&output.stdout);
         assert!(output.status.success() && stdout.contains("Examples:"), "{args:?}: {stdout}");

@@ -11,7 +11,7 @@ use sync_bridge::ledger::{dead_letter, page, run, stage};
 use sync_bridge::ops::{self, Selection};
 
 use crate::cli::{Databases, Desk, config, execute as on, number as number_on};
-use crate::jobs::{Bridge, GRACE, failing};
+use crate::jobs::{Bridge, GRACE, REFUSAL, REFUSE_PAGES, failing};
 use crate::ledger::{CUSTOMER, KILL_RELEASED, claimed, execute, number, open_stage, round, tick_job};
 use crate::support::queue::{Queue, queue};
 use crate::support::{WAIT_MAX, eventually};
@@ -206,18 +206,20 @@ async fn dies(bridge: &Bridge) {
     let customer = CustomerId::new(CUSTOMER);
     let tick = ops::tick_now(&bridge.queue.pool, &customer).await.expect("a tick");
     let ended = tokio::time::timeout(WAIT_MAX, ops::wait_for_tick(&bridge.queue.pool, tick)).await.expect("an end");
-    ended.expect_err("a tick cannot look at a table that is not there");
+    ended.expect_err("its outcome is refused");
 }
 
 #[tokio::test]
-async fn a_table_that_is_missing_makes_one_dead_letter_and_none_once_it_is_back() {
+async fn what_dies_again_and_again_makes_one_dead_letter_and_none_once_it_comes_through() {
     let bridge = Bridge::new("standing", |_| {}).await;
     let all = Selection::default();
+    bridge.systems.on_legacy("insert into person (email) values ('p@example.org')").await;
     let worker = bridge.work(GRACE);
     let letters = async || ops::dead_letters(&bridge.queue.pool, &all, false).await.expect("dead letters");
 
-    // Before the first load it is the stage that cannot be cut.
-    bridge.systems.on_platform("alter table person rename to person_away").await;
+    // Before the first load it is the stage whose pages cannot be written down.
+    execute(&bridge.queue.pool, REFUSAL).await;
+    execute(&bridge.queue.pool, REFUSE_PAGES).await;
     for repeats in 0..3 {
         assert_eq!(bridge.tick().await.ending, "degraded");
         let letters = letters().await;
@@ -228,14 +230,19 @@ async fn a_table_that_is_missing_makes_one_dead_letter_and_none_once_it_is_back(
     let shown = ops::dead_letter(&bridge.queue.pool, standing).await.expect("an answer").expect("a dead letter");
     assert_eq!(shown.history.iter().filter(|attempt| attempt.ending == "dead").count(), 3, "{shown:#?}");
     assert!(shown.letter.repeated_at.is_some() && shown.range.is_none());
-    bridge.systems.on_platform("alter table person_away rename to person").await;
+    execute(&bridge.queue.pool, "drop trigger refuse on bridge.page").await;
     assert_eq!(bridge.tick().await.ending, "done");
     assert!(letters().await.is_empty(), "a later run did the same");
     bridge.settle().await;
     assert_eq!(bridge.status().await.state, "idle");
 
     // Later it is the tick.
-    bridge.systems.on_platform("alter table person rename to person_away").await;
+    execute(
+        &bridge.queue.pool,
+        "create trigger refuse before update on bridge.tick for each row when (new.state <> 'dead')
+         execute function bridge.refuse()",
+    )
+    .await;
     for repeats in 0..3 {
         dies(&bridge).await;
         let letters = letters().await;
@@ -247,7 +254,7 @@ async fn a_table_that_is_missing_makes_one_dead_letter_and_none_once_it_is_back(
     assert_eq!(ops::requeue(&bridge.queue.pool, &all, "ann", "too early").await.expect("an answer"), 1);
     eventually("the tick has died again", async || letters().await.len() == 1).await;
     assert_eq!(letters().await[0].repeats, 0);
-    bridge.systems.on_platform("alter table person_away rename to person").await;
+    execute(&bridge.queue.pool, "drop trigger refuse on bridge.tick").await;
     assert_eq!(bridge.tick().await.ending, "idle");
     assert!(letters().await.is_empty());
     assert_eq!(bridge.status().await.state, "idle");

@@ -12,6 +12,7 @@ use sync_bridge::stages::Data;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use crate::ledger::execute;
 use crate::support::eventually;
 use crate::support::queue::{Queue, queue};
 use crate::support::systems::{CUSTOMER, Systems};
@@ -333,6 +334,13 @@ async fn a_stage_waits_for_its_last_page() {
 }
 
 /// Writes to teams of the platform fail with this SQLSTATE.
+/// In the queue database: what goes this way is refused for good.
+pub const REFUSAL: &str = "create function bridge.refuse() returns trigger language plpgsql as
+    $$ begin raise exception 'not now' using errcode = 'XX001'; end $$";
+/// Pages of persons cannot be written down.
+pub const REFUSE_PAGES: &str = "create trigger refuse before insert on bridge.page for each row
+    when (new.entity = 'person') execute function bridge.refuse()";
+
 pub fn failing(code: &str) -> String {
     format!(
         "create or replace function refuse() returns trigger language plpgsql as \
@@ -369,16 +377,19 @@ async fn a_page_that_keeps_failing_is_dead_lettered_and_the_requeue_brings_its_r
 #[tokio::test]
 async fn a_stage_that_cannot_be_cut_ends_the_run_degraded_and_moves_no_watermark() {
     let bridge = Bridge::new("dead stage", |_| {}).await;
-    bridge.systems.on_legacy("insert into team (label) values ('a')").await;
-    bridge.systems.on_platform("alter table person rename to person_away").await;
+    bridge
+        .systems
+        .on_legacy("insert into team (label) values ('a'); insert into person (email) values ('p@example.org')")
+        .await;
+    execute(&bridge.queue.pool, REFUSAL).await;
+    execute(&bridge.queue.pool, REFUSE_PAGES).await;
     let worker = bridge.work(GRACE);
     let report = bridge.tick().await;
     assert_eq!((report.ending.as_str(), report.dead_letters), ("degraded", 1), "{report:#?}");
     assert_eq!(bridge.systems.platform_rows("select name from team").await, ["a"], "the other stage went on");
     assert_eq!(bridge.number("select count(*) from bridge.watermark where entity = 'person'").await, 0);
-    bridge.systems.on_platform("alter table person_away rename to person").await;
-    bridge.systems.on_legacy("insert into person (email) values ('p@example.org')").await;
-    let back = ops::requeue(&bridge.queue.pool, &Selection::default(), "ann", "table is back").await;
+    execute(&bridge.queue.pool, "drop trigger refuse on bridge.page").await;
+    let back = ops::requeue(&bridge.queue.pool, &Selection::default(), "ann", "they can be written").await;
     assert_eq!(back.expect("an answer"), 1);
     assert!(bridge.settle().await.iter().all(|report| report.ending == "done"));
     assert_eq!(bridge.same().await.len(), 1);

@@ -46,6 +46,46 @@ async fn both_ways(systems: &mut Systems, on_legacy: &str, on_platform: &str) {
 const VALUES: &str = "select v from item order by v";
 
 #[tokio::test]
+async fn keys_of_every_kind_stand_on_either_side() {
+    let legacy_kinds = [
+        "serial primary key",
+        "uuid primary key default gen_random_uuid()",
+        "text primary key default 'k' || gen_random_uuid()",
+    ];
+    let platform_kinds = [
+        "uuid primary key",
+        "bigint generated always as identity primary key",
+        "varchar(40) primary key default substr(gen_random_uuid()::text, 1, 20)",
+    ];
+    for legacy in legacy_kinds {
+        for platform in platform_kinds {
+            let own = "key = \"id\"";
+            let given = if platform.starts_with("uuid") { "gen_random_uuid()" } else { "default" };
+            let [on_legacy, on_platform] = [legacy, platform].map(|kind| table(&format!("id {kind}, v text")));
+            let mut systems = Systems::new("kinds", &on_legacy, &on_platform, &item(own, own, "", &["v"])).await;
+            both_ways(&mut systems, "(v) values ('l')", &format!("values ({given}, 'p')")).await;
+            systems.oracles(&[]).await;
+            systems.both_hold(VALUES, VALUES, &["l p", "p l"]).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_column_of_the_platform_that_holds_legacys_keys_pairs_what_is_there() {
+    let legacy = table("id serial primary key, v text");
+    let platform = table("id uuid primary key default gen_random_uuid(), legacy_id integer unique, v text");
+    let stages = item("key = \"id\"", "key = \"id\"", "match_on = [\"no\"]\n  conflict = \"legacy\"", &["v"])
+        + "    no = { legacy = \"id\", platform = \"legacy_id\" }\n";
+    let mut systems = Systems::new("cross reference", &legacy, &platform, &stages).await;
+    systems.on_legacy("insert into item (v) values ('one'), ('two'), ('new')").await;
+    systems.on_platform("insert into item (legacy_id, v) values (2, 'two'), (1, 'other')").await;
+    let summary = systems.run().await;
+    assert_eq!((summary.to_platform, summary.to_legacy, summary.conflicts), (2, 0, 1), "{summary:?}");
+    systems.oracles(&[]).await;
+    assert_eq!(systems.platform_rows("select legacy_id || v from item order by 1").await, ["1one", "2two", "3new"]);
+}
+
+#[tokio::test]
 async fn a_new_record_gets_the_key_of_the_other_side() {
     // Type of the key on both sides, and two keys.
     for (legacy, platform, one, two) in [
@@ -292,14 +332,14 @@ async fn a_way_to_make_keys_that_cannot_work_is_refused() {
     let way = |way: &str| format!("key = \"id\", new_key = \"{way}\"");
     for (legacy, platform, sides, fields, why) in [
         (
-            "id text primary key, v text",
+            "id text primary key default gen_random_uuid()::text, v text",
             "id integer primary key, v text",
             [own, &way("same")],
             ["v"],
             "cannot hold every key",
         ),
         (
-            "id text primary key, v text",
+            "id text primary key default gen_random_uuid()::text, v text",
             "id uuid primary key, v text",
             [own, &way("same")],
             ["v"],
@@ -395,8 +435,9 @@ name = "any"
     let of_platform =
         format!("select concat_ws('|', \"Order\", \"it's.a name\", \"select\", \"{long}\") from {p} order by 1");
     systems.both_hold(&of_legacy, &of_platform, &["1|l|p|x", "2|p|s|l"]).await;
-    let advice = systems.data.advice(&CustomerId::new(CUSTOMER)).await.expect("advice");
-    assert!(advice.iter().all(|advice| !advice.contains("no index")), "{advice:#?}");
+    let locator = systems.config.source.locator();
+    let findings = systems.data.findings(&CustomerId::new(CUSTOMER), &locator, None).await.expect("findings");
+    assert!(findings.iter().all(|finding| finding.code != "no-index"), "{findings:#?}");
 }
 
 #[tokio::test]
@@ -470,6 +511,7 @@ async fn customers_in_one_database_are_told_apart_by_their_scope() {
                 mode: PageMode::Sync,
                 lease: std::time::Duration::ZERO,
                 held: None,
+                contact: sync_bridge::stages::Contact::Decide,
                 rulings: Vec::new(),
                 watermarks: [None, None],
             })

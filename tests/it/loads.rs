@@ -7,7 +7,8 @@ use sqlx::{Connection as _, PgConnection};
 use sync_bridge::config::{Config, CustomerId, DayWindow, Limits};
 use sync_bridge::ops::{self, Scope};
 
-use crate::jobs::{Bridge, GRACE, page_rows};
+use crate::jobs::{Bridge, GRACE, REFUSAL, REFUSE_PAGES, page_rows};
+use crate::ledger::execute;
 use crate::support::eventually;
 use crate::support::systems::CUSTOMER;
 
@@ -175,8 +176,12 @@ async fn outside_of_its_hours_nothing_is_loaded_or_compared_and_changes_flow() {
 #[tokio::test]
 async fn a_load_that_cannot_be_cut_does_not_keep_the_changes_of_others() {
     let bridge = Bridge::new("no load", |_| {}).await;
-    bridge.systems.on_legacy("insert into team (label) values ('a')").await;
-    bridge.systems.on_platform("alter table person rename to person_away").await;
+    bridge
+        .systems
+        .on_legacy("insert into team (label) values ('a'); insert into person (email) values ('p@example.org')")
+        .await;
+    execute(&bridge.queue.pool, REFUSAL).await;
+    execute(&bridge.queue.pool, REFUSE_PAGES).await;
     let worker = bridge.work(GRACE);
     assert_eq!(bridge.tick().await.ending, "degraded");
     for label in ["b", "c"] {

@@ -26,5 +26,6 @@ mod retention;
 mod samples;
 mod scenarios;
 mod scheduler;
+mod second;
 mod supervisor;
 mod support;

@@ -9,7 +9,7 @@ use std::time::Duration;
 use sqlx::{Connection as _, PgConnection};
 use sync_bridge::config::{Config, CustomerId, DatabaseUrl, EntityId, Limits, Side};
 use sync_bridge::embedded::{Options, Server};
-use sync_bridge::stages::{Data, Page, PageMode, PageReport};
+use sync_bridge::stages::{Contact, Data, Page, PageMode, PageReport};
 
 use crate::support::people::{LEGACY, PLATFORM, STAGES};
 use crate::support::proxy::{port_of, through};
@@ -84,6 +84,7 @@ async fn a_replica_is_refused_as_a_side_and_a_load_steps_back_while_it_lags() {
         mode: PageMode::Sync,
         lease: Duration::ZERO,
         held: None,
+        contact: Contact::Decide,
         rulings: Vec::new(),
         watermarks: [None, None],
     };

@@ -5,12 +5,12 @@ use std::collections::btree_map::Entry;
 use std::sync::Arc;
 
 use sqlx::Connection as _;
-use sync_bridge::config::{self, Side};
+use sync_bridge::config::{self, Severity, Side};
 use sync_bridge::demo::compare::{Comparison, Listed, What, compare};
 use sync_bridge::demo::folder::{Database, Folder};
 use sync_bridge::demo::samples::{self, ACME, Amounts, BIRCH, Filled, Sample, Systems};
 use sync_bridge::demo::writers::{self, Pace, Tally};
-use sync_bridge::stages::{Data, Page, PageMode};
+use sync_bridge::stages::{Contact, Data, Page, PageMode};
 use tokio_util::sync::CancellationToken;
 
 use crate::support::{TestDatabase, database};
@@ -76,6 +76,10 @@ impl Stand {
         let customer = &data.config.customers[0].id;
         data.prepare(customer).await.expect("preparing both sides");
         data.check(customer).await.expect("the mapping fits both sides");
+        let locator = data.config.source.locator();
+        let findings = data.findings(customer, &locator, None).await.expect("findings");
+        let errors: Vec<_> = findings.iter().filter(|finding| finding.severity == Severity::Error).collect();
+        assert!(errors.is_empty(), "{errors:#?}");
         data
     }
 }
@@ -99,6 +103,7 @@ async fn sync(data: &Data) {
                         mode: PageMode::Sync,
                         lease: std::time::Duration::from_secs(15),
                         held: None,
+                        contact: Contact::Decide,
                         rulings: Vec::new(),
                         watermarks: [None, None],
                     };
@@ -149,6 +154,11 @@ async fn both_sides_become_equal(sample: &'static Sample) {
     let stand = Stand::new(sample, 120).await;
     let data = stand.bridge().await;
     sync(&data).await;
+    // The laws hold on what the two systems hold.
+    let locator = data.config.source.locator();
+    let findings = data.findings(&data.config.customers[0].id, &locator, Some(100)).await.expect("findings");
+    let errors: Vec<_> = findings.iter().filter(|finding| finding.severity == Severity::Error).collect();
+    assert!(errors.is_empty(), "{errors:#?}");
     let loaded = stand.compare().await;
     assert_eq!((loaded.differences, loaded.shown), (0, Vec::new()));
     assert_eq!(loaded.entities.iter().map(|counted| counted.pairs).sum::<usize>(), stand.filled.pairs_expected());
@@ -168,6 +178,126 @@ async fn three_schemas_of_one_database_become_equal_to_legacy() {
 #[tokio::test]
 async fn three_databases_become_equal_to_legacy() {
     both_sides_become_equal(&BIRCH).await;
+}
+
+/// What stands in no column of the other side: the comparison cannot see it.
+#[tokio::test]
+async fn what_only_the_platform_knows_is_still_there_when_both_sides_are_equal() {
+    let stand = Stand::new(&BIRCH, 60).await;
+    let mut identity = samples::connect(&stand.systems.identity).await.expect("a connection");
+    let own = "select count(*) from identity.users where source = 'signup'";
+    let themes = "select count(*) from identity.profiles where settings ? 'theme'";
+    let count = async |identity: &mut sqlx::PgConnection, sql: &'static str| -> i64 {
+        sqlx::query_scalar(sql).fetch_one(identity).await.expect("counting")
+    };
+    let before = (count(&mut identity, own).await, count(&mut identity, themes).await);
+    assert!(before.0 > 0 && before.1 > 0, "{before:?}");
+    let data = stand.bridge().await;
+    sync(&data).await;
+    let moved = "update users set lang = 'xx', pg_len = null, last_update = localtimestamp";
+    let mut legacy = samples::connect_to_legacy(&stand.systems.legacy).await.expect("a connection");
+    sqlx::query(moved).execute(&mut legacy).await.expect("editing");
+    legacy.close().await.expect("leaving");
+    sync(&data).await;
+    assert_eq!((count(&mut identity, own).await, count(&mut identity, themes).await), before);
+    let made = "select count(*) from identity.users where source = 'backoffice'";
+    assert_eq!(
+        count(&mut identity, made).await + before.0,
+        count(&mut identity, "select count(*) from identity.users").await
+    );
+    let edited = "select count(*) from identity.profiles where settings ->> 'locale' is distinct from 'xx' \
+                  or settings #> '{lists,page_size}' is not null";
+    assert_eq!(count(&mut identity, edited).await, 0);
+    identity.close().await.expect("leaving");
+}
+
+/// One field of one record each, by an edit behind the bridge's back.
+#[tokio::test]
+async fn damage_to_any_field_on_either_side_is_a_difference_of_that_field() {
+    let stand = Stand::new(&ACME, 40).await;
+    sync(&stand.bridge().await).await;
+    // What tells records apart is left alone: with it, all that refers to the record differs.
+    let on_platform: [(&str, &str, &str); 19] = [
+        ("user name", "identity.users", "display_name = 'Somebody Else'"),
+        (
+            "user status",
+            "identity.users",
+            "status = case status when 'active' then 'suspended' else 'active' end::identity.user_status",
+        ),
+        ("user external", "identity.users", "is_external = not is_external"),
+        ("user cost", "identity.users", "cost_center = '9999'"),
+        ("user deleted", "identity.users", "deleted_at = case when deleted_at is null then now() end"),
+        ("profile phone", "identity.profiles", "phone = '1'"),
+        ("profile hired", "identity.profiles", "hired_on = coalesce(hired_on, '2000-01-01') + 1"),
+        (
+            "profile contact",
+            "identity.profiles",
+            "contact = case contact when 'none' then 'newsletter' else 'none' end::identity.contact_preference",
+        ),
+        ("profile address.zip", "identity.profiles", "address = address || '{\"zip\": \"1\"}'"),
+        ("profile locale", "identity.profiles", "settings = settings || '{\"locale\": \"xx\"}'"),
+        ("profile lines", "identity.profiles", "settings = settings || '{\"lists\": {\"page_size\": 7}}'"),
+        ("group budget", "groups.groups", "budget = budget + 0.01"),
+        ("group expires", "groups.groups", "expires_at = coalesce(expires_at, now()) + interval '1 second'"),
+        (
+            "group owner",
+            "groups.groups",
+            "owner_id = (select max(id::text)::uuid from identity.users where id is distinct from owner_id)",
+        ),
+        ("membership since", "groups.memberships", "joined_at = coalesce(joined_at, now()) + interval '1 day'"),
+        ("region timezone", "geo.regions", "timezone = 'Mars/Olympus'"),
+        ("site location", "geo.sites", "location = point(location[0], location[1] / 2 + 0.001)"),
+        ("site population", "geo.sites", "population = coalesce(population, 0) + 1"),
+        (
+            "site manager",
+            "geo.sites",
+            "manager_id = (select max(id::text)::uuid from identity.users where id is distinct from manager_id)",
+        ),
+    ];
+    let on_legacy: [(&str, &str, &str); 9] = [
+        ("user external", "users", "ext = case ext when 'Y' then 'N' else 'Y' end"),
+        ("user cost", "users", "cost_ctr = '9999'"),
+        ("profile hired", "users", "hire_d = case hire_d when '' then '20000101' else '' end"),
+        ("profile locale", "users", "lang = 'xx'"),
+        ("profile lines", "users", "pg_len = coalesce(pg_len, 0) + 1"),
+        ("group budget", "grps", "bud_ct = bud_ct + 3"),
+        ("group expires", "grps", "valid_s = coalesce(valid_s, 0) + 3"),
+        ("site location", "sites", "lon = lon / 2 + 0.001"),
+        ("site manager", "sites", "mgr_id = (select max(id) from users where id <> mgr_id)"),
+    ];
+    // Equal in what they mean: no difference.
+    let spellings = [
+        "update users set email_addr = ' ' || upper(email_addr) || '  '",
+        "update users set newsl = 'J' where newsl = 'Y'",
+    ];
+    let mut platform = samples::connect(&stand.systems.identity).await.expect("a connection");
+    let mut legacy = samples::connect_to_legacy(&stand.systems.legacy).await.expect("a connection");
+    for sql in spellings {
+        sqlx::query(sql).execute(&mut legacy).await.expect("spelling otherwise");
+    }
+    assert_eq!(stand.compare().await.differences, 0);
+    let mut expected = Vec::new();
+    for (connection, damages, nth) in [(&mut platform, &on_platform[..], 0), (&mut legacy, &on_legacy[..], 3)] {
+        for (field, table, set) in damages {
+            let key = if *table == "groups.memberships" { "user_id" } else { "id" };
+            let one = format!("select ctid from {table} order by {key} offset {nth} limit 1");
+            let sql = format!("update {table} set {set} where ctid = ({one})");
+            let hit = sqlx::raw_sql(sqlx::AssertSqlSafe(sql)).execute(&mut *connection).await.expect("damaging a row");
+            assert_eq!(hit.rows_affected(), 1, "{field}");
+            expected.push((*field).to_owned());
+        }
+    }
+    expected.sort();
+    let found = stand.compare().await;
+    let what = |found: &sync_bridge::demo::compare::Difference| match &found.what {
+        What::Field { name, .. } => format!("{} {name}", found.entity),
+        other => format!("{} {other:?}", found.entity),
+    };
+    let mut what: Vec<String> = found.shown.iter().map(what).collect();
+    what.sort();
+    assert_eq!(what, expected);
+    legacy.close().await.expect("leaving");
+    platform.close().await.expect("leaving");
 }
 
 #[tokio::test]

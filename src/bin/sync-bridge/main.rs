@@ -15,6 +15,7 @@ mod demo;
 mod migrate;
 mod out;
 mod pause;
+mod plan;
 mod prepare;
 mod quarantine;
 mod run;
@@ -29,6 +30,7 @@ Examples:
   sync-bridge run --customer acme --inline  one run now, with a report
   sync-bridge status                        how fresh everything is
   sync-bridge check                         hold the mapping against the live databases; writes nothing
+  sync-bridge plan --customer acme          what a run would do now, field by field; writes nothing
   sync-bridge dead-letters list             work that waits for a person
   sync-bridge pause --customer acme --reason '…'   and resume: nothing is lost meanwhile
   sync-bridge quarantine list               rows that cannot be written as they are
@@ -55,6 +57,7 @@ enum Command {
     Migrate(migrate::Args),
     Prepare(prepare::Args),
     Check(check::Args),
+    Plan(plan::Args),
     Up(up::Args),
     Run(run::Args),
     Status(status::Args),
@@ -114,6 +117,7 @@ fn main() -> ExitCode {
         Command::Migrate(args) => migrate::run(&config, args).await,
         Command::Prepare(args) => prepare::run(&config, args).await,
         Command::Check(args) => check::run(&config, args).await,
+        Command::Plan(args) => plan::run(&config, args).await,
         Command::Up(args) => up::run(&config, args).await,
         Command::Run(args) => run::run(&config, args).await,
         Command::Status(args) => status::run(&config, args).await,

@@ -33,7 +33,12 @@ pub fn table(headers: &[&str]) -> Table {
 
 /// Text from a database: a control character must not reach the terminal.
 pub fn text(text: &str) -> Cell {
-    Cell::new(text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect::<String>())
+    Cell::new(plain(text))
+}
+
+/// The same outside of a table.
+pub fn plain(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
 pub fn number(number: i64) -> Cell {

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use sync_bridge::config::CustomerId;
+use sync_bridge::config::{Customer, CustomerId};
 use sync_bridge::health::Health;
 use sync_bridge::jobs::worker;
 use sync_bridge::ops::{self, RunReport};
@@ -22,7 +22,8 @@ const TAKEN_WITHIN: Duration = Duration::from_secs(10);
 #[command(after_help = "\
 Examples:
   sync-bridge run --customer acme            workers elsewhere do it
-  sync-bridge run --customer acme --inline   this process does it")]
+  sync-bridge run --customer acme --inline   this process does it
+  sync-bridge run --customer acme --accept-mapping   the changed mapping may touch as many rows as `status` says")]
 pub struct Args {
     /// The customer, by id or slug
     #[arg(long)]
@@ -30,6 +31,9 @@ pub struct Args {
     /// Work in this process until the run is closed
     #[arg(long)]
     inline: bool,
+    /// Accept the mapping of this file first, however many rows it touches; who did is recorded
+    #[arg(long)]
+    accept_mapping: bool,
     /// One line of JSON
     #[arg(long)]
     json: bool,
@@ -40,7 +44,7 @@ pub async fn run(config: &Path, args: Args) -> anyhow::Result<()> {
     let config = startup::load(config)?;
     let customer = out::customer(&config, &args.customer)?.clone();
     let bridge = Bridge::open(config, Embedded::MustExist).await?;
-    let report = match bridge.must_be_migrated().await {
+    let report = match ready(&bridge, &customer, args.accept_mapping).await {
         Ok(()) if args.inline => match startup::check(&bridge.data, [&customer], Look::Everything).await {
             Ok(()) => inline(&bridge, &customer.id, &stop).await,
             Err(error) => Err(error),
@@ -64,6 +68,24 @@ pub async fn run(config: &Path, args: Args) -> anyhow::Result<()> {
     }
     if report.dead_letters > 0 {
         bail!("{} pages became dead letters: see `sync-bridge dead-letters list`", report.dead_letters);
+    }
+    Ok(())
+}
+
+async fn ready(bridge: &Bridge, customer: &Customer, accepts_mapping: bool) -> anyhow::Result<()> {
+    bridge.must_be_migrated().await?;
+    if accepts_mapping {
+        let accepted = ops::accept_mapping(&bridge.queue, &bridge.data, customer, &out::who()).await?;
+        for one in &accepted {
+            let counted = match one.rows_read {
+                0 => String::new(),
+                rows => format!(": {} of {rows} rows differ", one.rows_different),
+            };
+            eprintln!("customer {}: the mapping of {} is accepted{counted}", customer.slug, one.entity);
+        }
+        if accepted.is_empty() {
+            eprintln!("customer {}: no changed mapping is to be accepted", customer.slug);
+        }
     }
     Ok(())
 }

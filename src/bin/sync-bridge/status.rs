@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use sync_bridge::ops::{self, Away, CustomerStatus};
+use sync_bridge::ops::{self, Away, CustomerStatus, Unknown};
 use sync_bridge::startup::{self, Bridge, Embedded};
 
 use crate::{out, pause};
@@ -20,13 +20,27 @@ pub async fn run(config: &Path, args: Args) -> anyhow::Result<()> {
     let bridge = Bridge::open(startup::load(config)?, Embedded::MustExist).await?;
     let status = read(&bridge).await;
     bridge.close().await?;
-    let status = status?;
+    let (status, unknown) = status?;
+    for one in &unknown {
+        eprintln!("warning: {}", shown(one));
+    }
     if args.json { out::say_json(&status) } else { out::say(&tables(&status)) }
 }
 
-async fn read(bridge: &Bridge) -> anyhow::Result<Vec<CustomerStatus>> {
+async fn read(bridge: &Bridge) -> anyhow::Result<(Vec<CustomerStatus>, Vec<Unknown>)> {
     bridge.must_be_migrated().await?;
-    ops::status(&bridge.queue, &bridge.config).await
+    let status = ops::status(&bridge.queue, &bridge.config).await?;
+    Ok((status, ops::unknown(&bridge.queue, &bridge.config).await?))
+}
+
+fn shown(unknown: &Unknown) -> String {
+    let what = match &unknown.entity {
+        Some(entity) => format!("entity `{entity}` of customer `{}`", unknown.customer),
+        None => format!("customer `{}`", unknown.customer),
+    };
+    format!(
+        "{what} was synchronised and is not in the configuration any more: ids are for ever, so give it back its id if it was renamed"
+    )
 }
 
 fn tables(status: &[CustomerStatus]) -> String {
@@ -72,6 +86,7 @@ fn tables(status: &[CustomerStatus]) -> String {
         tables.push(sides.to_string());
     }
     tables.extend(loads(status));
+    tables.extend(mappings(status));
     tables.extend(away(status));
     tables.extend(pause::table(status.iter().map(|one| (one.slug.as_str(), one.paused.as_slice()))));
     tables.join("\n")
@@ -91,6 +106,29 @@ fn loads(status: &[CustomerStatus]) -> Option<String> {
                 out::number(load.rows_per_sec.round() as i64),
                 out::duration(load.secs_left),
                 out::time(Some(load.since)),
+            ]);
+        }
+    }
+    (!table.is_empty()).then(|| table.to_string())
+}
+
+/// Changed mappings that are not done with.
+fn mappings(status: &[CustomerStatus]) -> Option<String> {
+    let mut table = out::table(&["mapping changed", "entity", "state", "rows read", "different", "since", "to do"]);
+    for one in status {
+        for mapping in &one.mappings {
+            let act = match mapping.state {
+                "waiting" => format!("sync-bridge run --customer {} --accept-mapping", one.slug),
+                _ => "-".to_owned(),
+            };
+            table.add_row(vec![
+                out::text(&one.slug),
+                out::text(&mapping.entity),
+                out::text(mapping.state),
+                out::number(mapping.rows_read),
+                out::number(mapping.rows_different),
+                out::time(Some(mapping.since)),
+                out::text(&act),
             ]);
         }
     }

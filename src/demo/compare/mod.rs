@@ -333,7 +333,10 @@ fn identity_of(entity: &'static str, key: &str, sides: &Sides, side: Side) -> St
 
 #[cfg(test)]
 mod tests {
+    use super::super::folder::Folder;
+    use super::super::samples;
     use super::*;
+    use crate::config;
 
     fn row(values: &[&str]) -> Row {
         values.iter().map(|value| Some((*value).to_owned())).collect()
@@ -342,20 +345,59 @@ mod tests {
     /// One user with a profile on both sides.
     fn equal_sides() -> Sides {
         let mut sides: Sides = SHAPES.iter().map(|shape| (shape.entity, Entity::default())).collect();
-        let person = row(&["ann@acme.example", "Ann Lee", "active", "false"]);
+        let person = row(&["ann@acme.example", "Ann Lee", "active", "false", "0100", "false"]);
         let user = sides.get_mut("user").expect("an entity");
         user.legacy.insert("7".into(), person.clone());
         user.platform.insert("u-7".into(), person);
         user.to_platform.insert("7".into(), "u-7".into());
         let profile = sides.get_mut("profile").expect("an entity");
-        profile.legacy.insert("7".into(), row(&["7", "1", "2000-01-01", "none", "", "", "", ""]));
-        profile.platform.insert("p-7".into(), row(&["u-7", "1", "2000-01-01", "none", "", "", "", ""]));
+        let profile_of = |user| row(&[user, "1", "2000-01-01", "2020-01-01", "none", "", "", "", "", "de", "25"]);
+        profile.legacy.insert("7".into(), profile_of("7"));
+        profile.platform.insert("p-7".into(), profile_of("u-7"));
         profile.to_platform.insert("7".into(), "p-7".into());
         sides
     }
 
     fn all(sides: &Sides) -> Vec<Difference> {
         SHAPES.iter().flat_map(|shape| [by_pairs(shape, sides), by_nature(shape, sides)].concat()).collect()
+    }
+
+    /// A field that nobody compares would be proven by nothing. A constant has nothing to be compared with.
+    #[test]
+    fn every_field_of_the_mapping_is_compared() {
+        let folder = Folder::temporary().expect("a folder");
+        folder.write_configs(&samples::ALL, std::time::Duration::from_secs(60)).expect("writing the configuration");
+        let config = config::load(&folder.demo_config()).expect("the mapping is understood");
+        for entity in config.entities() {
+            let shape = SHAPES.iter().find(|shape| shape.entity == entity.id.as_str()).expect("a shape");
+            for field in entity.fields.iter().filter(|field| !matches!(field.lens, config::Lens::Constant(_))) {
+                let is_it = |compared: &&shapes::Field| {
+                    compared.name.strip_prefix(&field.name).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+                };
+                assert!(shape.fields.iter().any(|compared| is_it(&compared)), "{} {}", entity.id, field.name);
+            }
+        }
+    }
+
+    /// What the samples are there to show.
+    #[test]
+    fn the_mapping_uses_lenses_of_every_common_kind() {
+        let folder = Folder::temporary().expect("a folder");
+        folder.write_configs(&samples::ALL, std::time::Duration::from_secs(60)).expect("writing the configuration");
+        let config = config::load(&folder.demo_config()).expect("the mapping is understood");
+        let fields = || config.entities().flat_map(|entity| &entity.fields);
+        let kinds: BTreeSet<String> = fields()
+            .map(|field| format!("{:?}", field.lens).split(['(', ' ']).next().unwrap_or_default().to_owned())
+            .collect();
+        assert_eq!(
+            kinds.iter().map(String::as_str).collect::<Vec<_>>(),
+            [
+                "Bool", "Constant", "Date", "Epoch", "Fold", "Format", "Join", "Object", "Path", "Point", "Ref",
+                "Same", "Scale", "Values"
+            ]
+        );
+        assert!(fields().any(|field| field.one_way.is_some()));
+        assert!(fields().any(|field| field.null.legacy.is_some()));
     }
 
     #[test]
@@ -377,7 +419,7 @@ mod tests {
     #[test]
     fn a_reference_to_another_record_shows_both_ways() {
         let mut sides = equal_sides();
-        let other = row(&["bo@acme.example", "Bo Lee", "active", "false"]);
+        let other = row(&["bo@acme.example", "Bo Lee", "active", "false", "0100", "false"]);
         let user = sides.get_mut("user").expect("an entity");
         user.legacy.insert("8".into(), other.clone());
         user.platform.insert("u-8".into(), other);

@@ -38,31 +38,36 @@ pub(super) const SHAPES: [Shape; 7] = [
     Shape {
         entity: "user",
         service: Service::Identity,
-        legacy: "select id::text, array[lower(email_addr), first_name || ' ' || last_name, \
-                 case active when 'Y' then 'active' when 'N' then 'suspended' end, (deleted = 'Y')::text] \
-                 from users order by id",
-        platform: "select id::text, array[email, display_name, status::text, (deleted_at is not null)::text] \
-                   from identity.users order by id",
-        fields: &[plain("email"), plain("name"), plain("status"), plain("deleted")],
+        legacy: "select id::text, array[lower(btrim(email_addr)), first_name || ' ' || last_name, \
+                 case active when 'Y' then 'active' when 'N' then 'suspended' end, (ext = 'Y')::text, cost_ctr, \
+                 (deleted = 'Y')::text] from users order by id",
+        platform: "select id::text, array[email, display_name, status::text, is_external::text, cost_center, \
+                   (deleted_at is not null)::text] from identity.users order by id",
+        fields: &[plain("email"), plain("name"), plain("status"), plain("external"), plain("cost"), plain("deleted")],
         natural: &[0],
     },
     Shape {
         entity: "profile",
         service: Service::Identity,
         legacy: "select id::text, array[id::text, phone, birth_dt::text, \
-                 case newsl when 'Y' then 'newsletter' when 'N' then 'none' end, street, zip, city, ctry] \
-                 from users order by id",
-        platform: "select id::text, array[user_id::text, phone, birth_date::text, contact::text, address ->> 'street', \
-                   address ->> 'zip', address ->> 'city', address ->> 'country'] from identity.profiles order by id",
+                 to_date(nullif(hire_d, ''), 'YYYYMMDD')::text, \
+                 case when newsl in ('Y', 'J') then 'newsletter' when newsl = 'N' then 'none' end, street, zip, city, ctry, \
+                 nullif(lang, ''), pg_len::text] from users order by id",
+        platform: "select id::text, array[user_id::text, phone, birth_date::text, hired_on::text, contact::text, \
+                   address ->> 'street', address ->> 'zip', address ->> 'city', address ->> 'country', \
+                   settings ->> 'locale', settings #>> '{lists,page_size}'] from identity.profiles order by id",
         fields: &[
             key_of("user", "user"),
             plain("phone"),
             plain("born"),
+            plain("hired"),
             plain("contact"),
             plain("address.street"),
             plain("address.zip"),
             plain("address.city"),
             plain("address.country"),
+            plain("locale"),
+            plain("lines"),
         ],
         natural: &[0],
     },
@@ -71,15 +76,18 @@ pub(super) const SHAPES: [Shape; 7] = [
         service: Service::Groups,
         legacy: "select id::text, array[par_id::text, code, descr, \
                  case typ when 'D' then 'department' when 'T' then 'team' when 'P' then 'project' end, resp_id::text, \
-                 (del = 'Y')::text] from grps order by id",
-        platform: "select id::text, array[parent_id::text, code, name, kind::text, owner_id::text, \
-                   (archived_at is not null)::text] from groups.groups order by id",
+                 (bud_ct / 100.0)::numeric(20, 2)::text, valid_s::text, (del = 'Y')::text] from grps order by id",
+        platform: "select id::text, array[parent_id::text, code, name, kind::text, owner_id::text, budget::text, \
+                   floor(extract(epoch from expires_at))::bigint::text, (archived_at is not null)::text] \
+                   from groups.groups order by id",
         fields: &[
             key_of("parent", "group"),
             plain("code"),
             plain("name"),
             plain("kind"),
             key_of("owner", "user"),
+            plain("budget"),
+            plain("expires"),
             plain("deleted"),
         ],
         natural: &[1],
@@ -91,7 +99,7 @@ pub(super) const SHAPES: [Shape; 7] = [
                  case role when 'M' then 'member' when 'A' then 'admin' when 'O' then 'owner' end, since::text, \
                  (act = 'N')::text] from grp_usr order by grp_id, usr_id",
         platform: "select group_id || chr(31) || user_id, array[group_id::text, user_id::text, role::text, \
-                   joined_on::text, (deleted_at is not null)::text] from groups.memberships order by group_id, user_id",
+                   (joined_at at time zone 'UTC')::date::text, (deleted_at is not null)::text] from groups.memberships order by group_id, user_id",
         fields: &[key_of("group", "group"), key_of("user", "user"), plain("role"), plain("since"), plain("deleted")],
         natural: &[0, 1],
     },
@@ -114,16 +122,16 @@ pub(super) const SHAPES: [Shape; 7] = [
     Shape {
         entity: "site",
         service: Service::Geo,
-        legacy: "select id::text, array[reg_id::text, descr, lat::float8::text, lon::float8::text, inhab::text, \
-                 (closed is not null)::text] from sites order by id",
-        platform: "select id::text, array[region_id::text, name, latitude::text, longitude::text, population::text, \
-                   (deleted_at is not null)::text] from geo.sites order by id",
+        legacy: "select id::text, array[reg_id::text, descr, lon::float8 || ' ' || lat::float8, inhab::text, \
+                 nullif(mgr_id, 0)::text, (closed is not null)::text] from sites order by id",
+        platform: "select id::text, array[region_id::text, name, location[0] || ' ' || location[1], population::text, \
+                   manager_id::text, (deleted_at is not null)::text] from geo.sites order by id",
         fields: &[
             key_of("region", "region"),
             plain("name"),
-            plain("latitude"),
-            plain("longitude"),
+            plain("location"),
             plain("population"),
+            key_of("manager", "user"),
             plain("deleted"),
         ],
         natural: &[0, 1, 2, 3, 4, 5],

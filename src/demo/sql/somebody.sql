@@ -1,5 +1,5 @@
 -- Anybody who is there on both sides.
-select id, lower(email_addr)
+select id, lower(btrim(email_addr))
 from users
 where deleted = 'N'
   and active = 'Y'

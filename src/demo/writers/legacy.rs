@@ -31,7 +31,7 @@ impl Application {
                 .fetch_all(&mut *at)
                 .await?,
             hot: sqlx::query_scalar(
-                "select id from users where deleted = 'N' order by lower(email_addr) collate \"C\" limit $1",
+                "select id from users where deleted = 'N' order by lower(btrim(email_addr)) collate \"C\" limit $1",
             )
             .bind(HOT)
             .fetch_all(&mut *at)
@@ -90,14 +90,26 @@ impl Application {
                     .bind(id)
                     .bind(format!("New.Address.{tag}@{}", self.tools.domain))
             }
-            85..=91 => sqlx::query(
+            85..=89 => sqlx::query(
                 "update users set active = case active when 'Y' then 'N' else 'Y' end, last_update = localtimestamp where id = $1",
             )
             .bind(id),
-            _ => sqlx::query(
-                "update users set newsl = case newsl when 'Y' then 'N' else 'Y' end, last_update = localtimestamp where id = $1",
+            // Payroll, personnel and preferences have a form each.
+            90..=92 => sqlx::query(
+                "update users set cost_ctr = $2, ext = case ext when 'Y' then 'N' else 'Y' end, last_update = localtimestamp where id = $1",
             )
-            .bind(id),
+            .bind(id)
+            .bind(format!("{:04}", rng.random_range(0..40) * 100)),
+            93..=95 => sqlx::query("update users set hire_d = $2, last_update = localtimestamp where id = $1")
+                .bind(id)
+                .bind(if rng.random_bool(0.8) { samples::eight_digits(people::hired(rng)) } else { String::new() }),
+            96..=97 => sqlx::query("update users set lang = $2, pg_len = $3, last_update = localtimestamp where id = $1")
+                .bind(id)
+                .bind(if rng.random_bool(0.8) { people::locale(rng) } else { "" })
+                .bind(rng.random_bool(0.7).then(|| people::lines(rng))),
+            _ => sqlx::query("update users set newsl = $2, last_update = localtimestamp where id = $1")
+                .bind(id)
+                .bind(self.tools.pick(&["Y", "J", "N"])),
         };
         Ok(edited(statement.execute(&mut self.connection).await?.rows_affected()))
     }
@@ -132,6 +144,10 @@ impl Application {
             .bind(person.address.zip)
             .bind(person.address.city)
             .bind(person.address.country)
+            .bind(if person.external { "Y" } else { "N" })
+            .bind(person.hired.map(samples::eight_digits).unwrap_or_default())
+            .bind(person.locale.unwrap_or_default())
+            .bind(person.lines)
             .fetch_one(&mut *transaction)
             .await?;
         for _ in 0..self.tools.rng.random_range(0..3) {
@@ -201,10 +217,16 @@ impl Application {
         let tag = self.tools.tag();
         let statement = match self.tools.rng.random_range(0..100) {
             // The trigger stamps.
-            0..=29 => sqlx::query("update grps set descr = $2 where id = $1")
+            0..=19 => sqlx::query("update grps set descr = $2 where id = $1")
                 .bind(if self.tools.chance(0.5) { team } else { project })
                 .bind(format!("Renamed in the office {tag}")),
-            30..=54 => sqlx::query("update grps set par_id = $2 where id = $1").bind(project).bind(team),
+            20..=29 => sqlx::query("update grps set bud_ct = bud_ct + $2 where id = $1")
+                .bind(team)
+                .bind(self.tools.rng.random_range(1..100_000_i64)),
+            30..=39 => sqlx::query("update grps set valid_s = extract(epoch from now())::integer + $2 where id = $1")
+                .bind(project)
+                .bind(self.tools.rng.random_range(0..30_000_000)),
+            40..=54 => sqlx::query("update grps set par_id = $2 where id = $1").bind(project).bind(team),
             55..=69 => {
                 sqlx::query("update grps set resp_id = $2 where id = $1").bind(team).bind(self.tools.pick(&self.users))
             }
@@ -234,9 +256,12 @@ impl Application {
         let (latitude, longitude) = (self.tools.nearby(city.latitude, 90.0), self.tools.nearby(city.longitude, 180.0));
         let Some(site) = self.tools.pick(&self.sites) else { return Ok(Done::Nothing) };
         let statement = match self.tools.rng.random_range(0..100) {
-            0..=44 => {
+            0..=34 => {
                 sqlx::query("update sites set descr = $2 where id = $1").bind(site).bind(format!("{} {tag}", city.name))
             }
+            35..=44 => sqlx::query("update sites set mgr_id = $2 where id = $1")
+                .bind(site)
+                .bind(self.tools.pick(&self.users).filter(|_| tag.ends_with(['1', '3', '5', '7'])).unwrap_or(0)),
             45..=59 => sqlx::query("update sites set lat = $2, lon = $3 where id = $1")
                 .bind(site)
                 .bind(latitude)

@@ -5,7 +5,7 @@ use sqlx::{Connection, PgConnection};
 use uuid::Uuid;
 
 use super::super::people::{self, Person};
-use super::super::samples::{self, Systems, address_json};
+use super::super::samples::{self, Systems, address_json, settings_json};
 use super::{Act, Done, HOT, Tools, Which, edited, which};
 
 pub(super) struct Application {
@@ -86,26 +86,28 @@ impl Application {
     async fn edit_account(&mut self) -> sqlx::Result<Done> {
         let Some(id) = self.user().await? else { return Ok(Done::Nothing) };
         let rng = &mut self.tools.rng;
-        let statement =
-            match rng.random_range(0..100) {
-                0..=54 => sqlx::query("update identity.users set display_name = $2 where id = $1")
+        let statement = match rng.random_range(0..100) {
+            0..=54 => sqlx::query("update identity.users set display_name = $2 where id = $1").bind(id).bind(format!(
+                "{} {}",
+                self.tools.names.given(rng),
+                self.tools.names.family(rng)
+            )),
+            55..=74 => {
+                let tag = self.tools.tag();
+                sqlx::query("update identity.users set email = $2 where id = $1")
                     .bind(id)
-                    .bind(format!("{} {}", self.tools.names.given(rng), self.tools.names.family(rng))),
-                55..=74 => {
-                    let tag = self.tools.tag();
-                    sqlx::query("update identity.users set email = $2 where id = $1")
-                        .bind(id)
-                        .bind(format!("new.address.{tag}@{}", self.tools.domain))
-                }
-                75..=89 => sqlx::query(include_str!("../sql/platform_status.sql")).bind(id),
-                _ => {
-                    let touched = sqlx::query("update identity.users set email = email where id = $1")
-                        .bind(id)
-                        .execute(&mut self.identity)
-                        .await?;
-                    return Ok(if touched.rows_affected() > 0 { Done::Touched } else { Done::Nothing });
-                }
-            };
+                    .bind(format!("new.address.{tag}@{}", self.tools.domain))
+            }
+            75..=84 => sqlx::query(include_str!("../sql/platform_status.sql")).bind(id),
+            85..=89 => sqlx::query("update identity.users set is_external = not is_external where id = $1").bind(id),
+            _ => {
+                let touched = sqlx::query("update identity.users set email = email where id = $1")
+                    .bind(id)
+                    .execute(&mut self.identity)
+                    .await?;
+                return Ok(if touched.rows_affected() > 0 { Done::Touched } else { Done::Nothing });
+            }
+        };
         Ok(edited(statement.execute(&mut self.identity).await?.rows_affected()))
     }
 
@@ -114,10 +116,19 @@ impl Application {
         let Some(id) = self.user().await? else { return Ok(Done::Nothing) };
         let rng = &mut self.tools.rng;
         let statement = match rng.random_range(0..100) {
-            0..=39 => sqlx::query("update identity.profiles set phone = $2, updated_at = now() where user_id = $1")
+            0..=29 => sqlx::query("update identity.profiles set phone = $2, updated_at = now() where user_id = $1")
                 .bind(id)
                 .bind(rng.random_bool(0.9).then(|| people::phone(rng))),
-            40..=69 => sqlx::query(
+            30..=34 => sqlx::query("update identity.profiles set hired_on = $2, updated_at = now() where user_id = $1")
+                .bind(id)
+                .bind(rng.random_bool(0.8).then(|| people::hired(rng))),
+            // One client's member, which the backoffice does not know, and one that it knows.
+            35..=44 => sqlx::query(include_str!("../sql/platform_settings.sql"))
+                .bind(id)
+                .bind(if rng.random_bool(0.5) { "dark" } else { "light" })
+                .bind(people::locale(rng)),
+            45..=49 => sqlx::query(include_str!("../sql/platform_lines.sql")).bind(id).bind(people::lines(rng)),
+            50..=69 => sqlx::query(
                 "update identity.profiles set address = address || $2, updated_at = now() where user_id = $1",
             )
             .bind(id)
@@ -142,12 +153,15 @@ impl Application {
                 .bind(person.display_name())
                 .fetch_one(&mut *transaction)
                 .await?;
+        let settings = settings_json(&person);
         sqlx::query(include_str!("../sql/platform_profile.sql"))
             .bind(id)
             .bind(person.phone)
             .bind(person.born)
             .bind(if person.newsletter { "newsletter" } else { "none" })
             .bind(address_json(&person.address))
+            .bind(person.hired)
+            .bind(settings)
             .execute(&mut *transaction)
             .await?;
         transaction.commit().await?;
@@ -155,7 +169,7 @@ impl Application {
         for _ in 0..self.tools.rng.random_range(0..3) {
             if let Some(group) = self.tools.pick(&self.teams) {
                 sqlx::query(
-                    "insert into groups.memberships (group_id, user_id, joined_on) values ($1, $2, current_date) on conflict do nothing",
+                    "insert into groups.memberships (group_id, user_id, joined_at) values ($1, $2, now()) on conflict do nothing",
                 )
                 .bind(group)
                 .bind(id)
@@ -214,10 +228,19 @@ impl Application {
         };
         let tag = self.tools.tag();
         let statement = match self.tools.rng.random_range(0..100) {
-            0..=29 => sqlx::query("update groups.groups set name = $2, updated_at = now() where id = $1")
+            0..=19 => sqlx::query("update groups.groups set name = $2, updated_at = now() where id = $1")
                 .bind(if self.tools.chance(0.5) { team } else { project })
                 .bind(format!("Renamed online {tag}")),
-            30..=54 => sqlx::query("update groups.groups set parent_id = $2, updated_at = now() where id = $1")
+            20..=29 => {
+                sqlx::query("update groups.groups set budget = $2::numeric / 100, updated_at = now() where id = $1")
+                    .bind(team)
+                    .bind(self.tools.rng.random_range(0..50_000_000_i64))
+            }
+            // With a fraction of a second that the backoffice has no room for.
+            30..=39 => sqlx::query(include_str!("../sql/platform_expires.sql"))
+                .bind(project)
+                .bind(self.tools.rng.random_range(0..9_000)),
+            40..=54 => sqlx::query("update groups.groups set parent_id = $2, updated_at = now() where id = $1")
                 .bind(project)
                 .bind(team),
             55..=69 => sqlx::query("update groups.groups set owner_id = $2, updated_at = now() where id = $1")
@@ -230,6 +253,7 @@ impl Application {
                     .bind(format!("NP-{tag}").to_uppercase())
                     .bind(format!("Project {tag}"))
                     .bind(self.tools.pick(&self.users))
+                    .bind(self.tools.rng.random_range(0..9_000))
                     .fetch_one(&mut self.groups)
                     .await?;
                 self.projects.push(id);
@@ -246,13 +270,16 @@ impl Application {
         let Some(site) = self.tools.pick(&self.sites) else { return Ok(Done::Nothing) };
         // The trigger stamps.
         let statement = match self.tools.rng.random_range(0..100) {
-            0..=44 => sqlx::query("update geo.sites set name = $2 where id = $1")
+            0..=34 => sqlx::query("update geo.sites set name = $2 where id = $1")
                 .bind(site)
                 .bind(format!("{} {tag}", city.name)),
-            45..=59 => sqlx::query("update geo.sites set latitude = $2, longitude = $3 where id = $1")
+            35..=44 => sqlx::query("update geo.sites set manager_id = $2 where id = $1")
                 .bind(site)
-                .bind(latitude)
-                .bind(longitude),
+                .bind(self.tools.pick(&self.users).filter(|_| tag.ends_with(['2', '4', '6', '8']))),
+            45..=59 => sqlx::query("update geo.sites set location = point($2, $3) where id = $1")
+                .bind(site)
+                .bind(longitude)
+                .bind(latitude),
             60..=74 => {
                 sqlx::query("update geo.sites set population = $2 where id = $1").bind(site).bind(city.population)
             }
@@ -281,9 +308,10 @@ impl Application {
                 let id = sqlx::query_scalar(include_str!("../sql/platform_site.sql"))
                     .bind(self.tools.pick(&self.regions))
                     .bind(format!("Depot {} {tag}", city.name))
-                    .bind(latitude)
                     .bind(longitude)
+                    .bind(latitude)
                     .bind(city.population)
+                    .bind(self.tools.pick(&self.users))
                     .fetch_one(&mut self.geo)
                     .await?;
                 self.sites.push(id);

@@ -43,7 +43,7 @@ impl Path {
             return Ok(());
         }
         let written = match value {
-            None if on.one(cells).is_none() => None,
+            None if on.one(cells).is_none() && on.column(0).nullable => None,
             None => Some(json::without(on.one(cells), &self.members)?),
             Some(value) => {
                 // A text stays a text there, a number a number.

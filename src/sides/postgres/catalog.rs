@@ -1,12 +1,17 @@
 //! What a live table looks like, from the catalogue.
 
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+
+use sqlx::postgres::PgRow;
 use sqlx::{PgConnection, Row as _};
 
 use crate::mapping::Class;
 
-/// A table or partitioned table as it is.
+/// A relation as it is.
 #[derive(Debug, Clone)]
 pub struct LiveTable {
+    pub kind: Kind,
     pub columns: Vec<LiveColumn>,
     /// Unique indexes beside the primary key: name and plain columns.
     pub uniques: Vec<(String, Vec<String>)>,
@@ -14,6 +19,19 @@ pub struct LiveTable {
     pub lowers_ascii_only: bool,
     /// Policies hide rows from this role.
     pub row_security: bool,
+    /// Whom we are there.
+    pub role: String,
+    pub may_use_schema: bool,
+}
+
+/// What kind of relation it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Also a partitioned one.
+    Table,
+    View,
+    MaterializedView,
+    ForeignTable,
 }
 
 #[derive(Debug, Clone)]
@@ -25,6 +43,11 @@ pub struct LiveColumn {
     pub type_shown: String,
     /// `pg_type.typname` of the base type.
     pub typname: String,
+    /// `pg_type.typtype` of the base type, and of its elements if it is an array.
+    pub kind_of_type: String,
+    pub element: Option<(String, String)>,
+    /// Of an enum, in its order.
+    pub labels: Vec<String>,
     /// The length or precision that is declared, for the type or its domain, as PostgreSQL keeps it.
     pub modifier: Option<i32>,
     pub class: Class,
@@ -32,8 +55,90 @@ pub struct LiveColumn {
     pub foreign_order: bool,
     pub nullable: bool,
     pub generated: bool,
+    /// `generated always as identity`: no update can set it.
+    pub always_identity: bool,
     /// The expression that makes a new value, for a column with a default or an identity.
     pub default: Option<String>,
+    /// The sequence of that expression, and whether we may take numbers from it.
+    pub sequence: Option<(String, bool)>,
+    pub rights: Rights,
+}
+
+/// What our role may do with a column.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rights {
+    pub select: bool,
+    pub insert: bool,
+    pub update: bool,
+}
+
+/// What a server says of itself and of the database.
+#[derive(Debug, Clone, sqlx::FromRow)]
+pub struct About {
+    /// `150004` for 15.4.
+    pub version_number: i32,
+    pub version: String,
+    pub standby: bool,
+    pub encoding: String,
+    pub role: String,
+}
+
+/// # Errors
+/// The database's.
+pub async fn about(connection: &mut PgConnection) -> Result<About, sqlx::Error> {
+    super::query_as(include_str!("about.sql")).fetch_one(connection).await
+}
+
+/// A table of schema `sync_bridge`, there or not.
+#[derive(Debug, Clone, sqlx::FromRow)]
+pub struct Ours {
+    pub name: String,
+    pub schema_is_there: bool,
+    pub may_use_schema: bool,
+    pub is_there: bool,
+    pub may_select: bool,
+    pub may_insert: bool,
+    pub may_update: bool,
+    pub may_delete: bool,
+    pub columns: Vec<String>,
+}
+
+/// # Errors
+/// The database's.
+pub async fn ours(connection: &mut PgConnection, tables: &[&str]) -> Result<Vec<Ours>, sqlx::Error> {
+    super::query_as(include_str!("ours.sql")).bind(tables).fetch_all(connection).await
+}
+
+/// A trigger or a rule that may change a row on its way into a table.
+#[derive(Debug, Clone, sqlx::FromRow)]
+pub struct Rewriter {
+    #[sqlx(rename = "schema_name")]
+    pub schema: String,
+    #[sqlx(rename = "table_name")]
+    pub table: String,
+    /// `trigger` or `rule`.
+    pub kind: String,
+    pub name: String,
+    pub function: String,
+    /// The body is in a language that can be read.
+    pub is_readable: bool,
+    pub body: String,
+    pub arguments: String,
+}
+
+/// # Errors
+/// The database's.
+pub async fn rewriters(connection: &mut PgConnection, tables: &[(&str, &str)]) -> Result<Vec<Rewriter>, sqlx::Error> {
+    let (schemas, names): (Vec<&str>, Vec<&str>) = tables.iter().copied().unzip();
+    super::query_as(include_str!("rewriters.sql")).bind(schemas).bind(names).fetch_all(connection).await
+}
+
+/// The names of the applications' tables: schema and table.
+///
+/// # Errors
+/// The database's.
+pub async fn names(connection: &mut PgConnection) -> Result<Vec<(String, String)>, sqlx::Error> {
+    super::query_as(include_str!("names.sql")).fetch_all(connection).await
 }
 
 /// An index that can be used.
@@ -44,6 +149,7 @@ pub struct Index {
     #[sqlx(rename = "table_name")]
     pub table: String,
     pub is_unique: bool,
+    pub is_immediate: bool,
     /// Of a partial index.
     pub predicate: Option<String>,
     /// In order; a column's name, quoted if it must be, or an expression.
@@ -62,40 +168,93 @@ impl LiveTable {
     }
 }
 
-/// Reads a table's columns; `None` if there is no such table (or no right to see it).
+/// Reads a relation's columns; `None` if there is none.
+///
+/// # Errors
+/// The database's.
 pub async fn describe(
     connection: &mut PgConnection,
     schema: &str,
     table: &str,
 ) -> Result<Option<LiveTable>, sqlx::Error> {
-    let rows = super::query(include_str!("describe.sql")).bind(schema).bind(table).fetch_all(&mut *connection).await?;
-    if rows.is_empty() {
-        return Ok(None);
+    Ok(describe_all(connection, &[(schema, table)]).await?.into_values().next())
+}
+
+/// The relations of these that there are, by schema and name, in two statements.
+///
+/// # Errors
+/// The database's.
+pub async fn describe_all(
+    connection: &mut PgConnection,
+    tables: &[(&str, &str)],
+) -> Result<BTreeMap<(String, String), LiveTable>, sqlx::Error> {
+    let (schemas, names): (Vec<&str>, Vec<&str>) = tables.iter().copied().unzip();
+    let rows =
+        super::query(include_str!("describe.sql")).bind(&schemas).bind(&names).fetch_all(&mut *connection).await?;
+    let mut found: BTreeMap<(String, String), LiveTable> = BTreeMap::new();
+    for row in &rows {
+        let at = (row.try_get("schema_name")?, row.try_get("table_name")?);
+        let table = match found.entry(at) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(new) => new.insert(LiveTable {
+                kind: kind(row.try_get("kind")?),
+                columns: Vec::new(),
+                uniques: Vec::new(),
+                lowers_ascii_only: row.try_get("lowers_ascii_only")?,
+                row_security: row.try_get("row_security")?,
+                role: row.try_get("role")?,
+                may_use_schema: row.try_get("may_use_schema")?,
+            }),
+        };
+        table.columns.push(column(row)?);
     }
-    let (lowers_ascii_only, row_security) = (rows[0].try_get("lowers_ascii_only")?, rows[0].try_get("row_security")?);
-    let columns = rows
-        .iter()
-        .map(|row| {
-            let typname: String = row.try_get("typname")?;
-            let category: String = row.try_get("typcategory")?;
-            Ok(LiveColumn {
-                name: row.try_get("name")?,
-                type_sql: row.try_get("type_sql")?,
-                type_shown: row.try_get("type_shown")?,
-                class: Class::of(&typname, &category),
-                typname,
-                modifier: row.try_get("modifier")?,
-                foreign_order: row.try_get("foreign_order")?,
-                nullable: row.try_get("nullable")?,
-                generated: row.try_get("generated")?,
-                default: row.try_get("default_sql")?,
-            })
-        })
-        .collect::<Result<_, sqlx::Error>>()?;
-    let rows = super::query(include_str!("uniques.sql")).bind(schema).bind(table).fetch_all(connection).await?;
-    let uniques = rows
-        .iter()
-        .map(|row| Ok((row.try_get("name")?, row.try_get("columns")?)))
-        .collect::<Result<_, sqlx::Error>>()?;
-    Ok(Some(LiveTable { columns, uniques, lowers_ascii_only, row_security }))
+    if !found.is_empty() {
+        let rows = super::query(include_str!("uniques.sql")).bind(&schemas).bind(&names).fetch_all(connection).await?;
+        for row in &rows {
+            if let Some(table) = found.get_mut(&(row.try_get("schema_name")?, row.try_get("table_name")?)) {
+                table.uniques.push((row.try_get("name")?, row.try_get("columns")?));
+            }
+        }
+    }
+    Ok(found)
+}
+
+fn kind(letter: &str) -> Kind {
+    match letter {
+        "v" => Kind::View,
+        "m" => Kind::MaterializedView,
+        "f" => Kind::ForeignTable,
+        _ => Kind::Table,
+    }
+}
+
+fn column(row: &PgRow) -> Result<LiveColumn, sqlx::Error> {
+    let typname: String = row.try_get("typname")?;
+    let category: String = row.try_get("typcategory")?;
+    let element: Option<String> = row.try_get("element")?;
+    let kind_of_element: Option<String> = row.try_get("kind_of_element")?;
+    let sequence: Option<String> = row.try_get("sequence")?;
+    let may_use_sequence: bool = row.try_get("may_use_sequence")?;
+    Ok(LiveColumn {
+        name: row.try_get("name")?,
+        type_sql: row.try_get("type_sql")?,
+        type_shown: row.try_get("type_shown")?,
+        class: Class::of(&typname, &category),
+        typname,
+        kind_of_type: row.try_get("kind_of_type")?,
+        element: element.zip(kind_of_element),
+        labels: row.try_get("labels")?,
+        modifier: row.try_get("modifier")?,
+        foreign_order: row.try_get("foreign_order")?,
+        nullable: row.try_get("nullable")?,
+        generated: row.try_get("generated")?,
+        always_identity: row.try_get("always_identity")?,
+        default: row.try_get("default_sql")?,
+        sequence: sequence.map(|name| (name, may_use_sequence)),
+        rights: Rights {
+            select: row.try_get("may_select")?,
+            insert: row.try_get("may_insert")?,
+            update: row.try_get("may_update")?,
+        },
+    })
 }

@@ -1,5 +1,10 @@
--- $1 schema, $2 table
+-- $1 schemas, $2 tables: the columns of these relations, of whatever kind
 select
+  n.nspname::text as schema_name,
+  c.relname::text as table_name,
+  c.relkind::text as kind,
+  current_user::text as role,
+  has_schema_privilege(n.oid, 'usage') as may_use_schema,
   -- None of the letters beyond ASCII that the encoding has in this range (encodings of several bytes, but UTF-8, let nobody ask).
   not exists (
     select
@@ -11,8 +16,9 @@ select
   ) and to_regcollation('pg_catalog."und-x-icu"') is not null as lowers_ascii_only,
   row_security_active(c.oid) as row_security,
   a.attname::text as name,
-  -- The declared type by its catalogue name: a cast to it has no length or precision and so never truncates.
-  quote_ident(tn.nspname) || '."' || replace(t.typname, '"', '""') || '"' as type_sql,
+  -- The declared type by its catalogue name: a cast to it has no length or precision and so never truncates. A domain's would
+  -- (the length is its own), so it goes by its base type; what the domain demands is asked of what is stored.
+  quote_ident(coalesce(b.nspname, tn.nspname)) || '."' || replace(coalesce(b.typname, t.typname), '"', '""') || '"' as type_sql,
   format_type(a.atttypid, a.atttypmod) as type_shown,
   -- A domain counts as its base type.
   coalesce(b.typname, t.typname)::text as typname,
@@ -30,14 +36,29 @@ select
   ) as foreign_order,
   not (a.attnotnull or t.typnotnull) as nullable,
   a.attgenerated <> '' as generated,
+  a.attidentity = 'a' as always_identity,
+  coalesce(b.typtype, t.typtype)::text as kind_of_type,
+  -- Of an array.
+  element.typname::text as element,
+  element.typtype::text as kind_of_element,
+  array(
+    select l.enumlabel::text from pg_enum l where l.enumtypid = coalesce(b.oid, t.oid) order by l.enumsortorder
+  ) as labels,
+  has_column_privilege(c.oid, a.attnum, 'select') as may_select,
+  has_column_privilege(c.oid, a.attnum, 'insert') as may_insert,
+  has_column_privilege(c.oid, a.attnum, 'update') as may_update,
+  -- What a default or an identity takes its numbers from.
+  sequence.name as sequence,
+  coalesce(has_sequence_privilege(sequence.oid, 'usage, update'), true) as may_use_sequence,
   case
     when a.attidentity <> ''
       then 'nextval(' || quote_literal(pg_get_serial_sequence(
              quote_ident(n.nspname) || '.' || quote_ident(c.relname), a.attname)) || '::regclass)'
     when a.attgenerated = '' then pg_get_expr(d.adbin, d.adrelid)
   end as default_sql
-from pg_class c
-join pg_namespace n on n.oid = c.relnamespace
+from (select distinct * from unnest($1::text[], $2::text[]) as named (schema, name)) as wanted
+join pg_namespace n on n.nspname = wanted.schema
+join pg_class c on c.relnamespace = n.oid and c.relname = wanted.name and c.relkind in ('r', 'p', 'v', 'm', 'f')
 join pg_attribute a on a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped
 join pg_type t on t.oid = a.atttypid
 join pg_namespace tn on tn.oid = t.typnamespace
@@ -48,8 +69,23 @@ left join lateral (
     select d.typtype, d.typbasetype, coalesce(nullif(below.modifier, -1), d.typtypmod)
     from below join pg_type d on below.typtype = 'd' and d.oid = below.oid
   )
-  select p.oid, p.typname, p.typcategory, below.modifier from below join pg_type p on p.oid = below.oid and p.typtype <> 'd'
+  select p.oid, p.typname, pn.nspname, p.typcategory, p.typtype, p.typelem, below.modifier
+  from below
+  join pg_type p on p.oid = below.oid and p.typtype <> 'd'
+  join pg_namespace pn on pn.oid = p.typnamespace
 ) b on t.typtype = 'd'
+left join pg_type element
+  on element.oid = coalesce(b.typelem, t.typelem) and coalesce(b.typcategory, t.typcategory) = 'A'
 left join pg_attrdef d on d.adrelid = c.oid and d.adnum = a.attnum
-where n.nspname = $1 and c.relname = $2 and c.relkind in ('r', 'p')
-order by a.attnum
+left join lateral (
+  select s.oid, quote_ident(sn.nspname) || '.' || quote_ident(s.relname) as name
+  from pg_depend x
+  join pg_class s on s.relkind = 'S' and s.oid = case when x.classid = 'pg_class'::regclass then x.objid else x.refobjid end
+  join pg_namespace sn on sn.oid = s.relnamespace
+  where (x.classid = 'pg_attrdef'::regclass and x.objid = d.oid and x.refclassid = 'pg_class'::regclass)
+    or (x.classid = 'pg_class'::regclass and x.deptype = 'i' and x.refclassid = 'pg_class'::regclass
+        and x.refobjid = c.oid and x.refobjsubid = a.attnum)
+  order by s.oid
+  limit 1
+) sequence on true
+order by n.nspname, c.relname, a.attnum

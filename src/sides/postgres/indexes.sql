@@ -3,6 +3,8 @@ select
   wanted.schema as schema_name,
   wanted.name as table_name,
   x.indisunique as is_unique,
+  -- A deferrable one is looked at too late to tell two rows apart.
+  x.indimmediate as is_immediate,
   pg_get_expr(x.indpred, x.indrelid) as predicate,
   array(
     select pg_get_indexdef(x.indexrelid, k, true) from generate_series(1, x.indnkeyatts::integer) as k order by k

@@ -3,6 +3,7 @@
 mod catalog;
 mod pool;
 mod table;
+mod words;
 
 use std::sync::Arc;
 
@@ -10,11 +11,15 @@ use sqlx::postgres::{PgArguments, PgRow};
 use sqlx::query::{Query, QueryAs, QueryScalar};
 use sqlx::{AssertSqlSafe, FromRow, Postgres, SqlSafeStr};
 
-pub use catalog::{Index, LiveColumn, LiveTable, describe, indexes};
+pub use catalog::{
+    About, Index, Kind, LiveColumn, LiveTable, Ours, Rewriter, Rights, about, describe, describe_all, indexes, names,
+    ours, rewriters,
+};
 pub use pool::{Database, Pools, READER, Sessions, reach};
 pub use table::{
     Compared, Found, LedgerRow, Lower, Row, ScopeValue, TableSql, Want, filter_check, key_spelling, qualified,
 };
+pub use words::shown_ident;
 
 /// A statement built once from quoted identifiers; values are always bound.
 #[derive(Debug, Clone)]

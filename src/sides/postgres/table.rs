@@ -741,7 +741,7 @@ impl TableSql {
         let keys = self.keys.iter().map(SqlColumn::own);
         match lane {
             Lane::Stamp => std::iter::once(self.stamp()).chain(keys).collect::<Vec<_>>().join(", "),
-            Lane::Whole | Lane::Null | Lane::Keys => keys.collect::<Vec<_>>().join(", "),
+            Lane::Whole | Lane::Null | Lane::Keys | Lane::Compared => keys.collect::<Vec<_>>().join(", "),
         }
     }
 
@@ -773,7 +773,7 @@ impl TableSql {
     ) -> Query<'q, sqlx::Postgres, PgArguments> {
         let query = match lane {
             Lane::Stamp => query.bind(position.stamp.clone()),
-            Lane::Whole | Lane::Null | Lane::Keys => query,
+            Lane::Whole | Lane::Null | Lane::Keys | Lane::Compared => query,
         };
         query.bind(position.key.0.clone())
     }

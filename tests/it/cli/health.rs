@@ -111,7 +111,7 @@ async fn a_worker_runs_beside_a_newer_schema_and_refuses_one_that_leaves_it_behi
     execute(&databases.queue, "update bridge.meta set min_version = 1").await;
     execute(&databases.platform, "update sync_bridge.entity set min_version = 99").await;
     for verb in [&["check"][..], &run] {
-        desk.ends_with(2, verb, "schema sync_bridge in");
+        desk.ends_with(2, verb, "use the newer binary");
     }
     execute(&databases.platform, "alter table sync_bridge.entity drop column min_version").await;
     desk.succeeds(&run);

@@ -1,10 +1,10 @@
-//! What an operator does about what a run leaves: conflicts, quarantine; and the look beforehand.
+//! What an operator does about what a run leaves: conflicts, quarantine; and what `prepare` refuses.
 
 use serde_json::{Value, json};
 
-use super::{Databases, Desk, STAGES, execute, number};
+use super::{Databases, Desk, execute, number};
 
-fn json_of(desk: &Desk, args: &[&str]) -> Value {
+pub fn json_of(desk: &Desk, args: &[&str]) -> Value {
     let text = desk.succeeds(args);
     assert_eq!(text.lines().count(), 1, "{text}");
     serde_json::from_str(&text).expect("JSON")
@@ -162,62 +162,26 @@ async fn a_conflict_is_listed_without_values_resolved_and_undone() {
 }
 
 #[tokio::test]
-async fn a_check_says_what_is_missing_and_writes_nothing() {
-    let databases = Databases::new("check").await;
-    let desk = databases.desk("check");
-    desk.is_refused(&["check"], "customer acme: there is no schema sync_bridge");
-    databases.are_untouched().await;
-    desk.succeeds(&["prepare"]);
-    let output = desk.run(&["check", "--customer", "acme"]);
-    let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert_eq!(output.status.code(), Some(0), "{stderr}");
-    assert_eq!(String::from_utf8_lossy(&output.stdout), "customer acme: fine (entities: 1)\n");
-    assert_eq!(stderr.matches("warning: customer acme: entity `user`").count(), 2, "{stderr}");
-    for missing in ["no index of public.users (legacy side) begins with `changed`", "`updated_at`"] {
-        assert!(stderr.contains(missing), "{stderr}");
-    }
-    execute(&databases.legacy, "create index on users (changed, id)").await;
-    execute(&databases.platform, "create index on identity.users (updated_at, id)").await;
-    execute(&databases.platform, "alter table identity.users drop constraint users_email_key").await;
-    let checked = json_of(&desk, &["check", "--json"]);
-    assert_eq!((&checked[0]["slug"], &checked[0]["error"]), (&json!("acme"), &Value::Null), "{checked}");
-    let warnings = checked[0]["warnings"].as_array().expect("a list");
-    assert!(warnings.len() == 1 && warnings[0].to_string().contains("`match_on` (email)"), "{checked}");
-    execute(&databases.platform, "create unique index on identity.users (lower(email))").await;
-    assert_eq!(json_of(&desk, &["check", "--json"])[0]["warnings"], json!([]));
-
-    // An entity that came later is registered by `prepare`, not by who looks.
-    let file = desk.folder.path().join("bridge.toml");
-    let text = std::fs::read_to_string(&file).expect("the configuration");
-    let second = STAGES.split_once("  [[stages.entities]]").expect("an entity").1;
-    let second = second.replace("\"user\"", "\"person\"").replace("users\"", "people\"");
-    execute(&databases.legacy, "create table people (like users including all)").await;
-    execute(&databases.platform, "create table identity.people (like identity.users including all)").await;
-    std::fs::write(&file, format!("{text}\n  [[stages.entities]]{second}")).expect("writing a configuration");
-    let output = desk.run(&["check", "--json"]);
-    assert_eq!(output.status.code(), Some(2));
-    let checked: Value = serde_json::from_slice(&output.stdout).expect("JSON, also for who cannot run");
-    let error = checked[0]["error"].as_str().expect("an error");
-    assert!(error.contains("`person`") && error.contains("run `sync-bridge prepare`"), "{error}");
-    let entities = "select count(*) from sync_bridge.entity";
-    assert_eq!(number(&databases.platform, entities).await, 1);
-    desk.succeeds(&["prepare"]);
-    assert_eq!(number(&databases.platform, entities).await, 2);
-    assert_eq!(desk.run(&["check"]).status.code(), Some(0));
-}
-
-#[tokio::test]
 async fn two_customers_that_would_see_the_same_rows_are_refused() {
     let (databases, desk) = prepared("twice").await;
     let file = desk.folder.path().join("bridge.toml");
     let text = std::fs::read_to_string(&file).expect("the configuration");
     let id = "id = \"c-1\"";
     assert_eq!(text.matches(id).count(), 1, "{text}");
-    std::fs::write(&file, text.replace(id, "id = \"c-2\"")).expect("writing a configuration");
-    let output = desk.run(&["prepare"]);
-    let stderr = String::from_utf8_lossy(&output.stderr);
-    assert_ne!(output.status.code(), Some(0), "{stderr}");
-    assert!(stderr.contains("belongs to customer `c-1`") && stderr.contains("`scope`"), "{stderr}");
+    let (head, rest) = text.split_once("[[customers]]").expect("a customer");
+    let (customer, stages) = rest.split_once("[[stages]]").expect("stages");
+    let second = customer.replace(id, "id = \"c-2\"").replace("\"acme\"", "\"globex\"");
+    // Beside the other, and in its place.
+    for (customers, said) in [
+        (format!("[[customers]]{customer}[[customers]]{second}"), ["belongs to customer `c-1`", "`scope`"]),
+        (format!("[[customers]]{second}"), ["those of customer `c-1`", "give it back the id `c-1`"]),
+    ] {
+        std::fs::write(&file, format!("{head}{customers}[[stages]]{stages}")).expect("writing a configuration");
+        let output = desk.run(&["prepare"]);
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert_ne!(output.status.code(), Some(0), "{stderr}");
+        assert!(said.iter().all(|said| stderr.contains(said)), "{stderr}");
+    }
     let known = "select count(*) from sync_bridge.entity where customer = 'c-2'";
     assert_eq!((number(&databases.legacy, known).await, number(&databases.platform, known).await), (0, 0));
 
@@ -264,6 +228,10 @@ async fn a_schema_that_an_administrator_installed_is_only_registered_in() {
     for _ in 0..2 {
         desk.succeeds(&["prepare"]);
     }
+    // New keys are taken from the sequence before the row is written.
+    let sequence = "grant usage on sequence public.users_id_seq to";
+    desk.is_refused(&["check"], &format!("`{sequence} {role}`"));
+    execute(&databases.legacy, &format!("{sequence} {role}")).await;
     let output = desk.run(&["check"]);
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(0), "{stderr}");
@@ -272,4 +240,48 @@ async fn a_schema_that_an_administrator_installed_is_only_registered_in() {
         execute(database, &format!("drop owned by {role}")).await;
     }
     execute(&databases.queue, &format!("drop role {role}")).await;
+}
+
+#[tokio::test]
+async fn s37_a_changed_mapping_waits_for_the_operator_who_accepts_it_by_command() {
+    let (databases, desk) = prepared("accept mapping").await;
+    let file = desk.folder.path().join("bridge.toml");
+    let whole = std::fs::read_to_string(&file).expect("the configuration");
+    let name = "    name = { legacy = \"name\", platform = \"name\" }\n";
+    assert!(whole.contains(name));
+    std::fs::write(&file, whole.replace(name, "")).expect("writing a configuration");
+    execute(
+        &databases.legacy,
+        "insert into users (mail, name) select n || '@example.org', 'l' from generate_series(1, 60) n",
+    )
+    .await;
+    settle(&desk);
+    execute(&databases.platform, "update identity.users set name = 'p'").await;
+
+    std::fs::write(&file, &whole).expect("writing a configuration");
+    settle(&desk);
+    let status = json_of(&desk, &["status", "--json"]);
+    let waiting = json!({ "state": "waiting", "rows_read": 62, "rows_different": 62 });
+    let change = &status[0]["mappings"][0];
+    assert_eq!(status[0]["state"], "waiting", "{status}");
+    for (key, value) in waiting.as_object().expect("an object") {
+        assert_eq!(&change[key], value, "{status}");
+    }
+    let table = desk.succeeds(&["status"]);
+    assert!(table.contains("run --customer acme --accept-mapping"), "{table}");
+    assert_eq!(number(&databases.legacy, "select count(*) from users where name = 'p'").await, 0);
+
+    let accept = ["run", "--customer", "acme", "--inline", "--accept-mapping", "--json"];
+    let output = desk.run(&accept);
+    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(
+        output.status.success() && told.contains("the mapping of user is accepted: 62 of 62 rows differ"),
+        "{told}"
+    );
+    settle(&desk);
+    assert_eq!(number(&databases.legacy, "select count(*) from users where name = 'p'").await, 62);
+    assert_eq!(number(&databases.queue, "select count(*) from bridge.acceptance where rows_different = 62").await, 1);
+    assert_eq!(json_of(&desk, &["status", "--json"])[0]["mappings"], json!([]));
+    let told = String::from_utf8_lossy(&desk.run(&accept).stderr).into_owned();
+    assert!(told.contains("no changed mapping is to be accepted"), "{told}");
 }

@@ -94,7 +94,7 @@ pub const PAIRED: Kind =
 
 const EDIT: &str = "update person set phone = 'l', last_update = now() where email = '{e}'";
 
-pub const KINDS: [Kind; 30] = [
+pub const KINDS: [Kind; 32] = [
     Kind {
         name: "create on legacy",
         legacy: "insert into person (email, first, last, phone) values ('{e}', 'A', 'B', '1')",
@@ -247,13 +247,31 @@ pub const KINDS: [Kind; 30] = [
     Kind {
         name: "a second tick dies",
         legacy: EDIT,
-        platform: "alter table person rename to person_away",
-        queue: "with tick as (insert into bridge.tick (customer, at, origin, state, ended_at) \
+        queue: "create or replace function bridge.refuse() returns trigger language plpgsql as \
+                $$ begin raise exception 'refused' using errcode = 'XX001'; end $$; \
+                create or replace trigger refuse before update on bridge.tick for each row when (new.state <> 'dead') \
+                execute function bridge.refuse(); \
+                with tick as (insert into bridge.tick (customer, at, origin, state, ended_at) \
                 values ('c-1', now() - interval '1 h', 'operator', 'dead', now()) returning id) \
                 insert into bridge.job (kind, customer, subject, state, attempt, run_at, ended_at, error_kind, last_error) \
                 select 'tick', 'c-1', id, 'dead', 1, date_trunc('second', now()), now(), 'permanent', 'died before' from tick",
-        mended: ["", "alter table person_away rename to person"],
+        mended_queue: "drop trigger if exists refuse on bridge.tick",
         may_die: true,
+        rare: true,
+        ..PAIRED
+    },
+    Kind {
+        name: "a table is away",
+        legacy: EDIT,
+        platform: "alter table person rename to person_away",
+        mended: ["", "alter table if exists person_away rename to person"],
+        rare: true,
+        ..PAIRED
+    },
+    Kind {
+        name: "another mapping",
+        legacy: EDIT,
+        queue: "update bridge.mapping set fields = '{1}', target = '{1}', state = 'settled', cut = false where entity = 'person'",
         rare: true,
         ..PAIRED
     },

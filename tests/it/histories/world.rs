@@ -9,7 +9,7 @@ use std::time::Duration;
 use sqlx::{AssertSqlSafe, PgConnection, PgPool, Postgres, Transaction};
 use sync_bridge::config::{CustomerId, EntityId, Policy, Side};
 use sync_bridge::fault::Watch;
-use sync_bridge::stages::{Data, Key, Known, Lane, Page, PageMode, PageReport, ParkedReason, Range};
+use sync_bridge::stages::{Contact, Data, Key, Known, Lane, Page, PageMode, PageReport, ParkedReason, Range};
 
 use super::plan::{Edit, FOCUSES, History, Setting, Step, Trouble, WAYS};
 use super::tables::{self, Table, table};
@@ -392,6 +392,7 @@ impl Happening<'_> {
             mode: PageMode::Sync,
             lease: self.lease,
             held: None,
+            contact: Contact::Decide,
             rulings: Vec::new(),
             watermarks: [None, None],
         }
@@ -664,7 +665,7 @@ pub fn told(error: sqlx::Error) -> Failed {
 pub fn shown(page: &Page) -> String {
     let range = &page.range;
     match range.lane {
-        Lane::Keys => format!("{} on {}: {:?}", page.entity, page.side, range.keys),
+        Lane::Keys | Lane::Compared => format!("{} on {}: {:?}", page.entity, page.side, range.keys),
         lane => format!("{} on {}: {lane:?} {:?} {:?}", page.entity, page.side, range.after, range.upto),
     }
 }

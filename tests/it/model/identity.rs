@@ -7,13 +7,14 @@ use std::collections::HashMap;
 use std::hash::BuildHasherDefault;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use sync_bridge::config::{CustomerId, EntityId, Policy, Side};
+use sync_bridge::config::{CustomerId, EntityId, FirstContact, Policy, Side};
 use sync_bridge::keyset::Key;
 use sync_bridge::mapping::{
     Canonical, Class, Column, Field, Lens, Links, Mapping, NewKey, NewPart, NullMarks, Shape, StampKind,
 };
 use sync_bridge::pairs::{self, Base, Complement, Listed};
 use sync_bridge::sides::postgres;
+use sync_bridge::stages::Contact;
 use sync_bridge::stages::model_door::{Context, Measured, Verdict, View, WriteKind, judge};
 
 use super::search::{Model, Small, Step, fingerprint};
@@ -809,6 +810,7 @@ impl Judge {
                 policy: Policy::Newest,
                 one_way: None,
                 null: NullMarks::default(),
+                first_contact: FirstContact::Authority,
             }],
             legacy: shape(Side::Legacy),
             platform: shape(Side::Platform),
@@ -896,6 +898,7 @@ impl Judge {
             clocks: Measured { difference: TimeDelta::zero(), legacy_now: now, platform_now: now },
             lease_secs: 0.0,
             held: None,
+            contact: Contact::Decide,
             rulings: &[],
         };
         let act = match judge(&view, &context) {

@@ -6,13 +6,14 @@ use std::collections::HashMap;
 use std::hash::BuildHasherDefault;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use sync_bridge::config::{CustomerId, EntityId, Policy, Side};
+use sync_bridge::config::{CustomerId, EntityId, FirstContact, Policy, Side};
 use sync_bridge::keyset::Key;
 use sync_bridge::mapping::{
     Canonical, Class, Column, Field, Lens, Links, Mapping, NewKey, NewPart, NullMarks, Shape, StampKind,
 };
 use sync_bridge::pairs::{self, Base, Complement, Listed, Standing, standing};
 use sync_bridge::sides::postgres::Row;
+use sync_bridge::stages::Contact;
 use sync_bridge::stages::model_door::{Absent, Act, Context, Measured, Verdict, View, WriteKind, decide_absent, judge};
 
 use super::search::Small;
@@ -91,6 +92,8 @@ pub struct Plan {
     pub legacy: Write,
     /// Per field, the side whose value loses a conflict.
     pub loser: [Option<Side>; FIELDS],
+    /// Per field, whether that was because both values were never compared.
+    pub contact: [bool; FIELDS],
     /// Per field, both sides' values as they were read become the base (or both being absent does).
     pub records: [bool; FIELDS],
     /// One side deleted the row, the other edited it.
@@ -148,6 +151,12 @@ impl Judge {
             policy: *policy,
             one_way: None,
             null: NullMarks::default(),
+            first_contact: match policy {
+                Policy::Newest => FirstContact::Authority,
+                Policy::Legacy => FirstContact::Side(Side::Legacy),
+                Policy::Platform => FirstContact::Side(Side::Platform),
+                Policy::Manual => FirstContact::Manual,
+            },
         };
         let mapping = Mapping {
             customer: CustomerId::new("c"),
@@ -196,6 +205,7 @@ impl Judge {
             clocks: Measured { difference: TimeDelta::zero(), legacy_now: far, platform_now: far },
             lease_secs: 0.0,
             held: None,
+            contact: Contact::Decide,
             rulings: &[],
         };
         match judge(&view, &context) {
@@ -218,7 +228,7 @@ impl Judge {
         };
         let present = if look.legacy.there { look.legacy } else { look.platform };
         let is_base = (0..self.mapping.fields.len())
-            .all(|at| base.get(at as u32) == self.hashes.get(usize::from(present.values[at])).copied());
+            .all(|at| base.get(at as u32).is_none_or(|base| base == self.hashes[usize::from(present.values[at])]));
         let absent = match decide_absent(
             look.legacy.there,
             look.platform.there,
@@ -241,6 +251,7 @@ impl Judge {
             platform: Write::None,
             legacy: Write::None,
             loser: [None; FIELDS],
+            contact: [false; FIELDS],
             records: [false; FIELDS],
             restores: false,
             legacy_stamp: look.legacy.stamp,
@@ -343,12 +354,14 @@ impl Judge {
             }
         };
         let mut loser = [None; FIELDS];
+        let mut contact = [false; FIELDS];
         let fields = act.conflict.as_ref().and_then(|conflict| conflict.fields.as_array());
         for entry in fields.into_iter().flatten() {
             let at = self.mapping.fields.iter().position(|field| entry["field"] == field.name.as_str());
             let won = Side::BOTH.into_iter().find(|side| entry["winner"] == side.as_str());
             if let (Some(at), Some(won)) = (at, won) {
                 loser[at] = Some(won.other());
+                contact[at] = entry["why"] == "first_contact";
             }
         }
         Plan {
@@ -369,6 +382,7 @@ impl Judge {
             platform: write(&act.platform),
             legacy: write(&act.legacy),
             loser,
+            contact,
             records: self.records(look, act),
             restores: act.conflict.as_ref().is_some_and(|conflict| conflict.kind == "delete_update"),
             legacy_stamp: look.legacy.stamp,

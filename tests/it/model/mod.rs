@@ -71,6 +71,18 @@ pub fn protocol(size: Size) -> Vec<Case> {
         pair("in step, few row writes after the last edit", PairModel { writes_max: 3, ..all }),
         pair("in step, three workers", PairModel { workers: 3, values: 2, edits: size.edits - 1, ..one }),
         pair("first contact", PairModel { start: Start::FirstContact, fields: 2, edits: 2 + size.edits - 1, ..one }),
+        pair("a new field", PairModel { start: Start::NewField, fields: 2, edits: 2 + size.edits - 1, ..one }),
+        pair(
+            "a new field, a person decides about it",
+            PairModel {
+                start: Start::NewField,
+                fields: 2,
+                values: 2,
+                edits: 2 + size.edits - 1,
+                rule: rule([Policy::Newest, Policy::Manual]),
+                ..one
+            },
+        ),
         pair("a new record on legacy", PairModel { start: Start::NewOnLegacy, edits: 1 + size.edits - 1, ..all }),
         pair("a new record on the platform", PairModel { start: Start::NewOnPlatform, edits: size.edits, ..all }),
         pair("deletes, one sighting", PairModel { deletes: true, rule: rule(newest), ..one }),

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use sync_bridge::config::{CustomerId, EntityId, Side};
 use sync_bridge::fault::Watch;
-use sync_bridge::stages::{Key, Lane, Page, PageMode, ParkedReason, Range};
+use sync_bridge::stages::{Contact, Key, Lane, Page, PageMode, ParkedReason, Range};
 use tokio::task::JoinHandle;
 
 use super::conflicts::{LOG, PHONE, ann, page};
@@ -396,6 +396,7 @@ async fn a_young_intent_is_left_to_its_owner_and_the_pair_stays_due() {
         mode: PageMode::Sync,
         lease: Duration::from_secs(3600),
         held: None,
+        contact: Contact::Decide,
         rulings: Vec::new(),
         watermarks: [None, None],
     };

@@ -4,7 +4,7 @@
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 use sqlx::PgPool;
-use sync_bridge::config::{CustomerId, EntityId, Side};
+use sync_bridge::config::{CustomerId, EntityId, Finding, Side};
 use sync_bridge::ledger::quarantine;
 use sync_bridge::mapping::{Class, Column, Lens, On};
 
@@ -101,8 +101,10 @@ async fn a_key_whose_order_is_an_extensions_is_read_whole_page_by_page() {
         }
         assert_eq!(rows, 249, "{side}: what a comparison of whole tables reads");
     }
-    let advice = systems.data.advice(&CustomerId::new(CUSTOMER)).await.expect("advice");
-    assert!(advice.iter().filter(|advice| advice.contains("(code::text)")).count() == 2, "{advice:#?}");
+    let locator = systems.config.source.locator();
+    let findings = systems.data.findings(&CustomerId::new(CUSTOMER), &locator, None).await.expect("findings");
+    let by_text = |finding: &&Finding| finding.help.as_ref().is_some_and(|help| help.contains("((code::text))"));
+    assert_eq!(findings.iter().filter(by_text).count(), 2, "{findings:#?}");
 }
 
 const CODED: [&str; 2] = ["id serial primary key, code text unique, v text", "code text primary key, v text"];

@@ -8,5 +8,6 @@ mod crowds;
 mod fleet;
 mod guards;
 mod kinds;
+mod mapping;
 mod rows;
 mod stampless;

@@ -313,15 +313,16 @@ async fn a_legacy_id_that_is_used_again_is_another_record_where_created_at_says_
 #[tokio::test]
 async fn s24_a_natural_key_that_the_other_side_cannot_hold_costs_its_row() {
     let platform = ITEM_PLATFORM.replace("sku text not null", "sku integer not null");
-    let mut systems = Systems::new("poison key", ITEM_LEGACY, &platform, ITEM_STAGES).await;
+    let legacy = ITEM_LEGACY.replace("sku text not null", "sku bigint not null");
+    let mut systems = Systems::new("poison key", &legacy, &platform, ITEM_STAGES).await;
     systems
-        .on_legacy("insert into item (sku, note) select n::text, '-' from generate_series(1, 40) n; insert into item (sku, note) values ('abc', '-')")
+        .on_legacy("insert into item (sku, note) select n, '-' from generate_series(1, 40) n; insert into item (sku, note) values (3000000000, '-')")
         .await;
     let summary = systems.run().await;
     let named: Vec<_> = summary.quarantined.iter().map(|row| (row.key.0.as_str(), row.field.as_deref())).collect();
     assert_eq!((summary.to_platform, named), (40, vec![("41", Some("sku"))]), "{summary:?}");
     systems.oracles(&ITEM_SAME).await;
-    systems.on_legacy("update item set sku = '41', last_update = now() where sku = 'abc'").await;
+    systems.on_legacy("update item set sku = 41, last_update = now() where sku = 3000000000").await;
     assert_eq!(systems.run().await.to_platform, 1);
     systems.oracles(&ITEM_SAME).await;
 }

@@ -233,3 +233,29 @@ async fn s42_many_differences_are_named_page_by_page() {
     assert_eq!(systems.run().await.to_legacy, 6);
     systems.oracles(&SAME).await;
 }
+
+#[tokio::test]
+async fn s42_values_that_change_places_between_pages_of_a_comparison_meet() {
+    let columns = "create table item (id integer primary key, code text unique not null, v text)";
+    let side = "key = \"id\", changes = \"sweep\", new_key = \"same\"";
+    let stages = format!(
+        "[[stages]]\nname = \"all\"\n  [[stages.entities]]\n  id = \"item\"\n  conflict = \"legacy\"\n  \
+         legacy = {{ database = \"legacy\", table = \"item\", {side} }}\n  \
+         platform = {{ database = \"platform\", table = \"item\", {side} }}\n    [stages.entities.fields]\n    \
+         code = {{ legacy = \"code\", platform = \"code\" }}\n    v = {{ legacy = \"v\", platform = \"v\" }}\n"
+    );
+    let mut systems = Systems::new("places", columns, columns, &stages).await;
+    systems.on_legacy("insert into item select n, 'c' || n, 'v' from generate_series(1, 150) n").await;
+    systems.settle().await;
+    systems
+        .on_legacy(
+            "update item set code = 'x' where id = 1; update item set code = 'c1' where id = 99; update item set code = 'c99' where id = 1;
+             update item set v = 'w'",
+        )
+        .await;
+    let summary = systems.run().await;
+    assert_eq!((summary.quarantined.len(), summary.parked.len()), (0, 0), "{summary:?}");
+    systems.oracles(&[]).await;
+    let codes = "select code from item where id in (1, 99) order by id";
+    systems.both_hold(codes, codes, &["c99", "c1"]).await;
+}

@@ -9,7 +9,9 @@ use futures::StreamExt as _;
 use sqlx::{AssertSqlSafe, PgPool};
 use sync_bridge::config::{self, Config, CustomerId, DatabaseUrl, EntityId, Side};
 use sync_bridge::jobs::failure::{self, Sorted};
-use sync_bridge::stages::{Cut, Data, Key, Known, Lane, Page, PageMode, PageReport, Parked, Quarantined, Range};
+use sync_bridge::stages::{
+    Contact, Cut, Data, Key, Known, Lane, Page, PageMode, PageReport, Parked, Quarantined, Range,
+};
 
 use super::{Folder, TestDatabase, database, server};
 
@@ -34,11 +36,22 @@ pub struct Systems {
     /// Pages worked on at a time.
     pub at_once: usize,
     pub databases: [TestDatabase; 2],
+    /// Where the platform's services have databases of their own.
+    others: Vec<Other>,
     marks: Vec<Mark>,
     /// What waits or is quarantined, as the ledger would list it, with what it waits for.
     listed: HashMap<(EntityId, Side, Key), Option<Parked>>,
     /// Every page that was ever run.
     past: Vec<(EntityId, Side, Range)>,
+}
+
+/// A further database of the platform.
+struct Other {
+    /// As the configuration calls it.
+    name: String,
+    pool: PgPool,
+    /// Held until the test ends.
+    _database: TestDatabase,
 }
 
 /// What a run leaves for the next: watermark and signature of an entity's side.
@@ -84,17 +97,38 @@ impl Systems {
     ) -> Systems {
         let names = [&databases[0], &databases[1]].map(|database| database.name.as_str());
         let config = configured(hint, names, stages).await;
-        Systems::of(databases, config, legacy_sql, platform_sql).await
+        Systems::of(databases, Vec::new(), config, legacy_sql, platform_sql).await
     }
 
-    async fn of(databases: [TestDatabase; 2], config: Arc<Config>, legacy_sql: &str, platform_sql: &str) -> Systems {
-        let pool = async |url: &config::DatabaseUrl, sql: &str| {
-            let pool = PgPool::connect(url.expose()).await.expect("connecting to a side");
-            sqlx::raw_sql(AssertSqlSafe(sql.to_owned())).execute(&pool).await.expect("making a side's tables");
-            pool
-        };
-        let legacy = pool(&databases[0].url, legacy_sql).await;
-        let platform = pool(&databases[1].url, platform_sql).await;
+    /// As `new`, with further databases of the platform: each with its name in the configuration and its tables' SQL.
+    pub async fn with_services(
+        hint: &str,
+        legacy_sql: &str,
+        platform_sql: &str,
+        others: &[(&str, &str)],
+        stages: &str,
+    ) -> Systems {
+        let databases = [database(&format!("{hint} l")).await, database(&format!("{hint} p")).await];
+        let mut made = Vec::new();
+        for &(name, sql) in others {
+            let database = database(&format!("{hint} {name}")).await;
+            made.push(Other { name: name.to_owned(), pool: side(&database.url, sql).await, _database: database });
+        }
+        let mut names = vec![("legacy", &*databases[0].name), ("platform", &*databases[1].name)];
+        names.extend(made.iter().map(|other| (&*other.name, &*other._database.name)));
+        let config = configured_as(hint, &names, stages).await;
+        Systems::of(databases, made, config, legacy_sql, platform_sql).await
+    }
+
+    async fn of(
+        databases: [TestDatabase; 2],
+        others: Vec<Other>,
+        config: Arc<Config>,
+        legacy_sql: &str,
+        platform_sql: &str,
+    ) -> Systems {
+        let legacy = side(&databases[0].url, legacy_sql).await;
+        let platform = side(&databases[1].url, platform_sql).await;
         let data = Arc::new(Data::new(config.clone()));
         data.prepare(&CustomerId::new(CUSTOMER)).await.expect("preparing the sides");
         data.check(&CustomerId::new(CUSTOMER)).await.expect("the mapping fits the tables");
@@ -105,6 +139,7 @@ impl Systems {
             data,
             at_once: 1,
             databases,
+            others,
             marks: Vec::new(),
             listed: HashMap::new(),
             past: Vec::new(),
@@ -117,9 +152,9 @@ impl Systems {
             let name = url.to_string().rsplit_once('/').map(|(_, name)| name.to_owned()).expect("a URL with a name");
             TestDatabase { url, name }
         });
-        let mut config = parsed("at", ["legacy", "platform"], stages);
+        let mut config = parsed("at", &[("legacy", "legacy"), ("platform", "platform")], stages);
         config.embed(|name| urls[usize::from(name == "platform")].clone());
-        Systems::of(databases, config.into(), legacy_sql, platform_sql).await
+        Systems::of(databases, Vec::new(), config.into(), legacy_sql, platform_sql).await
     }
 
     /// The pages of a queue's ledger, to be delivered again by the oracles.
@@ -162,6 +197,32 @@ impl Systems {
 
     pub async fn on_platform(&self, sql: &str) {
         sqlx::raw_sql(AssertSqlSafe(sql.to_owned())).execute(&self.platform).await.expect("an edit on the platform");
+    }
+
+    /// In one of the platform's further databases.
+    pub async fn on(&self, name: &str, sql: &str) {
+        sqlx::raw_sql(AssertSqlSafe(sql.to_owned())).execute(self.named(name)).await.expect("an edit on the platform");
+    }
+
+    /// One text per row, of one of the platform's further databases.
+    pub async fn rows_on(&self, name: &str, sql: &str) -> Vec<String> {
+        sqlx::query_scalar(AssertSqlSafe(sql.to_owned()))
+            .fetch_all(self.named(name))
+            .await
+            .expect("reading the platform")
+    }
+
+    /// A database of the platform by its name in the configuration.
+    fn named(&self, name: &str) -> &PgPool {
+        self.others.iter().find(|other| other.name == name).map_or(&self.platform, |other| &other.pool)
+    }
+
+    /// Where an entity's side lies.
+    fn pool_of(&self, entity: &EntityId, side: Side) -> &PgPool {
+        match side {
+            Side::Legacy => &self.legacy,
+            Side::Platform => self.named(&self.config.entity(entity).expect("an entity").platform.database),
+        }
     }
 
     /// One text per row.
@@ -287,6 +348,14 @@ impl Systems {
         reports
     }
 
+    /// Every row that waits or is quarantined: entity, side, key.
+    pub fn listed(&self) -> Vec<String> {
+        let rows = self.listed.keys();
+        let mut rows: Vec<String> = rows.map(|(entity, side, key)| format!("{entity} {side} {}", key.0)).collect();
+        rows.sort();
+        rows
+    }
+
     /// The rows of an entity's side that wait, as a page.
     fn waiting(&self, entity: &EntityId, side: Side) -> Option<Range> {
         let parked = self.listed.iter().filter(|(_, parked)| parked.is_some());
@@ -317,7 +386,7 @@ impl Systems {
         self.settle().await;
         // A row that is listed is tried again, which leaves a lock's mark on it.
         let marks = if self.listed.is_empty() { VERSIONS_AND_LOCKS } else { "ctid::text || xmin::text" };
-        let before = [image(&self.legacy, marks).await, image(&self.platform, marks).await];
+        let before = self.images_of(marks).await;
         let mut pages: Vec<(EntityId, Side, Range)> = Vec::new();
         for page in self.past.clone().into_iter().rev() {
             if pages.len() < PAST_PAGES_MAX && !pages.contains(&page) {
@@ -325,8 +394,13 @@ impl Systems {
             }
         }
         self.run_pages(pages).await;
-        let after = [image(&self.legacy, marks).await, image(&self.platform, marks).await];
+        let after = self.images_of(marks).await;
         assert_eq!(before, after, "a page that was delivered again changed something");
+        self.hold_the_same(all).await;
+    }
+
+    /// Both sides hold the same, except listed rows; pairs are one to one over live rows and agree with the receipts.
+    pub async fn hold_the_same(&self, all: &[Same]) {
         for entity in self.config.clone().entities() {
             let pairs = self.pairs(&entity.id).await;
             let listed = self.listed_with_partners(&entity.id, &pairs).await;
@@ -340,7 +414,15 @@ impl Systems {
 
     /// Every row version and every row lock of both sides.
     pub async fn images(&self) -> [Vec<(String, i64, Option<String>)>; 2] {
-        [image(&self.legacy, VERSIONS_AND_LOCKS).await, image(&self.platform, VERSIONS_AND_LOCKS).await]
+        self.images_of(VERSIONS_AND_LOCKS).await
+    }
+
+    async fn images_of(&self, marks: &str) -> [Vec<(String, i64, Option<String>)>; 2] {
+        let mut platform = image(&self.platform, marks).await;
+        for other in &self.others {
+            platform.extend(image(&other.pool, marks).await);
+        }
+        [image(&self.legacy, marks).await, platform]
     }
 
     /// The living pairs: legacy key, platform key.
@@ -350,7 +432,7 @@ impl Systems {
              join sync_bridge.entity e on e.id = p.entity_id where e.entity = $1 and not gone order by platform_key",
         )
         .bind(entity.as_str())
-        .fetch_all(&self.platform)
+        .fetch_all(self.pool_of(entity, Side::Platform))
         .await
         .expect("reading pairs")
     }
@@ -380,7 +462,8 @@ impl Systems {
         pairs: &[(String, String)],
         listed: &HashSet<(Side, String)>,
     ) {
-        for (side, pool) in [(Side::Legacy, &self.legacy), (Side::Platform, &self.platform)] {
+        for side in Side::BOTH {
+            let pool = self.pool_of(&entity.id, side);
             let table = entity.table(side);
             let quoted = |name: &str| format!("\"{}\"", name.replace('"', "\"\""));
             let parts: Vec<String> = table.key.iter().map(|column| format!("{}::text", quoted(column))).collect();
@@ -407,7 +490,7 @@ impl Systems {
              join sync_bridge.entity e on e.id = p.entity_id where e.entity = $1",
         )
         .bind(entity.as_str())
-        .fetch_all(&self.platform)
+        .fetch_all(self.pool_of(entity, Side::Platform))
         .await
         .expect("reading pairs");
         let pairs: BTreeMap<String, (Option<String>, i64)> =
@@ -434,9 +517,8 @@ impl Systems {
 
     async fn sides_are_equal(&self, same: &Same, listed: &HashSet<(Side, String)>) {
         let mut sides = Vec::new();
-        for (side, pool, sql) in
-            [(Side::Legacy, &self.legacy, same.legacy), (Side::Platform, &self.platform, same.platform)]
-        {
+        for (side, sql) in [(Side::Legacy, same.legacy), (Side::Platform, same.platform)] {
+            let pool = self.pool_of(&EntityId::new(same.entity), side);
             let rows: Vec<(String, String)> =
                 sqlx::query_as(AssertSqlSafe(sql.to_owned())).fetch_all(pool).await.expect("comparing");
             let rows = rows.into_iter().filter(|(key, _)| !listed.contains(&(side, key.clone())));
@@ -448,20 +530,35 @@ impl Systems {
     }
 }
 
+/// A database with a side's tables.
+async fn side(url: &DatabaseUrl, sql: &str) -> PgPool {
+    let pool = PgPool::connect(url.expose()).await.expect("connecting to a side");
+    sqlx::raw_sql(AssertSqlSafe(sql.to_owned())).execute(&pool).await.expect("making a side's tables");
+    pool
+}
+
 /// Loads a configuration of these two databases of the tests' server.
-pub async fn configured(hint: &str, names: [&str; 2], stages: &str) -> Arc<Config> {
+pub async fn configured(hint: &str, [legacy, platform]: [&str; 2], stages: &str) -> Arc<Config> {
+    configured_as(hint, &[("legacy", legacy), ("platform", platform)], stages).await
+}
+
+/// Loads a configuration of these databases of the tests' server, each with its name in the configuration.
+async fn configured_as(hint: &str, names: &[(&str, &str)], stages: &str) -> Arc<Config> {
     let mut config = parsed(hint, names, stages);
     let server = server().await;
     config.embed(|name| server.url(name));
     Arc::new(config)
 }
 
-fn parsed(hint: &str, [legacy, platform]: [&str; 2], stages: &str) -> Config {
+fn parsed(hint: &str, names: &[(&str, &str)], stages: &str) -> Config {
+    let databases: Vec<String> =
+        names.iter().map(|(name, database)| format!("{name} = \"embedded:{database}\"")).collect();
     let folder = Folder::new(hint);
     let file = folder.path().join("bridge.toml");
     let text = format!(
         "[defaults]\npage_rows = 100\n\n[[customers]]\nid = \"{CUSTOMER}\"\nslug = \"acme\"\n\
-         databases = {{ legacy = \"embedded:{legacy}\", platform = \"embedded:{platform}\" }}\n\n{stages}"
+         databases = {{ {} }}\n\n{stages}",
+        databases.join(", ")
     );
     std::fs::write(&file, text).expect("writing a configuration");
     config::load(&file).unwrap_or_else(|error| panic!("{error}"))
@@ -481,6 +578,7 @@ fn page_of(entity: &str, side: Side, range: Range) -> Page {
         mode: PageMode::Sync,
         lease: Duration::ZERO,
         held: None,
+        contact: Contact::Decide,
         rulings: Vec::new(),
         watermarks: [None, None],
     }

@@ -61,6 +61,8 @@ pub enum Start {
     InStep,
     /// Both rows are there, and differ, and were never compared.
     FirstContact,
+    /// In step, but for the second field: it is new in the mapping, and differs.
+    NewField,
     NewOnLegacy,
     NewOnPlatform,
 }
@@ -292,6 +294,16 @@ impl Model for PairModel {
                         );
                     // What was there before the edit concerns nobody.
                     state.rows[side].cells.iter_mut().for_each(|cell| cell.knows = bit(edit));
+                }
+            }
+            Start::NewField => {
+                base[1] = NO_BASE;
+                state.rows.iter_mut().for_each(|row| row.stamp = stamp);
+                state.pair = Pair { there: true, rev: 1, base, keyed: true, ..Pair::default() };
+                for side in [L, P] {
+                    state.agreed[side][1] = (NO_BASE, 0);
+                    let edit = self.edit(&mut state, side, 1 << 1, |_| side as u8);
+                    state.rows[side].cells[1].knows = bit(edit);
                 }
             }
             Start::NewOnLegacy | Start::NewOnPlatform => {

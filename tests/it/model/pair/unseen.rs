@@ -124,7 +124,10 @@ impl PairModel {
                 });
             }
             let newest = matches!(self.rule, Rule::Fixed(policies) if policies[field] == Policy::Newest);
-            if newest && worker.rows[loser].edited > worker.rows[winner].edited {
+            if newest && plan.contact[field] && winner == L {
+                broken = broken.or_else(|| Some("wrong winner: a first contact goes to the authority".into()));
+            }
+            if newest && !plan.contact[field] && worker.rows[loser].edited > worker.rows[winner].edited {
                 broken = broken.or_else(|| {
                     Some(format!(
                         "wrong winner: {} of {}, last edited by edit {}, wins against edit {}",
