@@ -1,5 +1,6 @@
 //! A database URL in the file. Owns: refusing one that holds a password or cannot be understood. Never: echoing one.
 
+use std::collections::HashMap;
 use std::net::IpAddr;
 use std::str::FromStr as _;
 
@@ -120,6 +121,52 @@ impl DatabaseUrl {
     }
 }
 
+/// What each database and login is called, by which workers tell each other that it does not let them in. Two customers in one
+/// database may come by logins of their own, and what is wrong with one of them is not wrong with the other.
+#[derive(Debug, Default, Clone)]
+pub struct Logins {
+    names: HashMap<String, String>,
+}
+
+impl Logins {
+    /// A name holds no secret, so a password that is changed changes no name; urls that differ in nothing else are numbered.
+    pub fn of<'u>(urls: impl IntoIterator<Item = &'u DatabaseUrl>) -> Logins {
+        let mut names = HashMap::new();
+        let mut alike: HashMap<String, u32> = HashMap::new();
+        for url in urls {
+            names.entry(url.expose().to_owned()).or_insert_with(|| {
+                let name = format!(
+                    "{url} (login {:08x})",
+                    xxhash_rust::xxh3::xxh3_64(without_password(url.expose()).as_bytes()) as u32
+                );
+                let number = alike.entry(name.clone()).or_default();
+                *number += 1;
+                if *number == 1 { name } else { format!("{name} {number}") }
+            });
+        }
+        Logins { names }
+    }
+
+    /// One of the urls it was made of; of any other how it may be shown.
+    pub fn name(&self, url: &DatabaseUrl) -> String {
+        self.names.get(url.expose()).cloned().unwrap_or_else(|| url.to_string())
+    }
+}
+
+fn without_password(url: &str) -> String {
+    let (address, query) = url.split_once('?').unwrap_or((url, ""));
+    let address = match address.rsplit_once('@') {
+        Some((login, place)) => {
+            let start = login.find("://").map_or(0, |at| at + 3);
+            let user = login[start..].split(':').next().unwrap_or_default();
+            format!("{}{user}@{place}", &login[..start])
+        }
+        None => address.to_owned(),
+    };
+    let query: Vec<&str> = query.split('&').filter(|part| name_of(part) != "password").collect();
+    format!("{address}?{}", query.join("&"))
+}
+
 /// A connection that does not leave this machine.
 fn is_local(options: &PgConnectOptions) -> bool {
     let host = options.get_host().trim_start_matches('[').trim_end_matches(']');
@@ -145,6 +192,27 @@ mod tests {
         assert_eq!(mode("postgres://u:p@[::1]/q"), "Prefer");
         assert_eq!(mode("postgres://u:p@localhost/q"), "Prefer");
         assert_eq!(mode("postgres:///q?host=/var/run/postgresql"), "Prefer");
+    }
+
+    #[test]
+    fn logins_are_told_apart_and_their_names_hold_no_password() {
+        let urls = [
+            "ann:old@h/d",
+            "bob:old@h/d",
+            "ann:new@h/d",
+            "ann@h/d?password=x&sslmode=require",
+            "ann:y@h/d?sslmode=require",
+        ]
+        .map(|url| DatabaseUrl::new(format!("postgres://{url}"), "h:5432/d"));
+        let logins = Logins::of(urls.iter().chain(&urls));
+        let names = urls.each_ref().map(|url| logins.name(url));
+        let alone = |at: usize| Logins::of([&urls[at]]).name(&urls[at]);
+        assert_ne!(names[0], names[1]);
+        assert_eq!(alone(0), alone(2), "a changed password changes no name");
+        assert_eq!(names[2], format!("{} 2", names[0]), "but both at once are told apart");
+        assert_eq!((alone(3), format!("{} 2", names[3])), (alone(4), names[4].clone()));
+        assert_ne!(alone(3), alone(0));
+        assert!(names.iter().all(|name| name.starts_with("h:5432/d (login ")), "{names:?}");
     }
 
     #[test]

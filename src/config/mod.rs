@@ -27,6 +27,7 @@ mod source;
 #[cfg(test)]
 mod tests;
 
+pub use database::Logins;
 pub use finding::{Finding, Severity};
 pub use limits::Limits;
 pub use parse::load;
@@ -565,6 +566,11 @@ impl Config {
         named.sort_unstable();
         named.dedup();
         named.into_iter().filter_map(|name| customer.databases.get(name)).collect()
+    }
+
+    /// The databases of all customers, each by each login.
+    pub fn logins(&self) -> Logins {
+        Logins::of(self.customers.iter().flat_map(|customer| customer.databases.values()))
     }
 
     /// All entities in the order of the stages.

@@ -1,7 +1,8 @@
 //! The circuits of customers' databases: one that does not answer is asked now and then by one worker of all, and who needs
-//! it waits meanwhile without trying. Owns: finding out which database is away, and that it is back. Never: an outcome.
+//! it waits meanwhile without trying. Each login to a database has its own, as one of them may be refused alone. Owns: finding out which
+//! database is away, and that it is back. Never: an outcome.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -13,7 +14,7 @@ use tokio_util::task::TaskTracker;
 use super::Env;
 use super::failure::{self, Sorted};
 use crate::clock;
-use crate::config::{Config, DatabaseUrl};
+use crate::config::{Config, DatabaseUrl, Logins};
 use crate::ledger::{circuit, job};
 use crate::queue;
 use crate::told::told;
@@ -34,24 +35,31 @@ const ASK_AFTER: Duration = Duration::from_secs(15);
 const WOKEN_MAX: i64 = 500;
 
 /// Circuits that are open, as this process knows it: at most a look old. A job that starts in between finds out by itself.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub struct Circuits {
     open: Arc<Mutex<HashSet<String>>>,
+    logins: Arc<Logins>,
 }
 
 /// A database that does not answer.
 #[derive(Debug, Clone)]
 pub struct Away {
+    /// The circuit's name.
     pub database: String,
     pub error: String,
 }
 
 impl Circuits {
+    pub fn new(config: &Config) -> Circuits {
+        Circuits { open: Arc::default(), logins: Arc::new(config.logins()) }
+    }
+
     /// The first of these databases that is known to be away.
     pub fn away(&self, databases: &[&DatabaseUrl]) -> Option<Away> {
         let open = self.lock();
-        let database = databases.iter().map(ToString::to_string).find(|database| open.contains(database))?;
-        let error = format!("waits for {database}, which does not answer");
+        let named = databases.iter().map(|url| (url, self.logins.name(url)));
+        let (url, database) = named.into_iter().find(|(_, database)| open.contains(database))?;
+        let error = format!("waits for {url}, which does not answer");
         Some(Away { database, error })
     }
 
@@ -60,7 +68,7 @@ impl Circuits {
         let answers = databases.iter().map(async |url| {
             let error = answers(env, url).await?;
             env.data.leave(url);
-            Some((url.to_string(), error))
+            Some((self.logins.name(url), error))
         });
         let silent: Vec<(String, String)> = join_all(answers).await.into_iter().flatten().collect();
         for (database, error) in &silent {
@@ -92,13 +100,13 @@ impl Circuits {
     /// Looks, asks and wakes, until `stop`.
     pub async fn keep(self, env: Env, stop: CancellationToken) {
         let probes = TaskTracker::new();
-        let ours = databases(&env.config);
+        let ours = Ours::of(&env.config, &self.logins);
         while clock::sleep_unless(LOOK_EVERY, &stop).await {
             // The queue database's own outage is told by those who work.
             match queue::answered(queue::ANSWER_MAX, self.look(&env, &ours)).await {
                 Ok(due) => {
                     for (url, asked) in due {
-                        probes.spawn(probe(env.clone(), url, asked));
+                        probes.spawn(probe(env.clone(), self.logins.name(&url), url, asked));
                     }
                 }
                 Err(error) => tracing::debug!("looking at circuits: {error}"),
@@ -109,21 +117,22 @@ impl Circuits {
     }
 
     /// One look; answers the databases to be asked now, with how often they were asked.
-    async fn look(&self, env: &Env, ours: &[DatabaseUrl]) -> sqlx::Result<Vec<(DatabaseUrl, i32)>> {
+    async fn look(&self, env: &Env, ours: &Ours) -> sqlx::Result<Vec<(DatabaseUrl, i32)>> {
         let mut conn = env.queue.acquire().await?;
         let open = circuit::names(&mut conn).await?;
+        let names: Vec<&str> = open.iter().map(String::as_str).filter(|name| ours.urls.contains_key(*name)).collect();
         let mut due = Vec::new();
-        if !open.is_empty() {
-            let mine: Vec<&DatabaseUrl> = ours.iter().filter(|url| open.contains(&url.to_string())).collect();
-            let names: Vec<String> = mine.iter().map(ToString::to_string).collect();
-            let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        if !names.is_empty() {
             for (database, asked) in circuit::take_due(&mut conn, &names, PROBE_HELD).await? {
-                due.extend(mine.iter().find(|url| url.to_string() == database).map(|url| ((*url).clone(), asked)));
+                due.extend(ours.urls.get(&database).map(|url| (url.clone(), asked)));
             }
         }
         *self.lock() = open.into_iter().collect();
         let mut tx = conn.begin().await?;
-        let woken = job::wake(&mut tx, env.config.outage_max, WOKEN_MAX).await?;
+        // What waits for an address that its customer has no more would wait for nothing.
+        let waiting = job::waiting(&mut tx).await?;
+        let left: Vec<(String, String)> = waiting.into_iter().filter(|(of, name)| ours.has_left(of, name)).collect();
+        let woken = job::wake(&mut tx, &left, env.config.outage_max, WOKEN_MAX).await?;
         if woken.is_empty() {
             tx.rollback().await?;
         } else {
@@ -146,8 +155,7 @@ fn ask_in(asked: i32) -> Duration {
 }
 
 /// Asks a database whose circuit is open, and notes what it said.
-async fn probe(env: Env, url: DatabaseUrl, asked: i32) {
-    let database = url.to_string();
+async fn probe(env: Env, database: String, url: DatabaseUrl, asked: i32) {
     let silent = answers(&env, &url).await;
     let noted = async {
         let mut conn = env.queue.acquire().await?;
@@ -176,9 +184,30 @@ async fn answers(env: &Env, url: &DatabaseUrl) -> Option<String> {
     }
 }
 
-/// Every database of the configuration, once.
-fn databases(config: &Config) -> Vec<DatabaseUrl> {
-    let mut seen = HashSet::new();
-    let all = config.customers.iter().flat_map(|customer| customer.databases.values());
-    all.filter(|url| seen.insert(url.to_string())).cloned().collect()
+/// What this process's configuration names.
+struct Ours {
+    /// By circuit.
+    urls: HashMap<String, DatabaseUrl>,
+    /// The circuits of each customer's databases.
+    customers: HashMap<String, HashSet<String>>,
+}
+
+impl Ours {
+    fn of(config: &Config, logins: &Logins) -> Ours {
+        let mut ours = Ours { urls: HashMap::new(), customers: HashMap::new() };
+        for customer in &config.customers {
+            let named = ours.customers.entry(customer.id.as_str().to_owned()).or_default();
+            for url in customer.databases.values() {
+                let name = logins.name(url);
+                named.insert(name.clone());
+                ours.urls.entry(name).or_insert_with(|| url.clone());
+            }
+        }
+        ours
+    }
+
+    /// Whether a customer of ours has no database of this circuit any more.
+    fn has_left(&self, customer: &str, circuit: &str) -> bool {
+        self.customers.get(customer).is_some_and(|named| !named.contains(circuit))
+    }
 }

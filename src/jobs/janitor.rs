@@ -53,6 +53,8 @@ const WORKERS_KEPT: Duration = MINUTE.saturating_mul(60);
 /// How long the ledger keeps ticks, runs, pages and jobs; ticks that did nothing only for a day.
 const LEDGER_KEEPS: Duration = DAY.saturating_mul(30);
 const QUIET_TICKS_KEPT: Duration = DAY;
+/// How long a circuit stays that nobody asks any more: whose it is asks every few seconds.
+const CIRCUITS_KEPT: Duration = MINUTE;
 
 /// What a round did.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
@@ -199,7 +201,7 @@ async fn prune_old(conn: &mut PgConnection) -> sqlx::Result<u64> {
     let mut pruned = run::prune(conn, LEDGER_KEEPS, BATCH).await?;
     pruned += tick::prune(conn, LEDGER_KEEPS, QUIET_TICKS_KEPT, BATCH * 10).await?;
     pruned += job::prune(conn, QUIET_TICKS_KEPT, BATCH * 20).await?;
-    pruned += circuit::prune(conn, QUIET_TICKS_KEPT).await?;
+    pruned += circuit::prune(conn, CIRCUITS_KEPT).await?;
     pruned += refused::prune(conn, LEDGER_KEEPS).await?;
     pruned += upkeep::prune_aside(conn, LEDGER_KEEPS).await?;
     pruned += upkeep::prune_workers(conn, WORKERS_KEPT).await?;

@@ -322,9 +322,8 @@ pub async fn record(conn: &mut PgConnection, config: &Config, claim: &Claim, pla
         pages +=
             page::insert(conn, &stage, 0, &key_pages(config, woken.into_iter().map(|row| vec![row]).collect())).await?;
     }
-    // Whatever entity they are of: a further round may have been over rows of an earlier stage.
     if !plan.closed {
-        pages += page::attach(conn, &stage, &going(RECONCILIATION)).await?;
+        pages += page::attach(conn, &stage, &going(&stage.name)).await?;
     }
     stage::open(conn, stage.id, pages).await?;
     if stage.loads {
@@ -334,6 +333,10 @@ pub async fn record(conn: &mut PgConnection, config: &Config, claim: &Claim, pla
         stage::propose(conn, stage.id, &plan.proposals).await?;
     }
     dead_letter::overtake(conn, &stage.customer, Some(&stage)).await?;
+    if stage.name == RECONCILIATION {
+        let named: Vec<&str> = config.stages.iter().map(|stage| stage.name.as_str()).chain([RECONCILIATION]).collect();
+        dead_letter::overtake_unnamed(conn, &stage, &named).await?;
+    }
     Ok(proceed(conn, config, Stage { state: "open".into(), pages_left: pages, ..stage }, Duration::ZERO).await?)
 }
 

@@ -212,19 +212,17 @@ impl Asked {
             && run::sweep_due(&mut conn, name, RECONCILIATION, config.sweep_every).await?;
         let entities: Vec<&str> =
             config.entities().map(|entity| entity.id.as_str()).filter(|entity| !stands_still(entity)).collect();
-        let mut stages: Vec<&str> = config.stages.iter().map(|stage| stage.name.as_str()).collect();
-        stages.push(RECONCILIATION);
         // A debt is paid when its holder has ended, which only a cut finds out.
         let indebted = marks.iter().any(|mark| mark.debt.is_some() && !stands_still(&mark.entity));
         let load = may_load
             && !under_way.loading
-            && (unloaded || page::unattached(&mut conn, name, &stages, &entities, true).await?);
+            && (unloaded || page::unattached(&mut conn, name, &entities, true).await?);
         let due = unreadable
             || indebted
             || sweep
             || changed
             || parked::any_woken(&mut conn, name, &entities).await?
-            || page::unattached(&mut conn, name, &stages, &entities, false).await?;
+            || page::unattached(&mut conn, name, &entities, false).await?;
         // In turn: a load that cannot be cut is tried again and again, and must not keep the changes of the others waiting.
         decided.decision = if load && !(due && under_way.loaded_last) {
             Decision::Load

@@ -79,7 +79,7 @@ pub async fn run(env: Env, settings: Settings, health: Health, shutdown: Cancell
         env: env.clone(),
         worker: process.clone(),
         leases: Leases::default(),
-        circuits: Circuits::default(),
+        circuits: Circuits::new(&env.config),
         hurry: CancellationToken::new(),
         page_limit: settings.page_limit,
     };

@@ -12,7 +12,7 @@ use crate::fault;
 /// A database that is away.
 #[derive(Debug, Clone, sqlx::FromRow)]
 pub struct Circuit {
-    /// As it may be shown: host, port and name.
+    /// The circuit's name: host, port and name, and which login.
     pub database: String,
     pub since: DateTime<Utc>,
     pub error: String,

@@ -171,3 +171,26 @@ pub async fn overtake(conn: &mut PgConnection, customer: &str, stage: Option<&St
     fault::point("ledger.death_overtaken").await;
     Ok(())
 }
+
+/// A run of this stage's kind came to its end: what stages died of in earlier runs that are called otherwise by now, or are gone,
+/// was done by those that are `named`, or they have dead letters of their own.
+pub async fn overtake_unnamed(conn: &mut PgConnection, stage: &Stage, named: &[&str]) -> sqlx::Result<()> {
+    sqlx::query(
+        "update bridge.job set requeued_at = now(), dealt = 'overtaken'
+         where state = 'dead' and requeued_at is null and id in (
+             select job.id from bridge.job
+             join bridge.stage on stage.id = job.subject
+             join bridge.run on run.id = stage.run
+             where job.customer = $1 and job.kind = 'stage' and stage.name <> all($2) and run.id < $3 and run.first_load = $4
+               and job.state = 'dead' and job.requeued_at is null
+             order by job.id for update of job)",
+    )
+    .bind(&stage.customer)
+    .bind(named)
+    .bind(stage.run)
+    .bind(stage.loads)
+    .execute(conn)
+    .await?;
+    fault::point("ledger.unnamed_overtaken").await;
+    Ok(())
+}

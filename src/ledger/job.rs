@@ -299,14 +299,32 @@ pub async fn wait(conn: &mut PgConnection, claim: &Claim, database: &str, error:
     Ok(ours)
 }
 
-/// Up to `limit` jobs that wait for no database any more, or have waited for longer than `away_max` (a tick waits on: the
-/// next one would only do the same). They are due within two seconds, not all at once. To be enqueued in the same transaction.
-pub async fn wake(conn: &mut PgConnection, away_max: Duration, limit: i64) -> sqlx::Result<Vec<Delivery>> {
+/// The customers whose jobs wait, each with the circuit they wait for.
+pub async fn waiting(conn: &mut PgConnection) -> sqlx::Result<Vec<(String, String)>> {
+    sqlx::query_as(
+        "select distinct customer, waits_for from bridge.job where waits_for is not null order by customer, waits_for",
+    )
+    .fetch_all(conn)
+    .await
+}
+
+/// Up to `limit` jobs that wait for no database any more, be it that it answers or that it is one of these that a customer has
+/// `left`, or that have waited for longer than `away_max` (a tick waits on: the next one would only do the same). They are due within
+/// two seconds, not all at once. To be enqueued in the same transaction.
+pub async fn wake(
+    conn: &mut PgConnection,
+    left: &[(String, String)],
+    away_max: Duration,
+    limit: i64,
+) -> sqlx::Result<Vec<Delivery>> {
+    let (customers, circuits): (Vec<&str>, Vec<&str>) =
+        left.iter().map(|(customer, circuit)| (customer.as_str(), circuit.as_str())).unzip();
     let rows: Vec<DeliveryRow> = sqlx::query_as(
         "with woken as (
              select id from bridge.job
              where waits_for is not null
                and (not exists (select from bridge.circuit where circuit.database = job.waits_for)
+                    or (customer, waits_for) in (select * from unnest($3::text[], $4::text[]))
                     or (kind <> 'tick' and away_since < now() - $1))
              order by id limit $2 for update skip locked
          )
@@ -318,6 +336,8 @@ pub async fn wake(conn: &mut PgConnection, away_max: Duration, limit: i64) -> sq
     )
     .bind(interval(away_max))
     .bind(limit)
+    .bind(customers)
+    .bind(circuits)
     .fetch_all(conn)
     .await?;
     fault::point("ledger.jobs_woken").await;

@@ -124,19 +124,20 @@ pub async fn insert(
     i32::try_from(pages.len()).map_err(|_| unknown(format!("{} pages are more than a stage can hold", pages.len())))
 }
 
-/// Takes the customer's pages without a stage that are of this stage's name, of these entities, and of a load if the stage is,
-/// into the stage. Answers how many.
+/// Takes the customer's pages without a stage that are of these entities, and of a load if the stage is, into the stage; those
+/// that compare into a reconciliation, the others into any other. Whatever the stage was called that they were cut in: the file may have
+/// been changed since. Answers how many.
 pub async fn attach(conn: &mut PgConnection, stage: &super::stage::Stage, entities: &[&str]) -> sqlx::Result<i32> {
     let done = sqlx::query(
         "update bridge.page set stage = $1, run = $2
-         where stage is null and customer = $3 and stage_name = $4 and entity = any($5) and loads = $6",
+         where stage is null and customer = $3 and entity = any($4) and loads = $5 and mode = $6",
     )
     .bind(stage.id)
     .bind(stage.run)
     .bind(&stage.customer)
-    .bind(&stage.name)
     .bind(entities)
     .bind(stage.loads)
+    .bind(mode_str(mode_of(&stage.name)))
     .execute(conn)
     .await?;
     fault::point("ledger.pages_attached").await;
@@ -160,6 +161,11 @@ pub async fn leave(conn: &mut PgConnection, page: &Page) -> sqlx::Result<i32> {
     i32::try_from(done.rows_affected()).map_err(|_| unknown("more pages than a stage can hold".into()))
 }
 
+/// What the pages of a stage do.
+fn mode_of(stage: &str) -> PageMode {
+    if stage == super::stage::RECONCILIATION { PageMode::Compare } else { PageMode::Sync }
+}
+
 /// The pages that [`attach`] would take.
 pub async fn to_attach(
     conn: &mut PgConnection,
@@ -170,10 +176,10 @@ pub async fn to_attach(
 ) -> sqlx::Result<Vec<NewPage>> {
     let rows: Vec<(String, String, String, Value)> = sqlx::query_as(
         "select entity, side, mode, range from bridge.page
-         where stage is null and customer = $1 and stage_name = $2 and entity = any($3) and loads = $4 order by id",
+         where stage is null and customer = $1 and mode = $2 and entity = any($3) and loads = $4 order by id",
     )
     .bind(customer)
-    .bind(stage)
+    .bind(mode_str(mode_of(stage)))
     .bind(entities)
     .bind(loads)
     .fetch_all(conn)
@@ -187,20 +193,13 @@ pub async fn to_attach(
     rows.into_iter().map(page).collect()
 }
 
-/// Whether pages of the customer (those of a load, or the others) wait for a run that has their stage and entity.
-pub async fn unattached(
-    conn: &mut PgConnection,
-    customer: &str,
-    stages: &[&str],
-    entities: &[&str],
-    loads: bool,
-) -> sqlx::Result<bool> {
+/// Whether pages of the customer and these entities (those of a load, or the others) wait for a run.
+pub async fn unattached(conn: &mut PgConnection, customer: &str, entities: &[&str], loads: bool) -> sqlx::Result<bool> {
     sqlx::query_scalar(
         "select exists (select from bridge.page
-             where stage is null and customer = $1 and stage_name = any($2) and entity = any($3) and loads = $4)",
+             where stage is null and customer = $1 and entity = any($2) and loads = $3)",
     )
     .bind(customer)
-    .bind(stages)
     .bind(entities)
     .bind(loads)
     .fetch_one(conn)

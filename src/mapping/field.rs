@@ -8,7 +8,7 @@ use crate::config::{CustomerId, EntityId, FirstContact, Nulls, Policy, Side};
 use crate::keyset::Key;
 use crate::pairs::Complement;
 
-use super::{Canonical, Cell, Class, Lens, Links, On, StampKind, Untranslatable, join_key};
+use super::{Canonical, Cell, Class, Lens, Links, On, StampKind, Untranslatable, join_key, spelled};
 
 /// One entity of one customer, ready to translate.
 #[derive(Debug)]
@@ -232,9 +232,7 @@ impl Field {
             let is_null = |text: &str| self.null.meanings.iter().any(|meaning| **meaning == *text);
             return Ok(if value.as_deref().is_some_and(is_null) { Canonical::null() } else { value });
         };
-        let parts: Option<Vec<&str>> = columns.iter().map(|&at| cells[at].as_deref()).collect();
-        let Some(parts) = parts else { return Ok(Canonical::null()) };
-        let key = join_key(parts);
+        let Some(key) = self.referred(mapping, side, cells) else { return Ok(Canonical::null()) };
         if key.is_too_long() {
             return Err(self.bad("the key it refers to is too long to be anybody's"));
         }
@@ -245,6 +243,14 @@ impl Field {
                 None => Err(Untranslatable::Parent { entity: entity.clone(), side, key }),
             },
         }
+    }
+
+    /// The key that its columns name, of a record of the entity it refers to; none if one of them is NULL.
+    pub fn referred(&self, mapping: &Mapping, side: Side, cells: &[Cell]) -> Option<Key> {
+        let shape = mapping.shape(side);
+        let part = |&at: &usize| Some(spelled(&shape.columns[at], cells[at].as_deref()?));
+        let parts: Vec<_> = self.columns(side).iter().map(part).collect::<Option<_>>()?;
+        Some(join_key(parts.iter().map(|part| &**part)))
     }
 
     /// Makes a row hold `value` in this field; `cells` are the row as it stands, or all NULL for a new one.

@@ -7,6 +7,8 @@ use uuid::Uuid;
 use crate::config::{CustomerId, EntityId};
 use crate::keyset::Key;
 
+use super::{Class, Column, stamp};
+
 /// Between the parts of a composite key.
 const SEPARATOR: char = '\u{1f}';
 /// Before the stand-in of a separator, or of itself, that is part of a part. `sides/postgres/table.rs` writes keys the same way.
@@ -49,6 +51,21 @@ pub fn split_key(key: &Key, count: usize) -> Vec<Cow<'_, str>> {
         .collect()
 }
 
+/// A part of a key in the one spelling that keys have, whatever the database prints: a number without zeros at its end, a moment in
+/// UTC. `sides/postgres/table.rs` prints keys the same way.
+pub fn spelled<'r>(column: &Column, raw: &'r str) -> Cow<'r, str> {
+    match column.class {
+        // Only numeric prints such zeros.
+        Class::Number
+            if raw.contains('.') && raw.bytes().all(|byte| byte.is_ascii_digit() || b"-.".contains(&byte)) =>
+        {
+            Cow::Borrowed(raw.trim_end_matches('0').trim_end_matches('.'))
+        }
+        Class::Instant if !column.local_time => stamp::in_utc(raw).map_or(Cow::Borrowed(raw), Cow::Owned),
+        _ => Cow::Borrowed(raw),
+    }
+}
+
 /// The id of the platform record for a legacy record whose key has these parts: the same for everybody who computes it, so an
 /// insert that was made already collides instead of doubling.
 pub fn new_platform_id(customer: &CustomerId, entity: &EntityId, legacy: &[Cow<'_, str>], generation: i32) -> Uuid {
@@ -68,6 +85,29 @@ mod tests {
         assert_eq!(id, new_platform_id(&customer, &entity, &["17".into()], 0));
         assert_ne!(id, new_platform_id(&customer, &entity, &["17".into()], 1));
         assert_eq!(id.to_string(), "429b27f5-7c43-5f9e-8d9a-62ebc5308113");
+    }
+
+    #[test]
+    fn a_part_of_a_key_has_one_spelling() {
+        let spelled = |class, local_time, raw| {
+            let column = Column { name: "k".into(), type_sql: "t".into(), class, nullable: false, local_time };
+            super::spelled(&column, raw).into_owned()
+        };
+        for (class, local_time, raw, expected) in [
+            (Class::Number, false, "5.00", "5"),
+            (Class::Number, false, "-6.50", "-6.5"),
+            (Class::Number, false, "100", "100"),
+            (Class::Number, false, "0.00", "0"),
+            (Class::Number, false, "1.5e+20", "1.5e+20"),
+            (Class::Number, false, "NaN", "NaN"),
+            (Class::Text, false, "5.00", "5.00"),
+            (Class::Instant, false, "2026-01-01 11:00:00.5+01", "2026-01-01 10:00:00.5+00"),
+            (Class::Instant, false, "2026-01-01 10:00:00+00", "2026-01-01 10:00:00+00"),
+            (Class::Instant, false, "infinity", "infinity"),
+            (Class::Instant, true, "2026-01-01 11:00:00", "2026-01-01 11:00:00"),
+        ] {
+            assert_eq!(spelled(class, local_time, raw), expected);
+        }
     }
 
     #[test]

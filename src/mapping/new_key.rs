@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use crate::config::Side;
 use crate::keyset::Key;
 
-use super::{Cell, Mapping, join_key, new_platform_id, split_key};
+use super::{Cell, Mapping, join_key, new_platform_id, spelled, split_key};
 
 /// How a new row of a side gets its key: each part of it in the key's order.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,7 +54,10 @@ impl NewKey {
             NewPart::Drawn(_) => drawn.next().map(|value| Cow::Owned(value.clone())),
         };
         let parts: Option<Vec<Cow<'_, str>>> = self.0.iter().map(part).collect();
-        parts.map(|parts| join_key(parts.iter().map(|part| &**part)))
+        let parts = parts?;
+        let key = &mapping.shape(side).key;
+        let spelled: Vec<_> = key.iter().zip(&parts).map(|(column, part)| spelled(column, part)).collect();
+        Some(join_key(spelled.iter().map(|part| &**part)))
     }
 
     /// The expressions that draw parts.

@@ -191,6 +191,12 @@ pub(super) fn canonical_instant(raw: &str, zone: Tz, hours: Hours) -> Result<Cow
     Ok(text.into())
 }
 
+/// A `timestamptz` that names its offset, as PostgreSQL prints it in UTC.
+pub(super) fn in_utc(raw: &str) -> Option<String> {
+    let (naive, offset) = parse(raw)?;
+    Some(printed(naive - offset?) + "+00")
+}
+
 /// What to write into a `timestamp` column of `zone` for a canonical instant.
 pub(super) fn local_text(canonical: &str, zone: Tz) -> Option<String> {
     if matches!(canonical, "infinity" | "-infinity") {

@@ -323,8 +323,8 @@ impl<T: FnMut(Walked)> Walk<'_, T> {
             pages.extend(stage::key_pages(config, due.into_iter().map(|row| vec![row]).collect()));
         }
         if !closed {
-            let all = self.going(config.entities().map(|entity| entity.id.as_str()));
-            let waiting = page::to_attach(&mut ledger, customer, name, &all, self.loads).await;
+            let going = self.going(stage::worked_on(config, name).map(|entity| entity.id.as_str()));
+            let waiting = page::to_attach(&mut ledger, customer, name, &going, self.loads).await;
             pages.extend(waiting.context("reading pages that wait for a run")?);
         }
         Ok(pages)

@@ -1,6 +1,6 @@
 //! `sync-bridge status`: per customer, how it stands.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 
 use anyhow::Context;
 use chrono::{DateTime, TimeDelta, Utc};
@@ -76,6 +76,7 @@ pub async fn status(queue: &PgPool, config: &Config) -> anyhow::Result<Vec<Custo
     .context("reading the watermarks")?;
     let pauses = pauses(queue, &customers).await?;
     let away = away(queue).await?;
+    let logins = config.logins();
     let loads = loads(queue, &customers).await?;
     let mappings = mapping::standings(queue, &customers).await?;
     let summaries: HashMap<&str, &Summary> = summaries.iter().map(|it| (it.customer.as_str(), it)).collect();
@@ -105,8 +106,10 @@ pub async fn status(queue: &PgPool, config: &Config) -> anyhow::Result<Vec<Custo
                 }
             },
         );
-        let named: HashSet<String> = customer.databases.values().map(ToString::to_string).collect();
-        let away: Vec<Away> = away.iter().filter(|away| named.contains(&away.database)).cloned().collect();
+        let named: BTreeMap<String, String> =
+            customer.databases.values().map(|url| (logins.name(url), url.to_string())).collect();
+        let shown = named.iter().filter_map(|(circuit, shown)| Some((away.get(circuit)?, shown)));
+        let away: Vec<Away> = shown.map(|(away, shown)| Away { database: shown.clone(), ..away.clone() }).collect();
         Some(CustomerStatus {
             customer: id.to_owned(),
             slug: customer.slug.clone(),
@@ -166,8 +169,8 @@ pub(super) async fn loads(queue: &PgPool, customers: &[&str]) -> anyhow::Result<
     Ok(loads)
 }
 
-/// The databases that do not answer, of whichever customer.
-async fn away(queue: &PgPool) -> anyhow::Result<Vec<Away>> {
+/// The databases that do not answer, of whichever customer, by circuit.
+async fn away(queue: &PgPool) -> anyhow::Result<HashMap<String, Away>> {
     let mut conn = queue.acquire().await.context("reading which databases are away")?;
     let open = circuit::all(&mut conn).await.context("reading which databases are away")?;
     let away = |circuit: Circuit| Away {
@@ -177,7 +180,7 @@ async fn away(queue: &PgPool) -> anyhow::Result<Vec<Away>> {
         error: circuit.error,
         waiting: circuit.waiting,
     };
-    Ok(open.into_iter().map(away).collect())
+    Ok(open.into_iter().map(|circuit| (circuit.database.clone(), away(circuit))).collect())
 }
 
 fn state(summary: &Summary) -> &'static str {

@@ -1,7 +1,5 @@
 //! Finding changes: the probe of a tick, and cutting what changed into pages.
 
-use std::collections::HashMap;
-
 use anyhow::Context;
 use chrono::{DateTime, Utc};
 use sqlx::Row as _;
@@ -175,13 +173,20 @@ const CLOCK_SELECT: &str =
 
 /// Whether any signature differs now: one statement per database.
 pub async fn changed(probes: &[(Ready, Side, Signature)]) -> anyhow::Result<bool> {
-    // By session time zone too: stamps are hashed as the session prints them.
-    let mut databases: HashMap<(String, chrono_tz::Tz), Vec<usize>> = HashMap::new();
-    for (at, (entity, side, _)) in probes.iter().enumerate() {
-        let key = (entity.side(*side).database.shown.clone(), entity.mapping.shape(*side).zone);
-        databases.entry(key).or_default().push(at);
+    // By login and session time zone too: who may read one table need not be let near the others, and stamps are hashed as the
+    // session prints them.
+    let mut databases: Vec<Vec<usize>> = Vec::new();
+    let sessions = |at: usize| {
+        let (entity, side, _): &(Ready, Side, Signature) = &probes[at];
+        &entity.side(*side).database.read
+    };
+    for at in 0..probes.len() {
+        match databases.iter_mut().find(|members| sessions(members[0]).are(sessions(at))) {
+            Some(members) => members.push(at),
+            None => databases.push(vec![at]),
+        }
     }
-    for ((shown, _), members) in databases {
+    for members in databases {
         let mut selects = Vec::new();
         let mut first = 1;
         for &at in &members {
@@ -198,8 +203,8 @@ pub async fn changed(probes: &[(Ready, Side, Signature)]) -> anyhow::Result<bool
             query = entity.side(*side).sql.bind_signature(query, signature.since);
         }
         let (entity, side, _) = &probes[members[0]];
-        let sessions = &entity.side(*side).database.read;
-        let rows = sessions.fetch_all(query).await.with_context(|| format!("probing {shown}"))?;
+        let shown = &entity.side(*side).database.shown;
+        let rows = sessions(members[0]).fetch_all(query).await.with_context(|| format!("probing {shown}"))?;
         for row in rows {
             let Ok(at) = usize::try_from(row.try_get::<i64, _>("n")?) else {
                 // Below what counts as done nobody looks, but by the clock.

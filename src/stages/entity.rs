@@ -15,7 +15,7 @@ use crate::mapping::{
 };
 use crate::pairs::CREATED_AT;
 use crate::sides::postgres::{
-    self, Database, LiveColumn, LiveTable, Pools, ScopeValue, Sessions, TableSql, describe, filter_check,
+    self, Database, LiveColumn, LiveTable, Pools, ScopeValue, Sessions, TableSql, describe, filter_check, key_spelling,
 };
 use crate::sides::{Fault, Permanent, sort};
 
@@ -247,7 +247,7 @@ async fn scope_as_stored(
     let mut scope = Vec::new();
     for (name, value) in scope_values(customer, table).map_err(|reason| refused(entity, reason))? {
         let column = live_column(live, side, table, name).map_err(|reason| refused(entity, reason))?;
-        let sql = format!("select ($1::text)::{}::text", column.type_sql);
+        let sql = format!("select {}", key_spelling(column, &format!("($1::text)::{}", column.type_sql)));
         let mut session = database.read.begin().await.with_context(|| format!("connecting to {}", database.shown))?;
         let stored: sqlx::Result<String> =
             postgres::query_scalar(sqlx::AssertSqlSafe(sql)).bind(value).fetch_one(&mut *session).await;

@@ -716,15 +716,11 @@ pub async fn find_links(entity: &ReadyEntity, views: &[View]) -> anyhow::Result<
                 continue;
             }
             for view in views {
-                for (row, columns, keys) in
-                    [(&view.legacy, &field.legacy, &mut legacy), (&view.platform, &field.platform, &mut platform)]
+                for (side, row, keys) in
+                    [(Side::Legacy, &view.legacy, &mut legacy), (Side::Platform, &view.platform, &mut platform)]
                 {
-                    let parts = row.as_ref().and_then(|row| {
-                        columns.iter().map(|&column| row.cells[column].as_deref()).collect::<Option<Vec<_>>>()
-                    });
-                    if let Some(key) = parts.map(crate::mapping::join_key) {
-                        keys.insert(key.0);
-                    }
+                    let key = row.as_ref().and_then(|row| field.referred(&entity.mapping, side, &row.cells));
+                    keys.extend(key.map(|key| key.0));
                 }
             }
         }

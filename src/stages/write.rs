@@ -212,7 +212,7 @@ fn differs(mapping: &Mapping, side: Side, links: &Links, item: &Item, stored: Op
     for (field, value) in mapping.fields.iter().zip(&item.values).filter(|(field, _)| field.flows_to(side)) {
         // The raw reference is compared: its translation was ours.
         let equal = match field.lens {
-            Lens::Ref(_) => field.columns(side).iter().all(|&at| stored.cells[at] == item.cells[at]),
+            Lens::Ref(_) => field.referred(mapping, side, &stored.cells) == field.referred(mapping, side, &item.cells),
             _ => field.get(mapping, side, &stored.cells, links).as_ref() == Ok(value),
         };
         if !equal {
@@ -236,9 +236,7 @@ fn orphans(mapping: &Mapping, side: Side, items: &[Item], written: &Written) -> 
             continue;
         }
         for item in items.iter().filter(|item| written.stored.contains_key(&item.key)) {
-            let parts = field.columns(side).iter().map(|&at| item.cells[at].as_deref());
-            let referred = parts.collect::<Option<Vec<_>>>().map(crate::mapping::join_key);
-            if referred.is_some_and(|key| written.failed.contains_key(&key)) {
+            if field.referred(mapping, side, &item.cells).is_some_and(|key| written.failed.contains_key(&key)) {
                 orphans.insert(item.key.clone());
             }
         }

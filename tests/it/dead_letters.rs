@@ -1,9 +1,10 @@
 //! What became of a job that died, who may say so, and what follows: from the ledger, from workers, and from the command line.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use sync_bridge::config::{CustomerId, DatabaseUrl, EntityId};
+use sync_bridge::config::{Config, CustomerId, DatabaseUrl, EntityId};
 use sync_bridge::jobs::stage::RECONCILIATION;
 use sync_bridge::ledger::job::{self, Back};
 use sync_bridge::ledger::{dead_letter, page, run, stage};
@@ -279,10 +280,54 @@ async fn a_password_that_was_changed_costs_delay_and_no_dead_letter() {
     })
     .await;
     let told = "select count(*) from bridge.circuit where error like '%password authentication failed%'";
-    assert_eq!(bridge.number(told).await, 1, "and says why");
+    assert_eq!(bridge.number(told).await, 2, "and each says why");
     assert_eq!(bridge.number("select count(*) from bridge.job where state = 'dead'").await, 0);
     assert_eq!(bridge.number("select count(*) from bridge.job where state = 'ready' and attempt = 0").await, 1);
     assert_eq!(bridge.number("select count(*) from bridge.attempt where ending = 'outage'").await, 1);
+    worker.stop().await;
+}
+
+#[tokio::test]
+async fn what_died_in_a_stage_that_is_called_otherwise_by_now_comes_back_and_is_overtaken() {
+    let mut bridge = Bridge::new("renamed stage", |_| {}).await;
+    bridge.systems.on_legacy("insert into team (label) values ('a')").await;
+    let worker = bridge.work(GRACE);
+    bridge.settle().await;
+    bridge.systems.on_platform(&failing("XX001")).await;
+    bridge.systems.on_legacy("insert into team (label) values ('b')").await;
+    assert_eq!(bridge.tick().await.dead_letters, 1);
+    worker.stop().await;
+    bridge.systems.on_platform("drop trigger refuse on team").await;
+    let queue = bridge.queue.pool.clone();
+    // A stage of that run that could not be cut, and a comparison's page.
+    let more = "with stage as (
+                    update bridge.stage set state = 'dead' where name = 'teams' and run = (select max(id) from bridge.run)
+                    returning id)
+                update bridge.job set state = 'dead', last_error = 'no', error_kind = 'permanent'
+                from stage where job.kind = 'stage' and job.subject = stage.id";
+    execute(&queue, more).await;
+    let compares = "insert into bridge.page (customer, stage_name, entity, side, mode, range, rows_cut)
+                    select customer, 'reconciliation', entity, side, 'compare', range, rows_cut
+                    from bridge.page where state = 'dead'";
+    execute(&queue, compares).await;
+    let mut config = Config::clone(&bridge.config);
+    config.stages[1].name = "crews".into();
+    bridge.config = Arc::new(config);
+    let worker = bridge.work(GRACE);
+    let page =
+        Selection { error_kind: Some("permanent".into()), entity: Some(EntityId::new("team")), ..Selection::default() };
+    assert_eq!(ops::requeue(&queue, &page, "ann", "mended").await.expect("an answer"), 1);
+    let letters = ops::dead_letters(&queue, &Selection::default(), false).await.expect("dead letters");
+    assert_eq!(letters.len(), 1, "the stage's: {letters:?}");
+    bridge.settle().await;
+    bridge.same().await;
+    assert_eq!(bridge.systems.platform_rows("select name from team order by name").await, ["a", "b"]);
+    assert_eq!(number(&queue, "select count(*) from bridge.page where stage is null").await, 0);
+    assert!(
+        waiting(&bridge.queue, &Selection::default()).await.is_empty(),
+        "what the stage died of was done by another"
+    );
+    assert_eq!(number(&queue, "select count(*) from bridge.job where kind = 'stage' and dealt = 'overtaken'").await, 1);
     worker.stop().await;
 }
 

@@ -205,6 +205,115 @@ async fn a_record_made_under_the_other_sides_key_is_made_once_whoever_dies() {
     }
 }
 
+/// Entities `slot`, under a key of some type, and `visit`, which refers to it.
+fn slots(more: &str) -> String {
+    format!(
+        r#"
+[[stages]]
+name = "slots"
+  [[stages.entities]]
+  id = "slot"
+  legacy = {{ database = "legacy", table = "slot", key = "at"{more} }}
+  platform = {{ database = "platform", table = "slot", key = "id" }}
+    [stages.entities.fields]
+    v = {{ legacy = "v", platform = "v" }}
+  [[stages.entities]]
+  id = "visit"
+  legacy = {{ database = "legacy", table = "visit", key = "id" }}
+  platform = {{ database = "platform", table = "visit", key = "id" }}
+    [stages.entities.fields]
+    v = {{ legacy = "v", platform = "v" }}
+    slot = {{ legacy = "slot", platform = "slot", lens = {{ ref = "slot" }} }}
+"#
+    )
+}
+
+async fn slots_by(hint: &str, [kind, default]: [&str; 2], more: &str) -> Systems {
+    let stamp = "updated_at timestamptz not null default now()";
+    let legacy = format!(
+        "create table slot (at {kind} primary key default {default}, v text not null, made timestamptz default '2026-01-01 09:00:00+00', {stamp});
+         create table visit (id serial primary key, slot {kind} references slot on update cascade, v text, {stamp})"
+    );
+    let platform = format!(
+        "create table slot (id uuid primary key, v text not null, {stamp});
+         create table visit (id uuid primary key, slot uuid references slot, v text, {stamp})"
+    );
+    Systems::new(hint, &legacy, &platform, &slots(more)).await
+}
+
+const VISITS: &str = "select visit.v || '|' || slot.v from visit join slot on slot.id = visit.slot order by visit.v";
+
+#[tokio::test]
+async fn a_key_that_is_a_moment_is_the_same_in_every_time_zone() {
+    let mut systems = slots_by("moments", ["timestamptz", "now()"], ", created_at = \"made\"").await;
+    systems
+        .on_legacy(
+            "insert into slot (at, v) values ('2026-01-01 10:00+00', '1'), ('2026-07-01 10:00:00.5+00', '2'), ('infinity', '3');
+             insert into visit (slot, v) select at, 'v' || v from slot",
+        )
+        .await;
+    assert_eq!(systems.run().await.to_platform, 6);
+    systems.settle().await;
+    let mut config = Config::clone(&systems.config);
+    for entity in &mut config.stages[0].entities {
+        entity.legacy.timezone = chrono_tz::Europe::Berlin;
+    }
+    systems.config = Arc::new(config);
+    systems.restart();
+    systems
+        .on_legacy(
+            "update slot set v = v || 'x', updated_at = now(); update visit set v = v || 'x', updated_at = now()",
+        )
+        .await;
+    let summary = systems.run().await;
+    assert_eq!((summary.to_platform, summary.to_legacy), (6, 0), "{summary:?}");
+    assert!(summary.quarantined.is_empty(), "nobody is another record: {summary:?}");
+    systems.settle().await;
+    assert_eq!(systems.platform_rows(VISITS).await, ["v1x|1x", "v2x|2x", "v3x|3x"]);
+    // And the other way, under a key that the session's zone would spell otherwise.
+    systems
+        .on_platform("update visit set slot = (select id from slot where v = '2x'), updated_at = now() where v = 'v1x'")
+        .await;
+    let summary = systems.run().await;
+    assert_eq!(summary.to_legacy, 1, "{summary:?}");
+    systems.settle().await;
+    let count = "select count(*)::text from sync_bridge.pair";
+    assert_eq!(systems.platform_rows(count).await, ["6"]);
+    // A new key is drawn in the session's zone.
+    systems.on_platform("insert into slot (id, v) values (gen_random_uuid(), 'new')").await;
+    assert_eq!(systems.run().await.to_legacy, 1);
+    systems.settle().await;
+    assert_eq!(systems.platform_rows(count).await, ["7"]);
+}
+
+#[tokio::test]
+async fn a_key_that_is_a_number_is_the_same_with_any_zeros_at_its_end() {
+    let mut systems = slots_by("zeros", ["numeric", "7.00"], "").await;
+    systems
+        .on_legacy(
+            "insert into slot (at, v) values (5, '1'), (6.50, '2'), (100, '3');
+             insert into visit (slot, v) values (5.0, 'v1'), (6.5, 'v2'), (100.000, 'v3')",
+        )
+        .await;
+    let summary = systems.run().await;
+    assert_eq!((summary.to_platform, summary.parked.len()), (6, 0), "{summary:?}");
+    systems.settle().await;
+    assert_eq!(systems.platform_rows(VISITS).await, ["v1|1", "v2|2", "v3|3"]);
+    // Written anew with the same value.
+    systems.on_legacy("update slot set at = 5.00, v = '1x', updated_at = now() where at = 5").await;
+    assert_eq!(systems.run().await.to_platform, 1);
+    systems.settle().await;
+    assert_eq!(systems.platform_rows(VISITS).await, ["v1|1x", "v2|2", "v3|3"]);
+    assert_eq!(systems.platform_rows("select count(*)::text from slot").await, ["3"]);
+    systems.on_platform("insert into slot (id, v) values (gen_random_uuid(), 'new')").await;
+    assert_eq!(systems.run().await.to_legacy, 1);
+    systems.on_platform("update slot set v = 'newer', updated_at = now() where v = 'new'").await;
+    assert_eq!(systems.run().await.to_legacy, 1);
+    systems.settle().await;
+    assert_eq!(systems.legacy_rows("select v from slot where at = 7").await, ["newer"]);
+    assert_eq!(systems.platform_rows("select count(*)::text from slot").await, ["4"]);
+}
+
 #[tokio::test]
 async fn a_way_to_make_keys_that_cannot_work_is_refused() {
     let refused = async |legacy: &str, platform: &str, sides: [&str; 2], fields: &[&str]| {

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use sqlx::{Connection as _, PgConnection};
-use sync_bridge::config::{Config, CustomerId};
+use sync_bridge::config::{Config, CustomerId, DatabaseUrl};
+use sync_bridge::jobs::janitor;
 use sync_bridge::ops;
 
 use crate::jobs::{Bridge, GRACE};
@@ -123,6 +124,112 @@ async fn a_database_whose_connections_lead_nowhere_is_away_and_comes_back() {
     assert_eq!(bridge.ended(tick).await.rows_to_legacy, 1);
     bridge.same().await;
     assert_eq!(bridge.number(DEAD).await, 0);
+    worker.stop().await;
+}
+
+/// The same database by another login.
+fn by_login(url: &DatabaseUrl, login: &str) -> DatabaseUrl {
+    let (_, place) = url.expose().rsplit_once('@').expect("a login in the URL");
+    DatabaseUrl::new(format!("postgres://{login}@{place}"), url.to_string())
+}
+
+#[tokio::test]
+async fn a_login_that_is_refused_holds_up_nobody_who_comes_to_the_same_database_by_another() {
+    let mut user = String::new();
+    let bridge = Bridge::new("logins", |config| {
+        let mut refused = config.customers[0].clone();
+        refused.id = CustomerId::new("c-2");
+        let (_, login) = refused.databases["platform"].expose().split_once("://").expect("a URL");
+        user = login.split([':', '@']).next().expect("a user").to_owned();
+        for (name, url) in &mut refused.databases {
+            *url = by_login(url, &format!("{}:wrong", if name == "legacy" { "nobody" } else { &user }));
+        }
+        config.customers.push(refused);
+    })
+    .await;
+    bridge.systems.on_legacy("insert into team (label) values ('a')").await;
+    let worker = bridge.work(GRACE);
+    bridge.settle().await;
+    ops::tick_now(&bridge.queue.pool, &CustomerId::new("c-2")).await.expect("a tick");
+    eventually("nothing of theirs waits", async || {
+        bridge.number("select count(*) from bridge.job where waits_for is not null and customer = 'c-2'").await == 1
+    })
+    .await;
+    bridge.systems.on_legacy("update team set label = 'b', last_update = now()").await;
+    assert_eq!(bridge.tick().await.rows_to_platform, 1);
+    bridge.settle().await;
+    let status = ops::status(&bridge.queue.pool, &bridge.config).await.expect("a status");
+    assert!(status[0].away.is_empty(), "{status:#?}");
+    assert_eq!((status[1].state.as_str(), status[1].away.is_empty()), ("away", false), "{status:#?}");
+    let names: Vec<String> =
+        sqlx::query_scalar("select database from bridge.circuit").fetch_all(&bridge.queue.pool).await.expect("names");
+    assert!(names.iter().all(|name| !name.contains("nobody") && !name.contains("wrong")), "{names:?}");
+    worker.stop().await;
+}
+
+/// Persons come to the platform by a login that may do nothing with teams.
+async fn apart(hint: &str) -> (Bridge, String) {
+    let mut role = String::new();
+    let bridge = Bridge::new(hint, |config| {
+        let databases = &mut config.customers[0].databases;
+        let url = databases["platform"].clone();
+        role = format!("persons_{}", url.to_string().rsplit_once('/').expect("a name").1);
+        databases.insert("persons".into(), by_login(&url, &format!("{role}:p")));
+        let person =
+            config.stages.iter_mut().flat_map(|stage| &mut stage.entities).find(|it| it.id.as_str() == "person");
+        person.expect("persons").platform.database = "persons".into();
+    })
+    .await;
+    let rights = format!(
+        "create role \"{role}\" login password 'p'; grant pg_read_all_stats to \"{role}\";
+         grant usage on schema sync_bridge to \"{role}\"; grant all on all tables in schema sync_bridge to \"{role}\";
+         grant all on person to \"{role}\""
+    );
+    bridge.systems.on_platform(&rights).await;
+    (bridge, role)
+}
+
+#[tokio::test]
+async fn each_login_to_a_database_is_asked_for_its_own_tables_only() {
+    let (bridge, _) = apart("own tables").await;
+    bridge
+        .systems
+        .on_legacy(
+            "insert into team (label) values ('a'); insert into person (email, team) values ('a@example.org', 1)",
+        )
+        .await;
+    let worker = bridge.work(GRACE);
+    bridge.settle().await;
+    bridge.systems.on_platform("update person set email = 'b@example.org', updated_at = now()").await;
+    bridge.systems.on_platform("update team set name = 'b', updated_at = now()").await;
+    bridge.settle().await;
+    assert_eq!(bridge.same().await, ["b@example.org|b"]);
+    assert_eq!(bridge.number(DEAD).await, 0);
+    worker.stop().await;
+}
+
+#[tokio::test]
+async fn work_that_waits_for_an_address_that_was_changed_goes_on_at_the_new_one() {
+    let (mut bridge, door) = bridge_behind_a_door("moved").await;
+    bridge.systems.on_legacy("insert into team (label) values ('a')").await;
+    let worker = bridge.work(GRACE);
+    bridge.settle().await;
+    bridge.systems.on_platform("update team set name = 'b', updated_at = now()").await;
+    door.is(Way::Shut);
+    let tick = ops::tick_now(&bridge.queue.pool, &CustomerId::new(CUSTOMER)).await.expect("a tick");
+    bridge.is_away().await;
+    worker.stop().await;
+    // It never comes back: the database is at another address now.
+    bridge.config = bridge.systems.config.clone();
+    let worker = bridge.work(GRACE);
+    assert_eq!(bridge.ended(tick).await.rows_to_legacy, 1);
+    bridge.settle().await;
+    // Nobody asks for the old one any more.
+    let old = "update bridge.circuit set probe_at = now() - interval '2 minutes' returning 1::bigint";
+    assert_eq!(bridge.number(old).await, 1);
+    let mut conn = PgConnection::connect(bridge.queue.database.url.expose()).await.expect("connecting");
+    janitor::round(&mut conn, true).await.expect("a round");
+    assert_eq!(bridge.number(AWAY).await, 0);
     worker.stop().await;
 }
 

@@ -135,10 +135,13 @@ fn mappings(status: &[CustomerStatus]) -> Option<String> {
     (!table.is_empty()).then(|| table.to_string())
 }
 
-/// The databases that do not answer, each once.
+/// The databases that do not answer, each once by each login.
 fn away(status: &[CustomerStatus]) -> Option<String> {
-    let all: BTreeMap<&str, &Away> =
-        status.iter().flat_map(|one| &one.away).map(|away| (away.database.as_str(), away)).collect();
+    let all: BTreeMap<_, &Away> = status
+        .iter()
+        .flat_map(|one| &one.away)
+        .map(|away| ((away.database.as_str(), away.since, away.error.as_str()), away))
+        .collect();
     let mut table = out::table(&["database away", "since", "asked again", "jobs that wait", "it says"]);
     for away in all.values() {
         table.add_row(vec![

@@ -16,7 +16,9 @@ pub use catalog::{
     ours, rewriters,
 };
 pub use pool::{Database, Pools, READER, Sessions, reach};
-pub use table::{Compared, Found, LedgerRow, Lower, Row, ScopeValue, TableSql, Want, filter_check, qualified};
+pub use table::{
+    Compared, Found, LedgerRow, Lower, Row, ScopeValue, TableSql, Want, filter_check, key_spelling, qualified,
+};
 pub use words::shown_ident;
 
 /// A statement built once from quoted identifiers; values are always bound.

@@ -73,6 +73,11 @@ struct Open {
 }
 
 impl Sessions {
+    /// Whether they are the same: of one login to one database, with one time zone.
+    pub fn are(&self, others: &Sessions) -> bool {
+        Arc::ptr_eq(&self.place, &others.place)
+    }
+
     /// A transaction; dropped, it is rolled back.
     pub async fn begin(&self) -> sqlx::Result<Transaction<'static, Postgres>> {
         loop {

@@ -18,7 +18,7 @@ use crate::pairs::{Base, Complement, Intent, Listed, Pair, Receipt};
 
 pub use compare::Compared;
 
-use super::{LiveTable, Sessions, Statement, ident};
+use super::{LiveColumn, LiveTable, Sessions, Statement, ident};
 
 /// A row of an entity's table: what is mapped of it, as the database prints it.
 #[derive(Debug, Clone, PartialEq)]
@@ -61,6 +61,7 @@ pub struct TableSql {
     /// Quoted; none: rows have no stamp.
     stamp: Option<String>,
     stamp_kind: StampKind,
+    /// As text.
     created_at: Option<String>,
     lowers_ascii_only: bool,
     columns: Vec<SqlColumn>,
@@ -94,6 +95,8 @@ struct SqlColumn {
     as_text: bool,
     /// Its values may hold any character.
     is_free_text: bool,
+    /// The table's value as text, in the spelling that keys have.
+    spelled: String,
 }
 
 impl SqlColumn {
@@ -101,7 +104,9 @@ impl SqlColumn {
         let as_text = live.column(name).is_some_and(|column| column.foreign_order);
         let class = live.column(name).map_or(Class::Other, |column| column.class);
         let is_free_text = matches!(class, Class::Text | Class::Json | Class::Other);
-        SqlColumn { name: ident(name), type_sql: type_sql.to_owned(), as_text, is_free_text }
+        let own = format!("t.{}", ident(name));
+        let spelled = live.column(name).map_or_else(|| format!("{own}::text"), |column| key_spelling(column, &own));
+        SqlColumn { name: ident(name), type_sql: type_sql.to_owned(), as_text, is_free_text, spelled }
     }
 
     /// The table's value.
@@ -183,7 +188,10 @@ impl TableSql {
             stamp: shape.stamp.as_ref().map(|column| ident(&column.name)),
             stamp_kind: shape.stamp_kind,
             lowers_ascii_only: live.lowers_ascii_only,
-            created_at: shape.created_at.as_ref().map(|column| ident(&column.name)),
+            created_at: shape
+                .created_at
+                .as_ref()
+                .map(|column| SqlColumn::of(live, &column.name, &column.type_sql).spelled),
             columns: quoted(&shape.columns),
             declared: shape
                 .columns
@@ -697,8 +705,8 @@ impl TableSql {
 
     fn key_text(&self) -> String {
         let part = |key: &SqlColumn| match key.is_free_text && self.keys.len() > 1 {
-            true => format!("replace(replace(t.{}::text, E'\\x1e', E'\\x1e0'), E'\\x1f', E'\\x1e1')", key.name),
-            false => format!("t.{}::text", key.name),
+            true => format!("replace(replace({}, E'\\x1e', E'\\x1e0'), E'\\x1f', E'\\x1e1')", key.spelled),
+            false => key.spelled.clone(),
         };
         let parts: Vec<String> = self.keys.iter().map(part).collect();
         match parts.len() {
@@ -844,11 +852,11 @@ impl TableSql {
         let cells: Vec<String> =
             self.columns.iter().enumerate().map(|(at, column)| format!("t.{}::text as c{at}", column.name)).collect();
         format!(
-            "{key} as t_key, {stamp}::text as t_stamp, {created_at}::text as t_created_at, {hash} as t_hash, {seen} as t_seen, {cells}",
+            "{key} as t_key, {stamp}::text as t_stamp, {created_at} as t_created_at, {hash} as t_hash, {seen} as t_seen, {cells}",
             key = self.key_text(),
             stamp = self.stamp(),
             seen = if self.filter.is_some() { "t.sync_bridge_seen" } else { "true" },
-            created_at = self.created_at.as_ref().map_or("null".into(), |name| format!("t.{name}")),
+            created_at = self.created_at.as_deref().unwrap_or("null::text"),
             hash = self.row_hash(),
             cells = cells.join(", "),
         )
@@ -958,6 +966,23 @@ impl TableSql {
 /// The table's name, quoted, with its schema.
 pub fn qualified(table: &config::Table) -> String {
     format!("{}.{}", ident(&table.schema), ident(&table.name))
+}
+
+/// A value of this column as text, the same whatever the session's time zone and the value's scale: a key has one spelling only, and
+/// a record is known by it. `mapping::spelled` does the same to a text.
+pub fn key_spelling(column: &LiveColumn, value: &str) -> String {
+    match column.typname.as_str() {
+        "timestamptz" => format!(
+            "(case when isfinite({value}) and ({value}) >= '0001-01-01 00:00:00+00' then (({value}) at time zone 'UTC')::text || '+00' \
+             else ({value})::text end)"
+        ),
+        "numeric" => {
+            format!(
+                "(case when scale({value}) > 0 then rtrim(rtrim(({value})::text, '0'), '.') else ({value})::text end)"
+            )
+        }
+        _ => format!("{value}::text"),
+    }
 }
 
 /// What asks a database whether a condition about a table makes sense, without reading a row.
