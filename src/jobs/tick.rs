@@ -214,9 +214,8 @@ impl Asked {
             config.entities().map(|entity| entity.id.as_str()).filter(|entity| !stands_still(entity)).collect();
         // A debt is paid when its holder has ended, which only a cut finds out.
         let indebted = marks.iter().any(|mark| mark.debt.is_some() && !stands_still(&mark.entity));
-        let load = may_load
-            && !under_way.loading
-            && (unloaded || page::unattached(&mut conn, name, &entities, true).await?);
+        let load =
+            may_load && !under_way.loading && (unloaded || page::unattached(&mut conn, name, &entities, true).await?);
         let due = unreadable
             || indebted
             || sweep
