@@ -5,6 +5,7 @@ use std::time::Duration;
 use crate::clock;
 use crate::queue::Kind;
 use crate::sides::{self, Fault};
+use crate::told::told;
 
 pub use crate::sides::{Misfit, Moved, NotConfigured, Permanent};
 
@@ -56,6 +57,19 @@ pub fn sort(error: &anyhow::Error) -> Sorted {
 /// Whether a database said it, in an answer; else a connection broke or could not be made.
 pub fn is_said(error: &anyhow::Error) -> bool {
     error.chain().any(|cause| matches!(cause.downcast_ref(), Some(sqlx::Error::Database(_))))
+}
+
+/// Why an entity whose tables could not be cut is to stand still, and nobody with it: they do not fit, or this role may not read them.
+pub fn halts(error: &anyhow::Error) -> Option<String> {
+    const INSUFFICIENT_PRIVILEGE: &str = "42501";
+    if let Some(Misfit(reason)) = error.downcast_ref::<Misfit>() {
+        return Some(reason.clone());
+    }
+    let refused = |cause: &(dyn std::error::Error + 'static)| match cause.downcast_ref() {
+        Some(sqlx::Error::Database(answer)) => answer.code().as_deref() == Some(INSUFFICIENT_PRIVILEGE),
+        _ => false,
+    };
+    error.chain().any(refused).then(|| told(error))
 }
 
 fn sort_cause(cause: &(dyn std::error::Error + 'static)) -> Option<Sorted> {

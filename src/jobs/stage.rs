@@ -6,7 +6,7 @@ use std::time::Duration;
 use futures::{FutureExt, StreamExt, stream};
 use sqlx::PgConnection;
 
-use super::failure::{Misfit, NotConfigured};
+use super::failure::{self, NotConfigured};
 use super::tick::Asked;
 use super::{Env, meet};
 use crate::clock;
@@ -103,10 +103,10 @@ impl Plan {
             Ok(found) => return Ok(Some(found)),
             Err(error) => error,
         };
-        let Some(Misfit(reason)) = error.downcast_ref::<Misfit>() else { return Err(error) };
+        let Some(reason) = failure::halts(&error) else { return Err(error) };
         if !self.halted.iter().any(|(halted, _)| *halted == entity.id) {
             tracing::error!(entity = %entity.id, "halted, the other entities go on: {reason}");
-            self.halted.push((entity.id.clone(), reason.clone()));
+            self.halted.push((entity.id.clone(), reason));
         }
         Ok(None)
     }

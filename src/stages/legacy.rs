@@ -99,23 +99,17 @@ async fn attempt(
     fault::point("legacy.before").await;
     let mut transaction = ready.database.write.begin().await?;
 
-    // Receipts first, in key order.
+    // Receipts first, in key order. Nobody waits here, nor for a row below: what others hold for long costs nothing else.
     let keys: Vec<&str> = intents.iter().map(|intent| intent.platform_key.0.as_str()).collect();
-    let rows = postgres::query(
-        "select platform_key, rev from sync_bridge.receipt where entity_id = $1 and platform_key = any($2) \
-         order by platform_key for update",
-    )
-    .bind(number)
-    .bind(&keys)
-    .fetch_all(&mut *transaction)
-    .await?;
-    let mut revs: HashMap<String, i64> = HashMap::with_capacity(rows.len());
-    for row in rows {
-        revs.insert(row.try_get(0)?, row.try_get(1)?);
-    }
+    let receipts = lock_receipts(&mut transaction, number, &keys).await?;
     for (at, intent) in intents.iter().enumerate() {
-        if revs.get(&intent.platform_key.0).is_some_and(|rev| *rev >= intent.rev) {
-            endings.insert(at, Ending::Moved);
+        match receipts.get(&intent.platform_key.0) {
+            Some(Held::Ours(rev)) if *rev < intent.rev => {}
+            // Nothing is known of it, so its intent is left as it is.
+            Some(Held::Ours(_) | Held::Others) => {
+                endings.insert(at, Ending::Moved);
+            }
+            None => {}
         }
     }
 
@@ -287,6 +281,39 @@ fn void_receipt(platform_key: &Key, rev: i64, generation: i32) -> ReceiptWrite {
     }
 }
 
+/// A receipt that is there.
+enum Held {
+    /// Locked, and of this revision.
+    Ours(i64),
+    Others,
+}
+
+/// Locks those of the receipts that are there and that nobody holds, in key order.
+async fn lock_receipts(
+    connection: &mut PgConnection,
+    number: i32,
+    keys: &[&str],
+) -> Result<HashMap<String, Held>, sqlx::Error> {
+    // Revisions are the lock's. The row beside it says no more than that there is one: it never goes away again.
+    let rows = postgres::query(
+        "with locked as materialized (
+             select platform_key, rev from sync_bridge.receipt where entity_id = $1 and platform_key = any($2)
+             order by platform_key for update skip locked)
+         select there.platform_key, locked.rev
+         from sync_bridge.receipt as there left join locked using (platform_key)
+         where there.entity_id = $1 and there.platform_key = any($2)",
+    )
+    .bind(number)
+    .bind(keys)
+    .fetch_all(connection)
+    .await?;
+    let held = |row: &sqlx::postgres::PgRow| {
+        let rev: Option<i64> = row.try_get(1)?;
+        Ok((row.try_get(0)?, rev.map_or(Held::Others, Held::Ours)))
+    };
+    rows.iter().map(held).collect()
+}
+
 /// Answers the platform keys whose receipt was older and is now ours.
 async fn write_receipts(
     connection: &mut PgConnection,
@@ -312,14 +339,17 @@ async fn write_receipts(
     rows.iter().map(|row| row.try_get(0)).collect()
 }
 
-/// Transaction V: makes these intents void, if their receipts are still older.
+/// Transaction V: makes these intents void, if their receipts are still older and nobody holds them.
 pub async fn void(entity: &ReadyEntity, intents: &[(Key, i64, i32)]) -> anyhow::Result<()> {
-    let receipts: Vec<ReceiptWrite> =
-        intents.iter().map(|(key, rev, generation)| void_receipt(key, *rev, *generation)).collect();
+    let number = entity.legacy.sql.entity_number();
     let what = || format!("voiding {} intents of {}", intents.len(), entity.mapping.entity);
     fault::point("void.before").await;
     let mut transaction = entity.legacy.database.write.begin().await.with_context(what)?;
-    write_receipts(&mut transaction, entity.legacy.sql.entity_number(), &receipts).await.with_context(what)?;
+    let keys: Vec<&str> = intents.iter().map(|(key, ..)| key.0.as_str()).collect();
+    let held = lock_receipts(&mut transaction, number, &keys).await.with_context(what)?;
+    let free = intents.iter().filter(|(key, ..)| !matches!(held.get(&key.0), Some(Held::Others)));
+    let receipts: Vec<ReceiptWrite> = free.map(|(key, rev, generation)| void_receipt(key, *rev, *generation)).collect();
+    write_receipts(&mut transaction, number, &receipts).await.with_context(what)?;
     transaction.commit().await.with_context(what)?;
     fault::point("void.after").await;
     Ok(())

@@ -94,14 +94,15 @@ async fn attempt(entity: &ReadyEntity, acts: &mut [Act], links: &Links) -> Resul
     let mut transaction = ready.database.write.begin().await?;
     let mut dropped: HashSet<usize> = HashSet::new();
 
-    // Ledger rows first, in key order; then, in a statement of its own, data rows.
+    // Ledger rows first, in key order; then, in a statement of its own, data rows. Who is not returned is locked, or is not there any
+    // more: moved. Nobody waits here, so a row that others hold for long costs no other row.
     let paired: Vec<usize> = (0..acts.len()).filter(|&at| acts[at].rev_read > 0).collect();
     if !paired.is_empty() {
         let keys: Vec<&str> =
             paired.iter().filter_map(|&at| acts[at].pair.platform_key.as_ref()).map(|k| &*k.0).collect();
         let rows = postgres::query(
             "select platform_key, rev from sync_bridge.pair where entity_id = $1 and platform_key = any($2) \
-             order by platform_key for update",
+             order by platform_key for update skip locked",
         )
         .bind(number)
         .bind(&keys)

@@ -61,7 +61,7 @@ pub async fn write_rows(
         // Rows that refer to others are tried once more when all others stand.
         let mut late: Vec<&Item> = Vec::new();
         let mut last_round = false;
-        // Rows that a missing right or table keeps out: where it is all of them, it is none of theirs.
+        // Rows that a missing right or table keeps out, or a database that a trigger needs: where it is all of them, it is none of theirs.
         let mut refused = 0;
         let mut whole = connection.begin().await?;
         loop {
@@ -108,7 +108,7 @@ pub async fn write_rows(
                     }
                     match set.as_slice() {
                         [only] => {
-                            if sort(&error) != Fault::Row && is_of_the_page(&error) {
+                            if sort(&error) != Fault::Row && (is_of_the_page(&error) || sort(&error) == Fault::Outage) {
                                 refused += 1;
                                 if refused == items.len() && refused > 1 {
                                     return Err(error);
@@ -254,7 +254,7 @@ fn is_of_rows(error: &sqlx::Error, rows: usize) -> bool {
             let code = error.as_database_error().and_then(|database| database.code()).unwrap_or_default();
             ["55000", "0A000"].contains(&code.as_ref()) && is_of_a_function(error)
         }
-        Fault::Outage => false,
+        Fault::Outage => is_a_triggers_outage(error),
         Fault::Permanent => {
             let Some(database) = error.as_database_error() else { return false };
             let code = database.code().unwrap_or_default();
@@ -275,6 +275,17 @@ fn is_of_a_function(error: &sqlx::Error) -> bool {
     let database =
         error.as_database_error().and_then(|error| error.try_downcast_ref::<sqlx::postgres::PgDatabaseError>());
     database.is_some_and(|database| database.r#where().is_some())
+}
+
+/// Our own session goes on, so whatever a function found away is something else: a server that it connects to. That a disk is full, or
+/// this database read only, is so wherever it comes up, unless a trigger only says it.
+fn is_a_triggers_outage(error: &sqlx::Error) -> bool {
+    let Some(database) = error.as_database_error() else { return false };
+    let detail = database.try_downcast_ref::<sqlx::postgres::PgDatabaseError>();
+    let is_error = detail.is_some_and(|detail| detail.severity() == sqlx::postgres::PgSeverity::Error);
+    let is_raised = detail.and_then(|detail| detail.routine()) == Some("exec_stmt_raise");
+    let code = database.code().unwrap_or_default();
+    is_error && is_of_a_function(error) && (is_raised || ["08", "28", "3D"].contains(&class(&code)))
 }
 
 fn class(code: &str) -> &str {

@@ -209,6 +209,40 @@ async fn each_login_to_a_database_is_asked_for_its_own_tables_only() {
 }
 
 #[tokio::test]
+async fn a_right_that_is_taken_from_one_table_stops_its_entity_alone() {
+    let (bridge, role) = apart("a right").await;
+    let taken = format!("revoke all on person from \"{role}\"");
+    let given = format!("grant all on person to \"{role}\"");
+    bridge.systems.on_platform(&taken).await;
+    bridge
+        .systems
+        .on_legacy(
+            "insert into team (label) values ('a'); insert into person (email, team) values ('a@example.org', 1)",
+        )
+        .await;
+    let worker = bridge.work(GRACE);
+    let teams = "select name from team order by name";
+    // At the first load, and later.
+    for names in [["a"].as_slice(), &["a", "b"]] {
+        for _ in 0..3 {
+            bridge.tick().await;
+        }
+        assert_eq!(bridge.systems.platform_rows(teams).await, names, "others go on");
+        let status = bridge.status().await;
+        let told = status.paused.iter().map(|pause| pause.reason.as_str()).collect::<Vec<_>>();
+        assert!(matches!(told[..], [one] if one.contains("permission denied")), "{status:#?}");
+        bridge.systems.on_platform(&given).await;
+        bridge.settle().await;
+        bridge.same().await;
+        assert!(bridge.status().await.paused.is_empty());
+        bridge.systems.on_platform(&taken).await;
+        bridge.systems.on_legacy("insert into team (label) values ('b'); insert into person (email) values ('b@example.org') on conflict do nothing").await;
+    }
+    assert_eq!(bridge.number(DEAD).await, 0);
+    worker.stop().await;
+}
+
+#[tokio::test]
 async fn work_that_waits_for_an_address_that_was_changed_goes_on_at_the_new_one() {
     let (mut bridge, door) = bridge_behind_a_door("moved").await;
     bridge.systems.on_legacy("insert into team (label) values ('a')").await;

@@ -375,9 +375,10 @@ impl TableSql {
         rows.iter().filter_map(|row| self.row(row).transpose()).collect()
     }
 
-    /// Locks rows against other writers, in key order, and answers what they hold now.
+    /// Locks rows against other writers, in key order, and answers what they hold now. One that others hold is left out like one that
+    /// is not there: nobody waits for it.
     pub async fn lock(&self, connection: &mut PgConnection, keys: &[&str]) -> Result<Vec<Row>, sqlx::Error> {
-        self.by_keys(connection, keys, " for no key update of t").await
+        self.by_keys(connection, keys, " for no key update of t skip locked").await
     }
 
     /// What is stored.

@@ -3,6 +3,8 @@
 use std::time::Duration;
 
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
+use sync_bridge::config::Side;
+use sync_bridge::stages::ParkedReason;
 use tokio_util::sync::CancellationToken;
 
 use crate::support::people::{SAME, people_with};
@@ -97,4 +99,90 @@ async fn s28_deadlocks_and_serialization_failures_only_delay() {
     ] {
         assert!(stumbles[0].parse::<u32>().expect("a number") > 2, "nobody stumbled: {stumbles:?}");
     }
+}
+
+/// Of an application, or of a worker that hangs: holds the rows that this selects.
+async fn held<'c>(session: &'c mut PgConnection, rows: &str) -> sqlx::Transaction<'c, sqlx::Postgres> {
+    let mut lock = session.begin().await.expect("a transaction");
+    let held = sqlx::raw_sql(AssertSqlSafe(format!("{rows} for update"))).execute(&mut *lock).await.expect("a lock");
+    assert_eq!(held.rows_affected(), 1, "{rows}");
+    lock
+}
+
+#[tokio::test]
+async fn a_row_that_others_hold_costs_that_row_alone_and_no_wait() {
+    let sides = [
+        ("update person set phone = phone || 'l', last_update = now()", Side::Platform),
+        ("update person set phone = phone || 'p', updated_at = now()", Side::Legacy),
+    ];
+    let mut systems = people_with("held", &[]).await;
+    let phones = "select email || ' ' || phone from person where phone <> '0' order by email collate \"C\"";
+    systems
+        .on_legacy("insert into person (email, phone) select n || '@example.org', '0' from generate_series(1, 60) n")
+        .await;
+    systems.settle().await;
+    // Every pair gets a receipt.
+    systems.on_platform("update person set phone = '1', updated_at = now()").await;
+    systems.settle().await;
+    let pair =
+        "select from sync_bridge.pair where platform_key = (select id::text from person where email = '7@example.org')";
+    let receipt = "select from sync_bridge.receipt where legacy_key = (select id::text from person where email = '7@example.org')";
+    let row = "select from person where email = '7@example.org'";
+    for (edit, written) in sides {
+        for (side, lock) in [(written, row), (Side::Platform, pair), (Side::Legacy, receipt)] {
+            if written == Side::Platform && lock == receipt {
+                continue;
+            }
+            let url = systems.databases[usize::from(side == Side::Platform)].url.clone();
+            let mut session = PgConnection::connect(url.expose()).await.expect("a session");
+            if written == Side::Platform {
+                systems.on_legacy(edit).await
+            } else {
+                systems.on_platform(edit).await
+            }
+            let lock = held(&mut session, lock).await;
+            let began = std::time::Instant::now();
+            let summary = systems.run().await;
+            let (done, waiting) = (summary.to_platform + summary.to_legacy, summary.parked);
+            assert_eq!((done, waiting.len()), (59, 1), "{edit}: {waiting:?}");
+            assert_eq!(waiting[0].reason, ParkedReason::Busy);
+            // However long: it stays on the list, and others still pass.
+            let summary = systems.run().await;
+            // Perhaps seen from both sides by now.
+            assert_eq!(summary.to_platform + summary.to_legacy, 0);
+            assert!((1..=2).contains(&summary.parked.len()), "{summary:?}");
+            assert!(began.elapsed() < Duration::from_secs(4), "it waited: {:?}", began.elapsed());
+            lock.rollback().await.expect("a rollback");
+            let summary = systems.run().await;
+            assert_eq!((summary.to_platform + summary.to_legacy, summary.parked.len()), (1, 0));
+            systems.settle().await;
+            assert_eq!(systems.legacy_rows(phones).await, systems.platform_rows(phones).await);
+        }
+    }
+    systems.oracles(&SAME).await;
+}
+
+#[tokio::test]
+async fn an_intent_whose_receipt_others_hold_is_made_void_later_and_keeps_nobody_up() {
+    let mut systems = people_with("held receipt", &[]).await;
+    systems
+        .on_legacy("insert into person (email, phone) select n || '@example.org', '0' from generate_series(1, 9) n")
+        .await;
+    systems.settle().await;
+    systems.on_platform("update person set phone = '1', updated_at = now()").await;
+    systems.settle().await;
+    // Its worker died a long time ago.
+    let intent = "update sync_bridge.pair set rev = rev + 1, next_base = base, next_gone = gone, intent_at = now() - interval '1 h'
+                  where platform_key in (select id::text from person where email in ('7@example.org', '8@example.org'))";
+    systems.on_platform(intent).await;
+    systems.on_platform("update person set phone = '2', updated_at = now()").await;
+    let receipt = "select from sync_bridge.receipt where legacy_key = (select id::text from person where email = '7@example.org')";
+    let mut session = PgConnection::connect(systems.databases[0].url.expose()).await.expect("a session");
+    let lock = held(&mut session, receipt).await;
+    let summary = systems.run().await;
+    assert_eq!((summary.to_legacy, summary.parked.len()), (8, 1), "{summary:?}");
+    lock.rollback().await.expect("a rollback");
+    systems.settle().await;
+    assert_eq!(systems.legacy_rows("select distinct phone from person").await, ["2"]);
+    systems.oracles(&SAME).await;
 }

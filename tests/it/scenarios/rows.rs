@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use sync_bridge::config::{CustomerId, Side};
 use sync_bridge::health::Health;
+use sync_bridge::jobs::failure::{self, Sorted};
 use sync_bridge::jobs::{Env, worker};
 use sync_bridge::ops;
 use sync_bridge::stages::Data;
@@ -360,6 +361,9 @@ async fn s24_a_trigger_may_refuse_a_row_in_any_words() {
               when 'state' then raise object_not_in_prerequisite_state;
               when 'right' then raise insufficient_privilege;
               when 'table' then insert into nowhere values (1);
+              when 'away' then raise sqlclient_unable_to_establish_sqlconnection;
+              when 'login' then raise invalid_password;
+              when 'full' then raise disk_full;
               else null;
             end case;
             return new;
@@ -367,7 +371,7 @@ async fn s24_a_trigger_may_refuse_a_row_in_any_words() {
         create trigger refuse before insert or update on person for each row execute function refuse()";
     systems.on_platform(refuses).await;
     systems.on_legacy(refuses).await;
-    let refused = ["own", "none", "many", "limit", "state", "right", "table"];
+    let refused = ["own", "none", "many", "limit", "state", "right", "table", "away", "login", "full"];
     systems
         .on_legacy(&format!(
             "alter table person disable trigger refuse;
@@ -396,6 +400,24 @@ async fn s24_a_trigger_may_refuse_a_row_in_any_words() {
     systems.on_platform("update person set phone = 'healed', updated_at = now() where email = '1@example.org'").await;
     assert_eq!(systems.run().await.to_legacy, 1);
     systems.oracles(&SAME).await;
+}
+
+#[tokio::test]
+async fn what_a_trigger_finds_away_for_every_row_is_waited_for() {
+    let mut systems = people("away for all").await;
+    systems.on_legacy("insert into person (email) select n || '@example.org' from generate_series(1, 9) n").await;
+    systems
+        .on_platform(
+            "create function tell() returns trigger language plpgsql as
+               $$ begin raise sqlclient_unable_to_establish_sqlconnection; end $$;
+             create trigger tell before insert on person for each row execute function tell()",
+        )
+        .await;
+    let range = systems.cut("person", Side::Legacy).await.ranges.into_iter().next().expect("a page");
+    let failed = run_page(&systems.data, "person", Side::Legacy, range).await.expect_err("nobody's row");
+    assert_eq!(failure::sort(&failed), Sorted::Outage, "{failed:#}");
+    systems.on_platform("drop trigger tell on person").await;
+    assert_eq!(systems.run().await.to_platform, 9);
 }
 
 #[tokio::test]
