@@ -20,7 +20,7 @@ pub use crate::ledger::stage::RECONCILIATION;
 use crate::ledger::stage::{Proposal, Stage};
 use crate::ledger::{dead_letter, difference, page, parked, pause, run, stage, watermark};
 use crate::queue::{Delivery, Kind};
-use crate::stages::{Cut, Key, Known, Lane, PageMode, Range};
+use crate::stages::{Cut, Key, Known, Lane, PageMode, Range, seen};
 
 /// Rounds over what was parked. Each but the last made at least one pair or had rows woken, so a chain of parents longer
 /// than this goes on in the next run.
@@ -175,8 +175,11 @@ impl Loaded {
         let named = named
             .ok_or_else(|| NotConfigured(format!("stage {} is not in this worker's configuration", self.stage.name)))?;
         let mut cuts = Vec::new();
-        // A load takes what was never read, the other run what was.
-        let mine = |(entity, side): &(&Entity, Side)| self.known(&entity.id, *side).is_none() == self.stage.loads;
+        // A load takes what was never read, or of which other rows are seen by now; the other run what was read.
+        let mine = |(entity, side): &(&Entity, Side)| match self.mark(&entity.id, *side) {
+            None => self.stage.loads,
+            Some(mark) => !self.stage.loads || mark.is_of_others(seen(known, entity, *side)),
+        };
         for (entity, side) in self.both_sides(&named.entities).filter(mine) {
             cuts.push(self.cut(env, &customer, entity, side).boxed());
         }
@@ -195,6 +198,7 @@ impl Loaded {
                 held_secs: cut.held_secs,
                 debt: cut.debt,
                 signature: serde_json::to_value(&cut.signature)?,
+                seen: seen(known, entity, side),
             });
             plan.pages.extend(pages_of(entity, side, PageMode::Sync, cut.ranges));
         }
@@ -237,13 +241,17 @@ impl Loaded {
         entity: &'c Entity,
         side: Side,
     ) -> (&'c Entity, Side, anyhow::Result<Cut>) {
-        let known = self.known(&entity.id, side);
+        let known = self.known(&entity.id, side).filter(|_| !self.stage.loads);
         (entity, side, env.data.cut(customer, &entity.id, side, known.as_ref()).await)
+    }
+
+    fn mark(&self, entity: &EntityId, side: Side) -> Option<&watermark::Watermark> {
+        self.marks.iter().find(|mark| mark.entity == entity.as_str() && mark.side == side)
     }
 
     /// What the last run left.
     fn known(&self, entity: &EntityId, side: Side) -> Option<Known> {
-        let mark = self.marks.iter().find(|mark| mark.entity == entity.as_str() && mark.side == side)?;
+        let mark = self.mark(entity, side)?;
         Some(Known {
             watermark: mark.watermark,
             // Of another version: what it says cannot be compared, so look.

@@ -16,7 +16,7 @@ use crate::ledger::tick::{Ending, Tick};
 use crate::ledger::watermark::Watermark;
 use crate::ledger::{dead_letter, mapping, page, parked, pause, run, tick, watermark};
 use crate::queue::Delivery;
-use crate::stages::{Probe, Signature};
+use crate::stages::{Probe, Signature, seen};
 use crate::told::told;
 
 /// A tick that waits to be decided.
@@ -74,11 +74,13 @@ pub struct Decided {
     halted: Vec<(EntityId, String)>,
     /// Entities whose tables fit again.
     lifted: Vec<EntityId>,
+    /// Which rows of an entity's side the file lets be seen.
+    seen: Vec<(String, Side, i64)>,
 }
 
 impl From<Decision> for Decided {
     fn from(decision: Decision) -> Decided {
-        Decided { decision, noted: Vec::new(), halted: Vec::new(), lifted: Vec::new() }
+        Decided { decision, noted: Vec::new(), halted: Vec::new(), lifted: Vec::new(), seen: Vec::new() }
     }
 }
 
@@ -188,6 +190,9 @@ impl Asked {
                 }
             }
             for side in Side::BOTH {
+                let seen = config.customer(&self.customer).map_or(0, |customer| seen(customer, entity, side));
+                decided.seen.push((entity.id.as_str().to_owned(), side, seen));
+                unloaded |= marked(&entity.id, side).is_some_and(|mark| mark.is_of_others(seen));
                 match marked(&entity.id, side) {
                     None => unloaded = true,
                     Some(mark) => match serde_json::from_value::<Signature>(mark.signature.clone()) {
@@ -303,13 +308,14 @@ pub async fn record(
     decided: &Decided,
 ) -> anyhow::Result<Vec<Delivery>> {
     run::close_left(conn, &claim.customer).await?;
-    let Decided { decision, noted, halted, lifted } = decided;
+    let Decided { decision, noted, halted, lifted, seen } = decided;
     for (entity, reason) in halted {
         pause::halt(conn, &claim.customer, entity.as_str(), reason).await?;
     }
     let lifted: Vec<&str> = lifted.iter().map(EntityId::as_str).collect();
     pause::lift_halts(conn, &claim.customer, &lifted).await?;
     mapping::note(conn, &claim.customer, noted).await?;
+    watermark::note_seen(conn, &claim.customer, seen).await?;
     // A load whose end an older worker recorded.
     mapping::advance(conn, &claim.customer, config.mapping_percent_max).await?;
     match *decision {

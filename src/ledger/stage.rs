@@ -45,6 +45,8 @@ pub struct Proposal {
     pub held_secs: f64,
     pub debt: Option<DateTime<Utc>>,
     pub signature: Value,
+    /// Which rows were seen (`stages::seen`).
+    pub seen: i64,
 }
 
 /// Makes the stage of a run at `position`, unless it is there. Answers its id if it is new.

@@ -20,21 +20,30 @@ pub struct Watermark {
     pub debt: Option<DateTime<Utc>>,
     /// How long ago all was surely done.
     pub done_before: Duration,
+    /// Which rows it stands for (`stages::seen`); none: it was not noted yet.
+    pub seen: Option<i64>,
+}
+
+impl Watermark {
+    /// Whether the file lets other rows be seen than it stands for.
+    pub fn is_of_others(&self, seen: i64) -> bool {
+        self.seen.is_some_and(|known| known != seen)
+    }
 }
 
 pub async fn of_customer(conn: &mut PgConnection, customer: &str) -> sqlx::Result<Vec<Watermark>> {
-    type Row = (String, String, DateTime<Utc>, Value, Option<DateTime<Utc>>, f64);
+    type Row = (String, String, DateTime<Utc>, Value, Option<DateTime<Utc>>, f64, Option<i64>);
     let rows: Vec<Row> = sqlx::query_as(
-        "select entity, side, watermark, signature, debt, greatest(0, extract(epoch from now() - settled_at))::float8
+        "select entity, side, watermark, signature, debt, greatest(0, extract(epoch from now() - settled_at))::float8, seen
          from bridge.watermark where customer = $1 order by entity, side",
     )
     .bind(customer)
     .fetch_all(conn)
     .await?;
     rows.into_iter()
-        .map(|(entity, side, watermark, signature, debt, secs)| {
+        .map(|(entity, side, watermark, signature, debt, secs, seen)| {
             let (side, done_before) = (side.parse().map_err(unknown)?, Duration::from_secs_f64(secs));
-            Ok(Watermark { entity, side, watermark, signature, debt, done_before })
+            Ok(Watermark { entity, side, watermark, signature, debt, done_before, seen })
         })
         .collect()
 }
@@ -51,13 +60,14 @@ pub async fn of_entity(
 }
 
 /// The first watermarks of entities that are being loaded, from the moment their pages are recorded: these own what lies below,
-/// and what changes from now on flows beside them.
+/// and what changes from now on flows beside them. One that there is, of other rows than are seen now, stays where it is: above it all of them
+/// flow already.
 pub async fn begin(conn: &mut PgConnection, customer: &str, proposals: &[Proposal]) -> sqlx::Result<()> {
     for proposal in proposals {
         sqlx::query(
-            "insert into bridge.watermark (customer, entity, side, watermark, signature, held_by, held_secs, debt, settled_at)
-             values ($1, $2, $3, $4, $5, $6, $7, $8, least($4, now()))
-             on conflict (customer, entity, side) do nothing",
+            "insert into bridge.watermark (customer, entity, side, watermark, signature, held_by, held_secs, debt, settled_at, seen)
+             values ($1, $2, $3, $4, $5, $6, $7, $8, least($4, now()), $9)
+             on conflict (customer, entity, side) do update set seen = excluded.seen",
         )
         .bind(customer)
         .bind(&proposal.entity)
@@ -67,10 +77,29 @@ pub async fn begin(conn: &mut PgConnection, customer: &str, proposals: &[Proposa
         .bind(proposal.held_by.as_deref())
         .bind(proposal.held_secs)
         .bind(proposal.debt)
+        .bind(proposal.seen)
         .execute(&mut *conn)
         .await?;
     }
     fault::point("ledger.watermarks_begun").await;
+    Ok(())
+}
+
+/// Notes which rows watermarks of an older binary stand for.
+pub async fn note_seen(conn: &mut PgConnection, customer: &str, seen: &[(String, Side, i64)]) -> sqlx::Result<()> {
+    sqlx::query(
+        "update bridge.watermark set seen = noted.seen
+         from unnest($2::text[], $3::text[], $4::bigint[]) as noted (entity, side, seen)
+         where watermark.customer = $1 and watermark.entity = noted.entity and watermark.side = noted.side
+           and watermark.seen is null",
+    )
+    .bind(customer)
+    .bind(seen.iter().map(|(entity, ..)| entity.as_str()).collect::<Vec<_>>())
+    .bind(seen.iter().map(|(_, side, _)| side.as_str()).collect::<Vec<_>>())
+    .bind(seen.iter().map(|(.., seen)| *seen).collect::<Vec<_>>())
+    .execute(conn)
+    .await?;
+    fault::point("ledger.seen_noted").await;
     Ok(())
 }
 

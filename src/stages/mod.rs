@@ -41,6 +41,7 @@ use fits::{is_permanent, misfit};
 pub use pace::Rest;
 pub use preview::{Ahead, Foreseen, ForeseenField, ForeseenKind, Wanted};
 use registry::register;
+pub use registry::seen;
 
 /// As long as a page's lease: a younger intent may belong to a living page.
 const RULING_LEASE: Duration = Duration::from_secs(15);

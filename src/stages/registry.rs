@@ -109,6 +109,15 @@ pub async fn register(
     Ok(())
 }
 
+/// Which rows of a side the file lets be seen, as a number: of table, scope and `where`. The scope's values may be secrets.
+pub fn seen(customer: &Customer, entity: &Entity, side: Side) -> i64 {
+    let table = entity.table(side);
+    // What cannot be filled in is said when the entity is made ready.
+    let scope = scope_values(customer, table).unwrap_or_default();
+    let text = serde_json::json!([table.schema, table.name, scope, table.filter]).to_string();
+    xxhash_rust::xxh3::xxh3_64(text.as_bytes()).cast_signed()
+}
+
 /// The ids that are registered in this database and that the configuration does not know any more, in words.
 pub async fn vanished(
     conn: &mut PgConnection,
