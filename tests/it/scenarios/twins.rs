@@ -135,3 +135,33 @@ name = "items"
         .await;
     assert_eq!(systems.legacy_rows("select name from item order by name").await, ["a", "b", "c", "good"]);
 }
+
+#[tokio::test]
+async fn a_key_that_names_two_rows_or_is_null_has_no_row_written_over() {
+    let legacy = "create table item (no integer, name text, last_update timestamptz not null default now())";
+    let platform = "create table item (id uuid primary key, name text, updated_at timestamptz not null default now())";
+    let stages = r#"
+[[stages]]
+name = "items"
+  [[stages.entities]]
+  id = "item"
+  legacy = { database = "legacy", table = "item", key = "no", updated_at = "last_update", new_key = "default" }
+  platform = { database = "platform", table = "item", key = "id" }
+    [stages.entities.fields]
+    name = { legacy = "name", platform = "name" }
+"#;
+    let legacy = format!(
+        "{legacy}; create sequence item_no start 100; alter table item alter no set default nextval('item_no')"
+    );
+    let mut systems = Systems::new("twin keys", &legacy, platform, stages).await;
+    systems.on_legacy("insert into item (no, name) values (1, 'a'), (1, 'b'), (null, 'nobody'), (2, 'c')").await;
+    for _ in 0..3 {
+        systems.run().await;
+    }
+    systems.on_platform("update item set name = 'edited', updated_at = clock_timestamp()").await;
+    for _ in 0..3 {
+        systems.run().await;
+    }
+    let names = "select concat_ws('|', no, name) from item order by no, name";
+    assert_eq!(systems.legacy_rows(names).await, ["1|a", "1|b", "2|edited", "nobody"]);
+}
