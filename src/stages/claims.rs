@@ -134,7 +134,12 @@ async fn after_legacy_pairs(
     acts: Vec<Act>,
     claims: &mut Claims,
 ) -> anyhow::Result<Vec<Act>> {
-    let new = |act: &Act| if act.pair.legacy_key.is_none() { made(&act.legacy).cloned() } else { None };
+    // Of a pair whose row on legacy was made and not noted, the key is known by now; it may be one that legacy gave out before.
+    let unnoted = |act: &Act| act.view.pair.as_ref().is_some_and(|pair| pair.legacy_key.is_none());
+    let new = |act: &Act| match &act.pair.legacy_key {
+        None => made(&act.legacy).cloned(),
+        Some(key) => unnoted(act).then(|| key.clone()),
+    };
     let keys: Vec<Key> = acts.iter().filter_map(new).collect();
     if keys.is_empty() {
         return Ok(acts);

@@ -1,6 +1,6 @@
 //! From a view of a pair to what each transaction has to do. Pure.
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, Datelike as _, Utc};
 use serde_json::json;
 
 use crate::config::{EntityId, FirstContact, Policy, Side};
@@ -658,7 +658,10 @@ fn made_at(legacy: Option<&Row>) -> Option<u64> {
 /// The instant a row is stamped with.
 pub fn stamp(mapping: &Mapping, side: Side, row: Option<&Row>) -> Option<DateTime<Utc>> {
     let shape = mapping.shape(side);
-    shape.stamp_kind.instant(row?.stamp.as_deref()?, shape.zone)?.at()
+    /// What a `timestamptz` holds, and a number of seconds may be below.
+    const YEAR_MIN: i32 = -4711;
+    let at = shape.stamp_kind.instant(row?.stamp.as_deref()?, shape.zone)?.at();
+    at.filter(|at| at.year() >= YEAR_MIN)
 }
 
 fn pair_write(view: &View, mapping: &Mapping, base: Base, gone: bool) -> PairWrite {

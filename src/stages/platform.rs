@@ -434,7 +434,9 @@ pub async fn fold(entity: &ReadyEntity, made: &[(Key, i64, Key)]) -> anyhow::Res
         "update sync_bridge.pair p set rev = p.rev + 1, base = p.next_base, gone = p.next_gone, next_base = null, \
          next_gone = null, intent_at = null, legacy_key = v.legacy_key \
          from unnest($2::text[], $3::bigint[], $4::text[]) as v (platform_key, rev, legacy_key) \
-         where p.entity_id = $1 and p.platform_key = v.platform_key and p.rev = v.rev and p.next_base is not null",
+         where p.entity_id = $1 and p.platform_key = v.platform_key and p.rev = v.rev and p.next_base is not null \
+         and not exists (select from sync_bridge.pair o where o.entity_id = $1 and o.legacy_key = v.legacy_key \
+         and not o.gone and o.platform_key <> p.platform_key)",
     )
     .bind(entity.platform.sql.entity_number())
     .bind(made.iter().map(|(platform, ..)| platform.0.as_str()).collect::<Vec<_>>())

@@ -165,3 +165,33 @@ name = "items"
     let names = "select concat_ws('|', no, name) from item order by no, name";
     assert_eq!(systems.legacy_rows(names).await, ["1|a", "1|b", "2|edited", "nobody"]);
 }
+
+#[tokio::test]
+async fn a_number_that_legacy_gives_out_again_costs_its_record() {
+    let legacy = "create table item (id serial primary key, name text, last_update timestamptz not null default now())";
+    let platform = "create table item (id uuid primary key default gen_random_uuid(), name text, updated_at timestamptz not null default now())";
+    let stages = r#"
+[[stages]]
+name = "items"
+  [[stages.entities]]
+  id = "item"
+  legacy = { database = "legacy", table = "item", key = "id", updated_at = "last_update" }
+  platform = { database = "platform", table = "item", key = "id" }
+    [stages.entities.fields]
+    name = { legacy = "name", platform = "name" }
+"#;
+    let mut systems = Systems::new("number again", legacy, platform, stages).await;
+    systems.on_legacy("insert into item (name) values ('first')").await;
+    systems.settle().await;
+    systems.on_legacy("delete from item; alter sequence item_id_seq restart").await;
+    systems.on_platform("insert into item (name) values ('second'), ('third'), ('fourth')").await;
+    let mut named = Vec::new();
+    for _ in 0..4 {
+        let summary = systems.run().await;
+        named.extend(summary.quarantined.into_iter().map(|row| row.reason));
+    }
+    assert!(named.iter().any(|reason| reason.contains("another record has")), "{named:?}");
+    assert_eq!(systems.legacy_rows("select count(*)::text from item").await, ["3"], "each is made once");
+    let paired = "select count(*)::text from sync_bridge.pair where legacy_key is not null and next_base is null";
+    assert_eq!(systems.platform_rows(paired).await, ["3"], "the first, and two of three");
+}
