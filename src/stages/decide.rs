@@ -125,15 +125,16 @@ pub fn decide_field(field: &FieldView, clocks: &Clocks) -> Step {
 /// Never by the stamps: they are the rows', and say when any field was edited, or that a batch touched them all.
 fn first_contact(field: &FieldView, authority: Side) -> Step {
     let null = Canonical::null().hash();
+    let won = |winner| Step::Conflict { winner, why: Why::FirstContact };
     match field.first_contact {
         None => Step::Waits,
         Some(FirstContact::Manual) if field.listed => Step::Listed,
         Some(FirstContact::Manual) => Step::List,
-        // Where nobody is named to be right, a value is worth more than none.
-        Some(FirstContact::Authority) if field.legacy == null => Step::To(Side::Legacy),
-        Some(FirstContact::Authority) if field.platform == null => Step::To(Side::Platform),
-        Some(FirstContact::Authority) => Step::Conflict { winner: authority, why: Why::FirstContact },
-        Some(FirstContact::Side(winner)) => Step::Conflict { winner, why: Why::FirstContact },
+        // Where nobody is named to be right, a value is worth more than none. Somebody may have taken it away: so it is logged.
+        Some(FirstContact::Authority) if field.legacy == null => won(Side::Platform),
+        Some(FirstContact::Authority) if field.platform == null => won(Side::Legacy),
+        Some(FirstContact::Authority) => won(authority),
+        Some(FirstContact::Side(winner)) => won(winner),
     }
 }
 
@@ -251,10 +252,10 @@ mod tests {
             };
             decide_field(&field, &clocks)
         };
-        assert_eq!(step(null, 2, FirstContact::Authority), Step::To(Side::Legacy));
-        assert_eq!(step(2, null, FirstContact::Authority), Step::To(Side::Platform));
-        let conflict = Step::Conflict { winner: Side::Legacy, why: Why::FirstContact };
-        assert_eq!(step(null, 2, FirstContact::Side(Side::Legacy)), conflict);
+        let won = |winner| Step::Conflict { winner, why: Why::FirstContact };
+        assert_eq!(step(null, 2, FirstContact::Authority), won(Side::Platform));
+        assert_eq!(step(2, null, FirstContact::Authority), won(Side::Legacy));
+        assert_eq!(step(null, 2, FirstContact::Side(Side::Legacy)), won(Side::Legacy));
         assert_eq!(step(null, 2, FirstContact::Manual), Step::List);
     }
 

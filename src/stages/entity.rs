@@ -484,7 +484,7 @@ fn shape(entity: &config::Entity, side: Side, live: &LiveTable) -> Result<Shape,
         columns: Vec::new(),
         key,
         stamp: stamp.map(as_column),
-        stamp_kind: stamp.map_or(Ok(StampKind::Absent), |column| stamp_kind(column))?,
+        stamp_kind: stamp.map_or(Ok(StampKind::Absent), stamp_kind)?,
         created_at: table.created_at.as_ref().map(|name| column(live, side, table, name)).transpose()?,
         zone: table.timezone,
     })

@@ -16,7 +16,7 @@ use super::Key;
 use super::entity::ReadyEntity;
 use super::plan::{WriteKind, stamp};
 use super::platform::Committed;
-use super::write::{Failure, Item, Written, write_rows};
+use super::write::{Failure, Item, write_rows};
 
 /// What became of the intents.
 #[derive(Debug, Default)]
@@ -134,55 +134,68 @@ async fn attempt(
     }
 
     fault::point("legacy.locked").await;
-    let keys = keys_of(&mut transaction, entity, intents, &endings).await?;
-    let mut items = Vec::new();
-    let mut place: HashMap<Key, usize> = HashMap::new();
     let refers_to_itself = mapping.fields.iter().any(|field| field.lens == Lens::Ref(mapping.entity.clone()));
-    let mut known = Links::default();
-    if refers_to_itself {
-        known = links.clone();
-        for (at, key) in &keys {
-            known.insert(&mapping.entity, key, &intents[*at].platform_key);
-        }
-    }
-    for (at, intent) in intents.iter().enumerate() {
-        let (Some(key), Some(write)) = (keys.get(&at), &intent.act.legacy) else { continue };
-        let mut cells = write.cells.clone();
-        if refers_to_itself {
-            let old = intent.act.view.legacy.as_ref().filter(|_| write.kind == WriteKind::Update);
-            let kept = intent.act.view.pair.as_ref().map(|pair| pair.complement.clone()).unwrap_or_default();
-            match mapping.put(Side::Legacy, &write.values, old.map(|row| row.cells.as_slice()), &known, &kept) {
-                Ok(made) => cells = made,
-                Err(untranslatable) => {
-                    endings.insert(at, Ending::Parked(untranslatable));
-                    void.insert(at);
-                    continue;
+    let mut known = if refers_to_itself { links.clone() } else { Links::default() };
+    let mut written: HashMap<usize, Row> = HashMap::new();
+    let mut left: Vec<usize> = (0..intents.len()).filter(|at| !endings.contains_key(at)).collect();
+    // Once, unless a key's default draws the same again until its row stands.
+    while !left.is_empty() {
+        let keys = keys_of(&mut transaction, entity, intents, &left).await?;
+        let mut place: HashMap<Key, usize> = HashMap::new();
+        let mut again = Vec::new();
+        for at in left {
+            match keys.get(&at) {
+                Some(key) if place.contains_key(key) => again.push(at),
+                Some(key) => {
+                    place.insert(key.clone(), at);
+                    if refers_to_itself {
+                        known.insert(&mapping.entity, key, &intents[at].platform_key);
+                    }
                 }
+                None => {}
             }
         }
-        place.insert(key.clone(), at);
-        let insert = matches!(write.kind, WriteKind::Insert(_));
-        items.push(Item { key: key.clone(), insert, cells, values: write.values.clone() });
-    }
-    let links = if refers_to_itself { &known } else { links };
-    let written = match items.is_empty() {
-        true => Written::default(),
-        false => {
-            fault::point("legacy.before_rows").await;
-            write_rows(&mut transaction, mapping, Side::Legacy, &ready.sql, links, &items).await?
+        let mut items = Vec::new();
+        for (key, &at) in &place {
+            let Some(write) = &intents[at].act.legacy else { continue };
+            let mut cells = write.cells.clone();
+            if refers_to_itself {
+                let view = &intents[at].act.view;
+                let old = view.legacy.as_ref().filter(|_| write.kind == WriteKind::Update);
+                let kept = view.pair.as_ref().map(|pair| pair.complement.clone()).unwrap_or_default();
+                match mapping.put(Side::Legacy, &write.values, old.map(|row| row.cells.as_slice()), &known, &kept) {
+                    Ok(made) => cells = made,
+                    Err(untranslatable) => {
+                        endings.insert(at, Ending::Parked(untranslatable));
+                        void.insert(at);
+                        continue;
+                    }
+                }
+            }
+            let insert = matches!(write.kind, WriteKind::Insert(_));
+            items.push(Item { key: key.clone(), insert, cells, values: write.values.clone() });
         }
-    };
-    for (key, failure) in written.failed {
-        let Some(&at) = place.get(&key) else { continue };
-        endings.insert(at, Ending::Failed(failure));
-        void.insert(at);
+        // In the order of the page, whatever the keys' hashes are.
+        items.sort_by_key(|item| place.get(&item.key).copied());
+        if !items.is_empty() {
+            fault::point("legacy.before_rows").await;
+            let links = if refers_to_itself { &known } else { links };
+            let done = write_rows(&mut transaction, mapping, Side::Legacy, &ready.sql, links, &items).await?;
+            for (key, failure) in done.failed {
+                let Some(&at) = place.get(&key) else { continue };
+                endings.insert(at, Ending::Failed(failure));
+                void.insert(at);
+            }
+            written.extend(done.stored.into_iter().filter_map(|(key, row)| Some((*place.get(&key)?, row))));
+        }
+        left = again;
     }
 
     fault::point("legacy.after_rows").await;
     let mut receipts = Vec::new();
     for (at, intent) in intents.iter().enumerate() {
         let pair = &intent.act.pair;
-        let stored = keys.get(&at).and_then(|key| written.stored.get(key));
+        let stored = written.get(&at);
         if let (Some(stored), false) = (stored, void.contains(&at)) {
             endings.insert(at, Ending::Done(stored.key.clone()));
             receipts.push(ReceiptWrite {
@@ -222,14 +235,12 @@ async fn keys_of(
     connection: &mut PgConnection,
     entity: &ReadyEntity,
     intents: &[Committed],
-    endings: &HashMap<usize, Ending>,
+    which: &[usize],
 ) -> Result<HashMap<usize, Key>, sqlx::Error> {
     let mut keys = HashMap::new();
     let mut without = Vec::new();
-    for (at, intent) in intents.iter().enumerate() {
-        if endings.contains_key(&at) {
-            continue;
-        }
+    for &at in which {
+        let intent = &intents[at];
         match intent.act.legacy.as_ref().map(|write| &write.kind) {
             Some(WriteKind::Insert(Some(key))) => {
                 keys.insert(at, key.clone());

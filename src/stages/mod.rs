@@ -2,6 +2,7 @@
 //! of a page. Never: the queue, attempts, leases; `jobs` decides when and records what happened.
 
 mod check;
+mod claims;
 mod clocks;
 mod conflicts;
 mod cut;

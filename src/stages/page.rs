@@ -9,13 +9,14 @@ use crate::fault;
 use crate::mapping::{Links, Untranslatable};
 use crate::sides::postgres::Row;
 
+use super::claims::{self, Claims};
 use super::clocks::Measured;
 use super::entity::ReadyEntity;
 use super::legacy::{commit_legacy, void};
 use super::plan::{Act, Context, Verdict, WriteKind, judge, stamp};
 use super::platform::{Committed, commit_platform, fold};
 use super::preview::Ahead;
-use super::read::{View, by_keys, find_candidates, find_links, known_pairs, origins, reread_legacy};
+use super::read::{View, by_keys, find_candidates, find_links, origins, reread_legacy};
 use super::write::Failure;
 use super::{Difference, Key, Lane, Page, PageMode, PageReport, Parked, ParkedReason, Quarantined, Tally};
 
@@ -264,8 +265,16 @@ async fn commit(
     if acts.is_empty() {
         return Ok((Vec::new(), moved));
     }
-    let acts = number_generations(entity, acts, &mut moved).await?;
-    let outcome = commit_platform(entity, acts, links).await?;
+    let Claims { kept, in_the_way } = claims::settle(entity, page.side, acts).await?;
+    for (act, first) in in_the_way {
+        moved.extend(first.filter(|_| !last));
+        let failure = claims::taken(&act);
+        give_up(page, act.view.origin, failure, last, &mut moved, report);
+    }
+    if kept.is_empty() {
+        return Ok((Vec::new(), moved));
+    }
+    let outcome = commit_platform(entity, kept, links).await?;
     moved.extend(outcome.moved.into_iter().map(|act| act.view.origin));
     for (act, failure) in outcome.failed {
         give_up(page, act.view.origin, failure, last, &mut moved, report);
@@ -305,44 +314,6 @@ async fn commit(
         intent
     }));
     Ok((finished, moved))
-}
-
-/// A legacy row that is made under a key of its fields may follow others of that key: it is the next generation of their
-/// tombstones. A pair that still counts as living is looked at first, as its row is gone or a constraint will say so.
-pub async fn number_generations(
-    entity: &ReadyEntity,
-    acts: Vec<Act>,
-    moved: &mut Vec<Key>,
-) -> anyhow::Result<Vec<Act>> {
-    let made = |act: &Act| match act.legacy.as_ref().map(|write| &write.kind) {
-        Some(WriteKind::Insert(Some(key))) if act.pair.legacy_key.is_none() => Some(key.clone()),
-        _ => None,
-    };
-    let keys: Vec<Key> = acts.iter().filter_map(made).collect();
-    if keys.is_empty() {
-        return Ok(acts);
-    }
-    let known = known_pairs(entity, &keys).await?;
-    let mut kept = Vec::with_capacity(acts.len());
-    for mut act in acts {
-        let Some(key) = made(&act) else {
-            kept.push(act);
-            continue;
-        };
-        let others = || {
-            known
-                .iter()
-                .filter(|pair| pair.legacy_key == key && Some(&pair.platform_key) != act.pair.platform_key.as_ref())
-        };
-        if let Some(living) = others().find(|pair| !pair.gone) {
-            moved.extend([living.platform_key.clone(), act.view.origin]);
-            continue;
-        }
-        let next = others().map(|pair| pair.generation + 1).max().unwrap_or(0);
-        act.pair.generation = act.pair.generation.max(next);
-        kept.push(act);
-    }
-    Ok(kept)
 }
 
 /// A row that another record stands in the way of gets another look within the page, then together with all rows that wait;
@@ -396,10 +367,9 @@ pub fn record(entity: &ReadyEntity, page: &Page, committed: Vec<Committed>, repo
         report.tally.adopted += u64::from(act.view.adopted);
         let writes = wrote_row || act.legacy.is_some();
         report.tally.recorded += u64::from(!writes && act.conflict.is_none());
-        if let (Some(legacy_key), true) = (
-            &act.pair.legacy_key,
-            act.rev_read == 0 || act.view.pair.as_ref().is_some_and(|p| p.legacy_key.is_none() || p.gone),
-        ) {
+        if let (Some(legacy_key), true) =
+            (&act.pair.legacy_key, act.view.pair.as_ref().is_none_or(|pair| pair.legacy_key.is_none() || pair.gone))
+        {
             report.paired.push((legacy_key.clone(), platform_key.clone()));
         }
         let source = match (wrote_row, &act.legacy) {

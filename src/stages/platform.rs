@@ -15,7 +15,7 @@ use crate::sides::postgres::{self, Row};
 use super::Key;
 use super::entity::ReadyEntity;
 use super::plan::{Act, WriteKind, stamp};
-use super::write::{Failure, Item, Written, write_rows};
+use super::write::{Failure, Item, write_rows};
 
 /// What became of a page's acts in a transaction.
 #[derive(Debug, Default)]
@@ -138,31 +138,37 @@ async fn attempt(entity: &ReadyEntity, acts: &mut [Act], links: &Links) -> Resul
 
     drop_moved_records(&mut transaction, entity, acts, &touched, &mut dropped).await?;
     fault::point("platform.locked").await;
-    allocate(&mut transaction, entity, acts, &dropped).await?;
-    let mut items = Vec::new();
-    let mut place: HashMap<Key, usize> = HashMap::new();
-    for (at, act) in acts.iter().enumerate() {
-        if dropped.contains(&at) {
-            continue;
+    let mut failed: HashMap<usize, Failure> = HashMap::new();
+    let mut stored: HashMap<usize, Row> = HashMap::new();
+    let mut left: Vec<usize> =
+        (0..acts.len()).filter(|at| !dropped.contains(at) && acts[*at].platform.is_some()).collect();
+    // Once, unless a key's default draws the same again until its row stands.
+    while !left.is_empty() {
+        allocate(&mut transaction, entity, acts, &left).await?;
+        let mut place: HashMap<Key, usize> = HashMap::new();
+        let mut items = Vec::new();
+        let mut again = Vec::new();
+        for at in left {
+            let (Some(write), Some(key)) = (&acts[at].platform, &acts[at].pair.platform_key) else { continue };
+            if place.contains_key(key) {
+                again.push(at);
+                continue;
+            }
+            place.insert(key.clone(), at);
+            items.push(Item {
+                key: key.clone(),
+                insert: matches!(write.kind, WriteKind::Insert(_)),
+                cells: write.cells.clone(),
+                values: write.values.clone(),
+            });
         }
-        let (Some(write), Some(key)) = (&act.platform, &act.pair.platform_key) else { continue };
-        place.insert(key.clone(), at);
-        items.push(Item {
-            key: key.clone(),
-            insert: matches!(write.kind, WriteKind::Insert(_)),
-            cells: write.cells.clone(),
-            values: write.values.clone(),
-        });
+        fault::point("platform.before_rows").await;
+        let written = write_rows(&mut transaction, mapping, Side::Platform, &ready.sql, links, &items).await?;
+        let of = |key: &Key| place.get(key).copied();
+        failed.extend(written.failed.into_iter().filter_map(|(key, failure)| Some((of(&key)?, failure))));
+        stored.extend(written.stored.into_iter().filter_map(|(key, row)| Some((of(&key)?, row))));
+        left = again;
     }
-    let written = match items.is_empty() {
-        true => Written::default(),
-        false => {
-            fault::point("platform.before_rows").await;
-            write_rows(&mut transaction, mapping, Side::Platform, &ready.sql, links, &items).await?
-        }
-    };
-    let failed: HashMap<usize, Failure> =
-        written.failed.into_iter().filter_map(|(key, failure)| Some((*place.get(&key)?, failure))).collect();
 
     let mut done: HashMap<usize, (Key, i64, bool)> = HashMap::new();
     for (at, act) in acts.iter_mut().enumerate() {
@@ -173,7 +179,12 @@ async fn attempt(entity: &ReadyEntity, acts: &mut [Act], links: &Links) -> Resul
             dropped.insert(at);
             continue;
         };
-        let stored = written.stored.get(&key);
+        let stored = stored.get(&at);
+        if act.platform.is_some() && stored.is_none() {
+            // Nothing of it stands, so nothing of it is agreed.
+            dropped.insert(at);
+            continue;
+        }
         if let Some(stored) = stored {
             let before = act.pair.platform_edited_at;
             act.pair.platform_stamp = stamp(mapping, Side::Platform, Some(stored));
@@ -242,16 +253,15 @@ async fn allocate(
     connection: &mut PgConnection,
     entity: &ReadyEntity,
     acts: &mut [Act],
-    dropped: &HashSet<usize>,
+    which: &[usize],
 ) -> Result<(), sqlx::Error> {
     let new_key = &entity.platform.new_key;
     if !new_key.is_drawn() {
         return Ok(());
     }
-    let without: Vec<usize> = (0..acts.len())
-        .filter(|at| !dropped.contains(at))
-        .filter(|&at| acts[at].platform.as_ref().is_some_and(|write| write.kind == WriteKind::Insert(None)))
-        .collect();
+    let is_without =
+        |at: &usize| acts[*at].platform.as_ref().is_some_and(|write| write.kind == WriteKind::Insert(None));
+    let without: Vec<usize> = which.iter().copied().filter(is_without).collect();
     if without.is_empty() {
         return Ok(());
     }

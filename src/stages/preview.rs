@@ -16,11 +16,12 @@ use crate::mapping::{Canonical, Cell, Links, Shape, StampKind, join_key, split_k
 use crate::pairs::Receipt;
 use crate::sides::postgres::{Row, Statement, describe};
 
+use super::claims::{self, Claims};
 use super::clocks::Measured;
 use super::entity::{Ready, ReadyEntity};
 use super::page::{
-    Sorted, TURNS_MAX, busy, decide, is_stand_in, number_generations, part_ended, paused, record, rows_max, sort_out,
-    stand_in, unchanged, wrote_legacy, wrote_platform,
+    Sorted, TURNS_MAX, busy, decide, is_stand_in, part_ended, paused, record, rows_max, sort_out, stand_in, unchanged,
+    wrote_legacy, wrote_platform,
 };
 use super::plan::{Act, Write, WriteKind};
 use super::platform::Committed;
@@ -370,8 +371,9 @@ pub async fn run(
         }
         let (judged, links) = decide(entity, page, clocks, views, ahead).await?;
         let Sorted { acts, mut again, voids } = sort_out(page, judged, &mut report);
-        let acts = number_generations(entity, acts, &mut again).await?;
-        let committed: Vec<Committed> = acts.into_iter().map(would_be_committed).collect();
+        let Claims { kept, in_the_way } = claims::settle(entity, page.side, acts).await?;
+        again.extend(in_the_way.into_iter().flat_map(|(act, first)| first.into_iter().chain([act.view.origin])));
+        let committed: Vec<Committed> = kept.into_iter().map(would_be_committed).collect();
         for one in &committed {
             wrote_platform(one, &mut report.tally);
             wrote_legacy(one, &mut report.tally);

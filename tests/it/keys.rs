@@ -74,8 +74,12 @@ async fn keys_of_every_kind_stand_on_either_side() {
 async fn a_column_of_the_platform_that_holds_legacys_keys_pairs_what_is_there() {
     let legacy = table("id serial primary key, v text");
     let platform = table("id uuid primary key default gen_random_uuid(), legacy_id integer unique, v text");
-    let stages = item("key = \"id\"", "key = \"id\"", "match_on = [\"no\"]\n  conflict = \"legacy\"", &["v"])
-        + "    no = { legacy = \"id\", platform = \"legacy_id\" }\n";
+    let stages = item(
+        "key = \"id\"",
+        "key = \"id\"",
+        "match_on = [\"no\"]\n  conflict = \"legacy\"\n  first_contact = \"legacy\"",
+        &["v"],
+    ) + "    no = { legacy = \"id\", platform = \"legacy_id\" }\n";
     let mut systems = Systems::new("cross reference", &legacy, &platform, &stages).await;
     systems.on_legacy("insert into item (v) values ('one'), ('two'), ('new')").await;
     systems.on_platform("insert into item (legacy_id, v) values (2, 'two'), (1, 'other')").await;
@@ -178,9 +182,13 @@ async fn a_key_that_is_not_said_to_be_the_same_on_both_sides_pairs_nobody() {
     assert_eq!(systems.legacy_rows(VALUES).await, ["l", "p"]);
     // Where both say so, the record under the key is the record.
     let same = "key = \"id\", new_key = \"same\"";
-    let mut systems =
-        Systems::new("both same", &table(columns), &table(columns), &item(same, same, "conflict = \"legacy\"", &["v"]))
-            .await;
+    let mut systems = Systems::new(
+        "both same",
+        &table(columns),
+        &table(columns),
+        &item(same, same, "first_contact = \"legacy\"", &["v"]),
+    )
+    .await;
     systems.on_legacy("insert into item (v) values ('l')").await;
     systems.on_platform("insert into item (v) values ('p')").await;
     let summary = systems.run().await;

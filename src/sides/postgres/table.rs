@@ -70,6 +70,8 @@ pub struct TableSql {
     /// Each with the value it must hold.
     scope: Vec<(SqlColumn, String)>,
     entity_number: i32,
+    /// Key columns that may be NULL all the same.
+    nullable_keys: Vec<String>,
     /// Positions of columns that an update may set.
     updatable: Vec<usize>,
     filter: Option<Filter>,
@@ -203,6 +205,7 @@ impl TableSql {
                 .map(|fixed| (SqlColumn::of(live, &fixed.column, &fixed.type_sql), fixed.value.clone()))
                 .collect(),
             entity_number,
+            nullable_keys: shape.key.iter().filter(|key| key.nullable).map(|key| ident(&key.name)).collect(),
             updatable: written.iter().copied().filter(|&at| !shape.is_key(at)).collect(),
             asides: live
                 .uniques
@@ -396,8 +399,21 @@ impl TableSql {
             scope = self.scope_sql(2),
             order = self.order(Lane::Whole),
         );
-        let rows = self.start(&Statement::new(sql)).bind(keys).fetch_all(connection).await?;
-        rows.iter().map(|row| self.row(row)?.ok_or(sqlx::Error::RowNotFound)).collect()
+        let asked: BTreeSet<&str> = keys.iter().copied().collect();
+        let asked: Vec<&str> = asked.into_iter().collect();
+        let rows = self.start(&Statement::new(sql)).bind(asked).fetch_all(connection).await?;
+        let mut found: Vec<Row> = Vec::with_capacity(rows.len());
+        let mut twins: BTreeSet<Key> = BTreeSet::new();
+        for row in &rows {
+            let row = self.row(row)?.ok_or(sqlx::Error::RowNotFound)?;
+            match found.last() {
+                Some(before) if before.key == row.key => drop(twins.insert(row.key)),
+                _ => found.push(row),
+            }
+        }
+        // A key that names several rows names none that may be written: one edit would go over all of them.
+        found.retain(|row| !twins.contains(&row.key));
+        Ok(found)
     }
 
     /// Sets the mapped columns (never the key) and the stamp of rows; answers how many rows were there.
@@ -652,12 +668,14 @@ impl TableSql {
         2 + self.scope.len()
     }
 
+    /// A row without a key is nobody's: it is not seen.
     fn scope_sql(&self, first: usize) -> String {
-        self.scope
-            .iter()
-            .enumerate()
-            .map(|(at, (column, _))| format!(" and {} = {}", column.own(), column.given(&format!("${}", first + at))))
-            .collect()
+        let scope =
+            self.scope.iter().enumerate().map(|(at, (column, _))| {
+                format!(" and {} = {}", column.own(), column.given(&format!("${}", first + at)))
+            });
+        let keyed = self.nullable_keys.iter().map(|name| format!(" and t.{name} is not null"));
+        scope.chain(keyed).collect()
     }
 
     /// The table as `t`, without the rows that `where` leaves out. Nothing but the table's own columns can be meant in it, and the

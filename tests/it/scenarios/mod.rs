@@ -11,3 +11,4 @@ mod kinds;
 mod mapping;
 mod rows;
 mod stampless;
+mod twins;
