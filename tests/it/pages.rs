@@ -156,9 +156,16 @@ async fn a_decision_that_was_cut_in_two_is_listed_again() {
         systems.data.conflicts(&customer, &person, None, Some("open"), 10).await.expect("the log").pop()
     };
     let entry = open(&systems).await.expect("it is open");
-    // An application has legacy's row; the platform's part is committed before.
+    // A trigger waits for somebody on legacy; the platform's part is committed before.
+    systems
+        .on_legacy(
+            "create function wait() returns trigger language plpgsql as
+               $$ begin perform pg_advisory_xact_lock(1); return new; end $$;
+             create trigger wait before update on person for each row execute function wait()",
+        )
+        .await;
     let mut lock = systems.legacy.begin().await.expect("a transaction");
-    sqlx::query("select from person for update").execute(&mut *lock).await.expect("a lock");
+    sqlx::query("select pg_advisory_xact_lock(1)").execute(&mut *lock).await.expect("a lock");
     let cut = systems.data.resolve_conflict(&customer, &person, entry.id, Side::Platform).await.expect_err("a lock");
     assert!(format!("{cut:#}").contains("is being written by others; try again in a moment"), "{cut:#}");
     lock.rollback().await.expect("a rollback");

@@ -312,9 +312,17 @@ async fn s37_a_change_that_is_cut_off_in_its_midst_begins_again_and_loses_nothin
     let mut bridge = persons("cut off").await;
     bridge.systems.on_platform("update person set phone = 'p' where age in (50, 150)").await;
     remap(&mut bridge, |person| person.fields.push(phone()));
-    // The page that has to write this row waits for it, and its worker is gone before.
+    // The page that has to write this row waits in a trigger, and its worker is gone before.
+    bridge
+        .systems
+        .on_legacy(
+            "create function wait() returns trigger language plpgsql as
+               $$ begin perform pg_advisory_xact_lock(1); return new; end $$;
+             create trigger wait before update on person for each row when (old.age = 150) execute function wait()",
+        )
+        .await;
     let mut session = bridge.systems.legacy.acquire().await.expect("a session");
-    sqlx::raw_sql("begin; select from person where age = 150 for update").execute(&mut *session).await.expect("a lock");
+    sqlx::raw_sql("begin; select pg_advisory_xact_lock(1)").execute(&mut *session).await.expect("a lock");
     let worker = bridge.work(std::time::Duration::ZERO);
     let tick = async || ops::tick_now(&bridge.queue.pool, &CustomerId::new(CUSTOMER)).await.expect("a tick");
     tick().await;
