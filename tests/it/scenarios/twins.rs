@@ -19,6 +19,16 @@ name = "sites"
     code = { legacy = "code", platform = "code" }
     name = { legacy = "name", platform = "name" }
 "#;
+const ITEMS: &str = r#"
+[[stages]]
+name = "items"
+  [[stages.entities]]
+  id = "item"
+  legacy = { database = "legacy", table = "item", key = "id", updated_at = "last_update" }
+  platform = { database = "platform", table = "item", key = "id" }
+    [stages.entities.fields]
+    name = { legacy = "name", platform = "name" }
+"#;
 const SAME: [Same; 1] = [Same {
     entity: "site",
     legacy: "select id::text, concat_ws('|', code, name, gone) from site",
@@ -108,17 +118,7 @@ async fn a_default_that_draws_the_same_key_until_its_row_stands_makes_each_recor
            last_update timestamptz not null default now());
          create or replace function next_item() returns integer language sql volatile as 'select coalesce(max(id), 0) + 1 from item'";
     let platform = "create table item (id uuid primary key default gen_random_uuid(), name text, updated_at timestamptz not null default now())";
-    let stages = r#"
-[[stages]]
-name = "items"
-  [[stages.entities]]
-  id = "item"
-  legacy = { database = "legacy", table = "item", key = "id", updated_at = "last_update" }
-  platform = { database = "platform", table = "item", key = "id" }
-    [stages.entities.fields]
-    name = { legacy = "name", platform = "name" }
-"#;
-    let mut systems = Systems::new("drawn twins", legacy, platform, stages).await;
+    let mut systems = Systems::new("drawn twins", legacy, platform, ITEMS).await;
     systems.on_platform("insert into item (name) values ('bad'), ('a'), ('b'), ('c')").await;
     let summary = systems.run().await;
     assert_eq!((summary.to_legacy, summary.quarantined.len()), (3, 1), "{summary:?}");
@@ -140,20 +140,14 @@ name = "items"
 async fn a_key_that_names_two_rows_or_is_null_has_no_row_written_over() {
     let legacy = "create table item (no integer, name text, last_update timestamptz not null default now())";
     let platform = "create table item (id uuid primary key, name text, updated_at timestamptz not null default now())";
-    let stages = r#"
-[[stages]]
-name = "items"
-  [[stages.entities]]
-  id = "item"
-  legacy = { database = "legacy", table = "item", key = "no", updated_at = "last_update", new_key = "default" }
-  platform = { database = "platform", table = "item", key = "id" }
-    [stages.entities.fields]
-    name = { legacy = "name", platform = "name" }
-"#;
+    let stages = ITEMS.replace(
+        r#"table = "item", key = "id", updated"#,
+        r#"table = "item", key = "no", new_key = "default", updated"#,
+    );
     let legacy = format!(
         "{legacy}; create sequence item_no start 100; alter table item alter no set default nextval('item_no')"
     );
-    let mut systems = Systems::new("twin keys", &legacy, platform, stages).await;
+    let mut systems = Systems::new("twin keys", &legacy, platform, &stages).await;
     systems.on_legacy("insert into item (no, name) values (1, 'a'), (1, 'b'), (null, 'nobody'), (2, 'c')").await;
     for _ in 0..3 {
         systems.run().await;
@@ -170,17 +164,7 @@ name = "items"
 async fn a_number_that_legacy_gives_out_again_costs_its_record() {
     let legacy = "create table item (id serial primary key, name text, last_update timestamptz not null default now())";
     let platform = "create table item (id uuid primary key default gen_random_uuid(), name text, updated_at timestamptz not null default now())";
-    let stages = r#"
-[[stages]]
-name = "items"
-  [[stages.entities]]
-  id = "item"
-  legacy = { database = "legacy", table = "item", key = "id", updated_at = "last_update" }
-  platform = { database = "platform", table = "item", key = "id" }
-    [stages.entities.fields]
-    name = { legacy = "name", platform = "name" }
-"#;
-    let mut systems = Systems::new("number again", legacy, platform, stages).await;
+    let mut systems = Systems::new("number again", legacy, platform, ITEMS).await;
     systems.on_legacy("insert into item (name) values ('first')").await;
     systems.settle().await;
     systems.on_legacy("delete from item; alter sequence item_id_seq restart").await;
