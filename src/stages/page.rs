@@ -1,12 +1,12 @@
 //! A page from read to write: read platform then legacy, decide, void what others left open, commit on the platform, carry
 //! out on legacy. Pairs that moved meanwhile are read and decided again, a few times; then they wait for the next run.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use crate::clock;
 use crate::config::{Policy, Side};
 use crate::fault;
-use crate::mapping::{Links, Untranslatable};
+use crate::mapping::{Lens, Links, Mapping, Untranslatable};
 use crate::sides::postgres::Row;
 
 use super::claims::{self, Claims};
@@ -149,7 +149,7 @@ pub async fn decide(
         links = ahead.real(find_links(entity, &views).await?);
     }
     let mut links = ahead.stood_in(links);
-    let verdicts = judge_all(entity, page, clocks, &views, &mut links);
+    let verdicts = judge_all(entity, page, clocks, &views, &mut links).await;
     // A legacy row that was read before platform is enough for "nothing" and for a record never paired; else legacy is read
     // again, and the pair decided again.
     let stale: Vec<bool> = views
@@ -171,13 +171,19 @@ pub async fn decide(
     }
     reread_legacy(entity, &mut views, |view| view.legacy_first).await?;
     let mut links = ahead.stood_in(ahead.real(find_links(entity, &views).await?));
-    let verdicts = judge_all(entity, page, clocks, &views, &mut links);
+    let verdicts = judge_all(entity, page, clocks, &views, &mut links).await;
     Ok((views.into_iter().zip(verdicts).collect(), links))
 }
 
 /// Judges all views, with the records that this very page is about to make counted as there. Those that turn out not to be made are taken
-/// back and the rest is judged again, so a tree or a ring within one page goes through in one transaction.
-fn judge_all(entity: &ReadyEntity, page: &Page, clocks: &Measured, views: &[View], links: &mut Links) -> Vec<Verdict> {
+/// back and what refers to them is judged again, so a tree or a ring within one page goes through in one transaction.
+async fn judge_all(
+    entity: &ReadyEntity,
+    page: &Page,
+    clocks: &Measured,
+    views: &[View],
+    links: &mut Links,
+) -> Vec<Verdict> {
     let mapping = &entity.mapping;
     let itself = entity.refs.iter().any(|target| target.entity == mapping.entity);
     let mut planned: HashMap<usize, (Key, Key)> = HashMap::new();
@@ -189,8 +195,14 @@ fn judge_all(entity: &ReadyEntity, page: &Page, clocks: &Measured, views: &[View
             }
         }
     }
+    let referring = match page.rulings.is_empty() {
+        true => referring(mapping, views, &planned),
+        // A decided value may refer to any record; such a page has few.
+        false => planned.keys().map(|&at| (at, (0..views.len()).collect())).collect(),
+    };
+    let mut verdicts: Vec<Option<Verdict>> = views.iter().map(|_| None).collect();
     let lease_secs = page.lease.as_secs_f64();
-    loop {
+    let judge_those = |due: &[usize]| {
         let context = Context {
             mapping,
             links,
@@ -202,20 +214,64 @@ fn judge_all(entity: &ReadyEntity, page: &Page, clocks: &Measured, views: &[View
             contact: page.contact,
             rulings: &page.rulings,
         };
-        let verdicts: Vec<Verdict> = views.iter().map(|view| judge(view, &context)).collect();
-        let given_up: Vec<usize> = planned
-            .keys()
-            .copied()
-            .filter(|&at| !matches!(&verdicts[at], Verdict::Act(act) if act.platform.is_some() || act.legacy.is_some()))
-            .collect();
-        if given_up.is_empty() {
-            return verdicts;
+        let mut given_up = Vec::new();
+        for &at in due {
+            let verdict = judge(&views[at], &context);
+            let makes = matches!(&verdict, Verdict::Act(act) if act.platform.is_some() || act.legacy.is_some());
+            verdicts[at] = Some(verdict);
+            if !makes && planned.contains_key(&at) {
+                given_up.push(at);
+            }
         }
-        for at in given_up {
-            if let Some((legacy, platform)) = planned.remove(&at) {
+        for at in &given_up {
+            if let Some((legacy, platform)) = planned.remove(at) {
                 links.remove(&mapping.entity, &legacy, &platform);
             }
         }
+        given_up
+    };
+    settle_all(views.len(), &referring, judge_those).await;
+    verdicts.into_iter().map(|verdict| verdict.expect("each view is judged in the first round")).collect()
+}
+
+/// Who refers to each of the planned records, by position.
+fn referring(mapping: &Mapping, views: &[View], planned: &HashMap<usize, (Key, Key)>) -> HashMap<usize, Vec<usize>> {
+    let mut places: HashMap<(Side, &Key), Vec<usize>> = HashMap::new();
+    for (&at, (legacy, platform)) in planned {
+        places.entry((Side::Legacy, legacy)).or_default().push(at);
+        places.entry((Side::Platform, platform)).or_default().push(at);
+    }
+    let mut referring: HashMap<usize, Vec<usize>> = HashMap::new();
+    let itself = Lens::Ref(mapping.entity.clone());
+    for field in mapping.fields.iter().filter(|field| field.lens == itself) {
+        for (at, view) in views.iter().enumerate() {
+            for (side, row) in [(Side::Legacy, &view.legacy), (Side::Platform, &view.platform)] {
+                let Some(key) = row.as_ref().and_then(|row| field.referred(mapping, side, &row.cells)) else {
+                    continue;
+                };
+                for &to in places.get(&(side, &key)).into_iter().flatten() {
+                    referring.entry(to).or_default().push(at);
+                }
+            }
+        }
+    }
+    referring
+}
+
+/// Judges all, then in rounds those that refer to what was given up, until nothing more is: each as often as what it refers to fails, not
+/// as often as anything does. `judge` answers what it gave up.
+async fn settle_all(
+    count: usize,
+    referring: &HashMap<usize, Vec<usize>>,
+    mut judge: impl FnMut(&[usize]) -> Vec<usize>,
+) {
+    let mut due: Vec<usize> = (0..count).collect();
+    while !due.is_empty() {
+        let given_up = judge(&due);
+        let again: BTreeSet<usize> = given_up.iter().filter_map(|at| referring.get(at)).flatten().copied().collect();
+        due = again.into_iter().collect();
+        // A lease is to be renewed meanwhile.
+        tokio::task::yield_now().await;
     }
 }
 
@@ -504,4 +560,39 @@ fn is_behind(entity: &ReadyEntity, page: &Page, view: &View) -> bool {
                 .is_some_and(|(stamp, watermark)| stamp > watermark)
         },
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_chain_whose_first_record_is_not_made_is_judged_twice_not_once_a_link() {
+        const LENGTH: usize = 1000;
+        let referring = (0..LENGTH - 1).map(|at| (at, vec![at + 1])).collect();
+        let mut given_up = vec![false; LENGTH];
+        let mut judged = 0;
+        settle_all(LENGTH, &referring, |due| {
+            judged += due.len();
+            let fail: Vec<usize> =
+                due.iter().copied().filter(|&at| !given_up[at] && (at == 0 || given_up[at - 1])).collect();
+            fail.iter().for_each(|&at| given_up[at] = true);
+            fail
+        })
+        .await;
+        assert!(given_up.iter().all(|given_up| *given_up));
+        assert!(judged <= 2 * LENGTH, "{judged}");
+    }
+
+    #[tokio::test]
+    async fn a_ring_that_stands_is_judged_once() {
+        let referring = (0..3).map(|at| (at, vec![(at + 1) % 3])).collect();
+        let mut judged = 0;
+        settle_all(3, &referring, |due| {
+            judged += due.len();
+            Vec::new()
+        })
+        .await;
+        assert_eq!(judged, 3);
+    }
 }

@@ -179,3 +179,53 @@ async fn a_number_that_legacy_gives_out_again_costs_its_record() {
     let paired = "select count(*)::text from sync_bridge.pair where legacy_key is not null and next_base is null";
     assert_eq!(systems.platform_rows(paired).await, ["3"], "the first, and two of three");
 }
+
+#[tokio::test]
+async fn platform_records_that_make_one_legacy_key_cost_no_other_record() {
+    let legacy = "create table site (code text primary key, name varchar(10), gone char(1) not null default 'N',
+                    last_update timestamptz not null default now())";
+    let platform = "create table site (id uuid primary key default gen_random_uuid(), code text not null, name text,
+                      gone boolean not null default false, updated_at timestamptz not null default now());
+                    create unique index on site (code) where not gone";
+    let stages = STAGES
+        .replace(r#"table = "site", key = "id""#, r#"table = "site", key = "kept""#)
+        .replace(r#"key = "code""#, r#"key = "id""#)
+        .replace(r#"key = "kept""#, r#"key = "code""#);
+    let mut systems = Systems::new("legacy twins", legacy, platform, &stages).await;
+    let rows = "insert into site (code, name, gone) values \
+                ('X', 'one', true), ('X', 'two', true), ('X', 'three', false), ('Y', 'y', false), ('Z', 'z', false)";
+    systems.on_platform(rows).await;
+    assert_eq!(listed(&mut systems).await.len(), 2, "two of three have no key of their own");
+    systems.settle().await;
+    let legacy = "select code from site order by code";
+    assert_eq!(systems.legacy_rows(legacy).await, ["X", "Y", "Z"]);
+    let of_x = "select id::text from site where code = 'X' and id::text in
+                (select platform_key from sync_bridge.pair where legacy_key = 'X' and not gone)";
+    let of_x = systems.platform_rows(of_x).await;
+    assert_eq!(of_x.len(), 1, "one of the three has it");
+    let platform = "select concat_ws('|', name, case when gone then 'Y' else 'N' end) from site where id = '{}'";
+    let platform = systems.platform_rows(&platform.replace("{}", &of_x[0])).await;
+    let legacy = systems.legacy_rows("select concat_ws('|', name, gone) from site where code = 'X'").await;
+    assert_eq!(legacy, platform, "the pair's own values");
+}
+
+#[tokio::test]
+async fn a_stamp_that_no_timestamp_holds_counts_as_none() {
+    let legacy = "create table item (id serial primary key, name text,
+                    last_update bigint not null default extract(epoch from now())::bigint)";
+    let platform = "create table item (id uuid primary key default gen_random_uuid(), name text, updated_at timestamptz not null default now())";
+    let stages = r#"
+[[stages]]
+name = "items"
+  [[stages.entities]]
+  id = "item"
+  legacy = { database = "legacy", table = "item", key = "id", updated_at = "last_update" }
+  platform = { database = "platform", table = "item", key = "id" }
+    [stages.entities.fields]
+    name = { legacy = "name", platform = "name" }
+"#;
+    let mut systems = Systems::new("far stamp", legacy, platform, stages).await;
+    systems.on_legacy("insert into item (name, last_update) values ('far', -1700000000000), ('near', default)").await;
+    systems.settle().await;
+    assert_eq!(systems.platform_rows("select name from item order by name").await, ["far", "near"]);
+}
