@@ -64,7 +64,8 @@ async fn a_row_that_is_refused_is_not_taken_for_its_twin() {
     let mut systems = Systems::new("refused twin", &legacy, PLATFORM, STAGES).await;
     systems.on_legacy("insert into site (code, name) values ('X', 'short')").await;
     systems.settle().await;
-    let edit = "update site set name = 'much too long a name', last_update = clock_timestamp() where id = 1;
+    // Of one stamp, so that the edited row comes first in the page: an outcome that went to the last of its key would be the other's.
+    let edit = "update site set name = 'much too long a name', last_update = now() where id = 1;
                 insert into site (code, name) values ('X', 'second')";
     systems.on_legacy(edit).await;
     assert_eq!(listed(&mut systems).await, ["1", "2"]);
@@ -121,12 +122,21 @@ async fn a_default_that_draws_the_same_key_until_its_row_stands_makes_each_recor
          create or replace function next_item() returns integer language sql volatile as 'select coalesce(max(id), 0) + 1 from item'";
     let platform = "create table item (id uuid primary key default gen_random_uuid(), name text, updated_at timestamptz not null default now())";
     let mut systems = Systems::new("drawn twins", legacy, platform, ITEMS).await;
-    systems.on_platform("insert into item (name) values ('bad'), ('a'), ('b'), ('c')").await;
+    systems.on_platform("insert into item (name) values ('bad'), ('a'), ('b'), ('c'), ('d'), ('e'), ('f')").await;
+    // More than a page has turns: they are made one after the other within one.
+    let mut made = 0;
+    for range in systems.cut("item", Side::Platform).await.ranges {
+        made += systems.run_page("item", Side::Platform, range).await.rows_to_legacy;
+    }
+    assert_eq!(made, 6);
     let summary = systems.run().await;
-    assert_eq!((summary.to_legacy, summary.quarantined.len()), (3, 1), "{summary:?}");
+    assert_eq!((summary.to_legacy, summary.quarantined.len()), (0, 1), "{summary:?}");
     systems.settle().await;
-    assert_eq!(systems.legacy_rows("select name from item order by name").await, ["a", "b", "c"]);
-    assert_eq!(systems.platform_rows("select name from item order by name").await, ["a", "b", "bad", "c"]);
+    assert_eq!(systems.legacy_rows("select name from item order by name").await, ["a", "b", "c", "d", "e", "f"]);
+    assert_eq!(
+        systems.platform_rows("select name from item order by name").await,
+        ["a", "b", "bad", "c", "d", "e", "f"]
+    );
     systems.on_platform("update item set name = 'good', updated_at = clock_timestamp() where name = 'bad'").await;
     systems
         .oracles(&[Same {
@@ -135,7 +145,10 @@ async fn a_default_that_draws_the_same_key_until_its_row_stands_makes_each_recor
             platform: "select id::text, name from item",
         }])
         .await;
-    assert_eq!(systems.legacy_rows("select name from item order by name").await, ["a", "b", "c", "good"]);
+    assert_eq!(
+        systems.legacy_rows("select name from item order by name").await,
+        ["a", "b", "c", "d", "e", "f", "good"]
+    );
 }
 
 #[tokio::test]
