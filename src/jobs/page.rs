@@ -78,7 +78,7 @@ pub async fn load(conn: &mut PgConnection, id: i64) -> sqlx::Result<Option<Loade
     let page = page::get(conn, id).await?;
     let Some(page) = page.filter(|page| page.state == "released") else { return Ok(None) };
     let watermarks = match page.mode {
-        PageMode::Sync => [None, None],
+        PageMode::Sync | PageMode::Delete => [None, None],
         PageMode::Compare => watermark::of_entity(conn, page.customer.as_str(), page.entity.as_str()).await?,
     };
     let pauses = pause::of_customer(conn, page.customer.as_str()).await?;
@@ -125,6 +125,7 @@ impl Loaded {
             held: self.held,
             contact,
             rulings: Vec::new(),
+            notes: page.mode == PageMode::Compare,
             watermarks: self.watermarks,
         };
         let report = env.data.run_page(&work).await?;
@@ -169,7 +170,9 @@ pub async fn record(
     anyhow::ensure!(page::done(conn, page.id, report).await?, "page {} was claimed, but it is not released", page.id);
     let (customer, entity) = (claim.customer.as_str(), page.entity.as_str());
     parked::remove(conn, customer, entity, &report.settled).await?;
-    quarantine::remove(conn, customer, entity, &report.settled).await?;
+    difference::settle(conn, customer, entity, &report.settled).await?;
+    let whole: Vec<_> = report.settled.iter().filter(|row| !report.halves.contains(row)).cloned().collect();
+    quarantine::remove(conn, customer, entity, &whole).await?;
     let seen = Seen { customer, entity, run: page.run, stage: page.stage, round: stage.round };
     parked::upsert(conn, seen, &report.parked).await?;
     quarantine::upsert(conn, customer, entity, page.id, &report.quarantined).await?;

@@ -8,7 +8,7 @@ use sqlx::PgConnection;
 
 use super::failure::{self, NotConfigured};
 use super::tick::Asked;
-use super::{Env, meet};
+use super::{Env, absence, meet};
 use crate::clock;
 use crate::config::{Config, CustomerId, Entity, EntityId, Side};
 use crate::ledger::job::{self, Claim};
@@ -20,7 +20,7 @@ pub use crate::ledger::stage::RECONCILIATION;
 use crate::ledger::stage::{Proposal, Stage};
 use crate::ledger::{dead_letter, difference, page, parked, pause, run, stage, watermark};
 use crate::queue::{Delivery, Kind};
-use crate::stages::{Cut, Key, Known, Lane, PageMode, Range, seen};
+use crate::stages::{Cut, Depth, Key, Known, Lane, PageMode, Range, SweptSide, seen};
 
 /// Rounds over what was parked. Each but the last made at least one pair or had rows woken, so a chain of parents longer
 /// than this goes on in the next run.
@@ -79,6 +79,9 @@ pub struct Plan {
     halted: Vec<(EntityId, String)>,
     /// Entities whose whole table is in the pages, each with the mapping.
     covered: Vec<(String, Vec<i64>)>,
+    /// What comparisons with the ledger found.
+    swept: Vec<(EntityId, SweptSide)>,
+    depth: Option<Depth>,
     /// The hours in which whole tables may be read are over.
     closed: bool,
 }
@@ -117,6 +120,7 @@ impl Plan {
         self.pages.retain(|page| !halted(page.entity.as_str()));
         self.proposals.retain(|proposal| !halted(&proposal.entity));
         self.covered.retain(|(entity, _)| !halted(entity));
+        self.swept.retain(|(entity, _)| !halted(entity.as_str()));
     }
 
     /// Whether it is left out.
@@ -148,6 +152,7 @@ impl Loaded {
             round: 0,
             round_paired: false,
             sweep: false,
+            scan: false,
             loads,
         };
         let (marks, mappings, pauses) = (asked.marks.clone(), asked.mappings.clone(), asked.pauses.clone());
@@ -169,7 +174,11 @@ impl Loaded {
             return Ok(Plan { closed: true, ..self.nothing() });
         }
         if self.stage.name == RECONCILIATION {
-            return if self.stage.sweep { self.sweep(env, &customer).await } else { Ok(self.nothing()) };
+            return match (self.stage.sweep, self.stage.scan) {
+                (true, _) => self.sweep(env, &customer, Depth::Rows).await,
+                (false, true) => self.sweep(env, &customer, Depth::Keys).await,
+                (false, false) => Ok(self.nothing()),
+            };
         }
         let named = env.config.stages.iter().find(|stage| stage.name == self.stage.name);
         let named = named
@@ -261,18 +270,19 @@ impl Loaded {
         })
     }
 
-    /// Whole tables of both sides, to be compared.
-    async fn sweep(&self, env: &Env, customer: &CustomerId) -> anyhow::Result<Plan> {
-        let mut cuts = Vec::new();
-        for (entity, side) in env.config.stages.iter().flat_map(|stage| self.both_sides(&stage.entities)) {
-            let cut = async move { (entity, side, env.data.cut_whole(customer, &entity.id, side).await) };
-            cuts.push(cut.boxed());
+    /// Whole tables of both sides, held against the ledger.
+    async fn sweep(&self, env: &Env, customer: &CustomerId, depth: Depth) -> anyhow::Result<Plan> {
+        let mut sweeps = Vec::new();
+        for entity in env.config.entities().filter(|entity| !self.pauses.entity(entity.id.as_str())) {
+            sweeps.push(async move { (entity, env.data.sweep(customer, &entity.id, depth).await) }.boxed());
         }
-        let cuts: Vec<_> = stream::iter(cuts).buffered(CUTS_AT_ONCE).collect().await;
-        let mut plan = self.nothing();
-        for (entity, side, cut) in cuts {
-            let Some(cut) = plan.fits(entity, cut)? else { continue };
-            plan.pages.extend(pages_of(entity, side, PageMode::Compare, cut));
+        let swept: Vec<_> = stream::iter(sweeps).buffered(CUTS_AT_ONCE).collect().await;
+        let mut plan = Plan { depth: Some(depth), ..self.nothing() };
+        for (entity, swept) in swept {
+            for found in plan.fits(entity, swept)?.into_iter().flatten() {
+                plan.pages.extend(pages_of(entity, found.side, PageMode::Compare, found.ranges.clone()));
+                plan.swept.push((entity.id.clone(), found));
+            }
         }
         plan.leave_out_halted();
         Ok(plan)
@@ -324,6 +334,9 @@ pub async fn record(conn: &mut PgConnection, config: &Config, claim: &Claim, pla
         pause::halt(conn, &stage.customer, entity.as_str(), reason).await?;
     }
     let mut pages = page::insert(conn, &stage, 0, &plan.pages).await?;
+    if let Some(depth) = plan.depth {
+        pages += absence::record(conn, config, &stage, depth, &plan.swept).await?;
+    }
     stage::hold_open(conn, &stage.customer).await?;
     if stage.name != RECONCILIATION && !stage.loads {
         let woken = parked::take_woken(conn, &stage.customer, &going(&stage.name), PARKED_MAX).await?;

@@ -5,7 +5,7 @@ use chrono::{DateTime, Utc};
 use sqlx::Row as _;
 
 use crate::config::Side;
-use crate::sides::postgres::{Compared, Statement};
+use crate::sides::postgres::{Depth, Statement};
 
 use super::entity::{Ready, ReadyEntity};
 use super::horizon::{self, Horizon, horizon};
@@ -106,21 +106,23 @@ async fn cut_compared(
             let pairs = &entity.platform;
             let compared = ready
                 .sql
-                .compare_with_ledger(&ready.database.read, &pairs.database.read, pairs.sql.entity_number())
+                .compare_with_ledger(&ready.database.read, &pairs.database.read, pairs.sql.entity_number(), Depth::Rows)
                 .await;
-            match compared.with_context(what)? {
-                Compared::Keys(keys) => keys.chunks(entity.page_rows as usize).map(named).collect(),
-                Compared::Most => cut_whole(entity, side).await?,
-            }
+            let differing = compared.with_context(what)?.differing;
+            if differing.more { cut_whole(entity, side).await? } else { named(entity, &differing.keys) }
         }
     };
     let held_secs = (now - at).as_seconds_f64();
     Ok(Cut { horizon: at, held_secs, held_by, debt: None, signature, ranges })
 }
 
-fn named(keys: &[Key]) -> Range {
-    let rows = u32::try_from(keys.len()).unwrap_or(u32::MAX);
-    Range { lane: Lane::Compared, after: None, upto: None, keys: keys.to_vec(), rows }
+/// Pages of rows that a comparison named.
+pub fn named(entity: &ReadyEntity, keys: &[Key]) -> Vec<Range> {
+    let range = |keys: &[Key]| {
+        let rows = u32::try_from(keys.len()).unwrap_or(u32::MAX);
+        Range { lane: Lane::Compared, after: None, upto: None, keys: keys.to_vec(), rows }
+    };
+    keys.chunks(entity.page_rows as usize).map(range).collect()
 }
 
 /// A side's clock that is behind the watermark: it was ahead, and what is stamped from now on lies below what counts as done.

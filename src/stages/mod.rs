@@ -7,6 +7,7 @@ mod clocks;
 mod conflicts;
 mod cut;
 mod decide;
+mod differences;
 mod entity;
 mod fits;
 mod horizon;
@@ -18,6 +19,7 @@ mod platform;
 mod preview;
 mod read;
 mod registry;
+mod sweep;
 mod write;
 
 use std::collections::HashMap;
@@ -31,6 +33,7 @@ use serde::{Deserialize, Serialize};
 use crate::config::{Config, Customer, CustomerId, DatabaseUrl, EntityId, Finding, Locator, Policy, Side};
 pub use crate::keyset::{Key, Lane, Position, Range, Signature};
 use crate::pairs;
+pub use crate::sides::postgres::Depth;
 use crate::sides::postgres::{self, Pools, reach};
 use crate::sides::{Fault, Misfit, Moved, NotConfigured, Permanent, sort};
 
@@ -42,6 +45,7 @@ pub use pace::Rest;
 pub use preview::{Ahead, Foreseen, ForeseenField, ForeseenKind, Wanted};
 use registry::register;
 pub use registry::seen;
+pub use sweep::SweptSide;
 
 /// As long as a page's lease: a younger intent may belong to a living page.
 const RULING_LEASE: Duration = Duration::from_secs(15);
@@ -52,7 +56,6 @@ const CONFLICTS_PRUNED_MAX: i64 = 10_000;
 #[doc(hidden)]
 pub mod model_door {
     pub use super::clocks::Measured;
-    pub use super::decide::{Absent, decide_absent};
     pub use super::plan::{Act, Context, Verdict, Write, WriteKind, judge};
     pub use super::read::View;
 }
@@ -107,8 +110,10 @@ pub struct Cut {
 #[serde(rename_all = "snake_case")]
 pub enum PageMode {
     Sync,
-    /// Reconciliation: list the differences, write nothing.
+    /// Reconciliation: list the differences, write no row.
     Compare,
+    /// The page's rows were seen gone for long enough: their counterparts go, too, as the entity's `deletes` says.
+    Delete,
 }
 
 /// What a page does about fields that a standing pair has no base of, and that differ: the mapping was changed.
@@ -140,6 +145,8 @@ pub struct Page {
     pub contact: Contact,
     /// What an operator decided about rows of this page.
     pub rulings: Vec<Ruling>,
+    /// For `Compare`: rows that both sides hold alike are noted in the ledger as they are, so that the next comparison knows them.
+    pub notes: bool,
     /// For `Compare`: the watermarks of legacy and platform. A row stamped later is the next run's, no difference.
     pub watermarks: [Option<DateTime<Utc>>; 2],
 }
@@ -180,6 +187,9 @@ pub struct PageReport {
     pub quarantined: Vec<Quarantined>,
     /// Both rows of every pair of the page that ended well: earlier parked and quarantined entries for them are done with.
     pub settled: Vec<(Side, Key)>,
+    /// Of these, pairs of which one row is gone: what is listed of them stays, until its counterpart is gone or it is back.
+    #[serde(default)]
+    pub halves: Vec<(Side, Key)>,
     /// New pairs: rows that were parked for one of these can go on. Each is named by both keys.
     pub paired: Vec<(Key, Key)>,
     /// In `Compare` mode.
@@ -200,6 +210,11 @@ pub struct Tally {
     pub creates_to_legacy: u64,
     pub updates_to_platform: u64,
     pub updates_to_legacy: u64,
+    /// Rows deleted because their counterparts were gone.
+    #[serde(default)]
+    pub deletes_to_platform: u64,
+    #[serde(default)]
+    pub deletes_to_legacy: u64,
     /// First contacts: records that stood on both sides and are a pair from now on.
     pub adopted: u64,
     /// Pairs of which nothing but the bridge's own ledger is written: both sides hold the same.
@@ -215,6 +230,8 @@ impl std::ops::AddAssign for Tally {
         self.creates_to_legacy += other.creates_to_legacy;
         self.updates_to_platform += other.updates_to_platform;
         self.updates_to_legacy += other.updates_to_legacy;
+        self.deletes_to_platform += other.deletes_to_platform;
+        self.deletes_to_legacy += other.deletes_to_legacy;
         self.adopted += other.adopted;
         self.recorded += other.recorded;
         self.conflicts += other.conflicts;
@@ -464,6 +481,7 @@ impl Data {
                 held: None,
                 contact: Contact::Wait,
                 rulings: Vec::new(),
+                notes: false,
                 watermarks: [None, None],
             };
             let report = self.run_page(&page).await?;
@@ -515,6 +533,21 @@ impl Data {
         let ready = self.fitting(customer, entity).await?;
         let cut = self.heed(customer, entity, cut::cut_whole(&ready, side).await);
         self.explained(customer, entity, &ready, cut).await
+    }
+
+    /// Holds both tables of an entity against the ledger: which rows have to be looked at, and which are not there.
+    ///
+    /// # Errors
+    /// As `cut`.
+    pub async fn sweep(
+        &self,
+        customer: &CustomerId,
+        entity: &EntityId,
+        depth: Depth,
+    ) -> anyhow::Result<Vec<SweptSide>> {
+        let ready = self.fitting(customer, entity).await?;
+        let swept = self.heed(customer, entity, sweep::sweep(&ready, depth).await);
+        self.explained(customer, entity, &ready, swept).await
     }
 
     /// Works on a page. Whatever it wrote is committed when it returns; it may be repeated at any time, by anybody.
@@ -667,6 +700,7 @@ impl Data {
             held: None,
             contact: Contact::Decide,
             rulings: vec![Ruling { key, kind }],
+            notes: false,
             watermarks: [None, None],
         };
         let report = self.run_page(&page).await.with_context(|| {

@@ -3,8 +3,8 @@
 use chrono::{DateTime, Datelike as _, Utc};
 use serde_json::json;
 
-use crate::config::{EntityId, FirstContact, Policy, Side};
-use crate::mapping::{Canonical, Cell, Field, Links, Mapping, NewKey, Untranslatable};
+use crate::config::{Deletes, EntityId, FirstContact, Policy, Side};
+use crate::mapping::{Canonical, Cell, Field, Lens, Links, Mapping, Marks, NewKey, Untranslatable};
 use crate::pairs::{Base, CREATED_AT, Complement, Listed, Pair, Standing, edited_at, standing};
 use crate::sides::postgres::Row;
 
@@ -77,7 +77,7 @@ impl Act {
     fn has_long_key(&self) -> bool {
         let made = [&self.platform, &self.legacy].into_iter().flatten().filter_map(|write| match &write.kind {
             WriteKind::Insert(key) => key.as_ref(),
-            WriteKind::Update => None,
+            WriteKind::Update | WriteKind::Delete => None,
         });
         made.chain(&self.pair.platform_key).chain(&self.pair.legacy_key).any(Key::is_too_long)
     }
@@ -98,6 +98,14 @@ pub enum WriteKind {
     Update,
     /// Under this key, or under one that the database gives.
     Insert(Option<Key>),
+    Delete,
+}
+
+impl WriteKind {
+    /// Whether it is about a row that is there, as it was read.
+    pub fn is_of_a_row(&self) -> bool {
+        matches!(self, WriteKind::Update | WriteKind::Delete)
+    }
 }
 
 /// The ledger row after the platform transaction. `legacy_key` and the like are filled in as they become known.
@@ -148,6 +156,10 @@ pub struct Context<'a> {
     pub contact: Contact,
     /// What operators decided, by origin.
     pub rulings: &'a [Ruling],
+    /// The rows of this side were seen gone for long enough, and what becomes of their counterparts.
+    pub gone: Option<(Side, Deletes)>,
+    /// Rows that both sides hold alike are noted as they are, also those with a stamp: a comparison with the ledger knows them then.
+    pub notes: bool,
 }
 
 /// Decides about one view.
@@ -369,7 +381,7 @@ fn both_there(
     // Both were looked at together: from now on the ledger knows the rows as they are.
     let stale = |side: Side, row: &Option<Row>| {
         let known = view.pair.as_ref().and_then(|pair| pair.hash(side));
-        !mapping.shape(side).has_stamp() && known != row.as_ref().map(|row| row.hash)
+        (context.notes || !mapping.shape(side).has_stamp()) && known != row.as_ref().map(|row| row.hash)
     };
     let hash_to_note = stale(Side::Legacy, &view.legacy) || stale(Side::Platform, &view.platform);
     let resurrected = view.pair.as_ref().is_some_and(|pair| pair.gone) && !gone;
@@ -497,6 +509,10 @@ fn one_absent(
         base.is_empty(),
         present_is_base,
     );
+    // Of a record that ended a row may be left that is marked as deleted. Once the mark goes, the record comes back.
+    if gone && mark(mapping).zip(present).is_some_and(|(mark, values)| values[mark] == Marks::deleted()) {
+        return Verdict::Nothing;
+    }
     // A field that does not flow to the new row gets no value there, so nothing is agreed; of NULL nothing would be lost.
     let all = |values: &[Canonical<'_>], toward: Side| {
         let fields = mapping.fields.iter().zip(values);
@@ -594,8 +610,55 @@ fn one_absent(
             act(pair, None, Some(write), matches!(absent, Absent::Restore(_)).then(|| conflict(Side::Platform)))
         }
         // A delete needs the sweep's evidence; a page alone never deletes.
+        (Absent::Deleted(side), legacy, platform) => match context.gone {
+            Some((gone, deletes)) if gone == side => {
+                follow(view, context, base, deletes, legacy.or(platform), act).unwrap_or_else(Verdict::from)
+            }
+            _ => Verdict::Nothing,
+        },
         _ => Verdict::Nothing,
     }
+}
+
+/// The field that says whether a record is marked as deleted.
+fn mark(mapping: &Mapping) -> Option<usize> {
+    mapping.fields.iter().position(|field| matches!(field.lens, Lens::Deleted(_)))
+}
+
+/// What becomes of a row whose counterpart was deleted, and which is as both last agreed: its pair ends with it.
+fn follow(
+    view: &View,
+    context: &Context,
+    base: &Base,
+    deletes: Deletes,
+    present: Option<Vec<Canonical<'_>>>,
+    act: impl FnOnce(PairWrite, Option<Write>, Option<Write>, Option<Conflict>) -> Verdict,
+) -> Result<Verdict, Untranslatable> {
+    let mapping = context.mapping;
+    let (side, row) = match (&view.legacy, &view.platform) {
+        (Some(row), None) => (Side::Legacy, row),
+        (None, Some(row)) => (Side::Platform, row),
+        _ => return Ok(Verdict::Nothing),
+    };
+    let (write, base) = match (deletes, mark(mapping), present) {
+        (Deletes::Keep, ..) => return Ok(Verdict::Nothing),
+        (Deletes::Mark, Some(mark), Some(present)) => {
+            let mut values: Vec<_> = present.into_iter().map(Canonical::into_owned).collect();
+            values[mark] = Marks::deleted();
+            let cells = mapping.put(side, &values, Some(&row.cells), context.links, &complement(view, mapping))?;
+            let base = base.clone().with(mapping.fields[mark].fingerprint, Some(values[mark].hash()));
+            (Write { kind: WriteKind::Update, values, cells }, base)
+        }
+        _ => (Write { kind: WriteKind::Delete, values: Vec::new(), cells: Vec::new() }, base.clone()),
+    };
+    let mut pair = pair_write(view, mapping, base.clone(), side == Side::Platform);
+    Ok(match side {
+        Side::Platform => act(pair, Some(write), None, None),
+        Side::Legacy => {
+            pair.next = Some((base, true));
+            act(pair, None, Some(write), None)
+        }
+    })
 }
 
 const NO_KEY: &str = "a field that is a part of the new record's key is NULL";

@@ -25,7 +25,7 @@ impl Bridge {
 
     /// Lets go on, and waits for the run that is asked for.
     async fn resume(&self, scope: Scope<'_>) {
-        let (ended, _) = ops::resume(&self.queue.pool, scope, false).await.expect("an end of the pause");
+        let (ended, _) = ops::resume(&self.queue.pool, scope, false, false).await.expect("an end of the pause");
         assert_eq!(ended, 1);
         let tick = self.number("select max(id) from bridge.tick").await;
         self.ended(tick).await;
@@ -114,7 +114,7 @@ async fn a_paused_customer_opens_no_run_and_a_run_under_way_closes_without_the_r
     bridge.resume(ALL).await;
     bridge.settle().await;
     assert_eq!(bridge.same().await.len(), 1);
-    let (ended, left) = ops::resume(&bridge.queue.pool, ALL, true).await.expect("nothing is paused");
+    let (ended, left) = ops::resume(&bridge.queue.pool, ALL, true, false).await.expect("nothing is paused");
     assert_eq!((ended, left.len()), (0, 0), "and so does this");
 
     // One that is under way.

@@ -105,6 +105,7 @@ async fn sync(data: &Data) {
                         held: None,
                         contact: Contact::Decide,
                         rulings: Vec::new(),
+                        notes: false,
                         watermarks: [None, None],
                     };
                     let done =

@@ -394,6 +394,7 @@ impl Happening<'_> {
             held: None,
             contact: Contact::Decide,
             rulings: Vec::new(),
+            notes: false,
             watermarks: [None, None],
         }
     }

@@ -869,6 +869,7 @@ impl Judge {
                 complement: Complement::default(),
                 platform_stamp: None,
                 platform_edited_at: None,
+                legacy_stamp: None,
                 legacy_hash: None,
                 platform_hash: None,
             }),
@@ -900,6 +901,8 @@ impl Judge {
             held: None,
             contact: Contact::Decide,
             rulings: &[],
+            gone: None,
+            notes: false,
         };
         let act = match judge(&view, &context) {
             Verdict::Nothing => return Ruling::Nothing,

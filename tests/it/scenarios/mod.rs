@@ -5,6 +5,7 @@ mod changes;
 mod conflicts;
 mod crashes;
 mod crowds;
+mod deletes;
 mod fleet;
 mod guards;
 mod kinds;

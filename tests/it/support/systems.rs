@@ -580,6 +580,7 @@ fn page_of(entity: &str, side: Side, range: Range) -> Page {
         held: None,
         contact: Contact::Decide,
         rulings: Vec::new(),
+        notes: false,
         watermarks: [None, None],
     }
 }
