@@ -185,6 +185,9 @@ pub async fn record(
     // After the parking: a row of this very page may wait for a pair of this very page.
     parked::wake(conn, customer, entity, &report.paired).await?;
     difference::insert(conn, customer, page.run, entity, &report.differences).await?;
+    if config.entity(&page.entity).is_some_and(|entity| entity.repair) {
+        parked::wake_found(conn, customer, entity, &stages::repairable(&report.differences)).await?;
+    }
     let of_another = *contact == Contact::Stranger;
     if page.loads && !of_another {
         mapping::count(conn, (customer, entity), fields, report.rows_read, report.rows_waiting).await?;

@@ -18,6 +18,7 @@ mod quarantine;
 mod status;
 mod ticks;
 mod totals;
+mod verify;
 
 pub use crate::jobs::failure::DEAD_KINDS;
 pub use crate::ledger::dead_letter::Selection;
@@ -32,6 +33,7 @@ pub use quarantine::{QuarantinedRow, Which, quarantine, retry_quarantined};
 pub use status::status;
 pub use ticks::{tick_is_taken, tick_now, wait_for_tick};
 pub use totals::totals;
+pub use verify::{Verified, Verifying, VerifyOf, repair, verify};
 
 /// What `sync-bridge status` tells, per customer.
 #[derive(Debug, Serialize)]

@@ -9,7 +9,7 @@ use crate::config::Side;
 use crate::pairs::Pair;
 use crate::sides::postgres::{self, Row};
 
-use super::Page;
+use super::{Difference, Key, Page};
 use super::entity::ReadyEntity;
 use super::plan::{Act, Verdict, stamp};
 use super::read::View;
@@ -38,6 +38,18 @@ pub enum Kind {
 }
 
 impl Kind {
+    pub const ALL: [Kind; 9] = [
+        Kind::Behind,
+        Kind::Missed,
+        Kind::Conflict,
+        Kind::Deleted,
+        Kind::Foreign,
+        Kind::Mapping,
+        Kind::Restored,
+        Kind::Parked,
+        Kind::Quarantined,
+    ];
+
     pub fn as_str(self) -> &'static str {
         match self {
             Kind::Behind => "behind",
@@ -53,6 +65,18 @@ impl Kind {
     }
 }
 
+/// The rows, each by a key of its record, that a run would have to look at for the difference to go: it decides as about any
+/// change. What stands there for a person to decide, what the next run does anyway, and what a delete or a backup left is not among
+/// them.
+pub fn repairable(differences: &[Difference]) -> Vec<(Side, Key)> {
+    let due = differences.iter().filter(|one| [Kind::Missed, Kind::Conflict].iter().any(|kind| kind.as_str() == one.kind));
+    due.filter_map(|one| {
+        let platform = one.platform_key.clone().map(|key| (Side::Platform, key));
+        platform.or_else(|| one.legacy_key.clone().map(|key| (Side::Legacy, key)))
+    })
+    .collect()
+}
+
 /// What the difference is called, and the fields that differ. `None`: there is none.
 pub fn named(entity: &ReadyEntity, page: &Page, view: &View, verdict: &Verdict) -> Option<(Kind, Vec<String>)> {
     let behind = |kind: Kind| if is_behind(entity, page, view) { Kind::Behind } else { kind };
@@ -62,6 +86,10 @@ pub fn named(entity: &ReadyEntity, page: &Page, view: &View, verdict: &Verdict) 
             (Some(_), Some(_)) | (None, None) => return None,
             _ => living.map(|_| (behind(Kind::Deleted), Vec::new()))?,
         },
+        // Both rows are as the ledger knows them, and equal; what it says that they hold is something else.
+        Verdict::Act(act) if is_note(act) && act.records && living.is_some_and(|pair| is_as_known(view, pair)) => {
+            (behind(Kind::Foreign), Vec::new())
+        }
         Verdict::Act(act) if is_note(act) => return None,
         Verdict::Act(act) if act.held.is_some() => (Kind::Parked, act.fields.clone()),
         Verdict::Act(act) if !act.waits.is_empty() => (behind(Kind::Mapping), act.fields.clone()),
@@ -98,6 +126,11 @@ fn of_act(entity: &ReadyEntity, view: &View, living: Option<&Pair>, act: &Act) -
     };
     // Both are as they were when they were agreed on, and yet they are not equal: so says only the ledger.
     if rows.iter().any(changed) { Kind::Missed } else { Kind::Foreign }
+}
+
+fn is_as_known(view: &View, pair: &Pair) -> bool {
+    let rows = [(Side::Legacy, &view.legacy), (Side::Platform, &view.platform)];
+    rows.iter().all(|(side, row)| row.as_ref().is_some_and(|row| pair.hash(*side) == Some(row.hash)))
 }
 
 fn is_ahead(view: &View) -> bool {

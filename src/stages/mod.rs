@@ -45,6 +45,7 @@ pub use pace::Rest;
 pub use preview::{Ahead, Foreseen, ForeseenField, ForeseenKind, Wanted};
 use registry::register;
 pub use registry::seen;
+pub use differences::{Kind as DifferenceKind, repairable};
 pub use sweep::SweptSide;
 
 /// As long as a page's lease: a younger intent may belong to a living page.
@@ -301,16 +302,12 @@ pub struct Quarantined {
     pub reason: String,
 }
 
-/// What reconciliation calls a difference: the next run's work, a row that waits or is listed, a row whose partner is gone,
-/// and what nothing explains.
-pub const DIFFERENCE_KINDS: [&str; 5] = ["behind", "parked", "quarantined", "deleted", "drift"];
-
 /// A pair that is not equal, found by reconciliation.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Difference {
     pub legacy_key: Option<Key>,
     pub platform_key: Option<Key>,
-    /// One of `DIFFERENCE_KINDS`.
+    /// The name of a [`DifferenceKind`].
     pub kind: String,
     pub fields: Vec<String>,
 }
@@ -548,6 +545,17 @@ impl Data {
         let ready = self.fitting(customer, entity).await?;
         let swept = self.heed(customer, entity, sweep::sweep(&ready, depth).await);
         self.explained(customer, entity, &ready, swept).await
+    }
+
+    /// The living pairs of an entity, and a hash of what both sides last agreed on in all of them: where neither side has a difference, it
+    /// stands for the values of both.
+    ///
+    /// # Errors
+    /// As `cut`.
+    pub async fn agreed(&self, customer: &CustomerId, entity: &EntityId) -> anyhow::Result<(u64, String)> {
+        let ready = self.fitting(customer, entity).await?;
+        let agreed = self.heed(customer, entity, sweep::agreed(&ready).await);
+        self.explained(customer, entity, &ready, agreed).await
     }
 
     /// Works on a page. Whatever it wrote is committed when it returns; it may be repeated at any time, by anybody.

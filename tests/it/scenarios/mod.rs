@@ -12,4 +12,5 @@ mod kinds;
 mod mapping;
 mod rows;
 mod stampless;
+mod sweeps;
 mod twins;
