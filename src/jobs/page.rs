@@ -125,6 +125,7 @@ impl Loaded {
             held: self.held,
             contact,
             rulings: Vec::new(),
+            recovery: None,
             notes: page.mode == PageMode::Compare,
             watermarks: self.watermarks,
         };

@@ -209,6 +209,7 @@ async fn look(
             held: None,
             contact: contact(known.as_ref(), &fields),
             rulings: Vec::new(),
+            recovery: None,
             notes: false,
             watermarks,
         };

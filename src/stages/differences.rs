@@ -11,7 +11,7 @@ use crate::sides::postgres::{self, Row};
 
 use super::{Difference, Key, Page};
 use super::entity::ReadyEntity;
-use super::plan::{Act, Verdict, stamp};
+use super::plan::{Act, Verdict, stamp, went_back};
 use super::read::View;
 
 /// Why two sides do not hold the same of a record.
@@ -93,9 +93,12 @@ pub fn named(entity: &ReadyEntity, page: &Page, view: &View, verdict: &Verdict) 
         Verdict::Act(act) if is_note(act) => return None,
         Verdict::Act(act) if act.held.is_some() => (Kind::Parked, act.fields.clone()),
         Verdict::Act(act) if !act.waits.is_empty() => (behind(Kind::Mapping), act.fields.clone()),
-        Verdict::Act(act) => (behind(of_act(entity, view, living, act)), act.fields.clone()),
+        Verdict::Act(act) => (behind(of_act(view, living, act)), act.fields.clone()),
         Verdict::Waits(fields) => (behind(Kind::Mapping), fields.clone()),
         Verdict::Parent { .. } | Verdict::Paused(_) => (Kind::Parked, Vec::new()),
+        Verdict::Bad { .. } if Side::BOTH.iter().any(|side| went_back(view, &entity.mapping, *side, entity.overlap)) => {
+            (Kind::Restored, Vec::new())
+        }
         Verdict::Bad { field, .. } => (Kind::Quarantined, field.iter().cloned().collect()),
         // The receipt is of a later time than the pair.
         Verdict::Again | Verdict::Void | Verdict::Busy if is_ahead(view) => (Kind::Restored, Vec::new()),
@@ -112,11 +115,8 @@ pub fn is_note(act: &Act) -> bool {
         && (act.fields.is_empty() || act.view.legacy.is_none())
 }
 
-fn of_act(entity: &ReadyEntity, view: &View, living: Option<&Pair>, act: &Act) -> Kind {
+fn of_act(view: &View, living: Option<&Pair>, act: &Act) -> Kind {
     let rows = [(Side::Legacy, &view.legacy), (Side::Platform, &view.platform)];
-    if rows.iter().any(|(side, row)| is_older(entity, view, *side, row.as_ref())) {
-        return Kind::Restored;
-    }
     if act.conflict.is_some() {
         return Kind::Conflict;
     }
@@ -135,17 +135,6 @@ fn is_as_known(view: &View, pair: &Pair) -> bool {
 
 fn is_ahead(view: &View) -> bool {
     view.receipt.as_ref().zip(view.pair.as_ref()).is_some_and(|(receipt, pair)| receipt.rev > pair.rev)
-}
-
-/// Whether the row is stamped before what the ledger knows of it, and is another than it knows.
-fn is_older(entity: &ReadyEntity, view: &View, side: Side, row: Option<&Row>) -> bool {
-    let Some(pair) = &view.pair else { return false };
-    let known = match side {
-        Side::Legacy => pair.legacy_stamp.max(view.receipt.as_ref().and_then(|receipt| receipt.stamp_written)),
-        Side::Platform => pair.platform_stamp,
-    };
-    let is_known = row.is_none_or(|row| pair.hash(side) == Some(row.hash));
-    !is_known && stamp(&entity.mapping, side, row).zip(known).is_some_and(|(stamp, known)| stamp < known)
 }
 
 /// Rows that the ledger knows as other pairs' are not edits: somebody exchanged keys in the ledger.

@@ -18,6 +18,7 @@ mod plan;
 mod platform;
 mod preview;
 mod read;
+mod recover;
 mod registry;
 mod sweep;
 mod write;
@@ -86,6 +87,7 @@ pub struct Known {
     pub watermark: DateTime<Utc>,
     pub signature: Option<Signature>,
     pub debt: Option<DateTime<Utc>>,
+    pub wal: Option<i64>,
     /// How long ago, by another clock than the side's, all was surely done.
     pub done_before: Duration,
 }
@@ -103,6 +105,8 @@ pub struct Cut {
     pub debt: Option<DateTime<Utc>>,
     /// What to store for the next tick's probe.
     pub signature: Signature,
+    /// How far the database's log was written, which a database that was brought back falls behind.
+    pub wal: Option<i64>,
     pub ranges: Vec<Range>,
 }
 
@@ -115,6 +119,15 @@ pub enum PageMode {
     Compare,
     /// The page's rows were seen gone for long enough: their counterparts go, too, as the entity's `deletes` says.
     Delete,
+}
+
+/// Who is right after a side was brought back from a backup.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Recovery {
+    /// This side.
+    From(Side),
+    /// Of each record the row that is stamped later.
+    Merge,
 }
 
 /// What a page does about fields that a standing pair has no base of, and that differ: the mapping was changed.
@@ -146,6 +159,8 @@ pub struct Page {
     pub contact: Contact,
     /// What an operator decided about rows of this page.
     pub rulings: Vec<Ruling>,
+    /// What was agreed on counts no more: this decides about all that differs, and what is gone on one side is made again.
+    pub recovery: Option<Recovery>,
     /// For `Compare`: rows that both sides hold alike are noted in the ledger as they are, so that the next comparison knows them.
     pub notes: bool,
     /// For `Compare`: the watermarks of legacy and platform. A row stamped later is the next run's, no difference.
@@ -478,6 +493,7 @@ impl Data {
                 held: None,
                 contact: Contact::Wait,
                 rulings: Vec::new(),
+                recovery: None,
                 notes: false,
                 watermarks: [None, None],
             };
@@ -556,6 +572,16 @@ impl Data {
         let ready = self.fitting(customer, entity).await?;
         let agreed = self.heed(customer, entity, sweep::agreed(&ready).await);
         self.explained(customer, entity, &ready, agreed).await
+    }
+
+    /// Forgets receipts of an entity that are of a later time than the pairs: the platform was brought back to before them. Nobody may be
+    /// at work for the customer. Answers how many.
+    ///
+    /// # Errors
+    /// As `cut`.
+    pub async fn forget_receipts_ahead(&self, customer: &CustomerId, entity: &EntityId) -> anyhow::Result<u64> {
+        let ready = self.fitting(customer, entity).await?;
+        recover::forget_receipts_ahead(&ready).await
     }
 
     /// Works on a page. Whatever it wrote is committed when it returns; it may be repeated at any time, by anybody.
@@ -708,6 +734,7 @@ impl Data {
             held: None,
             contact: Contact::Decide,
             rulings: vec![Ruling { key, kind }],
+            recovery: None,
             notes: false,
             watermarks: [None, None],
         };

@@ -215,6 +215,8 @@ async fn judge_all(
             rulings: &page.rulings,
             gone: (page.mode == PageMode::Delete).then_some((page.side, entity.deletes)),
             notes: page.notes,
+            recovery: page.recovery,
+            overlap: entity.overlap,
         };
         let mut given_up = Vec::new();
         for &at in due {

@@ -18,6 +18,7 @@ mod pause;
 mod plan;
 mod prepare;
 mod quarantine;
+mod recover;
 mod run;
 mod status;
 mod up;
@@ -37,6 +38,7 @@ Examples:
   sync-bridge quarantine list               rows that cannot be written as they are
   sync-bridge conflicts list --customer acme    what both sides changed, and who won
   sync-bridge verify --customer acme        prove that both sides hold the same
+  sync-bridge recover --customer acme --from platform --plan   after a backup was brought back
 
 Exit codes: 0 fine, 1 failed, 2 bad input, configuration or database (nothing was started or written)
 
@@ -69,6 +71,7 @@ enum Command {
     Quarantine(quarantine::Args),
     Conflicts(conflicts::Args),
     Verify(verify::Args),
+    Recover(recover::Args),
     /// The process of sync-bridge-scheduler, from this program's file
     #[command(hide = true)]
     Scheduler {
@@ -130,6 +133,7 @@ fn main() -> ExitCode {
         Command::Quarantine(args) => quarantine::run(&config, args).await,
         Command::Conflicts(args) => conflicts::run(&config, args).await,
         Command::Verify(args) => verify::run(&config, args).await,
+        Command::Recover(args) => recover::run(&config, args).await,
         Command::Scheduler { parent, process } => parent.run(startup::scheduler(&config, &process)).await,
         Command::Worker { parent, worker } => parent.run(startup::worker(&config, &worker)).await,
     })

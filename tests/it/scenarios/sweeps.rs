@@ -37,6 +37,22 @@ fn one(kind: &str, count: u64) -> BTreeMap<String, u64> {
     BTreeMap::from([(kind.to_owned(), count)])
 }
 
+/// Two hundred persons that nobody touched for an hour, as far as stamps tell.
+async fn rested(hint: &str) -> Bridge {
+    let bridge = persons(hint).await;
+    bridge
+        .systems
+        .on_platform(
+            "update person set updated_at = updated_at - interval '1 h';
+             update sync_bridge.pair set platform_stamp = platform_stamp - interval '1 h'",
+        )
+        .await;
+    let worker = bridge.work(GRACE);
+    bridge.settle().await;
+    worker.stop().await;
+    bridge
+}
+
 /// All equal, and nothing is written by looking.
 async fn all_is_equal(bridge: &Bridge) {
     let before = bridge.systems.images().await;
@@ -50,7 +66,7 @@ async fn all_is_equal(bridge: &Bridge) {
 
 #[tokio::test]
 async fn s08_a_write_without_a_stamp_is_found_by_the_sweep_and_carried_over() {
-    let bridge = persons("silent").await;
+    let bridge = rested("silent").await;
     let worker = bridge.work(GRACE);
     all_is_equal(&bridge).await;
     bridge.systems.on_legacy("update person set name = 'silent' where email = '7@example.org'").await;
@@ -102,7 +118,7 @@ async fn s14_rows_without_a_stamp_go_over_once_and_their_edits_are_found() {
 
 #[tokio::test]
 async fn each_difference_has_its_name() {
-    let bridge = persons("names").await;
+    let bridge = rested("names").await;
     let worker = bridge.work(GRACE);
     let quiet = |n: u32| format!("update person set name = 'quiet' where email = '{n}@example.org'");
     // Which of the rows, what is done on legacy, on the platform, and what that is called.
