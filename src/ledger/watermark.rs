@@ -126,7 +126,6 @@ pub async fn forget_wal(conn: &mut PgConnection, customer: &str) -> sqlx::Result
         .bind(WAL)
         .execute(conn)
         .await?;
-    fault::point("ledger.wal_forgotten").await;
     Ok(())
 }
 

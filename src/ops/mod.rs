@@ -30,12 +30,12 @@ pub use mapping::{Accepted, MappingStanding, Unknown, accept_mapping, unknown};
 pub use migrate::{Migrated, migrate, migrated};
 pub use pause::{Paused, Scope, pause, resume};
 pub use preview::{About, Note, Outcome, Preview, PreviewOf, PreviewOfRow, PreviewRow, Walked, preview};
-pub use recover::{RecoverOf, Recovered, recover};
 pub use quarantine::{QuarantinedRow, Which, quarantine, retry_quarantined};
+pub use recover::{RecoverOf, Recovered, recover};
 pub use status::status;
 pub use ticks::{tick_is_taken, tick_now, wait_for_tick};
 pub use totals::totals;
-pub use verify::{Verified, Verifying, VerifyOf, repair, verify};
+pub use verify::{Verified, VerifyOf, Verifying, repair, verify};
 
 /// What `sync-bridge status` tells, per customer.
 #[derive(Debug, Serialize)]

@@ -70,11 +70,7 @@ impl Verified {
 ///
 /// # Errors
 /// A database that does not answer, or a mapping that does not fit it.
-pub async fn verify(
-    env: &Env,
-    of: VerifyOf<'_>,
-    mut told: impl FnMut(Verifying<'_>),
-) -> anyhow::Result<Vec<Verified>> {
+pub async fn verify(env: &Env, of: VerifyOf<'_>, mut told: impl FnMut(Verifying<'_>)) -> anyhow::Result<Vec<Verified>> {
     let mut all = Vec::new();
     for entity in env.config.entities().map(|entity| &entity.id) {
         if of.entity.is_none_or(|asked| asked == entity) {
@@ -99,7 +95,7 @@ async fn verify_entity(
                 let whole = env.data.cut_whole(of.customer, entity, *side).await?;
                 ranges.extend(whole.into_iter().map(|range| (*side, range)));
                 // Rows that are not there are in no range of the table.
-                ranges.extend(named(env, entity, *side, &missing(&sides, *side)).into_iter());
+                ranges.extend(named(env, entity, *side, &missing(&sides, *side)));
             }
             false => ranges.extend(of_side.iter().cloned().map(|range| (*side, range))),
         }
@@ -195,7 +191,8 @@ async fn look(
     while let Some(range) = rest {
         let what = || format!("reading how far {entity} is");
         let mut conn = env.queue.acquire().await.with_context(what)?;
-        let watermarks = watermark::of_entity(&mut conn, customer.as_str(), entity.as_str()).await.with_context(what)?;
+        let watermarks =
+            watermark::of_entity(&mut conn, customer.as_str(), entity.as_str()).await.with_context(what)?;
         let known = mapping::of_entity(&mut conn, customer.as_str(), entity.as_str()).await.with_context(what)?;
         drop(conn);
         let fields = env.data.look(customer, entity, known.as_ref().map(|known| &known.tables), false).await?.fields;
@@ -230,7 +227,8 @@ pub async fn repair(queue: &PgPool, customer: &CustomerId, found: &[Verified]) -
     let mut rows = 0;
     for entity in found {
         let due = repairable(&entity.differences);
-        rows += parked::wake_found(&mut tx, customer.as_str(), entity.entity.as_str(), &due).await.with_context(what)?;
+        rows +=
+            parked::wake_found(&mut tx, customer.as_str(), entity.entity.as_str(), &due).await.with_context(what)?;
     }
     if rows > 0 {
         ticks::ask(&mut tx, &[customer.to_string()]).await.with_context(what)?;

@@ -9,10 +9,10 @@ use crate::config::Side;
 use crate::pairs::Pair;
 use crate::sides::postgres::{self, Row};
 
-use super::{Difference, Key, Page};
 use super::entity::ReadyEntity;
 use super::plan::{Act, Verdict, stamp, went_back};
 use super::read::View;
+use super::{Difference, Key, Page};
 
 /// Why two sides do not hold the same of a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -69,7 +69,8 @@ impl Kind {
 /// change. What stands there for a person to decide, what the next run does anyway, and what a delete or a backup left is not among
 /// them.
 pub fn repairable(differences: &[Difference]) -> Vec<(Side, Key)> {
-    let due = differences.iter().filter(|one| [Kind::Missed, Kind::Conflict].iter().any(|kind| kind.as_str() == one.kind));
+    let due =
+        differences.iter().filter(|one| [Kind::Missed, Kind::Conflict].iter().any(|kind| kind.as_str() == one.kind));
     due.filter_map(|one| {
         let platform = one.platform_key.clone().map(|key| (Side::Platform, key));
         platform.or_else(|| one.legacy_key.clone().map(|key| (Side::Legacy, key)))
@@ -96,7 +97,9 @@ pub fn named(entity: &ReadyEntity, page: &Page, view: &View, verdict: &Verdict) 
         Verdict::Act(act) => (behind(of_act(view, living, act)), act.fields.clone()),
         Verdict::Waits(fields) => (behind(Kind::Mapping), fields.clone()),
         Verdict::Parent { .. } | Verdict::Paused(_) => (Kind::Parked, Vec::new()),
-        Verdict::Bad { .. } if Side::BOTH.iter().any(|side| went_back(view, &entity.mapping, *side, entity.overlap)) => {
+        Verdict::Bad { .. }
+            if Side::BOTH.iter().any(|side| went_back(view, &entity.mapping, *side, entity.overlap)) =>
+        {
             (Kind::Restored, Vec::new())
         }
         Verdict::Bad { field, .. } => (Kind::Quarantined, field.iter().cloned().collect()),
@@ -111,7 +114,11 @@ pub fn named(entity: &ReadyEntity, page: &Page, view: &View, verdict: &Verdict) 
 pub fn is_note(act: &Act) -> bool {
     let both_or_none = act.view.legacy.is_some() == act.view.platform.is_some();
     let writes = act.platform.is_some() || act.legacy.is_some();
-    both_or_none && !writes && act.conflict.is_none() && act.held.is_none() && act.waits.is_empty()
+    both_or_none
+        && !writes
+        && act.conflict.is_none()
+        && act.held.is_none()
+        && act.waits.is_empty()
         && (act.fields.is_empty() || act.view.legacy.is_none())
 }
 
@@ -190,4 +197,3 @@ fn is_behind(entity: &ReadyEntity, page: &Page, view: &View) -> bool {
         },
     )
 }
-

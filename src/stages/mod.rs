@@ -39,6 +39,7 @@ use crate::sides::postgres::{self, Pools, reach};
 use crate::sides::{Fault, Misfit, Moved, NotConfigured, Permanent, sort};
 
 pub use conflicts::{ConflictEntry, ConflictField};
+pub use differences::{Kind as DifferenceKind, repairable};
 use entity::{Ready, check_tables, database_of, make_ready};
 pub use fits::Look;
 use fits::{is_permanent, misfit};
@@ -46,7 +47,6 @@ pub use pace::Rest;
 pub use preview::{Ahead, Foreseen, ForeseenField, ForeseenKind, Wanted};
 use registry::register;
 pub use registry::seen;
-pub use differences::{Kind as DifferenceKind, repairable};
 pub use sweep::SweptSide;
 
 /// As long as a page's lease: a younger intent may belong to a living page.

@@ -192,7 +192,8 @@ pub fn judge(view: &View, context: &Context) -> Verdict {
     };
     let base = if context.recovery.is_some() { Base::default() } else { base };
     let undecided = context.recovery.is_none() && context.rulings.is_empty();
-    if let Some(side) = Side::BOTH.into_iter().find(|side| undecided && went_back(view, context.mapping, *side, context.overlap))
+    if let Some(side) =
+        Side::BOTH.into_iter().find(|side| undecided && went_back(view, context.mapping, *side, context.overlap))
     {
         let reason = format!(
             "the row on the {side} side went back: its values are others, and its stamp is long before the one it had, as after a backup was \
@@ -329,11 +330,10 @@ pub fn went_back(view: &View, mapping: &Mapping, side: Side, overlap: std::time:
         Side::Platform => pair.platform_stamp,
     };
     let is_another = row.is_some_and(|row| pair.hash(side).is_some_and(|known| known != row.hash));
-    let slack = chrono::Duration::from_std(overlap).unwrap_or(chrono::Duration::MAX) + mapping.shape(side).stamp_kind.precision();
+    let slack = chrono::Duration::from_std(overlap).unwrap_or(chrono::Duration::MAX)
+        + mapping.shape(side).stamp_kind.precision();
     is_another
-        && stamp(mapping, side, row)
-            .zip(known)
-            .is_some_and(|(stamp, known)| known.signed_duration_since(stamp) > slack)
+        && stamp(mapping, side, row).zip(known).is_some_and(|(stamp, known)| known.signed_duration_since(stamp) > slack)
 }
 
 fn both_there(
@@ -363,7 +363,11 @@ fn both_there(
         Recovery::From(side) => side,
         Recovery::Merge => match legacy_edited_at.zip(platform_edited_at) {
             Some((legacy, platform)) if (legacy - platform).abs() > clocks.tie => {
-                if legacy > platform { Side::Legacy } else { Side::Platform }
+                if legacy > platform {
+                    Side::Legacy
+                } else {
+                    Side::Platform
+                }
             }
             _ => mapping.authority,
         },

@@ -26,8 +26,11 @@ pub async fn forget_receipts_ahead(entity: &ReadyEntity) -> anyhow::Result<u64> 
         );
         let query = query.bind(legacy.sql.entity_number()).bind(after.clone()).bind(BATCH);
         let rows = legacy.database.read.fetch_all(query).await.with_context(what)?;
-        let receipts: Vec<(String, i64)> =
-            rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect::<sqlx::Result<_>>().with_context(what)?;
+        let receipts: Vec<(String, i64)> = rows
+            .iter()
+            .map(|row| Ok((row.try_get(0)?, row.try_get(1)?)))
+            .collect::<sqlx::Result<_>>()
+            .with_context(what)?;
         let Some((last, _)) = receipts.last() else { return Ok(forgotten) };
         after.clone_from(last);
         let (keys, revs): (Vec<String>, Vec<i64>) = receipts.into_iter().unzip();
@@ -41,7 +44,8 @@ pub async fn forget_receipts_ahead(entity: &ReadyEntity) -> anyhow::Result<u64> 
         let ahead: Vec<String> =
             ahead.iter().map(|row| row.try_get(0)).collect::<sqlx::Result<_>>().with_context(what)?;
         if !ahead.is_empty() {
-            let query = postgres::query("delete from sync_bridge.receipt where entity_id = $1 and platform_key = any($2)");
+            let query =
+                postgres::query("delete from sync_bridge.receipt where entity_id = $1 and platform_key = any($2)");
             let query = query.bind(legacy.sql.entity_number()).bind(ahead);
             forgotten += legacy.database.write.execute(query).await.with_context(what)?;
         }

@@ -93,7 +93,8 @@ async fn recover(bridge: &Bridge, customer: &Customer, args: &Args) -> anyhow::R
     bridge.must_be_migrated().await?;
     startup::check(&bridge.data, [customer], Look::Everything).await?;
     let bar = ProgressBar::new_spinner().with_style(
-        ProgressStyle::with_template("{spinner} {prefix} {human_pos} rows read").expect("the template is of known parts"),
+        ProgressStyle::with_template("{spinner} {prefix} {human_pos} rows read")
+            .expect("the template is of known parts"),
     );
     let who = out::who();
     let of = RecoverOf { customer: &customer.id, recovery: args.from.recovery(), plan: args.plan, who: &who };
@@ -109,7 +110,14 @@ async fn recover(bridge: &Bridge, customer: &Customer, args: &Args) -> anyhow::R
 
 fn table(entities: &[Recovered]) -> String {
     let mut table = out::table(&[
-        "entity", "rows read", "new on platform", "new on legacy", "platform changed", "legacy changed", "conflicts", "waiting",
+        "entity",
+        "rows read",
+        "new on platform",
+        "new on legacy",
+        "platform changed",
+        "legacy changed",
+        "conflicts",
+        "waiting",
         "quarantined",
     ]);
     let number = |number: u64| out::number(i64::try_from(number).unwrap_or(i64::MAX));

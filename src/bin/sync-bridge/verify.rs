@@ -8,7 +8,7 @@ use anyhow::{Context as _, anyhow};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 use sync_bridge::config::{Customer, CustomerId, EntityId};
-use sync_bridge::ops::{self, Verified, Verifying, VerifyOf};
+use sync_bridge::ops::{self, Verified, VerifyOf, Verifying};
 use sync_bridge::shutdown;
 use sync_bridge::stages::Key;
 use sync_bridge::startup::{self, Bridge, Drift, Embedded, Look};
@@ -92,8 +92,7 @@ pub async fn run(config: &Path, args: Args) -> anyhow::Result<()> {
     bridge.close().await?;
     let (entities, repairing) = found?;
     let differing = entities.iter().map(Verified::differing).sum();
-    let shown =
-        Shown { customer: &customer.id, slug: &customer.slug, differing, repairing, entities: &entities };
+    let shown = Shown { customer: &customer.id, slug: &customer.slug, differing, repairing, entities: &entities };
     if let Some(file) = &args.report {
         write_report(file, &shown)?;
     }
@@ -101,7 +100,8 @@ pub async fn run(config: &Path, args: Args) -> anyhow::Result<()> {
         out::say_json(&shown)?;
     } else {
         out::say(&table(&entities))?;
-        repairing.map_or(Ok(()), |rows| out::say(&format!("rows made due: {rows}; verify again once the run has ended")))?;
+        repairing
+            .map_or(Ok(()), |rows| out::say(&format!("rows made due: {rows}; verify again once the run has ended")))?;
     }
     match differing {
         0 => Ok(()),
@@ -190,7 +190,11 @@ fn key(key: Option<&Key>) -> String {
 /// A report that can be handed over. Keys, no values.
 fn write_report(file: &Path, shown: &Shown<'_>) -> anyhow::Result<()> {
     let mut text = format!("# Customer {}\n\n", out::plain(shown.slug));
-    let verdict = if shown.differing == 0 { "Both sides hold the same.".into() } else { format!("{} records differ.", shown.differing) };
+    let verdict = if shown.differing == 0 {
+        "Both sides hold the same.".into()
+    } else {
+        format!("{} records differ.", shown.differing)
+    };
     let _ = write!(
         text,
         "{}: {verdict}\n\n| entity | legacy rows | platform rows | pairs | equal | differences | checksum | seconds |\n\
@@ -201,11 +205,20 @@ fn write_report(file: &Path, shown: &Shown<'_>) -> anyhow::Result<()> {
         let _ = writeln!(
             text,
             "| {} | {} | {} | {} | {} | {} | `{}` | {:.1} |",
-            one.entity, one.legacy_rows, one.platform_rows, one.pairs, one.equal, kinds(one), one.checksum, one.secs
+            one.entity,
+            one.legacy_rows,
+            one.platform_rows,
+            one.pairs,
+            one.equal,
+            kinds(one),
+            one.checksum,
+            one.secs
         );
     }
     if shown.differing > 0 {
-        text.push_str("\n| entity | legacy key | platform key | difference | fields |\n| --- | --- | --- | --- | --- |\n");
+        text.push_str(
+            "\n| entity | legacy key | platform key | difference | fields |\n| --- | --- | --- | --- | --- |\n",
+        );
     }
     let cell = |text: &str| out::plain(text).replace('|', "\\|");
     for one in shown.entities {

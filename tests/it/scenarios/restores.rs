@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use sync_bridge::config::{CustomerId, Side};
 use sync_bridge::jobs::Env;
-use sync_bridge::ops::{self, Recovered, RecoverOf};
+use sync_bridge::ops::{self, RecoverOf, Recovered};
 use sync_bridge::stages::{Data, Recovery};
 
 use super::mapping::persons;
@@ -18,8 +18,12 @@ const PEOPLE: &str = "select concat_ws('|', email, name, age) from person order 
 async fn back_up(bridge: &Bridge, side: Side) {
     let copy = "create schema kept; create table kept.person as table person; create table kept.note as table note;";
     match side {
-        Side::Legacy => bridge.systems.on_legacy(&format!("{copy} create table kept.receipt as table sync_bridge.receipt")).await,
-        Side::Platform => bridge.systems.on_platform(&format!("{copy} create table kept.pair as table sync_bridge.pair")).await,
+        Side::Legacy => {
+            bridge.systems.on_legacy(&format!("{copy} create table kept.receipt as table sync_bridge.receipt")).await
+        }
+        Side::Platform => {
+            bridge.systems.on_platform(&format!("{copy} create table kept.pair as table sync_bridge.pair")).await
+        }
     }
 }
 
@@ -29,7 +33,8 @@ async fn bring_back(bridge: &Bridge, side: Side) {
                 delete from note; insert into note select * from kept.note;";
     match side {
         Side::Legacy => {
-            let receipts = "delete from sync_bridge.receipt; insert into sync_bridge.receipt select * from kept.receipt";
+            let receipts =
+                "delete from sync_bridge.receipt; insert into sync_bridge.receipt select * from kept.receipt";
             bridge.systems.on_legacy(&format!("{rows} {receipts}")).await;
         }
         Side::Platform => {
@@ -37,11 +42,13 @@ async fn bring_back(bridge: &Bridge, side: Side) {
             bridge.systems.on_platform(&format!("{rows} {pairs}")).await;
         }
     }
-    sqlx::query("update bridge.watermark set signature = jsonb_set(signature, '{wal}', '9000000000000000') where side = $1")
-        .bind(side.as_str())
-        .execute(&bridge.queue.pool)
-        .await
-        .expect("putting the log ahead");
+    sqlx::query(
+        "update bridge.watermark set signature = jsonb_set(signature, '{wal}', '9000000000000000') where side = $1",
+    )
+    .bind(side.as_str())
+    .execute(&bridge.queue.pool)
+    .await
+    .expect("putting the log ahead");
 }
 
 /// What people do after the backup was taken.
@@ -94,7 +101,10 @@ async fn s38_a_legacy_that_was_brought_back_gets_what_the_platform_has() {
     work_goes_on(&bridge).await;
     let before = bridge.systems.platform_rows(PEOPLE).await;
     bring_back(&bridge, Side::Legacy).await;
-    bridge.systems.on_platform("update person set name = 'later', updated_at = now() where email = '3@example.org'").await;
+    bridge
+        .systems
+        .on_platform("update person set name = 'later', updated_at = now() where email = '3@example.org'")
+        .await;
     stands_still(&bridge, Side::Legacy).await;
 
     let image = bridge.systems.images().await;
@@ -146,7 +156,8 @@ async fn s38_of_each_record_the_row_that_is_stamped_later_can_win() {
 #[tokio::test]
 async fn a_row_that_went_back_flows_nowhere() {
     let bridge = persons("row back").await;
-    let back = "update person set name = 'old', last_update = last_update - interval '1 d' where email = '4@example.org'";
+    let back =
+        "update person set name = 'old', last_update = last_update - interval '1 d' where email = '4@example.org'";
     bridge.systems.on_legacy(back).await;
     let id = bridge.systems.legacy_rows("select id::text from person where email = '4@example.org'").await.concat();
     let report = bridge.systems.run_page("person", Side::Legacy, keys(vec![sync_bridge::stages::Key(id)])).await;

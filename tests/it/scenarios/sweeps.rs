@@ -129,7 +129,8 @@ async fn each_difference_has_its_name() {
         ("deleted", String::new(), "delete from person where email = '3@example.org'".into()),
         (
             "restored",
-            "update person set name = 'old', last_update = last_update - interval '1 d' where email = '4@example.org'".into(),
+            "update person set name = 'old', last_update = last_update - interval '1 d' where email = '4@example.org'"
+                .into(),
             String::new(),
         ),
         (
@@ -141,7 +142,11 @@ async fn each_difference_has_its_name() {
                  update sync_bridge.pair set legacy_key = '6' {pair} and legacy_key is null"
             ),
         ),
-        ("behind", "update person set name = 'new', last_update = clock_timestamp() where email = '9@example.org'".into(), String::new()),
+        (
+            "behind",
+            "update person set name = 'new', last_update = clock_timestamp() where email = '9@example.org'".into(),
+            String::new(),
+        ),
     ];
     worker.stop().await;
     for (kind, on_legacy, on_platform) in damages {
@@ -161,7 +166,8 @@ async fn each_difference_has_its_name() {
     let found = verified(&bridge, false).await;
     let expected = BTreeMap::from([("deleted".to_owned(), 1), ("foreign".to_owned(), 2), ("restored".to_owned(), 1)]);
     assert_eq!(kinds(&found), expected, "{found:#?}");
-    let names = "select name from person where email in ('4@example.org', '5@example.org', '6@example.org') order by email";
+    let names =
+        "select name from person where email in ('4@example.org', '5@example.org', '6@example.org') order by email";
     assert_eq!(bridge.systems.platform_rows(names).await, ["n4", "n5", "n6"], "nothing flows from what is doubtful");
     worker.stop().await;
 }
