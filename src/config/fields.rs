@@ -11,12 +11,12 @@ use super::reader::{Entry, Keys, Located, Node, Reader, Text};
 use super::report::suggest;
 use super::{EntityId, EpochUnit, Field, Hours, Lens, Nulls, Side, TextFold, ValuePair, Which};
 
-const LENS_FORMS: &str = "`\"same\"`, `\"date\"`, `\"point\"`, one or a list of `\"trim\"`, `\"lowercase\"`, `\"uppercase\"` and `\"nfc\"`, \
+const LENS_FORMS: &str = "`\"same\"`, `\"date\"`, `\"point\"`, `\"geojson\"`, one or a list of `\"trim\"`, `\"lowercase\"`, `\"uppercase\"` and `\"nfc\"`, \
                           or `{ values | bool | join | object | path | scale | epoch | format | time | constant | ref = … }`: \
                           see docs/MAPPING.md";
 
 /// Lenses that are a word.
-const LENS_WORDS: [&str; 7] = ["same", "trim", "lowercase", "uppercase", "nfc", "date", "point"];
+const LENS_WORDS: [&str; 8] = ["same", "trim", "lowercase", "uppercase", "nfc", "date", "point", "geojson"];
 
 /// Lenses with a value.
 const LENS_KEYS: [&str; 11] =
@@ -178,6 +178,7 @@ fn read_lens(node: &Node<'_>, reader: &mut Reader<'_>) -> Option<Lens> {
             "same" => Some(Lens::Same),
             "date" => Some(Lens::Date),
             "point" => Some(Lens::Point),
+            "geojson" => Some(Lens::GeoJson),
             _ => read_fold(&text, reader).map(|fold| Lens::Fold(vec![fold])),
         };
     }
@@ -445,6 +446,14 @@ fn misfit(lens: &Lens, columns: &BySide<Vec<String>>, around: &Surroundings<'_>)
             .then(|| (format!("lens `join` takes several columns on exactly one side, {counts}"), None)),
         Lens::Point => (![(2, 1), (1, 2)].contains(&(legacy, platform)))
             .then(|| (format!("lens `point` takes two columns on one side and one on the other, {counts}"), None)),
+        Lens::GeoJson => (![(2, 1), (1, 2), (1, 1)].contains(&(legacy, platform))).then(|| {
+            (
+                format!(
+                    "lens `geojson` takes two columns or a point on one side and a json column on the other, {counts}"
+                ),
+                None,
+            )
+        }),
         Lens::Object(_) if legacy != 1 && platform != 1 => {
             Some((format!("lens `object` takes one column, the json object, on one side, {counts}"), None))
         }

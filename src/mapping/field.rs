@@ -306,14 +306,11 @@ impl Field {
         links: &Links,
         cells: &mut [Cell],
     ) -> bool {
-        let columns = self.columns(side);
-        if kept.len() != columns.len() {
+        if kept.len() != self.columns(side).len() {
             return false;
         }
         let mut trial = cells.to_vec();
-        for (&at, raw) in columns.iter().zip(kept) {
-            trial[at] = raw.as_deref().map(Into::into);
-        }
+        self.lens.put_back(&self.on(mapping, side), kept, &mut trial);
         let means = self.get(mapping, side, &trial, links).as_ref() == Ok(value);
         if means {
             cells.clone_from_slice(&trial);

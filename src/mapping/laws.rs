@@ -184,6 +184,13 @@ fn alone(entity: &config::Entity, declared: &config::Field) -> Option<Mapping> {
         (Declared::Point, side) => Some(if columns_of(declared, side) == 1 { Class::Other } else { Class::Number }),
         (Declared::Object(_), side) => Some(if columns_of(declared, side) == 1 { Class::Json } else { Class::Text }),
         (Declared::Path(_), Side::Platform) => Some(Class::Json),
+        (Declared::GeoJson, side) => Some(match (columns_of(declared, side), columns_of(declared, side.other())) {
+            (2, _) => Class::Number,
+            (_, 2) => Class::Json,
+            // Either may be the document.
+            _ if side == Side::Legacy => Class::Other,
+            _ => Class::Json,
+        }),
         _ => Some(Class::Text),
     };
     let shape = |side: Side| {
@@ -293,7 +300,11 @@ fn samples(mapping: &Mapping, side: Side, null: &Nulls) -> Vec<Vec<Cell>> {
         (_, Class::Date) => owned(&DATES),
         (_, Class::Instant) => DATES.iter().flat_map(|date| TIMES.map(|time| format!("{date} {time}+00"))).collect(),
         (_, Class::Bool) => owned(&["t", "f"]),
-        (Lens::Point(_), Class::Other) => owned(&["(0,0)", "(13.4,52.5)", "(-1.5,1e3)"]),
+        (Lens::GeoJson(_), Class::Json) => owned(&[
+            r#"{"type":"Point","coordinates":[13.4,52.50]}"#,
+            r#"{"type":"Point","coordinates":[-1,1e3,100],"bbox":[]}"#,
+        ]),
+        (Lens::Point(_) | Lens::GeoJson(_), Class::Other) => owned(&["(0,0)", "(13.4,52.5)", "(-1.5,1e3)"]),
         (Lens::Object(object), Class::Json) => {
             let members = |text: &str| {
                 let members: Vec<String> = object
@@ -333,7 +344,7 @@ fn samples(mapping: &Mapping, side: Side, null: &Nulls) -> Vec<Vec<Cell>> {
         // Over several columns each value meets others, and none.
         let cell = |column: usize| match column {
             0 => Some(value.as_str().into()),
-            _ if matches!(field.lens, Lens::Point(_)) || n % 3 > 0 => {
+            _ if matches!(field.lens, Lens::Point(_) | Lens::GeoJson(_)) || n % 3 > 0 => {
                 Some(values[(n + column) % values.len()].as_str().into())
             }
             _ => None,
@@ -517,6 +528,23 @@ mod tests {
         prop_oneof![1 => Just(None), 5 => deep.prop_map(Some), 1 => leaf.prop_map(Some)]
     }
 
+    /// Points with and without an altitude and other members, and what is none.
+    fn geometry() -> impl Strategy<Value = Option<String>> {
+        let coordinate = "-?[0-9]{1,3}(\\.[0-9]{1,12})?(e-?[0-9])?".prop_filter("json has no leading zeros", |text| {
+            let digits = text.trim_start_matches('-');
+            !digits.starts_with('0') || !digits[1..].starts_with(|next: char| next.is_ascii_digit())
+        });
+        let name = prop_oneof![9 => Just("Point"), 1 => Just("Polygon")];
+        let bbox = prop::option::of(prop::sample::select(vec!["[]", "[1.0, 2]", "null"]));
+        let point = (name, prop::collection::vec(coordinate, 0..5), bbox).prop_map(|(name, coordinates, bbox)| {
+            let coordinates = format!("[{}]", coordinates.join(","));
+            let name = crate::mapping::json::quoted(name);
+            let members = [("type", name.as_str()), ("coordinates", coordinates.as_str())];
+            crate::mapping::json::object(members.into_iter().chain(bbox.map(|bbox| ("bbox", bbox))))
+        });
+        prop_oneof![1 => Just(None), 1 => Just(Some("null".to_owned())), 8 => point.prop_map(Some)]
+    }
+
     laws! {
         same_texts: mapping(Declared::Same, &[Text], &[Text]), rows(text(), 1), rows(text(), 1);
         same_numbers: mapping(Declared::Same, &[Number], &[Number]), rows(number(), 1), rows(number(), 1);
@@ -555,6 +583,10 @@ mod tests {
         formats_of_times: mapping(Declared::Format("%Y%m%d%H%M".into()), &[Text], &[Instant]), rows(text(), 1), rows(instant(), 1);
         points: mapping(Declared::Point, &[Number, Number], &[Other]), rows(number(), 2),
             rows(one_of(&["(0,0)", "(13.4,52.5)", "(1e-7,-0)", "(NaN,Infinity)"]), 1);
+        geojson_of_columns: mapping(Declared::GeoJson, &[Number, Number], &[Json]), rows(number(), 2), rows(geometry(), 1);
+        geojson_of_points: mapping(Declared::GeoJson, &[Json], &[Other]), rows(geometry(), 1),
+            rows(one_of(&["(0,0)", "(13.4,52.5)", "(1e-7,-0)", "(NaN,Infinity)"]), 1);
+        geojson_of_any_document: mapping(Declared::GeoJson, &[Number, Number], &[Json]), rows(text(), 2), rows(document(), 1);
         nulls: nullable(Declared::Same, &[Text], &[Text], Nulls { legacy: Some(String::new()), platform: Some("a".into()) }),
             rows(text(), 1), rows(text(), 1);
     }

@@ -212,3 +212,48 @@ async fn new_rows_begin_with_their_constants_and_keep_what_becomes_of_them() {
     assert_eq!(systems.legacy_rows("select name || kind from item order by name").await, ["l2X", "pW"]);
     assert_eq!(systems.platform_rows("select name || origin from item order by name").await, ["l2app", "pweb"]);
 }
+
+#[tokio::test]
+async fn coordinates_and_a_geojson_point_agree_and_leave_the_rest_of_the_geometry_alone() {
+    let fields = r#"name = { legacy = "name", platform = "name" }
+        at = { legacy = ["lon", "lat"], platform = "place", lens = "geojson" }
+        door = { legacy = "door", platform = "door", lens = "geojson" }"#;
+    let mut systems = Systems::new(
+        "geojson",
+        &legacy("name text, lon numeric(9,6), lat numeric(9,6), door point"),
+        &platform("name text, place jsonb, door json not null default '{}'"),
+        &item("", fields),
+    )
+    .await;
+    systems
+        .on_legacy(
+            "insert into item (name, lon, lat, door) values ('a', 13.4, 52.5, '(1,-2.5)'), ('b', null, null, null)",
+        )
+        .await;
+    let place = r#"{"type": "Point", "coordinates": [10.75, 59.91, 23], "bbox": [1]}"#;
+    systems.on_platform(&format!("insert into item (name, place) values ('c', '{place}')")).await;
+    systems.settle().await;
+    let plain = "select concat_ws('|', name, trim_scale(lon), trim_scale(lat), door) from item order by name";
+    let documents = "select concat_ws('|', name, place, door) from item order by name";
+    assert_eq!(systems.legacy_rows(plain).await, ["a|13.4|52.5|(1,-2.5)", "b", "c|10.75|59.91"]);
+    let new = r#"a|{"type": "Point", "coordinates": [13.4, 52.5]}|{"type": "Point", "coordinates": [1, -2.5]}"#;
+    let standing = r#"c|{"bbox": [1], "type": "Point", "coordinates": [10.75, 59.91, 23]}|{}"#;
+    assert_eq!(systems.platform_rows(documents).await, [new, "b|{}", standing]);
+
+    // The height is that of another place, and is back with the place; what nobody maps is the platform's all the time.
+    systems.on_legacy(&format!("update item set lat = 60{TOUCH} where name = 'c'")).await;
+    systems.on_platform(&format!("update item set place = null, door = '{{}}'{TOUCH} where name = 'a'")).await;
+    systems.settle().await;
+    assert_eq!(systems.legacy_rows(plain).await, ["a", "b", "c|10.75|60"]);
+    let moved = r#"c|{"bbox": [1], "type": "Point", "coordinates": [10.75, 60]}|{}"#;
+    assert_eq!(systems.platform_rows(documents).await, ["a|{}", "b|{}", moved]);
+    systems.on_platform("update item set place = place || '{\"bbox\": [2]}' where name = 'c'").await;
+    systems.on_legacy(&format!("update item set lat = 59.91{TOUCH} where name = 'c'")).await;
+    systems.oracles(&[]).await;
+    assert_eq!(systems.platform_rows(documents).await[2], standing.replace("[1]", "[2]"));
+
+    let polygon = r#"{"type": "Polygon", "coordinates": []}"#;
+    systems.on_platform(&format!("insert into item (name, place) values ('d', '{polygon}')")).await;
+    let refused = systems.run().await.quarantined;
+    assert!(matches!(&*refused, [row] if row.field.as_deref() == Some("at")), "{refused:?}");
+}

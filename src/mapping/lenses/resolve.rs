@@ -4,7 +4,7 @@ use crate::config::{self, Hours, Side};
 use crate::mapping::{Class, Column};
 
 use super::values::spelled;
-use super::{Constant, DateOf, Epoch, Fold, Format, Instant, Join, Lens, Object, Path, Point, Scale, Values};
+use super::{Constant, DateOf, Epoch, Fold, Format, GeoJson, Instant, Join, Lens, Object, Path, Point, Scale, Values};
 
 /// A field's columns on one side, with the side's zone.
 #[derive(Debug, Clone)]
@@ -176,7 +176,20 @@ impl Lens {
                         shown(platform)
                     ));
                 }
-                Lens::Point(Point { apart: many })
+                Lens::Point(Point)
+            }
+            config::Lens::GeoJson => {
+                let document = one(Class::Json, "a json column")?;
+                let plain = if document == Side::Legacy { platform } else { legacy };
+                let wanted = if plain.columns.len() == 2 { Class::Number } else { Class::Other };
+                if plain.columns.iter().any(|column| column.class != wanted) {
+                    return Err(format!(
+                        "lens `geojson` takes two numbers or a point beside the json column; here are {} on legacy and {} on the platform",
+                        shown(legacy),
+                        shown(platform)
+                    ));
+                }
+                Lens::GeoJson(GeoJson { document })
             }
             config::Lens::Constant(value) => {
                 let class = if legacy.columns.is_empty() { classes[1] } else { classes[0] };
