@@ -12,15 +12,15 @@ use super::report::suggest;
 use super::{EntityId, EpochUnit, Field, Hours, Lens, Nulls, Side, TextFold, ValuePair, Which};
 
 const LENS_FORMS: &str = "`\"same\"`, `\"date\"`, `\"point\"`, `\"geojson\"`, one or a list of `\"trim\"`, `\"lowercase\"`, `\"uppercase\"` and `\"nfc\"`, \
-                          or `{ values | bool | join | object | path | scale | epoch | format | time | constant | ref = … }`: \
+                          or `{ values | bool | join | object | path | scale | epoch | format | time | list | set | constant | ref = … }`: \
                           see docs/MAPPING.md";
 
 /// Lenses that are a word.
 const LENS_WORDS: [&str; 8] = ["same", "trim", "lowercase", "uppercase", "nfc", "date", "point", "geojson"];
 
 /// Lenses with a value.
-const LENS_KEYS: [&str; 11] =
-    ["values", "bool", "join", "object", "path", "scale", "epoch", "format", "time", "constant", "ref"];
+const LENS_KEYS: [&str; 13] =
+    ["values", "bool", "join", "object", "path", "scale", "epoch", "format", "time", "list", "set", "constant", "ref"];
 
 /// As far as `numeric` moves a point without losing digits that anybody has.
 const SCALE_POWER_MAX: usize = 30;
@@ -232,6 +232,10 @@ fn read_lens(node: &Node<'_>, reader: &mut Reader<'_>) -> Option<Lens> {
         }
         "format" => read_format(value, reader),
         "time" => read_time(value, reader),
+        "list" | "set" => {
+            let is_set = *name == "set";
+            read_separator(value, reader).map(|separator| Lens::List { separator, is_set })
+        }
         "constant" => Some(Lens::Constant(value.scalar(reader)?.value)),
         "ref" => Some(Lens::Ref(EntityId::new(read_id(value, reader)?.value))),
         _ => read_object(value, reader),
@@ -274,6 +278,16 @@ fn read_path(node: &Node<'_>, reader: &mut Reader<'_>) -> Option<Lens> {
         return None;
     }
     Some(Lens::Path(members))
+}
+
+/// What stands between the elements of a text.
+fn read_separator(node: &Node<'_>, reader: &mut Reader<'_>) -> Option<String> {
+    let text = node.text(reader)?;
+    if text.value.is_empty() {
+        reader.problem(node, "separates by nothing: name what stands between two elements, such as `\",\"`", None);
+        return None;
+    }
+    Some(text.value)
 }
 
 /// A power of ten: 100, or 0.001.
@@ -442,6 +456,7 @@ fn misfit(lens: &Lens, columns: &BySide<Vec<String>>, around: &Surroundings<'_>)
         Lens::Date => one_to_one("date"),
         Lens::Epoch(_) => one_to_one("epoch"),
         Lens::Format(_) => one_to_one("format"),
+        Lens::List { is_set, .. } => one_to_one(if *is_set { "set" } else { "list" }),
         Lens::Join(_) => ((legacy > 1) == (platform > 1))
             .then(|| (format!("lens `join` takes several columns on exactly one side, {counts}"), None)),
         Lens::Point => (![(2, 1), (1, 2)].contains(&(legacy, platform)))

@@ -233,6 +233,8 @@ pub enum Lens {
     Format(String),
     /// Two numbers on one side, x first, a point on the other.
     Point,
+    /// Several values in one column on each side, in texts with this separator.
+    List { separator: String, is_set: bool },
     /// Two numbers, longitude first, or a point on one side, a GeoJSON point on the other.
     GeoJson,
     /// What new rows of the one side that is named begin with.

@@ -184,6 +184,7 @@ fn alone(entity: &config::Entity, declared: &config::Field) -> Option<Mapping> {
         (Declared::Point, side) => Some(if columns_of(declared, side) == 1 { Class::Other } else { Class::Number }),
         (Declared::Object(_), side) => Some(if columns_of(declared, side) == 1 { Class::Json } else { Class::Text }),
         (Declared::Path(_), Side::Platform) => Some(Class::Json),
+        (Declared::List { .. }, Side::Platform) => Some(Class::Other),
         (Declared::GeoJson, side) => Some(match (columns_of(declared, side), columns_of(declared, side.other())) {
             (2, _) => Class::Number,
             (_, 2) => Class::Json,
@@ -210,6 +211,8 @@ fn shape_of(side: Side, class: Class, count: usize, zone: Tz) -> Shape {
         name,
         type_sql: format!("pg_catalog.\"{class:?}\""),
         class,
+        // Where a lens takes an array, one of texts.
+        element: (class == Class::Other).then_some(Class::Text),
         nullable: true,
         local_time: false,
     };
@@ -300,6 +303,11 @@ fn samples(mapping: &Mapping, side: Side, null: &Nulls) -> Vec<Vec<Cell>> {
         (_, Class::Date) => owned(&DATES),
         (_, Class::Instant) => DATES.iter().flat_map(|date| TIMES.map(|time| format!("{date} {time}+00"))).collect(),
         (_, Class::Bool) => owned(&["t", "f"]),
+        (Lens::List(_), Class::Other) => owned(&["{}", "{b,a,a}", r#"{"A b","","x,y;z"}"#, "[2:3]={1,NULL}"]),
+        (Lens::List(lens), _) => {
+            let list = |texts: &[&str]| texts.join(lens.separator().unwrap_or_default());
+            vec![list(&["b", "a", "a"]), list(&["", "A b ", ""]), list(&[" ", "1"]), String::new(), "x".into()]
+        }
         (Lens::GeoJson(_), Class::Json) => owned(&[
             r#"{"type":"Point","coordinates":[13.4,52.50]}"#,
             r#"{"type":"Point","coordinates":[-1,1e3,100],"bbox":[]}"#,
@@ -381,10 +389,16 @@ mod tests {
     }
 
     fn nullable(lens: Declared, legacy: &[Class], platform: &[Class], null: Nulls) -> Mapping {
+        over_arrays_of(Text, lens, legacy, platform, null)
+    }
+
+    /// Columns of no class are arrays of this one.
+    fn over_arrays_of(element: Class, lens: Declared, legacy: &[Class], platform: &[Class], null: Nulls) -> Mapping {
         let shape = |side: Side, classes: &[Class]| {
             let mut shape = shape_of(side, Class::Text, classes.len(), BERLIN);
             for (column, class) in shape.columns.iter_mut().zip(classes) {
                 column.class = *class;
+                column.element = (*class == Other).then_some(element);
                 column.local_time = side == Side::Legacy && *class == Class::Instant;
             }
             shape
@@ -545,6 +559,43 @@ mod tests {
         prop_oneof![1 => Just(None), 1 => Just(Some("null".to_owned())), 8 => point.prop_map(Some)]
     }
 
+    fn list(separator: &str) -> Declared {
+        Declared::List { separator: separator.into(), is_set: false }
+    }
+
+    fn set(separator: &str) -> Declared {
+        Declared::List { separator: separator.into(), is_set: true }
+    }
+
+    /// Texts that are lists, mostly of few letters.
+    fn listed() -> impl Strategy<Value = Option<String>> {
+        prop_oneof![1 => text(), 4 => "[ab01, ;\\t]{0,8}".prop_map(Some)]
+    }
+
+    fn array() -> impl Strategy<Value = Option<String>> {
+        let element = prop_oneof![
+            6 => "[ab01. ,;\"\\\\{}]{0,3}".prop_map(|text| {
+                format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
+            }),
+            6 => "[ab01]{1,2}",
+            1 => prop::sample::select(vec!["NULL", "\"NULL\"", "{a}", "1.50", "t"]).prop_map(str::to_owned),
+        ];
+        let bounds = prop::sample::select(vec!["", "", "", "[0:1]="]);
+        let whole = (bounds, prop::collection::vec(element, 0..4))
+            .prop_map(|(bounds, elements)| format!("{bounds}{{{}}}", elements.join(",")));
+        prop_oneof![1 => text(), 6 => whole.prop_map(Some)]
+    }
+
+    fn json_list() -> impl Strategy<Value = Option<String>> {
+        let leaf = prop_oneof![
+            4 => "[ab01 ,;]{0,3}".prop_map(|text| crate::mapping::json::quoted(&text)),
+            2 => "[1-9][0-9]{0,2}(\\.[0-9]{1,2})?",
+            1 => prop::sample::select(vec!["null", "true", "{}", "[]"]).prop_map(str::to_owned),
+        ];
+        let whole = prop::collection::vec(leaf, 0..4).prop_map(|items| format!("[{}]", items.join(",")));
+        prop_oneof![1 => document(), 5 => whole.prop_map(Some)]
+    }
+
     laws! {
         same_texts: mapping(Declared::Same, &[Text], &[Text]), rows(text(), 1), rows(text(), 1);
         same_numbers: mapping(Declared::Same, &[Number], &[Number]), rows(number(), 1), rows(number(), 1);
@@ -587,6 +638,17 @@ mod tests {
         geojson_of_points: mapping(Declared::GeoJson, &[Json], &[Other]), rows(geometry(), 1),
             rows(one_of(&["(0,0)", "(13.4,52.5)", "(1e-7,-0)", "(NaN,Infinity)"]), 1);
         geojson_of_any_document: mapping(Declared::GeoJson, &[Number, Number], &[Json]), rows(text(), 2), rows(document(), 1);
+        lists: mapping(list(","), &[Text], &[Other]), rows(listed(), 1), rows(array(), 1);
+        lists_between_spaces: mapping(list(" "), &[Text], &[Other]), rows(listed(), 1), rows(array(), 1);
+        lists_of_numbers: over_arrays_of(Number, list("; "), &[Other], &[Text], Nulls::default()),
+            rows(array(), 1), rows(listed(), 1);
+        lists_in_json: mapping(list(","), &[Text], &[Json]), rows(listed(), 1), rows(json_list(), 1);
+        lists_of_booleans_in_json: over_arrays_of(Bool, list(","), &[Other], &[Json], Nulls::default()),
+            rows(array(), 1), rows(json_list(), 1);
+        sets: mapping(set(","), &[Text], &[Other]), rows(listed(), 1), rows(array(), 1);
+        sets_of_numbers: over_arrays_of(Number, set(","), &[Text], &[Other], Nulls::default()),
+            rows(listed(), 1), rows(array(), 1);
+        sets_in_json: mapping(set("ab"), &[Json], &[Text]), rows(json_list(), 1), rows(listed(), 1);
         nulls: nullable(Declared::Same, &[Text], &[Text], Nulls { legacy: Some(String::new()), platform: Some("a".into()) }),
             rows(text(), 1), rows(text(), 1);
     }

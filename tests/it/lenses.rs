@@ -257,3 +257,71 @@ async fn coordinates_and_a_geojson_point_agree_and_leave_the_rest_of_the_geometr
     let refused = systems.run().await.quarantined;
     assert!(matches!(&*refused, [row] if row.field.as_deref() == Some("at")), "{refused:?}");
 }
+
+#[tokio::test]
+async fn separated_texts_and_arrays_agree_as_lists_and_as_sets() {
+    let fields = r#"name = { legacy = "name", platform = "name" }
+        steps = { legacy = "steps", platform = "steps", lens = { list = ", " } }
+        sizes = { legacy = "sizes", platform = "sizes", lens = { list = ";" } }
+        tags = { legacy = "tags", platform = "tags", lens = { set = "," } }
+        marks = { legacy = "marks", platform = "marks", lens = { set = "|" } }"#;
+    let mut systems = Systems::new(
+        "lists",
+        &legacy("name text, steps text, sizes text, tags varchar(20), marks text[]"),
+        &platform("name text, steps text[], sizes numeric(9,2)[], tags jsonb, marks text"),
+        &item("", fields),
+    )
+    .await;
+    systems
+        .on_legacy(
+            "insert into item (name, steps, sizes, tags, marks) values
+               ('a', 'cut ,dye', '1; 2.50', ',x,y,', '{q,p,q}'), ('b', '', '', '', '{}'), ('c', null, null, null, null)",
+        )
+        .await;
+    systems
+        .on_platform(
+            r#"insert into item (name, steps, sizes, tags, marks) values ('d', '{"cut up",sew}', '{3}', '["y", 7, "x"]', 'p|q')"#,
+        )
+        .await;
+    systems.settle().await;
+    let rows = "select concat_ws('/', name, steps, sizes, tags, marks) from item order by name";
+    let legacy = ["a/cut ,dye/1; 2.50/,x,y,/{q,p,q}", "b////{}", "c", "d/cut up, sew/3/7,x,y/{p,q}"];
+    assert_eq!(systems.legacy_rows(rows).await, legacy);
+    let platform = [
+        r#"a/{cut,dye}/{1.00,2.50}/["x", "y"]/p|q"#,
+        "b/{}/{}/[]/",
+        "c",
+        r#"d/{"cut up",sew}/{3.00}/["y", 7, "x"]/p|q"#,
+    ];
+    assert_eq!(systems.platform_rows(rows).await, platform);
+
+    // In a set another order is no edit, and what stays keeps its place.
+    systems.on_legacy(&format!("update item set tags = 'y,x,7,x'{TOUCH} where name = 'd'")).await;
+    systems.on_legacy(&format!("update item set marks = '{{z,q}}'{TOUCH} where name = 'a'")).await;
+    systems
+        .on_platform(&format!("update item set tags = tags || '[\"w\"]', steps = '{{dye}}'{TOUCH} where name = 'a'"))
+        .await;
+    systems.settle().await;
+    let edited = "select concat_ws('/', name, steps, tags, marks) from item where name in ('a', 'd') order by name";
+    assert_eq!(systems.legacy_rows(edited).await, ["a/dye/x,y,w/{z,q}", "d/cut up, sew/y,x,7,x/{p,q}"]);
+    assert_eq!(
+        systems.platform_rows(edited).await,
+        [r#"a/{dye}/["x", "y", "w"]/q|z"#, r#"d/{"cut up",sew}/["y", 7, "x"]/p|q"#]
+    );
+    // What was there before is back as it was.
+    systems
+        .on_platform(&format!("update item set tags = '[\"x\", \"y\"]', steps = '{{cut,dye}}'{TOUCH} where name = 'a'"))
+        .await;
+    systems.oracles(&[]).await;
+    assert_eq!(systems.legacy_rows(edited).await[0], "a/cut ,dye/,x,y,/{z,q}");
+
+    // An element with the separator in it, one that is NULL, a list of one empty element.
+    systems
+        .on_platform(
+            r#"insert into item (name, steps) values ('e', '{"a,b"}'), ('f', '{NULL}'), ('g', '{""}'), ('h', '{{a},{b}}')"#,
+        )
+        .await;
+    let refused = systems.run().await.quarantined;
+    assert_eq!(refused.len(), 4, "{refused:?}");
+    assert!(refused.iter().all(|row| row.field.as_deref() == Some("steps")), "{refused:?}");
+}

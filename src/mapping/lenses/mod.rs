@@ -5,12 +5,14 @@
 mod constant;
 mod date;
 mod deleted;
+mod elements;
 mod epoch;
 mod fold;
 mod format;
 mod geojson;
 mod instant;
 mod join;
+mod list;
 mod object;
 mod path;
 mod point;
@@ -37,6 +39,7 @@ pub use format::Format;
 pub use geojson::GeoJson;
 pub use instant::Instant;
 pub use join::Join;
+pub use list::List;
 pub use object::Object;
 pub use path::Path;
 pub use point::Point;
@@ -76,6 +79,8 @@ pub enum Lens {
     Point(Point),
     /// Two numbers or a point on one side, a GeoJSON point on the other.
     GeoJson(GeoJson),
+    /// Several values in one column: a separated text, an array, a json array.
+    List(List),
     /// What new rows of one side begin with.
     Constant(Constant),
     /// Translated through pairs by `Field`; the canonical form is the platform key.
@@ -139,6 +144,7 @@ impl Lens {
             Lens::Format(lens) => lens.get(on, cells),
             Lens::Point(lens) => lens.get(on, cells),
             Lens::GeoJson(lens) => lens.get(on, cells),
+            Lens::List(lens) => lens.get(on, cells),
             Lens::Constant(_) => Ok(Canonical::null()),
             Lens::Deleted(lens) => lens.get(on, cells),
             Lens::Ref(_) => Err("a reference is translated through its pairs".into()),
@@ -164,6 +170,7 @@ impl Lens {
             Lens::Format(lens) => return lens.put(on, value, cells),
             Lens::Point(lens) => return lens.put(on, value, cells),
             Lens::GeoJson(lens) => return lens.put(on, value, cells),
+            Lens::List(lens) => return lens.put(on, value, cells),
             Lens::Constant(lens) => lens.put(on, cells),
             Lens::Deleted(lens) => lens.put(on, value, cells),
             Lens::Ref(_) => return Err("a reference is translated through its pairs".into()),
@@ -197,6 +204,7 @@ impl Lens {
             Lens::Format(lens) => lens.spelling(),
             Lens::Point(_) => "point".into(),
             Lens::GeoJson(_) => "geojson".into(),
+            Lens::List(lens) => lens.spelling(),
             Lens::Constant(_) => "constant".into(),
             Lens::Ref(entity) => format!("ref {entity}"),
             Lens::Deleted(_) => "deleted".into(),
@@ -207,7 +215,8 @@ impl Lens {
     pub fn has_spellings(&self) -> bool {
         match self {
             Lens::Same(_) | Lens::Instant(_) | Lens::Fold(_) | Lens::Values(_) | Lens::Join(_) | Lens::Scale(_) => true,
-            Lens::Date(_) | Lens::Epoch(_) | Lens::Format(_) | Lens::Point(_) | Lens::GeoJson(_) => true,
+            Lens::Date(_) | Lens::Epoch(_) | Lens::Format(_) | Lens::Point(_) => true,
+            Lens::GeoJson(_) | Lens::List(_) => true,
             // What is not mapped of a document stays in it.
             Lens::Object(_) | Lens::Path(_) | Lens::Constant(_) | Lens::Ref(_) | Lens::Deleted(_) => false,
         }

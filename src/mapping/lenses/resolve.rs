@@ -3,8 +3,11 @@
 use crate::config::{self, Hours, Side};
 use crate::mapping::{Class, Column};
 
+use super::elements::{Elements, Holder};
 use super::values::spelled;
-use super::{Constant, DateOf, Epoch, Fold, Format, GeoJson, Instant, Join, Lens, Object, Path, Point, Scale, Values};
+use super::{
+    Constant, DateOf, Epoch, Fold, Format, GeoJson, Instant, Join, Lens, List, Object, Path, Point, Scale, Values,
+};
 
 /// A field's columns on one side, with the side's zone.
 #[derive(Debug, Clone)]
@@ -190,6 +193,29 @@ impl Lens {
                     ));
                 }
                 Lens::GeoJson(GeoJson { document })
+            }
+            config::Lens::List { separator, is_set } => {
+                let holder = |columns: &Columns<'_>| Holder::of(columns.columns.first()?, Some(separator));
+                let (Some((on_legacy, a)), Some((on_platform, b))) = (holder(legacy), holder(platform)) else {
+                    return Err(format!(
+                        "lens `{}` takes a text, a json column or an array of texts, numbers, booleans, dates or uuids on each side; here are {} on legacy and {} on the platform",
+                        if *is_set { "set" } else { "list" },
+                        shown(legacy),
+                        shown(platform)
+                    ));
+                };
+                let class = match (a, b) {
+                    (Some(a), Some(b)) => Class::common(a, b).ok_or_else(|| {
+                        format!(
+                            "the elements of {} on legacy and of {} on the platform cannot hold the same values",
+                            shown(legacy),
+                            shown(platform)
+                        )
+                    })?,
+                    (a, b) => a.or(b).unwrap_or(Class::Text),
+                };
+                let elements = |holder| Elements { holder, class, is_set: *is_set };
+                Lens::List(List { legacy: elements(on_legacy), platform: elements(on_platform) })
             }
             config::Lens::Constant(value) => {
                 let class = if legacy.columns.is_empty() { classes[1] } else { classes[0] };
