@@ -12,15 +12,17 @@ use super::report::suggest;
 use super::{EntityId, EpochUnit, Field, Hours, Lens, Nulls, Side, TextFold, ValuePair, Which};
 
 const LENS_FORMS: &str = "`\"same\"`, `\"date\"`, `\"point\"`, `\"geojson\"`, one or a list of `\"trim\"`, `\"lowercase\"`, `\"uppercase\"` and `\"nfc\"`, \
-                          or `{ values | bool | join | object | path | scale | epoch | format | time | list | set | constant | ref = … }`: \
+                          or `{ values | bool | join | object | path | scale | epoch | format | time | list | set | flags | constant | ref = … }`: \
                           see docs/MAPPING.md";
 
 /// Lenses that are a word.
 const LENS_WORDS: [&str; 8] = ["same", "trim", "lowercase", "uppercase", "nfc", "date", "point", "geojson"];
 
 /// Lenses with a value.
-const LENS_KEYS: [&str; 13] =
-    ["values", "bool", "join", "object", "path", "scale", "epoch", "format", "time", "list", "set", "constant", "ref"];
+const LENS_KEYS: [&str; 14] = [
+    "values", "bool", "join", "object", "path", "scale", "epoch", "format", "time", "list", "set", "flags", "constant",
+    "ref",
+];
 
 /// As far as `numeric` moves a point without losing digits that anybody has.
 const SCALE_POWER_MAX: usize = 30;
@@ -197,7 +199,7 @@ fn read_lens(node: &Node<'_>, reader: &mut Reader<'_>) -> Option<Lens> {
         return Some(Lens::Fold(folds));
     }
     let mut keys = node.keys(reader)?;
-    let back = keys.optional("back");
+    let (back, separator) = (keys.optional("back"), keys.optional("separator"));
     let found: Vec<(&str, Node<'_>)> =
         LENS_KEYS.into_iter().filter_map(|name| Some((name, keys.optional(name)?))).collect();
     let strange = keys_close_counted(keys, reader);
@@ -211,6 +213,10 @@ fn read_lens(node: &Node<'_>, reader: &mut Reader<'_>) -> Option<Lens> {
     };
     if let (Some(back), false) = (&back, *name == "values") {
         reader.problem(back, "says which of several values is written, and belongs to `values` alone", None);
+        return None;
+    }
+    if let (Some(separator), false) = (&separator, *name == "flags") {
+        reader.problem(separator, "says what stands between the names of `flags`, and belongs to these alone", None);
         return None;
     }
     match *name {
@@ -236,6 +242,7 @@ fn read_lens(node: &Node<'_>, reader: &mut Reader<'_>) -> Option<Lens> {
             let is_set = *name == "set";
             read_separator(value, reader).map(|separator| Lens::List { separator, is_set })
         }
+        "flags" => read_flags(value, separator.as_ref(), reader),
         "constant" => Some(Lens::Constant(value.scalar(reader)?.value)),
         "ref" => Some(Lens::Ref(EntityId::new(read_id(value, reader)?.value))),
         _ => read_object(value, reader),
@@ -288,6 +295,54 @@ fn read_separator(node: &Node<'_>, reader: &mut Reader<'_>) -> Option<String> {
         return None;
     }
     Some(text.value)
+}
+
+/// `{ 1 = "admin", 2 = "editor" }`: bits and their names.
+fn read_flags(node: &Node<'_>, separator: Option<&Node<'_>>, reader: &mut Reader<'_>) -> Option<Lens> {
+    let entries = node.entries(reader)?;
+    if entries.is_empty() {
+        reader.problem(node, "names no flag", Some(r#"write `{ flags = { 1 = "admin", 2 = "editor" } }`"#.into()));
+        return None;
+    }
+    let separator = match separator {
+        Some(node) => Some(read_separator(node, reader)?),
+        None => None,
+    };
+    let mut bits: Vec<(i64, String)> = Vec::new();
+    let mut good = true;
+    for entry in &entries {
+        // The highest bit of all is the sign.
+        let bit = entry
+            .name
+            .parse()
+            .ok()
+            .filter(|bit: &i64| *bit > 0 && bit.count_ones() == 1 && bit.to_string() == entry.name);
+        if bit.is_none() {
+            let help = "a flag is a power of two: 1, 2, 4, up to 4611686018427387904";
+            reader.problem(&entry.key, format!("`{}` is no bit", entry.name), Some(help.into()));
+        }
+        let name = entry.node.text(reader);
+        if let Some(name) = &name {
+            let message = if name.value.is_empty() || name.value.trim() != name.value {
+                format!("`{}` is no name of a flag: it is empty, or has space around it", name.raw)
+            } else if separator.as_deref().is_some_and(|separator| name.value.contains(separator.trim())) {
+                format!("`{}` has the separator in it", name.raw)
+            } else if let Some((other, _)) = bits.iter().find(|(_, other)| *other == name.value) {
+                format!("`{}` is the name of {other} too", name.raw)
+            } else {
+                String::new()
+            };
+            if !message.is_empty() {
+                reader.problem(name, message, None);
+                good = false;
+            }
+        }
+        match (bit, name) {
+            (Some(bit), Some(name)) => bits.push((bit, name.value)),
+            _ => good = false,
+        }
+    }
+    good.then_some(Lens::Flags { bits, separator })
 }
 
 /// A power of ten: 100, or 0.001.
@@ -456,6 +511,7 @@ fn misfit(lens: &Lens, columns: &BySide<Vec<String>>, around: &Surroundings<'_>)
         Lens::Date => one_to_one("date"),
         Lens::Epoch(_) => one_to_one("epoch"),
         Lens::Format(_) => one_to_one("format"),
+        Lens::Flags { .. } => one_to_one("flags"),
         Lens::List { is_set, .. } => one_to_one(if *is_set { "set" } else { "list" }),
         Lens::Join(_) => ((legacy > 1) == (platform > 1))
             .then(|| (format!("lens `join` takes several columns on exactly one side, {counts}"), None)),

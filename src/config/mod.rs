@@ -235,6 +235,8 @@ pub enum Lens {
     Point,
     /// Several values in one column on each side, in texts with this separator.
     List { separator: String, is_set: bool },
+    /// A number on one side, its flags' names on the other; in a text with a separator between them. Each bit is a power of two.
+    Flags { bits: Vec<(i64, String)>, separator: Option<String> },
     /// Two numbers, longitude first, or a point on one side, a GeoJSON point on the other.
     GeoJson,
     /// What new rows of the one side that is named begin with.

@@ -184,7 +184,8 @@ fn alone(entity: &config::Entity, declared: &config::Field) -> Option<Mapping> {
         (Declared::Point, side) => Some(if columns_of(declared, side) == 1 { Class::Other } else { Class::Number }),
         (Declared::Object(_), side) => Some(if columns_of(declared, side) == 1 { Class::Json } else { Class::Text }),
         (Declared::Path(_), Side::Platform) => Some(Class::Json),
-        (Declared::List { .. }, Side::Platform) => Some(Class::Other),
+        (Declared::Flags { .. }, Side::Legacy) => Some(Class::Number),
+        (Declared::List { .. } | Declared::Flags { .. }, Side::Platform) => Some(Class::Other),
         (Declared::GeoJson, side) => Some(match (columns_of(declared, side), columns_of(declared, side.other())) {
             (2, _) => Class::Number,
             (_, 2) => Class::Json,
@@ -299,6 +300,10 @@ fn samples(mapping: &Mapping, side: Side, null: &Nulls) -> Vec<Vec<Cell>> {
     let owned = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect::<Vec<String>>();
     let mut values: Vec<String> = match (&field.lens, shape.columns[0].class) {
         (Lens::Values(values), _) => values.of(side).map(str::to_owned).collect(),
+        (Lens::Flags(flags), Class::Number) => {
+            let all: i64 = flags.bits.values().sum();
+            flags.bits.values().chain([&0, &all, &i64::MAX]).map(i64::to_string).collect()
+        }
         (_, Class::Number) => owned(&NUMBERS),
         (_, Class::Date) => owned(&DATES),
         (_, Class::Instant) => DATES.iter().flat_map(|date| TIMES.map(|time| format!("{date} {time}+00"))).collect(),
@@ -335,7 +340,7 @@ fn samples(mapping: &Mapping, side: Side, null: &Nulls) -> Vec<Vec<Cell>> {
             .chain(["{}".to_owned()])
             .collect(),
         // What the other side's values become is what stands here.
-        (Lens::Format(_), _) => written_from(mapping, side),
+        (Lens::Format(_) | Lens::Flags(_), _) => written_from(mapping, side),
         (_, _) => owned(&TEXTS),
     };
     if let Lens::Join(join) = &field.lens {
@@ -567,6 +572,32 @@ mod tests {
         Declared::List { separator: separator.into(), is_set: true }
     }
 
+    fn flags(separator: Option<&str>) -> Declared {
+        let bits = vec![(1, "a".to_owned()), (4, "b c".to_owned()), (1 << 62, "d".to_owned())];
+        Declared::Flags { bits, separator: separator.map(str::to_owned) }
+    }
+
+    fn bits() -> impl Strategy<Value = Option<String>> {
+        let bit = prop::sample::select(vec![1, 2, 4, 8, 1 << 62]);
+        let sum = prop::collection::btree_set(bit, 0..5).prop_map(|bits| Some(bits.iter().sum::<i64>().to_string()));
+        prop_oneof![1 => number(), 4 => sum, 1 => any::<i64>().prop_map(|bits| Some(bits.to_string()))]
+    }
+
+    /// Names of flags, and of none, as an array, a json array or a text.
+    fn names(
+        before: &'static str,
+        between: &'static str,
+        after: &'static str,
+    ) -> impl Strategy<Value = Option<String>> {
+        let quote = if before.is_empty() { "" } else { "\"" };
+        let name = prop::sample::select(vec!["a", "b c", "d", "d", "e", ""]);
+        let whole = prop::collection::vec(name, 0..5).prop_map(move |names| {
+            let names: Vec<String> = names.iter().map(|name| format!("{quote}{name}{quote}")).collect();
+            format!("{before}{}{after}", names.join(between))
+        });
+        prop_oneof![1 => text(), 6 => whole.prop_map(Some)]
+    }
+
     /// Texts that are lists, mostly of few letters.
     fn listed() -> impl Strategy<Value = Option<String>> {
         prop_oneof![1 => text(), 4 => "[ab01, ;\\t]{0,8}".prop_map(Some)]
@@ -649,6 +680,9 @@ mod tests {
         sets_of_numbers: over_arrays_of(Number, set(","), &[Text], &[Other], Nulls::default()),
             rows(listed(), 1), rows(array(), 1);
         sets_in_json: mapping(set("ab"), &[Json], &[Text]), rows(json_list(), 1), rows(listed(), 1);
+        flags_and_arrays: mapping(flags(None), &[Number], &[Other]), rows(bits(), 1), rows(names("{", ",", "}"), 1);
+        flags_and_json: mapping(flags(None), &[Json], &[Number]), rows(names("[", ", ", "]"), 1), rows(bits(), 1);
+        flags_and_texts: mapping(flags(Some("|")), &[Number], &[Text]), rows(bits(), 1), rows(names("", " |", ""), 1);
         nulls: nullable(Declared::Same, &[Text], &[Text], Nulls { legacy: Some(String::new()), platform: Some("a".into()) }),
             rows(text(), 1), rows(text(), 1);
     }
@@ -663,6 +697,17 @@ mod tests {
             broken[0].to_string(),
             "\"1900-01-01\" on the platform side, written to the legacy side, comes back as \"2000-01-01\""
         );
+    }
+
+    #[test]
+    fn bits_without_a_name_stay_and_are_not_given_up_for_null() {
+        let mapping = mapping(flags(None), &[Number], &[Other]);
+        let row = raw(&[Some("-9223372036854775797".into())]);
+        let put = |value: Canonical<'_>| {
+            mapping.put(Side::Legacy, &[value], Some(&row), &Links::default(), &Complement::default())
+        };
+        assert_eq!(put(Canonical::text(r#"["b c"]"#)), Ok(raw(&[Some("-9223372036854775794".into())])));
+        assert!(put(Canonical::null()).is_err());
     }
 
     #[test]

@@ -325,3 +325,45 @@ async fn separated_texts_and_arrays_agree_as_lists_and_as_sets() {
     assert_eq!(refused.len(), 4, "{refused:?}");
     assert!(refused.iter().all(|row| row.field.as_deref() == Some("steps")), "{refused:?}");
 }
+
+#[tokio::test]
+async fn bits_of_a_number_and_names_agree_and_bits_without_a_name_stay() {
+    let fields = r#"name = { legacy = "name", platform = "name" }
+        roles = { legacy = "rights", platform = "roles", lens = { flags = { 1 = "admin", 2 = "editor", 8 = "guest" } } }
+        ways = { legacy = "ways", platform = "ways", lens = { flags = { 1 = "mail", 4096 = "phone" }, separator = ", " } }"#;
+    let mut systems = Systems::new(
+        "flags",
+        &legacy("name text, rights smallint, ways text"),
+        &platform("name text, roles text[], ways bigint"),
+        &item("", fields),
+    )
+    .await;
+    systems
+        .on_legacy(
+            "insert into item (name, rights, ways) values ('a', 7, 'mail,phone'), ('b', 0, ''), ('c', null, null), ('d', -32767, 'mail')",
+        )
+        .await;
+    systems.on_platform("insert into item (name, roles, ways) values ('e', '{guest,admin}', 4099)").await;
+    systems.settle().await;
+    let on_legacy = "select concat_ws('|', name, rights, ways) from item order by name";
+    let on_platform = "select concat_ws('|', name, roles, ways) from item order by name";
+    assert_eq!(
+        systems.legacy_rows(on_legacy).await,
+        ["a|7|mail,phone", "b|0|", "c", "d|-32767|mail", "e|9|mail, phone"]
+    );
+    let rows = ["a|{admin,editor}|4097", "b|{}|0", "c", "d|{admin}|1", "e|{guest,admin}|4099"];
+    assert_eq!(systems.platform_rows(on_platform).await, rows);
+
+    systems.on_platform(&format!("update item set roles = '{{guest}}'{TOUCH} where name in ('a', 'd')")).await;
+    systems.on_legacy(&format!("update item set ways = 'phone'{TOUCH} where name = 'e'")).await;
+    systems.oracles(&[]).await;
+    assert_eq!(systems.legacy_rows(on_legacy).await, ["a|12|mail,phone", "b|0|", "c", "d|-32760|mail", "e|9|phone"]);
+    assert_eq!(systems.platform_rows(on_platform).await[4], "e|{guest,admin}|4098");
+
+    // A name that is no flag, and a NULL that would take a bit away that only legacy knows.
+    systems.on_platform("insert into item (name, roles) values ('f', '{owner}')").await;
+    systems.on_platform(&format!("update item set roles = null{TOUCH} where name = 'a'")).await;
+    let refused = systems.run().await.quarantined;
+    assert_eq!(refused.len(), 2, "{refused:?}");
+    assert!(refused.iter().all(|row| row.field.as_deref() == Some("roles")), "{refused:?}");
+}

@@ -6,7 +6,8 @@ use crate::mapping::{Class, Column};
 use super::elements::{Elements, Holder};
 use super::values::spelled;
 use super::{
-    Constant, DateOf, Epoch, Fold, Format, GeoJson, Instant, Join, Lens, List, Object, Path, Point, Scale, Values,
+    Constant, DateOf, Epoch, Flags, Fold, Format, GeoJson, Instant, Join, Lens, List, Object, Path, Point, Scale,
+    Values,
 };
 
 /// A field's columns on one side, with the side's zone.
@@ -216,6 +217,26 @@ impl Lens {
                 };
                 let elements = |holder| Elements { holder, class, is_set: *is_set };
                 Lens::List(List { legacy: elements(on_legacy), platform: elements(on_platform) })
+            }
+            config::Lens::Flags { bits, separator } => {
+                let number = one(Class::Number, "a whole number")?;
+                let other = if number == Side::Legacy { platform } else { legacy };
+                let names = other.columns.first().and_then(|column| Holder::of(column, separator.as_deref()));
+                let Some((holder, None | Some(Class::Text))) = names else {
+                    let help = match other.class() {
+                        Class::Text => "; say what stands between the names: `separator = \",\"`",
+                        _ => "",
+                    };
+                    return Err(format!(
+                        "lens `flags` takes a text with a separator, a json column or an array of texts beside the number, not {}{help}",
+                        shown(other)
+                    ));
+                };
+                Lens::Flags(Flags {
+                    bits: bits.iter().map(|(bit, name)| (name.as_str().into(), *bit)).collect(),
+                    number,
+                    names: Elements { holder, class: Class::Text, is_set: true },
+                })
             }
             config::Lens::Constant(value) => {
                 let class = if legacy.columns.is_empty() { classes[1] } else { classes[0] };
