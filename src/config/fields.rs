@@ -9,11 +9,11 @@ use super::entities::{
 };
 use super::reader::{Entry, Keys, Located, Node, Reader, Text};
 use super::report::suggest;
-use super::{EntityId, EpochUnit, Field, Hours, Lens, Nulls, Side, TextFold, ValuePair, Which};
+use super::{EntityId, EpochUnit, Expression, Field, Hours, Lens, Nulls, Side, TextFold, ValuePair, Which};
 
 const LENS_FORMS: &str = "`\"same\"`, `\"date\"`, `\"point\"`, `\"geojson\"`, one or a list of `\"trim\"`, `\"lowercase\"`, `\"uppercase\"` and `\"nfc\"`, \
-                          or `{ values | bool | join | object | path | scale | epoch | format | time | list | set | flags | constant | ref = … }`: \
-                          see docs/MAPPING.md";
+                          or `{ values | bool | join | object | path | scale | epoch | format | time | list | set | flags | constant | ref = … }`, \
+                          or `{ to_platform = …, to_legacy = … }`: see docs/MAPPING.md";
 
 /// Lenses that are a word.
 const LENS_WORDS: [&str; 8] = ["same", "trim", "lowercase", "uppercase", "nfc", "date", "point", "geojson"];
@@ -23,6 +23,9 @@ const LENS_KEYS: [&str; 14] = [
     "values", "bool", "join", "object", "path", "scale", "epoch", "format", "time", "list", "set", "flags", "constant",
     "ref",
 ];
+
+/// The keys of an expression for each way, by the side it leads to.
+const WAYS: [&str; 2] = ["to_legacy", "to_platform"];
 
 /// As far as `numeric` moves a point without losing digits that anybody has.
 const SCALE_POWER_MAX: usize = 30;
@@ -104,7 +107,8 @@ fn read_field(
         Some(node) => node,
         None => &entry.node,
     };
-    let flaw = misfit(&lens, &columns, around).or_else(|| null_misfit(&null, &columns));
+    let flaw =
+        misfit(&lens, &columns, around).or_else(|| way_misfit(&lens, one_way)).or_else(|| null_misfit(&null, &columns));
     if let Some((message, help)) = flaw {
         reader.report.problem(lens_at.at(), lens_at.field(), message, help);
     }
@@ -136,6 +140,24 @@ fn read_nulls(node: &Node<'_>, reader: &mut Reader<'_>) -> Option<Nulls> {
         return None;
     }
     Some(null)
+}
+
+/// A way without an expression is one that the field must not go.
+fn way_misfit(lens: &Lens, one_way: Option<Side>) -> Option<(String, Option<String>)> {
+    let Lens::Express { to_platform, to_legacy } = lens else { return None };
+    let missing = match (to_platform, to_legacy) {
+        (Some(_), None) => Side::Legacy,
+        (None, Some(_)) => Side::Platform,
+        _ => return None,
+    };
+    (one_way != Some(missing.other())).then(|| {
+        let help = format!(
+            "add `{} = \"…\"`, or `one_way = \"{}\"` beside `lens`",
+            WAYS[missing as usize],
+            missing.other().direction()
+        );
+        (format!("has no expression for what flows to {missing}"), Some(help))
+    })
 }
 
 fn null_misfit(null: &Nulls, columns: &BySide<Vec<String>>) -> Option<(String, Option<String>)> {
@@ -200,10 +222,14 @@ fn read_lens(node: &Node<'_>, reader: &mut Reader<'_>) -> Option<Lens> {
     }
     let mut keys = node.keys(reader)?;
     let (back, separator) = (keys.optional("back"), keys.optional("separator"));
+    let ways = Side::BOTH.map(|side| keys.optional(WAYS[side as usize]));
     let found: Vec<(&str, Node<'_>)> =
         LENS_KEYS.into_iter().filter_map(|name| Some((name, keys.optional(name)?))).collect();
     let strange = keys_close_counted(keys, reader);
-    let [(name, value)] = found.as_slice() else {
+    if let ([], true) = (&found[..], ways.iter().any(Option::is_some)) {
+        return read_expressions(ways, reader);
+    }
+    let ([(name, value)], [None, None]) = (found.as_slice(), &ways) else {
         // An unknown key was reported already.
         if !(strange && found.is_empty()) {
             let message = if found.is_empty() { "is an empty lens" } else { "is more than one lens: keep one" };
@@ -285,6 +311,24 @@ fn read_path(node: &Node<'_>, reader: &mut Reader<'_>) -> Option<Lens> {
         return None;
     }
     Some(Lens::Path(members))
+}
+
+/// What flows to legacy, what flows to the platform.
+fn read_expressions(ways: [Option<Node<'_>>; 2], reader: &mut Reader<'_>) -> Option<Lens> {
+    let mut read = |node: Option<Node<'_>>| {
+        let Some(node) = node else { return Some(None) };
+        let text = node.text(reader)?;
+        match Expression::parse(&text.value) {
+            Ok(expression) => Some(Some(expression)),
+            Err(why) => {
+                let help = "an expression over `value`, such as `value.upper()` or `value / 100`: see docs/MAPPING.md";
+                reader.problem(&text, format!("is no expression: {why}"), Some(help.into()));
+                None
+            }
+        }
+    };
+    let [to_legacy, to_platform] = ways.map(&mut read);
+    Some(Lens::Express { to_platform: to_platform?, to_legacy: to_legacy? })
 }
 
 /// What stands between the elements of a text.
@@ -512,6 +556,7 @@ fn misfit(lens: &Lens, columns: &BySide<Vec<String>>, around: &Surroundings<'_>)
         Lens::Epoch(_) => one_to_one("epoch"),
         Lens::Format(_) => one_to_one("format"),
         Lens::Flags { .. } => one_to_one("flags"),
+        Lens::Express { .. } => one_to_one("to_platform"),
         Lens::List { is_set, .. } => one_to_one(if *is_set { "set" } else { "list" }),
         Lens::Join(_) => ((legacy > 1) == (platform > 1))
             .then(|| (format!("lens `join` takes several columns on exactly one side, {counts}"), None)),

@@ -15,6 +15,7 @@ mod customers;
 mod database;
 mod entities;
 mod env;
+mod expression;
 mod fields;
 mod finding;
 mod limits;
@@ -28,6 +29,7 @@ mod source;
 mod tests;
 
 pub use database::Logins;
+pub use expression::{Expression, Value as ExpressionValue};
 pub use finding::{Finding, Severity};
 pub use limits::Limits;
 pub use parse::load;
@@ -237,6 +239,8 @@ pub enum Lens {
     List { separator: String, is_set: bool },
     /// A number on one side, its flags' names on the other; in a text with a separator between them. Each bit is a power of two.
     Flags { bits: Vec<(i64, String)>, separator: Option<String> },
+    /// An expression for each way. One may be left out where the field goes the other way only.
+    Express { to_platform: Option<Expression>, to_legacy: Option<Expression> },
     /// Two numbers, longitude first, or a point on one side, a GeoJSON point on the other.
     GeoJson,
     /// What new rows of the one side that is named begin with.

@@ -367,3 +367,41 @@ async fn bits_of_a_number_and_names_agree_and_bits_without_a_name_stay() {
     assert_eq!(refused.len(), 2, "{refused:?}");
     assert!(refused.iter().all(|row| row.field.as_deref() == Some("roles")), "{refused:?}");
 }
+
+#[tokio::test]
+async fn expressions_translate_what_no_lens_covers_and_refuse_what_they_cannot() {
+    let fields = r#"number = { legacy = "no", platform = "number", lens = { to_platform = '"C-" + text(value)', to_legacy = 'number(value.after("-"))' } }
+        length = { legacy = "eighths", platform = "inches", lens = { to_platform = "value / 8", to_legacy = "value * 8" } }
+        big = { legacy = "size", platform = "is_big", lens = { to_platform = 'value == "XL"', to_legacy = 'if value { "XL" } else { "M" }' } }
+        short = { legacy = "note", platform = "short", lens = { to_platform = "value.part(0, 3)" }, one_way = "to-platform" }"#;
+    let mut systems = Systems::new(
+        "expressions",
+        &legacy("no integer, eighths integer, size text, note text"),
+        &platform("number text, inches numeric, is_big boolean, short text"),
+        &item("", fields),
+    )
+    .await;
+    systems
+        .on_legacy("insert into item (no, eighths, size, note) values (1, 12, 'S', 'Ärger'), (2, null, 'XL', null)")
+        .await;
+    systems.on_platform("insert into item (number, inches, is_big) values ('C-3', 0.5, true)").await;
+    systems.settle().await;
+    let on_legacy = "select concat_ws('|', no, eighths, size, note) from item order by no";
+    let on_platform = "select concat_ws('|', number, inches, is_big, short) from item order by number";
+    assert_eq!(systems.legacy_rows(on_legacy).await, ["1|12|S|Ärger", "2|XL", "3|4|XL"]);
+    assert_eq!(systems.platform_rows(on_platform).await, ["C-1|1.5|f|Ärg", "C-2|t", "C-3|0.5|t"]);
+
+    systems.on_platform(&format!("update item set is_big = true, inches = 1.25{TOUCH} where number = 'C-1'")).await;
+    systems.on_legacy(&format!("update item set size = 'L'{TOUCH} where no = 3")).await;
+    systems.settle().await;
+    assert_eq!(systems.legacy_rows(on_legacy).await, ["1|10|XL|Ärger", "2|XL", "3|4|L"]);
+    systems.on_platform(&format!("update item set is_big = false, inches = 1.5{TOUCH} where number = 'C-1'")).await;
+    systems.oracles(&[]).await;
+    assert_eq!(systems.legacy_rows(on_legacy).await[0], "1|12|S|Ärger", "the size is the one that was there before");
+
+    // No number behind the mark; a number that comes back as another is rolled back.
+    systems.on_platform("insert into item (number) values ('C-x'), ('D-9')").await;
+    let refused = systems.run().await.quarantined;
+    assert_eq!(refused.len(), 2, "{refused:?}");
+    assert!(refused.iter().all(|row| row.field.as_deref() == Some("number")), "{refused:?}");
+}

@@ -7,6 +7,7 @@ mod date;
 mod deleted;
 mod elements;
 mod epoch;
+mod express;
 mod flags;
 mod fold;
 mod format;
@@ -35,6 +36,7 @@ pub use constant::Constant;
 pub use date::DateOf;
 pub use deleted::Marks;
 pub use epoch::Epoch;
+pub use express::Express;
 pub use flags::Flags;
 pub use fold::Fold;
 pub use format::Format;
@@ -85,6 +87,8 @@ pub enum Lens {
     List(List),
     /// A number of flags on one side, the set of their names on the other.
     Flags(Flags),
+    /// An expression for each way.
+    Express(Express),
     /// What new rows of one side begin with.
     Constant(Constant),
     /// Translated through pairs by `Field`; the canonical form is the platform key.
@@ -150,6 +154,7 @@ impl Lens {
             Lens::GeoJson(lens) => lens.get(on, cells),
             Lens::List(lens) => lens.get(on, cells),
             Lens::Flags(lens) => lens.get(on, cells),
+            Lens::Express(lens) => lens.get(on, cells),
             Lens::Constant(_) => Ok(Canonical::null()),
             Lens::Deleted(lens) => lens.get(on, cells),
             Lens::Ref(_) => Err("a reference is translated through its pairs".into()),
@@ -177,6 +182,7 @@ impl Lens {
             Lens::GeoJson(lens) => return lens.put(on, value, cells),
             Lens::List(lens) => return lens.put(on, value, cells),
             Lens::Flags(lens) => return lens.put(on, value, cells),
+            Lens::Express(lens) => return lens.put(on, value, cells),
             Lens::Constant(lens) => lens.put(on, cells),
             Lens::Deleted(lens) => lens.put(on, value, cells),
             Lens::Ref(_) => return Err("a reference is translated through its pairs".into()),
@@ -212,6 +218,7 @@ impl Lens {
             Lens::GeoJson(_) => "geojson".into(),
             Lens::List(lens) => lens.spelling(),
             Lens::Flags(lens) => lens.spelling(),
+            Lens::Express(lens) => lens.spelling(),
             Lens::Constant(_) => "constant".into(),
             Lens::Ref(entity) => format!("ref {entity}"),
             Lens::Deleted(_) => "deleted".into(),
@@ -223,7 +230,7 @@ impl Lens {
         match self {
             Lens::Same(_) | Lens::Instant(_) | Lens::Fold(_) | Lens::Values(_) | Lens::Join(_) | Lens::Scale(_) => true,
             Lens::Date(_) | Lens::Epoch(_) | Lens::Format(_) | Lens::Point(_) => true,
-            Lens::GeoJson(_) | Lens::List(_) => true,
+            Lens::GeoJson(_) | Lens::List(_) | Lens::Express(_) => true,
             // What is not mapped of a document, or of a number's bits, stays in it.
             Lens::Object(_) | Lens::Path(_) | Lens::Flags(_) => false,
             Lens::Constant(_) | Lens::Ref(_) | Lens::Deleted(_) => false,

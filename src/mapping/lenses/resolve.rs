@@ -6,8 +6,8 @@ use crate::mapping::{Class, Column};
 use super::elements::{Elements, Holder};
 use super::values::spelled;
 use super::{
-    Constant, DateOf, Epoch, Flags, Fold, Format, GeoJson, Instant, Join, Lens, List, Object, Path, Point, Scale,
-    Values,
+    Constant, DateOf, Epoch, Express, Flags, Fold, Format, GeoJson, Instant, Join, Lens, List, Object, Path, Point,
+    Scale, Values,
 };
 
 /// A field's columns on one side, with the side's zone.
@@ -237,6 +237,21 @@ impl Lens {
                     number,
                     names: Elements { holder, class: Class::Text, is_set: true },
                 })
+            }
+            config::Lens::Express { to_platform, to_legacy } => {
+                if !classes.into_iter().all(Express::takes) {
+                    return Err(format!(
+                        "expressions are for texts, numbers, booleans, dates and uuids; here are {} on legacy and {} on the platform",
+                        shown(legacy),
+                        shown(platform)
+                    ));
+                }
+                let (home, class, to_home, back) = match (to_platform, to_legacy) {
+                    (Some(to_home), back) => (Side::Platform, classes[1], to_home, back),
+                    (None, Some(to_home)) => (Side::Legacy, classes[0], to_home, to_platform),
+                    (None, None) => return Err("there is no expression".into()),
+                };
+                Lens::Express(Express { home, class, to_home: to_home.clone(), back: back.clone() })
             }
             config::Lens::Constant(value) => {
                 let class = if legacy.columns.is_empty() { classes[1] } else { classes[0] };
