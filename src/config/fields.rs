@@ -16,16 +16,20 @@ const LENS_FORMS: &str = "`\"same\"`, `\"date\"`, `\"point\"`, `\"geojson\"`, on
                           or `{ to_platform = …, to_legacy = … }`: see docs/MAPPING.md";
 
 /// Lenses that are a word.
-const LENS_WORDS: [&str; 8] = ["same", "trim", "lowercase", "uppercase", "nfc", "date", "point", "geojson"];
+pub(super) const LENS_WORDS: [&str; 8] = ["same", "trim", "lowercase", "uppercase", "nfc", "date", "point", "geojson"];
 
 /// Lenses with a value.
-const LENS_KEYS: [&str; 14] = [
+pub(super) const LENS_KEYS: [&str; 14] = [
     "values", "bool", "join", "object", "path", "scale", "epoch", "format", "time", "list", "set", "flags", "constant",
     "ref",
 ];
 
 /// The keys of an expression for each way, by the side it leads to.
-const WAYS: [&str; 2] = ["to_legacy", "to_platform"];
+pub(super) const WAYS: [&str; 2] = ["to_legacy", "to_platform"];
+
+pub(super) const EPOCH_UNITS: [(&str, EpochUnit); 2] =
+    [("seconds", EpochUnit::Seconds), ("milliseconds", EpochUnit::Milliseconds)];
+pub(super) const WHICH: [(&str, Which); 2] = [("earlier", Which::Earlier), ("later", Which::Later)];
 
 /// As far as `numeric` moves a point without losing digits that anybody has.
 const SCALE_POWER_MAX: usize = 30;
@@ -258,10 +262,7 @@ fn read_lens(node: &Node<'_>, reader: &mut Reader<'_>) -> Option<Lens> {
         }
         "path" => read_path(value, reader),
         "scale" => read_scale(value, reader),
-        "epoch" => {
-            let units = [("seconds", EpochUnit::Seconds), ("milliseconds", EpochUnit::Milliseconds)];
-            Some(Lens::Epoch(read_choice(value, "unit", &units, reader)?))
-        }
+        "epoch" => Some(Lens::Epoch(read_choice(value, "unit", &EPOCH_UNITS, reader)?)),
         "format" => read_format(value, reader),
         "time" => read_time(value, reader),
         "list" | "set" => {
@@ -424,7 +425,6 @@ fn read_format(node: &Node<'_>, reader: &mut Reader<'_>) -> Option<Lens> {
 }
 
 fn read_time(node: &Node<'_>, reader: &mut Reader<'_>) -> Option<Lens> {
-    const WHICH: [(&str, Which); 2] = [("earlier", Which::Earlier), ("later", Which::Later)];
     let mut keys = node.keys(reader)?;
     let mut which = |name: &'static str, reader: &mut Reader<'_>| match keys.optional(name) {
         Some(node) => read_choice(&node, "choice", &WHICH, reader).map(Some),

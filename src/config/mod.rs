@@ -23,6 +23,7 @@ mod parse;
 mod reader;
 mod report;
 mod schedule;
+mod schema;
 mod secrets;
 mod source;
 #[cfg(test)]
@@ -36,6 +37,7 @@ pub use parse::load;
 pub use reader::parse_duration;
 pub use report::{ConfigError, all_known, nearest, suggest};
 pub use schedule::{DayWindow, parse_cron};
+pub use schema::schema;
 pub use source::{Locator, Place, Source, Spot};
 
 /// The whole file, checked.
