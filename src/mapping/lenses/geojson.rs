@@ -83,3 +83,32 @@ fn placed(geometry: Option<&str>, coordinates: &str) -> Result<String, Reason> {
     let others = others.filter(|(name, _)| ![TYPE, COORDINATES].contains(name));
     Ok(json::object([(TYPE, "\"Point\""), (COORDINATES, coordinates)].into_iter().chain(others)))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mapping::{Class, Column};
+
+    #[test]
+    fn a_height_is_back_with_its_place_in_the_geometry_as_it_is_by_now() {
+        let column = Column {
+            name: "place".into(),
+            type_sql: "pg_catalog.json".into(),
+            class: Class::Json,
+            element: None,
+            nullable: true,
+            local_time: false,
+        };
+        let on = On { side: Side::Platform, columns: &[column], at: &[0], zone: chrono_tz::UTC };
+        let lens = GeoJson { document: Side::Platform };
+        let kept = [Some(r#"{"type":"Point","coordinates":[1,2,300],"bbox":[1]}"#.to_owned())];
+        let back = |stands: Option<&str>| {
+            let mut cells: Vec<Cell> = vec![stands.map(Into::into)];
+            lens.put_back(&on, &kept, &mut cells);
+            cells.remove(0).map(String::from)
+        };
+        let moved = r#"{"type":"Point","coordinates":[5,6],"bbox":[2]}"#;
+        assert_eq!(back(Some(moved)).as_deref(), Some(r#"{"type":"Point","coordinates":[1,2,300],"bbox":[2]}"#));
+        assert_eq!(back(None), kept[0]);
+    }
+}
