@@ -173,8 +173,7 @@ fn read_entity(
     let compare_every = every.as_ref().map_or(Some(Duration::ZERO), |node| node.duration(COMPARE_EVERY, reader));
     let deletes_node = keys.optional("deletes");
     let deletes = deletes_node.as_ref().map_or(Some(Deletes::Follow), |node| {
-        let choices = [("follow", Deletes::Follow), ("keep", Deletes::Keep), ("mark", Deletes::Mark)];
-        read_choice(node, "way to deal with rows that are gone", &choices, reader)
+        read_choice(node, "way to deal with rows that are gone", &DELETES, reader)
     });
     let repair = keys.optional("repair").map_or(Some(true), |node| node.truth(reader));
     let fields = keys.required("fields", "[stages.entities.fields]", reader);
@@ -454,6 +453,9 @@ fn read_table(node: &Node<'_>, reader: &mut Reader<'_>) -> Option<(String, Strin
 fn is_identifier(name: &str) -> bool {
     !name.is_empty() && name.len() <= IDENTIFIER_BYTES_MAX && !name.contains('\0')
 }
+
+pub(super) const DELETES: [(&str, Deletes); 3] =
+    [("follow", Deletes::Follow), ("keep", Deletes::Keep), ("mark", Deletes::Mark)];
 
 /// How changes are found, and whether without a stamp.
 pub(super) const CHANGES: [(&str, bool); 2] = [("updated_at", false), ("sweep", true)];

@@ -6,7 +6,7 @@ use std::ops::RangeInclusive;
 
 use serde_json::{Map, Value, json};
 
-use super::entities::{CHANGES, FIRST_CONTACTS, POLICIES};
+use super::entities::{CHANGES, DELETES, FIRST_CONTACTS, POLICIES};
 use super::fields::{EPOCH_UNITS, LENS_KEYS, LENS_WORDS, WAYS, WHICH};
 use super::{KeyRule, Side, TextFold, limits, parse};
 
@@ -54,6 +54,13 @@ fn defaults() -> Value {
             ("conflicts_kept", "How long decided conflicts are kept", duration()),
             ("outage_max", "How long work waits for a database that is away", duration()),
             ("connections_max", "Connections of one process to customers' databases", whole(parse::CONNECTIONS)),
+            ("deletes_every", "How often keys are held against the ledger, to find rows that are gone", duration()),
+            ("deletes_after", "How far two looks lie apart that take a row for deleted", duration()),
+            (
+                "deletes_percent_max",
+                "Where more of an entity's rows are gone at once, nothing is deleted and the entity is paused",
+                whole(parse::MAPPING_PERCENT),
+            ),
             (
                 "mapping_percent_max",
                 "A changed mapping under which more of the rows differ waits for `run --accept-mapping`",
@@ -116,6 +123,8 @@ fn entity() -> Value {
             ("page_rows", PAGE_ROWS, whole(parse::PAGE_ROWS)),
             ("overlap", OVERLAP, duration()),
             ("compare_every", "How often a table without a stamp is compared", duration()),
+            ("deletes", "What becomes of the counterpart of a row that is gone", choice(&DELETES)),
+            ("repair", "`false` leaves what a sweep finds to `verify --repair`", json!({ "type": "boolean" })),
             ("fields", "What is translated, by a name of your own", entries(field())),
         ],
     )
