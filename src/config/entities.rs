@@ -173,8 +173,7 @@ fn read_entity(
     let compare_every = every.as_ref().map_or(Some(Duration::ZERO), |node| node.duration(COMPARE_EVERY, reader));
     let deletes_node = keys.optional("deletes");
     let deletes = deletes_node.as_ref().map_or(Some(Deletes::Follow), |node| {
-        let choices = [("follow", Deletes::Follow), ("keep", Deletes::Keep), ("mark", Deletes::Mark)];
-        read_choice(node, "way to deal with rows that are gone", &choices, reader)
+        read_choice(node, "way to deal with rows that are gone", &DELETES, reader)
     });
     let repair = keys.optional("repair").map_or(Some(true), |node| node.truth(reader));
     let fields = keys.required("fields", "[stages.entities.fields]", reader);
@@ -306,24 +305,26 @@ fn read_authority(node: &Node<'_>, reader: &mut Reader<'_>) -> Option<Side> {
     read_choice(node, "side", &Side::BOTH.map(|side| (side.as_str(), side)), reader)
 }
 
+pub(super) const POLICIES: [(&str, Policy); 4] = [
+    ("newest", Policy::Newest),
+    ("legacy", Policy::Legacy),
+    ("platform", Policy::Platform),
+    ("manual", Policy::Manual),
+];
+
 pub(super) fn read_policy(node: &Node<'_>, reader: &mut Reader<'_>) -> Option<Policy> {
-    const POLICIES: [(&str, Policy); 4] = [
-        ("newest", Policy::Newest),
-        ("legacy", Policy::Legacy),
-        ("platform", Policy::Platform),
-        ("manual", Policy::Manual),
-    ];
     read_choice(node, "policy", &POLICIES, reader)
 }
 
+pub(super) const FIRST_CONTACTS: [(&str, FirstContact); 4] = [
+    ("authority", FirstContact::Authority),
+    ("legacy", FirstContact::Side(Side::Legacy)),
+    ("platform", FirstContact::Side(Side::Platform)),
+    ("manual", FirstContact::Manual),
+];
+
 pub(super) fn read_first_contact(node: &Node<'_>, reader: &mut Reader<'_>) -> Option<FirstContact> {
-    const CHOICES: [(&str, FirstContact); 4] = [
-        ("authority", FirstContact::Authority),
-        ("legacy", FirstContact::Side(Side::Legacy)),
-        ("platform", FirstContact::Side(Side::Platform)),
-        ("manual", FirstContact::Manual),
-    ];
-    read_choice(node, "policy of a first contact", &CHOICES, reader)
+    read_choice(node, "policy of a first contact", &FIRST_CONTACTS, reader)
 }
 
 pub(super) fn read_choice<T: Copy>(
@@ -453,11 +454,17 @@ fn is_identifier(name: &str) -> bool {
     !name.is_empty() && name.len() <= IDENTIFIER_BYTES_MAX && !name.contains('\0')
 }
 
+pub(super) const DELETES: [(&str, Deletes); 3] =
+    [("follow", Deletes::Follow), ("keep", Deletes::Keep), ("mark", Deletes::Mark)];
+
+/// How changes are found, and whether without a stamp.
+pub(super) const CHANGES: [(&str, bool); 2] = [("updated_at", false), ("sweep", true)];
+
 /// The stamp's column; inner `None`: there is none, and rows are compared instead.
 fn read_updated_at(keys: &mut Keys<'_>, reader: &mut Reader<'_>) -> Option<Option<String>> {
     let named = keys.optional("updated_at");
     let sweep = match keys.optional("changes") {
-        Some(node) => read_choice(&node, "way to find changes", &[("updated_at", false), ("sweep", true)], reader)?,
+        Some(node) => read_choice(&node, "way to find changes", &CHANGES, reader)?,
         None => false,
     };
     match named {

@@ -15,6 +15,7 @@ mod customers;
 mod database;
 mod entities;
 mod env;
+mod expression;
 mod fields;
 mod finding;
 mod limits;
@@ -22,18 +23,21 @@ mod parse;
 mod reader;
 mod report;
 mod schedule;
+mod schema;
 mod secrets;
 mod source;
 #[cfg(test)]
 mod tests;
 
 pub use database::Logins;
+pub use expression::{Expression, Value as ExpressionValue};
 pub use finding::{Finding, Severity};
 pub use limits::Limits;
 pub use parse::load;
 pub use reader::parse_duration;
 pub use report::{ConfigError, all_known, nearest, suggest};
 pub use schedule::{DayWindow, parse_cron};
+pub use schema::schema;
 pub use source::{Locator, Place, Source, Spot};
 
 /// The whole file, checked.
@@ -255,6 +259,14 @@ pub enum Lens {
     Format(String),
     /// Two numbers on one side, x first, a point on the other.
     Point,
+    /// Several values in one column on each side, in texts with this separator.
+    List { separator: String, is_set: bool },
+    /// A number on one side, its flags' names on the other; in a text with a separator between them. Each bit is a power of two.
+    Flags { bits: Vec<(i64, String)>, separator: Option<String> },
+    /// An expression for each way. One may be left out where the field goes the other way only.
+    Express { to_platform: Option<Expression>, to_legacy: Option<Expression> },
+    /// Two numbers, longitude first, or a point on one side, a GeoJSON point on the other.
+    GeoJson,
     /// What new rows of the one side that is named begin with.
     Constant(String),
 }

@@ -523,6 +523,7 @@ fn as_column(live: &LiveColumn) -> Column {
         name: live.name.clone(),
         type_sql: live.type_sql.clone(),
         class: live.class,
+        element: live.class_of_elements(),
         nullable: live.nullable,
         local_time: live.typname == "timestamp",
     }

@@ -20,6 +20,7 @@ mod prepare;
 mod quarantine;
 mod recover;
 mod run;
+mod schema;
 mod status;
 mod up;
 mod verify;
@@ -32,6 +33,7 @@ Examples:
   sync-bridge run --customer acme --inline  one run now, with a report
   sync-bridge status                        how fresh everything is
   sync-bridge check                         hold the mapping against the live databases; writes nothing
+  sync-bridge schema > bridge.schema.json   what editors need to complete and check the file
   sync-bridge plan --customer acme          what a run would do now, field by field; writes nothing
   sync-bridge dead-letters list             work that waits for a person
   sync-bridge pause --customer acme --reason '…'   and resume: nothing is lost meanwhile
@@ -61,6 +63,7 @@ enum Command {
     Migrate(migrate::Args),
     Prepare(prepare::Args),
     Check(check::Args),
+    Schema(schema::Args),
     Plan(plan::Args),
     Up(up::Args),
     Run(run::Args),
@@ -123,6 +126,7 @@ fn main() -> ExitCode {
         Command::Migrate(args) => migrate::run(&config, args).await,
         Command::Prepare(args) => prepare::run(&config, args).await,
         Command::Check(args) => check::run(&config, args).await,
+        Command::Schema(args) => schema::run(args),
         Command::Plan(args) => plan::run(&config, args).await,
         Command::Up(args) => up::run(&config, args).await,
         Command::Run(args) => run::run(&config, args).await,

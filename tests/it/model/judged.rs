@@ -131,6 +131,7 @@ impl Judge {
             name: name.into(),
             type_sql: "text".into(),
             class: Class::Text,
+            element: None,
             nullable: true,
             local_time: false,
         };
