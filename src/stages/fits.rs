@@ -4,11 +4,12 @@
 use serde_json::{Map, Value, json};
 
 use crate::config::{Customer, Deleted, Entity, Side};
-use crate::sides::postgres::{LiveTable, Pools, describe};
+use crate::sides::postgres::{LiveTable, Pools, describe_all};
 use crate::sides::{Fault, Misfit, Permanent, sort};
 use crate::told::told;
 
 use super::entity::database_of;
+use super::parts::as_one;
 
 /// New columns that a message names: among more than these nobody finds the one that was renamed.
 const NEW_SHOWN_MAX: usize = 5;
@@ -68,7 +69,8 @@ pub async fn misfit(
         let Ok(database) = database_of(pools, customer, entity, side) else { continue };
         let Ok(mut connection) = database.read.begin().await else { continue };
         let table = entity.table(side);
-        let Ok(Some(live)) = describe(&mut connection, &table.schema, &table.name).await else { continue };
+        let Ok(tables) = describe_all(&mut connection, &table.names().collect::<Vec<_>>()).await else { continue };
+        let Some(live) = as_one(table, &tables) else { continue };
         found.extend(different(before, &live).into_iter().map(|different| {
             format!("{different} in {}.{} of {} ({side} side)", table.schema, table.name, database.shown)
         }));

@@ -114,7 +114,7 @@ pub async fn write_rows(
                                     return Err(error);
                                 }
                             }
-                            let mut failure = failure(mapping, side, &error);
+                            let mut failure = failure(mapping, side, sql, &error);
                             if failure.field.is_none() {
                                 failure.field = misfit(&mut whole, mapping, side, sql, only, &error).await?;
                             }
@@ -333,15 +333,15 @@ fn field_of(mapping: &Mapping, side: Side, column: usize) -> Option<String> {
 }
 
 /// What the database said about one row, without its values.
-fn failure(mapping: &Mapping, side: Side, error: &sqlx::Error) -> Failure {
+fn failure(mapping: &Mapping, side: Side, sql: &TableSql, error: &sqlx::Error) -> Failure {
     let sqlx::Error::Database(database) = error else {
         return Failure { field: None, reason: error.to_string(), others: false };
     };
     let code = database.code().unwrap_or_default().to_string();
     let others = matches!(code.as_str(), "23505" | "23503" | "23P01");
     let detail = database.try_downcast_ref::<sqlx::postgres::PgDatabaseError>();
-    let column = detail.and_then(|detail| detail.column());
-    let position = mapping.shape(side).columns.iter().position(|known| Some(known.name.as_str()) == column);
+    let column = detail.and_then(|detail| Some(sql.name_of(detail.schema(), detail.table(), detail.column()?)));
+    let position = mapping.shape(side).columns.iter().position(|known| Some(&known.name) == column.as_ref());
     let constraint = database.constraint().map(|name| format!(" (constraint `{name}`)")).unwrap_or_default();
     let what = match code.as_str() {
         "23502" => "a column that must not be NULL would be",
@@ -356,6 +356,6 @@ fn failure(mapping: &Mapping, side: Side, error: &sqlx::Error) -> Failure {
         _ if is_of_a_function(error) => "a trigger refuses it",
         _ => "the database refuses it",
     };
-    let field = position.and_then(|at| field_of(mapping, side, at)).or_else(|| column.map(str::to_string));
+    let field = position.and_then(|at| field_of(mapping, side, at)).or(column);
     Failure { field, reason: format!("{what}{constraint} [{code}]"), others }
 }

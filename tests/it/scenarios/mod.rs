@@ -12,3 +12,4 @@ mod mapping;
 mod rows;
 mod stampless;
 mod twins;
+mod wide;
