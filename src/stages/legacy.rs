@@ -173,7 +173,8 @@ async fn attempt(
                 }
             }
             let insert = matches!(write.kind, WriteKind::Insert(_));
-            items.push(Item { key: key.clone(), insert, cells, values: write.values.clone() });
+            let lacks = intents[at].act.view.legacy.as_ref().map(|row| row.lacks.clone()).unwrap_or_default();
+            items.push(Item { key: key.clone(), insert, cells, lacks, values: write.values.clone() });
         }
         // In the order of the page, whatever the keys' hashes are.
         items.sort_by_key(|item| place.get(&item.key).copied());

@@ -159,6 +159,7 @@ async fn attempt(entity: &ReadyEntity, acts: &mut [Act], links: &Links) -> Resul
                 key: key.clone(),
                 insert: matches!(write.kind, WriteKind::Insert(_)),
                 cells: write.cells.clone(),
+                lacks: acts[at].view.platform.as_ref().map(|row| row.lacks.clone()).unwrap_or_default(),
                 values: write.values.clone(),
             });
         }

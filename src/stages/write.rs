@@ -8,7 +8,7 @@ use sqlx::{Connection, Executor, PgConnection};
 use crate::config::Side;
 use crate::fault;
 use crate::mapping::{Canonical, Cell, Lens, Links, Mapping};
-use crate::sides::postgres::{Row, TableSql};
+use crate::sides::postgres::{Put, Row, TableSql};
 use crate::sides::{Fault, sort};
 
 use super::Key;
@@ -19,8 +19,16 @@ pub struct Item {
     pub key: Key,
     pub insert: bool,
     pub cells: Vec<Cell>,
+    /// As [`Row::lacks`] of the row that is updated.
+    pub lacks: Vec<usize>,
     /// What must be stored, in canonical form.
     pub values: Vec<Canonical<'static>>,
+}
+
+impl Item {
+    fn put(&self) -> Put<'_> {
+        Put { key: &self.key.0, cells: &self.cells, lacks: &self.lacks }
+    }
 }
 
 /// What became of the items.
@@ -164,16 +172,12 @@ async fn attempt(
     set: &[&Item],
     make_room_in: Option<&str>,
 ) -> Result<Attempt, sqlx::Error> {
-    let rows = |insert: bool| -> Vec<(&str, &[Cell])> {
-        set.iter()
-            .filter(|item| item.insert == insert)
-            .map(|item| (item.key.0.as_str(), item.cells.as_slice()))
-            .collect()
-    };
+    let rows =
+        |insert: bool| set.iter().filter(move |item| item.insert == insert).map(|item| item.put()).collect::<Vec<_>>();
     let (updates, inserts) = (rows(false), rows(true));
     if !updates.is_empty() {
         if let Some(index) = make_room_in {
-            let keys: Vec<&str> = updates.iter().map(|(key, _)| *key).collect();
+            let keys: Vec<&str> = updates.iter().map(|row| row.key).collect();
             sql.set_aside(connection, index, &keys).await?;
             fault::point("rows.set_aside").await;
         }

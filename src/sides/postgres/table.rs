@@ -19,7 +19,7 @@ use crate::pairs::{Base, Complement, Intent, Listed, Pair, Receipt};
 
 pub use compare::Compared;
 
-use further::{Further, Missing};
+use further::{Further, Rows};
 
 use super::{LiveColumn, LiveTable, Sessions, Statement, ident};
 
@@ -38,12 +38,24 @@ pub struct Row {
     pub garbled: Option<usize>,
     /// Whether `where` lets it be seen; a row that is read by its key may lie outside.
     pub seen: bool,
+    /// The further tables that have no row of it.
+    pub lacks: Vec<usize>,
+}
+
+/// A row to be written.
+#[derive(Debug, Clone, Copy)]
+pub struct Put<'r> {
+    pub key: &'r str,
+    /// In the order of `Shape::columns`.
+    pub cells: &'r [Cell],
+    /// Of one that stands: as it was when it was locked.
+    pub lacks: &'r [usize],
 }
 
 impl Row {
-    /// Whether it is as it was at an earlier look: what is mapped of it, and on which side of `where` it lies.
+    /// Whether it is as it was at an earlier look: what is mapped of it, where that lies, and on which side of `where` it lies.
     pub fn is_as(&self, before: &Row) -> bool {
-        self.cells == before.cells && self.seen == before.seen
+        self.cells == before.cells && self.seen == before.seen && self.lacks == before.lacks
     }
 }
 
@@ -446,8 +458,8 @@ impl TableSql {
     }
 
     /// Sets the mapped columns (never the key) and the stamp of rows; answers how many rows were there.
-    pub async fn update(&self, connection: &mut PgConnection, rows: &[(&str, &[Cell])]) -> Result<u64, sqlx::Error> {
-        let elsewhere = self.write_further(connection, rows, Missing::MadeIfAnythingIsHeld).await?;
+    pub async fn update(&self, connection: &mut PgConnection, rows: &[Put<'_>]) -> Result<u64, sqlx::Error> {
+        let elsewhere = self.write_further(connection, rows, Rows::Locked).await?;
         let own = self.first_own();
         let mut arrays = vec![format!("${own}::text[]")];
         let mut names = vec!["k".to_string()];
@@ -473,9 +485,9 @@ impl TableSql {
             changed = self.changed_here(own + 1 + self.updatable.len()),
         );
         let statement = Statement::new(sql);
-        let mut query = self.start(&statement).bind(rows.iter().map(|row| row.0).collect::<Vec<_>>());
+        let mut query = self.start(&statement).bind(rows.iter().map(|row| row.key).collect::<Vec<_>>());
         for &column in &self.updatable {
-            query = query.bind(rows.iter().map(|row| row.1[column].as_deref()).collect::<Vec<_>>());
+            query = query.bind(rows.iter().map(|row| row.cells[column].as_deref()).collect::<Vec<_>>());
         }
         if !self.further.is_empty() {
             query = query.bind(elsewhere);
@@ -509,7 +521,7 @@ impl TableSql {
     }
 
     /// Inserts rows under their keys, with the scope's fixed values, stamped now.
-    pub async fn insert(&self, connection: &mut PgConnection, rows: &[(&str, &[Cell])]) -> Result<u64, sqlx::Error> {
+    pub async fn insert(&self, connection: &mut PgConnection, rows: &[Put<'_>]) -> Result<u64, sqlx::Error> {
         let own = self.first_own();
         let mut arrays = vec![format!("${own}::text[]")];
         let mut names = vec!["k".to_string()];
@@ -545,12 +557,12 @@ impl TableSql {
             names = names.join(", "),
         );
         let statement = Statement::new(sql);
-        let mut query = self.start(&statement).bind(rows.iter().map(|row| row.0).collect::<Vec<_>>());
+        let mut query = self.start(&statement).bind(rows.iter().map(|row| row.key).collect::<Vec<_>>());
         for &column in &self.updatable {
-            query = query.bind(rows.iter().map(|row| row.1[column].as_deref()).collect::<Vec<_>>());
+            query = query.bind(rows.iter().map(|row| row.cells[column].as_deref()).collect::<Vec<_>>());
         }
         let made = query.execute(&mut *connection).await?.rows_affected();
-        self.write_further(connection, rows, Missing::Made).await?;
+        self.write_further(connection, rows, Rows::New).await?;
         Ok(made)
     }
 
@@ -941,11 +953,12 @@ impl TableSql {
         let cells: Vec<String> =
             self.columns.iter().enumerate().map(|(at, column)| format!("t.{}::text as c{at}", column.name)).collect();
         format!(
-            "{key} as t_key, {stamp}::text as t_stamp, {created_at} as t_created_at, {hash} as t_hash, {seen} as t_seen, {cells}",
+            "{key} as t_key, {stamp}::text as t_stamp, {created_at} as t_created_at, {hash} as t_hash, {seen} as t_seen, {further}{cells}",
             key = self.key_text(),
             stamp = self.stamp(),
             seen = if self.filter.is_some() { "t.sync_bridge_seen" } else { "true" },
             created_at = self.created_at.as_deref().unwrap_or("null::text"),
+            further = self.are_there(),
             hash = self.row_hash(),
             cells = cells.join(", "),
         )
@@ -1000,6 +1013,7 @@ impl TableSql {
             cells,
             garbled,
             seen: row.try_get("t_seen")?,
+            lacks: self.lacks(row)?,
         }))
     }
 

@@ -7,10 +7,10 @@ use std::collections::HashSet;
 use sqlx::{PgConnection, Row as _};
 
 use crate::config;
-use crate::mapping::{Cell, Shape};
+use crate::mapping::Shape;
 
 use super::super::{LiveTable, Statement, ident};
-use super::{PgArguments, Query, Row, ScopeValue, SqlColumn, TableSql, key_spelling, key_text};
+use super::{PgArguments, PgRow, Put, Query, Row, ScopeValue, SqlColumn, TableSql, key_spelling, key_text};
 
 /// The newest of a record's stamps.
 pub(super) const STAMP: &str = "t.sync_bridge_stamp";
@@ -40,12 +40,13 @@ pub(super) struct Further {
     constants: Vec<(usize, String)>,
 }
 
-/// What becomes of a record's rows that are not there.
+/// What is known of the further rows of records that are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Missing {
-    Made,
-    /// Where a column holds anything.
-    MadeIfAnythingIsHeld,
+pub(super) enum Rows {
+    /// Locked: what was not there then is made where it has to hold anything, and collides with what came since.
+    Locked,
+    /// The records are new: all are made, unless somebody else did so by now, a trigger perhaps.
+    New,
 }
 
 /// A column of a further table in the joined row.
@@ -139,6 +140,20 @@ impl TableSql {
             joins.push_str(&format!(" left join {} {row} on {}", it.table, on.join(" and ")));
         }
         format!("(select {} from {here}{joins}) t", columns.join(", "))
+    }
+
+    /// Which further tables have a row, to be read by `lacks`.
+    pub(super) fn are_there(&self) -> String {
+        (0..self.further.len()).map(|n| format!("t.sync_bridge_has_{n}, ")).collect()
+    }
+
+    pub(super) fn lacks(&self, row: &PgRow) -> Result<Vec<usize>, sqlx::Error> {
+        let first = row.len() - self.columns.len() - self.further.len();
+        let lacks = |n: &usize| row.try_get::<bool, _>(first + n).map(|is_there| !is_there);
+        (0..self.further.len())
+            .map(|n| Ok((n, lacks(&n)?)))
+            .filter_map(|it| it.map(|(n, lacks)| lacks.then_some(n)).transpose())
+            .collect()
     }
 
     /// What a look at a row hashes: all of its stamps, too, as the newest of them may stay where it is.
@@ -254,25 +269,22 @@ impl TableSql {
     pub(super) async fn write_further(
         &self,
         connection: &mut PgConnection,
-        rows: &[(&str, &[Cell])],
-        missing: Missing,
+        rows: &[Put<'_>],
+        what: Rows,
     ) -> Result<Vec<String>, sqlx::Error> {
         let mut touched = Vec::new();
-        for it in &self.further {
-            let sql = format!(
-                "select w.k from unnest(${own}::text[]) as w (k) join {table} t on {matched}",
-                own = self.first_own(),
-                table = it.table,
-                matched = self.key_is_of(it, "w.k"),
-            );
-            let keys: Vec<&str> = rows.iter().map(|row| row.0).collect();
-            let there: HashSet<String> = self.keys_of(connection, sql, &keys).await?.into_iter().collect();
-            let (old, new): (Vec<_>, Vec<_>) = rows.iter().copied().partition(|row| there.contains(row.0));
-            let holds = |row: &&(&str, &[Cell])| it.updatable.iter().any(|(at, _)| row.1[*at].is_some());
-            let new: Vec<_> = new.into_iter().filter(|row| missing == Missing::Made || holds(&row)).collect();
+        for (n, it) in self.further.iter().enumerate() {
+            let there = if what == Rows::Locked {
+                rows.iter().filter(|row| !row.lacks.contains(&n)).map(|row| row.key.to_owned()).collect()
+            } else {
+                self.there(connection, it, rows).await?
+            };
+            let (old, new): (Vec<Put<'_>>, Vec<Put<'_>>) = rows.iter().partition(|row| there.contains(row.key));
+            let holds = |row: &Put<'_>| it.updatable.iter().any(|(at, _)| row.cells[*at].is_some());
+            let new: Vec<Put<'_>> = new.into_iter().filter(|row| what == Rows::New || holds(row)).collect();
             if !new.is_empty() {
                 self.insert_further(connection, it, &new).await?;
-                touched.extend(new.iter().map(|row| row.0.to_owned()));
+                touched.extend(new.iter().map(|row| row.key.to_owned()));
             }
             if !old.is_empty() && !it.updatable.is_empty() {
                 touched.extend(self.update_further(connection, it, &old).await?);
@@ -281,11 +293,27 @@ impl TableSql {
         Ok(touched)
     }
 
+    async fn there(
+        &self,
+        connection: &mut PgConnection,
+        it: &Further,
+        rows: &[Put<'_>],
+    ) -> Result<HashSet<String>, sqlx::Error> {
+        let sql = format!(
+            "select w.k from unnest(${own}::text[]) as w (k) join {table} t on {matched}",
+            own = self.first_own(),
+            table = it.table,
+            matched = self.key_is_of(it, "w.k"),
+        );
+        let keys: Vec<&str> = rows.iter().map(|row| row.key).collect();
+        Ok(self.keys_of(connection, sql, &keys).await?.into_iter().collect())
+    }
+
     async fn insert_further(
         &self,
         connection: &mut PgConnection,
         it: &Further,
-        rows: &[(&str, &[Cell])],
+        rows: &[Put<'_>],
     ) -> Result<(), sqlx::Error> {
         let (arrays, names) = self.unnested(it);
         let key = |(at, key): (usize, &SqlColumn)| {
@@ -326,7 +354,7 @@ impl TableSql {
         &self,
         connection: &mut PgConnection,
         it: &Further,
-        rows: &[(&str, &[Cell])],
+        rows: &[Put<'_>],
     ) -> Result<Vec<String>, sqlx::Error> {
         let (arrays, names) = self.unnested(it);
         let set =
@@ -353,10 +381,10 @@ impl TableSql {
         (arrays, std::iter::once("k".to_owned()).chain(values).collect())
     }
 
-    fn bind_cells<'q>(&self, query: Asked<'q>, it: &Further, rows: &[(&'q str, &'q [Cell])]) -> Asked<'q> {
-        let keys: Vec<&str> = rows.iter().map(|row| row.0).collect();
+    fn bind_cells<'q>(&self, query: Asked<'q>, it: &Further, rows: &[Put<'q>]) -> Asked<'q> {
+        let keys: Vec<&str> = rows.iter().map(|row| row.key).collect();
         it.updatable.iter().fold(query.bind(keys), |query, (at, _)| {
-            query.bind(rows.iter().map(|row| row.1[*at].as_deref()).collect::<Vec<_>>())
+            query.bind(rows.iter().map(|row| row.cells[*at].as_deref()).collect::<Vec<_>>())
         })
     }
 
