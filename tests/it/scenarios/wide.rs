@@ -3,7 +3,7 @@
 
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
 use sync_bridge::config::{CustomerId, Severity, Side};
-use sync_bridge::stages::{Lane, ParkedReason, Range};
+use sync_bridge::stages::{Key, Lane, ParkedReason, Range};
 
 use super::guards::begun;
 use crate::jobs::{Bridge, GRACE};
@@ -160,15 +160,10 @@ impl World {
         ]
     }
 
-    fn page(&self, side: Side, key: &str) -> Range {
-        let _ = side;
-        keys(vec![sync_bridge::stages::Key(key.to_owned())])
-    }
-
     /// The only record's row of a side, as a page.
     async fn only(&self, side: Side) -> Range {
         let table = if side == self.narrow { "crm.person" } else { "crm.people" };
-        self.page(side, &self.rows(side, &format!("select id::text from {table}")).await.concat())
+        keys(vec![Key(self.rows(side, &format!("select id::text from {table}")).await.concat())])
     }
 }
 
@@ -636,6 +631,74 @@ async fn a_row_that_lies_in_a_further_table_alone_is_nobodys() {
     world.people(Side::Platform, 1).await;
     world.oracles().await;
     world.both_hold(&["n1@x|N1|0|Oslo|f"]).await;
+}
+
+#[tokio::test]
+async fn records_meet_by_a_natural_key_in_a_further_table() {
+    for narrow in Side::BOTH {
+        let changes = [("match_on = [\"email\"]", "match_on = [\"phone\"]\n  authority = \"legacy\"")];
+        let mut world = World::changed("wide meet", narrow, &changes).await;
+        world.people(Side::Legacy, 1).await;
+        world.people(Side::Platform, 1).await;
+        assert_eq!(world.systems.run().await.conflicts, 2, "address and name");
+        world.oracles().await;
+        let all = if narrow == Side::Legacy { "n1@x|N1|0|Oslo|f" } else { "w1@x|W1|0|Oslo|f" };
+        world.both_hold(&[all]).await;
+    }
+}
+
+#[tokio::test]
+async fn both_sides_may_have_several_tables_and_cut_a_record_differently() {
+    const SAME: Same = Same {
+        entity: "staff",
+        legacy: "select id::text, concat_ws('|', name, coalesce(phone, '-'), coalesce(salary::text, '-')) from staff left join pay on staff = id",
+        platform: "select id::text, concat_ws('|', name, coalesce(phone, '-'), coalesce(salary::text, '-')) from worker
+                   left join contact on worker = id",
+    };
+    let mut systems = Systems::new(
+        "wide both",
+        "create table staff (id serial primary key, name text, phone text, updated_at timestamp not null default now()::timestamp);
+         create index on staff (updated_at, id);
+         create table pay (staff bigint primary key, salary integer, updated_at timestamp not null default now()::timestamp);
+         create index on pay (updated_at, staff)",
+        "create table worker (id uuid primary key, name text, salary integer, updated_at timestamptz not null default now());
+         create index on worker (updated_at, id);
+         create table contact (worker uuid primary key, phone text, updated_at timestamptz not null default now());
+         create index on contact (updated_at, worker)",
+        r#"
+        [[stages]]
+        name = "all"
+          [[stages.entities]]
+          id = "staff"
+          legacy = { database = "legacy", table = "staff", key = "id", also = { pay = { table = "pay", key = "staff" } } }
+          platform = { database = "platform", table = "worker", key = "id", also = { contact = { table = "contact", key = "worker" } } }
+            [stages.entities.fields]
+            name = { legacy = "name", platform = "name" }
+            phone = { legacy = "phone", platform = "contact.phone" }
+            salary = { legacy = "pay.salary", platform = "salary" }
+        "#,
+    )
+    .await;
+    systems
+        .on_legacy("insert into staff (name, phone) values ('A', '1'), ('B', null); insert into pay values (1, 10)")
+        .await;
+    systems
+        .on_platform(
+            "insert into worker values (gen_random_uuid(), 'C', 30); insert into contact select id, '3' from worker where name = 'C'",
+        )
+        .await;
+    systems.oracles(&[SAME]).await;
+    systems.on_legacy("update pay set salary = 11, updated_at = now()::timestamp where staff = 1").await;
+    systems.on_platform("update contact set phone = '2', updated_at = now() where worker = (select id from worker where name = 'B')").await;
+    systems.on_platform("update worker set salary = 20, updated_at = now() where name = 'B'").await;
+    systems.oracles(&[SAME]).await;
+    systems
+        .both_hold(
+            "select concat_ws('|', name, phone, salary) from staff left join pay on staff = id order by name",
+            "select concat_ws('|', name, phone, salary) from worker left join contact on worker = id order by name",
+            &["A|1|11", "B|2|20", "C|3|30"],
+        )
+        .await;
 }
 
 #[tokio::test]

@@ -73,13 +73,11 @@ impl Further {
                 let spelled = key_spelling(found, &format!("t.{}", ident(name)));
                 Some(SqlColumn { name: ident(name), spelled, ..sql })
             };
-            let columns = |which: &mut dyn Iterator<Item = usize>| -> Vec<(usize, String)> {
-                let here = which.filter_map(|at| {
-                    let (of, own) = table.locate(&shape.columns[at].name);
-                    of.filter(|it| it.alias == further.alias).map(|_| (at, ident(own)))
-                });
-                here.collect()
+            let here = |at: usize| {
+                let (of, own) = table.locate(&shape.columns[at].name);
+                of.filter(|it| it.alias == further.alias).map(|_| (at, ident(own)))
             };
+            let constants = constants.iter().filter(|(at, _)| here(*at).is_some());
             let scope = scope.iter().enumerate();
             Further {
                 table: format!("{}.{}", ident(&further.schema), ident(&further.name)),
@@ -88,12 +86,9 @@ impl Further {
                 keys: further.key.iter().filter_map(sql_column).collect(),
                 stamp: ident(&further.updated_at),
                 scope: scope.filter_map(|(at, fixed)| Some((sql_column(&fixed.column)?, at))).collect(),
-                columns: columns(&mut (0..shape.columns.len())),
-                updatable: columns(&mut written.iter().copied()),
-                constants: columns(&mut constants.iter().map(|(at, _)| *at))
-                    .into_iter()
-                    .filter_map(|(at, _)| Some((at, constants.iter().find(|(of, _)| *of == at)?.1.to_owned())))
-                    .collect(),
+                columns: (0..shape.columns.len()).filter_map(here).collect(),
+                updatable: written.iter().copied().filter_map(here).collect(),
+                constants: constants.map(|(at, value)| (*at, (*value).to_owned())).collect(),
             }
         };
         table.also.iter().map(further).collect()
@@ -149,11 +144,13 @@ impl TableSql {
 
     pub(super) fn lacks(&self, row: &PgRow) -> Result<Vec<usize>, sqlx::Error> {
         let first = row.len() - self.columns.len() - self.further.len();
-        let lacks = |n: &usize| row.try_get::<bool, _>(first + n).map(|is_there| !is_there);
-        (0..self.further.len())
-            .map(|n| Ok((n, lacks(&n)?)))
-            .filter_map(|it| it.map(|(n, lacks)| lacks.then_some(n)).transpose())
-            .collect()
+        let mut lacks = Vec::new();
+        for n in 0..self.further.len() {
+            if !row.try_get::<bool, _>(first + n)? {
+                lacks.push(n);
+            }
+        }
+        Ok(lacks)
     }
 
     /// What a look at a row hashes: all of its stamps, too, as the newest of them may stay where it is.
@@ -198,7 +195,8 @@ impl TableSql {
         let here = last((&self.stamp_here(), self.key_text(), &self.seen_here(), self.scope_sql(2)));
         let further = self.further.iter().map(|it| {
             let table = format!("{} t", it.table);
-            last((&it.stamp(), key_text(&it.keys), &table, self.scope_of(it, 2)))
+            let keyed: String = it.keys.iter().map(|key| format!(" and t.{} is not null", key.name)).collect();
+            last((&it.stamp(), key_text(&it.keys), &table, self.scope_of(it, 2) + &keyed))
         });
         let all: Vec<String> = std::iter::once(here).chain(further).collect();
         format!("l.s::text, l.k from ({}) l order by l.s desc limit 1", all.join(" union all "))
@@ -361,7 +359,7 @@ impl TableSql {
             |(n, (at, name)): (usize, &(usize, String))| format!("{name} = v.v{n}::{}", self.columns[*at].type_sql);
         let sets: Vec<String> = it.updatable.iter().enumerate().map(set).collect();
         let sql = format!(
-            "update {table} t set {sets}, {stamp} = {now} from unnest({arrays}) as v ({names}) where {matched}{changed} returning v.k",
+            "update {table} t set {sets}, {stamp} = {now} from unnest({arrays}) as v ({names}) where {matched} and {changed} returning v.k",
             table = it.table,
             sets = sets.join(", "),
             stamp = it.stamp,
@@ -369,7 +367,7 @@ impl TableSql {
             arrays = arrays.join(", "),
             names = names.join(", "),
             matched = self.key_is_of(it, "v.k"),
-            changed = format!(" and {}", differ(it.updatable.iter().map(|(_, name)| name.as_str()))),
+            changed = differ(it.updatable.iter().map(|(_, name)| name.as_str())),
         );
         let rows = self.bind_cells(self.start(&Statement::new(sql)), it, rows).fetch_all(connection).await?;
         rows.iter().map(|row| row.try_get(0)).collect()
