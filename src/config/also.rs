@@ -30,7 +30,7 @@ fn read_further(entry: &Entry<'_>, reader: &mut Reader<'_>) -> Option<Further> {
     let mut together = true;
     if let Some(database) = keys.optional("database") {
         let message = "the tables of one record lie in one database, as they are written in one transaction";
-        reader.problem(&database, message, Some(format!("the record's is meant, without a word; {TOGETHER}")));
+        reader.problem(&database, message, Some(format!("leave `database` out if it is the record's own; {TOGETHER}")));
         together = false;
     }
     if let Some(changes) = keys.optional("changes") {
