@@ -11,8 +11,8 @@ use super::parse::{COMPARE_EVERY, Defaults, OVERLAP, PAGE_ROWS, read_list};
 use super::reader::{Keys, Located, Node, Reader, Text};
 use super::report::suggest;
 use super::{
-    Deleted, Entity, EntityId, Field, FirstContact, KeyRule, Policy, Side, Stage, Table, also, condition, fields,
-    schedule,
+    Deleted, Deletes, Entity, EntityId, Field, FirstContact, KeyRule, Policy, Side, Stage, Table, also, condition,
+    fields, schedule,
 };
 
 /// The stage that follows all others.
@@ -171,9 +171,23 @@ fn read_entity(
     let overlap = keys.optional("overlap").map_or(Some(defaults.overlap), |node| node.duration(OVERLAP, reader));
     let every = keys.optional("compare_every");
     let compare_every = every.as_ref().map_or(Some(Duration::ZERO), |node| node.duration(COMPARE_EVERY, reader));
+    let deletes_node = keys.optional("deletes");
+    let deletes = deletes_node.as_ref().map_or(Some(Deletes::Follow), |node| {
+        let choices = [("follow", Deletes::Follow), ("keep", Deletes::Keep), ("mark", Deletes::Mark)];
+        read_choice(node, "way to deal with rows that are gone", &choices, reader)
+    });
+    let repair = keys.optional("repair").map_or(Some(true), |node| node.truth(reader));
     let fields = keys.required("fields", "[stages.entities.fields]", reader);
     keys.close(reader);
 
+    if let (Some(node), Some(Deletes::Mark), Some(legacy), Some(platform)) =
+        (&deletes_node, deletes, &legacy, &platform)
+        && legacy.table.deleted.is_none()
+        && platform.table.deleted.is_none()
+    {
+        let help = "declare `deleted_at = \"column\"` or `deleted = { column = …, yes = …, no = … }` for both sides";
+        reader.problem(node, "rows cannot be marked as deleted: no side declares how", Some(help.into()));
+    }
     if let (Some(legacy), Some(platform)) = (&legacy, &platform) {
         let by_stamp = [legacy, platform].iter().all(|draft| draft.table.updated_at.is_some());
         if let Some(every) = every.as_ref().filter(|_| by_stamp) {
@@ -212,6 +226,8 @@ fn read_entity(
         page_rows: page_rows?,
         overlap: overlap?,
         compare_every: compare_every?,
+        deletes: deletes?,
+        repair: repair?,
         fields: fields?,
         place: reader.report.place(node.at()),
     })
@@ -230,7 +246,7 @@ fn check_both_tables(legacy: &TableDraft, platform: &TableDraft, reader: &mut Re
     let message = format!("soft deletes are declared here and not on the {without} side");
     let help = format!(
         "declare `deleted_at = \"column\"` or `deleted = {{ column = …, yes = …, no = … }}` for {without} too, or on \
-         neither side: a row that is gone is not carried yet"
+         neither side"
     );
     reader.problem(&with.at, message, Some(help));
 }

@@ -63,6 +63,12 @@ pub struct Config {
     pub connections_max: u32,
     /// A changed mapping that touches more of an entity's rows than this waits for an operator.
     pub mapping_percent_max: u32,
+    /// How often it is looked whether all rows are still there.
+    pub deletes_every: Duration,
+    /// How long a row must have been seen gone before its counterpart goes, too.
+    pub deletes_after: Duration,
+    /// Where more of an entity's rows are gone than this, none of their counterparts goes before an operator says so.
+    pub deletes_percent_max: u32,
 }
 
 /// A tenant. `id` is fixed for ever; the slug may change. `Debug` leaves out the values of `vars`.
@@ -113,9 +119,25 @@ pub struct Entity {
     pub overlap: Duration,
     /// How often a table without a stamp is compared at most; zero: by every tick.
     pub compare_every: Duration,
+    /// What becomes of the counterpart of a row that is gone.
+    pub deletes: Deletes,
+    /// Whether the next run repairs what a sweep finds.
+    pub repair: bool,
     pub fields: Vec<Field>,
     /// Where the entity starts in the file, for messages.
     pub place: Place,
+}
+
+/// What becomes of the counterpart of a row that is not there any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Deletes {
+    /// It is deleted, too.
+    #[default]
+    Follow,
+    /// It stays; should it be edited, the record comes back.
+    Keep,
+    /// It is marked as deleted, as its table declares.
+    Mark,
 }
 
 /// An entity's table on one side. `Debug` leaves out the values of `scope`.

@@ -55,6 +55,13 @@ const CONNECTIONS_DEFAULT: u32 = 100;
 const MAPPING_PERCENT: RangeInclusive<u32> = 0..=100;
 const MAPPING_PERCENT_DEFAULT: u32 = 1;
 
+/// Each look costs what reading all keys costs; and a row that is gone for a day is nobody's glitch.
+const DELETES_EVERY: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(7 * 86_400);
+const DELETES_EVERY_DEFAULT: Duration = Duration::from_secs(600);
+const DELETES_AFTER: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(7 * 86_400);
+const DELETES_AFTER_DEFAULT: Duration = Duration::from_secs(300);
+const DELETES_PERCENT_DEFAULT: u32 = 1;
+
 const SCHEDULE_DEFAULT: &str = "* * * * *";
 
 /// What holds where a customer or entity says nothing else.
@@ -72,6 +79,9 @@ pub(super) struct Defaults {
     outage_max: Duration,
     connections_max: u32,
     mapping_percent_max: u32,
+    deletes_every: Duration,
+    deletes_after: Duration,
+    deletes_percent_max: u32,
 }
 
 /// Reads and checks the file.
@@ -152,6 +162,9 @@ fn read<'t>(path: &Path, table: &'t DeTable<'t>, reader: &mut Reader<'_>) -> Opt
         outage_max: filled.outage_max,
         connections_max: filled.connections_max,
         mapping_percent_max: filled.mapping_percent_max,
+        deletes_every: filled.deletes_every,
+        deletes_after: filled.deletes_after,
+        deletes_percent_max: filled.deletes_percent_max,
     })
 }
 
@@ -182,6 +195,9 @@ impl Defaults {
             outage_max: OUTAGE_MAX_DEFAULT,
             connections_max: CONNECTIONS_DEFAULT,
             mapping_percent_max: MAPPING_PERCENT_DEFAULT,
+            deletes_every: DELETES_EVERY_DEFAULT,
+            deletes_after: DELETES_AFTER_DEFAULT,
+            deletes_percent_max: DELETES_PERCENT_DEFAULT,
         }
     }
 }
@@ -203,6 +219,9 @@ fn read_defaults(node: Option<&Node<'_>>, reader: &mut Reader<'_>) -> Option<Def
     let outage_max = keys.optional("outage_max").map(|node| node.duration(OUTAGE_MAX, reader));
     let connections_max = keys.optional("connections_max").map(|node| node.whole(CONNECTIONS, reader));
     let mapping_percent_max = keys.optional("mapping_percent_max").map(|node| node.whole(MAPPING_PERCENT, reader));
+    let deletes_every = keys.optional("deletes_every").map(|node| node.duration(DELETES_EVERY, reader));
+    let deletes_after = keys.optional("deletes_after").map(|node| node.duration(DELETES_AFTER, reader));
+    let deletes_percent_max = keys.optional("deletes_percent_max").map(|node| node.whole(MAPPING_PERCENT, reader));
     keys.close(reader);
     Some(Defaults {
         expression: expression.unwrap_or(Some(built_in.expression))?,
@@ -218,6 +237,9 @@ fn read_defaults(node: Option<&Node<'_>>, reader: &mut Reader<'_>) -> Option<Def
         outage_max: outage_max.unwrap_or(Some(built_in.outage_max))?,
         connections_max: connections_max.unwrap_or(Some(built_in.connections_max))?,
         mapping_percent_max: mapping_percent_max.unwrap_or(Some(built_in.mapping_percent_max))?,
+        deletes_every: deletes_every.unwrap_or(Some(built_in.deletes_every))?,
+        deletes_after: deletes_after.unwrap_or(Some(built_in.deletes_after))?,
+        deletes_percent_max: deletes_percent_max.unwrap_or(Some(built_in.deletes_percent_max))?,
     })
 }
 

@@ -41,6 +41,7 @@ pub struct Pair {
     pub complement: Complement,
     pub platform_stamp: Option<DateTime<Utc>>,
     pub platform_edited_at: Option<DateTime<Utc>>,
+    pub legacy_stamp: Option<DateTime<Utc>>,
     /// Each row's hash when both were last looked at together, by its own database; none: the row is due where nothing else says so.
     pub legacy_hash: Option<i64>,
     pub platform_hash: Option<i64>,
@@ -137,6 +138,7 @@ mod tests {
             complement: Complement::default(),
             platform_stamp: None,
             platform_edited_at: None,
+            legacy_stamp: None,
             legacy_hash: None,
             platform_hash: None,
         }

@@ -291,6 +291,20 @@ impl TableSql {
         Ok(touched)
     }
 
+    /// Before the rows that they refer to.
+    pub(super) async fn delete_further(&self, connection: &mut PgConnection, keys: &[&str]) -> Result<(), sqlx::Error> {
+        for it in &self.further {
+            let sql = format!(
+                "delete from {table} t using unnest(${own}::text[]) as w (k) where {matched}",
+                table = it.table,
+                own = self.first_own(),
+                matched = self.key_is_of(it, "w.k"),
+            );
+            self.start(&Statement::new(sql)).bind(keys).execute(&mut *connection).await?;
+        }
+        Ok(())
+    }
+
     async fn there(
         &self,
         connection: &mut PgConnection,
