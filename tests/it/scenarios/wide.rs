@@ -5,6 +5,7 @@ use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
 use sync_bridge::config::{CustomerId, Severity, Side};
 use sync_bridge::stages::{Key, Lane, ParkedReason, Range};
 
+use super::deletes::look;
 use super::guards::begun;
 use crate::jobs::{Bridge, GRACE};
 use crate::support::faults::{crash_at, meanwhile};
@@ -719,6 +720,37 @@ async fn the_mapping_fits_and_its_laws_hold_on_the_rows_of_all_tables() {
             world.systems.data.findings(&CustomerId::new(CUSTOMER), &locator, Some(100)).await.expect("findings");
         let bad: Vec<_> = findings.iter().filter(|it| it.severity == Severity::Error || it.field.is_none()).collect();
         assert!(bad.is_empty(), "{bad:#?}");
+    }
+}
+
+#[tokio::test]
+async fn a_record_that_is_gone_goes_with_all_of_its_rows() {
+    for narrow in Side::BOTH {
+        let world = World::new("wide gone for good", narrow).await;
+        world.people(narrow.other(), 3).await;
+        let config = world.systems.config.clone();
+        let World { systems, .. } = world;
+        let bridge = Bridge { systems, queue: queue("wide gone for good").await, config };
+        let worker = bridge.work(GRACE);
+        bridge.settle().await;
+        let world = World { narrow, systems: bridge.systems };
+        world.on_wide("delete from crm.people where email = 'w1@x'").await;
+        let of = "(select id from crm.person where email = 'w2@x')";
+        world
+            .on_narrow(&format!(
+                r#"begin; delete from crm.address where owner = {of}; delete from crm."Profile" where person_id = {of};
+                   delete from crm.person where email = 'w2@x'; commit"#
+            ))
+            .await;
+        let bridge = Bridge { systems: world.systems, ..bridge };
+        look(&bridge).await;
+        look(&bridge).await;
+        worker.stop().await;
+        let world = World { narrow, systems: bridge.systems };
+        world.both_hold(&["w3@x|W3|0|Oslo|f"]).await;
+        for table in ["person", "\"Profile\"", "address"] {
+            assert_eq!(world.narrow_rows(&format!("select count(*)::text from crm.{table}")).await, ["1"], "{table}");
+        }
     }
 }
 
