@@ -173,7 +173,9 @@ async fn attempt(
                     }
                 }
             }
-            items.push(Item { key: key.clone(), what: (&write.kind).into(), cells, values: write.values.clone() });
+            let lacks = intents[at].act.view.legacy.as_ref().map(|row| row.lacks.clone()).unwrap_or_default();
+            let what = (&write.kind).into();
+            items.push(Item { key: key.clone(), what, cells, lacks, values: write.values.clone() });
         }
         // In the order of the page, whatever the keys' hashes are.
         items.sort_by_key(|item| place.get(&item.key).copied());

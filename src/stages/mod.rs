@@ -14,6 +14,7 @@ mod horizon;
 mod legacy;
 mod pace;
 mod page;
+mod parts;
 mod plan;
 mod platform;
 mod preview;

@@ -160,6 +160,7 @@ async fn attempt(entity: &ReadyEntity, acts: &mut [Act], links: &Links) -> Resul
                 key: key.clone(),
                 what: (&write.kind).into(),
                 cells: write.cells.clone(),
+                lacks: acts[at].view.platform.as_ref().map(|row| row.lacks.clone()).unwrap_or_default(),
                 values: write.values.clone(),
             });
         }

@@ -224,6 +224,7 @@ impl Shared {
             garbled: None,
             // Whether `where` would show it only the database could tell.
             seen: true,
+            lacks: Vec::new(),
         })
     }
 }

@@ -109,12 +109,14 @@ pub async fn register(
     Ok(())
 }
 
-/// Which rows of a side the file lets be seen, as a number: of table, scope and `where`. The scope's values may be secrets.
+/// Which rows of a side the file lets be seen, as a number: of tables, scope and `where`. The scope's values may be secrets.
 pub fn seen(customer: &Customer, entity: &Entity, side: Side) -> i64 {
     let table = entity.table(side);
     // What cannot be filled in is said when the entity is made ready.
     let scope = scope_values(customer, table).unwrap_or_default();
-    let text = serde_json::json!([table.schema, table.name, scope, table.filter]).to_string();
+    let own = serde_json::json!([table.schema, table.name, scope, table.filter]).to_string();
+    let also = table.also.iter().map(|it| serde_json::json!([it.alias, it.schema, it.name, it.key]).to_string());
+    let text: String = std::iter::once(own).chain(also).collect();
     xxhash_rust::xxh3::xxh3_64(text.as_bytes()).cast_signed()
 }
 

@@ -17,7 +17,8 @@ pub use catalog::{
 };
 pub use pool::{Database, Pools, READER, Sessions, reach};
 pub use table::{
-    Compared, Depth, Found, LedgerRow, Lower, Row, ScopeValue, TableSql, Want, filter_check, key_spelling, qualified,
+    Compared, Depth, Found, LedgerRow, Lower, Put, Row, ScopeValue, TableSql, Want, filter_check, key_spelling,
+    qualified,
 };
 pub use words::shown_ident;
 

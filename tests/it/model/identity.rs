@@ -847,6 +847,7 @@ impl Judge {
             cells: vec![Some(value.to_string().into())],
             garbled: None,
             seen: true,
+            lacks: Vec::new(),
         };
         let base = |value: u8| Base::of((value > 0).then(|| (0, self.hashes[usize::from(value)])));
         let view = View {

@@ -15,3 +15,4 @@ mod rows;
 mod stampless;
 mod sweeps;
 mod twins;
+mod wide;
