@@ -7,6 +7,7 @@ mod clocks;
 mod conflicts;
 mod cut;
 mod decide;
+pub mod draft;
 mod entity;
 mod fits;
 mod horizon;

@@ -14,6 +14,7 @@ use crate::support::{Folder, TestDatabase, database, eventually};
 
 mod check;
 mod health;
+mod init;
 mod metrics;
 mod operator;
 mod plan;

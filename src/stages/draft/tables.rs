@@ -1,0 +1,178 @@
+//! Which table of one side is which of the other: by their names, by the names of their columns, and by what they refer to. Pure.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::names::{CREATED, DELETED, Likeness, Name, UPDATED};
+use super::view::{Seen, View};
+
+/// Fewer points are a coincidence.
+const POINTS_MIN: u32 = 35;
+/// By how much the best must lead for nobody to doubt it.
+const LEAD_MIN: u32 = 10;
+/// What columns and references can add to the name's.
+const COLUMNS_POINTS: f64 = 40.0;
+const REFERS_POINTS: f64 = 30.0;
+/// Without a likeness of the tables' names so much of their columns must be alike.
+const COLUMNS_MIN: f64 = 1.5;
+
+/// Two tables that hold the same records.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pair {
+    pub legacy: usize,
+    pub platform: usize,
+    pub why: String,
+}
+
+pub struct Matched {
+    /// In the order in which they were found, the clearest first.
+    pub pairs: Vec<Pair>,
+    /// Of a table that has no partner: those that are equally good, by side.
+    pub rivals: [BTreeMap<usize, BTreeSet<usize>>; 2],
+}
+
+/// How much two tables have in common, their references left out.
+struct Candidate {
+    legacy: usize,
+    platform: usize,
+    points: u32,
+    name: Option<Likeness>,
+    columns: usize,
+}
+
+pub fn matched(views: [&View<'_>; 2]) -> Matched {
+    let mut open = candidates(views);
+    let mut pairs: Vec<Pair> = Vec::new();
+    loop {
+        let of_pair = |one: &Candidate| one.points + refer_points(views, &pairs, one.legacy, one.platform).0;
+        let points: Vec<u32> = open.iter().map(of_pair).collect();
+        let lead = |at: usize| {
+            let rivals = open.iter().zip(&points).enumerate().filter(|(other, (one, _))| {
+                *other != at && (one.legacy == open[at].legacy || one.platform == open[at].platform)
+            });
+            rivals.map(|(_, (_, points))| *points).max().map_or(u32::MAX, |second| points[at].saturating_sub(second))
+        };
+        let clear = (0..open.len()).filter(|&at| points[at] >= POINTS_MIN && lead(at) >= LEAD_MIN);
+        let Some(best) = clear.max_by_key(|&at| (points[at], std::cmp::Reverse(at))) else {
+            let mut rivals = [BTreeMap::new(), BTreeMap::new()];
+            for (one, _) in open.iter().zip(&points).filter(|(_, points)| **points >= POINTS_MIN) {
+                rivals[0].entry(one.legacy).or_insert_with(BTreeSet::new).insert(one.platform);
+                rivals[1].entry(one.platform).or_insert_with(BTreeSet::new).insert(one.legacy);
+            }
+            return Matched { pairs, rivals };
+        };
+        let one = &open[best];
+        let (legacy, platform) = (one.legacy, one.platform);
+        let mut why: Vec<String> = Vec::new();
+        why.extend(one.name.map(|likeness| likeness.why().to_owned()));
+        why.extend((one.columns > 0).then(|| counted(one.columns, "column") + " alike"));
+        let refers = refer_points(views, &pairs, legacy, platform).1;
+        why.extend((refers > 0).then(|| counted(refers, "reference") + " to the same"));
+        pairs.push(Pair { legacy, platform, why: why.join(", ") });
+        open.retain(|one| one.legacy != legacy && one.platform != platform);
+    }
+}
+
+fn counted(count: usize, what: &str) -> String {
+    if count == 1 { format!("1 {what}") } else { format!("{count} {what}s") }
+}
+
+/// Every two tables that have anything in common.
+fn candidates(views: [&View<'_>; 2]) -> Vec<Candidate> {
+    let telling: [Vec<Vec<&Name>>; 2] = views.map(|view| view.tables.iter().map(telling).collect());
+    // By what a column is about: the platform's tables that have one. Most tables have nothing in common, and are not compared.
+    let mut about: BTreeMap<String, Vec<usize>> = BTreeMap::new();
+    for (at, names) in telling[1].iter().enumerate() {
+        for topic in topics(names) {
+            about.entry(topic).or_default().push(at);
+        }
+    }
+    let mut found = Vec::new();
+    for (legacy, one) in views[0].tables.iter().enumerate().filter(|(_, one)| one.key.is_ok()) {
+        let mut shared: BTreeMap<usize, usize> = BTreeMap::new();
+        for topic in topics(&telling[0][legacy]) {
+            for platform in about.get(&topic).into_iter().flatten() {
+                *shared.entry(*platform).or_default() += 1;
+            }
+        }
+        for (platform, other) in views[1].tables.iter().enumerate().filter(|(_, other)| other.key.is_ok()) {
+            let name = one.name.like(&other.name);
+            let is_part = name.is_none() && is_part(&one.name, &other.name);
+            if name.is_none() && !is_part && shared.get(&platform).is_none_or(|count| *count < 2) {
+                continue;
+            }
+            let (sum, columns) = in_common(&telling[0][legacy], &telling[1][platform]);
+            let all = telling[0][legacy].len() + telling[1][platform].len();
+            let share = if all == 0 { 0.0 } else { 2.0 * sum / all as f64 };
+            let of_name = name.map_or(if is_part { 20 } else { 0 }, |likeness| likeness.points() / 2);
+            if of_name < 20 && sum < COLUMNS_MIN {
+                continue;
+            }
+            let points = of_name + (share * COLUMNS_POINTS) as u32;
+            found.push(Candidate { legacy, platform, points, name, columns });
+        }
+    }
+    found
+}
+
+/// The columns that say something about what a table holds.
+fn telling<'v>(seen: &'v Seen<'_>) -> Vec<&'v Name> {
+    let is_counted = seen.has_surrogate_key();
+    let says = |name: &Name| !matches!(name.concept, Some(CREATED | UPDATED | DELETED));
+    let columns = seen.columns.iter().filter(|column| !(is_counted && seen.key().contains(&column.live.name)));
+    columns.map(|column| &column.name).filter(|name| says(name)).collect()
+}
+
+fn topics(names: &[&Name]) -> BTreeSet<String> {
+    names.iter().map(|name| name.concept.map_or_else(|| name.stem.join(" "), ToOwned::to_owned)).collect()
+}
+
+/// The sum of likenesses, each up to one, and of how many columns.
+fn in_common(legacy: &[&Name], platform: &[&Name]) -> (f64, usize) {
+    let mut all: Vec<(u32, usize, usize)> = Vec::new();
+    for (l, one) in legacy.iter().enumerate() {
+        all.extend(platform.iter().enumerate().filter_map(|(p, other)| Some((one.like(other)?.points(), l, p))));
+    }
+    all.sort_by_key(|(points, l, p)| (std::cmp::Reverse(*points), *l, *p));
+    let (mut left, mut right) = (BTreeSet::new(), BTreeSet::new());
+    let mut sum = 0.0;
+    for (points, l, p) in all {
+        if !left.contains(&l) && !right.contains(&p) {
+            left.insert(l);
+            right.insert(p);
+            sum += f64::from(points) / 100.0;
+        }
+    }
+    (sum, left.len())
+}
+
+/// `customer` and `crm_customer`, `order` and `order_header`.
+fn is_part(one: &Name, other: &Name) -> bool {
+    let (short, long) = if one.words.len() < other.words.len() { (one, other) } else { (other, one) };
+    !short.words.is_empty() && short.words.len() < long.words.len() && (long.words.starts_with(&short.words) || long.words.ends_with(&short.words))
+}
+
+/// What both refer to, of what is matched already, and to themselves.
+fn refer_points(views: [&View<'_>; 2], pairs: &[Pair], legacy: usize, platform: usize) -> (u32, usize) {
+    /// Itself, whatever its position.
+    const ITSELF: usize = usize::MAX;
+    let targets = |view: &View<'_>, own: usize, place: fn(&Pair) -> usize| -> (BTreeSet<usize>, usize) {
+        let mut known = BTreeSet::new();
+        let mut all = BTreeSet::new();
+        for target in view.tables[own].refers.iter().filter_map(|one| one.target) {
+            all.insert(target);
+            match pairs.iter().position(|pair| place(pair) == target) {
+                _ if target == own => known.insert(ITSELF),
+                Some(pair) => known.insert(pair),
+                None => false,
+            };
+        }
+        (known, all.len())
+    };
+    let (ours, our_count) = targets(views[0], legacy, |pair| pair.legacy);
+    let (theirs, their_count) = targets(views[1], platform, |pair| pair.platform);
+    let both = ours.intersection(&theirs).count();
+    match our_count.max(their_count) {
+        0 => (0, 0),
+        all => ((both as f64 / all as f64 * REFERS_POINTS) as u32, both),
+    }
+}
