@@ -7,6 +7,7 @@ use crate::stages::check::unsupported;
 
 use super::lenses::{self, Lens};
 use super::names::{CREATED, Likeness, Name, SECRET};
+use super::values::literal;
 use super::view::{Refers, Seen, SeenColumn, View};
 
 /// A field as it will stand in the file.
@@ -59,7 +60,11 @@ pub fn guessed(around: &Around<'_>) -> Vec<Field> {
     candidates.extend(together(around, tables));
     candidates.extend(one_to_one(around, tables));
     let mut fields = chosen(candidates);
+    fields.extend(demanded(around, tables, &fields));
     fields.extend(only_of_their_type(around, tables, &fields));
+    for field in &mut fields {
+        field.null = nulls(tables, field);
+    }
     let order = |field: &Field| {
         let place = |name: &String| tables[1].table.live.columns.iter().position(|column| column.name == *name);
         field.columns[1].iter().filter_map(place).min()
@@ -334,23 +339,52 @@ fn only_of_their_type(around: &Around<'_>, tables: [&Seen<'_>; 2], fields: &[Fie
         .collect()
 }
 
-/// A field with its name, and with what stands for NULL where legacy's column has something else for it.
+/// The one column that each side wants in every row and that nothing is for yet.
+fn demanded(around: &Around<'_>, tables: [&Seen<'_>; 2], fields: &[Field]) -> Option<Field> {
+    let left = |side: usize| -> Option<&SeenColumn<'_>> {
+        let is_demanded = |column: &&SeenColumn<'_>| {
+            let live = column.live;
+            !live.nullable
+                && live.default.is_none()
+                && !tables[side].key().contains(&live.name)
+                && !fields.iter().any(|field| field.columns[side].contains(&live.name))
+        };
+        let mut all = free_columns(around, tables, side).into_iter().filter(is_demanded);
+        let first = all.next()?;
+        all.next().is_none().then_some(first)
+    };
+    let (legacy, platform) = (left(0)?, left(1)?);
+    let is_text = [legacy, platform].iter().all(|column| column.live.class == Class::Text);
+    let fit = lenses::between(tables, [legacy, platform]).ok()?;
+    let columns = [vec![legacy.live.name.clone()], vec![platform.live.name.clone()]];
+    let why = "the one column that is left of those that each side wants in every row".to_owned();
+    let is_doubted = !is_text || fit.doubt.is_some();
+    Some(Field { is_doubted, ..field(tables, columns, fit.lens, why) })
+}
+
 fn field(tables: [&Seen<'_>; 2], columns: [Vec<String>; 2], lens: Lens, why: String) -> Field {
-    let is_ref = matches!(lens, Lens::Ref(_));
+    let name = field_name(tables, &columns, matches!(lens, Lens::Ref(_)));
+    Field { name, columns, lens, null: [None, None], is_one_way: false, why, is_doubted: false }
+}
+
+/// What stands for NULL on a side whose column cannot hold it: what a row has there that says nothing, by the column's default. Of
+/// numbers only a reference's: any other zero is a number.
+fn nulls(tables: [&Seen<'_>; 2], field: &Field) -> [Option<String>; 2] {
     let mut null = [None, None];
-    if let ([legacy], [platform]) = (columns[0].as_slice(), columns[1].as_slice())
-        && let (Some(legacy), Some(platform)) = (tables[0].column(legacy), tables[1].column(platform))
-    {
-        for (side, (one, other)) in [(legacy, platform), (platform, legacy)].into_iter().enumerate() {
-            let default = one.live.default.as_deref().unwrap_or_default();
-            let stands_for_nothing = if is_ref { default == "0" } else { default.starts_with("''") };
-            if stands_for_nothing && !one.live.nullable && other.live.nullable {
-                null[side] = Some(if is_ref { "0".to_owned() } else { String::new() });
-            }
+    let ([legacy], [platform]) = (field.columns[0].as_slice(), field.columns[1].as_slice()) else { return null };
+    let (Some(legacy), Some(platform)) = (tables[0].column(legacy), tables[1].column(platform)) else { return null };
+    for (side, (one, other)) in [(legacy, platform), (platform, legacy)].into_iter().enumerate() {
+        let default = one.live.default.as_deref().and_then(literal);
+        let stands_for_nothing = match field.lens {
+            Lens::Same | Lens::Lowercase | Lens::Format(_) => one.live.class == Class::Text,
+            Lens::Ref(_) => matches!(default.as_deref(), Some("0" | "")),
+            _ => false,
+        };
+        if stands_for_nothing && !one.live.nullable && other.live.nullable && other.live.default.is_none() {
+            null[side] = default;
         }
     }
-    let name = field_name(tables, &columns, is_ref);
-    Field { name, columns, lens, null, is_one_way: false, why, is_doubted: false }
+    null
 }
 
 /// As the platform calls it, without what only says of what kind it is.

@@ -323,11 +323,11 @@ const SIDES: [&str; 2] = ["legacy", "the platform"];
 fn side_of(view: &View<'_>, seen: &Seen<'_>, side: usize, notes: &mut Vec<Note>) -> Side {
     let mut why = Vec::new();
     if let Ok((_, reason)) = &seen.key {
-        why.push(format!("key: {reason}"));
+        why.push((*reason).to_owned());
     }
     let updated_at = match own::stamp(seen) {
         Pick::Sure(column, reason) => {
-            why.push(format!("`{column}` says when a row was edited, by {reason}"));
+            why.push(format!("edited at `{column}` ({reason})"));
             Some(column)
         }
         Pick::Unsure(columns, _) => {
@@ -340,27 +340,28 @@ fn side_of(view: &View<'_>, seen: &Seen<'_>, side: usize, notes: &mut Vec<Note>)
             None
         }
         Pick::None => {
-            why.push("no column says when a row was edited, so rows are compared: inserts and updates arrive, deletes do not".into());
+            why.push("no column says when a row was edited, so rows are compared: inserts and updates arrive so, deletes do not".into());
             None
         }
     };
     let zone = match own::zone(seen, view.zone) {
         Ok(zone) => {
-            why.extend(zone.map(|_| "times without a zone are in the database's".to_owned()));
+            why.extend(zone.map(|_| "local times in the database's zone".to_owned()));
             zone.map(str::to_owned)
         }
         Err(columns) => {
             let says = format!(
-                "{} of {} have no zone, and its database is set to none: they are taken as UTC; if they are local times, add `timezone` there",
-                listed(&columns),
-                SIDES[side]
+                "in what zone {} has its local times its database does not say, so they are taken as UTC ({}): add `timezone` there if they \
+                 are not",
+                SIDES[side],
+                listed(&columns)
             );
             notes.push(Note { says, lines: Vec::new() });
             None
         }
     };
     let scope = own::scope(seen);
-    why.extend(scope.iter().map(|(column, _)| format!("`{column}` can hold nothing else")));
+    why.extend(scope.iter().map(|(column, _)| format!("`{column}` can hold one value only")));
     Side {
         schema: seen.table.schema.clone(),
         name: seen.table.name.clone(),
@@ -379,7 +380,7 @@ fn marks(tables: [&Seen<'_>; 2], sides: &mut [Side; 2], notes: &mut Vec<Note>) {
     let picks = [0, 1].map(|side: usize| own::mark(tables[side]));
     if let [Pick::Sure(legacy, _), Pick::Sure(platform, _)] = &picks {
         for (side, mark) in sides.iter_mut().zip([legacy, platform]) {
-            side.why.push(format!("`{}` marks deleted rows, by its name", mark.column()));
+            side.why.push(format!("deleted by `{}` (name)", mark.column()));
             side.mark = Some(mark.clone());
         }
         return;

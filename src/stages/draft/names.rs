@@ -151,7 +151,8 @@ pub const SECRET: &str = "secret";
 
 /// Says of what kind a column is, not what it is.
 const FIRST: [&str; 4] = ["is", "has", "fk", "flag"];
-const LAST: [&str; 13] = ["at", "on", "ts", "dt", "d", "date", "time", "timestamp", "tm", "id", "flag", "fl", "key"];
+const LAST: [&str; 15] =
+    ["at", "on", "ts", "dt", "d", "date", "time", "timestamp", "tm", "id", "flag", "fl", "key", "ct", "cent"];
 
 /// Shorter ones are short for too much.
 const SHORT_CHARS_MIN: usize = 3;
@@ -335,7 +336,7 @@ mod tests {
             ("usr_id", "user_id", Some(Likeness::Same)),
             ("emp_nam", "employee_name", Some(Likeness::Short)),
             ("cost_ctr", "cost_center", Some(Likeness::Same)),
-            ("bud_ct", "budget_ct", Some(Likeness::Short)),
+            ("bud_ct", "budget", Some(Likeness::Short)),
             ("Titel", "titles", Some(Likeness::Near)),
             ("id", "code", None),
             ("no", "name", None),

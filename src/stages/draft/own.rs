@@ -8,7 +8,7 @@ use super::names::{CREATED, DELETED, UPDATED};
 use super::values::{values, yes_and_no};
 use super::view::{Seen, SeenColumn};
 
-/// A guess, or several that are equally good.
+/// A guess with its reasons, or several that are equally good.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Pick<T> {
     Sure(T, String),
@@ -52,11 +52,11 @@ pub fn stamp(seen: &Seen<'_>) -> Pick<String> {
             continue;
         }
         let mut why = Vec::new();
-        why.extend(is_named.then_some("its name"));
-        why.extend(is_led.then_some("an index that begins with it"));
-        why.extend(is_now.then_some("its default"));
+        why.extend(is_named.then_some("name"));
+        why.extend(is_led.then_some("index"));
+        why.extend(is_now.then_some("default"));
         let points = u32::from(is_named) * 4 + u32::from(is_led) * 2 + u32::from(is_now);
-        found.push((points, column, why.join(" and ")));
+        found.push((points, column, why.join(", ")));
     }
     let most = found.iter().map(|(points, ..)| *points).max();
     let best: Vec<_> = found.into_iter().filter(|(points, ..)| Some(*points) == most).collect();
@@ -97,7 +97,7 @@ pub fn mark(seen: &Seen<'_>) -> Pick<Mark> {
         }
     }
     match (sure.as_slice(), perhaps.as_slice()) {
-        ([mark], _) => Pick::Sure(mark.clone(), "its name".into()),
+        ([mark], _) => Pick::Sure(mark.clone(), "name".into()),
         ([], []) => Pick::None,
         ([], _) => Pick::Unsure(perhaps, "may mark deleted rows".into()),
         _ => Pick::Unsure(sure, "are equally good".into()),

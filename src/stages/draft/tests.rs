@@ -45,6 +45,7 @@ fn survey(lines: &str) -> Survey {
                     "led" => found.indexes.push(index(false)),
                     "null" => made.nullable = true,
                     "now" => made.default = Some("now()".into()),
+                    word if word.starts_with('=') => made.default = Some(format!("'{}'::text", &word[1..])),
                     word if word.starts_with('>') => found.foreign_keys.push(ForeignKey {
                         columns: vec![name.into()],
                         target_schema: "public".into(),
@@ -182,6 +183,29 @@ fn a_type_that_says_too_little_makes_a_comment() {
     assert_eq!(fields("password text", "password_hash text"), ["password = password_hash?"]);
     assert_eq!(fields("created timestamptz", "created_at timestamptz"), ["created = created_at?"]);
     assert_eq!(fields("addr inet, x text", "network inet, y text"), ["addr = network?"], "the only ones of their type");
+}
+
+#[test]
+fn the_one_text_that_each_side_demands_is_the_same() {
+    let demanded = |legacy: &str, platform: &str| fields(&format!("mail text, {legacy}"), &format!("email text, {platform}"));
+    assert_eq!(demanded("wort text", "caption text"), ["mail = email", "wort = caption"]);
+    assert_eq!(demanded("wort int4", "caption int4"), ["mail = email", "wort = caption?"], "numbers are of all kinds");
+    assert_eq!(demanded("wort text", "caption text, word text"), ["mail = email"]);
+    assert_eq!(demanded("wort text null", "caption text"), ["mail = email"]);
+}
+
+#[test]
+fn what_says_nothing_on_a_side_without_null_is_null_on_the_other() {
+    let null = |legacy: &str, platform: &str| {
+        let draft = drafted(&format!("t: id int4 key, {legacy}"), &format!("t: id uuid key, {platform}"));
+        let entity = draft.entities().next().expect("an entity");
+        entity.fields[0].null.clone()
+    };
+    let zip = Some("0000".to_owned());
+    assert_eq!(null("zip text =0000, x text", "zip text null, x text"), [zip, None]);
+    assert_eq!(null("zip text =0000, x text", "zip text, x text"), [None, None]);
+    assert_eq!(null("zip text, x text", "zip text null, x text"), [None, None]);
+    assert_eq!(null("zip bpchar =N in(Y/N), x text", "zip bool null, x text"), [None, None], "a no is no nothing");
 }
 
 #[test]

@@ -9,6 +9,9 @@ use super::{Draft, Entity, Field, Left, Side, Stage};
 /// What fits a line of an editor.
 const LINE_CHARS_MAX: usize = 128;
 
+/// Of what belongs to a stage.
+const INDENT: &str = "  ";
+
 /// The names of the two databases in the file.
 const DATABASES: [&str; 2] = ["legacy", "platform"];
 
@@ -45,34 +48,33 @@ fn write_stage(text: &mut String, stage: &Stage) {
     let rule = "-".repeat((LINE_CHARS_MAX - 10).saturating_sub(stage.name.chars().count()));
     let _ = write!(text, "\n# {rule} {}\n\n{mark}[[stages]]\n{mark}name = {}\n", stage.name, quoted(&stage.name));
     for entity in &stage.entities {
+        text.push('\n');
+        write_reasons(text, entity);
         let mut own = String::new();
         write_entity(&mut own, entity);
-        text.push('\n');
+        // As an editor does it, so that an editor takes it away again.
+        let mark = if entity.doubts.is_empty() { "" } else { "# " };
         for line in own.lines() {
-            let line = match entity.doubts.is_empty() || line.is_empty() {
-                true => line.to_owned(),
-                // What is a comment already stays as it is.
-                false if line.trim_start().starts_with('#') => line.to_owned(),
-                false => {
-                    let rest = line.trim_start();
-                    format!("{}# {rest}", &line[..line.len() - rest.len()])
-                }
+            let _ = match line.strip_prefix(INDENT) {
+                Some(line) => writeln!(text, "{INDENT}{mark}{line}"),
+                None => writeln!(text),
             };
-            let _ = writeln!(text, "{line}");
         }
     }
 }
 
-fn write_entity(text: &mut String, entity: &Entity) {
-    const INDENT: &str = "  ";
+fn write_reasons(text: &mut String, entity: &Entity) {
     let [legacy, platform] = entity.sides.each_ref().map(shown);
     comment(text, INDENT, &format!("`{legacy}` and `{platform}`: {}.", entity.why));
     for (side, what) in entity.sides.iter().zip(DATABASES) {
         comment(text, INDENT, &format!("{what}: {}.", side.why.join("; ")));
     }
     for doubt in &entity.doubts {
-        comment(text, INDENT, &format!("UNSURE, and so a comment: {doubt}."));
+        comment(text, INDENT, &format!("UNSURE, so a comment: {doubt}."));
     }
+}
+
+fn write_entity(text: &mut String, entity: &Entity) {
     let _ = writeln!(text, "{INDENT}[[stages.entities]]\n{INDENT}id = {}", quoted(&entity.id));
     for (side, table) in entity.sides.iter().enumerate() {
         let _ = writeln!(text, "{INDENT}{}", self::side(side, table));

@@ -72,8 +72,8 @@ fn items(list: &str) -> Option<Vec<&str>> {
     (!quoted).then_some(found)
 }
 
-/// A text in quotes or a number, its cast left out.
-fn literal(item: &str) -> Option<String> {
+/// A text in quotes or a number, its cast left out; `None` for anything that has to be computed.
+pub fn literal(item: &str) -> Option<String> {
     let item = item.trim_start_matches('(');
     if let Some(text) = item.strip_prefix('\'') {
         let end = text.rfind('\'')?;
@@ -81,7 +81,8 @@ fn literal(item: &str) -> Option<String> {
         return is_cast.then(|| text[..end].replace("''", "'"));
     }
     let number = item.split([':', ')']).next().unwrap_or(item).trim();
-    number.parse::<f64>().is_ok().then(|| number.to_owned())
+    let is_number = number.chars().all(|c| c.is_ascii_digit() || matches!(c, '-' | '.')) && number.parse::<f64>().is_ok();
+    is_number.then(|| number.to_owned())
 }
 
 /// Words for yes and no that are always meant so, yes first.
