@@ -46,7 +46,8 @@ pub async fn draft(legacy: &str, platform: &str, path: &Path) -> anyhow::Result<
         if counts.entities == 0 {
             return Ok(Drafted { text, counts });
         }
-        let config = config::read_text(path, &text).context("the file that was guessed cannot be read, which is a bug")?;
+        let config =
+            config::read_text(path, &text).context("the file that was guessed cannot be read, which is a bug")?;
         let customer = config.customers.first().context("the file that was guessed has no customer")?.id.clone();
         let data = Data::new(Arc::new(config));
         let findings = data.findings(&customer, &data.config.source.locator(), None).await?;

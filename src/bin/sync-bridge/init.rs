@@ -70,8 +70,12 @@ pub async fn run(config: &Path, args: Args) -> anyhow::Result<()> {
         counts.doubts,
     );
     if counts.entities == 0 {
-        return Err(anyhow!("no entity is sure: take the comment from one that is right, or write it by hand (docs/MAPPING.md)"));
+        return Err(anyhow!(
+            "no entity is sure: take the comment from one that is right, or write it by hand (docs/MAPPING.md)"
+        ));
     }
-    eprintln!("next: read it through, then `sync-bridge prepare`, `sync-bridge check`, `sync-bridge plan --customer acme`");
+    eprintln!(
+        "next: read it through, then `sync-bridge prepare`, `sync-bridge check`, `sync-bridge plan --customer acme`"
+    );
     Ok(())
 }

@@ -7,7 +7,7 @@ use crate::stages::check::unsupported;
 
 use super::lenses::{self, Lens};
 use super::names::{CREATED, Likeness, Name, SECRET};
-use super::values::literal;
+use super::values::{literal, values};
 use super::view::{Refers, Seen, SeenColumn, View};
 
 /// A field as it will stand in the file.
@@ -62,8 +62,14 @@ pub fn guessed(around: &Around<'_>) -> Vec<Field> {
     let mut fields = chosen(candidates);
     fields.extend(demanded(around, tables, &fields));
     fields.extend(only_of_their_type(around, tables, &fields));
+    for side in 0..2 {
+        fields.extend(wanting(around, tables, side, &fields));
+    }
     for field in &mut fields {
         field.null = nulls(tables, field);
+        if field.null != [None, None] {
+            field.why.push_str("; what is left out is NULL on one side and a default on the other");
+        }
     }
     let order = |field: &Field| {
         let place = |name: &String| tables[1].table.live.columns.iter().position(|column| column.name == *name);
@@ -76,9 +82,7 @@ pub fn guessed(around: &Around<'_>) -> Vec<Field> {
 
 /// Takes the best first. Where several are equally good for one column, all of them are comments.
 fn chosen(mut candidates: Vec<Candidate>) -> Vec<Field> {
-    candidates.sort_by(|a, b| {
-        b.points.cmp(&a.points).then_with(|| a.field.columns.cmp(&b.field.columns))
-    });
+    candidates.sort_by(|a, b| b.points.cmp(&a.points).then_with(|| a.field.columns.cmp(&b.field.columns)));
     let mut taken: [BTreeSet<String>; 2] = [BTreeSet::new(), BTreeSet::new()];
     let mut fields = Vec::new();
     let mut rest = candidates.into_iter().peekable();
@@ -96,8 +100,9 @@ fn chosen(mut candidates: Vec<Candidate>) -> Vec<Field> {
                 field.columns[side].iter().for_each(|column| *wanted[side].entry(column).or_default() += 1);
             }
         }
-        let is_alone =
-            |field: &Field| (0..2).all(|side| field.columns[side].iter().all(|column| wanted[side].get(column) == Some(&1)));
+        let is_alone = |field: &Field| {
+            (0..2).all(|side| field.columns[side].iter().all(|column| wanted[side].get(column) == Some(&1)))
+        };
         let alone: Vec<bool> = level.iter().map(is_alone).collect();
         for (mut field, alone) in level.into_iter().zip(alone) {
             for side in 0..2 {
@@ -166,7 +171,8 @@ fn references(around: &Around<'_>, tables: [&Seen<'_>; 2]) -> Vec<Candidate> {
 }
 
 fn likeness(tables: [&Seen<'_>; 2], columns: [&[String]; 2]) -> Option<Likeness> {
-    let name = |side: usize| columns[side].first().and_then(|name| tables[side].column(name)).map(|column| &column.name);
+    let name =
+        |side: usize| columns[side].first().and_then(|name| tables[side].column(name)).map(|column| &column.name);
     // What refers may be named for what it refers to: the table's own words are no prefix then.
     let whole = |side: usize| columns[side].first().map(|name| Name::of(name));
     name(0)?.like(name(1)?).max(whole(0)?.like(&whole(1)?))
@@ -246,7 +252,8 @@ fn one_to_one(around: &Around<'_>, tables: [&Seen<'_>; 2]) -> Vec<Candidate> {
         tables[side].has_surrogate_key() && tables[side].key().contains(&column.live.name)
     };
     let refers = |side: usize, column: &SeenColumn<'_>| {
-        let mut all = tables[side].refers.iter().filter(|one| one.is_declared && one.columns.contains(&column.live.name));
+        let mut all =
+            tables[side].refers.iter().filter(|one| one.is_declared && one.columns.contains(&column.live.name));
         all.next().map(|one| one.target.map(|target| around.views[side].tables[target].shown()))
     };
     let mut found = Vec::new();
@@ -254,7 +261,8 @@ fn one_to_one(around: &Around<'_>, tables: [&Seen<'_>; 2]) -> Vec<Candidate> {
         for &platform in &theirs {
             let is_legacy_id = tables[0].key() == [legacy.live.name.clone()]
                 && Name::of(&platform.live.name).words.split_first().is_some_and(|(first, rest)| {
-                    matches!(first.as_str(), "legacy" | "old") && (rest == ["id"] || rest == ["key"] || rest == legacy.name.words)
+                    matches!(first.as_str(), "legacy" | "old")
+                        && (rest == ["id"] || rest == ["key"] || rest == legacy.name.words)
                 });
             if (is_counted(0, legacy) && !is_legacy_id) || is_counted(1, platform) {
                 continue;
@@ -296,7 +304,10 @@ fn one_to_one(around: &Around<'_>, tables: [&Seen<'_>; 2]) -> Vec<Candidate> {
             if let (Some(target), false) = (elsewhere, is_legacy_id) {
                 field.is_doubted = true;
                 let target = target.unwrap_or_else(|| "a table that is not seen".into());
-                field.why = format!("{}, but it refers to `{target}`: by an entity of that it would be a reference", like.why());
+                field.why = format!(
+                    "{}, but it refers to `{target}`: by an entity of that it would be a reference",
+                    like.why()
+                );
                 points = points.saturating_sub(20);
             }
             if legacy.name.concept == Some(CREATED) || platform.name.concept == Some(CREATED) {
@@ -319,7 +330,8 @@ fn only_of_their_type(around: &Around<'_>, tables: [&Seen<'_>; 2], fields: &[Fie
     const TELLING: [&str; 10] =
         ["inet", "cidr", "macaddr", "point", "bytea", "interval", "time", "uuid", "json", "jsonb"];
     let left = |side: usize| -> Vec<&SeenColumn<'_>> {
-        let is_named = |column: &&SeenColumn<'_>| fields.iter().any(|field| field.columns[side].contains(&column.live.name));
+        let is_named =
+            |column: &&SeenColumn<'_>| fields.iter().any(|field| field.columns[side].contains(&column.live.name));
         let is_key = |column: &&SeenColumn<'_>| tables[side].key().contains(&column.live.name);
         free_columns(around, tables, side).into_iter().filter(|column| !is_named(column) && !is_key(column)).collect()
     };
@@ -341,25 +353,44 @@ fn only_of_their_type(around: &Around<'_>, tables: [&Seen<'_>; 2], fields: &[Fie
 
 /// The one column that each side wants in every row and that nothing is for yet.
 fn demanded(around: &Around<'_>, tables: [&Seen<'_>; 2], fields: &[Field]) -> Option<Field> {
-    let left = |side: usize| -> Option<&SeenColumn<'_>> {
-        let is_demanded = |column: &&SeenColumn<'_>| {
-            let live = column.live;
-            !live.nullable
-                && live.default.is_none()
-                && !tables[side].key().contains(&live.name)
-                && !fields.iter().any(|field| field.columns[side].contains(&live.name))
-        };
-        let mut all = free_columns(around, tables, side).into_iter().filter(is_demanded);
-        let first = all.next()?;
-        all.next().is_none().then_some(first)
-    };
-    let (legacy, platform) = (left(0)?, left(1)?);
+    let [ours, theirs] = [0, 1].map(|side| wanted(around, tables, side, fields));
+    let ([legacy], [platform]) = (ours.as_slice(), theirs.as_slice()) else { return None };
     let is_text = [legacy, platform].iter().all(|column| column.live.class == Class::Text);
     let fit = lenses::between(tables, [legacy, platform]).ok()?;
     let columns = [vec![legacy.live.name.clone()], vec![platform.live.name.clone()]];
     let why = "the one column that is left of those that each side wants in every row".to_owned();
     let is_doubted = !is_text || fit.doubt.is_some();
     Some(Field { is_doubted, ..field(tables, columns, fit.lens, why) })
+}
+
+/// What else a side wants in every row: no record can be made there as long as nobody says what new ones begin with.
+fn wanting(around: &Around<'_>, tables: [&Seen<'_>; 2], side: usize, fields: &[Field]) -> Vec<Field> {
+    let constant = |column: &SeenColumn<'_>| {
+        let values = values(tables[side].table, column.live);
+        let first = values.as_ref().and_then(|values| values.first().cloned()).unwrap_or_else(|| "…".into());
+        let mut columns = [Vec::new(), Vec::new()];
+        columns[side].push(column.live.name.clone());
+        let why = "wanted in every row: map it, or say what new rows begin with".to_owned();
+        Field { is_doubted: true, ..field(tables, columns, Lens::Constant(first), why) }
+    };
+    wanted(around, tables, side, fields).into_iter().map(constant).collect()
+}
+
+/// Columns that every row must give, and that no field is about.
+fn wanted<'v, 's>(
+    around: &Around<'v>,
+    tables: [&'v Seen<'s>; 2],
+    side: usize,
+    fields: &[Field],
+) -> Vec<&'v SeenColumn<'s>> {
+    let is_wanted = |column: &&SeenColumn<'_>| {
+        let live = column.live;
+        !live.nullable
+            && live.default.is_none()
+            && !tables[side].key().contains(&live.name)
+            && !fields.iter().any(|field| field.columns[side].contains(&live.name))
+    };
+    free_columns(around, tables, side).into_iter().filter(is_wanted).collect()
 }
 
 fn field(tables: [&Seen<'_>; 2], columns: [Vec<String>; 2], lens: Lens, why: String) -> Field {
@@ -376,7 +407,10 @@ fn nulls(tables: [&Seen<'_>; 2], field: &Field) -> [Option<String>; 2] {
     for (side, (one, other)) in [(legacy, platform), (platform, legacy)].into_iter().enumerate() {
         let default = one.live.default.as_deref().and_then(literal);
         let stands_for_nothing = match field.lens {
-            Lens::Same | Lens::Lowercase | Lens::Format(_) => one.live.class == Class::Text,
+            Lens::Same | Lens::Lowercase | Lens::Format(_) => {
+                // Of a few values each says something.
+                one.live.class == Class::Text && values(tables[side].table, one.live).is_none()
+            }
             Lens::Ref(_) => matches!(default.as_deref(), Some("0" | "")),
             _ => false,
         };

@@ -21,6 +21,7 @@ pub enum Lens {
     Format(&'static str),
     Path(String),
     Ref(String),
+    Constant(String),
 }
 
 /// What lies between two columns.
@@ -72,14 +73,20 @@ pub fn between(tables: [&Seen<'_>; 2], columns: [&SeenColumn<'_>; 2]) -> Result<
             let number = if legacy.class == Class::Number { legacy } else { platform };
             match number.typname.as_str() {
                 "int4" => because(Lens::Epoch("seconds"), "milliseconds since 1970 would not fit into an integer"),
-                "int8" => perhaps(Lens::Epoch("milliseconds"), "whether it counts seconds or milliseconds is not to be seen"),
+                "int8" => {
+                    perhaps(Lens::Epoch("milliseconds"), "whether it counts seconds or milliseconds is not to be seen")
+                }
                 _ => Err(differ(columns)),
             }
         }
         (Class::Text, Class::Date | Class::Instant) => format(legacy.modifier),
         (Class::Date | Class::Instant, Class::Text) => format(platform.modifier),
-        (Class::Json, _) => perhaps(Lens::Path(columns[1].name.joined()), "where in the document it stands is not to be seen"),
-        (_, Class::Json) => perhaps(Lens::Path(columns[0].name.joined()), "where in the document it stands is not to be seen"),
+        (Class::Json, _) => {
+            perhaps(Lens::Path(columns[1].name.joined()), "where in the document it stands is not to be seen")
+        }
+        (_, Class::Json) => {
+            perhaps(Lens::Path(columns[0].name.joined()), "where in the document it stands is not to be seen")
+        }
         (Class::Other, Class::Other) if legacy.typname == platform.typname => sure(Lens::Same),
         (Class::Other, Class::Other) => {
             perhaps(Lens::Same, format!("{}, compared by the text that each prints", types(columns)))
@@ -163,7 +170,9 @@ fn texts(tables: [&Seen<'_>; 2], columns: [&SeenColumn<'_>; 2]) -> Result<Fit, S
         let live = column.live;
         let lowered = |text: &str| {
             let text = text.replace('"', "");
-            text.contains(&format!("lower({})", live.name)) || text.contains(&format!("lower({}::text)", live.name)) || text.contains(&format!("lower(({})::text)", live.name))
+            text.contains(&format!("lower({})", live.name))
+                || text.contains(&format!("lower({}::text)", live.name))
+                || text.contains(&format!("lower(({})::text)", live.name))
         };
         let is_indexed = table.table.indexes.iter().any(|index| index.columns.iter().any(|part| lowered(part)));
         if is_indexed {
@@ -173,7 +182,9 @@ fn texts(tables: [&Seen<'_>; 2], columns: [&SeenColumn<'_>; 2]) -> Result<Fit, S
             return because(Lens::Lowercase, "a check wants it in lower case");
         }
     }
-    match columns.iter().any(|column| column.live.typname == "citext") && columns[0].live.typname != columns[1].live.typname {
+    match columns.iter().any(|column| column.live.typname == "citext")
+        && columns[0].live.typname != columns[1].live.typname
+    {
         true => because(Lens::Lowercase, "one side tells no case of letters"),
         false => sure(Lens::Same),
     }
@@ -188,7 +199,10 @@ fn numbers(columns: [&SeenColumn<'_>; 2]) -> Result<Fit, String> {
         column.live.typname == "numeric" && (modifier - HEADER) & 0x7ff > 0
     };
     let names_cents = |column: &SeenColumn<'_>| {
-        Name::of(&column.live.name).words.iter().any(|word| matches!(word.as_str(), "ct" | "cent" | "cents" | "pence" | "rappen"))
+        Name::of(&column.live.name)
+            .words
+            .iter()
+            .any(|word| matches!(word.as_str(), "ct" | "cent" | "cents" | "pence" | "rappen"))
     };
     let [legacy, platform] = columns;
     match (is_whole(legacy), is_whole(platform)) {

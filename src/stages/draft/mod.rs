@@ -126,7 +126,10 @@ pub fn draft(variables: [&str; 2], surveys: [&Survey; 2]) -> Draft {
         .collect();
     let mut made: Vec<([usize; 2], Entity)> = Vec::new();
     for (pair, target) in matched.pairs.iter().zip(&targets) {
-        made.push((target.tables, entity(views, target, &targets, &pair.why, &[BTreeSet::new(), BTreeSet::new()], None)));
+        made.push((
+            target.tables,
+            entity(views, target, &targets, &pair.why, &[BTreeSet::new(), BTreeSet::new()], None),
+        ));
     }
     made.extend(extensions(views, &targets, &made, &mut ids));
     let used = |side: usize, at: usize| made.iter().any(|(tables, _)| tables[side] == at);
@@ -171,7 +174,9 @@ impl Draft {
     /// look only.
     pub fn settle(&mut self, findings: &[Finding]) -> bool {
         let errors = || {
-            findings.iter().filter(|finding| finding.severity == Severity::Error && !NOT_OF_THE_FILE.contains(&finding.code))
+            findings
+                .iter()
+                .filter(|finding| finding.severity == Severity::Error && !NOT_OF_THE_FILE.contains(&finding.code))
         };
         let mut changed = false;
         for entity in self.stages.iter_mut().flat_map(|stage| &mut stage.entities).filter(|one| one.doubts.is_empty()) {
@@ -193,10 +198,9 @@ impl Draft {
                     }
                 }
                 changed = true;
-            } else if let (Some(why), Some(match_on)) = (
-                of_all.iter().find(|why| why.starts_with("`match_on`")),
-                entity.match_on.as_mut().filter(is_active),
-            ) {
+            } else if let (Some(why), Some(match_on)) =
+                (of_all.iter().find(|why| why.starts_with("`match_on`")), entity.match_on.as_mut().filter(is_active))
+            {
                 (match_on.is_doubted, match_on.why) = (true, why.clone());
                 changed = true;
             } else if !of_all.is_empty() {
@@ -214,7 +218,9 @@ impl Draft {
             let sure: BTreeSet<String> =
                 self.entities().filter(|entity| entity.doubts.is_empty()).map(|entity| entity.id.clone()).collect();
             let mut changed = false;
-            for entity in self.stages.iter_mut().flat_map(|stage| &mut stage.entities).filter(|one| one.doubts.is_empty()) {
+            for entity in
+                self.stages.iter_mut().flat_map(|stage| &mut stage.entities).filter(|one| one.doubts.is_empty())
+            {
                 for field in entity.fields.iter_mut().filter(|field| !field.is_doubted) {
                     if let Lens::Ref(id) = &field.lens
                         && !sure.contains(id)
@@ -351,8 +357,7 @@ fn side_of(view: &View<'_>, seen: &Seen<'_>, side: usize, notes: &mut Vec<Note>)
         }
         Err(columns) => {
             let says = format!(
-                "in what zone {} has its local times its database does not say, so they are taken as UTC ({}): add `timezone` there if they \
-                 are not",
+                "the database of {} does not say its time zone, so {} there is taken as UTC: add `timezone` if it is local time",
                 SIDES[side],
                 listed(&columns)
             );
@@ -386,7 +391,9 @@ fn marks(tables: [&Seen<'_>; 2], sides: &mut [Side; 2], notes: &mut Vec<Note>) {
         return;
     }
     let is_named = |pick: &Pick<Mark>| matches!(pick, Pick::Sure(..));
-    if !picks.iter().any(is_named) && !picks.iter().any(|pick| matches!(pick, Pick::Unsure(_, why) if why == "are equally good")) {
+    if !picks.iter().any(is_named)
+        && !picks.iter().any(|pick| matches!(pick, Pick::Unsure(_, why) if why == "are equally good"))
+    {
         return;
     }
     let shown = |pick: &Pick<Mark>| match pick {
@@ -436,7 +443,9 @@ fn new_keys(tables: [&Seen<'_>; 2], fields: &[Field], sides: &mut [Side; 2], not
         if column.default.is_none() && !(side == 1 && is_uuid) {
             let rule = if fits { Some("same") } else { is_uuid.then_some("uuid5") };
             sides[side].new_key = rule;
-            sides[side].why.extend(rule.map(|_| format!("`{only}` has no default, so new rows take their key from the other side")));
+            sides[side].why.extend(
+                rule.map(|_| format!("`{only}` has no default, so new rows take their key from the other side")),
+            );
         } else if fits && side == 1 && tables[0].key().len() == 1 {
             let says = format!(
                 "both keys are {}: if the same value means the same record, give both sides `new_key = \"same\"`",
@@ -452,7 +461,8 @@ fn match_on(tables: [&Seen<'_>; 2], fields: &[Field]) -> Option<MatchOn> {
     let mut sets: BTreeMap<Vec<&str>, [bool; 2]> = BTreeMap::new();
     let is_legacy_id = |field: &&Field| field.is_one_way;
     let usable = |field: &&Field| {
-        let is_looked_up = matches!(field.lens, Lens::Same | Lens::Lowercase | Lens::Values(_) | Lens::Bool(..) | Lens::Ref(_));
+        let is_looked_up =
+            matches!(field.lens, Lens::Same | Lens::Lowercase | Lens::Values(_) | Lens::Bool(..) | Lens::Ref(_));
         !field.is_doubted && is_looked_up && field.null == [None, None]
     };
     for side in 0..2 {
@@ -482,7 +492,8 @@ fn match_on(tables: [&Seen<'_>; 2], fields: &[Field]) -> Option<MatchOn> {
     let order = |names: &[&str]| -> Vec<String> {
         fields.iter().map(|field| &field.name).filter(|name| names.contains(&name.as_str())).cloned().collect()
     };
-    let of_both: Vec<&Vec<&str>> = sets.iter().filter(|(_, sides)| **sides == [true, true]).map(|(names, _)| names).collect();
+    let of_both: Vec<&Vec<&str>> =
+        sets.iter().filter(|(_, sides)| **sides == [true, true]).map(|(names, _)| names).collect();
     // The one that legacy's key was put into says it all.
     let by_id = of_both.iter().find(|names| {
         names.len() == 1 && fields.iter().filter(is_legacy_id).any(|field| names.contains(&field.name.as_str()))
@@ -490,12 +501,12 @@ fn match_on(tables: [&Seen<'_>; 2], fields: &[Field]) -> Option<MatchOn> {
     let least = of_both.iter().map(|names| names.len()).min();
     let best: Vec<&&Vec<&str>> = of_both.iter().filter(|names| Some(names.len()) == least).collect();
     match (by_id, best.as_slice()) {
-        (Some(names), _) => Some(MatchOn {
-            fields: order(names),
-            why: "the platform keeps legacy's key".into(),
-            is_doubted: false,
-        }),
-        (None, [names]) => Some(MatchOn { fields: order(names), why: "unique on both sides".into(), is_doubted: false }),
+        (Some(names), _) => {
+            Some(MatchOn { fields: order(names), why: "the platform keeps legacy's key".into(), is_doubted: false })
+        }
+        (None, [names]) => {
+            Some(MatchOn { fields: order(names), why: "unique on both sides".into(), is_doubted: false })
+        }
         (None, []) => {
             let (names, sides) = sets.iter().min_by_key(|(names, _)| names.len())?;
             let (on, off) = if sides[0] { (SIDES[0], SIDES[1]) } else { (SIDES[1], SIDES[0]) };
@@ -527,9 +538,12 @@ fn extensions(
             if is_used || seen.key.is_err() {
                 continue;
             }
-            let belongs = |one: &&Refers| one.is_declared && one.is_key && seen.is_unique(&one.columns) && one.target != Some(at);
+            let belongs =
+                |one: &&Refers| one.is_declared && one.is_key && seen.is_unique(&one.columns) && one.target != Some(at);
             let Some(refers) = seen.refers.iter().find(belongs) else { continue };
-            let Some(owner) = targets.iter().find(|target| Some(target.tables[narrow]) == refers.target) else { continue };
+            let Some(owner) = targets.iter().find(|target| Some(target.tables[narrow]) == refers.target) else {
+                continue;
+            };
             let wide = 1 - narrow;
             let mut tables = owner.tables;
             tables[narrow] = at;
@@ -601,7 +615,10 @@ fn stages(made: Vec<([usize; 2], Entity)>) -> Vec<Stage> {
     let mut of_schemas: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
     for entity in &entities {
         let own = &entity.sides[1].schema;
-        let others = needs(entity).iter().filter_map(|id| schema_of.get(id.as_str()).map(|schema| (*schema).to_owned())).collect::<Vec<_>>();
+        let others = needs(entity)
+            .iter()
+            .filter_map(|id| schema_of.get(id.as_str()).map(|schema| (*schema).to_owned()))
+            .collect::<Vec<_>>();
         of_schemas.entry(own.clone()).or_default().extend(others.into_iter().filter(|schema| schema != own));
     }
     let of_entities: BTreeMap<String, BTreeSet<String>> =

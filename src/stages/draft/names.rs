@@ -132,10 +132,24 @@ const CONCEPTS: [(&str, &[&str]); 25] = [
     ("member", &["member", "membership"]),
     ("person", &["person", "people", "user"]),
     (CREATED, &["created", "date created", "ctime", "entered", "added"]),
-    (UPDATED, &[
-        "updated", "last updated", "modified", "last modified", "changed", "last changed", "edited", "last edited",
-        "touched", "mtime", "geändert", "geaendert", "aktualisiert",
-    ]),
+    (
+        UPDATED,
+        &[
+            "updated",
+            "last updated",
+            "modified",
+            "last modified",
+            "changed",
+            "last changed",
+            "edited",
+            "last edited",
+            "touched",
+            "mtime",
+            "geändert",
+            "geaendert",
+            "aktualisiert",
+        ],
+    ),
     (DELETED, &["deleted", "removed", "archived", "gelöscht", "geloescht"]),
     (SECRET, &["password", "password hash", "password md5", "secret", "salt", "token", "otp", "totp secret"]),
 ];
@@ -214,8 +228,14 @@ impl Name {
         if is_short(&self.stem, &other.stem) || is_short(&self.long, &other.long) {
             return Some(Likeness::Short);
         }
+        let bytes = |name: &Name| name.stem.iter().map(String::len).sum::<usize>();
+        // Most names need no closer look; a letter has four bytes at most.
+        if bytes(self).abs_diff(bytes(other)) > 4 {
+            return None;
+        }
         let (a, b) = (self.stem.join(""), other.stem.join(""));
-        let is_near = a.chars().count().min(b.chars().count()) >= NEAR_CHARS_MIN && strsim::damerau_levenshtein(&a, &b) == 1;
+        let is_near =
+            a.chars().count().min(b.chars().count()) >= NEAR_CHARS_MIN && strsim::damerau_levenshtein(&a, &b) == 1;
         is_near.then_some(Likeness::Near)
     }
 

@@ -76,7 +76,8 @@ fn is_now(default: &str) -> bool {
 pub fn mark(seen: &Seen<'_>) -> Pick<Mark> {
     let mut sure = Vec::new();
     let mut perhaps = Vec::new();
-    for column in seen.columns.iter().filter(|column| !seen.key().contains(&column.live.name) && !column.live.generated) {
+    for column in seen.columns.iter().filter(|column| !seen.key().contains(&column.live.name) && !column.live.generated)
+    {
         let name = column.live.name.clone();
         let is_named = column.name.concept == Some(DELETED);
         let is_ended = ["closed", "ended", "cancelled", "retired", "withdrawn", "inactive", "raus"]
@@ -114,9 +115,8 @@ fn two(seen: &Seen<'_>, column: &LiveColumn) -> Option<(String, String)> {
 
 /// Columns that every row must give and that can hold one value only.
 pub fn scope(seen: &Seen<'_>) -> Vec<(String, String)> {
-    let must = |column: &&SeenColumn<'_>| {
-        !column.live.nullable && column.live.default.is_none() && !column.live.generated
-    };
+    let must =
+        |column: &&SeenColumn<'_>| !column.live.nullable && column.live.default.is_none() && !column.live.generated;
     let only = |column: &SeenColumn<'_>| match values(seen.table, column.live)?.as_slice() {
         [only] => Some((column.live.name.clone(), only.clone())),
         _ => None,

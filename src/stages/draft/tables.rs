@@ -42,34 +42,55 @@ struct Candidate {
 pub fn matched(views: [&View<'_>; 2]) -> Matched {
     let mut open = candidates(views);
     let mut pairs: Vec<Pair> = Vec::new();
+    // What is matched in one round tells what its references are in the next.
     loop {
-        let of_pair = |one: &Candidate| one.points + refer_points(views, &pairs, one.legacy, one.platform).0;
-        let points: Vec<u32> = open.iter().map(of_pair).collect();
-        let lead = |at: usize| {
-            let rivals = open.iter().zip(&points).enumerate().filter(|(other, (one, _))| {
-                *other != at && (one.legacy == open[at].legacy || one.platform == open[at].platform)
-            });
-            rivals.map(|(_, (_, points))| *points).max().map_or(u32::MAX, |second| points[at].saturating_sub(second))
+        let known = Known::of(&pairs);
+        let points: Vec<u32> =
+            open.iter().map(|one| one.points + known.refer_points(views, one.legacy, one.platform).0).collect();
+        let best = [best(&open, &points, |one| one.legacy), best(&open, &points, |one| one.platform)];
+        // No two that are clear have a table in common: one of them would not lead.
+        let is_clear = |at: usize| {
+            let leads = |[first, second]: [u32; 2]| points[at] == first && first - second >= LEAD_MIN;
+            let (legacy, platform) = (open[at].legacy, open[at].platform);
+            points[at] >= POINTS_MIN && leads(best[0][&legacy]) && leads(best[1][&platform])
         };
-        let clear = (0..open.len()).filter(|&at| points[at] >= POINTS_MIN && lead(at) >= LEAD_MIN);
-        let Some(best) = clear.max_by_key(|&at| (points[at], std::cmp::Reverse(at))) else {
+        let mut clear: Vec<usize> = (0..open.len()).filter(|&at| is_clear(at)).collect();
+        if clear.is_empty() {
             let mut rivals = [BTreeMap::new(), BTreeMap::new()];
             for (one, _) in open.iter().zip(&points).filter(|(_, points)| **points >= POINTS_MIN) {
                 rivals[0].entry(one.legacy).or_insert_with(BTreeSet::new).insert(one.platform);
                 rivals[1].entry(one.platform).or_insert_with(BTreeSet::new).insert(one.legacy);
             }
             return Matched { pairs, rivals };
-        };
-        let one = &open[best];
-        let (legacy, platform) = (one.legacy, one.platform);
-        let mut why: Vec<String> = Vec::new();
-        why.extend(one.name.map(|likeness| likeness.why().to_owned()));
-        why.extend((one.columns > 0).then(|| counted(one.columns, "column") + " alike"));
-        let refers = refer_points(views, &pairs, legacy, platform).1;
-        why.extend((refers > 0).then(|| counted(refers, "reference") + " to the same"));
-        pairs.push(Pair { legacy, platform, why: why.join(", ") });
-        open.retain(|one| one.legacy != legacy && one.platform != platform);
+        }
+        clear.sort_by_key(|&at| (std::cmp::Reverse(points[at]), at));
+        let mut found = Vec::new();
+        for one in clear.into_iter().map(|at| &open[at]) {
+            let (legacy, platform) = (one.legacy, one.platform);
+            let mut why: Vec<String> = Vec::new();
+            why.extend(one.name.map(|likeness| likeness.why().to_owned()));
+            why.extend((one.columns > 0).then(|| counted(one.columns, "column") + " alike"));
+            let refers = known.refer_points(views, legacy, platform).1;
+            why.extend((refers > 0).then(|| counted(refers, "reference") + " to the same"));
+            found.push(Pair { legacy, platform, why: why.join(", ") });
+        }
+        open.retain(|one| found.iter().all(|pair| one.legacy != pair.legacy && one.platform != pair.platform));
+        pairs.extend(found);
     }
+}
+
+/// By table: the points of its best candidate, and of the second.
+fn best(open: &[Candidate], points: &[u32], table: fn(&Candidate) -> usize) -> BTreeMap<usize, [u32; 2]> {
+    let mut best: BTreeMap<usize, [u32; 2]> = BTreeMap::new();
+    for (one, &points) in open.iter().zip(points) {
+        let [first, second] = best.entry(table(one)).or_default();
+        if points > *first {
+            (*first, *second) = (points, *first);
+        } else {
+            *second = points.max(*second);
+        }
+    }
+    best
 }
 
 fn counted(count: usize, what: &str) -> String {
@@ -148,31 +169,35 @@ fn in_common(legacy: &[&Name], platform: &[&Name]) -> (f64, usize) {
 /// `customer` and `crm_customer`, `order` and `order_header`.
 fn is_part(one: &Name, other: &Name) -> bool {
     let (short, long) = if one.words.len() < other.words.len() { (one, other) } else { (other, one) };
-    !short.words.is_empty() && short.words.len() < long.words.len() && (long.words.starts_with(&short.words) || long.words.ends_with(&short.words))
+    !short.words.is_empty()
+        && short.words.len() < long.words.len()
+        && (long.words.starts_with(&short.words) || long.words.ends_with(&short.words))
 }
 
-/// What both refer to, of what is matched already, and to themselves.
-fn refer_points(views: [&View<'_>; 2], pairs: &[Pair], legacy: usize, platform: usize) -> (u32, usize) {
-    /// Itself, whatever its position.
-    const ITSELF: usize = usize::MAX;
-    let targets = |view: &View<'_>, own: usize, place: fn(&Pair) -> usize| -> (BTreeSet<usize>, usize) {
-        let mut known = BTreeSet::new();
-        let mut all = BTreeSet::new();
-        for target in view.tables[own].refers.iter().filter_map(|one| one.target) {
-            all.insert(target);
-            match pairs.iter().position(|pair| place(pair) == target) {
-                _ if target == own => known.insert(ITSELF),
-                Some(pair) => known.insert(pair),
-                None => false,
-            };
+/// The pairs so far, by their tables on each side.
+struct Known([BTreeMap<usize, usize>; 2]);
+
+impl Known {
+    fn of(pairs: &[Pair]) -> Known {
+        let by = |table: fn(&Pair) -> usize| pairs.iter().enumerate().map(|(at, pair)| (table(pair), at)).collect();
+        Known([by(|pair| pair.legacy), by(|pair| pair.platform)])
+    }
+
+    /// For what both tables refer to, of what is matched already, and for references to themselves; with how many these are.
+    fn refer_points(&self, views: [&View<'_>; 2], legacy: usize, platform: usize) -> (u32, usize) {
+        /// Itself, whatever its position.
+        const ITSELF: usize = usize::MAX;
+        let targets = |side: usize, own: usize| -> (BTreeSet<usize>, usize) {
+            let all: BTreeSet<usize> = views[side].tables[own].refers.iter().filter_map(|one| one.target).collect();
+            let known = |target: &usize| if *target == own { Some(ITSELF) } else { self.0[side].get(target).copied() };
+            (all.iter().filter_map(known).collect(), all.len())
+        };
+        let (ours, our_count) = targets(0, legacy);
+        let (theirs, their_count) = targets(1, platform);
+        let both = ours.intersection(&theirs).count();
+        match our_count.max(their_count) {
+            0 => (0, 0),
+            all => ((both as f64 / all as f64 * REFERS_POINTS) as u32, both),
         }
-        (known, all.len())
-    };
-    let (ours, our_count) = targets(views[0], legacy, |pair| pair.legacy);
-    let (theirs, their_count) = targets(views[1], platform, |pair| pair.platform);
-    let both = ours.intersection(&theirs).count();
-    match our_count.max(their_count) {
-        0 => (0, 0),
-        all => ((both as f64 / all as f64 * REFERS_POINTS) as u32, both),
     }
 }

@@ -53,8 +53,11 @@ fn survey(lines: &str) -> Survey {
                         target_columns: vec!["id".into()],
                     }),
                     word if word.starts_with("in(") => {
-                        let values: Vec<String> =
-                            word[3..].trim_end_matches(')').split('/').map(|value| format!("'{value}'::text")).collect();
+                        let values: Vec<String> = word[3..]
+                            .trim_end_matches(')')
+                            .split('/')
+                            .map(|value| format!("'{value}'::text"))
+                            .collect();
                         found.conditions.push(format!("({name} = ANY (ARRAY[{}]))", values.join(", ")));
                     }
                     other => panic!("{other}"),
@@ -156,7 +159,14 @@ fn columns_are_matched_by_names_as_people_give_them() {
             "usr_mail text, tel text, descr text, birth_dt date, typ text, ext bool",
             "email text, phone_number text, title text, born date, kind text, is_external bool"
         ),
-        ["birth_dt = born", "descr = title", "ext = is_external", "tel = phone_number", "typ = kind", "usr_mail = email"]
+        [
+            "birth_dt = born",
+            "descr = title",
+            "ext = is_external",
+            "tel = phone_number",
+            "typ = kind",
+            "usr_mail = email"
+        ]
     );
 }
 
@@ -164,7 +174,7 @@ fn columns_are_matched_by_names_as_people_give_them() {
 fn two_columns_that_are_equally_good_are_no_guess() {
     assert_eq!(fields("title text, label text", "name text"), ["label = name?", "title = name?"]);
     // A better name decides, and takes the column from the others.
-    assert_eq!(fields("title text, name text", "name text"), ["name = name"]);
+    assert_eq!(fields("title text null, name text", "name text"), ["name = name"]);
     assert_eq!(fields("title text, name text", "name text, label text"), ["name = name", "title = label"]);
 }
 
@@ -179,7 +189,7 @@ fn a_type_that_says_too_little_makes_a_comment() {
     assert_eq!(fields("born varchar(8)", "born date"), ["born = born?"]);
     assert_eq!(fields("kind bpchar in(D/T)", "kind text in(department/team)"), ["kind = kind"]);
     assert_eq!(fields("kind int2 in(1/2)", "kind text in(department/team)"), ["kind = kind?"]);
-    assert_eq!(fields("kind date", "kind int4, note text"), ["kind = kind?"], "no lens at all");
+    assert_eq!(fields("kind date", "kind int4, note text null"), ["kind = kind?"], "no lens at all");
     assert_eq!(fields("password text", "password_hash text"), ["password = password_hash?"]);
     assert_eq!(fields("created timestamptz", "created_at timestamptz"), ["created = created_at?"]);
     assert_eq!(fields("addr inet, x text", "network inet, y text"), ["addr = network?"], "the only ones of their type");
@@ -187,11 +197,15 @@ fn a_type_that_says_too_little_makes_a_comment() {
 
 #[test]
 fn the_one_text_that_each_side_demands_is_the_same() {
-    let demanded = |legacy: &str, platform: &str| fields(&format!("mail text, {legacy}"), &format!("email text, {platform}"));
+    let demanded =
+        |legacy: &str, platform: &str| fields(&format!("mail text, {legacy}"), &format!("email text, {platform}"));
     assert_eq!(demanded("wort text", "caption text"), ["mail = email", "wort = caption"]);
     assert_eq!(demanded("wort int4", "caption int4"), ["mail = email", "wort = caption?"], "numbers are of all kinds");
-    assert_eq!(demanded("wort text", "caption text, word text"), ["mail = email"]);
-    assert_eq!(demanded("wort text null", "caption text"), ["mail = email"]);
+    assert_eq!(
+        demanded("wort text", "caption text, word text"),
+        [" = caption?", " = word?", "mail = email", "wort = ?"]
+    );
+    assert_eq!(demanded("wort text null", "caption text"), [" = caption?", "mail = email"]);
 }
 
 #[test]
@@ -212,7 +226,7 @@ fn what_says_nothing_on_a_side_without_null_is_null_on_the_other() {
 fn two_names_are_joined_only_where_nothing_else_is_the_name() {
     assert_eq!(fields("first_name text, last_name text", "display_name text"), ["first_name+last_name = display_name"]);
     assert_eq!(
-        fields("first_name text, last_name text", "first_name text, last_name text, display_name text"),
+        fields("first_name text, last_name text", "first_name text, last_name text, display_name text null"),
         ["first_name = first_name", "last_name = last_name"]
     );
 }
@@ -260,7 +274,10 @@ fn one_wide_table_and_two_narrow_ones_are_two_entities() {
     assert_eq!(entities(&draft), ["user: users = users", "profile: users = profiles"]);
     let profile = draft.entities().find(|entity| entity.id == "profile").expect("it is there");
     assert_eq!(profile.fields[0].columns, [vec!["id".to_owned()], vec!["user_id".to_owned()]]);
-    assert_eq!(profile.match_on.as_ref().map(|it| (&it.fields[..], it.is_doubted)), Some((&["user".to_owned()][..], false)));
+    assert_eq!(
+        profile.match_on.as_ref().map(|it| (&it.fields[..], it.is_doubted)),
+        Some((&["user".to_owned()][..], false))
+    );
 }
 
 #[test]
@@ -272,7 +289,10 @@ fn a_natural_key_is_unique_on_both_sides_and_the_only_one() {
     };
     assert_eq!(match_on("code text unique, x text", "code text unique, x text"), Some("code".into()));
     assert_eq!(match_on("code text unique, x text", "code text, x text"), Some("code?".into()));
-    assert_eq!(match_on("code text unique, mail text unique", "code text unique, email text unique"), Some("code?".into()));
+    assert_eq!(
+        match_on("code text unique, mail text unique", "code text unique, email text unique"),
+        Some("code?".into())
+    );
     assert_eq!(match_on("code text, x text", "code text, x text"), None);
 }
 

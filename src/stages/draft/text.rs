@@ -89,13 +89,19 @@ fn write_entity(text: &mut String, entity: &Entity) {
         let names: Vec<String> = match_on.fields.iter().map(|name| quoted(name)).collect();
         let mark = if match_on.is_doubted { "# " } else { "" };
         let unsure = if match_on.is_doubted { "UNSURE: " } else { "" };
-        line_within(text, INDENT, &format!("{mark}match_on = [{}]", names.join(", ")), &format!("{unsure}{}", match_on.why));
+        line_within(
+            text,
+            INDENT,
+            &format!("{mark}match_on = [{}]", names.join(", ")),
+            &format!("{unsure}{}", match_on.why),
+        );
     }
     if let Some(conflict) = entity.conflict {
         line_within(text, INDENT, &format!("conflict = \"{conflict}\""), "without a stamp `newest` cannot tell");
     }
     let _ = write!(text, "\n{INDENT}{INDENT}[stages.entities.fields]\n");
-    let width = entity.fields.iter().filter(|field| !field.is_doubted).map(|field| key(&field.name).chars().count()).max();
+    let width =
+        entity.fields.iter().filter(|field| !field.is_doubted).map(|field| key(&field.name).chars().count()).max();
     for field in &entity.fields {
         write_field(text, field, width.unwrap_or_default());
     }
@@ -110,7 +116,7 @@ fn write_field(text: &mut String, field: &Field, width: usize) {
     const INDENT: &str = "    ";
     let name = key(&field.name);
     let mut parts = Vec::new();
-    for (side, columns) in DATABASES.iter().zip(&field.columns) {
+    for (side, columns) in DATABASES.iter().zip(&field.columns).filter(|(_, columns)| !columns.is_empty()) {
         parts.push(format!("{side} = {}", one_or_more(columns)));
     }
     parts.extend(lens(&field.lens).map(|lens| format!("lens = {lens}")));
@@ -147,6 +153,7 @@ fn lens(lens: &Lens) -> Option<String> {
         Lens::Scale(many) => format!("{{ scale = {many} }}"),
         Lens::Format(pattern) => format!("{{ format = {} }}", quoted(pattern)),
         Lens::Path(path) => format!("{{ path = [{}] }}", quoted(path)),
+        Lens::Constant(value) => format!("{{ constant = {} }}", quoted(value)),
         Lens::Ref(entity) => format!("{{ ref = {} }}", quoted(entity)),
     })
 }
@@ -181,11 +188,8 @@ pub fn side(at: usize, side: &Side) -> String {
         None => {}
     }
     if !side.scope.is_empty() {
-        let scope: Vec<String> = side
-            .scope
-            .iter()
-            .map(|(column, value)| format!("{} = {}", key(column), quoted(value)))
-            .collect();
+        let scope: Vec<String> =
+            side.scope.iter().map(|(column, value)| format!("{} = {}", key(column), quoted(value))).collect();
         parts.push(format!("scope = {{ {} }}", scope.join(", ")));
     }
     parts.extend(side.new_key.map(|rule| format!("new_key = \"{rule}\"")));
@@ -285,13 +289,26 @@ mod tests {
 
     /// What a key or string reads as.
     fn read(written: &str) -> String {
-        let table: toml::Table = toml::from_str(&format!("a = {{ b = {written} }} # c")).unwrap_or_else(|error| panic!("{written}: {error}"));
+        let table: toml::Table = toml::from_str(&format!("a = {{ b = {written} }} # c"))
+            .unwrap_or_else(|error| panic!("{written}: {error}"));
         table["a"]["b"].as_str().map(str::to_owned).expect("a string")
     }
 
     #[test]
     fn every_name_is_read_back_as_it_is_from_one_line() {
-        for name in ["plain", "it's", "a \"b\"", "both ' and \"", "''' \"\"\"", "tab\tand\nline", "\u{7f}\u{1}\u{85}", "ümläut ✓", "back\\slash", "#", ""] {
+        for name in [
+            "plain",
+            "it's",
+            "a \"b\"",
+            "both ' and \"",
+            "''' \"\"\"",
+            "tab\tand\nline",
+            "\u{7f}\u{1}\u{85}",
+            "ümläut ✓",
+            "back\\slash",
+            "#",
+            "",
+        ] {
             let written = literal(name);
             assert!(!written.contains('\n'), "{written}");
             assert_eq!(read(&written), name);

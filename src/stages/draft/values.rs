@@ -30,7 +30,8 @@ fn allowed(condition: &str, column: &str) -> Option<Vec<String>> {
         None => (right.trim_end_matches(')'), ""),
     };
     // A cast of the whole list, and what closes.
-    let is_closing = |letter: char| letter.is_alphanumeric() || matches!(letter, ':' | '[' | ']' | ')' | ' ' | '.' | '"' | '_');
+    let is_closing =
+        |letter: char| letter.is_alphanumeric() || matches!(letter, ':' | '[' | ']' | ')' | ' ' | '.' | '"' | '_');
     if !rest.chars().all(is_closing) || [" AND ", " OR "].iter().any(|word| rest.contains(word)) {
         return None;
     }
@@ -77,11 +78,13 @@ pub fn literal(item: &str) -> Option<String> {
     let item = item.trim_start_matches('(');
     if let Some(text) = item.strip_prefix('\'') {
         let end = text.rfind('\'')?;
-        let is_cast = text[end + 1..].is_empty() || text[end + 1..].starts_with("::") || text[end + 1..].starts_with(')');
+        let is_cast =
+            text[end + 1..].is_empty() || text[end + 1..].starts_with("::") || text[end + 1..].starts_with(')');
         return is_cast.then(|| text[..end].replace("''", "'"));
     }
     let number = item.split([':', ')']).next().unwrap_or(item).trim();
-    let is_number = number.chars().all(|c| c.is_ascii_digit() || matches!(c, '-' | '.')) && number.parse::<f64>().is_ok();
+    let is_number =
+        number.chars().all(|c| c.is_ascii_digit() || matches!(c, '-' | '.')) && number.parse::<f64>().is_ok();
     is_number.then(|| number.to_owned())
 }
 
@@ -158,7 +161,11 @@ mod tests {
     fn a_check_of_a_few_values_names_them() {
         for (condition, column, expected) in [
             ("(active = ANY (ARRAY['Y'::bpchar, 'N'::bpchar]))", "active", Some(&["Y", "N"][..])),
-            ("((kind)::text = ANY ((ARRAY['a, b'::character varying, 'it''s'::character varying])::text[]))", "kind", Some(&["a, b", "it's"])),
+            (
+                "((kind)::text = ANY ((ARRAY['a, b'::character varying, 'it''s'::character varying])::text[]))",
+                "kind",
+                Some(&["a, b", "it's"]),
+            ),
             ("(\"Offen\" = ANY (ARRAY[0, 1]))", "Offen", Some(&["0", "1"])),
             ("(x = ANY (ARRAY['-1'::integer, 0]))", "x", Some(&["-1", "0"])),
             ("(\"Mandant\" = 7)", "Mandant", Some(&["7"])),
@@ -191,7 +198,10 @@ mod tests {
             let found = partners(&texts(legacy), &texts(platform));
             found.map(|(pairs, _)| pairs.iter().map(|(l, p)| format!("{l}={p}")).collect::<Vec<_>>().join(" "))
         };
-        assert_eq!(partners(&["D", "T", "P"], &["department", "team", "project"]), Some("D=department T=team P=project".into()));
+        assert_eq!(
+            partners(&["D", "T", "P"], &["department", "team", "project"]),
+            Some("D=department T=team P=project".into())
+        );
         assert_eq!(partners(&["NEW", "Used"], &["used", "new"]), Some("NEW=new Used=used".into()));
         assert_eq!(partners(&["open", "done"], &["o", "d"]), Some("open=o done=d".into()));
         assert_eq!(partners(&["S", "T"], &["staff", "student"]), None);

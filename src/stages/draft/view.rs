@@ -160,9 +160,9 @@ fn key(table: &Surveyed) -> Result<(Vec<String>, &'static str), String> {
         (is_good && columns.iter().all(|name| never_null(name) && can_be(name))).then_some(columns)
     };
     let least = table.indexes.iter().filter_map(whole).min_by_key(|columns| (columns.len(), columns.clone()));
-    least
-        .map(|columns| (columns, "no primary key, but a unique index"))
-        .ok_or_else(|| "neither a primary key nor a unique index over columns that are never NULL: no row of it has a name".into())
+    least.map(|columns| (columns, "no primary key, but a unique index")).ok_or_else(|| {
+        "neither a primary key nor a unique index over columns that are never NULL: no row of it has a name".into()
+    })
 }
 
 /// What a table refers to: its foreign keys, and columns that are named for another table and hold its key.

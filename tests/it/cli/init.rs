@@ -89,7 +89,8 @@ async fn whatever_a_catalogue_holds_the_file_is_one_that_check_accepts() {
     writes(&desk, "ugly.toml");
 }
 
-const LEGACY: &str = "create table users (id serial primary key, mail text not null unique, changed timestamptz not null default now());
+const LEGACY: &str =
+    "create table users (id serial primary key, mail text not null unique, changed timestamptz not null default now());
                       create index on users (changed, id); insert into users (mail) values ('ada@example.org')";
 const PLATFORM: &str = "create table users (id uuid primary key, email text not null unique, updated_at timestamptz not null default now());
                         create index on users (updated_at, id)";
@@ -149,7 +150,11 @@ async fn what_cannot_be_asked_is_refused_and_nothing_is_written() {
     let nobody = ["init", "--legacy-env", "NOBODY_SET_THIS", "--platform-env", "PLATFORM_URL"];
     refuses(&desk, &nobody, "the environment variable `NOBODY_SET_THIS` is not set");
     let desk = desk.with("OTHER", format!("mysql://u:{SECRET}@localhost/x"));
-    refuses(&desk, &["init", "--legacy-env", "OTHER", "--platform-env", "PLATFORM_URL"], "the URL from `OTHER` is no PostgreSQL URL");
+    refuses(
+        &desk,
+        &["init", "--legacy-env", "OTHER", "--platform-env", "PLATFORM_URL"],
+        "the URL from `OTHER` is no PostgreSQL URL",
+    );
     let desk = desk.with("OTHER", format!("postgres://u:{SECRET}@127.0.0.1:1/x"));
     refuses(&desk, &["init", "--legacy-env", "LEGACY_URL", "--platform-env", "OTHER"], "connecting to 127.0.0.1:1/x");
     let twice = ["init", "--legacy-env", "LEGACY_URL", "--platform-env", "LEGACY_URL"];
@@ -160,15 +165,21 @@ async fn what_cannot_be_asked_is_refused_and_nothing_is_written() {
 /// A file without an entity is none: it is written to be read, and says so.
 #[tokio::test]
 async fn two_systems_with_nothing_in_common_get_a_list_of_their_tables() {
-    let (_databases, desk) =
-        systems("init nothing", &["create table apples (id serial primary key, colour text)"], &["create table boats (id uuid primary key, mast integer)"])
-            .await;
+    let (_databases, desk) = systems(
+        "init nothing",
+        &["create table apples (id serial primary key, colour text)"],
+        &["create table boats (id uuid primary key, mast integer)"],
+    )
+    .await;
     let output = desk.run(&INIT);
     let said = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "{said}");
     assert!(said.contains("no entity is sure"), "{said}");
     let written = std::fs::read_to_string(desk.folder.path().join("bridge.toml")).expect("a file");
-    assert!(written.contains("`apples`") && written.contains("`boats`") && !written.contains("\n[[stages]]"), "{written}");
+    assert!(
+        written.contains("`apples`") && written.contains("`boats`") && !written.contains("\n[[stages]]"),
+        "{written}"
+    );
 }
 
 #[tokio::test]
