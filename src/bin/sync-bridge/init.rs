@@ -22,7 +22,7 @@ Only the catalogues are read: names, types, keys, indexes, references, checks; n
 variables and never holds an address. Each guess says its reason; what is unsure is a comment marked UNSURE. After `prepare`,
 `check` finds no error in it but what rights lack: what it would refuse is made a comment.
 
-Exit codes: 0 written, 1 written, but nothing in it is sure (or not written for want of space), 2 refused: nothing was written")]
+Exit codes: 0 written, 1 written, but no entity in it is sure, 2 refused: nothing was written")]
 pub struct Args {
     /// The environment variable that holds the address of the legacy database
     #[arg(long, value_name = "VAR")]

@@ -17,7 +17,7 @@ from pg_class c
 join pg_namespace n on n.oid = c.relnamespace
 where c.relkind in ('r', 'p', 'v', 'm', 'f')
   and not c.relispartition
-  and n.nspname not in ('information_schema', 'sync_bridge', 'bridge', 'apalis')
+  and n.nspname not in ('information_schema', 'sync_bridge', 'bridge')
   and n.nspname not like 'pg\_%'
   -- What an extension brought along is its own.
   and not exists (select from pg_depend d where d.classid = 'pg_class'::regclass and d.objid = c.oid and d.deptype = 'e')

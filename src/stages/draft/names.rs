@@ -145,12 +145,9 @@ const CONCEPTS: [(&str, &[&str]); 25] = [
             "last edited",
             "touched",
             "mtime",
-            "geändert",
-            "geaendert",
-            "aktualisiert",
         ],
     ),
-    (DELETED, &["deleted", "removed", "archived", "gelöscht", "geloescht"]),
+    (DELETED, &["deleted", "removed", "archived"]),
     (SECRET, &["password", "password hash", "password md5", "secret", "salt", "token", "otp", "totp secret"]),
 ];
 

@@ -80,7 +80,7 @@ pub fn mark(seen: &Seen<'_>) -> Pick<Mark> {
     {
         let name = column.live.name.clone();
         let is_named = column.name.concept == Some(DELETED);
-        let is_ended = ["closed", "ended", "cancelled", "retired", "withdrawn", "inactive", "raus"]
+        let is_ended = ["closed", "ended", "cancelled", "retired", "withdrawn", "inactive"]
             .iter()
             .any(|word| column.name.stem == [*word]);
         let is_living = ["act", "active", "enabled"].iter().any(|word| column.name.stem == [*word]);
@@ -118,7 +118,8 @@ pub fn scope(seen: &Seen<'_>) -> Vec<(String, String)> {
     let must =
         |column: &&SeenColumn<'_>| !column.live.nullable && column.live.default.is_none() && !column.live.generated;
     let only = |column: &SeenColumn<'_>| match values(seen.table, column.live)?.as_slice() {
-        [only] => Some((column.live.name.clone(), only.clone())),
+        // A brace would name a customer's variable.
+        [only] if !only.contains(['{', '}']) => Some((column.live.name.clone(), only.clone())),
         _ => None,
     };
     seen.columns.iter().filter(must).filter_map(only).collect()

@@ -1,7 +1,9 @@
 //! What is guessed, and above all what is not.
 
+use proptest::prelude::*;
+
 use super::*;
-use crate::sides::postgres::{ForeignKey, Index, Surveyed};
+use crate::sides::postgres::{ForeignKey, Index, LiveColumn, Surveyed};
 use crate::stages::check::live::{column, table};
 
 /// A side from lines such as `users: id int4 key, mail text unique, boss int4 null >users, act bpchar in(Y/N)`. A table that is not in
@@ -192,7 +194,11 @@ fn a_type_that_says_too_little_makes_a_comment() {
     assert_eq!(fields("kind date", "kind int4, note text null"), ["kind = kind?"], "no lens at all");
     assert_eq!(fields("password text", "password_hash text"), ["password = password_hash?"]);
     assert_eq!(fields("created timestamptz", "created_at timestamptz"), ["created = created_at?"]);
-    assert_eq!(fields("addr inet, x text", "network inet, y text"), ["addr = network?"], "the only ones of their type");
+    assert_eq!(
+        fields("addr inet, x text null", "network inet, y text null"),
+        ["addr = network?"],
+        "the only ones of their type"
+    );
 }
 
 #[test]
@@ -281,6 +287,43 @@ fn one_wide_table_and_two_narrow_ones_are_two_entities() {
 }
 
 #[test]
+fn two_narrow_tables_of_legacy_and_a_wide_one_are_two_entities_too() {
+    let draft = drafted(
+        "users: id int4 key, mail text unique
+         details: id int4 key, user_id int4 unique >users, phone text null, birth_dt date null",
+        "users: id uuid key, email text unique, phone text null, birth_date date null",
+    );
+    assert_eq!(entities(&draft), ["user: users = users", "detail: details = users"]);
+    let detail = draft.entities().find(|entity| entity.id == "detail").expect("it is there");
+    assert_eq!(detail.fields[0].columns, [vec!["user_id".to_owned()], vec!["id".to_owned()]]);
+}
+
+#[test]
+fn a_thousand_tables_are_matched_in_no_time_zz() {
+    let word =
+        |n: usize| ["alpha", "beta", "gamma", "delta", "omega", "kappa", "sigma", "theta", "zeta", "iota"][n % 10];
+    let lines = |kind: &str| -> String {
+        (0..1000)
+            .map(|n| {
+                format!(
+                    "{}_{}_{}_{n}: id {kind} key, {}_{} text, {} text, {} int4, note text, title text\n",
+                    word(n),
+                    word(n / 10),
+                    word(n / 100),
+                    word(n),
+                    word(n / 7),
+                    word(n / 3),
+                    word(n + 4)
+                )
+            })
+            .collect()
+    };
+    let start = std::time::SystemTime::now();
+    let draft = drafted(&lines("int4"), &lines("uuid"));
+    panic!("{:?} {:?}", start.elapsed(), draft.counts());
+}
+
+#[test]
 fn a_natural_key_is_unique_on_both_sides_and_the_only_one() {
     let match_on = |legacy: &str, platform: &str| {
         let draft = drafted(&format!("t: id int4 key, {legacy}"), &format!("t: id uuid key, {platform}"));
@@ -320,4 +363,157 @@ fn what_check_refuses_becomes_a_comment_and_so_does_what_rests_on_it() {
     let text = draft.text();
     let table: toml::Table = toml::from_str(&text).expect("TOML");
     assert!(!table.contains_key("stages"), "{text}");
+}
+
+/// Names of every spelling, few enough to meet on both sides.
+fn a_name() -> impl Strategy<Value = String> {
+    let words = [
+        "id",
+        "user",
+        "users",
+        "user_id",
+        "name",
+        "first_name",
+        "last_name",
+        "mail",
+        "email",
+        "status",
+        "active",
+        "deleted",
+        "deleted_at",
+        "updated_at",
+        "last_update",
+        "created",
+        "lat",
+        "lon",
+        "location",
+        "legacy_id",
+        "parent_id",
+        "Order \"x\"",
+        "a.b",
+        "it's",
+        "$",
+        "${X}",
+        "{y}",
+        "line\nbreak",
+        "\u{1}",
+        "✓",
+        "größe",
+        "'\"",
+        "\\",
+        "#",
+        " ",
+        "tenant",
+    ];
+    proptest::sample::select(words.to_vec()).prop_map(str::to_owned)
+}
+
+/// A table whose columns, keys, checks and references are as they come.
+fn a_table() -> impl Strategy<Value = Surveyed> {
+    let types = [
+        "int4",
+        "int8",
+        "numeric(10,2)",
+        "text",
+        "bpchar(1)",
+        "varchar(8)",
+        "bool",
+        "date",
+        "timestamptz",
+        "timestamp",
+        "uuid",
+        "jsonb",
+        "point",
+        "inet",
+        "money",
+        "bytea",
+    ];
+    let defaults =
+        [None, Some("now()"), Some("''::text"), Some("'0'::text"), Some("0"), Some("nextval('s'::regclass)")];
+    let checks = ["'Y'::text, 'N'::text", "'Y'::text", "'active'::text, 'it''s'::text", "1, 0", "7", "'${X}'::text"];
+    let a_column = (
+        (a_name(), proptest::sample::select(types.to_vec()), proptest::sample::select(defaults.to_vec())),
+        (
+            any::<bool>(),
+            any::<bool>(),
+            0..4_u8,
+            0..4_u8,
+            proptest::option::weighted(0.3, proptest::sample::select(checks.to_vec())),
+        ),
+    );
+    (a_name(), a_name(), proptest::collection::vec(a_column, 1..9), a_name()).prop_map(
+        |(schema, name, columns, target)| {
+            let live = columns.iter().map(|((name, typname, default), (nullable, generated, ..))| LiveColumn {
+                nullable: *nullable,
+                generated: *generated && *nullable,
+                default: default.map(ToOwned::to_owned),
+                ..column(name, typname, &[])
+            });
+            let mut found = Surveyed {
+                live: table(Vec::new()),
+                primary_key: Vec::new(),
+                indexes: Vec::new(),
+                foreign_keys: Vec::new(),
+                conditions: Vec::new(),
+                rows_about: Some(7),
+                note: Some("[[stages]]\n".into()),
+                schema,
+                name,
+            };
+            for one in live {
+                if found.live.column(&one.name).is_none() {
+                    found.live.columns.push(one);
+                }
+            }
+            for ((name, ..), (_, _, key, unique, check)) in &columns {
+                let spelled = crate::sides::postgres::shown_ident(name);
+                if *key == 0 && !found.primary_key.contains(name) {
+                    found.primary_key.push(name.clone());
+                }
+                let (schema, table) = (found.schema.clone(), found.name.clone());
+                let (is_unique, columns) = (*unique == 0, vec![spelled.clone()]);
+                found.indexes.push(Index { schema, table, is_unique, is_immediate: true, predicate: None, columns });
+                found.conditions.extend(check.map(|check| format!("({spelled} = ANY (ARRAY[{check}]))")));
+                if *unique == 1 {
+                    found.foreign_keys.push(ForeignKey {
+                        columns: vec![name.clone()],
+                        target_schema: found.schema.clone(),
+                        target_table: target.clone(),
+                        target_columns: vec!["id".into()],
+                    });
+                }
+            }
+            found
+        },
+    )
+}
+
+fn a_side() -> impl Strategy<Value = Survey> {
+    (
+        proptest::collection::vec(a_table(), 1..5),
+        proptest::sample::select(&[None, Some("Europe/Berlin"), Some("Mars")][..]),
+    )
+        .prop_map(|(tables, zone)| {
+            let mut seen = BTreeSet::new();
+            let tables = tables.into_iter().filter(|one| seen.insert((one.schema.clone(), one.name.clone()))).collect();
+            Survey { tables, zone: zone.map(ToOwned::to_owned) }
+        })
+}
+
+proptest! {
+    #[test]
+    fn whatever_two_catalogues_hold_the_file_can_be_read(legacy in a_side(), platform in a_side()) {
+        let draft = draft(["VARIABLE_OF_LEGACY", "VARIABLE_OF_PLATFORM"], [&legacy, &platform]);
+        let text = draft.text();
+        let whole: Result<toml::Table, _> = toml::from_str(&text);
+        prop_assert!(whole.is_ok(), "{whole:?}\n{text}");
+        prop_assert_eq!(whole.is_ok_and(|whole| whole.contains_key("stages")), draft.counts().entities > 0);
+        if draft.counts().entities > 0 {
+            let text = text
+                .replace("${VARIABLE_OF_LEGACY}", "postgres://localhost/l")
+                .replace("${VARIABLE_OF_PLATFORM}", "postgres://localhost/p");
+            let config = crate::config::read_text(std::path::Path::new("bridge.toml"), &text);
+            prop_assert!(config.is_ok(), "{}\n{text}", config.expect_err("it is not"));
+        }
+    }
 }
