@@ -350,7 +350,7 @@ impl Data {
         locator: &Locator<'_>,
         sample: Option<u32>,
     ) -> anyhow::Result<Vec<Finding>> {
-        Ok(check::findings(&self.pools, &self.config, self.customer(customer)?, locator, sample).await)
+        Ok(check::findings(self, self.customer(customer)?, locator, sample).await)
     }
 
     /// Installs the `sync_bridge` schema on all databases of the customer, and registers its entities there; safe to repeat.

@@ -19,6 +19,7 @@ use crate::config::{Config, Customer, Entity, EntityId, Finding, Locator, Severi
 use crate::sides::postgres::{self, About, Index, LiveTable, Ours, Pools, Rewriter, reach};
 use crate::told::told;
 
+use super::Data;
 use super::entity::{self, database_of};
 use super::horizon::{self, Sessions};
 use super::registry::vanished;
@@ -66,13 +67,8 @@ struct Desk<'c> {
 
 /// Everything that is to be told of a customer, in the order of the file: a database that does not answer is a finding too.
 /// `sample`: so many rows of each table are tried, too.
-pub async fn findings(
-    pools: &Pools,
-    config: &Config,
-    customer: &Customer,
-    locator: &Locator<'_>,
-    sample: Option<u32>,
-) -> Vec<Finding> {
+pub async fn findings(data: &Data, customer: &Customer, locator: &Locator<'_>, sample: Option<u32>) -> Vec<Finding> {
+    let (pools, config) = (&data.pools, &*data.config);
     let mut desk = Desk { customer, locator, found: Vec::new() };
     // By address: two names of one database are asked once.
     let mut databases: BTreeMap<&str, Mapped<'_>> = BTreeMap::new();
@@ -98,7 +94,7 @@ pub async fn findings(
     }
     if let Some(rows_max) = sample {
         for entity in config.entities() {
-            desk.try_rows(pools, entity, rows_max).await;
+            desk.try_rows(data, entity, rows_max).await;
         }
     }
     desk.found.sort_by_key(|finding| finding.place);
@@ -236,12 +232,19 @@ impl Desk<'_> {
     }
 
     /// Of an entity that can be read at all.
-    async fn try_rows(&mut self, pools: &Pools, entity: &Entity, rows_max: u32) {
+    async fn try_rows(&mut self, data: &Data, entity: &Entity, rows_max: u32) {
         let is_of = |finding: &&Finding| finding.entity.as_ref() == Some(&entity.id) || finding.entity.is_none();
         if self.found.iter().filter(is_of).any(|finding| finding.severity == Severity::Error) {
             return;
         }
-        match sample::sampled(pools, self.customer, entity, rows_max).await {
+        let percent_max = data.config.mapping_percent_max;
+        let tried = async {
+            let mut flaws = sample::sampled(&data.pools, self.customer, entity, rows_max).await?;
+            let touched = data.touched(&self.customer.id, &entity.id, u64::from(rows_max)).await?;
+            flaws.extend(sample::changed(&touched, percent_max));
+            anyhow::Ok(flaws)
+        };
+        match tried.await {
             Ok(flaws) => flaws.into_iter().for_each(|flaw| self.of_entity(entity, flaw)),
             Err(error) => self.of_entity(entity, Flaw::error("unreadable", Spot::Whole, told(&error))),
         }

@@ -6,8 +6,9 @@ use crate::config::{self, Customer, Side, Spot};
 use crate::mapping::laws::{Trial, try_rows};
 use crate::sides::postgres::Pools;
 
-use super::super::entity::readable;
+use super::super::{Touched, entity::readable};
 use super::Flaw;
+use super::flaw::listed;
 
 /// Tries both sides' rows, at most so many of each: the newest ones, and others from all over the table.
 ///
@@ -32,6 +33,23 @@ pub async fn sampled(
         flaws.extend(told(side, cells.len(), try_rows(&readable.mapping, side, &cells)));
     }
     Ok(flaws)
+}
+
+/// What the next run will have to settle because the mapping is not the one that the pairs were compared under.
+pub fn changed(touched: &Touched, percent_max: u32) -> Option<Flaw> {
+    if touched.rows_different == 0 {
+        return None;
+    }
+    let fields = listed(touched.fields.iter().map(String::as_str));
+    let (different, read, rows, percent) = (touched.rows_different, touched.rows_read, touched.rows, touched.percent());
+    let looked_at = if touched.counted { format!("{read} rows") } else { format!("{read} rows looked at of {rows}") };
+    let message = format!(
+        "the mapping changed: {different} of {looked_at} ({percent:.1} %) differ in what was never compared as it is mapped now: {fields}"
+    );
+    let help = format!(
+        "`first_contact` decides about these rows; above {percent_max} % they wait for `sync-bridge run --accept-mapping`"
+    );
+    Some(Flaw::warning("mapping-changed", Spot::Whole, message).about(Side::Platform, None).help(help))
 }
 
 /// Pure.

@@ -488,7 +488,6 @@ async fn a_check_says_what_is_missing_and_writes_nothing() {
     assert_eq!(desk.run(&["check"]).status.code(), Some(0));
 }
 
-/// What a hundred customers have in common is said once, and counted.
 #[tokio::test]
 async fn a_sample_tries_the_lenses_on_the_operators_own_rows() {
     let databases = Prepared::new().await.copy().await;
@@ -506,6 +505,7 @@ async fn a_sample_tries_the_lenses_on_the_operators_own_rows() {
     assert!(told.ends_with("rows looked at on the legacy side have no translation: the legacy value is not in the value map; add it to `values`"), "{told}");
 }
 
+/// What a hundred customers have in common is said once, and counted.
 #[tokio::test]
 async fn what_customers_have_in_common_is_said_once() {
     let prepared = Prepared::new().await;

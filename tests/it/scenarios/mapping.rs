@@ -8,6 +8,7 @@ use sync_bridge::config::{
 };
 use sync_bridge::ops::{self, CustomerStatus};
 use sync_bridge::stages::{Contact, Data, Key, Page, PageMode};
+use sync_bridge::startup;
 
 use crate::jobs::{Bridge, GRACE, page_rows};
 use crate::support::eventually;
@@ -241,6 +242,11 @@ async fn s37_a_change_that_touches_many_rows_waits_for_an_operator_and_all_else_
     assert_eq!(touched.fields, ["phone"]);
     let sampled = beforehand.touched(&CustomerId::new(CUSTOMER), &EntityId::new("person"), 50).await.expect("a count");
     assert!(!sampled.counted && sampled.rows_read < 200 && sampled.percent() > 50.0, "{sampled:?}");
+    let found = startup::findings(&beforehand, &bridge.config.customers, Some(1_000)).await.expect("a check");
+    let told: Vec<_> = found.iter().filter(|one| one.code == "mapping-changed").map(|one| &*one.message).collect();
+    let changed =
+        "the mapping changed: 160 of 200 rows (80.0 %) differ in what was never compared as it is mapped now: `phone`";
+    assert_eq!(told, [changed], "{found:#?}");
 
     // Meanwhile the field waits where it differs, whoever edits it; other fields, equal rows, new records and other entities flow.
     bridge
