@@ -96,8 +96,8 @@ fn chosen(mut candidates: Vec<Candidate>) -> Vec<Field> {
         }
         let mut wanted: [BTreeMap<&String, usize>; 2] = [BTreeMap::new(), BTreeMap::new()];
         for field in &level {
-            for side in 0..2 {
-                field.columns[side].iter().for_each(|column| *wanted[side].entry(column).or_default() += 1);
+            for (wanted, columns) in wanted.iter_mut().zip(&field.columns) {
+                columns.iter().for_each(|column| *wanted.entry(column).or_default() += 1);
             }
         }
         let is_alone = |field: &Field| {
@@ -105,8 +105,8 @@ fn chosen(mut candidates: Vec<Candidate>) -> Vec<Field> {
         };
         let alone: Vec<bool> = level.iter().map(is_alone).collect();
         for (mut field, alone) in level.into_iter().zip(alone) {
-            for side in 0..2 {
-                taken[side].extend(field.columns[side].iter().cloned());
+            for (taken, columns) in taken.iter_mut().zip(&field.columns) {
+                taken.extend(columns.iter().cloned());
             }
             if !alone {
                 field.is_doubted = true;

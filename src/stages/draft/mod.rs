@@ -124,14 +124,12 @@ pub fn draft(variables: [&str; 2], surveys: [&Survey; 2]) -> Draft {
             Target { id: entity_id(names, &mut ids), tables: [pair.legacy, pair.platform] }
         })
         .collect();
+    let plan = Plan { views, targets: &targets };
     let mut made: Vec<([usize; 2], Entity)> = Vec::new();
     for (pair, target) in matched.pairs.iter().zip(&targets) {
-        made.push((
-            target.tables,
-            entity(views, target, &targets, &pair.why, &[BTreeSet::new(), BTreeSet::new()], None),
-        ));
+        made.push((target.tables, entity(&plan, target, &pair.why, &[BTreeSet::new(), BTreeSet::new()], None)));
     }
-    made.extend(extensions(views, &targets, &made, &mut ids));
+    made.extend(extensions(&plan, &made, &mut ids));
     let used = |side: usize, at: usize| made.iter().any(|(tables, _)| tables[side] == at);
     let left = [0, 1].map(|side: usize| {
         let open = views[side].tables.iter().enumerate().filter(|(at, _)| !used(side, *at));
@@ -272,15 +270,16 @@ fn entity_id(names: [&Name; 2], taken: &mut BTreeSet<String>) -> String {
     id
 }
 
-/// Two tables as an entity; `owner` is the field by which it belongs to another one, whose tables it shares on one side.
-fn entity(
-    views: [&View<'_>; 2],
-    target: &Target,
-    targets: &[Target],
-    why: &str,
-    taken: &[BTreeSet<String>; 2],
-    owner: Option<Field>,
-) -> Entity {
+/// Both sides, and what of them is matched.
+struct Plan<'v> {
+    views: [&'v View<'v>; 2],
+    targets: &'v [Target],
+}
+
+/// Two tables as an entity. `taken` are columns that are spoken for, by side; `owner` is the field by which a row belongs to another
+/// entity's, whose table it shares on one side.
+fn entity(plan: &Plan<'_>, target: &Target, why: &str, taken: &[BTreeSet<String>; 2], owner: Option<Field>) -> Entity {
+    let Plan { views, targets } = *plan;
     let tables = [0, 1].map(|side: usize| &views[side].tables[target.tables[side]]);
     let mut notes = Vec::new();
     let mut taken = taken.clone();
@@ -465,8 +464,8 @@ fn match_on(tables: [&Seen<'_>; 2], fields: &[Field]) -> Option<MatchOn> {
             matches!(field.lens, Lens::Same | Lens::Lowercase | Lens::Values(_) | Lens::Bool(..) | Lens::Ref(_));
         !field.is_doubted && is_looked_up && field.null == [None, None]
     };
-    for side in 0..2 {
-        for unique in tables[side].unique_sets() {
+    for (side, seen) in tables.iter().enumerate() {
+        for unique in seen.unique_sets() {
             let mut names: Vec<&str> = Vec::new();
             let whole = unique.iter().all(|column| {
                 let mut all = fields.iter().filter(usable).filter(|field| field.columns[side].contains(column));
@@ -474,7 +473,6 @@ fn match_on(tables: [&Seen<'_>; 2], fields: &[Field]) -> Option<MatchOn> {
             });
             names.sort_unstable();
             names.dedup();
-            // A reference of several columns is there as a whole.
             if whole {
                 sets.entry(names).or_default()[side] = true;
             }
@@ -523,14 +521,10 @@ fn match_on(tables: [&Seen<'_>; 2], fields: &[Field]) -> Option<MatchOn> {
 
 /// Tables of one side that belong row by row to a table that is matched, and whose columns are in that one's partner: one wide
 /// table and two narrow ones.
-fn extensions(
-    views: [&View<'_>; 2],
-    targets: &[Target],
-    made: &[([usize; 2], Entity)],
-    ids: &mut BTreeSet<String>,
-) -> Vec<([usize; 2], Entity)> {
+fn extensions(plan: &Plan<'_>, made: &[([usize; 2], Entity)], ids: &mut BTreeSet<String>) -> Vec<([usize; 2], Entity)> {
     /// Fewer columns alike are a coincidence.
     const FIELDS_MIN: usize = 2;
+    let Plan { views, targets } = *plan;
     let mut found: Vec<([usize; 2], Entity)> = Vec::new();
     for narrow in 0..2 {
         for (at, seen) in views[narrow].tables.iter().enumerate() {
@@ -573,7 +567,7 @@ fn extensions(
             );
             let mut trial = ids.clone();
             let target = Target { id: entity_id([&seen.name, &seen.name], &mut trial), tables };
-            let entity = entity(views, &target, targets, &why, &taken, Some(field));
+            let entity = entity(plan, &target, &why, &taken, Some(field));
             let sure = entity.fields.iter().skip(1).filter(|field| !field.is_doubted).count();
             if sure >= FIELDS_MIN {
                 *ids = trial;

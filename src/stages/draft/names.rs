@@ -9,6 +9,8 @@ pub struct Name {
     long: Vec<String>,
     /// Without what only says of what kind the column is: `is_`, `_at`, `_dt`, `_id`.
     pub stem: Vec<String>,
+    /// That as one.
+    spelled: String,
     /// What it means, of those that have many names.
     pub concept: Option<&'static str>,
 }
@@ -194,7 +196,8 @@ impl Name {
             CONCEPTS.iter().find(|(_, names)| names.contains(&spoken.as_str())).map(|(concept, _)| *concept)
         };
         let concept = named(&long).or_else(|| named(&stem));
-        Name { words, long, stem, concept }
+        let spelled = stem.concat();
+        Name { words, long, stem, spelled, concept }
     }
 
     /// Without words that it begins with, such as its table's; as it is if nothing else would be left.
@@ -225,21 +228,30 @@ impl Name {
         if is_short(&self.stem, &other.stem) || is_short(&self.long, &other.long) {
             return Some(Likeness::Short);
         }
-        let bytes = |name: &Name| name.stem.iter().map(String::len).sum::<usize>();
-        // Most names need no closer look; a letter has four bytes at most.
-        if bytes(self).abs_diff(bytes(other)) > 4 {
-            return None;
-        }
-        let (a, b) = (self.stem.join(""), other.stem.join(""));
-        let is_near =
-            a.chars().count().min(b.chars().count()) >= NEAR_CHARS_MIN && strsim::damerau_levenshtein(&a, &b) == 1;
-        is_near.then_some(Likeness::Near)
+        a_letter_apart(&self.spelled, &other.spelled).then_some(Likeness::Near)
     }
 
     /// Its words as one, for a name of ours.
     pub fn joined(&self) -> String {
         self.words.join("_")
     }
+}
+
+/// One letter is another, is missing, or has changed its place with the next.
+fn a_letter_apart(one: &str, other: &str) -> bool {
+    if one.chars().count().min(other.chars().count()) < NEAR_CHARS_MIN {
+        return false;
+    }
+    let same = |(a, b): &(char, char)| a == b;
+    let before: usize = one.chars().zip(other.chars()).take_while(same).map(|(letter, _)| letter.len_utf8()).sum();
+    let (one, other) = (&one[before..], &other[before..]);
+    let behind: usize =
+        one.chars().rev().zip(other.chars().rev()).take_while(same).map(|(letter, _)| letter.len_utf8()).sum();
+    let mut letters = one[..one.len() - behind].chars();
+    let mut others = other[..other.len() - behind].chars();
+    let (ours, theirs) = ([letters.next(), letters.next()], [others.next(), others.next()]);
+    let is_all = letters.next().is_none() && others.next().is_none();
+    is_all && ((ours[1].is_none() && theirs[1].is_none()) || (ours[0] == theirs[1] && ours[1] == theirs[0]))
 }
 
 /// `grp` for `group`: the same first letter, and all letters of the shorter in the order of the longer.
@@ -355,6 +367,11 @@ mod tests {
             ("cost_ctr", "cost_center", Some(Likeness::Same)),
             ("bud_ct", "budget", Some(Likeness::Short)),
             ("Titel", "titles", Some(Likeness::Near)),
+            ("colour", "color", Some(Likeness::Short)),
+            ("adress", "address", Some(Likeness::Short)),
+            ("größe", "grösse", None),
+            ("cost1", "cost2", Some(Likeness::Near)),
+            ("abcde", "abedc", None),
             ("id", "code", None),
             ("no", "name", None),
             ("city", "country", None),

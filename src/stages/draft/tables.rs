@@ -1,6 +1,6 @@
 //! Which table of one side is which of the other: by their names, by the names of their columns, and by what they refer to. Pure.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::names::{CREATED, DELETED, Likeness, Name, UPDATED};
 use super::view::{Seen, View};
@@ -99,36 +99,37 @@ fn counted(count: usize, what: &str) -> String {
 
 /// Every two tables that have anything in common.
 fn candidates(views: [&View<'_>; 2]) -> Vec<Candidate> {
-    let telling: [Vec<Vec<&Name>>; 2] = views.map(|view| view.tables.iter().map(telling).collect());
+    let mut alike = Alike::default();
+    let telling: [Vec<Vec<usize>>; 2] = views
+        .map(|view| view.tables.iter().map(|seen| telling(seen).map(|name| alike.number(name)).collect()).collect());
     // By what a column is about: the platform's tables that have one. Most tables have nothing in common, and are not compared.
-    let mut about: BTreeMap<String, Vec<usize>> = BTreeMap::new();
+    let topics: Vec<String> = alike.names.iter().map(|name| topic(name)).collect();
+    let about = |names: &[usize]| -> BTreeSet<&str> { names.iter().map(|&name| &*topics[name]).collect() };
+    let mut having: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
     for (at, names) in telling[1].iter().enumerate() {
-        for topic in topics(names) {
-            about.entry(topic).or_default().push(at);
-        }
+        about(names).into_iter().for_each(|topic| having.entry(topic).or_default().push(at));
     }
     let mut found = Vec::new();
     for (legacy, one) in views[0].tables.iter().enumerate().filter(|(_, one)| one.key.is_ok()) {
-        let mut shared: BTreeMap<usize, usize> = BTreeMap::new();
-        for topic in topics(&telling[0][legacy]) {
-            for platform in about.get(&topic).into_iter().flatten() {
-                *shared.entry(*platform).or_default() += 1;
-            }
+        let mut shared = vec![0_u32; views[1].tables.len()];
+        for topic in about(&telling[0][legacy]) {
+            having.get(topic).into_iter().flatten().for_each(|&platform| shared[platform] += 1);
         }
         for (platform, other) in views[1].tables.iter().enumerate().filter(|(_, other)| other.key.is_ok()) {
             let name = one.name.like(&other.name);
             let is_part = name.is_none() && is_part(&one.name, &other.name);
-            if name.is_none() && !is_part && shared.get(&platform).is_none_or(|count| *count < 2) {
+            if name.is_none() && !is_part && shared[platform] < 2 {
                 continue;
             }
-            let (sum, columns) = in_common(&telling[0][legacy], &telling[1][platform]);
+            let (sum, columns) = alike.in_common(&telling[0][legacy], &telling[1][platform]);
             let all = telling[0][legacy].len() + telling[1][platform].len();
             let share = if all == 0 { 0.0 } else { 2.0 * sum / all as f64 };
             let of_name = name.map_or(if is_part { 20 } else { 0 }, |likeness| likeness.points() / 2);
-            if of_name < 20 && sum < COLUMNS_MIN {
+            let points = of_name + (share * COLUMNS_POINTS) as u32;
+            // What no reference could lift above the bound is none.
+            if (of_name < 20 && sum < COLUMNS_MIN) || points + REFERS_POINTS as u32 + LEAD_MIN < POINTS_MIN {
                 continue;
             }
-            let points = of_name + (share * COLUMNS_POINTS) as u32;
             found.push(Candidate { legacy, platform, points, name, columns });
         }
     }
@@ -136,34 +137,61 @@ fn candidates(views: [&View<'_>; 2]) -> Vec<Candidate> {
 }
 
 /// The columns that say something about what a table holds.
-fn telling<'v>(seen: &'v Seen<'_>) -> Vec<&'v Name> {
+fn telling<'v>(seen: &'v Seen<'_>) -> impl Iterator<Item = &'v Name> {
     let is_counted = seen.has_surrogate_key();
-    let says = |name: &Name| !matches!(name.concept, Some(CREATED | UPDATED | DELETED));
-    let columns = seen.columns.iter().filter(|column| !(is_counted && seen.key().contains(&column.live.name)));
-    columns.map(|column| &column.name).filter(|name| says(name)).collect()
+    let says = |name: &&Name| !matches!(name.concept, Some(CREATED | UPDATED | DELETED));
+    let columns = seen.columns.iter().filter(move |column| !(is_counted && seen.key().contains(&column.live.name)));
+    columns.map(|column| &column.name).filter(says)
 }
 
-fn topics(names: &[&Name]) -> BTreeSet<String> {
-    names.iter().map(|name| name.concept.map_or_else(|| name.stem.join(" "), ToOwned::to_owned)).collect()
+fn topic(name: &Name) -> String {
+    name.concept.map_or_else(|| name.stem.join(" "), ToOwned::to_owned)
 }
 
-/// The sum of likenesses, each up to one, and of how many columns.
-fn in_common(legacy: &[&Name], platform: &[&Name]) -> (f64, usize) {
-    let mut all: Vec<(u32, usize, usize)> = Vec::new();
-    for (l, one) in legacy.iter().enumerate() {
-        all.extend(platform.iter().enumerate().filter_map(|(p, other)| Some((one.like(other)?.points(), l, p))));
+/// Names with numbers: most tables have the same few, and each two are compared once.
+#[derive(Default)]
+struct Alike<'v> {
+    names: Vec<&'v Name>,
+    numbers: HashMap<&'v [String], usize>,
+    /// By two numbers.
+    points: HashMap<(usize, usize), u32>,
+}
+
+impl<'v> Alike<'v> {
+    fn number(&mut self, name: &'v Name) -> usize {
+        *self.numbers.entry(&name.words).or_insert_with(|| {
+            self.names.push(name);
+            self.names.len() - 1
+        })
     }
-    all.sort_by_key(|(points, l, p)| (std::cmp::Reverse(*points), *l, *p));
-    let (mut left, mut right) = (BTreeSet::new(), BTreeSet::new());
-    let mut sum = 0.0;
-    for (points, l, p) in all {
-        if !left.contains(&l) && !right.contains(&p) {
-            left.insert(l);
-            right.insert(p);
-            sum += f64::from(points) / 100.0;
+
+    /// The sum of likenesses, each up to one, and of how many columns.
+    fn in_common(&mut self, legacy: &[usize], platform: &[usize]) -> (f64, usize) {
+        let mut all: Vec<(u32, usize, usize)> = Vec::new();
+        for (l, &one) in legacy.iter().enumerate() {
+            for (p, &other) in platform.iter().enumerate() {
+                let names = &self.names;
+                let points = *self
+                    .points
+                    .entry((one, other))
+                    .or_insert_with(|| names[one].like(names[other]).map_or(0, Likeness::points));
+                if points > 0 {
+                    all.push((points, l, p));
+                }
+            }
         }
+        all.sort_unstable_by_key(|(points, l, p)| (std::cmp::Reverse(*points), *l, *p));
+        let (mut left, mut right) = (vec![false; legacy.len()], vec![false; platform.len()]);
+        let (mut sum, mut count) = (0.0, 0);
+        for (points, l, p) in all {
+            if !left[l] && !right[p] {
+                (left[l], right[p]) = (true, true);
+                sum += f64::from(points) / 100.0;
+                count += 1;
+            }
+        }
+        (sum, count)
     }
-    (sum, left.len())
 }
 
 /// `customer` and `crm_customer`, `order` and `order_header`.
@@ -187,8 +215,12 @@ impl Known {
     fn refer_points(&self, views: [&View<'_>; 2], legacy: usize, platform: usize) -> (u32, usize) {
         /// Itself, whatever its position.
         const ITSELF: usize = usize::MAX;
+        let refers = [(0, legacy), (1, platform)].map(|(side, own): (usize, usize)| &views[side].tables[own].refers);
+        if refers.iter().any(|refers| refers.is_empty()) {
+            return (0, 0);
+        }
         let targets = |side: usize, own: usize| -> (BTreeSet<usize>, usize) {
-            let all: BTreeSet<usize> = views[side].tables[own].refers.iter().filter_map(|one| one.target).collect();
+            let all: BTreeSet<usize> = refers[side].iter().filter_map(|one| one.target).collect();
             let known = |target: &usize| if *target == own { Some(ITSELF) } else { self.0[side].get(target).copied() };
             (all.iter().filter_map(known).collect(), all.len())
         };

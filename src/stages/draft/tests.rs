@@ -299,31 +299,6 @@ fn two_narrow_tables_of_legacy_and_a_wide_one_are_two_entities_too() {
 }
 
 #[test]
-fn a_thousand_tables_are_matched_in_no_time_zz() {
-    let word =
-        |n: usize| ["alpha", "beta", "gamma", "delta", "omega", "kappa", "sigma", "theta", "zeta", "iota"][n % 10];
-    let lines = |kind: &str| -> String {
-        (0..1000)
-            .map(|n| {
-                format!(
-                    "{}_{}_{}_{n}: id {kind} key, {}_{} text, {} text, {} int4, note text, title text\n",
-                    word(n),
-                    word(n / 10),
-                    word(n / 100),
-                    word(n),
-                    word(n / 7),
-                    word(n / 3),
-                    word(n + 4)
-                )
-            })
-            .collect()
-    };
-    let start = std::time::SystemTime::now();
-    let draft = drafted(&lines("int4"), &lines("uuid"));
-    panic!("{:?} {:?}", start.elapsed(), draft.counts());
-}
-
-#[test]
 fn a_natural_key_is_unique_on_both_sides_and_the_only_one() {
     let match_on = |legacy: &str, platform: &str| {
         let draft = drafted(&format!("t: id int4 key, {legacy}"), &format!("t: id uuid key, {platform}"));
