@@ -37,7 +37,10 @@ fn writes(desk: &Desk, snapshot: &str) -> String {
         std::fs::write(&path, &written).expect("writing the snapshot");
     }
     let before = std::fs::read_to_string(&path).unwrap_or_default();
-    assert_eq!(written, before, "{}: REWRITE_SNAPSHOTS=1 takes it over, if it was meant", path.display());
+    for (now, before) in written.lines().zip(before.lines()) {
+        assert_eq!(now, before, "{}: REWRITE_SNAPSHOTS=1 takes it over, if it was meant", path.display());
+    }
+    assert_eq!(written, before, "{}", path.display());
     desk.succeeds(&["prepare"]);
     let check = desk.run(&["check"]);
     assert_eq!(check.status.code(), Some(0), "{}", String::from_utf8_lossy(&check.stderr));
