@@ -34,7 +34,7 @@ pub use database::Logins;
 pub use expression::{Expression, Value as ExpressionValue};
 pub use finding::{Finding, Severity};
 pub use limits::Limits;
-pub use parse::load;
+pub use parse::{load, read_text};
 pub use reader::parse_duration;
 pub use report::{ConfigError, all_known, nearest, suggest};
 pub use schedule::{DayWindow, parse_cron};

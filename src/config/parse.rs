@@ -105,9 +105,17 @@ pub fn load(path: &Path) -> Result<Config, ConfigError> {
         Err(error) => return refuse(error.to_string()),
     };
     match String::from_utf8(bytes) {
-        Ok(text) => parse(path, &text, &|name| std::env::var(name)),
+        Ok(text) => read_text(path, &text),
         Err(_) => refuse("it is not UTF-8".into()),
     }
+}
+
+/// The same from the text of a file that is not written yet.
+///
+/// # Errors
+/// As `load`.
+pub fn read_text(path: &Path, text: &str) -> Result<Config, ConfigError> {
+    parse(path, text, &|name| std::env::var(name))
 }
 
 /// The same from text, with variables from anywhere.

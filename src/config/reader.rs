@@ -84,6 +84,14 @@ pub(super) struct Key {
     field: String,
 }
 
+impl Text {
+    /// What an environment variable holds, outside of any file.
+    pub fn of_variable(name: &str, value: String) -> Text {
+        let raw = format!("${{{name}}}");
+        Text { value, raw, variables: vec![name.to_owned()], at: 0..0, field: name.to_owned() }
+    }
+}
+
 impl Located for Node<'_> {
     fn at(&self) -> &Range<usize> {
         &self.at

@@ -8,6 +8,7 @@ mod conflicts;
 mod cut;
 mod decide;
 mod differences;
+pub mod draft;
 mod entity;
 mod fits;
 mod horizon;

@@ -12,6 +12,7 @@ mod check;
 mod conflicts;
 mod dead_letters;
 mod demo;
+mod init;
 mod migrate;
 mod out;
 mod pause;
@@ -28,6 +29,7 @@ mod verify;
 const EXAMPLES: &str = "\
 Examples:
   sync-bridge demo                          two sample systems, kept equal while people edit both
+  sync-bridge init --legacy-env … --platform-env …   guess a first configuration file
   sync-bridge prepare                       install the bridge's own schema on both sides
   sync-bridge up                            scheduler and workers in this process
   sync-bridge run --customer acme --inline  one run now, with a report
@@ -60,6 +62,7 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     Demo(demo::Args),
+    Init(init::Args),
     Migrate(migrate::Args),
     Prepare(prepare::Args),
     Check(check::Args),
@@ -123,6 +126,7 @@ fn main() -> ExitCode {
     let Cli { config, command } = Cli::parse();
     startup::run(command.level(), async || match command {
         Command::Demo(args) => demo::run(args).await,
+        Command::Init(args) => init::run(&config, args).await,
         Command::Migrate(args) => migrate::run(&config, args).await,
         Command::Prepare(args) => prepare::run(&config, args).await,
         Command::Check(args) => check::run(&config, args).await,

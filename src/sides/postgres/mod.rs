@@ -2,6 +2,7 @@
 
 mod catalog;
 mod pool;
+mod survey;
 mod table;
 mod words;
 
@@ -16,6 +17,7 @@ pub use catalog::{
     ours, rewriters,
 };
 pub use pool::{Database, Pools, READER, Sessions, reach};
+pub use survey::{ForeignKey, Survey, Surveyed, TABLES_MAX, survey};
 pub use table::{
     Compared, Depth, Found, LedgerRow, Lower, Put, Row, ScopeValue, TableSql, Want, filter_check, key_spelling,
     qualified,

@@ -27,7 +27,8 @@ use super::registry::vanished;
 
 pub use database::{not_prepared, registered};
 pub use flaw::Flaw;
-pub use table::{must_have, no_such_column, no_such_table};
+pub use table::{must_have, no_such_column, no_such_table, plain};
+pub use types::unsupported;
 
 /// What a database says of itself, and of the tables of it that are mapped.
 struct Facts {

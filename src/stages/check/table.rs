@@ -503,7 +503,7 @@ fn assigned(trigger: &Rewriter) -> Assigned {
 }
 
 /// The column that a part of an index is; `None` for an expression.
-fn plain(part: &str) -> Option<String> {
+pub fn plain(part: &str) -> Option<String> {
     match part.strip_prefix('"').and_then(|inner| inner.strip_suffix('"')) {
         Some(inner) => Some(inner.replace("\"\"", "\"")),
         None => (!part.contains(['(', ' ', ':'])).then(|| part.to_owned()),
