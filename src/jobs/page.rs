@@ -28,6 +28,8 @@ pub struct Loaded {
     paused: bool,
     /// The side of its entity that is not to be written now.
     held: Option<Side>,
+    /// An intent younger than this may still belong to a living page.
+    lease: Duration,
 }
 
 /// A page whose work is done; whatever it wrote on the sides is committed.
@@ -73,8 +75,9 @@ impl Finished {
     }
 }
 
-/// The page, unless it ended before.
-pub async fn load(conn: &mut PgConnection, id: i64) -> sqlx::Result<Option<Loaded>> {
+/// The page, unless it ended before. What a further attempt finds open is most likely of the one before: left to its owner it would be
+/// parked, and whatever that attempt failed of would fail nobody any more.
+pub async fn load(conn: &mut PgConnection, id: i64, attempt: i32) -> sqlx::Result<Option<Loaded>> {
     let page = page::get(conn, id).await?;
     let Some(page) = page.filter(|page| page.state == "released") else { return Ok(None) };
     let watermarks = match page.mode {
@@ -84,7 +87,8 @@ pub async fn load(conn: &mut PgConnection, id: i64) -> sqlx::Result<Option<Loade
     let pauses = pause::of_customer(conn, page.customer.as_str()).await?;
     let (paused, held) = (pauses.entity(page.entity.as_str()), pauses.held(page.entity.as_str()));
     let mapping = mapping::of_entity(conn, page.customer.as_str(), page.entity.as_str()).await?;
-    Ok(Some(Loaded { page, mapping: mapping.map(Box::new), watermarks, paused, held }))
+    let lease = if attempt > 1 { Duration::ZERO } else { job::LEASE };
+    Ok(Some(Loaded { page, mapping: mapping.map(Box::new), watermarks, paused, held, lease }))
 }
 
 impl Loaded {
@@ -121,7 +125,7 @@ impl Loaded {
             side: page.side,
             range: page.range.clone(),
             mode: page.mode,
-            lease: job::LEASE,
+            lease: self.lease,
             held: self.held,
             contact,
             rulings: Vec::new(),

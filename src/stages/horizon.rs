@@ -73,7 +73,8 @@ pub fn horizon(sessions: &Sessions, watermark: Option<DateTime<Utc>>, owed: Opti
     if let Some(prepared) = sessions.prepared {
         // Its stamps are older than `prepared`; the last horizon was taken while it was seen, or before it began. Where the cap moved the
         // watermark past that, the debt is what stayed there.
-        let before = watermark.map_or(prepared - HELD_MAX, |watermark| owed.map_or(watermark, |owed| owed.min(watermark)));
+        let before =
+            watermark.map_or(prepared - HELD_MAX, |watermark| owed.map_or(watermark, |owed| owed.min(watermark)));
         if before < at {
             at = before;
             held_by = sessions.prepared_holder.clone();

@@ -8,6 +8,7 @@ mod conflicts;
 mod cut;
 mod decide;
 mod differences;
+mod drawn;
 mod entity;
 mod fits;
 mod horizon;
