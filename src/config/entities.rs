@@ -11,7 +11,8 @@ use super::parse::{COMPARE_EVERY, Defaults, OVERLAP, PAGE_ROWS, read_list};
 use super::reader::{Keys, Located, Node, Reader, Text};
 use super::report::suggest;
 use super::{
-    Deleted, Deletes, Entity, EntityId, Field, FirstContact, KeyRule, Policy, Side, Stage, Table, condition, fields, schedule,
+    Deleted, Deletes, Entity, EntityId, Field, FirstContact, KeyRule, Policy, Side, Stage, Table, condition, fields,
+    schedule,
 };
 
 /// The stage that follows all others.
@@ -175,10 +176,12 @@ fn read_entity(
         let choices = [("follow", Deletes::Follow), ("keep", Deletes::Keep), ("mark", Deletes::Mark)];
         read_choice(node, "way to deal with rows that are gone", &choices, reader)
     });
+    let repair = keys.optional("repair").map_or(Some(true), |node| node.truth(reader));
     let fields = keys.required("fields", "[stages.entities.fields]", reader);
     keys.close(reader);
 
-    if let (Some(node), Some(Deletes::Mark), Some(legacy), Some(platform)) = (&deletes_node, deletes, &legacy, &platform)
+    if let (Some(node), Some(Deletes::Mark), Some(legacy), Some(platform)) =
+        (&deletes_node, deletes, &legacy, &platform)
         && legacy.table.deleted.is_none()
         && platform.table.deleted.is_none()
     {
@@ -224,6 +227,7 @@ fn read_entity(
         overlap: overlap?,
         compare_every: compare_every?,
         deletes: deletes?,
+        repair: repair?,
         fields: fields?,
         place: reader.report.place(node.at()),
     })

@@ -14,7 +14,7 @@ use crate::ledger::job::{self, Claim};
 use crate::ledger::mapping::{self, Mapping, State};
 use crate::ledger::page::{NewPage, Page};
 use crate::ledger::parked::Seen;
-use crate::ledger::{difference, page, parked, pause, quarantine, stage as barrier, watermark};
+use crate::ledger::{difference, page, parked, pause, quarantine, stage as barrier, sweep, watermark};
 use crate::stages::{self, Contact, Key, PageMode, PageReport, Rest};
 
 /// A released page.
@@ -30,6 +30,8 @@ pub struct Loaded {
     held: Option<Side>,
     /// An intent younger than this may still belong to a living page.
     lease: Duration,
+    /// Of rows that are gone, the seconds since the first of them was seen so.
+    gone_for: Option<f64>,
 }
 
 /// A page whose work is done; whatever it wrote on the sides is committed.
@@ -42,9 +44,15 @@ pub struct Finished {
     worked_for: Duration,
     /// Before the load's next page.
     rest: Option<Rest>,
+    gone_for: Option<f64>,
 }
 
 impl Finished {
+    /// Of rows that are gone, the seconds since the first of them was seen so.
+    pub fn gone_for(&self) -> Option<f64> {
+        self.gone_for
+    }
+
     pub fn page(&self) -> &Page {
         &self.page
     }
@@ -88,7 +96,14 @@ pub async fn load(conn: &mut PgConnection, id: i64, attempt: i32) -> sqlx::Resul
     let (paused, held) = (pauses.entity(page.entity.as_str()), pauses.held(page.entity.as_str()));
     let mapping = mapping::of_entity(conn, page.customer.as_str(), page.entity.as_str()).await?;
     let lease = if attempt > 1 { Duration::ZERO } else { job::LEASE };
-    Ok(Some(Loaded { page, mapping: mapping.map(Box::new), watermarks, paused, held, lease }))
+    let gone_for = match page.mode {
+        PageMode::Delete => {
+            let what = (page.customer.as_str(), page.entity.as_str(), page.side);
+            sweep::gone_for(conn, what, &page.range.keys).await?
+        }
+        PageMode::Sync | PageMode::Compare => None,
+    };
+    Ok(Some(Loaded { page, mapping: mapping.map(Box::new), watermarks, paused, held, lease, gone_for }))
 }
 
 impl Loaded {
@@ -129,6 +144,7 @@ impl Loaded {
             held: self.held,
             contact,
             rulings: Vec::new(),
+            recovery: None,
             notes: page.mode == PageMode::Compare,
             watermarks: self.watermarks,
         };
@@ -142,7 +158,7 @@ impl Loaded {
             }),
             false => None,
         };
-        Ok(Finished { page: page.clone(), report, fields, contact, worked_for, rest })
+        Ok(Finished { page: page.clone(), report, fields, contact, worked_for, rest, gone_for: self.gone_for })
     }
 }
 
@@ -187,8 +203,12 @@ pub async fn record(
         barrier::tell_paired(conn, &stage).await?;
     }
     // After the parking: a row of this very page may wait for a pair of this very page.
-    parked::wake(conn, customer, entity, &report.paired).await?;
+    let there: Vec<_> = report.paired.iter().chain(&report.standing).cloned().collect();
+    parked::wake(conn, customer, entity, &there).await?;
     difference::insert(conn, customer, page.run, entity, &report.differences).await?;
+    if config.entity(&page.entity).is_some_and(|entity| entity.repair) {
+        parked::wake_found(conn, customer, entity, &stages::repairable(&report.differences)).await?;
+    }
     let of_another = *contact == Contact::Stranger;
     if page.loads && !of_another {
         mapping::count(conn, (customer, entity), fields, report.rows_read, report.rows_waiting).await?;

@@ -117,6 +117,12 @@ pub async fn write_rows(
                     written.failed.extend(differing);
                     sets.push(rest);
                 }
+                Err(error) if set.iter().all(|item| item.what == What::Delete) && may_not(&error) => {
+                    savepoint.rollback().await?;
+                    let reason = "the bridge's role may not delete rows of this table: grant it `delete`, or leave them with `deletes = \"keep\"`";
+                    let failure = Failure { field: None, reason: reason.into(), others: false };
+                    written.failed.extend(set.into_iter().map(|item| (item.key.clone(), failure.clone())));
+                }
                 Err(error) if is_of_rows(&error, items.len()) => {
                     savepoint.rollback().await?;
                     // Values that change places among the rows of the set: once more, with room made in that index.
@@ -193,10 +199,7 @@ async fn attempt(
     make_room_in: Option<&str>,
 ) -> Result<Attempt, sqlx::Error> {
     let rows = |what: What| -> Vec<(&str, &[Cell])> {
-        set.iter()
-            .filter(|item| item.what == what)
-            .map(|item| (item.key.0.as_str(), item.cells.as_slice()))
-            .collect()
+        set.iter().filter(|item| item.what == what).map(|item| (item.key.0.as_str(), item.cells.as_slice())).collect()
     };
     let (updates, inserts) = (rows(What::Update), rows(What::Insert));
     let deletes: Vec<&str> =
@@ -328,6 +331,11 @@ fn is_a_triggers_outage(error: &sqlx::Error) -> bool {
 
 fn class(code: &str) -> &str {
     code.get(..2).unwrap_or_default()
+}
+
+/// Whether a right is missing.
+fn may_not(error: &sqlx::Error) -> bool {
+    error.as_database_error().and_then(|error| error.code()).as_deref() == Some("42501")
 }
 
 /// The unique index that an error names.

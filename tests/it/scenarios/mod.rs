@@ -11,6 +11,8 @@ mod fleet;
 mod guards;
 mod kinds;
 mod mapping;
+mod restores;
 mod rows;
 mod stampless;
+mod sweeps;
 mod twins;
