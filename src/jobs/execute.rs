@@ -195,7 +195,9 @@ impl Executor {
         Ok(match claim.kind {
             Kind::Tick => tick::load(&mut conn, claim.subject).await?.map_or(Subject::Ended, Subject::Tick),
             Kind::Stage => stage::load(&mut conn, claim.subject).await?.map_or(Subject::Ended, Subject::Stage),
-            Kind::Page => page::load(&mut conn, claim.subject).await?.map_or(Subject::Ended, Subject::Page),
+            Kind::Page => {
+                page::load(&mut conn, claim.subject, claim.attempt).await?.map_or(Subject::Ended, Subject::Page)
+            }
         })
     }
 

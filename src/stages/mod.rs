@@ -9,6 +9,7 @@ mod cut;
 mod decide;
 mod differences;
 pub mod draft;
+mod drawn;
 mod entity;
 mod fits;
 mod horizon;

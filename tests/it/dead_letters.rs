@@ -176,6 +176,20 @@ async fn a_sweep_counts_only_if_it_compared_and_no_page_was_discarded_since() {
     assert!(due().await, "it is long ago");
 }
 
+/// Its first attempt leaves an intent, which the second must not take for that of a living page.
+#[tokio::test]
+async fn a_page_that_fails_after_its_intents_were_announced_is_a_dead_letter_and_not_parked() {
+    let bridge = Bridge::new("own intents", |_| {}).await;
+    let refuse = "create function refuse() returns trigger language plpgsql as $$ begin raise 'no' using errcode = 'XX000'; end $$;
+        create trigger refuse before insert or update on sync_bridge.receipt for each row when (new.done) execute function refuse()";
+    bridge.systems.on_legacy(refuse).await;
+    bridge.systems.on_platform("insert into team (id, name) values (gen_random_uuid(), 'a')").await;
+    let worker = bridge.work(GRACE);
+    let report = bridge.tick().await;
+    assert_eq!((report.ending.as_str(), report.dead_letters, report.parked), ("degraded", 1, 0), "{report:#?}");
+    worker.stop().await;
+}
+
 #[tokio::test]
 async fn rows_of_a_discarded_page_are_compared_by_the_next_run() {
     let bridge = Bridge::new("discard", |_| {}).await;

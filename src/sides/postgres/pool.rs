@@ -23,6 +23,9 @@ pub const READER: &str = "sync-bridge read";
 /// What our writing sessions are called on a side.
 pub const WRITER: &str = "sync-bridge write";
 
+const DURABLE: &str = "; select pg_catalog.set_config('synchronous_commit', 'on', true) \
+     where pg_catalog.current_setting('synchronous_commit') operator(pg_catalog.=) any (array['off', 'local'])";
+
 const READ_ONLY: &str = "read only";
 const READ_WRITE: &str = "read write";
 
@@ -244,16 +247,21 @@ fn connect_options(url: &DatabaseUrl, application_name: &str) -> anyhow::Result<
 /// hands them over unchecked: one row's bytes that are no text would else cost its page.
 ///
 /// Who writes sets off the applications' triggers, and their names are qualified only sometimes: they get the search path that
-/// the role or the database has by default, whatever others of a pooled session set. Readers need none.
+/// the role or the database has by default, whatever others of a pooled session set. Readers need none. And what a writer commits must not
+/// go with a crash of the server's after it counts as done: where commits wait for no disk by default, ours do. A default that waits for
+/// more than that stays.
 fn begin(access: &str, zone: Tz) -> String {
-    let path = if access == READ_WRITE { "to default" } else { "= ''" };
+    let (path, durable) = match access {
+        READ_WRITE => ("to default", DURABLE),
+        _ => ("= ''", ""),
+    };
     format!(
         "begin isolation level read committed {access}; set local row_security = off; set local search_path {path}; \
          set local timezone = '{}'; set local datestyle = 'ISO, YMD'; set local intervalstyle = 'postgres'; \
          set local bytea_output = 'hex'; set local array_nulls = on; set local extra_float_digits = 1; set local statement_timeout = '60s'; \
          set local lock_timeout = '5s'; set local idle_in_transaction_session_timeout = '30s'; \
          select pg_catalog.set_config('client_encoding', 'SQL_ASCII', true) \
-         where pg_catalog.getdatabaseencoding() operator(pg_catalog.=) 'SQL_ASCII'",
+         where pg_catalog.getdatabaseencoding() operator(pg_catalog.=) 'SQL_ASCII'{durable}",
         zone.name()
     )
 }

@@ -6,6 +6,7 @@ mod conflicts;
 mod crashes;
 mod crowds;
 mod deletes;
+mod drawn;
 mod fleet;
 mod guards;
 mod kinds;
