@@ -27,7 +27,7 @@ const READ_ONLY: &str = "read only";
 const READ_WRITE: &str = "read write";
 
 /// Connections per pool: enough for the pages a process works on at a time.
-const CONNECTIONS_MAX: u32 = 6;
+const CONNECTIONS_MAX: u32 = 16;
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Where a limit lets few at a database at once, the others wait their turn: for longer than a statement may take.
 const TURN_TIMEOUT: Duration = Duration::from_secs(90);
