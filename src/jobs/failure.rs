@@ -72,6 +72,15 @@ pub fn halts(error: &anyhow::Error) -> Option<String> {
     error.chain().any(refused).then(|| told(error))
 }
 
+/// Whether somebody held a table locked for longer than anybody waits here: its entity is for later, and nobody waits with it.
+pub fn is_locked(error: &anyhow::Error) -> bool {
+    const LOCK_NOT_AVAILABLE: &str = "55P03";
+    error.chain().any(|cause| match cause.downcast_ref() {
+        Some(sqlx::Error::Database(answer)) => answer.code().as_deref() == Some(LOCK_NOT_AVAILABLE),
+        _ => false,
+    })
+}
+
 fn sort_cause(cause: &(dyn std::error::Error + 'static)) -> Option<Sorted> {
     if cause.is::<Permanent>() || cause.is::<Misfit>() {
         return Some(Sorted::Permanent);
