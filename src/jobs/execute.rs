@@ -164,8 +164,9 @@ impl Executor {
                     },
                     away = self.circuits.watch(&self.env, &databases) => return self.waits(&claim, away),
                 };
-                // Which database it was, the error does not say; asking tells, and whether it is back already.
-                if failure::sort(&error) == Sorted::Outage
+                // Which database it was, the error does not say; asking tells, and whether it is back already. A standby refuses our
+                // transactions in words that say less.
+                if failure::sort(&error) != Sorted::Permanent
                     && let Some(away) = self.circuits.ask(&self.env, &databases).await
                 {
                     return self.waits(&claim, away);
@@ -392,11 +393,11 @@ async fn record(conn: &mut PgConnection, env: &Env, claim: &Claim, ending: &Endi
         Ending::HandedBack => {
             job::back(conn, claim, Back::Stopping, Duration::ZERO, "stopping", "the worker stopped").await?
         }
-    };
         Ending::Crowded => {
             let error = "the customer has its share of the worker's places";
             job::back(conn, claim, Back::Crowded, shares::BACK_IN, "crowded", error).await?
         }
+    };
     Ok(back.map(|delivery| vec![delivery].into()))
 }
 
@@ -447,8 +448,8 @@ fn report(
             measure::retry(claim, page, "outage");
         }
         Ending::HandedBack => tracing::info!(job, kind, customer, "handed back: this worker stops"),
-        Ending::Lost => {}
         Ending::Crowded => tracing::debug!(job, kind, customer, "handed back: the customer has its share of places"),
+        Ending::Lost => {}
     }
     if let Some(ended) = &after.stage_ended {
         tracing::info!(customer, stage = ended.stage, secs = ended.secs, "stage closed");

@@ -35,7 +35,7 @@ use crate::config::{Config, Customer, CustomerId, DatabaseUrl, EntityId, Finding
 pub use crate::keyset::{Key, Lane, Position, Range, Signature};
 use crate::pairs;
 pub use crate::sides::postgres::Depth;
-use crate::sides::postgres::{self, Pools, reach};
+use crate::sides::postgres::{self, Pools, reach, reach_primary};
 use crate::sides::{Fault, Misfit, Moved, NotConfigured, Permanent, sort};
 
 pub use conflicts::{ConflictEntry, ConflictField};
@@ -426,12 +426,12 @@ impl Data {
         Ok(())
     }
 
-    /// That a database of a side lets us in, at once.
+    /// That a database of a side lets us in, at once, and can be worked with.
     ///
     /// # Errors
-    /// What it or the network said.
+    /// What it or the network said; or it is a hot standby.
     pub async fn answers(&self, url: &DatabaseUrl) -> anyhow::Result<()> {
-        reach(url).await
+        reach_primary(url).await
     }
 
     /// Leaves the connections to a database that does not answer alone: they lead nowhere.
