@@ -388,6 +388,13 @@ impl Data {
     /// Names the database that cannot be reached or lacks the right.
     pub async fn prepare(&self, customer: &CustomerId) -> anyhow::Result<()> {
         let customer = self.customer(customer)?;
+        let mut on_legacy = Vec::new();
+        let mut asked = std::collections::HashSet::new();
+        for entity in self.config.entities().filter(|entity| asked.insert(&entity.legacy.database)) {
+            let database = database_of(&self.pools, customer, entity, Side::Legacy)?;
+            let known = registry::on_legacy(&database.read, customer).await;
+            on_legacy.extend(known.with_context(|| format!("asking {} what it knows", database.shown))?);
+        }
         let mut prepared = std::collections::HashSet::new();
         // What is refused is refused on the platform: nothing is registered on legacy before.
         for side in [Side::Platform, Side::Legacy] {
@@ -417,6 +424,10 @@ impl Data {
                 let here: Vec<_> = here.collect();
                 let known: Vec<&str> = self.config.entities().map(|entity| entity.id.as_str()).collect();
                 let customers: Vec<&str> = self.config.customers.iter().map(|customer| customer.id.as_str()).collect();
+                if side == Side::Platform {
+                    registry::refuse_without_pairs(&mut transaction, customer, (&here, &on_legacy), &database.shown)
+                        .await?;
+                }
                 register(&mut transaction, customer, (&here, &known, &customers), side, &database.shown)
                     .await
                     .with_context(|| format!("registering entities in {}", database.shown))?;
