@@ -33,7 +33,9 @@ pub fn page_done(claim: &Claim, finished: &Finished, settled_in: Duration) {
     }
     let missed = report.differences.iter().filter(|one| one.kind == DifferenceKind::Missed.as_str()).count();
     count(&metrics::MISSED_FOUND, missed as u64, &place[..2]);
-    if let Some(secs) = finished.gone_for().filter(|_| report.tally.deletes_to_platform + report.tally.deletes_to_legacy > 0) {
+    if let Some(secs) =
+        finished.gone_for().filter(|_| report.tally.deletes_to_platform + report.tally.deletes_to_legacy > 0)
+    {
         distribution(&metrics::DELETE_LATENCY, secs, &place[..2]);
     }
     let timings = report.timings;

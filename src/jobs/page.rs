@@ -199,7 +199,8 @@ pub async fn record(
         barrier::tell_paired(conn, &stage).await?;
     }
     // After the parking: a row of this very page may wait for a pair of this very page.
-    parked::wake(conn, customer, entity, &report.paired).await?;
+    let there: Vec<_> = report.paired.iter().chain(&report.standing).cloned().collect();
+    parked::wake(conn, customer, entity, &there).await?;
     difference::insert(conn, customer, page.run, entity, &report.differences).await?;
     if config.entity(&page.entity).is_some_and(|entity| entity.repair) {
         parked::wake_found(conn, customer, entity, &stages::repairable(&report.differences)).await?;

@@ -9,6 +9,7 @@ use crate::config::Side;
 use crate::pairs::Pair;
 use crate::sides::postgres::{self, Row};
 
+use super::clocks::Measured;
 use super::entity::ReadyEntity;
 use super::plan::{Act, Verdict, stamp, went_back};
 use super::read::View;
@@ -66,11 +67,12 @@ impl Kind {
 }
 
 /// The rows, each by a key of its record, that a run would have to look at for the difference to go: it decides as about any
-/// change. What stands there for a person to decide, what the next run does anyway, and what a delete or a backup left is not among
-/// them.
+/// change. What is behind is among them: of a range that was given up the next run knows nothing. What a person, a delete or a backup is to
+/// decide is not.
 pub fn repairable(differences: &[Difference]) -> Vec<(Side, Key)> {
-    let due =
-        differences.iter().filter(|one| [Kind::Missed, Kind::Conflict].iter().any(|kind| kind.as_str() == one.kind));
+    let due = differences
+        .iter()
+        .filter(|one| [Kind::Missed, Kind::Conflict, Kind::Behind].iter().any(|kind| kind.as_str() == one.kind));
     due.filter_map(|one| {
         let platform = one.platform_key.clone().map(|key| (Side::Platform, key));
         platform.or_else(|| one.legacy_key.clone().map(|key| (Side::Legacy, key)))
@@ -79,7 +81,13 @@ pub fn repairable(differences: &[Difference]) -> Vec<(Side, Key)> {
 }
 
 /// What the difference is called, and the fields that differ. `None`: there is none.
-pub fn named(entity: &ReadyEntity, page: &Page, view: &View, verdict: &Verdict) -> Option<(Kind, Vec<String>)> {
+pub fn named(
+    entity: &ReadyEntity,
+    page: &Page,
+    clocks: &Measured,
+    view: &View,
+    verdict: &Verdict,
+) -> Option<(Kind, Vec<String>)> {
     let behind = |kind: Kind| if is_behind(entity, page, view) { Kind::Behind } else { kind };
     let living = view.pair.as_ref().filter(|pair| !pair.gone);
     let (kind, fields) = match verdict {
@@ -98,7 +106,7 @@ pub fn named(entity: &ReadyEntity, page: &Page, view: &View, verdict: &Verdict) 
         Verdict::Waits(fields) => (behind(Kind::Mapping), fields.clone()),
         Verdict::Parent { .. } | Verdict::Paused(_) => (Kind::Parked, Vec::new()),
         Verdict::Bad { .. }
-            if Side::BOTH.iter().any(|side| went_back(view, &entity.mapping, *side, entity.overlap)) =>
+            if Side::BOTH.iter().any(|side| went_back(view, &entity.mapping, *side, clocks, entity.overlap)) =>
         {
             (Kind::Restored, Vec::new())
         }

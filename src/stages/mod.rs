@@ -203,6 +203,9 @@ pub struct PageReport {
     pub quarantined: Vec<Quarantined>,
     /// Both rows of every pair of the page that ended well: earlier parked and quarantined entries for them are done with.
     pub settled: Vec<(Side, Key)>,
+    /// The living pairs among them, by both keys: who waits for one can go on, should a page have died that was to say so.
+    #[serde(default)]
+    pub standing: Vec<(Key, Key)>,
     /// Of these, pairs of which one row is gone: what is listed of them stays, until its counterpart is gone or it is back.
     #[serde(default)]
     pub halves: Vec<(Side, Key)>,

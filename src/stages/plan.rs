@@ -192,8 +192,9 @@ pub fn judge(view: &View, context: &Context) -> Verdict {
     };
     let base = if context.recovery.is_some() { Base::default() } else { base };
     let undecided = context.recovery.is_none() && context.rulings.is_empty();
-    if let Some(side) =
-        Side::BOTH.into_iter().find(|side| undecided && went_back(view, context.mapping, *side, context.overlap))
+    if let Some(side) = Side::BOTH
+        .into_iter()
+        .find(|side| undecided && went_back(view, context.mapping, *side, &context.clocks, context.overlap))
     {
         let reason = format!(
             "the row on the {side} side went back: its values are others, and its stamp is long before the one it had, as after a backup was \
@@ -322,16 +323,20 @@ impl From<Untranslatable> for Verdict {
     }
 }
 
+/// A transaction that is open for longer stamps rows no more than this behind others.
+const AGES: std::time::Duration = std::time::Duration::from_secs(86_400);
+
 /// Whether a row is stamped so long before what the ledger knows of it that no application did it, and is another than it knows.
-pub fn went_back(view: &View, mapping: &Mapping, side: Side, overlap: std::time::Duration) -> bool {
+pub fn went_back(view: &View, mapping: &Mapping, side: Side, clocks: &Measured, overlap: std::time::Duration) -> bool {
     let (row, Some(pair)) = (view.row(side), &view.pair) else { return false };
     let known = match side {
         Side::Legacy => pair.legacy_stamp.max(view.receipt.as_ref().and_then(|receipt| receipt.stamp_written)),
         Side::Platform => pair.platform_stamp,
     };
+    // One that was in the future says nothing of what came after it.
+    let known = known.map(|known| known.min(clocks.now(side)));
     let is_another = row.is_some_and(|row| pair.hash(side).is_some_and(|known| known != row.hash));
-    let slack = chrono::Duration::from_std(overlap).unwrap_or(chrono::Duration::MAX)
-        + mapping.shape(side).stamp_kind.precision();
+    let slack = chrono::Duration::from_std(overlap.max(AGES)).unwrap_or(chrono::Duration::MAX);
     is_another
         && stamp(mapping, side, row).zip(known).is_some_and(|(stamp, known)| known.signed_duration_since(stamp) > slack)
 }

@@ -9,9 +9,9 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 use sync_bridge::config::{Customer, CustomerId, EntityId};
 use sync_bridge::ops::{self, Verified, VerifyOf, Verifying};
-use sync_bridge::shutdown;
 use sync_bridge::stages::Key;
 use sync_bridge::startup::{self, Bridge, Drift, Embedded, Look};
+use sync_bridge::{clock, shutdown};
 
 use crate::out;
 
@@ -199,7 +199,7 @@ fn write_report(file: &Path, shown: &Shown<'_>) -> anyhow::Result<()> {
         text,
         "{}: {verdict}\n\n| entity | legacy rows | platform rows | pairs | equal | differences | checksum | seconds |\n\
          | --- | --- | --- | --- | --- | --- | --- | --- |\n",
-        chrono::Utc::now().format("%Y-%m-%d %H:%M:%S UTC")
+        clock::now().format("%Y-%m-%d %H:%M:%S UTC")
     );
     for one in shown.entities {
         let _ = writeln!(

@@ -904,7 +904,7 @@ impl Judge {
             gone: None,
             notes: false,
             recovery: None,
-            overlap: std::time::Duration::MAX,
+            overlap: std::time::Duration::ZERO,
         };
         let act = match judge(&view, &context) {
             Verdict::Nothing => return Ruling::Nothing,

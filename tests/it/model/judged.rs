@@ -213,7 +213,7 @@ impl Judge {
             gone,
             notes: false,
             recovery: None,
-            overlap: std::time::Duration::MAX,
+            overlap: std::time::Duration::ZERO,
         };
         match judge(&view, &context) {
             Verdict::Nothing => Ruling::Nothing,

@@ -264,7 +264,10 @@ name = "all"
     let systems = Systems::new("marks", legacy, platform, stages).await;
     let config = systems.config.clone();
     let bridge = Bridge { systems, queue: queue("marks").await, config };
-    bridge.systems.on_legacy("insert into person (email) select n || '@example.org' from generate_series(1, 20) n").await;
+    bridge
+        .systems
+        .on_legacy("insert into person (email) select n || '@example.org' from generate_series(1, 20) n")
+        .await;
     let worker = bridge.work(GRACE);
     bridge.settle().await;
     bridge.systems.on_legacy("delete from person where email = '9@example.org'").await;

@@ -178,7 +178,7 @@ async fn s38_a_platform_that_came_without_its_ledger_is_refused_before_it_double
 async fn a_row_that_went_back_flows_nowhere() {
     let bridge = persons("row back").await;
     let back =
-        "update person set name = 'old', last_update = last_update - interval '1 d' where email = '4@example.org'";
+        "update person set name = 'old', last_update = last_update - interval '2 d' where email = '4@example.org'";
     bridge.systems.on_legacy(back).await;
     let id = bridge.systems.legacy_rows("select id::text from person where email = '4@example.org'").await.concat();
     let report = bridge.systems.run_page("person", Side::Legacy, keys(vec![sync_bridge::stages::Key(id)])).await;

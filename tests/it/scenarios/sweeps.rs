@@ -129,7 +129,7 @@ async fn each_difference_has_its_name() {
         ("deleted", String::new(), "delete from person where email = '3@example.org'".into()),
         (
             "restored",
-            "update person set name = 'old', last_update = last_update - interval '1 d' where email = '4@example.org'"
+            "update person set name = 'old', last_update = last_update - interval '2 d' where email = '4@example.org'"
                 .into(),
             String::new(),
         ),
@@ -174,7 +174,7 @@ async fn each_difference_has_its_name() {
 
 #[tokio::test]
 async fn who_edits_what_the_ledger_agreed_on_is_found_by_reading_every_row() {
-    let bridge = persons("base").await;
+    let bridge = rested("base").await;
     let agreed = verified(&bridge, false).await[0].checksum.clone();
     let sql = "update sync_bridge.pair set base = '\\x' || substr(base, 1, length(base) - 1) || '\\x01' from sync_bridge.entity e \
                where e.id = entity_id and e.entity = 'person' and legacy_key = '5'";
