@@ -4,7 +4,7 @@
 use anyhow::Context as _;
 use chrono::{DateTime, TimeDelta, Utc};
 
-use crate::sides::Permanent;
+use crate::sides::Standby;
 use crate::sides::postgres::{self, Database, READER};
 
 /// Without the right to see other sessions, changes are taken to appear at most this late.
@@ -59,11 +59,7 @@ pub async fn ask(database: &Database) -> anyhow::Result<Sessions> {
         .with_context(what)?;
     drop(session);
     if sessions.standby {
-        return Err(Permanent(format!(
-            "{} is a hot standby: changes appear there later than it can tell; give the primary's address",
-            database.shown
-        ))
-        .into());
+        return Err(Standby(database.shown.clone()).into());
     }
     Ok(sessions)
 }

@@ -23,7 +23,7 @@ use super::{Difference, Key, Lane, Page, PageMode, PageReport, Parked, ParkedRea
 
 /// How often a pair that moved is decided again within its page.
 pub const TURNS_MAX: usize = 3;
-/// A page that finds this many times the rows it was cut with works on a part and hands on the rest.
+/// A page that finds this many times the rows that one is cut with works on a part and hands on the rest.
 const GROWTH_MAX: i64 = 2;
 /// Freshness samples a page reports.
 const SAMPLES_MAX: usize = 20;
@@ -35,7 +35,7 @@ const SAMPLES_MAX: usize = 20;
 pub async fn run(entity: &ReadyEntity, page: &Page, clocks: &Measured) -> anyhow::Result<PageReport> {
     let mut report = PageReport::default();
     let began = clock::instant();
-    let (mut views, rest) = origins(entity, page, rows_max(entity, page)).await?;
+    let (mut views, rest) = origins(entity, page, rows_max(entity)).await?;
     report.timings.read += began.elapsed();
     report.rest = rest;
     report.rows_read = views.len() as u64;
@@ -58,9 +58,10 @@ pub async fn run(entity: &ReadyEntity, page: &Page, clocks: &Measured) -> anyhow
     Ok(report)
 }
 
-/// The rows that a page takes; what its range holds beyond them is handed on.
-pub fn rows_max(entity: &ReadyEntity, page: &Page) -> i64 {
-    GROWTH_MAX * i64::from(page.range.rows.max(entity.page_rows))
+/// The rows that a page takes; what its range holds beyond them is handed on. Not by the size that it was cut with: one that took too
+/// long comes back to pages that are smaller by now.
+pub fn rows_max(entity: &ReadyEntity) -> i64 {
+    GROWTH_MAX * i64::from(entity.page_rows)
 }
 
 /// One pass over a page's rows.

@@ -12,11 +12,11 @@ use anyhow::Context;
 use chrono_tz::Tz;
 use sqlx::postgres::{PgArguments, PgConnectOptions, PgPoolOptions, PgRow};
 use sqlx::query::Query;
-use sqlx::{AssertSqlSafe, Connection as _, PgConnection, PgPool, Postgres, Transaction};
+use sqlx::{AssertSqlSafe, Connection as _, PgConnection, PgPool, Postgres, Row as _, Transaction};
 
 use crate::clock;
 use crate::config::DatabaseUrl;
-use crate::sides::Permanent;
+use crate::sides::{Permanent, Standby};
 
 /// What our reading sessions are called on a side.
 pub const READER: &str = "sync-bridge read";
@@ -30,7 +30,7 @@ const READ_ONLY: &str = "read only";
 const READ_WRITE: &str = "read write";
 
 /// Connections per pool: enough for the pages a process works on at a time.
-const CONNECTIONS_MAX: u32 = 6;
+const CONNECTIONS_MAX: u32 = 16;
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Where a limit lets few at a database at once, the others wait their turn: for longer than a statement may take.
 const TURN_TIMEOUT: Duration = Duration::from_secs(90);
@@ -226,12 +226,32 @@ async fn still_good(connection: &mut PgConnection) -> sqlx::Result<bool> {
 /// # Errors
 /// Names host, port and database, and what the server or the network said.
 pub async fn reach(url: &DatabaseUrl) -> anyhow::Result<()> {
+    leave(connect(url).await?, url).await
+}
+
+/// As `reach`, and it is not a standby that answers in place of the primary.
+///
+/// # Errors
+/// As `reach`; or `Standby`.
+pub async fn reach_primary(url: &DatabaseUrl) -> anyhow::Result<()> {
+    let mut connection = connect(url).await?;
+    let asked = sqlx::raw_sql("select pg_catalog.pg_is_in_recovery()").fetch_one(&mut connection).await;
+    let standby: bool =
+        asked.and_then(|row| row.try_get(0)).with_context(|| format!("asking {url} whether it is a primary"))?;
+    leave(connection, url).await?;
+    if standby { Err(Standby(url.to_string()).into()) } else { Ok(()) }
+}
+
+async fn connect(url: &DatabaseUrl) -> anyhow::Result<PgConnection> {
     let options = connect_options(url, READER)?;
     let connecting = clock::within(ACQUIRE_TIMEOUT, PgConnection::connect_with(&options)).await;
     let Some(connected) = connecting else {
         anyhow::bail!("connecting to {url}: no answer within {} s", ACQUIRE_TIMEOUT.as_secs());
     };
-    let connection = connected.with_context(|| format!("connecting to {url}"))?;
+    connected.with_context(|| format!("connecting to {url}"))
+}
+
+async fn leave(connection: PgConnection, url: &DatabaseUrl) -> anyhow::Result<()> {
     connection.close().await.with_context(|| format!("leaving {url}"))
 }
 
