@@ -11,7 +11,8 @@ use super::parse::{COMPARE_EVERY, Defaults, OVERLAP, PAGE_ROWS, read_list};
 use super::reader::{Keys, Located, Node, Reader, Text};
 use super::report::suggest;
 use super::{
-    Deleted, Deletes, Entity, EntityId, Field, FirstContact, KeyRule, Policy, Side, Stage, Table, condition, fields, schedule,
+    Deleted, Deletes, Entity, EntityId, Field, FirstContact, KeyRule, Policy, Side, Stage, Table, condition, fields,
+    schedule,
 };
 
 /// The stage that follows all others.
@@ -178,7 +179,8 @@ fn read_entity(
     let fields = keys.required("fields", "[stages.entities.fields]", reader);
     keys.close(reader);
 
-    if let (Some(node), Some(Deletes::Mark), Some(legacy), Some(platform)) = (&deletes_node, deletes, &legacy, &platform)
+    if let (Some(node), Some(Deletes::Mark), Some(legacy), Some(platform)) =
+        (&deletes_node, deletes, &legacy, &platform)
         && legacy.table.deleted.is_none()
         && platform.table.deleted.is_none()
     {

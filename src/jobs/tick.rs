@@ -34,9 +34,7 @@ pub enum Decision {
     /// Nothing of the customer is to go on.
     Paused,
     /// Nothing had changed at `at`.
-    Idle {
-        at: DateTime<Utc>,
-    },
+    Idle { at: DateTime<Utc> },
     /// Entities are read for the first time, beside what changes.
     Load,
     Open {
@@ -339,9 +337,7 @@ pub async fn record(
         }
         Decision::Load | Decision::Open { .. } => {
             let opened = match *decision {
-                Decision::Open { sweep, scan } => {
-                    run::open(conn, &claim.customer, claim.subject, sweep, scan).await?
-                }
+                Decision::Open { sweep, scan } => run::open(conn, &claim.customer, claim.subject, sweep, scan).await?,
                 _ => run::load(conn, &claim.customer, claim.subject).await?,
             };
             let Some(run) = opened else {

@@ -67,15 +67,13 @@ pub async fn sight(
 ) -> sqlx::Result<Gone> {
     let keys: Vec<&str> = named.iter().map(|key| key.0.as_str()).collect();
     if !more {
-        sqlx::query(
-            "delete from bridge.absence where customer = $1 and entity = $2 and side = $3 and key <> all($4)",
-        )
-        .bind(customer)
-        .bind(entity)
-        .bind(side.as_str())
-        .bind(&keys)
-        .execute(&mut *conn)
-        .await?;
+        sqlx::query("delete from bridge.absence where customer = $1 and entity = $2 and side = $3 and key <> all($4)")
+            .bind(customer)
+            .bind(entity)
+            .bind(side.as_str())
+            .bind(&keys)
+            .execute(&mut *conn)
+            .await?;
         fault::point("ledger.absences_over").await;
     }
     if named.is_empty() {

@@ -5,8 +5,8 @@ use serde::Serialize;
 use sqlx::PgPool;
 
 use super::ticks;
-use crate::ledger::{pause, sweep};
 pub use crate::ledger::pause::Scope;
+use crate::ledger::{pause, sweep};
 
 /// What is paused, by whom and why.
 #[derive(Debug, Clone, Serialize)]

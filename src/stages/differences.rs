@@ -80,7 +80,11 @@ pub fn named(entity: &ReadyEntity, page: &Page, view: &View, verdict: &Verdict) 
 pub fn is_note(act: &Act) -> bool {
     let both_or_none = act.view.legacy.is_some() == act.view.platform.is_some();
     let writes = act.platform.is_some() || act.legacy.is_some();
-    both_or_none && !writes && act.conflict.is_none() && act.held.is_none() && act.waits.is_empty()
+    both_or_none
+        && !writes
+        && act.conflict.is_none()
+        && act.held.is_none()
+        && act.waits.is_empty()
         && (act.fields.is_empty() || act.view.legacy.is_none())
 }
 
@@ -168,4 +172,3 @@ fn is_behind(entity: &ReadyEntity, page: &Page, view: &View) -> bool {
         },
     )
 }
-

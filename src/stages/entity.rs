@@ -9,7 +9,9 @@ use anyhow::Context;
 use sqlx::PgConnection;
 use xxhash_rust::xxh3::xxh3_64;
 
-use crate::config::{self, Config, Customer, Deleted, Deletes, EntityId, FirstContact, KeyRule, Limits, Nulls, Side, Spot};
+use crate::config::{
+    self, Config, Customer, Deleted, Deletes, EntityId, FirstContact, KeyRule, Limits, Nulls, Side, Spot,
+};
 use crate::mapping::{
     Class, Column, Columns, DIGITS, Field, Lens, Mapping, Marks, NewKey, NewPart, NullMarks, On, Shape, StampKind,
 };

@@ -15,7 +15,7 @@ pub use catalog::{
     About, Index, Kind, LiveColumn, LiveTable, Ours, Rewriter, Rights, about, describe, describe_all, indexes, names,
     ours, rewriters,
 };
-pub use pool::{Database, Pools, READER, Sessions, reach};
+pub use pool::{Database, LOCK_WAIT, Pools, READER, Sessions, reach};
 pub use table::{
     Compared, Depth, Found, LedgerRow, Lower, Row, ScopeValue, TableSql, Want, filter_check, key_spelling, qualified,
 };

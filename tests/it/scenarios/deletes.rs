@@ -83,7 +83,10 @@ async fn s19_an_edit_is_kept_whoever_deleted_the_record() {
     let before = bridge.systems.legacy_rows(id).await;
     bridge.systems.on_legacy("delete from person where email = '9@example.org'").await;
     look(&bridge).await;
-    bridge.systems.on_platform("update person set name = 'edited', updated_at = now() where email = '9@example.org'").await;
+    bridge
+        .systems
+        .on_platform("update person set name = 'edited', updated_at = now() where email = '9@example.org'")
+        .await;
     look(&bridge).await;
     look(&bridge).await;
     let name = "select name from person where email = '9@example.org'";
