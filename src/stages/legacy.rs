@@ -17,7 +17,7 @@ use super::drawn::{self, Drawn};
 use super::entity::ReadyEntity;
 use super::plan::{WriteKind, stamp};
 use super::platform::Committed;
-use super::write::{Failure, Item, write_rows};
+use super::write::{Failure, Item, Patience, write_rows};
 
 /// What became of the intents.
 #[derive(Debug, Default)]
@@ -152,6 +152,7 @@ async fn attempt(
     let mut deleted: HashMap<usize, Key> = HashMap::new();
     let mut generations: HashMap<usize, i32> = HashMap::new();
     let mut left: Vec<usize> = (0..intents.len()).filter(|at| !endings.contains_key(at)).collect();
+    let mut patience = Patience::default();
     // Once, unless a key's default draws the same again until its row stands.
     while !left.is_empty() {
         let keys = keys_of(&mut transaction, entity, intents, &left).await?;
@@ -207,7 +208,12 @@ async fn attempt(
         if !items.is_empty() {
             fault::point("legacy.before_rows").await;
             let links = if refers_to_itself { &known } else { links };
-            let done = write_rows(&mut transaction, mapping, Side::Legacy, &ready.sql, links, &items).await?;
+            let done =
+                write_rows(&mut transaction, mapping, Side::Legacy, &ready.sql, links, &items, &mut patience).await?;
+            for at in done.busy.iter().filter_map(|key| place.get(key).copied()) {
+                endings.insert(at, Ending::Moved);
+                void.insert(at);
+            }
             for (key, failure) in done.failed {
                 let Some(&at) = place.get(&key) else { continue };
                 endings.insert(at, Ending::Failed(failure));

@@ -16,7 +16,7 @@ use super::Key;
 use super::drawn;
 use super::entity::ReadyEntity;
 use super::plan::{Act, WriteKind, stamp};
-use super::write::{Failure, Item, write_rows};
+use super::write::{Failure, Item, Patience, write_rows};
 
 /// What became of a page's acts in a transaction.
 #[derive(Debug, Default)]
@@ -154,6 +154,7 @@ async fn attempt(entity: &ReadyEntity, acts: &mut [Act], links: &Links) -> Resul
     let mut deleted: HashSet<usize> = HashSet::new();
     let mut left: Vec<usize> =
         (0..acts.len()).filter(|at| !dropped.contains(at) && acts[*at].platform.is_some()).collect();
+    let mut patience = Patience::default();
     // Once, unless a key's default draws the same again until its row stands.
     while !left.is_empty() {
         allocate(&mut transaction, entity, acts, &left).await?;
@@ -178,11 +179,13 @@ async fn attempt(entity: &ReadyEntity, acts: &mut [Act], links: &Links) -> Resul
             });
         }
         fault::point("platform.before_rows").await;
-        let written = write_rows(&mut transaction, mapping, Side::Platform, &ready.sql, links, &items).await?;
+        let written =
+            write_rows(&mut transaction, mapping, Side::Platform, &ready.sql, links, &items, &mut patience).await?;
         let of = |key: &Key| place.get(key).copied();
         failed.extend(written.failed.into_iter().filter_map(|(key, failure)| Some((of(&key)?, failure))));
         stored.extend(written.stored.into_iter().filter_map(|(key, row)| Some((of(&key)?, row))));
         deleted.extend(written.deleted.iter().filter_map(of));
+        dropped.extend(written.busy.iter().filter_map(of));
         left = again;
     }
 

@@ -1,5 +1,6 @@
 //! Write, then look: sets of rows are written inside a savepoint, constraints are checked, and what is stored is read back
-//! and compared in canonical form. A set that fails is halved until exactly the offending rows stay out.
+//! and compared in canonical form. A set that fails, or has to wait for what others hold, is halved until exactly the offending rows
+//! stay out.
 
 use std::collections::{HashMap, HashSet};
 
@@ -8,7 +9,7 @@ use sqlx::{Connection, Executor, PgConnection};
 use crate::config::Side;
 use crate::fault;
 use crate::mapping::{Canonical, Cell, Lens, Links, Mapping};
-use crate::sides::postgres::{Put, Row, TableSql};
+use crate::sides::postgres::{LOCK_WAIT, Put, Row, TableSql};
 use crate::sides::{Fault, sort};
 
 use super::Key;
@@ -58,6 +59,8 @@ pub struct Written {
     /// The rows that are no more.
     pub deleted: HashSet<Key>,
     pub failed: HashMap<Key, Failure>,
+    /// Rows that would have to wait for what others hold.
+    pub busy: HashSet<Key>,
 }
 
 /// Why a row stayed out.
@@ -75,6 +78,38 @@ impl Written {
         self.stored.extend(stored);
         self.deleted.extend(set.iter().filter(|item| item.what == What::Delete).map(|item| item.key.clone()));
     }
+
+    fn stays_out(&self, key: &Key) -> bool {
+        self.failed.contains_key(key) || self.busy.contains(key)
+    }
+}
+
+/// How long rows are waited for that others hold: at first for as long as a short transaction takes, so that most are met only once...
+const WAIT_FIRST: &str = "set local lock_timeout = '500ms'";
+/// ... then just as long as shows which of them waits.
+const WAIT_AGAIN: &str = "set local lock_timeout = '20ms'";
+/// So often, then what waits is not looked at more closely: 2 s in all, enough for about ten rows of a thousand.
+const WAITS_MAX: u32 = 100;
+
+/// What a transaction has left of its readiness to wait for others.
+#[derive(Debug, Default)]
+pub struct Patience {
+    waits: u32,
+}
+
+impl Patience {
+    fn is_over(&self) -> bool {
+        self.waits > WAITS_MAX
+    }
+
+    async fn begin(&self, connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+        connection.execute(if self.waits == 0 { WAIT_FIRST } else { WAIT_AGAIN }).await.map(drop)
+    }
+
+    async fn waited(&mut self, connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+        self.waits += 1;
+        self.begin(connection).await
+    }
 }
 
 /// Writes what can be written; everything else is rolled back and named.
@@ -88,11 +123,11 @@ pub async fn write_rows(
     sql: &TableSql,
     links: &Links,
     items: &[Item],
+    patience: &mut Patience,
 ) -> Result<Written, sqlx::Error> {
-    let mut failed: HashMap<Key, Failure> = HashMap::new();
+    let mut written = Written::default();
     loop {
-        let mut written = Written::default();
-        let good: Vec<&Item> = items.iter().filter(|item| !failed.contains_key(&item.key)).collect();
+        let good: Vec<&Item> = items.iter().filter(|item| !written.stays_out(&item.key)).collect();
         let mut sets = vec![good];
         // Rows that refer to others are tried once more when all others stand.
         let mut late: Vec<&Item> = Vec::new();
@@ -100,6 +135,7 @@ pub async fn write_rows(
         // Rows that a missing right or table keeps out, or a database that a trigger needs: where it is all of them, it is none of theirs.
         let mut refused = 0;
         let mut whole = connection.begin().await?;
+        patience.begin(&mut whole).await?;
         loop {
             let Some(set) = sets.pop() else {
                 if last_round || late.is_empty() {
@@ -133,6 +169,7 @@ pub async fn write_rows(
                 }
                 Err(error) if is_of_rows(&error, items.len()) => {
                     savepoint.rollback().await?;
+                    let mut waits = is_wait(&error);
                     // Values that change places among the rows of the set: once more, with room made in that index.
                     if let Some(index) = crowded(&error).filter(|index| sql.can_set_aside(index) && set.len() > 1) {
                         let mut savepoint = whole.begin().await?;
@@ -144,11 +181,20 @@ pub async fn write_rows(
                                 continue;
                             }
                             Ok(_) => savepoint.rollback().await?,
-                            Err(error) if is_of_rows(&error, items.len()) => savepoint.rollback().await?,
+                            Err(error) if is_of_rows(&error, items.len()) => {
+                                savepoint.rollback().await?;
+                                waits = is_wait(&error);
+                            }
                             Err(error) => return Err(error),
                         }
                     }
+                    if waits {
+                        patience.waited(&mut whole).await?;
+                    }
                     match set.as_slice() {
+                        those if waits && (those.len() == 1 || patience.is_over()) => {
+                            written.busy.extend(those.iter().map(|item| item.key.clone()));
+                        }
                         [only] => {
                             if sort(&error) != Fault::Row && (is_of_the_page(&error) || sort(&error) == Fault::Outage) {
                                 refused += 1;
@@ -179,15 +225,16 @@ pub async fn write_rows(
         // What refers to a row that stayed out must stay out too, where no foreign key says so.
         let orphans = orphans(mapping, side, items, &written);
         if orphans.is_empty() {
+            whole.execute(LOCK_WAIT).await?;
             whole.commit().await?;
-            written.failed.extend(failed);
             return Ok(written);
         }
         whole.rollback().await?;
-        failed.extend(written.failed);
+        written.stored.clear();
+        written.deleted.clear();
         for key in orphans {
             let reason = "the record it refers to could not be written".to_string();
-            failed.insert(key, Failure { field: None, reason, others: true });
+            written.failed.insert(key, Failure { field: None, reason, others: true });
         }
     }
 }
@@ -275,7 +322,7 @@ fn differs(mapping: &Mapping, side: Side, links: &Links, item: &Item, stored: Op
 /// Written rows that refer to rows of the same set that stayed out.
 fn orphans(mapping: &Mapping, side: Side, items: &[Item], written: &Written) -> HashSet<Key> {
     let mut orphans = HashSet::new();
-    if written.failed.is_empty() {
+    if written.failed.is_empty() && written.busy.is_empty() {
         return orphans;
     }
     for field in &mapping.fields {
@@ -283,7 +330,7 @@ fn orphans(mapping: &Mapping, side: Side, items: &[Item], written: &Written) -> 
             continue;
         }
         for item in items.iter().filter(|item| written.stored.contains_key(&item.key)) {
-            if field.referred(mapping, side, &item.cells).is_some_and(|key| written.failed.contains_key(&key)) {
+            if field.referred(mapping, side, &item.cells).is_some_and(|key| written.stays_out(&key)) {
                 orphans.insert(item.key.clone());
             }
         }
@@ -296,6 +343,7 @@ fn orphans(mapping: &Mapping, side: Side, items: &[Item], written: &Written) -> 
 fn is_of_rows(error: &sqlx::Error, rows: usize) -> bool {
     match sort(error) {
         Fault::Row => true,
+        Fault::Transient if is_wait(error) => true,
         // "Not now" and "not supported" come of a database's state, unless a trigger says so of this row.
         Fault::Transient => {
             let code = error.as_database_error().and_then(|database| database.code()).unwrap_or_default();
@@ -309,6 +357,12 @@ fn is_of_rows(error: &sqlx::Error, rows: usize) -> bool {
             !is_of_database && (!is_of_the_page(error) || rows > 1 || is_of_a_function(error))
         }
     }
+}
+
+/// Others hold what a row needs: a lock is not to be had in time, a deadlock, a transaction that cannot be put in order with theirs.
+fn is_wait(error: &sqlx::Error) -> bool {
+    let code = error.as_database_error().and_then(|database| database.code()).unwrap_or_default();
+    ["55P03", "40P01", "40001"].contains(&code.as_ref())
 }
 
 /// About tables and rights, unless it concerns some rows only: a policy's refusal, a trigger that meets a table it does not know.

@@ -35,6 +35,8 @@ const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Where a limit lets few at a database at once, the others wait their turn: for longer than a statement may take.
 const TURN_TIMEOUT: Duration = Duration::from_secs(90);
 const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long a statement waits for what others hold, unless it says otherwise.
+pub const LOCK_WAIT: &str = "set local lock_timeout = '5s'";
 /// For seeing whether a connection is still good.
 const PING_MAX: Duration = Duration::from_secs(5);
 /// For saying goodbye.
@@ -279,7 +281,7 @@ fn begin(access: &str, zone: Tz) -> String {
         "begin isolation level read committed {access}; set local row_security = off; set local search_path {path}; \
          set local timezone = '{}'; set local datestyle = 'ISO, YMD'; set local intervalstyle = 'postgres'; \
          set local bytea_output = 'hex'; set local array_nulls = on; set local extra_float_digits = 1; set local statement_timeout = '60s'; \
-         set local lock_timeout = '5s'; set local idle_in_transaction_session_timeout = '30s'; \
+         {LOCK_WAIT}; set local idle_in_transaction_session_timeout = '30s'; \
          select pg_catalog.set_config('client_encoding', 'SQL_ASCII', true) \
          where pg_catalog.getdatabaseencoding() operator(pg_catalog.=) 'SQL_ASCII'{durable}",
         zone.name()
