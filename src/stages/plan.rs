@@ -435,11 +435,14 @@ fn both_there(
     // take for agreed what it read. So whoever finds a row touched since says so under the pair's revision, which that page compares.
     let touched = |side: Side, row: &Option<Row>| {
         let known = view.pair.as_ref();
-        let stamped = known.and_then(|pair| pair.stamp(side)) != stamp(mapping, side, row.as_ref());
-        stamped
-            || known
-                .and_then(|pair| pair.hash(side))
-                .is_some_and(|hash| row.as_ref().is_none_or(|row| row.hash != hash))
+        let now = stamp(mapping, side, row.as_ref());
+        let written = view.receipt.as_ref().and_then(|receipt| receipt.stamp_written).filter(|_| side == Side::Legacy);
+        let is_ours = written.is_some() && written == now;
+        let is_other = || {
+            let known = known.and_then(|pair| pair.hash(side));
+            known.is_some_and(|hash| row.as_ref().is_none_or(|row| row.hash != hash))
+        };
+        !is_ours && (known.and_then(|pair| pair.stamp(side)) != now || is_other())
     };
     let stays = steps.iter().any(|step| matches!(step, Step::Listed | Step::Waits));
     let look_to_note = stays && (touched(Side::Legacy, &view.legacy) || touched(Side::Platform, &view.platform));
