@@ -18,12 +18,15 @@ const TURN_MAX: Duration = Duration::from_secs(1);
 /// When one that went back comes again: until then its place is others' for longer than it was its own.
 pub const BACK_IN: Duration = Duration::from_secs(3);
 
+/// By kind of job and customer.
+type Given = HashMap<(Kind, String), Arc<Semaphore>>;
+
 /// What this process has given of its places.
 #[derive(Clone)]
 pub struct Shares {
     /// By kind of job.
     sizes: HashMap<Kind, usize>,
-    given: Arc<Mutex<HashMap<(Kind, String), Arc<Semaphore>>>>,
+    given: Arc<Mutex<Given>>,
 }
 
 impl Shares {
