@@ -19,6 +19,7 @@ mod platform;
 mod preview;
 mod read;
 mod registry;
+mod rings;
 mod sweep;
 mod write;
 

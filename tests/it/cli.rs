@@ -17,6 +17,7 @@ mod health;
 mod metrics;
 mod operator;
 mod plan;
+mod rings;
 
 /// Must never be seen in any output.
 const SECRET: &str = "hunter2";

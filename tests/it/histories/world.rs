@@ -666,7 +666,7 @@ pub fn told(error: sqlx::Error) -> Failed {
 pub fn shown(page: &Page) -> String {
     let range = &page.range;
     match range.lane {
-        Lane::Keys | Lane::Compared => format!("{} on {}: {:?}", page.entity, page.side, range.keys),
+        lane if lane.is_named() => format!("{} on {}: {:?}", page.entity, page.side, range.keys),
         lane => format!("{} on {}: {lane:?} {:?} {:?}", page.entity, page.side, range.after, range.upto),
     }
 }
