@@ -1,5 +1,5 @@
 -- Rows that wait for one that waits itself, and that one waits for: all that wait for each other are among them.
-with recursive some as (
+with recursive linked as (
     select entity, side, key, waits_entity, waits_side, waits_key from bridge.parked as it
     where customer = $1 and entity = any($2) and reason = 'parent' and not woken
       -- What a load parked is its own while it lasts, and it takes nothing else.
@@ -17,7 +17,7 @@ with recursive some as (
 ),
 -- With those that the limit left out of their chains.
 chain as (
-    select entity, side, key, waits_entity, waits_side, waits_key from some
+    select entity, side, key, waits_entity, waits_side, waits_key from linked
     union
     select next.entity, next.side, next.key, next.waits_entity, next.waits_side, next.waits_key
     from chain

@@ -9,7 +9,7 @@ use std::time::Duration;
 use sqlx::{AssertSqlSafe, PgConnection, PgPool, Postgres, Transaction};
 use sync_bridge::config::{CustomerId, EntityId, Policy, Side};
 use sync_bridge::fault::Watch;
-use sync_bridge::stages::{Contact, Data, Key, Known, Lane, Page, PageMode, PageReport, ParkedReason, Range};
+use sync_bridge::stages::{Contact, Data, Key, Known, Page, PageMode, PageReport, ParkedReason, Range};
 
 use super::plan::{Edit, FOCUSES, History, Setting, Step, Trouble, WAYS};
 use super::tables::{self, Table, table};
