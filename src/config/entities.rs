@@ -176,6 +176,7 @@ fn read_entity(
         let choices = [("follow", Deletes::Follow), ("keep", Deletes::Keep), ("mark", Deletes::Mark)];
         read_choice(node, "way to deal with rows that are gone", &choices, reader)
     });
+    let repair = keys.optional("repair").map_or(Some(true), |node| node.truth(reader));
     let fields = keys.required("fields", "[stages.entities.fields]", reader);
     keys.close(reader);
 
@@ -226,6 +227,7 @@ fn read_entity(
         overlap: overlap?,
         compare_every: compare_every?,
         deletes: deletes?,
+        repair: repair?,
         fields: fields?,
         place: reader.report.place(node.at()),
     })

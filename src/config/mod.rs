@@ -120,6 +120,8 @@ pub struct Entity {
     pub compare_every: Duration,
     /// What becomes of the counterpart of a row that is gone.
     pub deletes: Deletes,
+    /// Whether the next run repairs what a sweep finds.
+    pub repair: bool,
     pub fields: Vec<Field>,
     /// Where the entity starts in the file, for messages.
     pub place: Place,

@@ -210,6 +210,13 @@ impl<'t> Node<'t> {
         number
     }
 
+    pub fn truth(&self, reader: &mut Reader<'_>) -> Option<bool> {
+        match self.value {
+            DeValue::Boolean(yes) => Some(*yes),
+            _ => self.wrong_type("`true` or `false`", reader),
+        }
+    }
+
     /// `"500ms"`, `"30s"`, `"2m"`, `"6h"`, `"1d"`.
     pub fn duration(&self, limits: RangeInclusive<Duration>, reader: &mut Reader<'_>) -> Option<Duration> {
         const FORM: &str = "a number and a unit: `30s`, `2m`, `6h`, `1d`, or `500ms`";

@@ -16,7 +16,7 @@ use crate::stages::{Depth, Key, Lane, PageMode, Range, SweptSide};
 const ROWS_FREE: u64 = 50;
 
 /// Who stands for a pause that nobody asked for.
-const WHO: &str = "sync-bridge";
+pub const WHO: &str = "sync-bridge";
 
 /// Notes what was found, and makes pages of the rows whose counterparts are to go. Answers how many pages.
 pub async fn record(

@@ -15,11 +15,12 @@ use crate::ledger::job::{self, Claim};
 use crate::ledger::mapping::{self, Mapping};
 use crate::ledger::page::NewPage;
 use crate::ledger::parked::Named;
-use crate::ledger::pause::Pauses;
+use crate::ledger::pause::{Pauses, Scope};
 pub use crate::ledger::stage::RECONCILIATION;
 use crate::ledger::stage::{Proposal, Stage};
 use crate::ledger::{dead_letter, difference, page, parked, pause, run, stage, watermark};
 use crate::queue::{Delivery, Kind};
+use crate::sides::Restored;
 use crate::stages::{Cut, Depth, Key, Known, Lane, PageMode, Range, SweptSide, seen};
 
 /// Rounds over what was parked. Each but the last made at least one pair or had rows woken, so a chain of parents longer
@@ -82,6 +83,8 @@ pub struct Plan {
     /// What comparisons with the ledger found.
     swept: Vec<(EntityId, SweptSide)>,
     depth: Option<Depth>,
+    /// A database that was brought back from a backup: nothing of the customer is to go on.
+    restored: Option<String>,
     /// The hours in which whole tables may be read are over.
     closed: bool,
 }
@@ -106,6 +109,10 @@ impl Plan {
             Ok(found) => return Ok(Some(found)),
             Err(error) => error,
         };
+        if let Some(restored) = error.downcast_ref::<Restored>() {
+            self.restored.get_or_insert_with(|| restored.to_string());
+            return Ok(None);
+        }
         let Some(reason) = failure::halts(&error) else { return Err(error) };
         if !self.halted.iter().any(|(halted, _)| *halted == entity.id) {
             tracing::error!(entity = %entity.id, "halted, the other entities go on: {reason}");
@@ -116,6 +123,12 @@ impl Plan {
 
     /// What one side's cut found is no use without the other's.
     fn leave_out_halted(&mut self) {
+        if self.restored.is_some() {
+            self.pages.clear();
+            self.proposals.clear();
+            self.covered.clear();
+            self.swept.clear();
+        }
         let halted = |entity: &str| self.halted.iter().any(|(halted, _)| halted.as_str() == entity);
         self.pages.retain(|page| !halted(page.entity.as_str()));
         self.proposals.retain(|proposal| !halted(&proposal.entity));
@@ -206,7 +219,7 @@ impl Loaded {
                 held_by: cut.held_by,
                 held_secs: cut.held_secs,
                 debt: cut.debt,
-                signature: serde_json::to_value(&cut.signature)?,
+                signature: watermark::noted(&cut.signature, cut.wal)?,
                 seen: seen(known, entity, side),
             });
             plan.pages.extend(pages_of(entity, side, PageMode::Sync, cut.ranges));
@@ -266,6 +279,7 @@ impl Loaded {
             // Of another version: what it says cannot be compared, so look.
             signature: serde_json::from_value(mark.signature.clone()).ok(),
             debt: mark.debt,
+            wal: mark.wal(),
             done_before: mark.done_before,
         })
     }
@@ -330,6 +344,11 @@ pub async fn record(conn: &mut PgConnection, config: &Config, claim: &Claim, pla
     let going = |stage: &str| -> Vec<&str> {
         entities_of(config, stage).into_iter().filter(|entity| !plan.lacks(entity)).collect()
     };
+    if let Some(reason) = &plan.restored {
+        tracing::error!(customer = stage.customer, "paused: {reason}");
+        let scope = Scope { customer: &stage.customer, entity: None, toward: None };
+        pause::set(conn, scope, absence::WHO, reason).await?;
+    }
     for (entity, reason) in &plan.halted {
         pause::halt(conn, &stage.customer, entity.as_str(), reason).await?;
     }

@@ -107,6 +107,24 @@ pub async fn sight(
     Ok(Gone { due, unaccepted })
 }
 
+/// How many seconds ago the first of these rows was seen gone.
+pub async fn gone_for(
+    conn: &mut PgConnection,
+    (customer, entity, side): (&str, &str, Side),
+    keys: &[Key],
+) -> sqlx::Result<Option<f64>> {
+    sqlx::query_scalar(
+        "select extract(epoch from now() - min(first_seen))::float8 from bridge.absence
+         where customer = $1 and entity = $2 and side = $3 and key = any($4)",
+    )
+    .bind(customer)
+    .bind(entity)
+    .bind(side.as_str())
+    .bind(keys.iter().map(|key| key.0.as_str()).collect::<Vec<_>>())
+    .fetch_one(conn)
+    .await
+}
+
 /// An operator says that all rows which are gone now may be. Answers how many.
 pub async fn accept(conn: &mut PgConnection, customer: &str, entity: Option<&str>) -> sqlx::Result<u64> {
     let done = sqlx::query(
@@ -117,6 +135,5 @@ pub async fn accept(conn: &mut PgConnection, customer: &str, entity: Option<&str
     .bind(entity)
     .execute(conn)
     .await?;
-    fault::point("ledger.absences_accepted").await;
     Ok(done.rows_affected())
 }

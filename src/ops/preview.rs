@@ -374,6 +374,7 @@ impl<T: FnMut(Walked)> Walk<'_, T> {
                 held: self.asked.pauses.held(next.entity.as_str()),
                 contact: self.contact(&next.entity).await?,
                 rulings: Vec::new(),
+                recovery: None,
                 notes: false,
                 watermarks: [None, None],
             };

@@ -5,6 +5,7 @@ use chrono::{DateTime, Utc};
 use sqlx::Row as _;
 
 use crate::config::Side;
+use crate::sides::Restored;
 use crate::sides::postgres::{Depth, Statement};
 
 use super::entity::{Ready, ReadyEntity};
@@ -21,10 +22,16 @@ pub async fn cut(entity: &ReadyEntity, side: Side, known: Option<&Known>) -> any
     if let Some(blind) = horizon::blind(&sessions) {
         tracing::warn!(entity = %entity.mapping.entity, %side, database = ready.database.shown, "{blind}");
     }
+    if let Some((known, now)) = known.and_then(|known| known.wal).zip(sessions.wal)
+        && now < known
+    {
+        return Err(Restored::new(side, &ready.database.shown).into());
+    }
     let watermark = known.map(|known| known.watermark);
     let horizon = horizon(&sessions, watermark);
     if !entity.mapping.shape(side).has_stamp() {
-        return cut_compared(entity, side, known, sessions.now, horizon).await;
+        let cut = cut_compared(entity, side, known, sessions.now, horizon).await?;
+        return Ok(Cut { wal: sessions.wal, ..cut });
     }
     let Horizon { at, debt, held_by } = horizon;
     // What an old transaction may still have committed behind the watermark is read once more when that one has ended.
@@ -71,6 +78,7 @@ pub async fn cut(entity: &ReadyEntity, side: Side, known: Option<&Known>) -> any
         held_by,
         debt,
         signature,
+        wal: sessions.wal,
         ranges,
     })
 }
@@ -113,7 +121,7 @@ async fn cut_compared(
         }
     };
     let held_secs = (now - at).as_seconds_f64();
-    Ok(Cut { horizon: at, held_secs, held_by, debt: None, signature, ranges })
+    Ok(Cut { horizon: at, held_secs, held_by, debt: None, signature, wal: None, ranges })
 }
 
 /// Pages of rows that a comparison named.

@@ -9,10 +9,11 @@ use crate::config::Side;
 use crate::pairs::Pair;
 use crate::sides::postgres::{self, Row};
 
-use super::Page;
+use super::clocks::Measured;
 use super::entity::ReadyEntity;
-use super::plan::{Act, Verdict, stamp};
+use super::plan::{Act, Verdict, stamp, went_back};
 use super::read::View;
+use super::{Difference, Key, Page};
 
 /// Why two sides do not hold the same of a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -38,6 +39,18 @@ pub enum Kind {
 }
 
 impl Kind {
+    pub const ALL: [Kind; 9] = [
+        Kind::Behind,
+        Kind::Missed,
+        Kind::Conflict,
+        Kind::Deleted,
+        Kind::Foreign,
+        Kind::Mapping,
+        Kind::Restored,
+        Kind::Parked,
+        Kind::Quarantined,
+    ];
+
     pub fn as_str(self) -> &'static str {
         match self {
             Kind::Behind => "behind",
@@ -53,8 +66,28 @@ impl Kind {
     }
 }
 
+/// The rows, each by a key of its record, that a run would have to look at for the difference to go: it decides as about any
+/// change. What is behind is among them: of a range that was given up the next run knows nothing. What a person, a delete or a backup is to
+/// decide is not.
+pub fn repairable(differences: &[Difference]) -> Vec<(Side, Key)> {
+    let due = differences
+        .iter()
+        .filter(|one| [Kind::Missed, Kind::Conflict, Kind::Behind].iter().any(|kind| kind.as_str() == one.kind));
+    due.filter_map(|one| {
+        let platform = one.platform_key.clone().map(|key| (Side::Platform, key));
+        platform.or_else(|| one.legacy_key.clone().map(|key| (Side::Legacy, key)))
+    })
+    .collect()
+}
+
 /// What the difference is called, and the fields that differ. `None`: there is none.
-pub fn named(entity: &ReadyEntity, page: &Page, view: &View, verdict: &Verdict) -> Option<(Kind, Vec<String>)> {
+pub fn named(
+    entity: &ReadyEntity,
+    page: &Page,
+    clocks: &Measured,
+    view: &View,
+    verdict: &Verdict,
+) -> Option<(Kind, Vec<String>)> {
     let behind = |kind: Kind| if is_behind(entity, page, view) { Kind::Behind } else { kind };
     let living = view.pair.as_ref().filter(|pair| !pair.gone);
     let (kind, fields) = match verdict {
@@ -62,12 +95,21 @@ pub fn named(entity: &ReadyEntity, page: &Page, view: &View, verdict: &Verdict) 
             (Some(_), Some(_)) | (None, None) => return None,
             _ => living.map(|_| (behind(Kind::Deleted), Vec::new()))?,
         },
+        // Both rows are as the ledger knows them, and equal; what it says that they hold is something else.
+        Verdict::Act(act) if is_note(act) && act.records && living.is_some_and(|pair| is_as_known(view, pair)) => {
+            (behind(Kind::Foreign), Vec::new())
+        }
         Verdict::Act(act) if is_note(act) => return None,
         Verdict::Act(act) if act.held.is_some() => (Kind::Parked, act.fields.clone()),
         Verdict::Act(act) if !act.waits.is_empty() => (behind(Kind::Mapping), act.fields.clone()),
-        Verdict::Act(act) => (behind(of_act(entity, view, living, act)), act.fields.clone()),
+        Verdict::Act(act) => (behind(of_act(view, living, act)), act.fields.clone()),
         Verdict::Waits(fields) => (behind(Kind::Mapping), fields.clone()),
         Verdict::Parent { .. } | Verdict::Paused(_) => (Kind::Parked, Vec::new()),
+        Verdict::Bad { .. }
+            if Side::BOTH.iter().any(|side| went_back(view, &entity.mapping, *side, clocks, entity.overlap)) =>
+        {
+            (Kind::Restored, Vec::new())
+        }
         Verdict::Bad { field, .. } => (Kind::Quarantined, field.iter().cloned().collect()),
         // The receipt is of a later time than the pair.
         Verdict::Again | Verdict::Void | Verdict::Busy if is_ahead(view) => (Kind::Restored, Vec::new()),
@@ -88,11 +130,8 @@ pub fn is_note(act: &Act) -> bool {
         && (act.fields.is_empty() || act.view.legacy.is_none())
 }
 
-fn of_act(entity: &ReadyEntity, view: &View, living: Option<&Pair>, act: &Act) -> Kind {
+fn of_act(view: &View, living: Option<&Pair>, act: &Act) -> Kind {
     let rows = [(Side::Legacy, &view.legacy), (Side::Platform, &view.platform)];
-    if rows.iter().any(|(side, row)| is_older(entity, view, *side, row.as_ref())) {
-        return Kind::Restored;
-    }
     if act.conflict.is_some() {
         return Kind::Conflict;
     }
@@ -104,19 +143,13 @@ fn of_act(entity: &ReadyEntity, view: &View, living: Option<&Pair>, act: &Act) -
     if rows.iter().any(changed) { Kind::Missed } else { Kind::Foreign }
 }
 
-fn is_ahead(view: &View) -> bool {
-    view.receipt.as_ref().zip(view.pair.as_ref()).is_some_and(|(receipt, pair)| receipt.rev > pair.rev)
+fn is_as_known(view: &View, pair: &Pair) -> bool {
+    let rows = [(Side::Legacy, &view.legacy), (Side::Platform, &view.platform)];
+    rows.iter().all(|(side, row)| row.as_ref().is_some_and(|row| pair.hash(*side) == Some(row.hash)))
 }
 
-/// Whether the row is stamped before what the ledger knows of it, and is another than it knows.
-fn is_older(entity: &ReadyEntity, view: &View, side: Side, row: Option<&Row>) -> bool {
-    let Some(pair) = &view.pair else { return false };
-    let known = match side {
-        Side::Legacy => pair.legacy_stamp.max(view.receipt.as_ref().and_then(|receipt| receipt.stamp_written)),
-        Side::Platform => pair.platform_stamp,
-    };
-    let is_known = row.is_none_or(|row| pair.hash(side) == Some(row.hash));
-    !is_known && stamp(&entity.mapping, side, row).zip(known).is_some_and(|(stamp, known)| stamp < known)
+fn is_ahead(view: &View) -> bool {
+    view.receipt.as_ref().zip(view.pair.as_ref()).is_some_and(|(receipt, pair)| receipt.rev > pair.rev)
 }
 
 /// Rows that the ledger knows as other pairs' are not edits: somebody exchanged keys in the ledger.

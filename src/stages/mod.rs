@@ -18,6 +18,7 @@ mod plan;
 mod platform;
 mod preview;
 mod read;
+mod recover;
 mod registry;
 mod rings;
 mod sweep;
@@ -39,6 +40,7 @@ use crate::sides::postgres::{self, Pools, reach};
 use crate::sides::{Fault, Misfit, Moved, NotConfigured, Permanent, sort};
 
 pub use conflicts::{ConflictEntry, ConflictField};
+pub use differences::{Kind as DifferenceKind, repairable};
 use entity::{Ready, check_tables, database_of, make_ready};
 pub use fits::Look;
 use fits::{is_permanent, misfit};
@@ -86,6 +88,7 @@ pub struct Known {
     pub watermark: DateTime<Utc>,
     pub signature: Option<Signature>,
     pub debt: Option<DateTime<Utc>>,
+    pub wal: Option<i64>,
     /// How long ago, by another clock than the side's, all was surely done.
     pub done_before: Duration,
 }
@@ -103,6 +106,8 @@ pub struct Cut {
     pub debt: Option<DateTime<Utc>>,
     /// What to store for the next tick's probe.
     pub signature: Signature,
+    /// How far the database's log was written, which a database that was brought back falls behind.
+    pub wal: Option<i64>,
     pub ranges: Vec<Range>,
 }
 
@@ -115,6 +120,15 @@ pub enum PageMode {
     Compare,
     /// The page's rows were seen gone for long enough: their counterparts go, too, as the entity's `deletes` says.
     Delete,
+}
+
+/// Who is right after a side was brought back from a backup.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Recovery {
+    /// This side.
+    From(Side),
+    /// Of each record the row that is stamped later.
+    Merge,
 }
 
 /// What a page does about fields that a standing pair has no base of, and that differ: the mapping was changed.
@@ -146,6 +160,8 @@ pub struct Page {
     pub contact: Contact,
     /// What an operator decided about rows of this page.
     pub rulings: Vec<Ruling>,
+    /// What was agreed on counts no more: this decides about all that differs, and what is gone on one side is made again.
+    pub recovery: Option<Recovery>,
     /// For `Compare`: rows that both sides hold alike are noted in the ledger as they are, so that the next comparison knows them.
     pub notes: bool,
     /// For `Compare`: the watermarks of legacy and platform. A row stamped later is the next run's, no difference.
@@ -188,6 +204,9 @@ pub struct PageReport {
     pub quarantined: Vec<Quarantined>,
     /// Both rows of every pair of the page that ended well: earlier parked and quarantined entries for them are done with.
     pub settled: Vec<(Side, Key)>,
+    /// The living pairs among them, by both keys: who waits for one can go on, should a page have died that was to say so.
+    #[serde(default)]
+    pub standing: Vec<(Key, Key)>,
     /// Of these, pairs of which one row is gone: what is listed of them stays, until its counterpart is gone or it is back.
     #[serde(default)]
     pub halves: Vec<(Side, Key)>,
@@ -302,16 +321,12 @@ pub struct Quarantined {
     pub reason: String,
 }
 
-/// What reconciliation calls a difference: the next run's work, a row that waits or is listed, a row whose partner is gone,
-/// and what nothing explains.
-pub const DIFFERENCE_KINDS: [&str; 5] = ["behind", "parked", "quarantined", "deleted", "drift"];
-
 /// A pair that is not equal, found by reconciliation.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Difference {
     pub legacy_key: Option<Key>,
     pub platform_key: Option<Key>,
-    /// One of `DIFFERENCE_KINDS`.
+    /// The name of a [`DifferenceKind`].
     pub kind: String,
     pub fields: Vec<String>,
 }
@@ -482,6 +497,7 @@ impl Data {
                 held: None,
                 contact: Contact::Wait,
                 rulings: Vec::new(),
+                recovery: None,
                 notes: false,
                 watermarks: [None, None],
             };
@@ -549,6 +565,27 @@ impl Data {
         let ready = self.fitting(customer, entity).await?;
         let swept = self.heed(customer, entity, sweep::sweep(&ready, depth).await);
         self.explained(customer, entity, &ready, swept).await
+    }
+
+    /// The living pairs of an entity, and a hash of what both sides last agreed on in all of them: where neither side has a difference, it
+    /// stands for the values of both.
+    ///
+    /// # Errors
+    /// As `cut`.
+    pub async fn agreed(&self, customer: &CustomerId, entity: &EntityId) -> anyhow::Result<(u64, String)> {
+        let ready = self.fitting(customer, entity).await?;
+        let agreed = self.heed(customer, entity, sweep::agreed(&ready).await);
+        self.explained(customer, entity, &ready, agreed).await
+    }
+
+    /// Forgets receipts of an entity that are of a later time than the pairs: the platform was brought back to before them. Nobody may be
+    /// at work for the customer. Answers how many.
+    ///
+    /// # Errors
+    /// As `cut`.
+    pub async fn forget_receipts_ahead(&self, customer: &CustomerId, entity: &EntityId) -> anyhow::Result<u64> {
+        let ready = self.fitting(customer, entity).await?;
+        recover::forget_receipts_ahead(&ready).await
     }
 
     /// Works on a page. Whatever it wrote is committed when it returns; it may be repeated at any time, by anybody.
@@ -701,6 +738,7 @@ impl Data {
             held: None,
             contact: Contact::Decide,
             rulings: vec![Ruling { key, kind }],
+            recovery: None,
             notes: false,
             watermarks: [None, None],
         };

@@ -226,6 +226,8 @@ async fn judge_all(
             rulings: &page.rulings,
             gone: (page.mode == PageMode::Delete).then_some((page.side, entity.deletes)),
             notes: page.notes,
+            recovery: page.recovery,
+            overlap: entity.overlap,
         };
         let mut given_up = Vec::new();
         for &at in due {
@@ -491,6 +493,11 @@ pub fn unchanged(page: &Page, view: View, report: &mut PageReport) {
         Side::Legacy => view.platform_key().cloned(),
         Side::Platform => view.legacy_key().cloned(),
     };
+    if let Some(pair) = view.pair.as_ref().filter(|pair| !pair.gone)
+        && let Some(legacy_key) = view.legacy_key()
+    {
+        report.standing.push((legacy_key.clone(), pair.platform_key.clone()));
+    }
     if is_half {
         report.halves.push((page.side, view.origin.clone()));
         report.halves.extend(partner.clone().map(|key| (page.side.other(), key)));
@@ -536,10 +543,12 @@ async fn compare(
         if view.rests() {
             continue;
         }
-        if let Verdict::Act(act) = &verdict {
-            waits(report, act.waits.clone());
+        match &verdict {
+            Verdict::Act(act) => waits(report, act.waits.clone()),
+            Verdict::Waits(fields) => waits(report, fields.clone()),
+            _ => {}
         }
-        match differences::named(entity, page, &view, &verdict) {
+        match differences::named(entity, page, clocks, &view, &verdict) {
             Some((kind, fields)) => found.push((view, kind, fields)),
             None => match verdict {
                 Verdict::Act(act) if page.notes && differences::is_note(&act) => notes.push(*act),

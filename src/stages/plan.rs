@@ -12,7 +12,7 @@ use super::clocks::Measured;
 use super::decide::{Absent, Clocks, FieldView, Step, Why, decide_absent, decide_field};
 use super::read::{View, read_too_early, too_long};
 use super::rings;
-use super::{Contact, Key, Ruling, RulingKind};
+use super::{Contact, Key, Recovery, Ruling, RulingKind};
 
 /// How a view ends, or what has to be done for it.
 #[derive(Debug)]
@@ -159,6 +159,10 @@ pub struct Context<'a> {
     pub rulings: &'a [Ruling],
     /// The rows of this side were seen gone for long enough, and what becomes of their counterparts.
     pub gone: Option<(Side, Deletes)>,
+    /// What decides in place of what was agreed on.
+    pub recovery: Option<Recovery>,
+    /// How far behind the last one a stamp may be that an application gives.
+    pub overlap: std::time::Duration,
     /// Rows that both sides hold alike are noted as they are, also those with a stamp: a comparison with the ledger knows them then.
     pub notes: bool,
 }
@@ -187,6 +191,18 @@ pub fn judge(view: &View, context: &Context) -> Verdict {
         Standing::Pending { base, gone } => (base, gone, true),
         Standing::Ahead => return Verdict::Again,
     };
+    let base = if context.recovery.is_some() { Base::default() } else { base };
+    let undecided = context.recovery.is_none() && context.rulings.is_empty();
+    if let Some(side) = Side::BOTH
+        .into_iter()
+        .find(|side| undecided && went_back(view, context.mapping, *side, &context.clocks, context.overlap))
+    {
+        let reason = format!(
+            "the row on the {side} side went back: its values are others, and its stamp is long before the one it had, as after a backup was \
+             brought back; edit it, or see `sync-bridge recover --help`"
+        );
+        return Verdict::Bad { field: None, reason };
+    }
     if view.rests() && context.rulings.iter().any(|ruling| ruling.key == view.origin) {
         let reason =
             "a row of the record lies outside of `where`, so nothing is to flow; decide when it is back".to_owned();
@@ -316,6 +332,24 @@ impl From<Untranslatable> for Verdict {
     }
 }
 
+/// A transaction that is open for longer stamps rows no more than this behind others.
+const AGES: std::time::Duration = std::time::Duration::from_secs(86_400);
+
+/// Whether a row is stamped so long before what the ledger knows of it that no application did it, and is another than it knows.
+pub fn went_back(view: &View, mapping: &Mapping, side: Side, clocks: &Measured, overlap: std::time::Duration) -> bool {
+    let (row, Some(pair)) = (view.row(side), &view.pair) else { return false };
+    let known = match side {
+        Side::Legacy => pair.legacy_stamp.max(view.receipt.as_ref().and_then(|receipt| receipt.stamp_written)),
+        Side::Platform => pair.platform_stamp,
+    };
+    // One that was in the future says nothing of what came after it.
+    let known = known.map(|known| known.min(clocks.now(side)));
+    let is_another = row.is_some_and(|row| pair.hash(side).is_some_and(|known| known != row.hash));
+    let slack = chrono::Duration::from_std(overlap.max(AGES)).unwrap_or(chrono::Duration::MAX);
+    is_another
+        && stamp(mapping, side, row).zip(known).is_some_and(|(stamp, known)| known.signed_duration_since(stamp) > slack)
+}
+
 fn both_there(
     view: &View,
     context: &Context,
@@ -339,7 +373,21 @@ fn both_there(
     let ruling = context.rulings.iter().find(|ruling| ruling.key == view.origin).map(|ruling| &ruling.kind);
     // A pair that has no base at all was never compared: what two new partners hold is no matter of a changed mapping.
     let stands = view.pair.is_some() && !base.is_empty();
+    let recovered = context.recovery.map(|recovery| match recovery {
+        Recovery::From(side) => side,
+        Recovery::Merge => match legacy_edited_at.zip(platform_edited_at) {
+            Some((legacy, platform)) if (legacy - platform).abs() > clocks.tie => {
+                if legacy > platform {
+                    Side::Legacy
+                } else {
+                    Side::Platform
+                }
+            }
+            _ => mapping.authority,
+        },
+    });
     let first_contact = |field: &Field| match context.contact {
+        _ if recovered.is_some() => recovered.map(FirstContact::Side),
         Contact::Wait | Contact::Stranger if stands => None,
         _ => Some(field.first_contact),
     };

@@ -4,11 +4,12 @@
 use std::time::Duration;
 
 use anyhow::Context as _;
+use sqlx::Row as _;
 
 use crate::clock;
 use crate::config::Side;
 use crate::keyset::{Key, Range};
-use crate::sides::postgres::{Compared, Depth};
+use crate::sides::postgres::{self, Compared, Depth};
 
 use super::cut::{cut_whole, named};
 use super::entity::ReadyEntity;
@@ -72,4 +73,22 @@ async fn sweep_side(entity: &ReadyEntity, side: Side, depth: Depth) -> anyhow::R
         missing: missing.keys,
         more_missing: missing.more,
     })
+}
+
+/// The living pairs, and a hash of what both sides last agreed on in all of them.
+///
+/// # Errors
+/// A database that does not answer.
+pub async fn agreed(entity: &ReadyEntity) -> anyhow::Result<(u64, String)> {
+    let platform = &entity.platform;
+    let what = || format!("reading the pairs of {} in {}", entity.mapping.entity, platform.database.shown);
+    let query = postgres::query(
+        "select count(*), (coalesce(sum(hashtextextended(concat_ws(' ', platform_key, legacy_key, encode(base, 'hex')), 0)), 0) \
+         % 9223372036854775807)::bigint from sync_bridge.pair where entity_id = $1 and not gone",
+    )
+    .bind(platform.sql.entity_number());
+    let rows = platform.database.read.fetch_all(query).await.with_context(what)?;
+    let row = rows.first().with_context(what)?;
+    let (pairs, hash): (i64, i64) = (row.try_get(0)?, row.try_get(1)?);
+    Ok((u64::try_from(pairs)?, format!("{hash:016x}")))
 }

@@ -153,6 +153,12 @@ pub async fn write_rows(
                     written.failed.extend(differing);
                     sets.push(rest);
                 }
+                Err(error) if set.iter().all(|item| item.what == What::Delete) && may_not(&error) => {
+                    savepoint.rollback().await?;
+                    let reason = "the bridge's role may not delete rows of this table: grant it `delete`, or leave them with `deletes = \"keep\"`";
+                    let failure = Failure { field: None, reason: reason.into(), others: false };
+                    written.failed.extend(set.into_iter().map(|item| (item.key.clone(), failure.clone())));
+                }
                 Err(error) if is_of_rows(&error, items.len()) => {
                     savepoint.rollback().await?;
                     let mut waits = is_wait(&error);
@@ -379,6 +385,11 @@ fn is_a_triggers_outage(error: &sqlx::Error) -> bool {
 
 fn class(code: &str) -> &str {
     code.get(..2).unwrap_or_default()
+}
+
+/// Whether a right is missing.
+fn may_not(error: &sqlx::Error) -> bool {
+    error.as_database_error().and_then(|error| error.code()).as_deref() == Some("42501")
 }
 
 /// The unique index that an error names.

@@ -522,6 +522,7 @@ async fn customers_in_one_database_are_told_apart_by_their_scope() {
                 contact: sync_bridge::stages::Contact::Decide,
                 rulings: Vec::new(),
                 notes: false,
+                recovery: None,
                 watermarks: [None, None],
             })
             .await

@@ -87,6 +87,7 @@ async fn a_replica_is_refused_as_a_side_and_a_load_steps_back_while_it_lags() {
         contact: Contact::Decide,
         rulings: Vec::new(),
         notes: false,
+        recovery: None,
         watermarks: [None, None],
     };
     let rest = async || data.rest(&page, &PageReport::default(), Duration::ZERO, 4).await.expect("an answer");

@@ -106,6 +106,7 @@ async fn sync(data: &Data) {
                         contact: Contact::Decide,
                         rulings: Vec::new(),
                         notes: false,
+                        recovery: None,
                         watermarks: [None, None],
                     };
                     let done =

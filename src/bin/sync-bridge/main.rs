@@ -18,9 +18,11 @@ mod pause;
 mod plan;
 mod prepare;
 mod quarantine;
+mod recover;
 mod run;
 mod status;
 mod up;
+mod verify;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -35,6 +37,8 @@ Examples:
   sync-bridge pause --customer acme --reason '…'   and resume: nothing is lost meanwhile
   sync-bridge quarantine list               rows that cannot be written as they are
   sync-bridge conflicts list --customer acme    what both sides changed, and who won
+  sync-bridge verify --customer acme        prove that both sides hold the same
+  sync-bridge recover --customer acme --from platform --plan   after a backup was brought back
 
 Exit codes: 0 fine, 1 failed, 2 bad input, configuration or database (nothing was started or written)
 
@@ -66,6 +70,8 @@ enum Command {
     DeadLetters(dead_letters::Args),
     Quarantine(quarantine::Args),
     Conflicts(conflicts::Args),
+    Verify(verify::Args),
+    Recover(recover::Args),
     /// The process of sync-bridge-scheduler, from this program's file
     #[command(hide = true)]
     Scheduler {
@@ -126,6 +132,8 @@ fn main() -> ExitCode {
         Command::DeadLetters(args) => dead_letters::run(&config, args).await,
         Command::Quarantine(args) => quarantine::run(&config, args).await,
         Command::Conflicts(args) => conflicts::run(&config, args).await,
+        Command::Verify(args) => verify::run(&config, args).await,
+        Command::Recover(args) => recover::run(&config, args).await,
         Command::Scheduler { parent, process } => parent.run(startup::scheduler(&config, &process)).await,
         Command::Worker { parent, worker } => parent.run(startup::worker(&config, &worker)).await,
     })

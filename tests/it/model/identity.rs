@@ -904,6 +904,8 @@ impl Judge {
             rulings: &[],
             gone: None,
             notes: false,
+            recovery: None,
+            overlap: std::time::Duration::ZERO,
         };
         let act = match judge(&view, &context) {
             Verdict::Nothing => return Ruling::Nothing,

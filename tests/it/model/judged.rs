@@ -212,6 +212,8 @@ impl Judge {
             rulings: &[],
             gone,
             notes: false,
+            recovery: None,
+            overlap: std::time::Duration::ZERO,
         };
         match judge(&view, &context) {
             Verdict::Nothing => Ruling::Nothing,

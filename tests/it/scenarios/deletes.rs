@@ -8,7 +8,8 @@ use sync_bridge::ops::{self, RunReport, Scope};
 use super::mapping::persons;
 use crate::jobs::{Bridge, GRACE};
 use crate::outages::by_login;
-use crate::support::systems::CUSTOMER;
+use crate::support::queue::queue;
+use crate::support::systems::{CUSTOMER, Systems};
 
 const PERSON: Scope<'static> = Scope { customer: CUSTOMER, entity: Some("person"), toward: None };
 const LIVING: &str = "select count(*)::text from sync_bridge.pair p join sync_bridge.entity e on e.id = p.entity_id
@@ -213,5 +214,77 @@ async fn what_others_refer_to_is_listed_until_they_are_gone() {
     look(&bridge).await;
     hold(&bridge, 9, ["0", "0"]).await;
     assert_eq!(bridge.number("select count(*) from bridge.quarantine").await, 0);
+    worker.stop().await;
+}
+
+#[tokio::test]
+async fn a_role_that_may_not_delete_says_so() {
+    let mut bridge = persons("no delete").await;
+    let mut config = Config::clone(&bridge.config);
+    let databases = &mut config.customers[0].databases;
+    let role = format!("keeps_{}", databases["platform"].to_string().rsplit_once('/').expect("a name").1);
+    let rights = format!(
+        "create role \"{role}\" login password 'p'; grant pg_read_all_stats to \"{role}\";
+         grant usage on schema sync_bridge to \"{role}\"; grant all on all tables in schema sync_bridge to \"{role}\";
+         grant select, insert, update on person, note to \"{role}\""
+    );
+    bridge.systems.on_platform(&rights).await;
+    databases.insert("platform".into(), by_login(&databases["platform"], &format!("{role}:p")));
+    bridge.config = Arc::new(config);
+    let worker = bridge.work(GRACE);
+    bridge.systems.on_legacy("delete from person where email in ('9@example.org', '10@example.org')").await;
+    look(&bridge).await;
+    look(&bridge).await;
+    hold(&bridge, 9, ["0", "1"]).await;
+    let reasons = "select count(*) from bridge.quarantine where reason like '%may not delete rows of this table: grant it `delete`%'";
+    assert_eq!(bridge.number(reasons).await, 2);
+    assert_eq!(bridge.status().await.dead_letters, 0);
+    worker.stop().await;
+}
+
+#[tokio::test]
+async fn where_rows_are_marked_the_counterpart_of_one_that_is_gone_is_marked() {
+    let legacy = "create table person (id serial primary key, email text not null, gone char(1) not null default 'N',
+          last_update timestamptz not null default now());
+        create index on person (last_update, id)";
+    let platform = "create table person (id uuid primary key, email text not null, deleted_at timestamptz,
+          updated_at timestamptz not null default now());
+        create index on person (updated_at, id)";
+    let stages = r#"
+[[stages]]
+name = "all"
+  [[stages.entities]]
+  id = "person"
+  deletes = "mark"
+  legacy = { database = "legacy", table = "person", key = "id", updated_at = "last_update", deleted = { column = "gone", yes = "Y", no = "N" } }
+  platform = { database = "platform", table = "person", key = "id", deleted_at = "deleted_at" }
+    [stages.entities.fields]
+    email = { legacy = "email", platform = "email" }
+"#;
+    let systems = Systems::new("marks", legacy, platform, stages).await;
+    let config = systems.config.clone();
+    let bridge = Bridge { systems, queue: queue("marks").await, config };
+    bridge
+        .systems
+        .on_legacy("insert into person (email) select n || '@example.org' from generate_series(1, 20) n")
+        .await;
+    let worker = bridge.work(GRACE);
+    bridge.settle().await;
+    bridge.systems.on_legacy("delete from person where email = '9@example.org'").await;
+    bridge.systems.on_platform("delete from person where email = '10@example.org'").await;
+    look(&bridge).await;
+    look(&bridge).await;
+    let marked = "select email from person where deleted_at is not null";
+    assert_eq!(bridge.systems.platform_rows(marked).await, ["9@example.org"]);
+    assert_eq!(bridge.systems.legacy_rows("select email from person where gone = 'Y'").await, ["10@example.org"]);
+    let before = bridge.systems.images().await;
+    look(&bridge).await;
+    look(&bridge).await;
+    assert_eq!(before, bridge.systems.images().await, "once");
+    // Who takes the mark off brings the record back.
+    let back = "update person set deleted_at = null, updated_at = now() where email = '9@example.org'";
+    bridge.systems.on_platform(back).await;
+    bridge.settle().await;
+    hold(&bridge, 9, ["1", "1"]).await;
     worker.stop().await;
 }

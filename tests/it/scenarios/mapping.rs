@@ -391,6 +391,7 @@ async fn s37_a_worker_with_the_file_of_before_takes_nothing_away_from_the_one_th
         contact: Contact::Stranger,
         rulings: Vec::new(),
         notes: false,
+        recovery: None,
         watermarks: [None, None],
     };
     assert_eq!(old.run_page(&page).await.expect("a page").rows_to_platform, 1);

@@ -10,6 +10,8 @@ mod fleet;
 mod guards;
 mod kinds;
 mod mapping;
+mod restores;
 mod rows;
 mod stampless;
+mod sweeps;
 mod twins;
