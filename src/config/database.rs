@@ -8,7 +8,7 @@ use sqlx::postgres::{PgConnectOptions, PgSslMode};
 
 use super::DatabaseUrl;
 use super::reader::{Located as _, Reader, Text};
-use super::secrets;
+use super::{env, secrets};
 
 /// What sqlx understands. It logs the value of any other, so none gets that far.
 const PARAMETERS: [&str; 18] = [
@@ -106,6 +106,20 @@ fn subject(text: &Text) -> String {
 }
 
 impl DatabaseUrl {
+    /// The address that an environment variable holds.
+    ///
+    /// # Errors
+    /// The variable is not set, or holds no address; never what it holds.
+    pub fn of_variable(name: &str) -> anyhow::Result<DatabaseUrl> {
+        let filled = env::fill(&format!("${{{name}}}"), &|name| std::env::var(name));
+        if let Some(flaw) = filled.flaws.first() {
+            let help = flaw.help.as_ref().map(|help| format!("; {help}")).unwrap_or_default();
+            anyhow::bail!("{}{help}", flaw.message);
+        }
+        let text = Text::of_variable(name, filled.value);
+        understand(&text).map_err(|(message, help)| anyhow::anyhow!("{message}; {help}"))
+    }
+
     /// How to connect: over TLS with a verified certificate, unless the connection does not leave this machine or the URL says
     /// otherwise (`?sslmode=…`).
     ///

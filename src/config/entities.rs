@@ -11,8 +11,8 @@ use super::parse::{COMPARE_EVERY, Defaults, OVERLAP, PAGE_ROWS, read_list};
 use super::reader::{Keys, Located, Node, Reader, Text};
 use super::report::suggest;
 use super::{
-    Deleted, Deletes, Entity, EntityId, Field, FirstContact, KeyRule, Policy, Side, Stage, Table, condition, fields,
-    schedule,
+    Deleted, Deletes, Entity, EntityId, Field, FirstContact, KeyRule, Policy, Side, Stage, Table, also, condition,
+    fields, schedule,
 };
 
 /// The stage that follows all others.
@@ -173,8 +173,7 @@ fn read_entity(
     let compare_every = every.as_ref().map_or(Some(Duration::ZERO), |node| node.duration(COMPARE_EVERY, reader));
     let deletes_node = keys.optional("deletes");
     let deletes = deletes_node.as_ref().map_or(Some(Deletes::Follow), |node| {
-        let choices = [("follow", Deletes::Follow), ("keep", Deletes::Keep), ("mark", Deletes::Mark)];
-        read_choice(node, "way to deal with rows that are gone", &choices, reader)
+        read_choice(node, "way to deal with rows that are gone", &DELETES, reader)
     });
     let repair = keys.optional("repair").map_or(Some(true), |node| node.truth(reader));
     let fields = keys.required("fields", "[stages.entities.fields]", reader);
@@ -306,24 +305,26 @@ fn read_authority(node: &Node<'_>, reader: &mut Reader<'_>) -> Option<Side> {
     read_choice(node, "side", &Side::BOTH.map(|side| (side.as_str(), side)), reader)
 }
 
+pub(super) const POLICIES: [(&str, Policy); 4] = [
+    ("newest", Policy::Newest),
+    ("legacy", Policy::Legacy),
+    ("platform", Policy::Platform),
+    ("manual", Policy::Manual),
+];
+
 pub(super) fn read_policy(node: &Node<'_>, reader: &mut Reader<'_>) -> Option<Policy> {
-    const POLICIES: [(&str, Policy); 4] = [
-        ("newest", Policy::Newest),
-        ("legacy", Policy::Legacy),
-        ("platform", Policy::Platform),
-        ("manual", Policy::Manual),
-    ];
     read_choice(node, "policy", &POLICIES, reader)
 }
 
+pub(super) const FIRST_CONTACTS: [(&str, FirstContact); 4] = [
+    ("authority", FirstContact::Authority),
+    ("legacy", FirstContact::Side(Side::Legacy)),
+    ("platform", FirstContact::Side(Side::Platform)),
+    ("manual", FirstContact::Manual),
+];
+
 pub(super) fn read_first_contact(node: &Node<'_>, reader: &mut Reader<'_>) -> Option<FirstContact> {
-    const CHOICES: [(&str, FirstContact); 4] = [
-        ("authority", FirstContact::Authority),
-        ("legacy", FirstContact::Side(Side::Legacy)),
-        ("platform", FirstContact::Side(Side::Platform)),
-        ("manual", FirstContact::Manual),
-    ];
-    read_choice(node, "policy of a first contact", &CHOICES, reader)
+    read_choice(node, "policy of a first contact", &FIRST_CONTACTS, reader)
 }
 
 pub(super) fn read_choice<T: Copy>(
@@ -377,6 +378,8 @@ fn read_side(
     let new_key = keys
         .optional("new_key")
         .map_or(Some(None), |node| read_choice(&node, "way to make a key", &KeyRule::ALL, reader).map(Some));
+    let also_node = keys.optional("also");
+    let also = also_node.as_ref().map_or(Some(Vec::new()), |node| also::read(node, reader));
     keys.close(reader);
 
     if let Some(database) = &database {
@@ -398,8 +401,12 @@ fn read_side(
         scope: scope?,
         filter: filter?,
         new_key: new_key?,
+        also: also?,
         place: reader.report.place(node.at()),
     };
+    if let Some(node) = &also_node {
+        also::check(&table, node, reader);
+    }
     let own_columns = own_columns(&table);
     // A key may hold a scope column: a tenant's id often is a part of it.
     for column in key.iter().flatten() {
@@ -418,11 +425,12 @@ fn own_columns(table: &Table) -> BTreeMap<String, &'static str> {
         None => None,
     };
     columns.extend(table.updated_at.iter().map(|column| (column.clone(), "updated_at")));
+    columns.extend(table.also.iter().flat_map(|further| also::own_columns(table, further)));
     columns
 }
 
 /// `"schema.name"`, or a name in `public`; or `{ schema = …, name = … }`, which may hold anything. With where it stands.
-fn read_table(node: &Node<'_>, reader: &mut Reader<'_>) -> Option<(String, String, Text)> {
+pub(super) fn read_table(node: &Node<'_>, reader: &mut Reader<'_>) -> Option<(String, String, Text)> {
     if node.is_text() {
         let text = node.text(reader)?;
         let (schema, name) = text.value.split_once('.').unwrap_or(("public", &text.value));
@@ -453,11 +461,17 @@ fn is_identifier(name: &str) -> bool {
     !name.is_empty() && name.len() <= IDENTIFIER_BYTES_MAX && !name.contains('\0')
 }
 
+pub(super) const DELETES: [(&str, Deletes); 3] =
+    [("follow", Deletes::Follow), ("keep", Deletes::Keep), ("mark", Deletes::Mark)];
+
+/// How changes are found, and whether without a stamp.
+pub(super) const CHANGES: [(&str, bool); 2] = [("updated_at", false), ("sweep", true)];
+
 /// The stamp's column; inner `None`: there is none, and rows are compared instead.
 fn read_updated_at(keys: &mut Keys<'_>, reader: &mut Reader<'_>) -> Option<Option<String>> {
     let named = keys.optional("updated_at");
     let sweep = match keys.optional("changes") {
-        Some(node) => read_choice(&node, "way to find changes", &[("updated_at", false), ("sweep", true)], reader)?,
+        Some(node) => read_choice(&node, "way to find changes", &CHANGES, reader)?,
         None => false,
     };
     match named {
@@ -496,7 +510,7 @@ fn check_column(text: &Text, reader: &mut Reader<'_>) -> bool {
     good
 }
 
-fn read_column(node: &Node<'_>, reader: &mut Reader<'_>) -> Option<String> {
+pub(super) fn read_column(node: &Node<'_>, reader: &mut Reader<'_>) -> Option<String> {
     let text = node.text(reader)?;
     check_column(&text, reader).then_some(text.value)
 }

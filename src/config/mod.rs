@@ -10,11 +10,13 @@ use chrono_tz::Tz;
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 
+mod also;
 mod condition;
 mod customers;
 mod database;
 mod entities;
 mod env;
+mod expression;
 mod fields;
 mod finding;
 mod limits;
@@ -22,18 +24,21 @@ mod parse;
 mod reader;
 mod report;
 mod schedule;
+mod schema;
 mod secrets;
 mod source;
 #[cfg(test)]
 mod tests;
 
 pub use database::Logins;
+pub use expression::{Expression, Value as ExpressionValue};
 pub use finding::{Finding, Severity};
 pub use limits::Limits;
-pub use parse::load;
+pub use parse::{load, read_text};
 pub use reader::parse_duration;
 pub use report::{ConfigError, all_known, nearest, suggest};
 pub use schedule::{DayWindow, parse_cron};
+pub use schema::schema;
 pub use source::{Locator, Place, Source, Spot};
 
 /// The whole file, checked.
@@ -162,7 +167,20 @@ pub struct Table {
     pub filter: Option<String>,
     /// How new rows get the parts of their key that no field covers; none: as the column's type suggests.
     pub new_key: Option<KeyRule>,
+    /// Tables of the same database that hold further columns of each record.
+    pub also: Vec<Further>,
     pub place: Place,
+}
+
+/// A further table of a record, joined to the entity's own by key, one to one. Its columns are called `alias.column`.
+#[derive(Debug, Clone)]
+pub struct Further {
+    pub alias: String,
+    pub schema: String,
+    pub name: String,
+    /// As many columns as the entity's own key has, in its order.
+    pub key: Vec<String>,
+    pub updated_at: String,
 }
 
 /// How new rows of a side get their keys.
@@ -255,6 +273,14 @@ pub enum Lens {
     Format(String),
     /// Two numbers on one side, x first, a point on the other.
     Point,
+    /// Several values in one column on each side, in texts with this separator.
+    List { separator: String, is_set: bool },
+    /// A number on one side, its flags' names on the other; in a text with a separator between them. Each bit is a power of two.
+    Flags { bits: Vec<(i64, String)>, separator: Option<String> },
+    /// An expression for each way. One may be left out where the field goes the other way only.
+    Express { to_platform: Option<Expression>, to_legacy: Option<Expression> },
+    /// Two numbers, longitude first, or a point on one side, a GeoJSON point on the other.
+    GeoJson,
     /// What new rows of the one side that is named begin with.
     Constant(String),
 }
@@ -523,6 +549,7 @@ impl std::fmt::Debug for Table {
             .field("scope", &self.scope.keys())
             .field("filtered", &self.filter.is_some())
             .field("new_key", &self.new_key)
+            .field("also", &self.also)
             .field("place", &self.place)
             .finish()
     }
@@ -616,12 +643,46 @@ impl Customer {
 impl Table {
     /// `schema.name`, quoted where that would be read as other names.
     pub fn shown(&self) -> String {
-        if [&self.schema, &self.name].iter().all(|name| !name.contains(['.', '"'])) {
-            return format!("{}.{}", self.schema, self.name);
-        }
-        let quoted = |name: &str| format!("\"{}\"", name.replace('"', "\"\""));
-        format!("{}.{}", quoted(&self.schema), quoted(&self.name))
+        shown(&self.schema, &self.name)
     }
+
+    /// A column of the file, of this table or of a further one, with its table.
+    pub fn shown_column(&self, column: &str) -> String {
+        match self.locate(column) {
+            (None, own) => format!("{}.{own}", self.shown()),
+            (Some(further), own) => format!("{}.{own}", further.shown()),
+        }
+    }
+
+    /// Where a column of the file stands: in the further table whose alias it begins with, else in this one; and its name there.
+    pub fn locate<'n>(&self, column: &'n str) -> (Option<&Further>, &'n str) {
+        let further = column.split_once('.').and_then(|(alias, own)| Some((self.further(alias)?, own)));
+        further.map_or((None, column), |(further, own)| (Some(further), own))
+    }
+
+    pub fn further(&self, alias: &str) -> Option<&Further> {
+        self.also.iter().find(|further| further.alias == alias)
+    }
+
+    /// Schema and name of all tables that a record has here, its own first.
+    pub fn names(&self) -> impl Iterator<Item = (&str, &str)> {
+        let also = self.also.iter().map(|further| (further.schema.as_str(), further.name.as_str()));
+        std::iter::once((self.schema.as_str(), self.name.as_str())).chain(also)
+    }
+}
+
+impl Further {
+    pub fn shown(&self) -> String {
+        shown(&self.schema, &self.name)
+    }
+}
+
+fn shown(schema: &str, name: &str) -> String {
+    if [schema, name].iter().all(|name| !name.contains(['.', '"'])) {
+        return format!("{schema}.{name}");
+    }
+    let quoted = |name: &str| format!("\"{}\"", name.replace('"', "\"\""));
+    format!("{}.{}", quoted(schema), quoted(name))
 }
 
 impl Entity {

@@ -22,7 +22,7 @@ pub(super) const PAGE_ROWS: RangeInclusive<u32> = 1..=10_000;
 const PAGE_ROWS_DEFAULT: u32 = 1_000;
 
 /// Pages of one customer at work at a time: what its databases must bear.
-const WINDOW_PAGES: RangeInclusive<u32> = 1..=64;
+pub(super) const WINDOW_PAGES: RangeInclusive<u32> = 1..=64;
 const WINDOW_PAGES_DEFAULT: u32 = 4;
 
 /// Rows below the watermark that are read again; a week would mean that nearly every row is.
@@ -32,7 +32,7 @@ const OVERLAP_DEFAULT: Duration = Duration::from_secs(120);
 /// A comparison rarer than a sweep would be no other than it.
 pub(super) const COMPARE_EVERY: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(7 * 86_400);
 
-const ATTEMPTS: RangeInclusive<u32> = 1..=100;
+pub(super) const ATTEMPTS: RangeInclusive<u32> = 1..=100;
 const ATTEMPTS_DEFAULT: u32 = 10;
 
 /// Comparing whole tables more often than each second would be all that a customer does.
@@ -48,11 +48,11 @@ const OUTAGE_MAX: RangeInclusive<Duration> = Duration::from_secs(3_600)..=Durati
 const OUTAGE_MAX_DEFAULT: Duration = Duration::from_secs(3 * 86_400);
 
 /// Fewer, and the places for work of one process could not all be at work.
-const CONNECTIONS: RangeInclusive<u32> = 10..=10_000;
+pub(super) const CONNECTIONS: RangeInclusive<u32> = 10..=10_000;
 const CONNECTIONS_DEFAULT: u32 = 100;
 
 /// All of them: nobody is asked.
-const MAPPING_PERCENT: RangeInclusive<u32> = 0..=100;
+pub(super) const MAPPING_PERCENT: RangeInclusive<u32> = 0..=100;
 const MAPPING_PERCENT_DEFAULT: u32 = 1;
 
 /// Each look costs what reading all keys costs; and a row that is gone for a day is nobody's glitch.
@@ -105,14 +105,22 @@ pub fn load(path: &Path) -> Result<Config, ConfigError> {
         Err(error) => return refuse(error.to_string()),
     };
     match String::from_utf8(bytes) {
-        Ok(text) => parse(path, &text, &|name| std::env::var(name)),
+        Ok(text) => read_text(path, &text),
         Err(_) => refuse("it is not UTF-8".into()),
     }
 }
 
+/// The same from the text of a file that is not written yet.
+///
+/// # Errors
+/// As `load`.
+pub fn read_text(path: &Path, text: &str) -> Result<Config, ConfigError> {
+    parse(path, text, &|name| std::env::var(name))
+}
+
 /// The same from text, with variables from anywhere.
 pub(super) fn parse(path: &Path, text: &str, env: Lookup<'_>) -> Result<Config, ConfigError> {
-    let mut reader = Reader { report: Report::new(path.display().to_string(), text), env };
+    let mut reader = Reader::new(Report::new(path.display().to_string(), text), env);
     let (table, errors) = DeTable::parse_recoverable(text);
     // What was recovered from a broken file would only give further problems that are none.
     for error in &errors {
@@ -128,7 +136,7 @@ pub(super) fn parse(path: &Path, text: &str, env: Lookup<'_>) -> Result<Config, 
     Err(reader.report.into_error())
 }
 
-fn read<'t>(path: &Path, table: &'t DeTable<'t>, reader: &mut Reader<'_>) -> Option<Config> {
+pub(super) fn read<'t>(path: &Path, table: &'t DeTable<'t>, reader: &mut Reader<'_>) -> Option<Config> {
     let mut root = Keys::root(table);
     let queue = match root.optional("queue") {
         Some(node) => read_queue(&node, reader),

@@ -16,9 +16,21 @@ use super::report::{Report, suggest};
 pub(super) struct Reader<'a> {
     pub report: Report,
     pub env: Lookup<'a>,
+    /// The keys that each table was asked for, by its place.
+    #[cfg(test)]
+    pub asked: std::collections::BTreeMap<String, BTreeSet<&'static str>>,
 }
 
-impl Reader<'_> {
+impl<'a> Reader<'a> {
+    pub fn new(report: Report, env: Lookup<'a>) -> Reader<'a> {
+        Reader {
+            report,
+            env,
+            #[cfg(test)]
+            asked: std::collections::BTreeMap::new(),
+        }
+    }
+
     pub fn problem(&mut self, node: &impl Located, message: impl Into<String>, help: Option<String>) {
         self.report.problem(node.at(), node.field(), message, help);
     }
@@ -70,6 +82,14 @@ pub(super) struct Entry<'t> {
 pub(super) struct Key {
     at: Range<usize>,
     field: String,
+}
+
+impl Text {
+    /// What an environment variable holds, outside of any file.
+    pub fn of_variable(name: &str, value: String) -> Text {
+        let raw = format!("${{{name}}}");
+        Text { value, raw, variables: vec![name.to_owned()], at: 0..0, field: name.to_owned() }
+    }
 }
 
 impl Located for Node<'_> {
@@ -131,6 +151,8 @@ impl<'t> Keys<'t> {
     }
 
     pub fn close(self, reader: &mut Reader<'_>) {
+        #[cfg(test)]
+        reader.asked.insert(self.field.clone(), self.known.iter().copied().collect());
         for (key, _) in self.table.iter() {
             let name: &str = key.get_ref();
             if !self.known.contains(&name) {

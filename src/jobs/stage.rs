@@ -22,6 +22,7 @@ use crate::ledger::{dead_letter, difference, page, parked, pause, run, stage, wa
 use crate::queue::{Delivery, Kind};
 use crate::sides::Restored;
 use crate::stages::{Cut, Depth, Key, Known, Lane, PageMode, Range, SweptSide, seen};
+use crate::told::told;
 
 /// Rounds over what was parked. Each but the last made at least one pair or had rows woken, so a chain of parents longer
 /// than this goes on in the next run.
@@ -78,6 +79,8 @@ pub struct Plan {
     pauses: Pauses,
     /// Entities that were left out as their tables do not fit, each with what is different.
     halted: Vec<(EntityId, String)>,
+    /// Entities that were left out as somebody held their tables locked: they are the next run's.
+    locked: Vec<EntityId>,
     /// Entities whose whole table is in the pages, each with the mapping.
     covered: Vec<(String, Vec<i64>)>,
     /// What comparisons with the ledger found.
@@ -103,7 +106,7 @@ impl Plan {
         self.pages
     }
 
-    /// `None` if the entity's tables do not fit: it is left out, and the others go on.
+    /// `None` if the entity's tables do not fit, or are locked: it is left out, and the others go on.
     fn fits<T>(&mut self, entity: &Entity, result: anyhow::Result<T>) -> anyhow::Result<Option<T>> {
         let error = match result {
             Ok(found) => return Ok(Some(found)),
@@ -111,6 +114,12 @@ impl Plan {
         };
         if let Some(restored) = error.downcast_ref::<Restored>() {
             self.restored.get_or_insert_with(|| restored.to_string());
+            return Ok(None);
+        }
+        // A sweep that leaves one out would count for it too.
+        if failure::is_locked(&error) && self.depth != Some(Depth::Rows) {
+            tracing::warn!(entity = %entity.id, "left for the next run, the other entities go on: {}", told(&error));
+            self.locked.push(entity.id.clone());
             return Ok(None);
         }
         let Some(reason) = failure::halts(&error) else { return Err(error) };
@@ -122,23 +131,26 @@ impl Plan {
     }
 
     /// What one side's cut found is no use without the other's.
-    fn leave_out_halted(&mut self) {
+    fn leave_out(&mut self) {
         if self.restored.is_some() {
             self.pages.clear();
             self.proposals.clear();
             self.covered.clear();
             self.swept.clear();
         }
-        let halted = |entity: &str| self.halted.iter().any(|(halted, _)| halted.as_str() == entity);
-        self.pages.retain(|page| !halted(page.entity.as_str()));
-        self.proposals.retain(|proposal| !halted(&proposal.entity));
-        self.covered.retain(|(entity, _)| !halted(entity));
-        self.swept.retain(|(entity, _)| !halted(entity.as_str()));
+        let out: Vec<String> =
+            self.halted.iter().map(|(halted, _)| halted).chain(&self.locked).map(ToString::to_string).collect();
+        let goes = |entity: &str| !out.iter().any(|out| out == entity);
+        self.pages.retain(|page| goes(page.entity.as_str()));
+        self.proposals.retain(|proposal| goes(&proposal.entity));
+        self.covered.retain(|(entity, _)| goes(entity));
+        self.swept.retain(|(entity, _)| goes(entity.as_str()));
     }
 
     /// Whether it is left out.
     fn lacks(&self, entity: &str) -> bool {
-        self.pauses.entity(entity) || self.halted.iter().any(|(halted, _)| halted.as_str() == entity)
+        let mut still = self.halted.iter().map(|(halted, _)| halted).chain(&self.locked);
+        self.pauses.entity(entity) || still.any(|still| still.as_str() == entity)
     }
 }
 
@@ -224,7 +236,7 @@ impl Loaded {
             });
             plan.pages.extend(pages_of(entity, side, PageMode::Sync, cut.ranges));
         }
-        plan.leave_out_halted();
+        plan.leave_out();
         Ok(plan)
     }
 
@@ -298,7 +310,7 @@ impl Loaded {
                 plan.swept.push((entity.id.clone(), found));
             }
         }
-        plan.leave_out_halted();
+        plan.leave_out();
         Ok(plan)
     }
 

@@ -9,6 +9,7 @@ use crate::stages::Tally;
 
 mod dead_letters;
 mod depth;
+mod draft;
 mod gauges;
 mod mapping;
 mod migrate;
@@ -25,6 +26,7 @@ pub use crate::jobs::failure::DEAD_KINDS;
 pub use crate::ledger::dead_letter::Selection;
 pub use dead_letters::{DeadLetter, DeadLetterShown, dead_letter, dead_letters, discard, requeue};
 pub use depth::{QueueDepth, queue_depth};
+pub use draft::{Drafted, draft};
 pub use gauges::{LoadStanding, SideStanding, Standing, standing};
 pub use mapping::{Accepted, MappingStanding, Unknown, accept_mapping, unknown};
 pub use migrate::{Migrated, migrate, migrated};

@@ -48,6 +48,14 @@ pub struct Pair {
 }
 
 impl Pair {
+    /// As last stored or seen.
+    pub fn stamp(&self, side: Side) -> Option<DateTime<Utc>> {
+        match side {
+            Side::Legacy => self.legacy_stamp,
+            Side::Platform => self.platform_stamp,
+        }
+    }
+
     pub fn hash(&self, side: Side) -> Option<i64> {
         match side {
             Side::Legacy => self.legacy_hash,

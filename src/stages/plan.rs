@@ -443,7 +443,19 @@ fn both_there(
         let known = view.pair.as_ref().and_then(|pair| pair.hash(side));
         (context.notes || !mapping.shape(side).has_stamp()) && known != row.as_ref().map(|row| row.hash)
     };
-    let hash_to_note = stale(Side::Legacy, &view.legacy) || stale(Side::Platform, &view.platform);
+    // What is listed or waits needs nothing done while both sides are as they were listed; but a page that read them in between may be about to
+    // take for agreed what it read. So whoever finds a row touched since says so under the pair's revision, which that page compares.
+    let touched = |side: Side, row: &Option<Row>| {
+        let known = view.pair.as_ref();
+        let stamped = known.and_then(|pair| pair.stamp(side)) != stamp(mapping, side, row.as_ref());
+        stamped
+            || known
+                .and_then(|pair| pair.hash(side))
+                .is_some_and(|hash| row.as_ref().is_none_or(|row| row.hash != hash))
+    };
+    let stays = steps.iter().any(|step| matches!(step, Step::Listed | Step::Waits));
+    let look_to_note = stays && (touched(Side::Legacy, &view.legacy) || touched(Side::Platform, &view.platform));
+    let hash_to_note = look_to_note || stale(Side::Legacy, &view.legacy) || stale(Side::Platform, &view.platform);
     let resurrected = view.pair.as_ref().is_some_and(|pair| pair.gone) && !gone;
     let acts = steps.iter().any(|step| step.acts()) || set.iter().any(Option::is_some);
     if !acts && view.pair.is_some() && !key_to_note && !made_to_note && !unlist && !resurrected && !hash_to_note {

@@ -253,6 +253,7 @@ impl Shared {
             garbled: None,
             // Whether `where` would show it only the database could tell.
             seen: true,
+            lacks: Vec::new(),
         })
     }
 }
@@ -390,7 +391,7 @@ pub async fn run(
     let id = &entity.mapping.entity;
     let mut report = PageReport::default();
     let mut foreseen = Vec::new();
-    let (views, rest) = origins(entity, page, rows_max(entity, page)).await?;
+    let (views, rest) = origins(entity, page, rows_max(entity)).await?;
     report.rest = rest;
     report.rows_read = views.len() as u64;
     let mut views = ahead.pass(id, page, views, &mut report);

@@ -16,7 +16,7 @@ use crate::sides::{Fault, sort};
 
 use super::entity::ReadyEntity;
 use super::rings::LeftOut;
-use super::{Key, Page, Position, Range};
+use super::{Key, Lane, Page, Position, Range};
 use crate::keyset::KEY_BYTES_MAX;
 
 /// A pair as both databases showed it: what is decided about.
@@ -112,7 +112,13 @@ pub async fn origins(entity: &ReadyEntity, page: &Page, limit: i64) -> anyhow::R
     let ready = entity.side(page.side);
     let what = || format!("reading a page of {} on {} in {}", entity.mapping.entity, page.side, ready.database.shown);
     if page.range.lane.is_named() {
-        return Ok((by_keys(entity, page.side, &page.range.keys).await?, None));
+        let (taken, left) = page.range.keys.split_at(named_max(&page.range, limit));
+        let rest = (!left.is_empty()).then(|| Range {
+            keys: left.to_vec(),
+            rows: u32::try_from(left.len()).unwrap_or(u32::MAX),
+            ..page.range.clone()
+        });
+        return Ok((by_keys(entity, page.side, taken).await?, rest));
     }
     let found = ready.sql.read_range(&ready.database.read, &page.range, limit).await.with_context(what)?;
     fault::point("read.range").await;
@@ -152,6 +158,15 @@ pub async fn origins(entity: &ReadyEntity, page: &Page, limit: i64) -> anyhow::R
     }
     complete(entity, page.side, &mut views).await?;
     Ok((views, rest))
+}
+
+/// How many of the rows that it names a page takes. Rows that waited may need each other, in a ring however long; those that a
+/// comparison named do not.
+fn named_max(range: &Range, limit: i64) -> usize {
+    match range.lane {
+        Lane::Compared => range.keys.len().min(usize::try_from(limit).unwrap_or(usize::MAX)),
+        _ => range.keys.len(),
+    }
 }
 
 /// The same for rows named by key: rows that were parked, moved, or are decided again.

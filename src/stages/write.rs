@@ -9,7 +9,7 @@ use sqlx::{Connection, Executor, PgConnection};
 use crate::config::Side;
 use crate::fault;
 use crate::mapping::{Canonical, Cell, Lens, Links, Mapping};
-use crate::sides::postgres::{LOCK_WAIT, Row, TableSql};
+use crate::sides::postgres::{LOCK_WAIT, Put, Row, TableSql};
 use crate::sides::{Fault, sort};
 
 use super::Key;
@@ -21,8 +21,16 @@ pub struct Item {
     pub key: Key,
     pub what: What,
     pub cells: Vec<Cell>,
+    /// As [`Row::lacks`] of the row that is updated.
+    pub lacks: Vec<usize>,
     /// What must be stored, in canonical form.
     pub values: Vec<Canonical<'static>>,
+}
+
+impl Item {
+    fn put(&self) -> Put<'_> {
+        Put { key: &self.key.0, cells: &self.cells, lacks: &self.lacks }
+    }
 }
 
 /// What is done to a row.
@@ -194,7 +202,7 @@ pub async fn write_rows(
                                     return Err(error);
                                 }
                             }
-                            let mut failure = failure(mapping, side, only.what, &error);
+                            let mut failure = failure(mapping, side, sql, only.what, &error);
                             if failure.field.is_none() {
                                 failure.field = misfit(&mut whole, mapping, side, sql, only, &error).await?;
                             }
@@ -245,9 +253,7 @@ async fn attempt(
     set: &[&Item],
     make_room_in: Option<&str>,
 ) -> Result<Attempt, sqlx::Error> {
-    let rows = |what: What| -> Vec<(&str, &[Cell])> {
-        set.iter().filter(|item| item.what == what).map(|item| (item.key.0.as_str(), item.cells.as_slice())).collect()
-    };
+    let rows = |what: What| set.iter().filter(move |item| item.what == what).map(|item| item.put()).collect::<Vec<_>>();
     let (updates, inserts) = (rows(What::Update), rows(What::Insert));
     let deletes: Vec<&str> =
         set.iter().filter(|item| item.what == What::Delete).map(|item| item.key.0.as_str()).collect();
@@ -257,7 +263,7 @@ async fn attempt(
     }
     if !updates.is_empty() {
         if let Some(index) = make_room_in {
-            let keys: Vec<&str> = updates.iter().map(|(key, _)| *key).collect();
+            let keys: Vec<&str> = updates.iter().map(|row| row.key).collect();
             sql.set_aside(connection, index, &keys).await?;
             fault::point("rows.set_aside").await;
         }
@@ -433,7 +439,7 @@ fn field_of(mapping: &Mapping, side: Side, column: usize) -> Option<String> {
 }
 
 /// What the database said about one row, without its values.
-fn failure(mapping: &Mapping, side: Side, what: What, error: &sqlx::Error) -> Failure {
+fn failure(mapping: &Mapping, side: Side, sql: &TableSql, what: What, error: &sqlx::Error) -> Failure {
     let deletes = what == What::Delete;
     let sqlx::Error::Database(database) = error else {
         return Failure { field: None, reason: error.to_string(), others: false };
@@ -441,8 +447,8 @@ fn failure(mapping: &Mapping, side: Side, what: What, error: &sqlx::Error) -> Fa
     let code = database.code().unwrap_or_default().to_string();
     let others = matches!(code.as_str(), "23505" | "23503" | "23P01");
     let detail = database.try_downcast_ref::<sqlx::postgres::PgDatabaseError>();
-    let column = detail.and_then(|detail| detail.column());
-    let position = mapping.shape(side).columns.iter().position(|known| Some(known.name.as_str()) == column);
+    let column = detail.and_then(|detail| Some(sql.name_of(detail.schema(), detail.table(), detail.column()?)));
+    let position = mapping.shape(side).columns.iter().position(|known| Some(&known.name) == column.as_ref());
     let constraint = database.constraint().map(|name| format!(" (constraint `{name}`)")).unwrap_or_default();
     let what = match code.as_str() {
         "23502" => "a column that must not be NULL would be",
@@ -458,6 +464,6 @@ fn failure(mapping: &Mapping, side: Side, what: What, error: &sqlx::Error) -> Fa
         _ if is_of_a_function(error) => "a trigger refuses it",
         _ => "the database refuses it",
     };
-    let field = position.and_then(|at| field_of(mapping, side, at)).or_else(|| column.map(str::to_string));
+    let field = position.and_then(|at| field_of(mapping, side, at)).or(column);
     Failure { field, reason: format!("{what}{constraint} [{code}]"), others }
 }

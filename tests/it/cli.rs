@@ -14,10 +14,12 @@ use crate::support::{Folder, TestDatabase, database, eventually};
 
 mod check;
 mod health;
+mod init;
 mod metrics;
 mod operator;
 mod plan;
 mod rings;
+mod schema;
 
 /// Must never be seen in any output.
 const SECRET: &str = "hunter2";
@@ -452,7 +454,14 @@ async fn the_ddl_that_is_printed_is_what_an_administrator_can_run() {
 #[test]
 fn help_says_how() {
     let desk = Desk::new("help", "this file is not read");
-    for args in [&["--help"][..], &["run", "--help"], &["up", "--help"], &["prepare", "--help"], &["plan", "--help"]] {
+    for args in [
+        &["--help"][..],
+        &["run", "--help"],
+        &["up", "--help"],
+        &["prepare", "--help"],
+        &["plan", "--help"],
+        &["init", "--help"],
+    ] {
         let output = desk.run(args);
         let stdout = String::from_utf8_lossy(&output.stdout);
         assert!(output.status.success() && stdout.contains("Examples:"), "{args:?}: {stdout}");

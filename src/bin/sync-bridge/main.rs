@@ -12,6 +12,7 @@ mod check;
 mod conflicts;
 mod dead_letters;
 mod demo;
+mod init;
 mod migrate;
 mod out;
 mod pause;
@@ -20,6 +21,7 @@ mod prepare;
 mod quarantine;
 mod recover;
 mod run;
+mod schema;
 mod status;
 mod up;
 mod verify;
@@ -27,11 +29,13 @@ mod verify;
 const EXAMPLES: &str = "\
 Examples:
   sync-bridge demo                          two sample systems, kept equal while people edit both
+  sync-bridge init --legacy-env … --platform-env …   guess a first configuration file
   sync-bridge prepare                       install the bridge's own schema on both sides
   sync-bridge up                            scheduler and workers in this process
   sync-bridge run --customer acme --inline  one run now, with a report
   sync-bridge status                        how fresh everything is
   sync-bridge check                         hold the mapping against the live databases; writes nothing
+  sync-bridge schema > bridge.schema.json   what editors need to complete and check the file
   sync-bridge plan --customer acme          what a run would do now, field by field; writes nothing
   sync-bridge dead-letters list             work that waits for a person
   sync-bridge pause --customer acme --reason '…'   and resume: nothing is lost meanwhile
@@ -58,9 +62,11 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     Demo(demo::Args),
+    Init(init::Args),
     Migrate(migrate::Args),
     Prepare(prepare::Args),
     Check(check::Args),
+    Schema(schema::Args),
     Plan(plan::Args),
     Up(up::Args),
     Run(run::Args),
@@ -120,9 +126,11 @@ fn main() -> ExitCode {
     let Cli { config, command } = Cli::parse();
     startup::run(command.level(), async || match command {
         Command::Demo(args) => demo::run(args).await,
+        Command::Init(args) => init::run(&config, args).await,
         Command::Migrate(args) => migrate::run(&config, args).await,
         Command::Prepare(args) => prepare::run(&config, args).await,
         Command::Check(args) => check::run(&config, args).await,
+        Command::Schema(args) => schema::run(args),
         Command::Plan(args) => plan::run(&config, args).await,
         Command::Up(args) => up::run(&config, args).await,
         Command::Run(args) => run::run(&config, args).await,

@@ -248,7 +248,7 @@ fn natural_key(entity: &Entity, side: Side, live: &LiveTable, indexes: &[&Index]
         let living = |predicate: &String| of_the_living(predicate, table.deleted.as_ref());
         index.is_unique && index.columns.iter().all(within) && index.predicate.as_ref().is_none_or(living)
     };
-    let is_there = natural.iter().all(|column| live.column(column).is_some());
+    let is_there = !natural.is_empty() && natural.iter().all(|column| live.column(column).is_some());
     if !is_there || indexes.iter().any(covers) {
         return None;
     }
@@ -503,7 +503,7 @@ fn assigned(trigger: &Rewriter) -> Assigned {
 }
 
 /// The column that a part of an index is; `None` for an expression.
-fn plain(part: &str) -> Option<String> {
+pub fn plain(part: &str) -> Option<String> {
     match part.strip_prefix('"').and_then(|inner| inner.strip_suffix('"')) {
         Some(inner) => Some(inner.replace("\"\"", "\"")),
         None => (!part.contains(['(', ' ', ':'])).then(|| part.to_owned()),

@@ -786,6 +786,7 @@ impl Judge {
             name: name.into(),
             type_sql: "text".into(),
             class: Class::Text,
+            element: None,
             nullable: true,
             local_time: false,
         };
@@ -846,6 +847,7 @@ impl Judge {
             cells: vec![Some(value.to_string().into())],
             garbled: None,
             seen: true,
+            lacks: Vec::new(),
         };
         let base = |value: u8| Base::of((value > 0).then(|| (0, self.hashes[usize::from(value)])));
         let view = View {

@@ -50,6 +50,8 @@ pub struct Pair {
     pub keyed: bool,
     pub stamp: u8,
     pub edited: u8,
+    /// Legacy's stamp when it was listed.
+    pub seen: u8,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -129,6 +131,7 @@ impl Judge {
             name: name.into(),
             type_sql: "text".into(),
             class: Class::Text,
+            element: None,
             nullable: true,
             local_time: false,
         };
@@ -235,6 +238,7 @@ impl Judge {
                 cells: (0..self.mapping.fields.len()).map(|at| Some(image.values[at].to_string().into())).collect(),
                 garbled: None,
                 seen: true,
+                lacks: Vec::new(),
             })
         };
         let base = |values: [u8; FIELDS]| {
@@ -262,7 +266,7 @@ impl Judge {
             complement: Complement::default(),
             platform_stamp: at(look.pair.stamp),
             platform_edited_at: at(look.pair.edited),
-            legacy_stamp: None,
+            legacy_stamp: at(look.pair.seen),
             legacy_hash: None,
             platform_hash: None,
         });
@@ -339,6 +343,7 @@ impl Judge {
                 next_gone: next.is_some_and(|next| next.1),
                 listed,
                 keyed: pair.legacy_key.is_some(),
+                seen: if listed == [0; FIELDS] { 0 } else { rank(pair.legacy_stamp) },
                 stamp: rank(pair.platform_stamp),
                 edited: rank(pair.platform_edited_at),
             },
