@@ -371,8 +371,13 @@ pub async fn record(conn: &mut PgConnection, config: &Config, claim: &Claim, pla
     stage::hold_open(conn, &stage.customer).await?;
     if stage.name != RECONCILIATION && !stage.loads {
         let woken = parked::take_woken(conn, &stage.customer, &going(&stage.name), PARKED_MAX).await?;
-        pages +=
-            page::insert(conn, &stage, 0, &key_pages(config, woken.into_iter().map(|row| vec![row]).collect())).await?;
+        pages += page::insert(
+            conn,
+            &stage,
+            0,
+            &key_pages(config, Lane::Keys, woken.into_iter().map(|row| vec![row]).collect()),
+        )
+        .await?;
     }
     if !plan.closed {
         pages += page::attach(conn, &stage, &going(&stage.name)).await?;
@@ -408,10 +413,9 @@ pub async fn proceed(conn: &mut PgConnection, config: &Config, stage: Stage, res
         return Ok(release(conn, config, stage.id, rest).await?.into());
     }
     if stage.name != RECONCILIATION && stage.round < ROUNDS_MAX {
-        let entities = entities_up_to(config, &stage.name);
-        let again = meet::parts(parked::take_for_round(conn, &stage, &entities, PARKED_MAX).await?);
+        let again = pages_for_round(conn, config, &stage).await?;
         if !again.is_empty() {
-            let pages = page::insert(conn, &stage, stage.round + 1, &key_pages(config, again)).await?;
+            let pages = page::insert(conn, &stage, stage.round + 1, &again).await?;
             stage::next_round(conn, stage.id, pages).await?;
             return Ok(release(conn, config, stage.id, rest).await?.into());
         }
@@ -426,6 +430,22 @@ pub async fn proceed(conn: &mut PgConnection, config: &Config, stage: Stage, res
     let secs = stage::end(conn, stage.id, "closed").await?;
     let stage_ended = secs.map(|secs| StageEnded { stage: stage.name.clone(), secs });
     Ok(After { stage_ended, ..advance(conn, config, &stage).await? })
+}
+
+/// The pages of another round over what was parked; where nothing else is due, over rows that wait for each other.
+async fn pages_for_round(conn: &mut PgConnection, config: &Config, stage: &Stage) -> sqlx::Result<Vec<NewPage>> {
+    let entities = entities_up_to(config, &stage.name);
+    let again = meet::parts(parked::take_for_round(conn, stage, &entities, PARKED_MAX).await?);
+    if !again.is_empty() {
+        return Ok(key_pages(config, Lane::Keys, again));
+    }
+    let run = (stage.run, stage.loads);
+    let rings = meet::rings(&parked::in_chains(conn, &stage.customer, run, &entities, PARKED_MAX).await?);
+    if rings.is_empty() {
+        return Ok(Vec::new());
+    }
+    let last = page::lane_of_round(conn, stage).await?;
+    Ok(meet::next_lane(last, stage.round_paired).map_or_else(Vec::new, |lane| key_pages(config, lane, rings)))
 }
 
 /// What follows an ended stage: the next, or the run's end.
@@ -475,19 +495,13 @@ pub fn entities_up_to<'c>(config: &'c Config, stage: &str) -> Vec<&'c str> {
 }
 
 /// Pages of named rows.
-pub fn key_pages(config: &Config, parts: Vec<Vec<Named>>) -> Vec<NewPage> {
+pub fn key_pages(config: &Config, lane: Lane, parts: Vec<Vec<Named>>) -> Vec<NewPage> {
     let page_rows = |entity: &str| config.entity(&EntityId::new(entity)).map_or(1, |entity| entity.page_rows as usize);
     let page = |(entity, side, keys): (String, Side, Vec<Key>)| NewPage {
         entity: EntityId::new(entity),
         side,
         mode: PageMode::Sync,
-        range: Range {
-            lane: Lane::Keys,
-            after: None,
-            upto: None,
-            rows: u32::try_from(keys.len()).unwrap_or(u32::MAX),
-            keys,
-        },
+        range: Range { lane, after: None, upto: None, rows: u32::try_from(keys.len()).unwrap_or(u32::MAX), keys },
     };
     meet::pages(parts, page_rows).into_iter().map(page).collect()
 }

@@ -17,6 +17,7 @@ use super::drawn::{self, Drawn};
 use super::entity::ReadyEntity;
 use super::plan::{WriteKind, stamp};
 use super::platform::Committed;
+use super::rings;
 use super::write::{Failure, Item, Patience, write_rows};
 
 /// What became of the intents.
@@ -191,7 +192,10 @@ async fn attempt(
                 let old = view.legacy.as_ref().filter(|_| write.kind == WriteKind::Update);
                 let kept = view.pair.as_ref().map(|pair| pair.complement.clone()).unwrap_or_default();
                 match mapping.put(Side::Legacy, &write.values, old.map(|row| row.cells.as_slice()), &known, &kept) {
-                    Ok(made) => cells = made,
+                    Ok(made) => {
+                        cells = made;
+                        rings::keep(mapping, view, Side::Legacy, &mut cells);
+                    }
                     Err(untranslatable) => {
                         endings.insert(at, Ending::Parked(untranslatable));
                         void.insert(at);

@@ -23,6 +23,7 @@ mod preview;
 mod read;
 mod recover;
 mod registry;
+mod rings;
 mod sweep;
 mod write;
 

@@ -18,6 +18,7 @@ use super::plan::{Act, Context, PairWrite, Verdict, WriteKind, judge, stamp};
 use super::platform::{Committed, Made, commit_platform, fold};
 use super::preview::Ahead;
 use super::read::{View, by_keys, find_candidates, find_links, origins, reread_legacy};
+use super::rings;
 use super::write::Failure;
 use super::{Difference, Key, Lane, Page, PageMode, PageReport, Parked, ParkedReason, Quarantined, Tally};
 
@@ -164,7 +165,7 @@ pub async fn decide(
         links = ahead.real(find_links(entity, &views).await?);
     }
     let mut links = ahead.stood_in(links);
-    let verdicts = judge_all(entity, page, clocks, &views, &mut links).await;
+    let mut verdicts = judge_all(entity, page, clocks, &views, &mut links).await;
     // A legacy row that was read before platform is enough for "nothing" and for a record never paired; else legacy is read
     // again, and the pair decided again.
     let stale: Vec<bool> = views
@@ -177,16 +178,26 @@ pub async fn decide(
                 && !(fresh_record && matches!(verdict, Verdict::Act(_)))
         })
         .collect();
-    if !stale.contains(&true) {
-        return Ok((views.into_iter().zip(verdicts).collect(), links));
+    if stale.contains(&true) {
+        let mut position = stale.into_iter();
+        for view in &mut views {
+            view.legacy_first = position.next().unwrap_or(false);
+        }
+        reread_legacy(entity, &mut views, |view| view.legacy_first).await?;
+        links = ahead.stood_in(ahead.real(find_links(entity, &views).await?));
+        verdicts = judge_all(entity, page, clocks, &views, &mut links).await;
     }
-    let mut position = stale.into_iter();
-    for view in &mut views {
-        view.legacy_first = position.next().unwrap_or(false);
+    if matches!(page.range.lane, Lane::Ring | Lane::Stuck) {
+        for (view, _) in
+            views.iter_mut().zip(&verdicts).filter(|(_, verdict)| matches!(verdict, Verdict::Parent { .. }))
+        {
+            view.left_out = rings::to_leave_out(&entity.mapping, view, &links);
+        }
+        verdicts = judge_all(entity, page, clocks, &views, &mut links).await;
     }
-    reread_legacy(entity, &mut views, |view| view.legacy_first).await?;
-    let mut links = ahead.stood_in(ahead.real(find_links(entity, &views).await?));
-    let verdicts = judge_all(entity, page, clocks, &views, &mut links).await;
+    if page.range.lane == Lane::Stuck {
+        verdicts = verdicts.into_iter().map(|verdict| rings::named(&entity.mapping, verdict)).collect();
+    }
     Ok((views.into_iter().zip(verdicts).collect(), links))
 }
 
@@ -434,7 +445,7 @@ fn give_up(page: &Page, origin: Key, failure: Failure, last: bool, moved: &mut V
         moved.push(origin);
         return;
     }
-    if failure.others && page.range.lane != Lane::Keys {
+    if failure.others && !page.range.lane.is_another_look() {
         report.parked.push(Parked { side: page.side, key: origin, reason: ParkedReason::Busy });
         return;
     }
@@ -500,6 +511,10 @@ pub fn record(entity: &ReadyEntity, page: &Page, committed: Vec<Committed>, repo
             report.parked.push(paused(page, act.view.origin, toward));
             continue;
         }
+        if let Some((_, reason)) = act.view.left_out.first() {
+            report.parked.push(Parked { side: page.side, key: act.view.origin, reason: reason.clone() });
+            continue;
+        }
         let partner = match page.side {
             Side::Legacy => Some(platform_key),
             Side::Platform => act.pair.legacy_key,
@@ -547,7 +562,7 @@ pub fn paused(page: &Page, key: Key, toward: Side) -> Parked {
 }
 
 /// Whatever waited or was listed for either row of the pair no longer is.
-fn settled(report: &mut PageReport, side: Side, origin: Key, partner: Option<Key>) {
+pub fn settled(report: &mut PageReport, side: Side, origin: Key, partner: Option<Key>) {
     report.settled.push((side, origin));
     report.settled.extend(partner.map(|key| (side.other(), key)));
 }

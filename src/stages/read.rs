@@ -15,6 +15,7 @@ use crate::sides::postgres::{self, Found, LedgerRow, Lower, Row, Want};
 use crate::sides::{Fault, sort};
 
 use super::entity::ReadyEntity;
+use super::rings::LeftOut;
 use super::{Key, Lane, Page, Position, Range};
 use crate::keyset::KEY_BYTES_MAX;
 
@@ -41,6 +42,8 @@ pub struct View {
     pub refused: Option<String>,
     /// What the pair's generation is at least: its legacy key has tombstones of other pairs.
     pub generation: i32,
+    /// Its references that are to wait, as it is one of records that wait for each other.
+    pub left_out: LeftOut,
 }
 
 impl View {
@@ -66,6 +69,7 @@ impl View {
             legacy_taken: false,
             refused,
             generation: 0,
+            left_out: Vec::new(),
         }
     }
 
@@ -91,6 +95,10 @@ impl View {
     /// Whether a row of it lies outside of its side's `where`: nothing is to flow, and nothing is gone.
     pub fn rests(&self) -> bool {
         [&self.legacy, &self.platform].into_iter().flatten().any(|row| !row.seen)
+    }
+
+    pub fn leaves_out(&self, field: usize) -> bool {
+        self.left_out.iter().any(|(at, _)| *at == field)
     }
 
     pub fn platform_key(&self) -> Option<&Key> {

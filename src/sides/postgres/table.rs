@@ -830,7 +830,7 @@ impl TableSql {
         let keys = self.keys.iter().map(SqlColumn::own);
         match lane {
             Lane::Stamp => std::iter::once(self.stamp()).chain(keys).collect::<Vec<_>>().join(", "),
-            Lane::Whole | Lane::Null | Lane::Keys | Lane::Compared => keys.collect::<Vec<_>>().join(", "),
+            _ => keys.collect::<Vec<_>>().join(", "),
         }
     }
 
@@ -862,7 +862,7 @@ impl TableSql {
     ) -> Query<'q, sqlx::Postgres, PgArguments> {
         let query = match lane {
             Lane::Stamp => query.bind(position.stamp.clone()),
-            Lane::Whole | Lane::Null | Lane::Keys | Lane::Compared => query,
+            _ => query,
         };
         query.bind(position.key.0.clone())
     }

@@ -11,7 +11,7 @@ use super::{Desk, execute, number};
 use crate::support::systems::{VERSIONS_AND_LOCKS, image};
 use crate::support::{TestDatabase, database};
 
-fn json_of(desk: &Desk, args: &[&str]) -> Value {
+pub fn json_of(desk: &Desk, args: &[&str]) -> Value {
     let text = desk.succeeds(args);
     assert_eq!(text.lines().count(), 1, "{text}");
     serde_json::from_str(&text).expect("JSON")
@@ -44,7 +44,7 @@ fn is_zero(counts: &Value) -> bool {
 }
 
 /// A plan that writes nothing, and then the run, which does the same.
-async fn foreseen(desk: &Desk, customer: &str, databases: &[&TestDatabase]) -> Value {
+pub async fn foreseen(desk: &Desk, customer: &str, databases: &[&TestDatabase]) -> Value {
     let before = images(databases).await;
     let plan = json_of(desk, &["plan", "--customer", customer, "--limit", "1000", "--show-values", "--json"]);
     assert!(images(databases).await == before, "a plan wrote");

@@ -852,6 +852,7 @@ impl Judge {
         let base = |value: u8| Base::of((value > 0).then(|| (0, self.hashes[usize::from(value)])));
         let view = View {
             origin: Key("origin".into()),
+            left_out: Vec::new(),
             legacy: legacy_key(look.legacy).map(|key| row(key, look.legacy_key)),
             platform: (look.platform < NONE)
                 .then(|| row(self.keys[usize::from(look.platform)].clone(), look.platform_key)),

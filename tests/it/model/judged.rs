@@ -292,6 +292,7 @@ impl Judge {
             legacy_taken: false,
             refused: None,
             ambiguous: false,
+            left_out: Vec::new(),
         }
     }
 
