@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use sqlx::{Connection as _, PgConnection};
+use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
 use sync_bridge::config::{Config, CustomerId, DayWindow, Limits};
 use sync_bridge::ops::{self, Scope};
 
@@ -28,14 +28,17 @@ async fn many_pages(hint: &str) -> Bridge {
     bridge
 }
 
-/// A row that is not committed: it holds up the page of this person, and so the load.
+/// Holds up the page of this person, and so the load, for as long as the transaction lasts: a trigger looks again and again, as what waits for
+/// a lock would be left out after a while.
 async fn hold_up<'c>(side: &'c mut PgConnection, email: &str) -> sqlx::Transaction<'c, sqlx::Postgres> {
+    let waits = format!(
+        "create function hold_up() returns trigger language plpgsql as
+           $$ begin while not pg_try_advisory_xact_lock(7) loop perform pg_sleep(0.05); end loop; return new; end $$;
+         create trigger hold_up before insert on person for each row when (new.email = '{email}') execute function hold_up()"
+    );
+    sqlx::raw_sql(AssertSqlSafe(waits)).execute(&mut *side).await.expect("a trigger");
     let mut lock = side.begin().await.expect("a transaction");
-    sqlx::query("insert into person (id, email) values (gen_random_uuid(), $1)")
-        .bind(email)
-        .execute(&mut *lock)
-        .await
-        .expect("a row that is not committed");
+    sqlx::query("select pg_advisory_xact_lock(7)").execute(&mut *lock).await.expect("a lock");
     lock
 }
 
