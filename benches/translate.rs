@@ -153,6 +153,7 @@ fn mapping() -> Mapping {
         name: "c".into(),
         type_sql: "pg_catalog.text".into(),
         class,
+        element: None,
         nullable: true,
         local_time,
     };

@@ -29,6 +29,9 @@ const EXIT_FAILED: u8 = 1;
 /// like this every time until somebody corrects something.
 const EXIT_REFUSED: u8 = 2;
 
+/// Two sides were compared and are not equal.
+const EXIT_DRIFT: u8 = 3;
+
 /// For whoever keeps processes running.
 pub const EXIT_CODES: &str = "\
 Exit codes: 0 stopped in order, 1 failed: start it again, 2 refused: correct what it says first; anything else is a crash";
@@ -54,6 +57,11 @@ const RUNTIME_END_MAX: Duration = Duration::from_secs(1);
 #[error(transparent)]
 pub struct Refused(anyhow::Error);
 
+/// Both sides were compared, and do not hold the same: exit code 3.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct Drift(pub String);
+
 /// Turns an error into one that was found before anything was started.
 pub fn refused(error: impl Into<anyhow::Error>) -> anyhow::Error {
     Refused(error.into()).into()
@@ -73,7 +81,11 @@ pub fn run(level: logs::Level, work: impl AsyncFnOnce() -> anyhow::Result<()>) -
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {}", told(&error));
-            ExitCode::from(if error.is::<Refused>() { EXIT_REFUSED } else { EXIT_FAILED })
+            ExitCode::from(match () {
+                () if error.is::<Refused>() => EXIT_REFUSED,
+                () if error.is::<Drift>() => EXIT_DRIFT,
+                () => EXIT_FAILED,
+            })
         }
     }
 }

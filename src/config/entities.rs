@@ -11,7 +11,8 @@ use super::parse::{COMPARE_EVERY, Defaults, OVERLAP, PAGE_ROWS, read_list};
 use super::reader::{Keys, Located, Node, Reader, Text};
 use super::report::suggest;
 use super::{
-    Deleted, Entity, EntityId, Field, FirstContact, KeyRule, Policy, Side, Stage, Table, condition, fields, schedule,
+    Deleted, Deletes, Entity, EntityId, Field, FirstContact, KeyRule, Policy, Side, Stage, Table, condition, fields,
+    schedule,
 };
 
 /// The stage that follows all others.
@@ -170,9 +171,22 @@ fn read_entity(
     let overlap = keys.optional("overlap").map_or(Some(defaults.overlap), |node| node.duration(OVERLAP, reader));
     let every = keys.optional("compare_every");
     let compare_every = every.as_ref().map_or(Some(Duration::ZERO), |node| node.duration(COMPARE_EVERY, reader));
+    let deletes_node = keys.optional("deletes");
+    let deletes = deletes_node.as_ref().map_or(Some(Deletes::Follow), |node| {
+        read_choice(node, "way to deal with rows that are gone", &DELETES, reader)
+    });
+    let repair = keys.optional("repair").map_or(Some(true), |node| node.truth(reader));
     let fields = keys.required("fields", "[stages.entities.fields]", reader);
     keys.close(reader);
 
+    if let (Some(node), Some(Deletes::Mark), Some(legacy), Some(platform)) =
+        (&deletes_node, deletes, &legacy, &platform)
+        && legacy.table.deleted.is_none()
+        && platform.table.deleted.is_none()
+    {
+        let help = "declare `deleted_at = \"column\"` or `deleted = { column = …, yes = …, no = … }` for both sides";
+        reader.problem(node, "rows cannot be marked as deleted: no side declares how", Some(help.into()));
+    }
     if let (Some(legacy), Some(platform)) = (&legacy, &platform) {
         let by_stamp = [legacy, platform].iter().all(|draft| draft.table.updated_at.is_some());
         if let Some(every) = every.as_ref().filter(|_| by_stamp) {
@@ -211,6 +225,8 @@ fn read_entity(
         page_rows: page_rows?,
         overlap: overlap?,
         compare_every: compare_every?,
+        deletes: deletes?,
+        repair: repair?,
         fields: fields?,
         place: reader.report.place(node.at()),
     })
@@ -229,7 +245,7 @@ fn check_both_tables(legacy: &TableDraft, platform: &TableDraft, reader: &mut Re
     let message = format!("soft deletes are declared here and not on the {without} side");
     let help = format!(
         "declare `deleted_at = \"column\"` or `deleted = {{ column = …, yes = …, no = … }}` for {without} too, or on \
-         neither side: a row that is gone is not carried yet"
+         neither side"
     );
     reader.problem(&with.at, message, Some(help));
 }
@@ -289,24 +305,26 @@ fn read_authority(node: &Node<'_>, reader: &mut Reader<'_>) -> Option<Side> {
     read_choice(node, "side", &Side::BOTH.map(|side| (side.as_str(), side)), reader)
 }
 
+pub(super) const POLICIES: [(&str, Policy); 4] = [
+    ("newest", Policy::Newest),
+    ("legacy", Policy::Legacy),
+    ("platform", Policy::Platform),
+    ("manual", Policy::Manual),
+];
+
 pub(super) fn read_policy(node: &Node<'_>, reader: &mut Reader<'_>) -> Option<Policy> {
-    const POLICIES: [(&str, Policy); 4] = [
-        ("newest", Policy::Newest),
-        ("legacy", Policy::Legacy),
-        ("platform", Policy::Platform),
-        ("manual", Policy::Manual),
-    ];
     read_choice(node, "policy", &POLICIES, reader)
 }
 
+pub(super) const FIRST_CONTACTS: [(&str, FirstContact); 4] = [
+    ("authority", FirstContact::Authority),
+    ("legacy", FirstContact::Side(Side::Legacy)),
+    ("platform", FirstContact::Side(Side::Platform)),
+    ("manual", FirstContact::Manual),
+];
+
 pub(super) fn read_first_contact(node: &Node<'_>, reader: &mut Reader<'_>) -> Option<FirstContact> {
-    const CHOICES: [(&str, FirstContact); 4] = [
-        ("authority", FirstContact::Authority),
-        ("legacy", FirstContact::Side(Side::Legacy)),
-        ("platform", FirstContact::Side(Side::Platform)),
-        ("manual", FirstContact::Manual),
-    ];
-    read_choice(node, "policy of a first contact", &CHOICES, reader)
+    read_choice(node, "policy of a first contact", &FIRST_CONTACTS, reader)
 }
 
 pub(super) fn read_choice<T: Copy>(
@@ -436,11 +454,17 @@ fn is_identifier(name: &str) -> bool {
     !name.is_empty() && name.len() <= IDENTIFIER_BYTES_MAX && !name.contains('\0')
 }
 
+pub(super) const DELETES: [(&str, Deletes); 3] =
+    [("follow", Deletes::Follow), ("keep", Deletes::Keep), ("mark", Deletes::Mark)];
+
+/// How changes are found, and whether without a stamp.
+pub(super) const CHANGES: [(&str, bool); 2] = [("updated_at", false), ("sweep", true)];
+
 /// The stamp's column; inner `None`: there is none, and rows are compared instead.
 fn read_updated_at(keys: &mut Keys<'_>, reader: &mut Reader<'_>) -> Option<Option<String>> {
     let named = keys.optional("updated_at");
     let sweep = match keys.optional("changes") {
-        Some(node) => read_choice(&node, "way to find changes", &[("updated_at", false), ("sweep", true)], reader)?,
+        Some(node) => read_choice(&node, "way to find changes", &CHANGES, reader)?,
         None => false,
     };
     match named {

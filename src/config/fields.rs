@@ -9,18 +9,27 @@ use super::entities::{
 };
 use super::reader::{Entry, Keys, Located, Node, Reader, Text};
 use super::report::suggest;
-use super::{EntityId, EpochUnit, Field, Hours, Lens, Nulls, Side, TextFold, ValuePair, Which};
+use super::{EntityId, EpochUnit, Expression, Field, Hours, Lens, Nulls, Side, TextFold, ValuePair, Which};
 
-const LENS_FORMS: &str = "`\"same\"`, `\"date\"`, `\"point\"`, one or a list of `\"trim\"`, `\"lowercase\"`, `\"uppercase\"` and `\"nfc\"`, \
-                          or `{ values | bool | join | object | path | scale | epoch | format | time | constant | ref = … }`: \
-                          see docs/MAPPING.md";
+const LENS_FORMS: &str = "`\"same\"`, `\"date\"`, `\"point\"`, `\"geojson\"`, one or a list of `\"trim\"`, `\"lowercase\"`, `\"uppercase\"` and `\"nfc\"`, \
+                          or `{ values | bool | join | object | path | scale | epoch | format | time | list | set | flags | constant | ref = … }`, \
+                          or `{ to_platform = …, to_legacy = … }`: see docs/MAPPING.md";
 
 /// Lenses that are a word.
-const LENS_WORDS: [&str; 7] = ["same", "trim", "lowercase", "uppercase", "nfc", "date", "point"];
+pub(super) const LENS_WORDS: [&str; 8] = ["same", "trim", "lowercase", "uppercase", "nfc", "date", "point", "geojson"];
 
 /// Lenses with a value.
-const LENS_KEYS: [&str; 11] =
-    ["values", "bool", "join", "object", "path", "scale", "epoch", "format", "time", "constant", "ref"];
+pub(super) const LENS_KEYS: [&str; 14] = [
+    "values", "bool", "join", "object", "path", "scale", "epoch", "format", "time", "list", "set", "flags", "constant",
+    "ref",
+];
+
+/// The keys of an expression for each way, by the side it leads to.
+pub(super) const WAYS: [&str; 2] = ["to_legacy", "to_platform"];
+
+pub(super) const EPOCH_UNITS: [(&str, EpochUnit); 2] =
+    [("seconds", EpochUnit::Seconds), ("milliseconds", EpochUnit::Milliseconds)];
+pub(super) const WHICH: [(&str, Which); 2] = [("earlier", Which::Earlier), ("later", Which::Later)];
 
 /// As far as `numeric` moves a point without losing digits that anybody has.
 const SCALE_POWER_MAX: usize = 30;
@@ -102,7 +111,8 @@ fn read_field(
         Some(node) => node,
         None => &entry.node,
     };
-    let flaw = misfit(&lens, &columns, around).or_else(|| null_misfit(&null, &columns));
+    let flaw =
+        misfit(&lens, &columns, around).or_else(|| way_misfit(&lens, one_way)).or_else(|| null_misfit(&null, &columns));
     if let Some((message, help)) = flaw {
         reader.report.problem(lens_at.at(), lens_at.field(), message, help);
     }
@@ -134,6 +144,24 @@ fn read_nulls(node: &Node<'_>, reader: &mut Reader<'_>) -> Option<Nulls> {
         return None;
     }
     Some(null)
+}
+
+/// A way without an expression is one that the field must not go.
+fn way_misfit(lens: &Lens, one_way: Option<Side>) -> Option<(String, Option<String>)> {
+    let Lens::Express { to_platform, to_legacy } = lens else { return None };
+    let missing = match (to_platform, to_legacy) {
+        (Some(_), None) => Side::Legacy,
+        (None, Some(_)) => Side::Platform,
+        _ => return None,
+    };
+    (one_way != Some(missing.other())).then(|| {
+        let help = format!(
+            "add `{} = \"…\"`, or `one_way = \"{}\"` beside `lens`",
+            WAYS[missing as usize],
+            missing.other().direction()
+        );
+        (format!("has no expression for what flows to {missing}"), Some(help))
+    })
 }
 
 fn null_misfit(null: &Nulls, columns: &BySide<Vec<String>>) -> Option<(String, Option<String>)> {
@@ -178,6 +206,7 @@ fn read_lens(node: &Node<'_>, reader: &mut Reader<'_>) -> Option<Lens> {
             "same" => Some(Lens::Same),
             "date" => Some(Lens::Date),
             "point" => Some(Lens::Point),
+            "geojson" => Some(Lens::GeoJson),
             _ => read_fold(&text, reader).map(|fold| Lens::Fold(vec![fold])),
         };
     }
@@ -196,11 +225,15 @@ fn read_lens(node: &Node<'_>, reader: &mut Reader<'_>) -> Option<Lens> {
         return Some(Lens::Fold(folds));
     }
     let mut keys = node.keys(reader)?;
-    let back = keys.optional("back");
+    let (back, separator) = (keys.optional("back"), keys.optional("separator"));
+    let ways = Side::BOTH.map(|side| keys.optional(WAYS[side as usize]));
     let found: Vec<(&str, Node<'_>)> =
         LENS_KEYS.into_iter().filter_map(|name| Some((name, keys.optional(name)?))).collect();
     let strange = keys_close_counted(keys, reader);
-    let [(name, value)] = found.as_slice() else {
+    if let ([], true) = (&found[..], ways.iter().any(Option::is_some)) {
+        return read_expressions(ways, reader);
+    }
+    let ([(name, value)], [None, None]) = (found.as_slice(), &ways) else {
         // An unknown key was reported already.
         if !(strange && found.is_empty()) {
             let message = if found.is_empty() { "is an empty lens" } else { "is more than one lens: keep one" };
@@ -210,6 +243,10 @@ fn read_lens(node: &Node<'_>, reader: &mut Reader<'_>) -> Option<Lens> {
     };
     if let (Some(back), false) = (&back, *name == "values") {
         reader.problem(back, "says which of several values is written, and belongs to `values` alone", None);
+        return None;
+    }
+    if let (Some(separator), false) = (&separator, *name == "flags") {
+        reader.problem(separator, "says what stands between the names of `flags`, and belongs to these alone", None);
         return None;
     }
     match *name {
@@ -225,12 +262,14 @@ fn read_lens(node: &Node<'_>, reader: &mut Reader<'_>) -> Option<Lens> {
         }
         "path" => read_path(value, reader),
         "scale" => read_scale(value, reader),
-        "epoch" => {
-            let units = [("seconds", EpochUnit::Seconds), ("milliseconds", EpochUnit::Milliseconds)];
-            Some(Lens::Epoch(read_choice(value, "unit", &units, reader)?))
-        }
+        "epoch" => Some(Lens::Epoch(read_choice(value, "unit", &EPOCH_UNITS, reader)?)),
         "format" => read_format(value, reader),
         "time" => read_time(value, reader),
+        "list" | "set" => {
+            let is_set = *name == "set";
+            read_separator(value, reader).map(|separator| Lens::List { separator, is_set })
+        }
+        "flags" => read_flags(value, separator.as_ref(), reader),
         "constant" => Some(Lens::Constant(value.scalar(reader)?.value)),
         "ref" => Some(Lens::Ref(EntityId::new(read_id(value, reader)?.value))),
         _ => read_object(value, reader),
@@ -275,6 +314,82 @@ fn read_path(node: &Node<'_>, reader: &mut Reader<'_>) -> Option<Lens> {
     Some(Lens::Path(members))
 }
 
+/// What flows to legacy, what flows to the platform.
+fn read_expressions(ways: [Option<Node<'_>>; 2], reader: &mut Reader<'_>) -> Option<Lens> {
+    let mut read = |node: Option<Node<'_>>| {
+        let Some(node) = node else { return Some(None) };
+        let text = node.text(reader)?;
+        match Expression::parse(&text.value) {
+            Ok(expression) => Some(Some(expression)),
+            Err(why) => {
+                let help = "an expression over `value`, such as `value.upper()` or `value / 100`: see docs/MAPPING.md";
+                reader.problem(&text, format!("is no expression: {why}"), Some(help.into()));
+                None
+            }
+        }
+    };
+    let [to_legacy, to_platform] = ways.map(&mut read);
+    Some(Lens::Express { to_platform: to_platform?, to_legacy: to_legacy? })
+}
+
+/// What stands between the elements of a text.
+fn read_separator(node: &Node<'_>, reader: &mut Reader<'_>) -> Option<String> {
+    let text = node.text(reader)?;
+    if text.value.is_empty() {
+        reader.problem(node, "separates by nothing: name what stands between two elements, such as `\",\"`", None);
+        return None;
+    }
+    Some(text.value)
+}
+
+/// `{ 1 = "admin", 2 = "editor" }`: bits and their names.
+fn read_flags(node: &Node<'_>, separator: Option<&Node<'_>>, reader: &mut Reader<'_>) -> Option<Lens> {
+    let entries = node.entries(reader)?;
+    if entries.is_empty() {
+        reader.problem(node, "names no flag", Some(r#"write `{ flags = { 1 = "admin", 2 = "editor" } }`"#.into()));
+        return None;
+    }
+    let separator = match separator {
+        Some(node) => Some(read_separator(node, reader)?),
+        None => None,
+    };
+    let mut bits: Vec<(i64, String)> = Vec::new();
+    let mut good = true;
+    for entry in &entries {
+        // The highest bit of all is the sign.
+        let bit = entry
+            .name
+            .parse()
+            .ok()
+            .filter(|bit: &i64| *bit > 0 && bit.count_ones() == 1 && bit.to_string() == entry.name);
+        if bit.is_none() {
+            let help = "a flag is a power of two: 1, 2, 4, up to 4611686018427387904";
+            reader.problem(&entry.key, format!("`{}` is no bit", entry.name), Some(help.into()));
+        }
+        let name = entry.node.text(reader);
+        if let Some(name) = &name {
+            let message = if name.value.is_empty() || name.value.trim() != name.value {
+                format!("`{}` is no name of a flag: it is empty, or has space around it", name.raw)
+            } else if separator.as_deref().is_some_and(|separator| name.value.contains(separator.trim())) {
+                format!("`{}` has the separator in it", name.raw)
+            } else if let Some((other, _)) = bits.iter().find(|(_, other)| *other == name.value) {
+                format!("`{}` is the name of {other} too", name.raw)
+            } else {
+                String::new()
+            };
+            if !message.is_empty() {
+                reader.problem(name, message, None);
+                good = false;
+            }
+        }
+        match (bit, name) {
+            (Some(bit), Some(name)) => bits.push((bit, name.value)),
+            _ => good = false,
+        }
+    }
+    good.then_some(Lens::Flags { bits, separator })
+}
+
 /// A power of ten: 100, or 0.001.
 fn read_scale(node: &Node<'_>, reader: &mut Reader<'_>) -> Option<Lens> {
     let text = node.number(reader)?;
@@ -310,7 +425,6 @@ fn read_format(node: &Node<'_>, reader: &mut Reader<'_>) -> Option<Lens> {
 }
 
 fn read_time(node: &Node<'_>, reader: &mut Reader<'_>) -> Option<Lens> {
-    const WHICH: [(&str, Which); 2] = [("earlier", Which::Earlier), ("later", Which::Later)];
     let mut keys = node.keys(reader)?;
     let mut which = |name: &'static str, reader: &mut Reader<'_>| match keys.optional(name) {
         Some(node) => read_choice(&node, "choice", &WHICH, reader).map(Some),
@@ -441,10 +555,21 @@ fn misfit(lens: &Lens, columns: &BySide<Vec<String>>, around: &Surroundings<'_>)
         Lens::Date => one_to_one("date"),
         Lens::Epoch(_) => one_to_one("epoch"),
         Lens::Format(_) => one_to_one("format"),
+        Lens::Flags { .. } => one_to_one("flags"),
+        Lens::Express { .. } => one_to_one("to_platform"),
+        Lens::List { is_set, .. } => one_to_one(if *is_set { "set" } else { "list" }),
         Lens::Join(_) => ((legacy > 1) == (platform > 1))
             .then(|| (format!("lens `join` takes several columns on exactly one side, {counts}"), None)),
         Lens::Point => (![(2, 1), (1, 2)].contains(&(legacy, platform)))
             .then(|| (format!("lens `point` takes two columns on one side and one on the other, {counts}"), None)),
+        Lens::GeoJson => (![(2, 1), (1, 2), (1, 1)].contains(&(legacy, platform))).then(|| {
+            (
+                format!(
+                    "lens `geojson` takes two columns or a point on one side and a json column on the other, {counts}"
+                ),
+                None,
+            )
+        }),
         Lens::Object(_) if legacy != 1 && platform != 1 => {
             Some((format!("lens `object` takes one column, the json object, on one side, {counts}"), None))
         }

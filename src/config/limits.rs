@@ -8,8 +8,8 @@ use super::reader::{Node, Reader};
 use super::report::suggest;
 
 /// Fewer, and a process could not read and write at once.
-const CONNECTIONS: RangeInclusive<u32> = 2..=1_000;
-const ROWS_PER_SECOND: RangeInclusive<u32> = 1..=1_000_000;
+pub(super) const CONNECTIONS: RangeInclusive<u32> = 2..=1_000;
+pub(super) const ROWS_PER_SECOND: RangeInclusive<u32> = 1..=1_000_000;
 const REPLICA_LAG: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(86_400);
 const REPLICA_LAG_DEFAULT: Duration = Duration::from_secs(30);
 

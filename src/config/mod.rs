@@ -15,6 +15,7 @@ mod customers;
 mod database;
 mod entities;
 mod env;
+mod expression;
 mod fields;
 mod finding;
 mod limits;
@@ -22,18 +23,21 @@ mod parse;
 mod reader;
 mod report;
 mod schedule;
+mod schema;
 mod secrets;
 mod source;
 #[cfg(test)]
 mod tests;
 
 pub use database::Logins;
+pub use expression::{Expression, Value as ExpressionValue};
 pub use finding::{Finding, Severity};
 pub use limits::Limits;
 pub use parse::{load, read_text};
 pub use reader::parse_duration;
 pub use report::{ConfigError, all_known, nearest, suggest};
 pub use schedule::{DayWindow, parse_cron};
+pub use schema::schema;
 pub use source::{Locator, Place, Source, Spot};
 
 /// The whole file, checked.
@@ -62,6 +66,12 @@ pub struct Config {
     pub connections_max: u32,
     /// A changed mapping that touches more of an entity's rows than this waits for an operator.
     pub mapping_percent_max: u32,
+    /// How often it is looked whether all rows are still there.
+    pub deletes_every: Duration,
+    /// How long a row must have been seen gone before its counterpart goes, too.
+    pub deletes_after: Duration,
+    /// Where more of an entity's rows are gone than this, none of their counterparts goes before an operator says so.
+    pub deletes_percent_max: u32,
 }
 
 /// A tenant. `id` is fixed for ever; the slug may change. `Debug` leaves out the values of `vars`.
@@ -112,9 +122,25 @@ pub struct Entity {
     pub overlap: Duration,
     /// How often a table without a stamp is compared at most; zero: by every tick.
     pub compare_every: Duration,
+    /// What becomes of the counterpart of a row that is gone.
+    pub deletes: Deletes,
+    /// Whether the next run repairs what a sweep finds.
+    pub repair: bool,
     pub fields: Vec<Field>,
     /// Where the entity starts in the file, for messages.
     pub place: Place,
+}
+
+/// What becomes of the counterpart of a row that is not there any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Deletes {
+    /// It is deleted, too.
+    #[default]
+    Follow,
+    /// It stays; should it be edited, the record comes back.
+    Keep,
+    /// It is marked as deleted, as its table declares.
+    Mark,
 }
 
 /// An entity's table on one side. `Debug` leaves out the values of `scope`.
@@ -233,6 +259,14 @@ pub enum Lens {
     Format(String),
     /// Two numbers on one side, x first, a point on the other.
     Point,
+    /// Several values in one column on each side, in texts with this separator.
+    List { separator: String, is_set: bool },
+    /// A number on one side, its flags' names on the other; in a text with a separator between them. Each bit is a power of two.
+    Flags { bits: Vec<(i64, String)>, separator: Option<String> },
+    /// An expression for each way. One may be left out where the field goes the other way only.
+    Express { to_platform: Option<Expression>, to_legacy: Option<Expression> },
+    /// Two numbers, longitude first, or a point on one side, a GeoJSON point on the other.
+    GeoJson,
     /// What new rows of the one side that is named begin with.
     Constant(String),
 }

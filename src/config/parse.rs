@@ -22,7 +22,7 @@ pub(super) const PAGE_ROWS: RangeInclusive<u32> = 1..=10_000;
 const PAGE_ROWS_DEFAULT: u32 = 1_000;
 
 /// Pages of one customer at work at a time: what its databases must bear.
-const WINDOW_PAGES: RangeInclusive<u32> = 1..=64;
+pub(super) const WINDOW_PAGES: RangeInclusive<u32> = 1..=64;
 const WINDOW_PAGES_DEFAULT: u32 = 4;
 
 /// Rows below the watermark that are read again; a week would mean that nearly every row is.
@@ -32,7 +32,7 @@ const OVERLAP_DEFAULT: Duration = Duration::from_secs(120);
 /// A comparison rarer than a sweep would be no other than it.
 pub(super) const COMPARE_EVERY: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(7 * 86_400);
 
-const ATTEMPTS: RangeInclusive<u32> = 1..=100;
+pub(super) const ATTEMPTS: RangeInclusive<u32> = 1..=100;
 const ATTEMPTS_DEFAULT: u32 = 10;
 
 /// Comparing whole tables more often than each second would be all that a customer does.
@@ -48,12 +48,19 @@ const OUTAGE_MAX: RangeInclusive<Duration> = Duration::from_secs(3_600)..=Durati
 const OUTAGE_MAX_DEFAULT: Duration = Duration::from_secs(3 * 86_400);
 
 /// Fewer, and the places for work of one process could not all be at work.
-const CONNECTIONS: RangeInclusive<u32> = 10..=10_000;
+pub(super) const CONNECTIONS: RangeInclusive<u32> = 10..=10_000;
 const CONNECTIONS_DEFAULT: u32 = 100;
 
 /// All of them: nobody is asked.
-const MAPPING_PERCENT: RangeInclusive<u32> = 0..=100;
+pub(super) const MAPPING_PERCENT: RangeInclusive<u32> = 0..=100;
 const MAPPING_PERCENT_DEFAULT: u32 = 1;
+
+/// Each look costs what reading all keys costs; and a row that is gone for a day is nobody's glitch.
+const DELETES_EVERY: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(7 * 86_400);
+const DELETES_EVERY_DEFAULT: Duration = Duration::from_secs(600);
+const DELETES_AFTER: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(7 * 86_400);
+const DELETES_AFTER_DEFAULT: Duration = Duration::from_secs(300);
+const DELETES_PERCENT_DEFAULT: u32 = 1;
 
 const SCHEDULE_DEFAULT: &str = "* * * * *";
 
@@ -72,6 +79,9 @@ pub(super) struct Defaults {
     outage_max: Duration,
     connections_max: u32,
     mapping_percent_max: u32,
+    deletes_every: Duration,
+    deletes_after: Duration,
+    deletes_percent_max: u32,
 }
 
 /// Reads and checks the file.
@@ -110,7 +120,7 @@ pub fn read_text(path: &Path, text: &str) -> Result<Config, ConfigError> {
 
 /// The same from text, with variables from anywhere.
 pub(super) fn parse(path: &Path, text: &str, env: Lookup<'_>) -> Result<Config, ConfigError> {
-    let mut reader = Reader { report: Report::new(path.display().to_string(), text), env };
+    let mut reader = Reader::new(Report::new(path.display().to_string(), text), env);
     let (table, errors) = DeTable::parse_recoverable(text);
     // What was recovered from a broken file would only give further problems that are none.
     for error in &errors {
@@ -126,7 +136,7 @@ pub(super) fn parse(path: &Path, text: &str, env: Lookup<'_>) -> Result<Config, 
     Err(reader.report.into_error())
 }
 
-fn read<'t>(path: &Path, table: &'t DeTable<'t>, reader: &mut Reader<'_>) -> Option<Config> {
+pub(super) fn read<'t>(path: &Path, table: &'t DeTable<'t>, reader: &mut Reader<'_>) -> Option<Config> {
     let mut root = Keys::root(table);
     let queue = match root.optional("queue") {
         Some(node) => read_queue(&node, reader),
@@ -160,6 +170,9 @@ fn read<'t>(path: &Path, table: &'t DeTable<'t>, reader: &mut Reader<'_>) -> Opt
         outage_max: filled.outage_max,
         connections_max: filled.connections_max,
         mapping_percent_max: filled.mapping_percent_max,
+        deletes_every: filled.deletes_every,
+        deletes_after: filled.deletes_after,
+        deletes_percent_max: filled.deletes_percent_max,
     })
 }
 
@@ -190,6 +203,9 @@ impl Defaults {
             outage_max: OUTAGE_MAX_DEFAULT,
             connections_max: CONNECTIONS_DEFAULT,
             mapping_percent_max: MAPPING_PERCENT_DEFAULT,
+            deletes_every: DELETES_EVERY_DEFAULT,
+            deletes_after: DELETES_AFTER_DEFAULT,
+            deletes_percent_max: DELETES_PERCENT_DEFAULT,
         }
     }
 }
@@ -211,6 +227,9 @@ fn read_defaults(node: Option<&Node<'_>>, reader: &mut Reader<'_>) -> Option<Def
     let outage_max = keys.optional("outage_max").map(|node| node.duration(OUTAGE_MAX, reader));
     let connections_max = keys.optional("connections_max").map(|node| node.whole(CONNECTIONS, reader));
     let mapping_percent_max = keys.optional("mapping_percent_max").map(|node| node.whole(MAPPING_PERCENT, reader));
+    let deletes_every = keys.optional("deletes_every").map(|node| node.duration(DELETES_EVERY, reader));
+    let deletes_after = keys.optional("deletes_after").map(|node| node.duration(DELETES_AFTER, reader));
+    let deletes_percent_max = keys.optional("deletes_percent_max").map(|node| node.whole(MAPPING_PERCENT, reader));
     keys.close(reader);
     Some(Defaults {
         expression: expression.unwrap_or(Some(built_in.expression))?,
@@ -226,6 +245,9 @@ fn read_defaults(node: Option<&Node<'_>>, reader: &mut Reader<'_>) -> Option<Def
         outage_max: outage_max.unwrap_or(Some(built_in.outage_max))?,
         connections_max: connections_max.unwrap_or(Some(built_in.connections_max))?,
         mapping_percent_max: mapping_percent_max.unwrap_or(Some(built_in.mapping_percent_max))?,
+        deletes_every: deletes_every.unwrap_or(Some(built_in.deletes_every))?,
+        deletes_after: deletes_after.unwrap_or(Some(built_in.deletes_after))?,
+        deletes_percent_max: deletes_percent_max.unwrap_or(Some(built_in.deletes_percent_max))?,
     })
 }
 

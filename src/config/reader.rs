@@ -16,9 +16,21 @@ use super::report::{Report, suggest};
 pub(super) struct Reader<'a> {
     pub report: Report,
     pub env: Lookup<'a>,
+    /// The keys that each table was asked for, by its place.
+    #[cfg(test)]
+    pub asked: std::collections::BTreeMap<String, BTreeSet<&'static str>>,
 }
 
-impl Reader<'_> {
+impl<'a> Reader<'a> {
+    pub fn new(report: Report, env: Lookup<'a>) -> Reader<'a> {
+        Reader {
+            report,
+            env,
+            #[cfg(test)]
+            asked: std::collections::BTreeMap::new(),
+        }
+    }
+
     pub fn problem(&mut self, node: &impl Located, message: impl Into<String>, help: Option<String>) {
         self.report.problem(node.at(), node.field(), message, help);
     }
@@ -139,6 +151,8 @@ impl<'t> Keys<'t> {
     }
 
     pub fn close(self, reader: &mut Reader<'_>) {
+        #[cfg(test)]
+        reader.asked.insert(self.field.clone(), self.known.iter().copied().collect());
         for (key, _) in self.table.iter() {
             let name: &str = key.get_ref();
             if !self.known.contains(&name) {
@@ -216,6 +230,13 @@ impl<'t> Node<'t> {
             reader.problem(self, message, None);
         }
         number
+    }
+
+    pub fn truth(&self, reader: &mut Reader<'_>) -> Option<bool> {
+        match self.value {
+            DeValue::Boolean(yes) => Some(*yes),
+            _ => self.wrong_type("`true` or `false`", reader),
+        }
     }
 
     /// `"500ms"`, `"30s"`, `"2m"`, `"6h"`, `"1d"`.

@@ -1,5 +1,6 @@
 //! The whole file: one that is right, and a table of what can be wrong with it.
 
+use std::collections::BTreeSet;
 use std::env::VarError;
 use std::path::Path;
 use std::time::Duration;
@@ -30,6 +31,14 @@ fn env(name: &str) -> Result<String, VarError> {
 
 fn read(text: &str) -> Result<Config, String> {
     parse::parse(Path::new("bridge.toml"), text, &env).map_err(|error| error.to_string())
+}
+
+/// The keys that reading this file asks each table for, by the table's place.
+pub fn asked(text: &str) -> BTreeMap<String, BTreeSet<&'static str>> {
+    let mut reader = reader::Reader::new(report::Report::new("bridge.toml".into(), text), &env);
+    let table = toml::de::DeTable::parse(text).expect("a TOML file");
+    parse::read(Path::new("bridge.toml"), table.get_ref(), &mut reader);
+    reader.asked
 }
 
 #[test]

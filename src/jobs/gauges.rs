@@ -11,7 +11,7 @@ use crate::clock;
 use crate::config::{Config, Side};
 use crate::ops::{self, LoadStanding, Standing};
 use crate::queue::{self, ANSWER_MAX};
-use crate::stages::DIFFERENCE_KINDS;
+use crate::stages::DifferenceKind;
 use crate::telemetry::metrics::{self, Metric, Tag, gauge};
 
 /// As often as an agent passes values on.
@@ -80,7 +80,7 @@ fn send(standing: &Standing, config: &Config, named: &mut Named) {
         let value = |customer: &&str| ((*customer).to_owned(), standing.loads.get(*customer).map_or(0.0, of));
         named.send(metric, None, customers.iter().map(value).collect(), |a, b| a + b);
     }
-    for kind in DIFFERENCE_KINDS {
+    for kind in DifferenceKind::ALL.map(DifferenceKind::as_str) {
         let found = &standing.differences;
         let values = counts(&|customer| found.get(&(customer.to_owned(), kind.to_owned())).copied().unwrap_or(0));
         named.send(&metrics::DIFFERENCE_FOUND, Some(("kind", kind)), values, |a, b| a + b);

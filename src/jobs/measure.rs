@@ -7,6 +7,7 @@ use super::stage::{RunEnded, StageEnded};
 use crate::ledger::job::Claim;
 use crate::ledger::page::Page;
 use crate::queue::Kind;
+use crate::stages::DifferenceKind;
 use crate::telemetry::metrics::{self, count, distribution};
 
 pub fn tick_ended(claim: &Claim, outcome: &str) {
@@ -29,6 +30,13 @@ pub fn page_done(claim: &Claim, finished: &Finished, settled_in: Duration) {
     }
     for (side, secs) in &report.freshness_secs {
         distribution(&metrics::FRESHNESS_ARRIVAL, *secs, &[place[0], ("side", side.as_str())]);
+    }
+    let missed = report.differences.iter().filter(|one| one.kind == DifferenceKind::Missed.as_str()).count();
+    count(&metrics::MISSED_FOUND, missed as u64, &place[..2]);
+    if let Some(secs) =
+        finished.gone_for().filter(|_| report.tally.deletes_to_platform + report.tally.deletes_to_legacy > 0)
+    {
+        distribution(&metrics::DELETE_LATENCY, secs, &place[..2]);
     }
     let timings = report.timings;
     for (step, took) in [

@@ -14,7 +14,8 @@ use sqlx::PgPool;
 use crate::config::Config;
 use crate::stages::Data;
 
-pub mod circuits;
+pub mod absence;
+mod circuits;
 mod execute;
 pub mod failure;
 mod gauges;

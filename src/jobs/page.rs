@@ -14,7 +14,7 @@ use crate::ledger::job::{self, Claim};
 use crate::ledger::mapping::{self, Mapping, State};
 use crate::ledger::page::{NewPage, Page};
 use crate::ledger::parked::Seen;
-use crate::ledger::{difference, page, parked, pause, quarantine, stage as barrier, watermark};
+use crate::ledger::{difference, page, parked, pause, quarantine, stage as barrier, sweep, watermark};
 use crate::stages::{self, Contact, Key, PageMode, PageReport, Rest};
 
 /// A released page.
@@ -28,6 +28,8 @@ pub struct Loaded {
     paused: bool,
     /// The side of its entity that is not to be written now.
     held: Option<Side>,
+    /// Of rows that are gone, the seconds since the first of them was seen so.
+    gone_for: Option<f64>,
 }
 
 /// A page whose work is done; whatever it wrote on the sides is committed.
@@ -40,9 +42,15 @@ pub struct Finished {
     worked_for: Duration,
     /// Before the load's next page.
     rest: Option<Rest>,
+    gone_for: Option<f64>,
 }
 
 impl Finished {
+    /// Of rows that are gone, the seconds since the first of them was seen so.
+    pub fn gone_for(&self) -> Option<f64> {
+        self.gone_for
+    }
+
     pub fn page(&self) -> &Page {
         &self.page
     }
@@ -78,13 +86,20 @@ pub async fn load(conn: &mut PgConnection, id: i64) -> sqlx::Result<Option<Loade
     let page = page::get(conn, id).await?;
     let Some(page) = page.filter(|page| page.state == "released") else { return Ok(None) };
     let watermarks = match page.mode {
-        PageMode::Sync => [None, None],
+        PageMode::Sync | PageMode::Delete => [None, None],
         PageMode::Compare => watermark::of_entity(conn, page.customer.as_str(), page.entity.as_str()).await?,
     };
     let pauses = pause::of_customer(conn, page.customer.as_str()).await?;
     let (paused, held) = (pauses.entity(page.entity.as_str()), pauses.held(page.entity.as_str()));
     let mapping = mapping::of_entity(conn, page.customer.as_str(), page.entity.as_str()).await?;
-    Ok(Some(Loaded { page, mapping: mapping.map(Box::new), watermarks, paused, held }))
+    let gone_for = match page.mode {
+        PageMode::Delete => {
+            let what = (page.customer.as_str(), page.entity.as_str(), page.side);
+            sweep::gone_for(conn, what, &page.range.keys).await?
+        }
+        PageMode::Sync | PageMode::Compare => None,
+    };
+    Ok(Some(Loaded { page, mapping: mapping.map(Box::new), watermarks, paused, held, gone_for }))
 }
 
 impl Loaded {
@@ -125,6 +140,8 @@ impl Loaded {
             held: self.held,
             contact,
             rulings: Vec::new(),
+            recovery: None,
+            notes: page.mode == PageMode::Compare,
             watermarks: self.watermarks,
         };
         let report = env.data.run_page(&work).await?;
@@ -137,7 +154,7 @@ impl Loaded {
             }),
             false => None,
         };
-        Ok(Finished { page: page.clone(), report, fields, contact, worked_for, rest })
+        Ok(Finished { page: page.clone(), report, fields, contact, worked_for, rest, gone_for: self.gone_for })
     }
 }
 
@@ -169,7 +186,9 @@ pub async fn record(
     anyhow::ensure!(page::done(conn, page.id, report).await?, "page {} was claimed, but it is not released", page.id);
     let (customer, entity) = (claim.customer.as_str(), page.entity.as_str());
     parked::remove(conn, customer, entity, &report.settled).await?;
-    quarantine::remove(conn, customer, entity, &report.settled).await?;
+    difference::settle(conn, customer, entity, &report.settled).await?;
+    let whole: Vec<_> = report.settled.iter().filter(|row| !report.halves.contains(row)).cloned().collect();
+    quarantine::remove(conn, customer, entity, &whole).await?;
     let seen = Seen { customer, entity, run: page.run, stage: page.stage, round: stage.round };
     parked::upsert(conn, seen, &report.parked).await?;
     quarantine::upsert(conn, customer, entity, page.id, &report.quarantined).await?;
@@ -180,8 +199,12 @@ pub async fn record(
         barrier::tell_paired(conn, &stage).await?;
     }
     // After the parking: a row of this very page may wait for a pair of this very page.
-    parked::wake(conn, customer, entity, &report.paired).await?;
+    let there: Vec<_> = report.paired.iter().chain(&report.standing).cloned().collect();
+    parked::wake(conn, customer, entity, &there).await?;
     difference::insert(conn, customer, page.run, entity, &report.differences).await?;
+    if config.entity(&page.entity).is_some_and(|entity| entity.repair) {
+        parked::wake_found(conn, customer, entity, &stages::repairable(&report.differences)).await?;
+    }
     let of_another = *contact == Contact::Stranger;
     if page.loads && !of_another {
         mapping::count(conn, (customer, entity), fields, report.rows_read, report.rows_waiting).await?;

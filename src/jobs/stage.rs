@@ -8,19 +8,20 @@ use sqlx::PgConnection;
 
 use super::failure::{self, NotConfigured};
 use super::tick::Asked;
-use super::{Env, meet};
+use super::{Env, absence, meet};
 use crate::clock;
 use crate::config::{Config, CustomerId, Entity, EntityId, Side};
 use crate::ledger::job::{self, Claim};
 use crate::ledger::mapping::{self, Mapping};
 use crate::ledger::page::NewPage;
 use crate::ledger::parked::Named;
-use crate::ledger::pause::Pauses;
+use crate::ledger::pause::{Pauses, Scope};
 pub use crate::ledger::stage::RECONCILIATION;
 use crate::ledger::stage::{Proposal, Stage};
 use crate::ledger::{dead_letter, difference, page, parked, pause, run, stage, watermark};
 use crate::queue::{Delivery, Kind};
-use crate::stages::{Cut, Key, Known, Lane, PageMode, Range, seen};
+use crate::sides::Restored;
+use crate::stages::{Cut, Depth, Key, Known, Lane, PageMode, Range, SweptSide, seen};
 
 /// Rounds over what was parked. Each but the last made at least one pair or had rows woken, so a chain of parents longer
 /// than this goes on in the next run.
@@ -79,6 +80,11 @@ pub struct Plan {
     halted: Vec<(EntityId, String)>,
     /// Entities whose whole table is in the pages, each with the mapping.
     covered: Vec<(String, Vec<i64>)>,
+    /// What comparisons with the ledger found.
+    swept: Vec<(EntityId, SweptSide)>,
+    depth: Option<Depth>,
+    /// A database that was brought back from a backup: nothing of the customer is to go on.
+    restored: Option<String>,
     /// The hours in which whole tables may be read are over.
     closed: bool,
 }
@@ -103,6 +109,10 @@ impl Plan {
             Ok(found) => return Ok(Some(found)),
             Err(error) => error,
         };
+        if let Some(restored) = error.downcast_ref::<Restored>() {
+            self.restored.get_or_insert_with(|| restored.to_string());
+            return Ok(None);
+        }
         let Some(reason) = failure::halts(&error) else { return Err(error) };
         if !self.halted.iter().any(|(halted, _)| *halted == entity.id) {
             tracing::error!(entity = %entity.id, "halted, the other entities go on: {reason}");
@@ -113,10 +123,17 @@ impl Plan {
 
     /// What one side's cut found is no use without the other's.
     fn leave_out_halted(&mut self) {
+        if self.restored.is_some() {
+            self.pages.clear();
+            self.proposals.clear();
+            self.covered.clear();
+            self.swept.clear();
+        }
         let halted = |entity: &str| self.halted.iter().any(|(halted, _)| halted.as_str() == entity);
         self.pages.retain(|page| !halted(page.entity.as_str()));
         self.proposals.retain(|proposal| !halted(&proposal.entity));
         self.covered.retain(|(entity, _)| !halted(entity));
+        self.swept.retain(|(entity, _)| !halted(entity.as_str()));
     }
 
     /// Whether it is left out.
@@ -148,6 +165,7 @@ impl Loaded {
             round: 0,
             round_paired: false,
             sweep: false,
+            scan: false,
             loads,
         };
         let (marks, mappings, pauses) = (asked.marks.clone(), asked.mappings.clone(), asked.pauses.clone());
@@ -169,7 +187,11 @@ impl Loaded {
             return Ok(Plan { closed: true, ..self.nothing() });
         }
         if self.stage.name == RECONCILIATION {
-            return if self.stage.sweep { self.sweep(env, &customer).await } else { Ok(self.nothing()) };
+            return match (self.stage.sweep, self.stage.scan) {
+                (true, _) => self.sweep(env, &customer, Depth::Rows).await,
+                (false, true) => self.sweep(env, &customer, Depth::Keys).await,
+                (false, false) => Ok(self.nothing()),
+            };
         }
         let named = env.config.stages.iter().find(|stage| stage.name == self.stage.name);
         let named = named
@@ -197,7 +219,7 @@ impl Loaded {
                 held_by: cut.held_by,
                 held_secs: cut.held_secs,
                 debt: cut.debt,
-                signature: serde_json::to_value(&cut.signature)?,
+                signature: watermark::noted(&cut.signature, cut.wal)?,
                 seen: seen(known, entity, side),
             });
             plan.pages.extend(pages_of(entity, side, PageMode::Sync, cut.ranges));
@@ -257,22 +279,24 @@ impl Loaded {
             // Of another version: what it says cannot be compared, so look.
             signature: serde_json::from_value(mark.signature.clone()).ok(),
             debt: mark.debt,
+            wal: mark.wal(),
             done_before: mark.done_before,
         })
     }
 
-    /// Whole tables of both sides, to be compared.
-    async fn sweep(&self, env: &Env, customer: &CustomerId) -> anyhow::Result<Plan> {
-        let mut cuts = Vec::new();
-        for (entity, side) in env.config.stages.iter().flat_map(|stage| self.both_sides(&stage.entities)) {
-            let cut = async move { (entity, side, env.data.cut_whole(customer, &entity.id, side).await) };
-            cuts.push(cut.boxed());
+    /// Whole tables of both sides, held against the ledger.
+    async fn sweep(&self, env: &Env, customer: &CustomerId, depth: Depth) -> anyhow::Result<Plan> {
+        let mut sweeps = Vec::new();
+        for entity in env.config.entities().filter(|entity| !self.pauses.entity(entity.id.as_str())) {
+            sweeps.push(async move { (entity, env.data.sweep(customer, &entity.id, depth).await) }.boxed());
         }
-        let cuts: Vec<_> = stream::iter(cuts).buffered(CUTS_AT_ONCE).collect().await;
-        let mut plan = self.nothing();
-        for (entity, side, cut) in cuts {
-            let Some(cut) = plan.fits(entity, cut)? else { continue };
-            plan.pages.extend(pages_of(entity, side, PageMode::Compare, cut));
+        let swept: Vec<_> = stream::iter(sweeps).buffered(CUTS_AT_ONCE).collect().await;
+        let mut plan = Plan { depth: Some(depth), ..self.nothing() };
+        for (entity, swept) in swept {
+            for found in plan.fits(entity, swept)?.into_iter().flatten() {
+                plan.pages.extend(pages_of(entity, found.side, PageMode::Compare, found.ranges.clone()));
+                plan.swept.push((entity.id.clone(), found));
+            }
         }
         plan.leave_out_halted();
         Ok(plan)
@@ -320,10 +344,18 @@ pub async fn record(conn: &mut PgConnection, config: &Config, claim: &Claim, pla
     let going = |stage: &str| -> Vec<&str> {
         entities_of(config, stage).into_iter().filter(|entity| !plan.lacks(entity)).collect()
     };
+    if let Some(reason) = &plan.restored {
+        tracing::error!(customer = stage.customer, "paused: {reason}");
+        let scope = Scope { customer: &stage.customer, entity: None, toward: None };
+        pause::set(conn, scope, absence::WHO, reason).await?;
+    }
     for (entity, reason) in &plan.halted {
         pause::halt(conn, &stage.customer, entity.as_str(), reason).await?;
     }
     let mut pages = page::insert(conn, &stage, 0, &plan.pages).await?;
+    if let Some(depth) = plan.depth {
+        pages += absence::record(conn, config, &stage, depth, &plan.swept).await?;
+    }
     stage::hold_open(conn, &stage.customer).await?;
     if stage.name != RECONCILIATION && !stage.loads {
         let woken = parked::take_woken(conn, &stage.customer, &going(&stage.name), PARKED_MAX).await?;

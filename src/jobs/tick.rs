@@ -34,13 +34,14 @@ pub enum Decision {
     /// Nothing of the customer is to go on.
     Paused,
     /// Nothing had changed at `at`.
-    Idle {
-        at: DateTime<Utc>,
-    },
+    Idle { at: DateTime<Utc> },
     /// Entities are read for the first time, beside what changes.
     Load,
     Open {
+        /// Whole tables are compared at its end.
         sweep: bool,
+        /// It is looked at its end whether all rows are still there.
+        scan: bool,
     },
 }
 
@@ -215,6 +216,10 @@ impl Asked {
             && !unloaded
             && !under_way.loading
             && run::sweep_due(&mut conn, name, RECONCILIATION, config.sweep_every).await?;
+        let scan = may_load
+            && !unloaded
+            && !under_way.loading
+            && run::scan_due(&mut conn, name, RECONCILIATION, config.deletes_every).await?;
         let entities: Vec<&str> =
             config.entities().map(|entity| entity.id.as_str()).filter(|entity| !stands_still(entity)).collect();
         // A debt is paid when its holder has ended, which only a cut finds out.
@@ -224,6 +229,7 @@ impl Asked {
         let due = unreadable
             || indebted
             || sweep
+            || scan
             || changed
             || parked::any_woken(&mut conn, name, &entities).await?
             || page::unattached(&mut conn, name, &entities, false).await?;
@@ -231,7 +237,7 @@ impl Asked {
         decided.decision = if load && !(due && under_way.loaded_last) {
             Decision::Load
         } else if due {
-            Decision::Open { sweep }
+            Decision::Open { sweep, scan }
         } else {
             Decision::Idle { at: self.at }
         };
@@ -331,7 +337,7 @@ pub async fn record(
         }
         Decision::Load | Decision::Open { .. } => {
             let opened = match *decision {
-                Decision::Open { sweep } => run::open(conn, &claim.customer, claim.subject, sweep).await?,
+                Decision::Open { sweep, scan } => run::open(conn, &claim.customer, claim.subject, sweep, scan).await?,
                 _ => run::load(conn, &claim.customer, claim.subject).await?,
             };
             let Some(run) = opened else {

@@ -2,8 +2,9 @@
 
 use sqlx::PgConnection;
 
+use crate::config::Side;
 use crate::fault;
-use crate::stages::Difference;
+use crate::stages::{Difference, Key};
 
 pub async fn insert(
     conn: &mut PgConnection,
@@ -20,7 +21,9 @@ pub async fn insert(
     sqlx::query(
         "insert into bridge.difference (customer, run, entity, legacy_key, platform_key, kind, fields)
          select $1, $2, $3, legacy_key, platform_key, kind, string_to_array(fields, U&'\\001F')
-         from unnest($4::text[], $5::text[], $6::text[], $7::text[]) as found (legacy_key, platform_key, kind, fields)",
+         from unnest($4::text[], $5::text[], $6::text[], $7::text[]) as found (legacy_key, platform_key, kind, fields)
+         -- The other side's page may have seen it before.
+         on conflict do nothing",
     )
     .bind(customer)
     .bind(run)
@@ -32,6 +35,27 @@ pub async fn insert(
     .execute(conn)
     .await?;
     fault::point("ledger.differences_noted").await;
+    Ok(())
+}
+
+/// Forgets what was found of rows that ended well since.
+pub async fn settle(conn: &mut PgConnection, customer: &str, entity: &str, rows: &[(Side, Key)]) -> sqlx::Result<()> {
+    if rows.is_empty() {
+        return Ok(());
+    }
+    sqlx::query(
+        "delete from bridge.difference using unnest($3::text[], $4::text[]) as settled (side, key)
+         where difference.customer = $1 and difference.entity = $2
+           and (settled.side = 'legacy' and difference.legacy_key = settled.key
+                or settled.side = 'platform' and difference.platform_key = settled.key)",
+    )
+    .bind(customer)
+    .bind(entity)
+    .bind(rows.iter().map(|(side, _)| side.as_str()).collect::<Vec<_>>())
+    .bind(rows.iter().map(|(_, key)| key.0.as_str()).collect::<Vec<_>>())
+    .execute(conn)
+    .await?;
+    fault::point("ledger.differences_settled").await;
     Ok(())
 }
 

@@ -273,6 +273,14 @@ pub async fn back(
     row.map(Delivery::try_from).transpose()
 }
 
+/// How many jobs of the customer somebody works on.
+pub async fn claimed(conn: &mut PgConnection, customer: &str) -> sqlx::Result<i64> {
+    sqlx::query_scalar("select count(*) from bridge.job where customer = $1 and state = 'claimed'")
+        .bind(customer)
+        .fetch_one(conn)
+        .await
+}
+
 /// Puts the job aside until `database` answers: the attempt is given back, and nothing is delivered before `wake`, or, if
 /// that gets lost, before `WAIT_MAX` is over. Whether the claim was still ours.
 #[must_use = "an outcome is recorded only by the holder of the claim"]

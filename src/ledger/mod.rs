@@ -15,6 +15,7 @@ pub mod refused;
 pub mod requeue;
 pub mod run;
 pub mod stage;
+pub mod sweep;
 pub mod tick;
 pub mod watermark;
 

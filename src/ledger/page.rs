@@ -42,6 +42,7 @@ fn mode_str(mode: PageMode) -> &'static str {
     match mode {
         PageMode::Sync => "sync",
         PageMode::Compare => "compare",
+        PageMode::Delete => "delete",
     }
 }
 
@@ -49,6 +50,7 @@ fn parse_mode(mode: &str) -> sqlx::Result<PageMode> {
     match mode {
         "sync" => Ok(PageMode::Sync),
         "compare" => Ok(PageMode::Compare),
+        "delete" => Ok(PageMode::Delete),
         other => Err(unknown(format!("`{other}` is no mode of a page"))),
     }
 }
@@ -125,19 +127,19 @@ pub async fn insert(
 }
 
 /// Takes the customer's pages without a stage that are of these entities, and of a load if the stage is, into the stage; those
-/// that compare into a reconciliation, the others into any other. Whatever the stage was called that they were cut in: the file may have
+/// that compare or delete into a reconciliation, the others into any other. Whatever the stage was called that they were cut in: the file may have
 /// been changed since. Answers how many.
 pub async fn attach(conn: &mut PgConnection, stage: &super::stage::Stage, entities: &[&str]) -> sqlx::Result<i32> {
     let done = sqlx::query(
         "update bridge.page set stage = $1, run = $2
-         where stage is null and customer = $3 and entity = any($4) and loads = $5 and mode = $6",
+         where stage is null and customer = $3 and entity = any($4) and loads = $5 and (mode = 'sync') = $6",
     )
     .bind(stage.id)
     .bind(stage.run)
     .bind(&stage.customer)
     .bind(entities)
     .bind(stage.loads)
-    .bind(mode_str(mode_of(&stage.name)))
+    .bind(stage.name != super::stage::RECONCILIATION)
     .execute(conn)
     .await?;
     fault::point("ledger.pages_attached").await;
@@ -161,11 +163,6 @@ pub async fn leave(conn: &mut PgConnection, page: &Page) -> sqlx::Result<i32> {
     i32::try_from(done.rows_affected()).map_err(|_| unknown("more pages than a stage can hold".into()))
 }
 
-/// What the pages of a stage do.
-fn mode_of(stage: &str) -> PageMode {
-    if stage == super::stage::RECONCILIATION { PageMode::Compare } else { PageMode::Sync }
-}
-
 /// The pages that [`attach`] would take.
 pub async fn to_attach(
     conn: &mut PgConnection,
@@ -176,10 +173,10 @@ pub async fn to_attach(
 ) -> sqlx::Result<Vec<NewPage>> {
     let rows: Vec<(String, String, String, Value)> = sqlx::query_as(
         "select entity, side, mode, range from bridge.page
-         where stage is null and customer = $1 and mode = $2 and entity = any($3) and loads = $4 order by id",
+         where stage is null and customer = $1 and (mode = 'sync') = $2 and entity = any($3) and loads = $4 order by id",
     )
     .bind(customer)
-    .bind(mode_str(mode_of(stage)))
+    .bind(stage != super::stage::RECONCILIATION)
     .bind(entities)
     .bind(loads)
     .fetch_all(conn)
@@ -232,7 +229,8 @@ pub async fn done(conn: &mut PgConnection, id: i64, report: &PageReport) -> sqlx
         "update bridge.page
          set state = 'done', ended_at = now(), rows_read = $2, rows_to_platform = $3, rows_to_legacy = $4,
              rows_unchanged = $5, conflicts = $6, parked = $7, quarantined = $8, differences = $9, freshness_secs = $10,
-             creates_to_platform = $11, creates_to_legacy = $12, adopted = $13, recorded = $14, listed = $15
+             creates_to_platform = $11, creates_to_legacy = $12, adopted = $13, recorded = $14, listed = $15,
+             deletes_to_platform = $16, deletes_to_legacy = $17
          where id = $1 and state = 'released'",
     )
     .bind(id)
@@ -250,6 +248,8 @@ pub async fn done(conn: &mut PgConnection, id: i64, report: &PageReport) -> sqlx
     .bind(count(report.tally.adopted))
     .bind(count(report.tally.recorded))
     .bind(count(report.tally.listed))
+    .bind(count(report.tally.deletes_to_platform))
+    .bind(count(report.tally.deletes_to_legacy))
     .execute(conn)
     .await?;
     fault::point("ledger.page_done").await;

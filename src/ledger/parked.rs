@@ -127,6 +127,32 @@ pub async fn wake_quarantined(
     .await
 }
 
+/// Makes rows due that a comparison found, by the same door.
+pub async fn wake_found(
+    conn: &mut PgConnection,
+    customer: &str,
+    entity: &str,
+    rows: &[(Side, Key)],
+) -> sqlx::Result<u64> {
+    if rows.is_empty() {
+        return Ok(0);
+    }
+    let done = sqlx::query(
+        "insert into bridge.parked (customer, entity, side, key, reason, woken, run, stage, round)
+         select distinct on (side, key) $1, $2, side, key, 'busy', true, 0, 0, 0
+         from unnest($3::text[], $4::text[]) as found (side, key) order by side, key
+         on conflict (customer, entity, side, key) do update set woken = true",
+    )
+    .bind(customer)
+    .bind(entity)
+    .bind(rows.iter().map(|(side, _)| side.as_str()).collect::<Vec<_>>())
+    .bind(rows.iter().map(|(_, key)| key.0.as_str()).collect::<Vec<_>>())
+    .execute(conn)
+    .await?;
+    fault::point("ledger.found_woken").await;
+    Ok(done.rows_affected())
+}
+
 /// Wakes the rows that waited for one of these new pairs of `entity`, each named by its legacy and its platform key.
 pub async fn wake(conn: &mut PgConnection, customer: &str, entity: &str, pairs: &[(Key, Key)]) -> sqlx::Result<u64> {
     if pairs.is_empty() {

@@ -9,15 +9,22 @@ use super::interval;
 use crate::fault;
 
 /// Opens a run that carries changes over, unless one is open. Answers its id.
-pub async fn open(conn: &mut PgConnection, customer: &str, tick: i64, sweep: bool) -> sqlx::Result<Option<i64>> {
+pub async fn open(
+    conn: &mut PgConnection,
+    customer: &str,
+    tick: i64,
+    sweep: bool,
+    scan: bool,
+) -> sqlx::Result<Option<i64>> {
     let answer = sqlx::query_scalar(
-        "insert into bridge.run (customer, tick, first_load, sweep) values ($1, $2, false, $3)
+        "insert into bridge.run (customer, tick, first_load, sweep, scan) values ($1, $2, false, $3, $4)
          on conflict (customer) where state = 'open' do nothing
          returning id",
     )
     .bind(customer)
     .bind(tick)
     .bind(sweep)
+    .bind(scan)
     .fetch_optional(conn)
     .await?;
     fault::point("ledger.run_opened").await;
@@ -89,6 +96,22 @@ pub async fn sweep_due(conn: &mut PgConnection, customer: &str, stage: &str, eve
                    select from bridge.job
                    where job.customer = $1 and job.dealt = 'discarded' and job.kind = 'page'
                      and job.requeued_at >= run.opened_at))",
+    )
+    .bind(customer)
+    .bind(stage)
+    .bind(interval(every))
+    .fetch_one(conn)
+    .await
+}
+
+/// Whether nobody looked since `every` ago (or ever) whether all rows are still there; a sweep does that, too.
+pub async fn scan_due(conn: &mut PgConnection, customer: &str, stage: &str, every: Duration) -> sqlx::Result<bool> {
+    sqlx::query_scalar(
+        "select not exists (
+             select from bridge.run
+             where customer = $1 and (sweep or scan) and state <> 'open' and ended_at > now() - $3
+               and exists (
+                   select from bridge.stage where stage.run = run.id and stage.name = $2 and stage.state = 'closed'))",
     )
     .bind(customer)
     .bind(stage)

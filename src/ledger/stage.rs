@@ -24,6 +24,8 @@ pub struct Stage {
     pub round_paired: bool,
     /// Whether the run compares whole tables at its end.
     pub sweep: bool,
+    /// Whether it looks there for rows that are gone, and no more than that.
+    pub scan: bool,
     /// Whether the run reads entities for the first time.
     pub loads: bool,
 }
@@ -74,7 +76,7 @@ pub async fn insert(
 pub async fn get(conn: &mut PgConnection, id: i64) -> sqlx::Result<Option<Stage>> {
     sqlx::query_as(
         "select stage.id, stage.run, stage.customer, stage.position, stage.name, stage.state, stage.pages_left,
-             stage.round, stage.round_paired, run.sweep, run.state = 'loading' as loads
+             stage.round, stage.round_paired, run.sweep, run.scan, run.state = 'loading' as loads
          from bridge.stage join bridge.run on run.id = stage.run
          where stage.id = $1",
     )
@@ -87,7 +89,7 @@ pub async fn get(conn: &mut PgConnection, id: i64) -> sqlx::Result<Option<Stage>
 pub async fn lock(conn: &mut PgConnection, id: i64) -> sqlx::Result<Option<Stage>> {
     sqlx::query_as(
         "select stage.id, stage.run, stage.customer, stage.position, stage.name, stage.state, stage.pages_left,
-             stage.round, stage.round_paired, run.sweep, run.state = 'loading' as loads
+             stage.round, stage.round_paired, run.sweep, run.scan, run.state = 'loading' as loads
          from bridge.stage join bridge.run on run.id = stage.run
          where stage.id = $1
          for update of stage",
@@ -144,7 +146,7 @@ pub async fn page_ended(conn: &mut PgConnection, id: i64, more: i32, paired: boo
          from bridge.run
          where stage.id = $1 and stage.state = 'open' and run.id = stage.run
          returning stage.id, stage.run, stage.customer, stage.position, stage.name, stage.state, stage.pages_left,
-             stage.round, stage.round_paired, run.sweep, run.state = 'loading' as loads",
+             stage.round, stage.round_paired, run.sweep, run.scan, run.state = 'loading' as loads",
     )
     .bind(id)
     .bind(more)

@@ -10,6 +10,7 @@ use super::stage::Proposal;
 use super::unknown;
 use crate::config::Side;
 use crate::fault;
+use crate::keyset::Signature;
 
 #[derive(Debug, Clone)]
 pub struct Watermark {
@@ -24,7 +25,22 @@ pub struct Watermark {
     pub seen: Option<i64>,
 }
 
+/// How far the database's log was written, beside the signature: an older binary leaves it out, and reads over it.
+const WAL: &str = "wal";
+
+/// What a run leaves for the next.
+pub fn noted(signature: &Signature, wal: Option<i64>) -> serde_json::Result<Value> {
+    let mut noted = serde_json::to_value(signature)?;
+    noted[WAL] = wal.into();
+    Ok(noted)
+}
+
 impl Watermark {
+    /// How far the database's log was written, if that was noted.
+    pub fn wal(&self) -> Option<i64> {
+        self.signature.get(WAL)?.as_i64()
+    }
+
     /// Whether the file lets other rows be seen than it stands for.
     pub fn is_of_others(&self, seen: i64) -> bool {
         self.seen.is_some_and(|known| known != seen)
@@ -100,6 +116,16 @@ pub async fn note_seen(conn: &mut PgConnection, customer: &str, seen: &[(String,
     .execute(conn)
     .await?;
     fault::point("ledger.seen_noted").await;
+    Ok(())
+}
+
+/// However far its databases' logs are written, it is right by now.
+pub async fn forget_wal(conn: &mut PgConnection, customer: &str) -> sqlx::Result<()> {
+    sqlx::query("update bridge.watermark set signature = signature - $2 where customer = $1")
+        .bind(customer)
+        .bind(WAL)
+        .execute(conn)
+        .await?;
     Ok(())
 }
 

@@ -89,6 +89,8 @@ pub struct Column {
     /// The type's quoted name without length or precision, so that a cast never truncates; the assignment checks those.
     pub type_sql: String,
     pub class: Class,
+    /// Of an array: the class of its elements.
+    pub element: Option<Class>,
     pub nullable: bool,
     /// A `timestamp` without a zone: local time of the side.
     pub local_time: bool,
@@ -172,8 +174,9 @@ impl Mapping {
             field.put(self, side, &held, links, &mut anew).ok()?;
             let columns = field.columns(side);
             let raw = || columns.iter().map(|&at| old[at].as_deref().map(str::to_owned)).collect();
-            // How a text is split depends on the parts that stand there by then.
-            let is_lost = columns.len() > 1 || columns.iter().any(|&at| anew[at] != old[at]);
+            // How a text is split, and in which order a set stands, depends on what is there by then.
+            let depends = columns.len() > 1 || matches!(field.lens, Lens::List(_));
+            let is_lost = depends || columns.iter().any(|&at| anew[at] != old[at]);
             is_lost.then(|| (field.fingerprint, raw()))
         });
         lost.collect()
@@ -306,14 +309,11 @@ impl Field {
         links: &Links,
         cells: &mut [Cell],
     ) -> bool {
-        let columns = self.columns(side);
-        if kept.len() != columns.len() {
+        if kept.len() != self.columns(side).len() {
             return false;
         }
         let mut trial = cells.to_vec();
-        for (&at, raw) in columns.iter().zip(kept) {
-            trial[at] = raw.as_deref().map(Into::into);
-        }
+        self.lens.put_back(&self.on(mapping, side), kept, &mut trial);
         let means = self.get(mapping, side, &trial, links).as_ref() == Ok(value);
         if means {
             cells.clone_from_slice(&trial);

@@ -36,6 +36,14 @@ pub(super) fn members(raw: Option<&str>) -> Result<Members<'_>, String> {
     Ok(read.unwrap_or_default())
 }
 
+/// A list's items as they were written; none of null.
+///
+/// # Errors
+/// It is no list.
+pub(super) fn items(raw: &str) -> Result<Option<Vec<&RawValue>>, String> {
+    serde_json::from_str(raw).map_err(|_| "it is no json list".to_string())
+}
+
 /// A plain member as the text of a column: none of null.
 ///
 /// # Errors

@@ -155,20 +155,50 @@ pub fn of_file(config: &Config) -> Vec<Flaw> {
     let mut flaws = Vec::new();
     for entity in config.entities() {
         for declared in &entity.fields {
-            let Some(mapping) = alone(entity, declared) else { continue };
-            let broken = Side::BOTH.into_iter().find_map(|side| {
-                let rows = samples(&mapping, side, &declared.null);
-                try_rows(&mapping, side, &rows).broken.into_iter().next()
-            });
+            let broken = broken(entity, declared);
             flaws.extend(broken.map(|broken| Flaw { entity: entity.id.clone(), place: declared.place, broken }));
         }
     }
     flaws
 }
 
-/// The field by itself, on columns that such a lens takes.
-fn alone(entity: &config::Entity, declared: &config::Field) -> Option<Mapping> {
+/// What an expression may stand on, by the side.
+const EXPRESSED: [[Class; 2]; 9] = {
+    use Class::{Bool, Number, Text};
+    [
+        [Text, Text],
+        [Number, Number],
+        [Text, Number],
+        [Number, Text],
+        [Text, Bool],
+        [Bool, Text],
+        [Number, Bool],
+        [Bool, Number],
+        [Bool, Bool],
+    ]
+};
+
+fn broken(entity: &config::Entity, declared: &config::Field) -> Option<Broken> {
+    // An expression does not say of which types its columns are: one that keeps the laws for some has its reasons.
+    let classes = if matches!(declared.lens, Declared::Express { .. }) { &EXPRESSED[..] } else { &EXPRESSED[..1] };
+    let mut first = None;
+    for classes in classes {
+        let Some(mapping) = alone(entity, declared, *classes) else { continue };
+        let trials = Side::BOTH.map(|side| try_rows(&mapping, side, &samples(&mapping, side, &declared.null)));
+        // NULL is translated whatever an expression says.
+        let gives_values = trials.iter().all(|trial| trial.values > 1);
+        match trials.into_iter().flat_map(|trial| trial.broken).next() {
+            None if gives_values => return None,
+            found => first = first.or(found),
+        }
+    }
+    first
+}
+
+/// The field by itself, on columns that such a lens takes, or that an expression is tried on.
+fn alone(entity: &config::Entity, declared: &config::Field, expressed: [Class; 2]) -> Option<Mapping> {
     let class = |side: Side| match (&declared.lens, side) {
+        (Declared::Express { .. }, side) => Some(expressed[side as usize]),
         (Declared::Ref(_) | Declared::Constant(_), _) => None,
         (Declared::Scale(_), _) => Some(Class::Number),
         (Declared::Epoch(_), Side::Legacy) => Some(Class::Number),
@@ -184,6 +214,15 @@ fn alone(entity: &config::Entity, declared: &config::Field) -> Option<Mapping> {
         (Declared::Point, side) => Some(if columns_of(declared, side) == 1 { Class::Other } else { Class::Number }),
         (Declared::Object(_), side) => Some(if columns_of(declared, side) == 1 { Class::Json } else { Class::Text }),
         (Declared::Path(_), Side::Platform) => Some(Class::Json),
+        (Declared::Flags { .. }, Side::Legacy) => Some(Class::Number),
+        (Declared::List { .. } | Declared::Flags { .. }, Side::Platform) => Some(Class::Other),
+        (Declared::GeoJson, side) => Some(match (columns_of(declared, side), columns_of(declared, side.other())) {
+            (2, _) => Class::Number,
+            (_, 2) => Class::Json,
+            // Either may be the document.
+            _ if side == Side::Legacy => Class::Other,
+            _ => Class::Json,
+        }),
         _ => Some(Class::Text),
     };
     let shape = |side: Side| {
@@ -203,6 +242,8 @@ fn shape_of(side: Side, class: Class, count: usize, zone: Tz) -> Shape {
         name,
         type_sql: format!("pg_catalog.\"{class:?}\""),
         class,
+        // Where a lens takes an array, one of texts.
+        element: (class == Class::Other).then_some(Class::Text),
         nullable: true,
         local_time: false,
     };
@@ -289,11 +330,28 @@ fn samples(mapping: &Mapping, side: Side, null: &Nulls) -> Vec<Vec<Cell>> {
     let owned = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect::<Vec<String>>();
     let mut values: Vec<String> = match (&field.lens, shape.columns[0].class) {
         (Lens::Values(values), _) => values.of(side).map(str::to_owned).collect(),
+        (Lens::Express(lens), _) if side == lens.home => written_from(mapping, side),
+        (Lens::Express(_), Class::Text) => {
+            [&TEXTS[..], &DATES, &["C-17", "007", "Y"]].concat().into_iter().map(Into::into).collect()
+        }
+        (Lens::Flags(flags), Class::Number) => {
+            let all: i64 = flags.bits.values().sum();
+            flags.bits.values().chain([&0, &all, &i64::MAX]).map(i64::to_string).collect()
+        }
         (_, Class::Number) => owned(&NUMBERS),
         (_, Class::Date) => owned(&DATES),
         (_, Class::Instant) => DATES.iter().flat_map(|date| TIMES.map(|time| format!("{date} {time}+00"))).collect(),
         (_, Class::Bool) => owned(&["t", "f"]),
-        (Lens::Point(_), Class::Other) => owned(&["(0,0)", "(13.4,52.5)", "(-1.5,1e3)"]),
+        (Lens::List(_), Class::Other) => owned(&["{}", "{b,a,a}", r#"{"A b","","x,y;z"}"#, "[2:3]={1,NULL}"]),
+        (Lens::List(lens), _) => {
+            let list = |texts: &[&str]| texts.join(lens.separator().unwrap_or_default());
+            vec![list(&["b", "a", "a"]), list(&["", "A b ", ""]), list(&[" ", "1"]), String::new(), "x".into()]
+        }
+        (Lens::GeoJson(_), Class::Json) => owned(&[
+            r#"{"type":"Point","coordinates":[13.4,52.50]}"#,
+            r#"{"type":"Point","coordinates":[-1,1e3,100],"bbox":[]}"#,
+        ]),
+        (Lens::Point(_) | Lens::GeoJson(_), Class::Other) => owned(&["(0,0)", "(13.4,52.5)", "(-1.5,1e3)"]),
         (Lens::Object(object), Class::Json) => {
             let members = |text: &str| {
                 let members: Vec<String> = object
@@ -316,7 +374,7 @@ fn samples(mapping: &Mapping, side: Side, null: &Nulls) -> Vec<Vec<Cell>> {
             .chain(["{}".to_owned()])
             .collect(),
         // What the other side's values become is what stands here.
-        (Lens::Format(_), _) => written_from(mapping, side),
+        (Lens::Format(_) | Lens::Flags(_), _) => written_from(mapping, side),
         (_, _) => owned(&TEXTS),
     };
     if let Lens::Join(join) = &field.lens {
@@ -333,7 +391,7 @@ fn samples(mapping: &Mapping, side: Side, null: &Nulls) -> Vec<Vec<Cell>> {
         // Over several columns each value meets others, and none.
         let cell = |column: usize| match column {
             0 => Some(value.as_str().into()),
-            _ if matches!(field.lens, Lens::Point(_)) || n % 3 > 0 => {
+            _ if matches!(field.lens, Lens::Point(_) | Lens::GeoJson(_)) || n % 3 > 0 => {
                 Some(values[(n + column) % values.len()].as_str().into())
             }
             _ => None,
@@ -360,7 +418,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::config::{EpochUnit, Hours, TextFold, ValuePair, Which};
+    use crate::config::{EpochUnit, Expression, Hours, TextFold, ValuePair, Which};
 
     const BERLIN: Tz = Tz::Europe__Berlin;
 
@@ -370,10 +428,16 @@ mod tests {
     }
 
     fn nullable(lens: Declared, legacy: &[Class], platform: &[Class], null: Nulls) -> Mapping {
+        over_arrays_of(Text, lens, legacy, platform, null)
+    }
+
+    /// Columns of no class are arrays of this one.
+    fn over_arrays_of(element: Class, lens: Declared, legacy: &[Class], platform: &[Class], null: Nulls) -> Mapping {
         let shape = |side: Side, classes: &[Class]| {
             let mut shape = shape_of(side, Class::Text, classes.len(), BERLIN);
             for (column, class) in shape.columns.iter_mut().zip(classes) {
                 column.class = *class;
+                column.element = (*class == Other).then_some(element);
                 column.local_time = side == Side::Legacy && *class == Class::Instant;
             }
             shape
@@ -517,6 +581,111 @@ mod tests {
         prop_oneof![1 => Just(None), 5 => deep.prop_map(Some), 1 => leaf.prop_map(Some)]
     }
 
+    /// Points with and without an altitude and other members, and what is none.
+    fn geometry() -> impl Strategy<Value = Option<String>> {
+        let coordinate = "-?[0-9]{1,3}(\\.[0-9]{1,12})?(e-?[0-9])?".prop_filter("json has no leading zeros", |text| {
+            let digits = text.trim_start_matches('-');
+            !digits.starts_with('0') || !digits[1..].starts_with(|next: char| next.is_ascii_digit())
+        });
+        let name = prop_oneof![9 => Just("Point"), 1 => Just("Polygon")];
+        let bbox = prop::option::of(prop::sample::select(vec!["[]", "[1.0, 2]", "null"]));
+        let point = (name, prop::collection::vec(coordinate, 0..5), bbox).prop_map(|(name, coordinates, bbox)| {
+            let coordinates = format!("[{}]", coordinates.join(","));
+            let name = crate::mapping::json::quoted(name);
+            let members = [("type", name.as_str()), ("coordinates", coordinates.as_str())];
+            crate::mapping::json::object(members.into_iter().chain(bbox.map(|bbox| ("bbox", bbox))))
+        });
+        prop_oneof![1 => Just(None), 1 => Just(Some("null".to_owned())), 8 => point.prop_map(Some)]
+    }
+
+    fn list(separator: &str) -> Declared {
+        Declared::List { separator: separator.into(), is_set: false }
+    }
+
+    fn set(separator: &str) -> Declared {
+        Declared::List { separator: separator.into(), is_set: true }
+    }
+
+    fn flags(separator: Option<&str>) -> Declared {
+        let bits = vec![(1, "a".to_owned()), (4, "b c".to_owned()), (1 << 62, "d".to_owned())];
+        Declared::Flags { bits, separator: separator.map(str::to_owned) }
+    }
+
+    fn bits() -> impl Strategy<Value = Option<String>> {
+        let bit = prop::sample::select(vec![1, 2, 4, 8, 1 << 62]);
+        let sum = prop::collection::btree_set(bit, 0..5).prop_map(|bits| Some(bits.iter().sum::<i64>().to_string()));
+        prop_oneof![1 => number(), 4 => sum, 1 => any::<i64>().prop_map(|bits| Some(bits.to_string()))]
+    }
+
+    /// Names of flags, and of none, as an array, a json array or a text.
+    fn names(
+        before: &'static str,
+        between: &'static str,
+        after: &'static str,
+    ) -> impl Strategy<Value = Option<String>> {
+        let quote = if before.is_empty() { "" } else { "\"" };
+        let name = prop::sample::select(vec!["a", "b c", "d", "d", "e", ""]);
+        let whole = prop::collection::vec(name, 0..5).prop_map(move |names| {
+            let names: Vec<String> = names.iter().map(|name| format!("{quote}{name}{quote}")).collect();
+            format!("{before}{}{after}", names.join(between))
+        });
+        prop_oneof![1 => text(), 6 => whole.prop_map(Some)]
+    }
+
+    fn express(to_platform: &str, to_legacy: &str) -> Declared {
+        let parsed = |text| Some(Expression::parse(text).expect("an expression"));
+        Declared::Express { to_platform: parsed(to_platform), to_legacy: parsed(to_legacy) }
+    }
+
+    fn amount() -> impl Strategy<Value = Option<String>> {
+        prop_oneof![1 => Just(None), 8 => "-?(0|[1-9][0-9]{0,11})(\\.[0-9]{1,4})?".prop_map(Some)]
+    }
+
+    proptest! {
+        #[test]
+        fn no_expression_panics_on_any_value(texts in rows(text(), 1), numbers in rows(number(), 1)) {
+            for expression in ["value * value + 1 / value", "value.part(1, 3).pad(9, value)", "-number(value).round(2)", "value % 7 > value"] {
+                for class in [Text, Number] {
+                    let mapping = mapping(express(expression, expression), &[class], &[class]);
+                    for rows in [&texts, &numbers] {
+                        let rows: Vec<Vec<Cell>> = rows.iter().map(|row| raw(row)).collect();
+                        let trials = Side::BOTH.map(|side| try_rows(&mapping, side, &rows));
+                        prop_assert!(trials.iter().all(|trial| trial.values <= rows.len() as u64));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Texts that are lists, mostly of few letters.
+    fn listed() -> impl Strategy<Value = Option<String>> {
+        prop_oneof![1 => text(), 4 => "[ab01, ;\\t]{0,8}".prop_map(Some)]
+    }
+
+    fn array() -> impl Strategy<Value = Option<String>> {
+        let element = prop_oneof![
+            6 => "[ab01. ,;\"\\\\{}]{0,3}".prop_map(|text| {
+                format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
+            }),
+            6 => "[ab01]{1,2}",
+            1 => prop::sample::select(vec!["NULL", "\"NULL\"", "{a}", "1.50", "t"]).prop_map(str::to_owned),
+        ];
+        let bounds = prop::sample::select(vec!["", "", "", "[0:1]="]);
+        let whole = (bounds, prop::collection::vec(element, 0..4))
+            .prop_map(|(bounds, elements)| format!("{bounds}{{{}}}", elements.join(",")));
+        prop_oneof![1 => text(), 6 => whole.prop_map(Some)]
+    }
+
+    fn json_list() -> impl Strategy<Value = Option<String>> {
+        let leaf = prop_oneof![
+            4 => "[ab01 ,;]{0,3}".prop_map(|text| crate::mapping::json::quoted(&text)),
+            2 => "[1-9][0-9]{0,2}(\\.[0-9]{1,2})?",
+            1 => prop::sample::select(vec!["null", "true", "{}", "[]"]).prop_map(str::to_owned),
+        ];
+        let whole = prop::collection::vec(leaf, 0..4).prop_map(|items| format!("[{}]", items.join(",")));
+        prop_oneof![1 => document(), 5 => whole.prop_map(Some)]
+    }
+
     laws! {
         same_texts: mapping(Declared::Same, &[Text], &[Text]), rows(text(), 1), rows(text(), 1);
         same_numbers: mapping(Declared::Same, &[Number], &[Number]), rows(number(), 1), rows(number(), 1);
@@ -555,6 +724,33 @@ mod tests {
         formats_of_times: mapping(Declared::Format("%Y%m%d%H%M".into()), &[Text], &[Instant]), rows(text(), 1), rows(instant(), 1);
         points: mapping(Declared::Point, &[Number, Number], &[Other]), rows(number(), 2),
             rows(one_of(&["(0,0)", "(13.4,52.5)", "(1e-7,-0)", "(NaN,Infinity)"]), 1);
+        geojson_of_columns: mapping(Declared::GeoJson, &[Number, Number], &[Json]), rows(number(), 2), rows(geometry(), 1);
+        geojson_of_points: mapping(Declared::GeoJson, &[Json], &[Other]), rows(geometry(), 1),
+            rows(one_of(&["(0,0)", "(13.4,52.5)", "(1e-7,-0)", "(NaN,Infinity)"]), 1);
+        geojson_of_any_document: mapping(Declared::GeoJson, &[Number, Number], &[Json]), rows(text(), 2), rows(document(), 1);
+        lists: mapping(list(","), &[Text], &[Other]), rows(listed(), 1), rows(array(), 1);
+        lists_between_spaces: mapping(list(" "), &[Text], &[Other]), rows(listed(), 1), rows(array(), 1);
+        lists_of_numbers: over_arrays_of(Number, list("; "), &[Other], &[Text], Nulls::default()),
+            rows(array(), 1), rows(listed(), 1);
+        lists_in_json: mapping(list(","), &[Text], &[Json]), rows(listed(), 1), rows(json_list(), 1);
+        lists_of_booleans_in_json: over_arrays_of(Bool, list(","), &[Other], &[Json], Nulls::default()),
+            rows(array(), 1), rows(json_list(), 1);
+        sets: mapping(set(","), &[Text], &[Other]), rows(listed(), 1), rows(array(), 1);
+        sets_of_numbers: over_arrays_of(Number, set(","), &[Text], &[Other], Nulls::default()),
+            rows(listed(), 1), rows(array(), 1);
+        sets_in_json: mapping(set("ab"), &[Json], &[Text]), rows(json_list(), 1), rows(listed(), 1);
+        flags_and_arrays: mapping(flags(None), &[Number], &[Other]), rows(bits(), 1), rows(names("{", ",", "}"), 1);
+        flags_and_json: mapping(flags(None), &[Json], &[Number]), rows(names("[", ", ", "]"), 1), rows(bits(), 1);
+        flags_and_texts: mapping(flags(Some("|")), &[Number], &[Text]), rows(bits(), 1), rows(names("", " |", ""), 1);
+        expressions_of_texts: mapping(express("\"C-\" + value", "value.part(2, 9999)"), &[Text], &[Text]),
+            rows(text(), 1), rows(text().prop_map(|text| text.map(|text| format!("C-{text}"))), 1);
+        expressions_of_numbers: mapping(express("value * 100 + 7", "(value - 7) / 100"), &[Number], &[Number]),
+            rows(amount(), 1), rows(amount(), 1);
+        expressions_of_booleans: mapping(
+            express("value == \"Y\"", "if value { \"Y\" } else { \"N\" }"), &[Text], &[Bool]
+        ), rows(text(), 1), rows(one_of(&["t", "f"]), 1);
+        expressions_that_give_null: mapping(express("if value == 0 { () } else { text(value) }", "number(value)"), &[Number], &[Text]),
+            rows(amount(), 1), rows(one_of(&["1", "-2.5", "x"]), 1);
         nulls: nullable(Declared::Same, &[Text], &[Text], Nulls { legacy: Some(String::new()), platform: Some("a".into()) }),
             rows(text(), 1), rows(text(), 1);
     }
@@ -569,6 +765,45 @@ mod tests {
             broken[0].to_string(),
             "\"1900-01-01\" on the platform side, written to the legacy side, comes back as \"2000-01-01\""
         );
+    }
+
+    /// What is said of a file of one field with this lens.
+    fn said(lens: &str) -> Option<String> {
+        let file = format!(
+            "[[customers]]\nid = \"c\"\ndatabases = {{ a = \"postgres://localhost/a\", b = \"postgres://localhost/b\" }}\n\
+             [[stages]]\nname = \"s\"\n[[stages.entities]]\nid = \"e\"\n\
+             legacy = {{ database = \"a\", table = \"t\", key = \"id\" }}\nplatform = {{ database = \"b\", table = \"t\", key = \"id\" }}\n\
+             fields = {{ f = {{ legacy = \"l\", platform = \"p\", lens = {lens} }} }}"
+        );
+        of_file(&Config::from_text(&file)).into_iter().next().map(|flaw| flaw.broken.to_string())
+    }
+
+    #[test]
+    fn a_pair_of_expressions_is_tried_on_values_of_every_kind() {
+        for good in [
+            "{ to_platform = \"value * 100\", to_legacy = \"value / 100\" }",
+            "{ to_platform = '\"C-\" + value', to_legacy = 'value.after(\"-\")' }",
+            "{ to_platform = '\"C-\" + value', to_legacy = 'value.part(2, 99)' }",
+            "{ to_platform = 'value == \"Y\"', to_legacy = 'if value { \"Y\" } else { \"N\" }' }",
+            "{ to_platform = 'text(value).pad(9, \"0\")', to_legacy = 'number(value)' }",
+        ] {
+            assert_eq!(said(good), None, "{good}");
+        }
+        assert_eq!(
+            said("{ to_platform = \"value * 2\", to_legacy = \"value\" }").as_deref(),
+            Some("\"1\", written anew on the legacy side, comes back as \"4\"")
+        );
+    }
+
+    #[test]
+    fn bits_without_a_name_stay_and_are_not_given_up_for_null() {
+        let mapping = mapping(flags(None), &[Number], &[Other]);
+        let row = raw(&[Some("-9223372036854775797".into())]);
+        let put = |value: Canonical<'_>| {
+            mapping.put(Side::Legacy, &[value], Some(&row), &Links::default(), &Complement::default())
+        };
+        assert_eq!(put(Canonical::text(r#"["b c"]"#)), Ok(raw(&[Some("-9223372036854775794".into())])));
+        assert!(put(Canonical::null()).is_err());
     }
 
     #[test]

@@ -21,8 +21,8 @@ pub use class::Class;
 pub use field::{Column, Field, Mapping, NullMarks, Shape};
 pub use key::{join_key, new_platform_id, spelled, split_key};
 pub use lenses::{
-    Columns, Constant, DateOf, Epoch, Fold, Format, Instant, Join, Lens, LookUp, Marks, Object, On, Path, Point,
-    Reason, Scale, Values,
+    Columns, Constant, DateOf, Epoch, Express, Flags, Fold, Format, GeoJson, Instant, Join, Lens, List, LookUp, Marks,
+    Object, On, Path, Point, Reason, Scale, Values,
 };
 pub use new_key::{NewKey, NewPart};
 pub use stamp::{DIGITS, Stamp, StampKind};

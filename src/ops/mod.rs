@@ -16,9 +16,11 @@ mod migrate;
 mod pause;
 mod preview;
 mod quarantine;
+mod recover;
 mod status;
 mod ticks;
 mod totals;
+mod verify;
 
 pub use crate::jobs::failure::DEAD_KINDS;
 pub use crate::ledger::dead_letter::Selection;
@@ -31,9 +33,11 @@ pub use migrate::{Migrated, migrate, migrated};
 pub use pause::{Paused, Scope, pause, resume};
 pub use preview::{About, Note, Outcome, Preview, PreviewOf, PreviewOfRow, PreviewRow, Walked, preview};
 pub use quarantine::{QuarantinedRow, Which, quarantine, retry_quarantined};
+pub use recover::{RecoverOf, Recovered, recover};
 pub use status::status;
 pub use ticks::{tick_is_taken, tick_now, wait_for_tick};
 pub use totals::totals;
+pub use verify::{Verified, VerifyOf, Verifying, repair, verify};
 
 /// What `sync-bridge status` tells, per customer.
 #[derive(Debug, Serialize)]

@@ -5,8 +5,8 @@ use serde::Serialize;
 use sqlx::PgPool;
 
 use super::ticks;
-use crate::ledger::pause;
 pub use crate::ledger::pause::Scope;
+use crate::ledger::{pause, sweep};
 
 /// What is paused, by whom and why.
 #[derive(Debug, Clone, Serialize)]
@@ -49,13 +49,22 @@ pub async fn pause(queue: &PgPool, scope: Scope<'_>, who: &str, reason: &str) ->
 }
 
 /// What was paused goes on, in a run that starts now. `all`: also what was paused of it by itself, its entities and directions.
+/// `accept_deletes`: the rows that are gone were deleted on purpose, so their counterparts go, too.
 /// Answers how many pauses that ended, and what is still paused of the customer.
 ///
 /// # Errors
 /// The queue database's.
-pub async fn resume(queue: &PgPool, scope: Scope<'_>, all: bool) -> anyhow::Result<(u64, Vec<Paused>)> {
+pub async fn resume(
+    queue: &PgPool,
+    scope: Scope<'_>,
+    all: bool,
+    accept_deletes: bool,
+) -> anyhow::Result<(u64, Vec<Paused>)> {
     let what = || format!("resuming {}", scope.customer);
     let mut tx = queue.begin().await.with_context(what)?;
+    if accept_deletes {
+        sweep::accept(&mut tx, scope.customer, scope.entity).await.with_context(what)?;
+    }
     let lifted = pause::lift(&mut tx, scope, all).await.with_context(what)?;
     if lifted > 0 {
         ticks::ask(&mut tx, &[scope.customer.to_owned()]).await.with_context(what)?;

@@ -236,7 +236,7 @@ fn notes(config: &Config, of: PreviewOf<'_>, asked: &Asked, decision: Decision) 
             note(About::Debt, Some(&mark.entity), text);
         }
     }
-    if decision == (Decision::Open { sweep: true }) {
+    if matches!(decision, Decision::Open { sweep: true, .. }) {
         note(About::Sweep, None, "whole tables are compared at its end, which writes nothing".into());
     }
     notes
@@ -370,6 +370,8 @@ impl<T: FnMut(Walked)> Walk<'_, T> {
                 held: self.asked.pauses.held(next.entity.as_str()),
                 contact: self.contact(&next.entity).await?,
                 rulings: Vec::new(),
+                recovery: None,
+                notes: false,
                 watermarks: [None, None],
             };
             let mut none = Wanted { only: None, conflicts: 0, others: 0 };

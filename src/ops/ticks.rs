@@ -184,6 +184,8 @@ async fn by_entity(queue: &PgPool, run: i64) -> anyhow::Result<Vec<EntityKinds>>
     let one = |row: &PgRow| {
         let number = |name| row.try_get::<i64, _>(name).map(|number| u64::try_from(number).unwrap_or(0));
         let tally = Tally {
+            deletes_to_platform: number("deletes_to_platform")?,
+            deletes_to_legacy: number("deletes_to_legacy")?,
             creates_to_platform: number("creates_to_platform")?,
             creates_to_legacy: number("creates_to_legacy")?,
             updates_to_platform: number("updates_to_platform")?,

@@ -41,12 +41,21 @@ pub struct Pair {
     pub complement: Complement,
     pub platform_stamp: Option<DateTime<Utc>>,
     pub platform_edited_at: Option<DateTime<Utc>>,
+    pub legacy_stamp: Option<DateTime<Utc>>,
     /// Each row's hash when both were last looked at together, by its own database; none: the row is due where nothing else says so.
     pub legacy_hash: Option<i64>,
     pub platform_hash: Option<i64>,
 }
 
 impl Pair {
+    /// As last stored or seen.
+    pub fn stamp(&self, side: Side) -> Option<DateTime<Utc>> {
+        match side {
+            Side::Legacy => self.legacy_stamp,
+            Side::Platform => self.platform_stamp,
+        }
+    }
+
     pub fn hash(&self, side: Side) -> Option<i64> {
         match side {
             Side::Legacy => self.legacy_hash,
@@ -137,6 +146,7 @@ mod tests {
             complement: Complement::default(),
             platform_stamp: None,
             platform_edited_at: None,
+            legacy_stamp: None,
             legacy_hash: None,
             platform_hash: None,
         }

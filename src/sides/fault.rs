@@ -1,5 +1,6 @@
 //! Every database error is sorted here, once: each of sqlx's and each SQLSTATE has its place.
 
+use crate::config::Side;
 use sqlx::Error;
 
 /// What a caller can do about a database error.
@@ -112,6 +113,21 @@ pub struct Permanent(pub String);
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("{0}")]
 pub struct Misfit(pub String);
+
+/// A database is not as far as it was: what was committed there since is gone. What it holds now looks like edits and is none, so nothing
+/// may flow before a person says which side is right.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("{0}")]
+pub struct Restored(String);
+
+impl Restored {
+    pub fn new(side: Side, shown: &str) -> Restored {
+        Restored(format!(
+            "the {side} database {shown} is not as far as it was at the last run: a backup was brought back, it was moved to another server, or a \
+             standby took over that had not everything. Nothing flows. `sync-bridge recover --plan` shows what each way out would do"
+        ))
+    }
+}
 
 /// An entity's tables are others than they were described as, and fit: the next try goes by what they are now.
 #[derive(Debug, Clone, thiserror::Error)]

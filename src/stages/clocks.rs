@@ -8,6 +8,7 @@ use anyhow::Context as _;
 use chrono::{DateTime, TimeDelta, Utc};
 
 use crate::clock;
+use crate::config::Side;
 use crate::sides::postgres::{self, Database};
 
 /// Clocks drift slowly; a run takes less.
@@ -40,6 +41,13 @@ pub struct Measured {
 }
 
 impl Measured {
+    pub fn now(&self, side: Side) -> DateTime<Utc> {
+        match side {
+            Side::Legacy => self.legacy_now,
+            Side::Platform => self.platform_now,
+        }
+    }
+
     /// The clocks are too far apart, or one of the edits lies further in its side's future than clocks may differ: its
     /// application's clock is ahead.
     pub fn cannot_compare(&self, legacy: Option<DateTime<Utc>>, platform: Option<DateTime<Utc>>) -> bool {

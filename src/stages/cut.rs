@@ -5,7 +5,8 @@ use chrono::{DateTime, Utc};
 use sqlx::Row as _;
 
 use crate::config::Side;
-use crate::sides::postgres::{Compared, Statement};
+use crate::sides::Restored;
+use crate::sides::postgres::{Depth, Statement};
 
 use super::entity::{Ready, ReadyEntity};
 use super::horizon::{self, Horizon, horizon};
@@ -21,10 +22,16 @@ pub async fn cut(entity: &ReadyEntity, side: Side, known: Option<&Known>) -> any
     if let Some(blind) = horizon::blind(&sessions) {
         tracing::warn!(entity = %entity.mapping.entity, %side, database = ready.database.shown, "{blind}");
     }
+    if let Some((known, now)) = known.and_then(|known| known.wal).zip(sessions.wal)
+        && now < known
+    {
+        return Err(Restored::new(side, &ready.database.shown).into());
+    }
     let watermark = known.map(|known| known.watermark);
     let horizon = horizon(&sessions, watermark);
     if !entity.mapping.shape(side).has_stamp() {
-        return cut_compared(entity, side, known, sessions.now, horizon).await;
+        let cut = cut_compared(entity, side, known, sessions.now, horizon).await?;
+        return Ok(Cut { wal: sessions.wal, ..cut });
     }
     let Horizon { at, debt, held_by } = horizon;
     // What an old transaction may still have committed behind the watermark is read once more when that one has ended.
@@ -71,6 +78,7 @@ pub async fn cut(entity: &ReadyEntity, side: Side, known: Option<&Known>) -> any
         held_by,
         debt,
         signature,
+        wal: sessions.wal,
         ranges,
     })
 }
@@ -106,21 +114,23 @@ async fn cut_compared(
             let pairs = &entity.platform;
             let compared = ready
                 .sql
-                .compare_with_ledger(&ready.database.read, &pairs.database.read, pairs.sql.entity_number())
+                .compare_with_ledger(&ready.database.read, &pairs.database.read, pairs.sql.entity_number(), Depth::Rows)
                 .await;
-            match compared.with_context(what)? {
-                Compared::Keys(keys) => keys.chunks(entity.page_rows as usize).map(named).collect(),
-                Compared::Most => cut_whole(entity, side).await?,
-            }
+            let differing = compared.with_context(what)?.differing;
+            if differing.more { cut_whole(entity, side).await? } else { named(entity, &differing.keys) }
         }
     };
     let held_secs = (now - at).as_seconds_f64();
-    Ok(Cut { horizon: at, held_secs, held_by, debt: None, signature, ranges })
+    Ok(Cut { horizon: at, held_secs, held_by, debt: None, signature, wal: None, ranges })
 }
 
-fn named(keys: &[Key]) -> Range {
-    let rows = u32::try_from(keys.len()).unwrap_or(u32::MAX);
-    Range { lane: Lane::Compared, after: None, upto: None, keys: keys.to_vec(), rows }
+/// Pages of rows that a comparison named.
+pub fn named(entity: &ReadyEntity, keys: &[Key]) -> Vec<Range> {
+    let range = |keys: &[Key]| {
+        let rows = u32::try_from(keys.len()).unwrap_or(u32::MAX);
+        Range { lane: Lane::Compared, after: None, upto: None, keys: keys.to_vec(), rows }
+    };
+    keys.chunks(entity.page_rows as usize).map(range).collect()
 }
 
 /// A side's clock that is behind the watermark: it was ahead, and what is stamped from now on lies below what counts as done.

@@ -9,7 +9,9 @@ use anyhow::Context;
 use sqlx::PgConnection;
 use xxhash_rust::xxh3::xxh3_64;
 
-use crate::config::{self, Config, Customer, Deleted, EntityId, FirstContact, KeyRule, Limits, Nulls, Side, Spot};
+use crate::config::{
+    self, Config, Customer, Deleted, Deletes, EntityId, FirstContact, KeyRule, Limits, Nulls, Side, Spot,
+};
 use crate::mapping::{
     Class, Column, Columns, DIGITS, Field, Lens, Mapping, Marks, NewKey, NewPart, NullMarks, On, Shape, StampKind,
 };
@@ -34,6 +36,7 @@ pub struct ReadyEntity {
     pub page_rows: u32,
     pub overlap: Duration,
     pub compare_every: Duration,
+    pub deletes: Deletes,
     /// Its fields and tables, as the ledger keeps them.
     pub look: Look,
 }
@@ -107,6 +110,7 @@ pub async fn make_ready(
         page_rows: entity.page_rows,
         overlap: entity.overlap,
         compare_every: entity.compare_every,
+        deletes: entity.deletes,
         look,
     })
 }
@@ -519,6 +523,7 @@ fn as_column(live: &LiveColumn) -> Column {
         name: live.name.clone(),
         type_sql: live.type_sql.clone(),
         class: live.class,
+        element: live.class_of_elements(),
         nullable: live.nullable,
         local_time: live.typname == "timestamp",
     }

@@ -29,6 +29,8 @@ pub struct Sessions {
     pub prepared: Option<DateTime<Utc>>,
     pub prepared_holder: Option<String>,
     pub role: String,
+    /// How far its log is written; none on a standby.
+    pub wal: Option<i64>,
 }
 
 /// Up to when a read is complete.
@@ -125,6 +127,7 @@ mod tests {
             prepared: None,
             prepared_holder: None,
             role: "bridge".into(),
+            wal: None,
         }
     }
 

@@ -30,4 +30,6 @@ select
   (select min(prepared) from pg_prepared_xacts where database = current_database()) as prepared,
   (select format('prepared transaction %s of %s', gid, owner) from pg_prepared_xacts
    where database = current_database() order by prepared, gid limit 1) as prepared_holder,
-  current_user::text as role
+  current_user::text as role,
+  -- How far what is committed here is on disk: it never goes back, but with the database.
+  case when not pg_is_in_recovery() then (pg_current_wal_flush_lsn() - '0/0'::pg_lsn)::bigint end as wal

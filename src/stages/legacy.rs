@@ -117,7 +117,7 @@ async fn attempt(
     let mut void: HashSet<usize> = HashSet::new();
     let locked: Vec<usize> = (0..intents.len())
         .filter(|at| !endings.contains_key(at))
-        .filter(|&at| intents[at].act.legacy.as_ref().is_some_and(|write| write.kind == WriteKind::Update))
+        .filter(|&at| intents[at].act.legacy.as_ref().is_some_and(|write| write.kind.is_of_a_row()))
         .collect();
     if !locked.is_empty() {
         let keys: Vec<&str> =
@@ -137,6 +137,7 @@ async fn attempt(
     let refers_to_itself = mapping.fields.iter().any(|field| field.lens == Lens::Ref(mapping.entity.clone()));
     let mut known = if refers_to_itself { links.clone() } else { Links::default() };
     let mut written: HashMap<usize, Row> = HashMap::new();
+    let mut deleted: HashMap<usize, Key> = HashMap::new();
     let mut left: Vec<usize> = (0..intents.len()).filter(|at| !endings.contains_key(at)).collect();
     // Once, unless a key's default draws the same again until its row stands.
     while !left.is_empty() {
@@ -159,7 +160,7 @@ async fn attempt(
         for (key, &at) in &place {
             let Some(write) = &intents[at].act.legacy else { continue };
             let mut cells = write.cells.clone();
-            if refers_to_itself {
+            if refers_to_itself && write.kind != WriteKind::Delete {
                 let view = &intents[at].act.view;
                 let old = view.legacy.as_ref().filter(|_| write.kind == WriteKind::Update);
                 let kept = view.pair.as_ref().map(|pair| pair.complement.clone()).unwrap_or_default();
@@ -172,8 +173,7 @@ async fn attempt(
                     }
                 }
             }
-            let insert = matches!(write.kind, WriteKind::Insert(_));
-            items.push(Item { key: key.clone(), insert, cells, values: write.values.clone() });
+            items.push(Item { key: key.clone(), what: (&write.kind).into(), cells, values: write.values.clone() });
         }
         // In the order of the page, whatever the keys' hashes are.
         items.sort_by_key(|item| place.get(&item.key).copied());
@@ -187,6 +187,7 @@ async fn attempt(
                 void.insert(at);
             }
             written.extend(done.stored.into_iter().filter_map(|(key, row)| Some((*place.get(&key)?, row))));
+            deleted.extend(done.deleted.into_iter().filter_map(|key| Some((*place.get(&key)?, key))));
         }
         left = again;
     }
@@ -207,6 +208,13 @@ async fn attempt(
                 stamp_written: stamp(mapping, Side::Legacy, Some(stored)),
                 stamp_before: pair.legacy_edited_at.or(pair.platform_edited_at),
                 row_hash: Some(stored.hash),
+            });
+        } else if let (Some(key), false) = (deleted.remove(&at), void.contains(&at)) {
+            endings.insert(at, Ending::Done(key.clone()));
+            receipts.push(ReceiptWrite {
+                legacy_key: Some(key),
+                done: true,
+                ..void_receipt(&intent.platform_key, intent.rev, pair.generation)
             });
         } else if void.contains(&at) {
             receipts.push(void_receipt(&intent.platform_key, intent.rev, pair.generation));
@@ -246,7 +254,7 @@ async fn keys_of(
                 keys.insert(at, key.clone());
             }
             Some(WriteKind::Insert(None)) => without.push(at),
-            Some(WriteKind::Update) => {
+            Some(WriteKind::Update | WriteKind::Delete) => {
                 if let Some(row) = &intent.act.view.legacy {
                     keys.insert(at, row.key.clone());
                 }

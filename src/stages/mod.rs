@@ -7,6 +7,7 @@ mod clocks;
 mod conflicts;
 mod cut;
 mod decide;
+mod differences;
 pub mod draft;
 mod entity;
 mod fits;
@@ -18,7 +19,9 @@ mod plan;
 mod platform;
 mod preview;
 mod read;
+mod recover;
 mod registry;
+mod sweep;
 mod write;
 
 use std::collections::HashMap;
@@ -32,10 +35,12 @@ use serde::{Deserialize, Serialize};
 use crate::config::{Config, Customer, CustomerId, DatabaseUrl, EntityId, Finding, Locator, Policy, Side};
 pub use crate::keyset::{Key, Lane, Position, Range, Signature};
 use crate::pairs;
+pub use crate::sides::postgres::Depth;
 use crate::sides::postgres::{self, Pools, reach};
 use crate::sides::{Fault, Misfit, Moved, NotConfigured, Permanent, sort};
 
 pub use conflicts::{ConflictEntry, ConflictField};
+pub use differences::{Kind as DifferenceKind, repairable};
 use entity::{Ready, check_tables, database_of, make_ready};
 pub use fits::Look;
 use fits::{is_permanent, misfit};
@@ -43,6 +48,7 @@ pub use pace::Rest;
 pub use preview::{Ahead, Foreseen, ForeseenField, ForeseenKind, Wanted};
 use registry::register;
 pub use registry::seen;
+pub use sweep::SweptSide;
 
 /// As long as a page's lease: a younger intent may belong to a living page.
 const RULING_LEASE: Duration = Duration::from_secs(15);
@@ -53,7 +59,6 @@ const CONFLICTS_PRUNED_MAX: i64 = 10_000;
 #[doc(hidden)]
 pub mod model_door {
     pub use super::clocks::Measured;
-    pub use super::decide::{Absent, decide_absent};
     pub use super::plan::{Act, Context, Verdict, Write, WriteKind, judge};
     pub use super::read::View;
 }
@@ -83,6 +88,7 @@ pub struct Known {
     pub watermark: DateTime<Utc>,
     pub signature: Option<Signature>,
     pub debt: Option<DateTime<Utc>>,
+    pub wal: Option<i64>,
     /// How long ago, by another clock than the side's, all was surely done.
     pub done_before: Duration,
 }
@@ -100,6 +106,8 @@ pub struct Cut {
     pub debt: Option<DateTime<Utc>>,
     /// What to store for the next tick's probe.
     pub signature: Signature,
+    /// How far the database's log was written, which a database that was brought back falls behind.
+    pub wal: Option<i64>,
     pub ranges: Vec<Range>,
 }
 
@@ -108,8 +116,19 @@ pub struct Cut {
 #[serde(rename_all = "snake_case")]
 pub enum PageMode {
     Sync,
-    /// Reconciliation: list the differences, write nothing.
+    /// Reconciliation: list the differences, write no row.
     Compare,
+    /// The page's rows were seen gone for long enough: their counterparts go, too, as the entity's `deletes` says.
+    Delete,
+}
+
+/// Who is right after a side was brought back from a backup.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Recovery {
+    /// This side.
+    From(Side),
+    /// Of each record the row that is stamped later.
+    Merge,
 }
 
 /// What a page does about fields that a standing pair has no base of, and that differ: the mapping was changed.
@@ -141,6 +160,10 @@ pub struct Page {
     pub contact: Contact,
     /// What an operator decided about rows of this page.
     pub rulings: Vec<Ruling>,
+    /// What was agreed on counts no more: this decides about all that differs, and what is gone on one side is made again.
+    pub recovery: Option<Recovery>,
+    /// For `Compare`: rows that both sides hold alike are noted in the ledger as they are, so that the next comparison knows them.
+    pub notes: bool,
     /// For `Compare`: the watermarks of legacy and platform. A row stamped later is the next run's, no difference.
     pub watermarks: [Option<DateTime<Utc>>; 2],
 }
@@ -181,6 +204,12 @@ pub struct PageReport {
     pub quarantined: Vec<Quarantined>,
     /// Both rows of every pair of the page that ended well: earlier parked and quarantined entries for them are done with.
     pub settled: Vec<(Side, Key)>,
+    /// The living pairs among them, by both keys: who waits for one can go on, should a page have died that was to say so.
+    #[serde(default)]
+    pub standing: Vec<(Key, Key)>,
+    /// Of these, pairs of which one row is gone: what is listed of them stays, until its counterpart is gone or it is back.
+    #[serde(default)]
+    pub halves: Vec<(Side, Key)>,
     /// New pairs: rows that were parked for one of these can go on. Each is named by both keys.
     pub paired: Vec<(Key, Key)>,
     /// In `Compare` mode.
@@ -201,6 +230,11 @@ pub struct Tally {
     pub creates_to_legacy: u64,
     pub updates_to_platform: u64,
     pub updates_to_legacy: u64,
+    /// Rows deleted because their counterparts were gone.
+    #[serde(default)]
+    pub deletes_to_platform: u64,
+    #[serde(default)]
+    pub deletes_to_legacy: u64,
     /// First contacts: records that stood on both sides and are a pair from now on.
     pub adopted: u64,
     /// Pairs of which nothing but the bridge's own ledger is written: both sides hold the same.
@@ -216,6 +250,8 @@ impl std::ops::AddAssign for Tally {
         self.creates_to_legacy += other.creates_to_legacy;
         self.updates_to_platform += other.updates_to_platform;
         self.updates_to_legacy += other.updates_to_legacy;
+        self.deletes_to_platform += other.deletes_to_platform;
+        self.deletes_to_legacy += other.deletes_to_legacy;
         self.adopted += other.adopted;
         self.recorded += other.recorded;
         self.conflicts += other.conflicts;
@@ -285,16 +321,12 @@ pub struct Quarantined {
     pub reason: String,
 }
 
-/// What reconciliation calls a difference: the next run's work, a row that waits or is listed, a row whose partner is gone,
-/// and what nothing explains.
-pub const DIFFERENCE_KINDS: [&str; 5] = ["behind", "parked", "quarantined", "deleted", "drift"];
-
 /// A pair that is not equal, found by reconciliation.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Difference {
     pub legacy_key: Option<Key>,
     pub platform_key: Option<Key>,
-    /// One of `DIFFERENCE_KINDS`.
+    /// The name of a [`DifferenceKind`].
     pub kind: String,
     pub fields: Vec<String>,
 }
@@ -465,6 +497,8 @@ impl Data {
                 held: None,
                 contact: Contact::Wait,
                 rulings: Vec::new(),
+                recovery: None,
+                notes: false,
                 watermarks: [None, None],
             };
             let report = self.run_page(&page).await?;
@@ -516,6 +550,42 @@ impl Data {
         let ready = self.fitting(customer, entity).await?;
         let cut = self.heed(customer, entity, cut::cut_whole(&ready, side).await);
         self.explained(customer, entity, &ready, cut).await
+    }
+
+    /// Holds both tables of an entity against the ledger: which rows have to be looked at, and which are not there.
+    ///
+    /// # Errors
+    /// As `cut`.
+    pub async fn sweep(
+        &self,
+        customer: &CustomerId,
+        entity: &EntityId,
+        depth: Depth,
+    ) -> anyhow::Result<Vec<SweptSide>> {
+        let ready = self.fitting(customer, entity).await?;
+        let swept = self.heed(customer, entity, sweep::sweep(&ready, depth).await);
+        self.explained(customer, entity, &ready, swept).await
+    }
+
+    /// The living pairs of an entity, and a hash of what both sides last agreed on in all of them: where neither side has a difference, it
+    /// stands for the values of both.
+    ///
+    /// # Errors
+    /// As `cut`.
+    pub async fn agreed(&self, customer: &CustomerId, entity: &EntityId) -> anyhow::Result<(u64, String)> {
+        let ready = self.fitting(customer, entity).await?;
+        let agreed = self.heed(customer, entity, sweep::agreed(&ready).await);
+        self.explained(customer, entity, &ready, agreed).await
+    }
+
+    /// Forgets receipts of an entity that are of a later time than the pairs: the platform was brought back to before them. Nobody may be
+    /// at work for the customer. Answers how many.
+    ///
+    /// # Errors
+    /// As `cut`.
+    pub async fn forget_receipts_ahead(&self, customer: &CustomerId, entity: &EntityId) -> anyhow::Result<u64> {
+        let ready = self.fitting(customer, entity).await?;
+        recover::forget_receipts_ahead(&ready).await
     }
 
     /// Works on a page. Whatever it wrote is committed when it returns; it may be repeated at any time, by anybody.
@@ -668,6 +738,8 @@ impl Data {
             held: None,
             contact: Contact::Decide,
             rulings: vec![Ruling { key, kind }],
+            recovery: None,
+            notes: false,
             watermarks: [None, None],
         };
         let report = self.run_page(&page).await.with_context(|| {

@@ -7,13 +7,13 @@ use crate::clock;
 use crate::config::{Policy, Side};
 use crate::fault;
 use crate::mapping::{Lens, Links, Mapping, Untranslatable};
-use crate::sides::postgres::Row;
 
 use super::claims::{self, Claims};
 use super::clocks::Measured;
+use super::differences;
 use super::entity::ReadyEntity;
 use super::legacy::{commit_legacy, void};
-use super::plan::{Act, Context, Verdict, WriteKind, judge, stamp};
+use super::plan::{Act, Context, PairWrite, Verdict, WriteKind, judge, stamp};
 use super::platform::{Committed, commit_platform, fold};
 use super::preview::Ahead;
 use super::read::{View, by_keys, find_candidates, find_links, origins, reread_legacy};
@@ -213,6 +213,10 @@ async fn judge_all(
             held: page.held,
             contact: page.contact,
             rulings: &page.rulings,
+            gone: (page.mode == PageMode::Delete).then_some((page.side, entity.deletes)),
+            notes: page.notes,
+            recovery: page.recovery,
+            overlap: entity.overlap,
         };
         let mut given_up = Vec::new();
         for &at in due {
@@ -359,7 +363,10 @@ async fn commit(
     let made: Vec<(Key, i64, Key)> = outcome
         .done
         .iter()
-        .filter(|(intent, _)| intent.act.pair.legacy_key.is_none() || intent.act.pair.gone)
+        .filter(|(intent, _)| {
+            let PairWrite { legacy_key, gone, next, .. } = &intent.act.pair;
+            legacy_key.is_none() || *gone || next.as_ref().is_some_and(|(_, gone)| *gone)
+        })
         .map(|(intent, key)| (intent.platform_key.clone(), intent.rev, key.clone()))
         .collect();
     fold(entity, &made).await?;
@@ -391,6 +398,7 @@ pub fn wrote_platform(committed: &Committed, tally: &mut Tally) {
         Some(write) if committed.wrote_row => match write.kind {
             WriteKind::Insert(_) => tally.creates_to_platform += 1,
             WriteKind::Update => tally.updates_to_platform += 1,
+            WriteKind::Delete => tally.deletes_to_platform += 1,
         },
         _ => {}
     }
@@ -400,6 +408,7 @@ pub fn wrote_legacy(committed: &Committed, tally: &mut Tally) {
     match committed.act.legacy.as_ref().map(|write| &write.kind) {
         Some(WriteKind::Insert(_)) => tally.creates_to_legacy += 1,
         Some(WriteKind::Update) => tally.updates_to_legacy += 1,
+        Some(WriteKind::Delete) => tally.deletes_to_legacy += 1,
         None => {}
     }
 }
@@ -410,9 +419,7 @@ pub fn record(entity: &ReadyEntity, page: &Page, committed: Vec<Committed>, repo
     let now = clock::now();
     for Committed { act, platform_key, wrote_row, .. } in committed {
         report.ruled |= act.ruled;
-        if !act.waits.is_empty() {
-            waits(report, act.waits);
-        }
+        waits(report, act.waits);
         if let Some(conflict) = &act.conflict {
             for policy in &conflict.policies {
                 count_policy(&mut report.conflicts, *policy);
@@ -455,7 +462,7 @@ pub fn record(entity: &ReadyEntity, page: &Page, committed: Vec<Committed>, repo
 
 /// A pair of which these fields wait for their first contact.
 fn waits(report: &mut PageReport, fields: Vec<String>) {
-    report.rows_waiting += 1;
+    report.rows_waiting += u64::from(!fields.is_empty());
     for field in fields {
         if !report.fields_waiting.contains(&field) {
             report.fields_waiting.push(field);
@@ -466,10 +473,20 @@ fn waits(report: &mut PageReport, fields: Vec<String>) {
 /// Nothing is to be done for it.
 pub fn unchanged(page: &Page, view: View, report: &mut PageReport) {
     report.rows_unchanged += 1;
+    let is_half = view.legacy.is_some() != view.platform.is_some() && view.pair.as_ref().is_some_and(|pair| !pair.gone);
     let partner = match page.side {
         Side::Legacy => view.platform_key().cloned(),
         Side::Platform => view.legacy_key().cloned(),
     };
+    if let Some(pair) = view.pair.as_ref().filter(|pair| !pair.gone)
+        && let Some(legacy_key) = view.legacy_key()
+    {
+        report.standing.push((legacy_key.clone(), pair.platform_key.clone()));
+    }
+    if is_half {
+        report.halves.push((page.side, view.origin.clone()));
+        report.halves.extend(partner.clone().map(|key| (page.side.other(), key)));
+    }
     settled(report, page.side, view.origin, partner);
 }
 
@@ -494,7 +511,8 @@ fn count_policy(counts: &mut Vec<(Policy, u64)>, policy: Policy) {
     }
 }
 
-/// Reconciliation: what would have to be done is listed, nothing is written.
+/// Reconciliation: each difference is called by its name, and no row is written. Records that both sides hold alike are noted in the
+/// ledger as they are.
 async fn compare(
     entity: &ReadyEntity,
     page: &Page,
@@ -503,63 +521,39 @@ async fn compare(
     report: &mut PageReport,
 ) -> anyhow::Result<()> {
     let began = clock::instant();
-    let (judged, _) = decide(entity, page, clocks, views, &Ahead::default()).await?;
+    let (judged, links) = decide(entity, page, clocks, views, &Ahead::default()).await?;
     report.timings.decide += began.elapsed();
+    let (mut notes, mut found) = (Vec::new(), Vec::new());
     for (view, verdict) in judged {
-        // Pairs are listed once, by the platform's pages; legacy's pages add what the platform does not show.
-        if view.rests() || page.side == Side::Legacy && view.platform.is_some() {
+        if view.rests() {
             continue;
         }
-        let (kind, fields) = match verdict {
-            Verdict::Nothing => match (&view.legacy, &view.platform, &view.pair) {
-                (Some(_), Some(_), _) | (None, None, _) => continue,
-                (_, _, Some(_)) => ("deleted", Vec::new()),
-                _ => continue,
+        match &verdict {
+            Verdict::Act(act) => waits(report, act.waits.clone()),
+            Verdict::Waits(fields) => waits(report, fields.clone()),
+            _ => {}
+        }
+        match differences::named(entity, page, clocks, &view, &verdict) {
+            Some((kind, fields)) => found.push((view, kind, fields)),
+            None => match verdict {
+                Verdict::Act(act) if page.notes && differences::is_note(&act) => notes.push(*act),
+                _ => {}
             },
-            Verdict::Act(act) => {
-                if !act.waits.is_empty() {
-                    waits(report, act.waits.clone());
-                }
-                (if act.held.is_some() || !act.waits.is_empty() { "parked" } else { "drift" }, act.fields)
-            }
-            Verdict::Parent { .. } | Verdict::Busy | Verdict::Paused(_) => ("parked", Vec::new()),
-            Verdict::Waits(fields) => {
-                waits(report, fields.clone());
-                ("parked", fields)
-            }
-            Verdict::Bad { field, .. } => ("quarantined", field.into_iter().collect()),
-            Verdict::Again | Verdict::Void => ("behind", Vec::new()),
-        };
-        if kind == "drift" && fields.is_empty() {
-            // Equal rows whose base is not noted yet: the next run does it without a write.
-            continue;
         }
-        let kind = if is_behind(entity, page, &view) { "behind" } else { kind };
-        report.differences.push(Difference {
-            legacy_key: view.legacy_key().cloned(),
-            platform_key: view.platform_key().cloned(),
-            kind: kind.into(),
-            fields,
-        });
+    }
+    differences::foreign(entity, &mut found).await?;
+    report.differences.extend(found.into_iter().map(|(view, kind, fields)| Difference {
+        legacy_key: view.legacy_key().cloned(),
+        platform_key: view.platform_key().cloned(),
+        kind: kind.as_str().into(),
+        fields,
+    }));
+    if !notes.is_empty() {
+        // What moved meanwhile is the next run's, and the next comparison's.
+        let outcome = commit_platform(entity, notes, &links).await?;
+        report.tally.recorded += outcome.committed.len() as u64;
     }
     Ok(())
-}
-
-/// Whether a row of the pair is stamped above its side's watermark, or without a stamp not as the ledger knows it.
-fn is_behind(entity: &ReadyEntity, page: &Page, view: &View) -> bool {
-    let [legacy, platform] = page.watermarks;
-    [(Side::Legacy, &view.legacy, legacy), (Side::Platform, &view.platform, platform)].into_iter().any(
-        |(side, row, watermark)| {
-            // Without a stamp: the ledger does not know the row as it is.
-            let unknown = |row: &Row| view.pair.as_ref().and_then(|pair| pair.hash(side)) != Some(row.hash);
-            if !entity.mapping.shape(side).has_stamp() {
-                return row.as_ref().is_some_and(unknown);
-            }
-            stamp(&entity.mapping, side, row.as_ref())
-                .zip(watermark)
-                .is_some_and(|(stamp, watermark)| stamp > watermark)
-        },
-    )
 }
 
 #[cfg(test)]

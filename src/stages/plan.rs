@@ -3,15 +3,15 @@
 use chrono::{DateTime, Datelike as _, Utc};
 use serde_json::json;
 
-use crate::config::{EntityId, FirstContact, Policy, Side};
-use crate::mapping::{Canonical, Cell, Field, Links, Mapping, NewKey, Untranslatable};
+use crate::config::{Deletes, EntityId, FirstContact, Policy, Side};
+use crate::mapping::{Canonical, Cell, Field, Lens, Links, Mapping, Marks, NewKey, Untranslatable};
 use crate::pairs::{Base, CREATED_AT, Complement, Listed, Pair, Standing, edited_at, standing};
 use crate::sides::postgres::Row;
 
 use super::clocks::Measured;
 use super::decide::{Absent, Clocks, FieldView, Step, Why, decide_absent, decide_field};
 use super::read::{View, read_too_early, too_long};
-use super::{Contact, Key, Ruling, RulingKind};
+use super::{Contact, Key, Recovery, Ruling, RulingKind};
 
 /// How a view ends, or what has to be done for it.
 #[derive(Debug)]
@@ -77,7 +77,7 @@ impl Act {
     fn has_long_key(&self) -> bool {
         let made = [&self.platform, &self.legacy].into_iter().flatten().filter_map(|write| match &write.kind {
             WriteKind::Insert(key) => key.as_ref(),
-            WriteKind::Update => None,
+            WriteKind::Update | WriteKind::Delete => None,
         });
         made.chain(&self.pair.platform_key).chain(&self.pair.legacy_key).any(Key::is_too_long)
     }
@@ -98,6 +98,14 @@ pub enum WriteKind {
     Update,
     /// Under this key, or under one that the database gives.
     Insert(Option<Key>),
+    Delete,
+}
+
+impl WriteKind {
+    /// Whether it is about a row that is there, as it was read.
+    pub fn is_of_a_row(&self) -> bool {
+        matches!(self, WriteKind::Update | WriteKind::Delete)
+    }
 }
 
 /// The ledger row after the platform transaction. `legacy_key` and the like are filled in as they become known.
@@ -148,6 +156,14 @@ pub struct Context<'a> {
     pub contact: Contact,
     /// What operators decided, by origin.
     pub rulings: &'a [Ruling],
+    /// The rows of this side were seen gone for long enough, and what becomes of their counterparts.
+    pub gone: Option<(Side, Deletes)>,
+    /// What decides in place of what was agreed on.
+    pub recovery: Option<Recovery>,
+    /// How far behind the last one a stamp may be that an application gives.
+    pub overlap: std::time::Duration,
+    /// Rows that both sides hold alike are noted as they are, also those with a stamp: a comparison with the ledger knows them then.
+    pub notes: bool,
 }
 
 /// Decides about one view.
@@ -174,6 +190,18 @@ pub fn judge(view: &View, context: &Context) -> Verdict {
         Standing::Pending { base, gone } => (base, gone, true),
         Standing::Ahead => return Verdict::Again,
     };
+    let base = if context.recovery.is_some() { Base::default() } else { base };
+    let undecided = context.recovery.is_none() && context.rulings.is_empty();
+    if let Some(side) = Side::BOTH
+        .into_iter()
+        .find(|side| undecided && went_back(view, context.mapping, *side, &context.clocks, context.overlap))
+    {
+        let reason = format!(
+            "the row on the {side} side went back: its values are others, and its stamp is long before the one it had, as after a backup was \
+             brought back; edit it, or see `sync-bridge recover --help`"
+        );
+        return Verdict::Bad { field: None, reason };
+    }
     if view.rests() && context.rulings.iter().any(|ruling| ruling.key == view.origin) {
         let reason =
             "a row of the record lies outside of `where`, so nothing is to flow; decide when it is back".to_owned();
@@ -295,6 +323,24 @@ impl From<Untranslatable> for Verdict {
     }
 }
 
+/// A transaction that is open for longer stamps rows no more than this behind others.
+const AGES: std::time::Duration = std::time::Duration::from_secs(86_400);
+
+/// Whether a row is stamped so long before what the ledger knows of it that no application did it, and is another than it knows.
+pub fn went_back(view: &View, mapping: &Mapping, side: Side, clocks: &Measured, overlap: std::time::Duration) -> bool {
+    let (row, Some(pair)) = (view.row(side), &view.pair) else { return false };
+    let known = match side {
+        Side::Legacy => pair.legacy_stamp.max(view.receipt.as_ref().and_then(|receipt| receipt.stamp_written)),
+        Side::Platform => pair.platform_stamp,
+    };
+    // One that was in the future says nothing of what came after it.
+    let known = known.map(|known| known.min(clocks.now(side)));
+    let is_another = row.is_some_and(|row| pair.hash(side).is_some_and(|known| known != row.hash));
+    let slack = chrono::Duration::from_std(overlap.max(AGES)).unwrap_or(chrono::Duration::MAX);
+    is_another
+        && stamp(mapping, side, row).zip(known).is_some_and(|(stamp, known)| known.signed_duration_since(stamp) > slack)
+}
+
 fn both_there(
     view: &View,
     context: &Context,
@@ -318,7 +364,21 @@ fn both_there(
     let ruling = context.rulings.iter().find(|ruling| ruling.key == view.origin).map(|ruling| &ruling.kind);
     // A pair that has no base at all was never compared: what two new partners hold is no matter of a changed mapping.
     let stands = view.pair.is_some() && !base.is_empty();
+    let recovered = context.recovery.map(|recovery| match recovery {
+        Recovery::From(side) => side,
+        Recovery::Merge => match legacy_edited_at.zip(platform_edited_at) {
+            Some((legacy, platform)) if (legacy - platform).abs() > clocks.tie => {
+                if legacy > platform {
+                    Side::Legacy
+                } else {
+                    Side::Platform
+                }
+            }
+            _ => mapping.authority,
+        },
+    });
     let first_contact = |field: &Field| match context.contact {
+        _ if recovered.is_some() => recovered.map(FirstContact::Side),
         Contact::Wait | Contact::Stranger if stands => None,
         _ => Some(field.first_contact),
     };
@@ -369,9 +429,21 @@ fn both_there(
     // Both were looked at together: from now on the ledger knows the rows as they are.
     let stale = |side: Side, row: &Option<Row>| {
         let known = view.pair.as_ref().and_then(|pair| pair.hash(side));
-        !mapping.shape(side).has_stamp() && known != row.as_ref().map(|row| row.hash)
+        (context.notes || !mapping.shape(side).has_stamp()) && known != row.as_ref().map(|row| row.hash)
     };
-    let hash_to_note = stale(Side::Legacy, &view.legacy) || stale(Side::Platform, &view.platform);
+    // What is listed or waits needs nothing done while both sides are as they were listed; but a page that read them in between may be about to
+    // take for agreed what it read. So whoever finds a row touched since says so under the pair's revision, which that page compares.
+    let touched = |side: Side, row: &Option<Row>| {
+        let known = view.pair.as_ref();
+        let stamped = known.and_then(|pair| pair.stamp(side)) != stamp(mapping, side, row.as_ref());
+        stamped
+            || known
+                .and_then(|pair| pair.hash(side))
+                .is_some_and(|hash| row.as_ref().is_none_or(|row| row.hash != hash))
+    };
+    let stays = steps.iter().any(|step| matches!(step, Step::Listed | Step::Waits));
+    let look_to_note = stays && (touched(Side::Legacy, &view.legacy) || touched(Side::Platform, &view.platform));
+    let hash_to_note = look_to_note || stale(Side::Legacy, &view.legacy) || stale(Side::Platform, &view.platform);
     let resurrected = view.pair.as_ref().is_some_and(|pair| pair.gone) && !gone;
     let acts = steps.iter().any(|step| step.acts()) || set.iter().any(Option::is_some);
     if !acts && view.pair.is_some() && !key_to_note && !made_to_note && !unlist && !resurrected && !hash_to_note {
@@ -497,6 +569,10 @@ fn one_absent(
         base.is_empty(),
         present_is_base,
     );
+    // Of a record that ended a row may be left that is marked as deleted. Once the mark goes, the record comes back.
+    if gone && mark(mapping).zip(present).is_some_and(|(mark, values)| values[mark] == Marks::deleted()) {
+        return Verdict::Nothing;
+    }
     // A field that does not flow to the new row gets no value there, so nothing is agreed; of NULL nothing would be lost.
     let all = |values: &[Canonical<'_>], toward: Side| {
         let fields = mapping.fields.iter().zip(values);
@@ -594,8 +670,55 @@ fn one_absent(
             act(pair, None, Some(write), matches!(absent, Absent::Restore(_)).then(|| conflict(Side::Platform)))
         }
         // A delete needs the sweep's evidence; a page alone never deletes.
+        (Absent::Deleted(side), legacy, platform) => match context.gone {
+            Some((gone, deletes)) if gone == side => {
+                follow(view, context, base, deletes, legacy.or(platform), act).unwrap_or_else(Verdict::from)
+            }
+            _ => Verdict::Nothing,
+        },
         _ => Verdict::Nothing,
     }
+}
+
+/// The field that says whether a record is marked as deleted.
+fn mark(mapping: &Mapping) -> Option<usize> {
+    mapping.fields.iter().position(|field| matches!(field.lens, Lens::Deleted(_)))
+}
+
+/// What becomes of a row whose counterpart was deleted, and which is as both last agreed: its pair ends with it.
+fn follow(
+    view: &View,
+    context: &Context,
+    base: &Base,
+    deletes: Deletes,
+    present: Option<Vec<Canonical<'_>>>,
+    act: impl FnOnce(PairWrite, Option<Write>, Option<Write>, Option<Conflict>) -> Verdict,
+) -> Result<Verdict, Untranslatable> {
+    let mapping = context.mapping;
+    let (side, row) = match (&view.legacy, &view.platform) {
+        (Some(row), None) => (Side::Legacy, row),
+        (None, Some(row)) => (Side::Platform, row),
+        _ => return Ok(Verdict::Nothing),
+    };
+    let (write, base) = match (deletes, mark(mapping), present) {
+        (Deletes::Keep, ..) => return Ok(Verdict::Nothing),
+        (Deletes::Mark, Some(mark), Some(present)) => {
+            let mut values: Vec<_> = present.into_iter().map(Canonical::into_owned).collect();
+            values[mark] = Marks::deleted();
+            let cells = mapping.put(side, &values, Some(&row.cells), context.links, &complement(view, mapping))?;
+            let base = base.clone().with(mapping.fields[mark].fingerprint, Some(values[mark].hash()));
+            (Write { kind: WriteKind::Update, values, cells }, base)
+        }
+        _ => (Write { kind: WriteKind::Delete, values: Vec::new(), cells: Vec::new() }, base.clone()),
+    };
+    let mut pair = pair_write(view, mapping, base.clone(), side == Side::Platform);
+    Ok(match side {
+        Side::Platform => act(pair, Some(write), None, None),
+        Side::Legacy => {
+            pair.next = Some((base, true));
+            act(pair, None, Some(write), None)
+        }
+    })
 }
 
 const NO_KEY: &str = "a field that is a part of the new record's key is NULL";

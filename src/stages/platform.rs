@@ -121,7 +121,7 @@ async fn attempt(entity: &ReadyEntity, acts: &mut [Act], links: &Links) -> Resul
     }
     let touched: Vec<usize> = (0..acts.len())
         .filter(|&at| !dropped.contains(&at))
-        .filter(|&at| acts[at].view.adopted || acts[at].platform.as_ref().is_some_and(|w| w.kind == WriteKind::Update))
+        .filter(|&at| acts[at].view.adopted || acts[at].platform.as_ref().is_some_and(|w| w.kind.is_of_a_row()))
         .collect();
     if !touched.is_empty() {
         let keys: Vec<&str> =
@@ -140,6 +140,7 @@ async fn attempt(entity: &ReadyEntity, acts: &mut [Act], links: &Links) -> Resul
     fault::point("platform.locked").await;
     let mut failed: HashMap<usize, Failure> = HashMap::new();
     let mut stored: HashMap<usize, Row> = HashMap::new();
+    let mut deleted: HashSet<usize> = HashSet::new();
     let mut left: Vec<usize> =
         (0..acts.len()).filter(|at| !dropped.contains(at) && acts[*at].platform.is_some()).collect();
     // Once, unless a key's default draws the same again until its row stands.
@@ -157,7 +158,7 @@ async fn attempt(entity: &ReadyEntity, acts: &mut [Act], links: &Links) -> Resul
             place.insert(key.clone(), at);
             items.push(Item {
                 key: key.clone(),
-                insert: matches!(write.kind, WriteKind::Insert(_)),
+                what: (&write.kind).into(),
                 cells: write.cells.clone(),
                 values: write.values.clone(),
             });
@@ -167,6 +168,7 @@ async fn attempt(entity: &ReadyEntity, acts: &mut [Act], links: &Links) -> Resul
         let of = |key: &Key| place.get(key).copied();
         failed.extend(written.failed.into_iter().filter_map(|(key, failure)| Some((of(&key)?, failure))));
         stored.extend(written.stored.into_iter().filter_map(|(key, row)| Some((of(&key)?, row))));
+        deleted.extend(written.deleted.iter().filter_map(of));
         left = again;
     }
 
@@ -180,7 +182,7 @@ async fn attempt(entity: &ReadyEntity, acts: &mut [Act], links: &Links) -> Resul
             continue;
         };
         let stored = stored.get(&at);
-        if act.platform.is_some() && stored.is_none() {
+        if act.platform.is_some() && stored.is_none() && !deleted.contains(&at) {
             // Nothing of it stands, so nothing of it is agreed.
             dropped.insert(at);
             continue;
@@ -192,7 +194,7 @@ async fn attempt(entity: &ReadyEntity, acts: &mut [Act], links: &Links) -> Resul
             // Without a stamp the row is due for as long as its hash is not known.
             act.pair.platform_hash = mapping.platform.has_stamp().then_some(stored.hash);
         }
-        done.insert(at, (key, act.rev_read + 1, stored.is_some()));
+        done.insert(at, (key, act.rev_read + 1, act.platform.is_some()));
     }
     fault::point("platform.after_rows").await;
     let chosen: Vec<&Act> = (0..acts.len()).filter(|at| done.contains_key(at)).map(|at| &acts[at]).collect();

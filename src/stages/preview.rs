@@ -404,7 +404,7 @@ fn would_be_committed(mut act: Act) -> Committed {
     match act.legacy.as_ref().map(|write| &write.kind) {
         Some(WriteKind::Insert(Some(key))) => act.pair.legacy_key = Some(key.clone()),
         Some(WriteKind::Insert(None)) => act.pair.legacy_key = Some(stand_in(&platform_key)),
-        Some(WriteKind::Update) | None => {}
+        Some(WriteKind::Update | WriteKind::Delete) | None => {}
     }
     Committed { platform_key, rev: act.rev_read + 1, wrote_row: act.platform.is_some(), act }
 }

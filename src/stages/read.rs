@@ -44,6 +44,13 @@ pub struct View {
 }
 
 impl View {
+    pub fn row(&self, side: Side) -> Option<&Row> {
+        match side {
+            Side::Legacy => self.legacy.as_ref(),
+            Side::Platform => self.platform.as_ref(),
+        }
+    }
+
     fn of(origin: Key) -> View {
         let refused = origin.is_too_long().then(too_long);
         View {

@@ -12,15 +12,34 @@ use crate::sides::postgres::{Row, TableSql};
 use crate::sides::{Fault, sort};
 
 use super::Key;
+use super::plan::WriteKind;
 
 /// A row to write.
 #[derive(Debug)]
 pub struct Item {
     pub key: Key,
-    pub insert: bool,
+    pub what: What,
     pub cells: Vec<Cell>,
     /// What must be stored, in canonical form.
     pub values: Vec<Canonical<'static>>,
+}
+
+/// What is done to a row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum What {
+    Update,
+    Insert,
+    Delete,
+}
+
+impl From<&WriteKind> for What {
+    fn from(kind: &WriteKind) -> What {
+        match kind {
+            WriteKind::Update => What::Update,
+            WriteKind::Insert(_) => What::Insert,
+            WriteKind::Delete => What::Delete,
+        }
+    }
 }
 
 /// What became of the items.
@@ -28,6 +47,8 @@ pub struct Item {
 pub struct Written {
     /// The rows as stored, by key.
     pub stored: HashMap<Key, Row>,
+    /// The rows that are no more.
+    pub deleted: HashSet<Key>,
     pub failed: HashMap<Key, Failure>,
 }
 
@@ -39,6 +60,13 @@ pub struct Failure {
     pub reason: String,
     /// Another record stands in the way, or is missing: another look may find it otherwise.
     pub others: bool,
+}
+
+impl Written {
+    fn note(&mut self, set: &[&Item], stored: HashMap<Key, Row>) {
+        self.stored.extend(stored);
+        self.deleted.extend(set.iter().filter(|item| item.what == What::Delete).map(|item| item.key.clone()));
+    }
 }
 
 /// Writes what can be written; everything else is rolled back and named.
@@ -81,13 +109,19 @@ pub async fn write_rows(
             match outcome {
                 Ok(Attempt { stored, differing }) if differing.is_empty() => {
                     savepoint.commit().await?;
-                    written.stored.extend(stored);
+                    written.note(&set, stored);
                 }
                 Ok(Attempt { differing, .. }) => {
                     savepoint.rollback().await?;
                     let rest = set.into_iter().filter(|item| !differing.contains_key(&item.key)).collect();
                     written.failed.extend(differing);
                     sets.push(rest);
+                }
+                Err(error) if set.iter().all(|item| item.what == What::Delete) && may_not(&error) => {
+                    savepoint.rollback().await?;
+                    let reason = "the bridge's role may not delete rows of this table: grant it `delete`, or leave them with `deletes = \"keep\"`";
+                    let failure = Failure { field: None, reason: reason.into(), others: false };
+                    written.failed.extend(set.into_iter().map(|item| (item.key.clone(), failure.clone())));
                 }
                 Err(error) if is_of_rows(&error, items.len()) => {
                     savepoint.rollback().await?;
@@ -98,7 +132,7 @@ pub async fn write_rows(
                         match outcome {
                             Ok(Attempt { stored, differing }) if differing.is_empty() => {
                                 savepoint.commit().await?;
-                                written.stored.extend(stored);
+                                written.note(&set, stored);
                                 continue;
                             }
                             Ok(_) => savepoint.rollback().await?,
@@ -114,7 +148,7 @@ pub async fn write_rows(
                                     return Err(error);
                                 }
                             }
-                            let mut failure = failure(mapping, side, &error);
+                            let mut failure = failure(mapping, side, only.what, &error);
                             if failure.field.is_none() {
                                 failure.field = misfit(&mut whole, mapping, side, sql, only, &error).await?;
                             }
@@ -164,13 +198,16 @@ async fn attempt(
     set: &[&Item],
     make_room_in: Option<&str>,
 ) -> Result<Attempt, sqlx::Error> {
-    let rows = |insert: bool| -> Vec<(&str, &[Cell])> {
-        set.iter()
-            .filter(|item| item.insert == insert)
-            .map(|item| (item.key.0.as_str(), item.cells.as_slice()))
-            .collect()
+    let rows = |what: What| -> Vec<(&str, &[Cell])> {
+        set.iter().filter(|item| item.what == what).map(|item| (item.key.0.as_str(), item.cells.as_slice())).collect()
     };
-    let (updates, inserts) = (rows(false), rows(true));
+    let (updates, inserts) = (rows(What::Update), rows(What::Insert));
+    let deletes: Vec<&str> =
+        set.iter().filter(|item| item.what == What::Delete).map(|item| item.key.0.as_str()).collect();
+    if !deletes.is_empty() {
+        sql.delete(connection, &deletes).await?;
+        fault::point("rows.deleted").await;
+    }
     if !updates.is_empty() {
         if let Some(index) = make_room_in {
             let keys: Vec<&str> = updates.iter().map(|(key, _)| *key).collect();
@@ -200,12 +237,16 @@ async fn attempt(
 
 /// Whether what is stored is not what was written.
 fn differs(mapping: &Mapping, side: Side, links: &Links, item: &Item, stored: Option<&Row>) -> Option<Failure> {
+    if item.what == What::Delete {
+        let reason = "the row is still there after it was deleted; a trigger or a rule kept it".into();
+        return stored.map(|_| Failure { field: None, reason, others: false });
+    }
     let Some(stored) = stored else {
         let reason = "the row was not there after it was written; a trigger, a rule or the scope took it away".into();
         return Some(Failure { field: None, reason, others: false });
     };
     // An update may take its row out: what both sides hold then rests.
-    if item.insert && !stored.seen {
+    if item.what == What::Insert && !stored.seen {
         let reason = format!("the new row would lie outside of `where` on the {side} side, where nobody sees it again");
         return Some(Failure { field: None, reason, others: false });
     }
@@ -292,6 +333,11 @@ fn class(code: &str) -> &str {
     code.get(..2).unwrap_or_default()
 }
 
+/// Whether a right is missing.
+fn may_not(error: &sqlx::Error) -> bool {
+    error.as_database_error().and_then(|error| error.code()).as_deref() == Some("42501")
+}
+
 /// The unique index that an error names.
 fn crowded(error: &sqlx::Error) -> Option<String> {
     let database = error.as_database_error()?;
@@ -333,7 +379,8 @@ fn field_of(mapping: &Mapping, side: Side, column: usize) -> Option<String> {
 }
 
 /// What the database said about one row, without its values.
-fn failure(mapping: &Mapping, side: Side, error: &sqlx::Error) -> Failure {
+fn failure(mapping: &Mapping, side: Side, what: What, error: &sqlx::Error) -> Failure {
+    let deletes = what == What::Delete;
     let sqlx::Error::Database(database) = error else {
         return Failure { field: None, reason: error.to_string(), others: false };
     };
@@ -345,6 +392,7 @@ fn failure(mapping: &Mapping, side: Side, error: &sqlx::Error) -> Failure {
     let constraint = database.constraint().map(|name| format!(" (constraint `{name}`)")).unwrap_or_default();
     let what = match code.as_str() {
         "23502" => "a column that must not be NULL would be",
+        "23503" if deletes => "rows that are not deleted refer to it",
         "23503" => "it refers to a row that is not there",
         "23505" => "another row already holds this unique value",
         "23514" => "a check constraint refuses it",

@@ -113,7 +113,12 @@ metrics! {
     HORIZON_HELD = Gauge, "horizon.held", "second", ["customer", "side"],
         "how far an open transaction of others holds the horizon behind the clock; 0 if none does";
     DIFFERENCE_FOUND = Gauge, "difference.found", "pair", ["customer", "kind"],
-        "pairs that the last comparison of whole tables found unequal, by kind: behind, deleted, drift, parked, quarantined";
+        "pairs that the last comparison of whole tables found unequal, by kind: behind, missed, conflict, deleted, foreign, mapping, restored, parked, quarantined";
+
+    MISSED_FOUND = Count, "missed.found", "pair", ["customer", "entity"],
+        "writes that touched no stamp, found by a sweep";
+    DELETE_LATENCY = Distribution, "delete.latency", "second", ["customer", "entity"],
+        "from when a row was first seen gone to when its counterpart was deleted; the oldest of a page";
 
     TELEMETRY_DROPPED = Count, "telemetry.dropped", "value", [],
         "values of metrics that were dropped because the agent was too slow";
@@ -175,7 +180,7 @@ mod tests {
             sync_bridge.conflict.decided sync_bridge.parked.rows sync_bridge.quarantined.rows
             sync_bridge.dead_letter.open sync_bridge.dead_letter.made sync_bridge.retry.scheduled
             sync_bridge.load.rows_done sync_bridge.load.rows_left sync_bridge.load.rate sync_bridge.horizon.held
-            sync_bridge.difference.found sync_bridge.telemetry.dropped";
+            sync_bridge.difference.found sync_bridge.missed.found sync_bridge.delete.latency sync_bridge.telemetry.dropped";
         assert_eq!(names, known.split_whitespace().collect::<Vec<_>>());
     }
 

@@ -18,6 +18,7 @@ mod init;
 mod metrics;
 mod operator;
 mod plan;
+mod schema;
 
 /// Must never be seen in any output.
 const SECRET: &str = "hunter2";

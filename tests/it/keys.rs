@@ -492,7 +492,8 @@ async fn customers_in_one_database_are_told_apart_by_their_scope() {
     };
     let scoped = "key = [\"tenant\", \"id\"], scope = { tenant = \"{tenant}\" }, new_key = \"same\"";
     let stages = item(scoped, scoped, "", &["v"]);
-    std::fs::write(&file, customer("c-1", "1") + &customer("c-2", "2") + &stages).expect("writing a configuration");
+    std::fs::write(&file, [customer("c-1", "1"), customer("c-2", "2"), stages].concat())
+        .expect("writing a configuration");
     let mut config: Config = sync_bridge::config::load(&file).unwrap_or_else(|error| panic!("{error}"));
     let server = crate::support::server().await;
     config.embed(|name| server.url(name));
@@ -521,6 +522,8 @@ async fn customers_in_one_database_are_told_apart_by_their_scope() {
                 held: None,
                 contact: sync_bridge::stages::Contact::Decide,
                 rulings: Vec::new(),
+                notes: false,
+                recovery: None,
                 watermarks: [None, None],
             })
             .await

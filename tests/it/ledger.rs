@@ -58,7 +58,7 @@ pub async fn open_stage(pool: &PgPool, pages: i32) -> stage::Stage {
     let mut conn = pool.acquire().await.expect("a connection");
     let tick = tick::insert_asked(&mut conn, &[CUSTOMER.into()]).await.expect("a tick")[0].1;
     tick::end(&mut conn, tick, tick::Ending::Opened).await.expect("its end");
-    let run = run::open(&mut conn, CUSTOMER, tick, false).await.expect("a run").expect("none is open");
+    let run = run::open(&mut conn, CUSTOMER, tick, false, false).await.expect("a run").expect("none is open");
     let id = stage::insert(&mut conn, run, CUSTOMER, 0, "people").await.expect("a stage").expect("it is new");
     stage::open(&mut conn, id, pages).await.expect("an open stage");
     sqlx::query(

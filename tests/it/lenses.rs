@@ -212,3 +212,196 @@ async fn new_rows_begin_with_their_constants_and_keep_what_becomes_of_them() {
     assert_eq!(systems.legacy_rows("select name || kind from item order by name").await, ["l2X", "pW"]);
     assert_eq!(systems.platform_rows("select name || origin from item order by name").await, ["l2app", "pweb"]);
 }
+
+#[tokio::test]
+async fn coordinates_and_a_geojson_point_agree_and_leave_the_rest_of_the_geometry_alone() {
+    let fields = r#"name = { legacy = "name", platform = "name" }
+        at = { legacy = ["lon", "lat"], platform = "place", lens = "geojson" }
+        door = { legacy = "door", platform = "door", lens = "geojson" }"#;
+    let mut systems = Systems::new(
+        "geojson",
+        &legacy("name text, lon numeric(9,6), lat numeric(9,6), door point"),
+        &platform("name text, place jsonb, door json not null default '{}'"),
+        &item("", fields),
+    )
+    .await;
+    systems
+        .on_legacy(
+            "insert into item (name, lon, lat, door) values ('a', 13.4, 52.5, '(1,-2.5)'), ('b', null, null, null)",
+        )
+        .await;
+    let place = r#"{"type": "Point", "coordinates": [10.75, 59.91, 23], "bbox": [1]}"#;
+    systems.on_platform(&format!("insert into item (name, place) values ('c', '{place}')")).await;
+    systems.settle().await;
+    let plain = "select concat_ws('|', name, trim_scale(lon), trim_scale(lat), door) from item order by name";
+    let documents = "select concat_ws('|', name, place, door) from item order by name";
+    assert_eq!(systems.legacy_rows(plain).await, ["a|13.4|52.5|(1,-2.5)", "b", "c|10.75|59.91"]);
+    let new = r#"a|{"type": "Point", "coordinates": [13.4, 52.5]}|{"type": "Point", "coordinates": [1, -2.5]}"#;
+    let standing = r#"c|{"bbox": [1], "type": "Point", "coordinates": [10.75, 59.91, 23]}|{}"#;
+    assert_eq!(systems.platform_rows(documents).await, [new, "b|{}", standing]);
+
+    // The height is that of another place, and is back with the place; what nobody maps is the platform's all the time.
+    systems.on_legacy(&format!("update item set lat = 60{TOUCH} where name = 'c'")).await;
+    systems.on_platform(&format!("update item set place = null, door = '{{}}'{TOUCH} where name = 'a'")).await;
+    systems.settle().await;
+    assert_eq!(systems.legacy_rows(plain).await, ["a", "b", "c|10.75|60"]);
+    let moved = r#"c|{"bbox": [1], "type": "Point", "coordinates": [10.75, 60]}|{}"#;
+    assert_eq!(systems.platform_rows(documents).await, ["a|{}", "b|{}", moved]);
+    systems.on_platform("update item set place = place || '{\"bbox\": [2]}' where name = 'c'").await;
+    systems.on_legacy(&format!("update item set lat = 59.91{TOUCH} where name = 'c'")).await;
+    systems.oracles(&[]).await;
+    assert_eq!(systems.platform_rows(documents).await[2], standing.replace("[1]", "[2]"));
+
+    let polygon = r#"{"type": "Polygon", "coordinates": []}"#;
+    systems.on_platform(&format!("insert into item (name, place) values ('d', '{polygon}')")).await;
+    let refused = systems.run().await.quarantined;
+    assert!(matches!(&*refused, [row] if row.field.as_deref() == Some("at")), "{refused:?}");
+}
+
+#[tokio::test]
+async fn separated_texts_and_arrays_agree_as_lists_and_as_sets() {
+    let fields = r#"name = { legacy = "name", platform = "name" }
+        steps = { legacy = "steps", platform = "steps", lens = { list = ", " } }
+        sizes = { legacy = "sizes", platform = "sizes", lens = { list = ";" } }
+        tags = { legacy = "tags", platform = "tags", lens = { set = "," } }
+        marks = { legacy = "marks", platform = "marks", lens = { set = "|" } }"#;
+    let mut systems = Systems::new(
+        "lists",
+        &legacy("name text, steps text, sizes text, tags varchar(20), marks text[]"),
+        &platform("name text, steps text[], sizes numeric(9,2)[], tags jsonb, marks text"),
+        &item("", fields),
+    )
+    .await;
+    systems
+        .on_legacy(
+            "insert into item (name, steps, sizes, tags, marks) values
+               ('a', 'cut ,dye', '1; 2.50', ',x,y,', '{q,p,q}'), ('b', '', '', '', '{}'), ('c', null, null, null, null)",
+        )
+        .await;
+    systems
+        .on_platform(
+            r#"insert into item (name, steps, sizes, tags, marks) values ('d', '{"cut up",sew}', '{3}', '["y", 7, "x"]', 'p|q')"#,
+        )
+        .await;
+    systems.settle().await;
+    let rows = "select concat_ws('/', name, steps, sizes, tags, marks) from item order by name";
+    let legacy = ["a/cut ,dye/1; 2.50/,x,y,/{q,p,q}", "b////{}", "c", "d/cut up, sew/3/7,x,y/{p,q}"];
+    assert_eq!(systems.legacy_rows(rows).await, legacy);
+    let platform = [
+        r#"a/{cut,dye}/{1.00,2.50}/["x", "y"]/p|q"#,
+        "b/{}/{}/[]/",
+        "c",
+        r#"d/{"cut up",sew}/{3.00}/["y", 7, "x"]/p|q"#,
+    ];
+    assert_eq!(systems.platform_rows(rows).await, platform);
+
+    // In a set another order is no edit, and what stays keeps its place.
+    systems.on_legacy(&format!("update item set tags = 'y,x,7,x'{TOUCH} where name = 'd'")).await;
+    systems.on_legacy(&format!("update item set marks = '{{z,q}}'{TOUCH} where name = 'a'")).await;
+    systems
+        .on_platform(&format!("update item set tags = tags || '[\"w\"]', steps = '{{dye}}'{TOUCH} where name = 'a'"))
+        .await;
+    systems.settle().await;
+    let edited = "select concat_ws('/', name, steps, tags, marks) from item where name in ('a', 'd') order by name";
+    assert_eq!(systems.legacy_rows(edited).await, ["a/dye/x,y,w/{z,q}", "d/cut up, sew/y,x,7,x/{p,q}"]);
+    assert_eq!(
+        systems.platform_rows(edited).await,
+        [r#"a/{dye}/["x", "y", "w"]/q|z"#, r#"d/{"cut up",sew}/["y", 7, "x"]/p|q"#]
+    );
+    // What was there before is back as it was.
+    systems
+        .on_platform(&format!("update item set tags = '[\"x\", \"y\"]', steps = '{{cut,dye}}'{TOUCH} where name = 'a'"))
+        .await;
+    systems.oracles(&[]).await;
+    assert_eq!(systems.legacy_rows(edited).await[0], "a/cut ,dye/,x,y,/{z,q}");
+
+    // An element with the separator in it, one that is NULL, a list of one empty element.
+    systems
+        .on_platform(
+            r#"insert into item (name, steps) values ('e', '{"a,b"}'), ('f', '{NULL}'), ('g', '{""}'), ('h', '{{a},{b}}')"#,
+        )
+        .await;
+    let refused = systems.run().await.quarantined;
+    assert_eq!(refused.len(), 4, "{refused:?}");
+    assert!(refused.iter().all(|row| row.field.as_deref() == Some("steps")), "{refused:?}");
+}
+
+#[tokio::test]
+async fn bits_of_a_number_and_names_agree_and_bits_without_a_name_stay() {
+    let fields = r#"name = { legacy = "name", platform = "name" }
+        roles = { legacy = "rights", platform = "roles", lens = { flags = { 1 = "admin", 2 = "editor", 8 = "guest" } } }
+        ways = { legacy = "ways", platform = "ways", lens = { flags = { 1 = "mail", 4096 = "phone" }, separator = ", " } }"#;
+    let mut systems = Systems::new(
+        "flags",
+        &legacy("name text, rights smallint, ways text"),
+        &platform("name text, roles text[], ways bigint"),
+        &item("", fields),
+    )
+    .await;
+    systems
+        .on_legacy(
+            "insert into item (name, rights, ways) values ('a', 7, 'mail,phone'), ('b', 0, ''), ('c', null, null), ('d', -32767, 'mail')",
+        )
+        .await;
+    systems.on_platform("insert into item (name, roles, ways) values ('e', '{guest,admin}', 4099)").await;
+    systems.settle().await;
+    let on_legacy = "select concat_ws('|', name, rights, ways) from item order by name";
+    let on_platform = "select concat_ws('|', name, roles, ways) from item order by name";
+    assert_eq!(
+        systems.legacy_rows(on_legacy).await,
+        ["a|7|mail,phone", "b|0|", "c", "d|-32767|mail", "e|9|mail, phone"]
+    );
+    let rows = ["a|{admin,editor}|4097", "b|{}|0", "c", "d|{admin}|1", "e|{guest,admin}|4099"];
+    assert_eq!(systems.platform_rows(on_platform).await, rows);
+
+    systems.on_platform(&format!("update item set roles = '{{guest}}'{TOUCH} where name in ('a', 'd')")).await;
+    systems.on_legacy(&format!("update item set ways = 'phone'{TOUCH} where name = 'e'")).await;
+    systems.oracles(&[]).await;
+    assert_eq!(systems.legacy_rows(on_legacy).await, ["a|12|mail,phone", "b|0|", "c", "d|-32760|mail", "e|9|phone"]);
+    assert_eq!(systems.platform_rows(on_platform).await[4], "e|{guest,admin}|4098");
+
+    // A name that is no flag, and a NULL that would take a bit away that only legacy knows.
+    systems.on_platform("insert into item (name, roles) values ('f', '{owner}')").await;
+    systems.on_platform(&format!("update item set roles = null{TOUCH} where name = 'a'")).await;
+    let refused = systems.run().await.quarantined;
+    assert_eq!(refused.len(), 2, "{refused:?}");
+    assert!(refused.iter().all(|row| row.field.as_deref() == Some("roles")), "{refused:?}");
+}
+
+#[tokio::test]
+async fn expressions_translate_what_no_lens_covers_and_refuse_what_they_cannot() {
+    let fields = r#"number = { legacy = "no", platform = "number", lens = { to_platform = '"C-" + text(value)', to_legacy = 'number(value.after("-"))' } }
+        length = { legacy = "eighths", platform = "inches", lens = { to_platform = "value / 8", to_legacy = "value * 8" } }
+        big = { legacy = "size", platform = "is_big", lens = { to_platform = 'value == "XL"', to_legacy = 'if value { "XL" } else { "M" }' } }
+        short = { legacy = "note", platform = "short", lens = { to_platform = "value.part(0, 3)" }, one_way = "to-platform" }"#;
+    let mut systems = Systems::new(
+        "expressions",
+        &legacy("no integer, eighths integer, size text, note text"),
+        &platform("number text, inches numeric, is_big boolean, short text"),
+        &item("", fields),
+    )
+    .await;
+    systems
+        .on_legacy("insert into item (no, eighths, size, note) values (1, 12, 'S', 'Ärger'), (2, null, 'XL', null)")
+        .await;
+    systems.on_platform("insert into item (number, inches, is_big) values ('C-3', 0.5, true)").await;
+    systems.settle().await;
+    let on_legacy = "select concat_ws('|', no, eighths, size, note) from item order by no";
+    let on_platform = "select concat_ws('|', number, inches, is_big, short) from item order by number";
+    assert_eq!(systems.legacy_rows(on_legacy).await, ["1|12|S|Ärger", "2|XL", "3|4|XL"]);
+    assert_eq!(systems.platform_rows(on_platform).await, ["C-1|1.5|f|Ärg", "C-2|t", "C-3|0.5|t"]);
+
+    systems.on_platform(&format!("update item set is_big = true, inches = 1.25{TOUCH} where number = 'C-1'")).await;
+    systems.on_legacy(&format!("update item set size = 'L'{TOUCH} where no = 3")).await;
+    systems.settle().await;
+    assert_eq!(systems.legacy_rows(on_legacy).await, ["1|10|XL|Ärger", "2|XL", "3|4|L"]);
+    systems.on_platform(&format!("update item set is_big = false, inches = 1.5{TOUCH} where number = 'C-1'")).await;
+    systems.oracles(&[]).await;
+    assert_eq!(systems.legacy_rows(on_legacy).await[0], "1|12|S|Ärger", "the size is the one that was there before");
+
+    // No number behind the mark; a number that comes back as another is rolled back.
+    systems.on_platform("insert into item (number) values ('C-x'), ('D-9')").await;
+    let refused = systems.run().await.quarantined;
+    assert_eq!(refused.len(), 2, "{refused:?}");
+    assert!(refused.iter().all(|row| row.field.as_deref() == Some("number")), "{refused:?}");
+}

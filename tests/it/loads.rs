@@ -129,7 +129,7 @@ async fn a_load_that_is_paused_and_whose_worker_is_gone_goes_on_where_it_was() {
     assert_eq!(bridge.systems.platform_rows("select name from team").await, ["a"]);
     assert_eq!(bridge.number("select count(*) from bridge.page where stage is null").await, 21);
 
-    let (ended, _) = ops::resume(&bridge.queue.pool, PERSON, false).await.expect("an end of the pause");
+    let (ended, _) = ops::resume(&bridge.queue.pool, PERSON, false, false).await.expect("an end of the pause");
     assert_eq!(ended, 1);
     bridge.settle().await;
     assert_eq!(bridge.same().await.len(), 39);

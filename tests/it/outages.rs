@@ -128,7 +128,7 @@ async fn a_database_whose_connections_lead_nowhere_is_away_and_comes_back() {
 }
 
 /// The same database by another login.
-fn by_login(url: &DatabaseUrl, login: &str) -> DatabaseUrl {
+pub fn by_login(url: &DatabaseUrl, login: &str) -> DatabaseUrl {
     let (_, place) = url.expose().rsplit_once('@').expect("a login in the URL");
     DatabaseUrl::new(format!("postgres://{login}@{place}"), url.to_string())
 }

@@ -6,7 +6,7 @@ use sync_bridge::ops::{self, Scope};
 
 use crate::jobs::{Bridge, GRACE, page_rows};
 use crate::support::eventually;
-use crate::support::systems::CUSTOMER;
+use crate::support::systems::{CUSTOMER, keys};
 
 const ALL: Scope = Scope { customer: CUSTOMER, entity: None, toward: None };
 
@@ -25,7 +25,7 @@ impl Bridge {
 
     /// Lets go on, and waits for the run that is asked for.
     async fn resume(&self, scope: Scope<'_>) {
-        let (ended, _) = ops::resume(&self.queue.pool, scope, false).await.expect("an end of the pause");
+        let (ended, _) = ops::resume(&self.queue.pool, scope, false, false).await.expect("an end of the pause");
         assert_eq!(ended, 1);
         let tick = self.number("select max(id) from bridge.tick").await;
         self.ended(tick).await;
@@ -114,7 +114,7 @@ async fn a_paused_customer_opens_no_run_and_a_run_under_way_closes_without_the_r
     bridge.resume(ALL).await;
     bridge.settle().await;
     assert_eq!(bridge.same().await.len(), 1);
-    let (ended, left) = ops::resume(&bridge.queue.pool, ALL, true).await.expect("nothing is paused");
+    let (ended, left) = ops::resume(&bridge.queue.pool, ALL, true, false).await.expect("nothing is paused");
     assert_eq!((ended, left.len()), (0, 0), "and so does this");
 
     // One that is under way.
@@ -204,5 +204,30 @@ async fn a_side_that_is_paused_is_not_written_and_the_other_direction_flows() {
         );
         assert_eq!((bridge.status().await.parked, bridge.status().await.quarantined), (0, 0));
     }
+    worker.stop().await;
+}
+
+/// As when a page that made pairs dies after its commit, before it tells who waits for them.
+#[tokio::test]
+async fn who_waits_for_a_pair_is_woken_by_any_page_that_finds_it_standing() {
+    let bridge = Bridge::new("found standing", |_| {}).await;
+    let worker = bridge.work(GRACE);
+    bridge.settle().await;
+    bridge.pause(entity("team")).await;
+    bridge
+        .systems
+        .on_legacy(
+            "insert into team (label) values ('a'); insert into person (email, team) values ('a@example.org', 1)",
+        )
+        .await;
+    bridge.tick().await;
+    assert_eq!(bridge.status().await.parked, 1);
+    let range = keys(vec![sync_bridge::stages::Key("1".into())]);
+    let report = bridge.systems.run_page("team", Side::Legacy, range).await;
+    assert_eq!(report.paired.len(), 1, "{report:?}");
+    bridge.resume(entity("team")).await;
+    bridge.settle().await;
+    assert_eq!(bridge.status().await.parked, 0);
+    assert_eq!(bridge.same().await, ["a@example.org|a"]);
     worker.stop().await;
 }

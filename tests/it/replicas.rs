@@ -86,6 +86,8 @@ async fn a_replica_is_refused_as_a_side_and_a_load_steps_back_while_it_lags() {
         held: None,
         contact: Contact::Decide,
         rulings: Vec::new(),
+        notes: false,
+        recovery: None,
         watermarks: [None, None],
     };
     let rest = async || data.rest(&page, &PageReport::default(), Duration::ZERO, 4).await.expect("an answer");

@@ -105,6 +105,8 @@ async fn sync(data: &Data) {
                         held: None,
                         contact: Contact::Decide,
                         rulings: Vec::new(),
+                        notes: false,
+                        recovery: None,
                         watermarks: [None, None],
                     };
                     let done =

@@ -122,7 +122,7 @@ async fn an_instant_is_skipped_while_a_run_is_open_or_a_tick_waits_and_never_mad
     let mut conn = queue.pool.acquire().await.expect("a connection");
     let waiting = tick::queued(&mut conn, "c-0").await.expect("an answer").expect("it waits");
     tick::end(&mut conn, waiting, tick::Ending::Opened).await.expect("an answer");
-    let run = run::open(&mut conn, "c-0", waiting, false).await.expect("an answer").expect("none is open");
+    let run = run::open(&mut conn, "c-0", waiting, false, false).await.expect("an answer").expect("none is open");
     assert_eq!(insert(&queue, "2026-03-01T10:02:00Z").await, 0, "its run is open");
     assert_eq!(states(&queue).await, [("opened".to_owned(), 1), ("skipped".to_owned(), 2)]);
     run::close(&mut conn, run).await.expect("an answer");

@@ -19,9 +19,12 @@ mod pause;
 mod plan;
 mod prepare;
 mod quarantine;
+mod recover;
 mod run;
+mod schema;
 mod status;
 mod up;
+mod verify;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -32,11 +35,14 @@ Examples:
   sync-bridge run --customer acme --inline  one run now, with a report
   sync-bridge status                        how fresh everything is
   sync-bridge check                         hold the mapping against the live databases; writes nothing
+  sync-bridge schema > bridge.schema.json   what editors need to complete and check the file
   sync-bridge plan --customer acme          what a run would do now, field by field; writes nothing
   sync-bridge dead-letters list             work that waits for a person
   sync-bridge pause --customer acme --reason '…'   and resume: nothing is lost meanwhile
   sync-bridge quarantine list               rows that cannot be written as they are
   sync-bridge conflicts list --customer acme    what both sides changed, and who won
+  sync-bridge verify --customer acme        prove that both sides hold the same
+  sync-bridge recover --customer acme --from platform --plan   after a backup was brought back
 
 Exit codes: 0 fine, 1 failed, 2 bad input, configuration or database (nothing was started or written)
 
@@ -60,6 +66,7 @@ enum Command {
     Migrate(migrate::Args),
     Prepare(prepare::Args),
     Check(check::Args),
+    Schema(schema::Args),
     Plan(plan::Args),
     Up(up::Args),
     Run(run::Args),
@@ -69,6 +76,8 @@ enum Command {
     DeadLetters(dead_letters::Args),
     Quarantine(quarantine::Args),
     Conflicts(conflicts::Args),
+    Verify(verify::Args),
+    Recover(recover::Args),
     /// The process of sync-bridge-scheduler, from this program's file
     #[command(hide = true)]
     Scheduler {
@@ -121,6 +130,7 @@ fn main() -> ExitCode {
         Command::Migrate(args) => migrate::run(&config, args).await,
         Command::Prepare(args) => prepare::run(&config, args).await,
         Command::Check(args) => check::run(&config, args).await,
+        Command::Schema(args) => schema::run(args),
         Command::Plan(args) => plan::run(&config, args).await,
         Command::Up(args) => up::run(&config, args).await,
         Command::Run(args) => run::run(&config, args).await,
@@ -130,6 +140,8 @@ fn main() -> ExitCode {
         Command::DeadLetters(args) => dead_letters::run(&config, args).await,
         Command::Quarantine(args) => quarantine::run(&config, args).await,
         Command::Conflicts(args) => conflicts::run(&config, args).await,
+        Command::Verify(args) => verify::run(&config, args).await,
+        Command::Recover(args) => recover::run(&config, args).await,
         Command::Scheduler { parent, process } => parent.run(startup::scheduler(&config, &process)).await,
         Command::Worker { parent, worker } => parent.run(startup::worker(&config, &worker)).await,
     })

@@ -54,13 +54,18 @@ pub struct PauseArgs {
 #[command(after_help = "\
 Examples:
   sync-bridge resume --customer acme          ends the pause of the customer; an entity's own stays
-  sync-bridge resume --customer acme --all    ends every pause of the customer")]
+  sync-bridge resume --customer acme --all    ends every pause of the customer
+  sync-bridge resume --customer acme --entity user --accept-deletes
+                                              that many rows were deleted on purpose: their counterparts go, too")]
 pub struct ResumeArgs {
     #[command(flatten)]
     what: What,
     /// Also what was paused of it by itself: entities, directions
     #[arg(long)]
     all: bool,
+    /// The rows that are gone now were deleted on purpose, however many they are
+    #[arg(long)]
+    accept_deletes: bool,
     /// One line of JSON
     #[arg(long)]
     json: bool,
@@ -103,7 +108,7 @@ pub async fn resume(config: &Path, args: ResumeArgs) -> anyhow::Result<()> {
     let bridge = Bridge::open(config, Embedded::MustExist).await?;
     let resumed = async {
         bridge.must_be_migrated().await?;
-        ops::resume(&bridge.queue, args.what.scope(&bridge.config)?, args.all).await
+        ops::resume(&bridge.queue, args.what.scope(&bridge.config)?, args.all, args.accept_deletes).await
     };
     let resumed = resumed.await;
     bridge.close().await?;

@@ -20,6 +20,11 @@ impl Marks {
         }
     }
 
+    /// The value of a row that is marked.
+    pub fn deleted() -> Canonical<'static> {
+        Canonical::text("deleted")
+    }
+
     pub fn get<'a>(&self, on: &On<'_>, cells: &'a [Cell]) -> Result<Canonical<'a>, Reason> {
         let raw = on.one(cells);
         let deleted = match self.of(on.side) {
@@ -33,7 +38,7 @@ impl Marks {
                 }
             },
         };
-        Ok(if deleted { Canonical::text("deleted") } else { Canonical::null() })
+        Ok(if deleted { Marks::deleted() } else { Canonical::null() })
     }
 
     pub fn put(&self, on: &On<'_>, value: Option<&str>, cells: &mut [Cell]) {

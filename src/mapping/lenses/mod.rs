@@ -5,11 +5,16 @@
 mod constant;
 mod date;
 mod deleted;
+mod elements;
 mod epoch;
+mod express;
+mod flags;
 mod fold;
 mod format;
+mod geojson;
 mod instant;
 mod join;
+mod list;
 mod object;
 mod path;
 mod point;
@@ -31,10 +36,14 @@ pub use constant::Constant;
 pub use date::DateOf;
 pub use deleted::Marks;
 pub use epoch::Epoch;
+pub use express::Express;
+pub use flags::Flags;
 pub use fold::Fold;
 pub use format::Format;
+pub use geojson::GeoJson;
 pub use instant::Instant;
 pub use join::Join;
+pub use list::List;
 pub use object::Object;
 pub use path::Path;
 pub use point::Point;
@@ -72,6 +81,14 @@ pub enum Lens {
     Format(Format),
     /// Two numbers on one side, a point on the other.
     Point(Point),
+    /// Two numbers or a point on one side, a GeoJSON point on the other.
+    GeoJson(GeoJson),
+    /// Several values in one column: a separated text, an array, a json array.
+    List(List),
+    /// A number of flags on one side, the set of their names on the other.
+    Flags(Flags),
+    /// An expression for each way.
+    Express(Express),
     /// What new rows of one side begin with.
     Constant(Constant),
     /// Translated through pairs by `Field`; the canonical form is the platform key.
@@ -107,6 +124,12 @@ impl<'s> On<'s> {
     fn set(&self, n: usize, value: Option<&str>, cells: &mut [Cell]) {
         cells[self.at[n]] = value.map(Into::into);
     }
+
+    fn set_all(&self, raw: &[Option<String>], cells: &mut [Cell]) {
+        for (&at, raw) in self.at.iter().zip(raw) {
+            cells[at] = raw.as_deref().map(Into::into);
+        }
+    }
 }
 
 impl Lens {
@@ -128,6 +151,10 @@ impl Lens {
             Lens::Epoch(lens) => lens.get(on, cells),
             Lens::Format(lens) => lens.get(on, cells),
             Lens::Point(lens) => lens.get(on, cells),
+            Lens::GeoJson(lens) => lens.get(on, cells),
+            Lens::List(lens) => lens.get(on, cells),
+            Lens::Flags(lens) => lens.get(on, cells),
+            Lens::Express(lens) => lens.get(on, cells),
             Lens::Constant(_) => Ok(Canonical::null()),
             Lens::Deleted(lens) => lens.get(on, cells),
             Lens::Ref(_) => Err("a reference is translated through its pairs".into()),
@@ -152,11 +179,24 @@ impl Lens {
             Lens::Epoch(lens) => return lens.put(on, value, cells),
             Lens::Format(lens) => return lens.put(on, value, cells),
             Lens::Point(lens) => return lens.put(on, value, cells),
+            Lens::GeoJson(lens) => return lens.put(on, value, cells),
+            Lens::List(lens) => return lens.put(on, value, cells),
+            Lens::Flags(lens) => return lens.put(on, value, cells),
+            Lens::Express(lens) => return lens.put(on, value, cells),
             Lens::Constant(lens) => lens.put(on, cells),
             Lens::Deleted(lens) => lens.put(on, value, cells),
             Lens::Ref(_) => return Err("a reference is translated through its pairs".into()),
         }
         Ok(())
+    }
+
+    /// Makes the field hold again what stood in its columns before an edit that is taken back.
+    pub fn put_back(&self, on: &On<'_>, kept: &[Option<String>], cells: &mut [Cell]) {
+        match self {
+            // What nobody mapped of the document may be another by now.
+            Lens::GeoJson(lens) => lens.put_back(on, kept, cells),
+            _ => on.set_all(kept, cells),
+        }
     }
 
     /// What a base's fingerprint is made of: the same text as long as the lens gives the same canonical forms. Part of the data of
@@ -175,6 +215,10 @@ impl Lens {
             Lens::Epoch(lens) => lens.spelling(),
             Lens::Format(lens) => lens.spelling(),
             Lens::Point(_) => "point".into(),
+            Lens::GeoJson(_) => "geojson".into(),
+            Lens::List(lens) => lens.spelling(),
+            Lens::Flags(lens) => lens.spelling(),
+            Lens::Express(lens) => lens.spelling(),
             Lens::Constant(_) => "constant".into(),
             Lens::Ref(entity) => format!("ref {entity}"),
             Lens::Deleted(_) => "deleted".into(),
@@ -186,8 +230,10 @@ impl Lens {
         match self {
             Lens::Same(_) | Lens::Instant(_) | Lens::Fold(_) | Lens::Values(_) | Lens::Join(_) | Lens::Scale(_) => true,
             Lens::Date(_) | Lens::Epoch(_) | Lens::Format(_) | Lens::Point(_) => true,
-            // What is not mapped of a document stays in it.
-            Lens::Object(_) | Lens::Path(_) | Lens::Constant(_) | Lens::Ref(_) | Lens::Deleted(_) => false,
+            Lens::GeoJson(_) | Lens::List(_) | Lens::Express(_) => true,
+            // What is not mapped of a document, or of a number's bits, stays in it.
+            Lens::Object(_) | Lens::Path(_) | Lens::Flags(_) => false,
+            Lens::Constant(_) | Lens::Ref(_) | Lens::Deleted(_) => false,
         }
     }
 

@@ -3,8 +3,12 @@
 use crate::config::{self, Hours, Side};
 use crate::mapping::{Class, Column};
 
+use super::elements::{Elements, Holder};
 use super::values::spelled;
-use super::{Constant, DateOf, Epoch, Fold, Format, Instant, Join, Lens, Object, Path, Point, Scale, Values};
+use super::{
+    Constant, DateOf, Epoch, Express, Flags, Fold, Format, GeoJson, Instant, Join, Lens, List, Object, Path, Point,
+    Scale, Values,
+};
 
 /// A field's columns on one side, with the side's zone.
 #[derive(Debug, Clone)]
@@ -176,7 +180,78 @@ impl Lens {
                         shown(platform)
                     ));
                 }
-                Lens::Point(Point { apart: many })
+                Lens::Point(Point)
+            }
+            config::Lens::GeoJson => {
+                let document = one(Class::Json, "a json column")?;
+                let plain = if document == Side::Legacy { platform } else { legacy };
+                let wanted = if plain.columns.len() == 2 { Class::Number } else { Class::Other };
+                if plain.columns.iter().any(|column| column.class != wanted) {
+                    return Err(format!(
+                        "lens `geojson` takes two numbers or a point beside the json column; here are {} on legacy and {} on the platform",
+                        shown(legacy),
+                        shown(platform)
+                    ));
+                }
+                Lens::GeoJson(GeoJson { document })
+            }
+            config::Lens::List { separator, is_set } => {
+                let holder = |columns: &Columns<'_>| Holder::of(columns.columns.first()?, Some(separator));
+                let (Some((on_legacy, a)), Some((on_platform, b))) = (holder(legacy), holder(platform)) else {
+                    return Err(format!(
+                        "lens `{}` takes a text, a json column or an array of texts, numbers, booleans, dates or uuids on each side; here are {} on legacy and {} on the platform",
+                        if *is_set { "set" } else { "list" },
+                        shown(legacy),
+                        shown(platform)
+                    ));
+                };
+                let class = match (a, b) {
+                    (Some(a), Some(b)) => Class::common(a, b).ok_or_else(|| {
+                        format!(
+                            "the elements of {} on legacy and of {} on the platform cannot hold the same values",
+                            shown(legacy),
+                            shown(platform)
+                        )
+                    })?,
+                    (a, b) => a.or(b).unwrap_or(Class::Text),
+                };
+                let elements = |holder| Elements { holder, class, is_set: *is_set };
+                Lens::List(List { legacy: elements(on_legacy), platform: elements(on_platform) })
+            }
+            config::Lens::Flags { bits, separator } => {
+                let number = one(Class::Number, "a whole number")?;
+                let other = if number == Side::Legacy { platform } else { legacy };
+                let names = other.columns.first().and_then(|column| Holder::of(column, separator.as_deref()));
+                let Some((holder, None | Some(Class::Text))) = names else {
+                    let help = match other.class() {
+                        Class::Text => "; say what stands between the names: `separator = \",\"`",
+                        _ => "",
+                    };
+                    return Err(format!(
+                        "lens `flags` takes a text with a separator, a json column or an array of texts beside the number, not {}{help}",
+                        shown(other)
+                    ));
+                };
+                Lens::Flags(Flags {
+                    bits: bits.iter().map(|(bit, name)| (name.as_str().into(), *bit)).collect(),
+                    number,
+                    names: Elements { holder, class: Class::Text, is_set: true },
+                })
+            }
+            config::Lens::Express { to_platform, to_legacy } => {
+                if !classes.into_iter().all(Express::takes) {
+                    return Err(format!(
+                        "expressions are for texts, numbers, booleans, dates and uuids; here are {} on legacy and {} on the platform",
+                        shown(legacy),
+                        shown(platform)
+                    ));
+                }
+                let (home, class, to_home, back) = match (to_platform, to_legacy) {
+                    (Some(to_home), back) => (Side::Platform, classes[1], to_home, back),
+                    (None, Some(to_home)) => (Side::Legacy, classes[0], to_home, to_platform),
+                    (None, None) => return Err("there is no expression".into()),
+                };
+                Lens::Express(Express { home, class, to_home: to_home.clone(), back: back.clone() })
             }
             config::Lens::Constant(value) => {
                 let class = if legacy.columns.is_empty() { classes[1] } else { classes[0] };

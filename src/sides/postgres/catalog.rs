@@ -64,6 +64,16 @@ pub struct LiveColumn {
     pub rights: Rights,
 }
 
+impl LiveColumn {
+    /// Of an array whose elements are printed between commas, which all are but those of `box`.
+    pub fn class_of_elements(&self) -> Option<Class> {
+        // The vectors of the catalogue, which print otherwise, have other names than arrays have.
+        let is_array = self.typname.starts_with('_');
+        let (element, kind) = self.element.as_ref().filter(|(element, _)| is_array && element != "box")?;
+        Some(Class::of(element, if kind == "e" { "E" } else { "" }))
+    }
+}
+
 /// What our role may do with a column.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rights {

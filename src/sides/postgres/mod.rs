@@ -19,7 +19,7 @@ pub use catalog::{
 pub use pool::{Database, Pools, READER, Sessions, reach};
 pub use survey::{ForeignKey, Survey, Surveyed, TABLES_MAX, survey};
 pub use table::{
-    Compared, Found, LedgerRow, Lower, Row, ScopeValue, TableSql, Want, filter_check, key_spelling, qualified,
+    Compared, Depth, Found, LedgerRow, Lower, Row, ScopeValue, TableSql, Want, filter_check, key_spelling, qualified,
 };
 pub use words::shown_ident;
 

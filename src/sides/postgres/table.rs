@@ -16,7 +16,7 @@ use crate::keyset::{Key, Lane, Position, Range, Signature};
 use crate::mapping::{Cell, Class, DIGITS, LookUp, Shape, StampKind};
 use crate::pairs::{Base, Complement, Intent, Listed, Pair, Receipt};
 
-pub use compare::Compared;
+pub use compare::{Compared, Depth};
 
 use super::{LiveColumn, LiveTable, Sessions, Statement, ident};
 
@@ -517,6 +517,18 @@ impl TableSql {
         Ok(query.execute(connection).await?.rows_affected())
     }
 
+    /// Deletes rows; answers how many were there.
+    pub async fn delete(&self, connection: &mut PgConnection, keys: &[&str]) -> Result<u64, sqlx::Error> {
+        let sql = format!(
+            "delete from {table} t using unnest(${own}::text[]) as w (k) where {matched}{scope}",
+            table = self.table,
+            own = self.first_own(),
+            matched = self.key_is("w.k"),
+            scope = self.scope_sql(2),
+        );
+        Ok(self.start(&Statement::new(sql)).bind(keys).execute(connection).await?.rows_affected())
+    }
+
     /// Whether a column's declared type keeps a value as it is; an error if it cannot hold it at all.
     pub async fn keeps(&self, connection: &mut PgConnection, column: usize, value: &str) -> Result<bool, sqlx::Error> {
         let (declared, type_sql) = (&self.declared[column], &self.columns[column].type_sql);
@@ -888,7 +900,7 @@ impl TableSql {
                  g.rev as g_rev, g.base as g_base, g.gone as g_gone, g.next_base as g_next_base, \
                  g.next_gone as g_next_gone, extract(epoch from clock_timestamp() - g.intent_at)::float8 as g_intent_age, \
                  g.listed as g_listed, g.complement as g_complement, g.platform_stamp as g_stamp, g.platform_edited_at as g_edited_at, \
-                 g.legacy_hash as g_legacy_hash, g.platform_hash as g_platform_hash"
+                 g.legacy_stamp as g_legacy_stamp, g.legacy_hash as g_legacy_hash, g.platform_hash as g_platform_hash"
             }
             Side::Legacy => {
                 "g.platform_key as g_platform_key, g.legacy_key as g_legacy_key, g.generation as g_generation, \
@@ -965,6 +977,7 @@ impl TableSql {
                         .unwrap_or_default(),
                     platform_stamp: row.try_get("g_stamp")?,
                     platform_edited_at: row.try_get("g_edited_at")?,
+                    legacy_stamp: row.try_get("g_legacy_stamp")?,
                     legacy_hash: row.try_get("g_legacy_hash")?,
                     platform_hash: row.try_get("g_platform_hash")?,
                 })

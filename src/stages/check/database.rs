@@ -175,6 +175,7 @@ mod tests {
             prepared: None,
             prepared_holder: None,
             role: "Bridge".into(),
+            wal: None,
         };
         let told = |flaws: Vec<Flaw>| -> Vec<String> {
             flaws.iter().map(|flaw| format!("{}: {}", flaw.code, flaw.help.as_deref().unwrap_or_default())).collect()

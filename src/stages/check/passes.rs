@@ -11,6 +11,8 @@ pub enum Passes<'f> {
     Text,
     /// These values and no others: legacy to platform.
     Values(Vec<(&'f str, &'f str)>),
+    /// Bits of a number, the largest of which is this one, and names.
+    Flags(i64),
     /// The key of another entity's record.
     Key(&'f EntityId),
     /// Something else, or of other columns: nothing can be told from the types.
@@ -25,6 +27,7 @@ pub fn passes(field: &Field) -> Passes<'_> {
         _ if field.null != Nulls::default() => Passes::Unknown,
         Lens::Same => Passes::Same,
         Lens::Fold(_) => Passes::Text,
+        Lens::Flags { bits, .. } => Passes::Flags(bits.iter().map(|(bit, _)| *bit).max().unwrap_or_default()),
         Lens::Values(pairs) => {
             let all = pairs.iter().flat_map(|pair| pair.platform.iter().map(|on| (pair.legacy.as_str(), on.as_str())));
             Passes::Values(all.collect())

@@ -242,6 +242,7 @@ pub fn of_fields(
                     };
                     flaws.extend(of_values(entity, field, into, &known, side));
                 }
+                Passes::Flags(largest) => flaws.extend(of_flags(entity, field, into, largest, side)),
                 Passes::Text | Passes::Key(_) | Passes::Unknown => {}
             }
             flaws.extend(null(entity, field, from, into, side));
@@ -325,6 +326,27 @@ fn of_values(entity: &Entity, field: &Field, column: &LiveColumn, known: &[&str]
         _ => {}
     }
     flaws.into_iter().map(|flaw| flaw.of_field(Some(&field.name)).about(side, Some(&column.name))).collect()
+}
+
+/// A flag that the number has no bit for.
+fn of_flags(entity: &Entity, field: &Field, column: &LiveColumn, largest: i64, side: Side) -> Option<Flaw> {
+    let max = match column.typname.as_str() {
+        "int2" => i64::from(i16::MAX),
+        "int4" => i64::from(i32::MAX),
+        _ => i64::MAX,
+    };
+    let message = format!(
+        "{}.{} ({side} side) is {}, which has no bit {largest}",
+        entity.table(side).shown(),
+        column.name,
+        column.type_shown
+    );
+    (largest > max).then(|| {
+        Flaw::error("no-such-bit", Spot::Lens, message)
+            .of_field(Some(&field.name))
+            .about(side, Some(&column.name))
+            .help("take the flag out, or widen the column")
+    })
 }
 
 fn null(entity: &Entity, field: &Field, from: &LiveColumn, into: &LiveColumn, side: Side) -> Option<Flaw> {

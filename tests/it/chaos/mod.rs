@@ -89,10 +89,13 @@ impl Outcome {
             let first: Vec<&str> = list.iter().take(20).map(String::as_str).collect();
             if first.is_empty() { String::new() } else { format!("{what}: {}\n", first.join("; ")) }
         };
-        some("lost", &self.lost)
-            + &some("doubled", &self.doubled)
-            + &some("dead", &self.dead)
-            + &some("wrong", &self.wrong)
+        let all = [
+            some("lost", &self.lost),
+            some("doubled", &self.doubled),
+            some("dead", &self.dead),
+            some("wrong", &self.wrong),
+        ];
+        all.concat()
     }
 }
 

@@ -17,7 +17,7 @@ use super::{Databases, Desk, SECRET, STAGES, execute, nobody_there, number};
 use crate::support::{Template, TestDatabase, database_from, template};
 
 /// A file that is right for both databases below: `check` has nothing to say.
-const FILE: &str = r#"[[customers]]
+pub const FILE: &str = r#"[[customers]]
 id = "c-1"
 slug = "acme"
 databases = { old = "${LEGACY_URL}", new = "${PLATFORM_URL}" }
@@ -96,7 +96,7 @@ impl Snapshots {
     }
 }
 
-fn changed(file: &str, changes: &[(&str, &str)]) -> (String, String) {
+pub fn changed(file: &str, changes: &[(&str, &str)]) -> (String, String) {
     let mut text = file.to_owned();
     let mut told = String::new();
     for (old, new) in changes {
@@ -111,7 +111,7 @@ fn stderr(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
-const BROKEN: &[(&str, &str, &str)] = &[
+pub const BROKEN: &[(&str, &str, &str)] = &[
     ("not TOML", "[[customers]]", "[[customers"),
     ("an unknown key", "slug =", "slugg ="),
     ("a missing key", "id = \"c-1\"\n", ""),

@@ -90,7 +90,7 @@ async fn an_agent_hears_what_a_run_did_and_how_things_stand_after_it() {
     for name in ["parked.rows", "quarantined.rows", "dead_letter.open"] {
         has(&lines, &format!("sync_bridge.{name}:0|g"), "customer:c-1");
     }
-    has(&lines, "sync_bridge.difference.found:0|g", "customer:c-1,kind:drift");
+    has(&lines, "sync_bridge.difference.found:0|g", "customer:c-1,kind:missed");
     for side in ["legacy", "platform"] {
         has(&lines, "sync_bridge.freshness.age:", &format!("customer:c-1,side:{side}"));
         has(&lines, "sync_bridge.horizon.held:", &format!("customer:c-1,side:{side}"));

@@ -253,7 +253,7 @@ async fn a_first_load_is_foreseen_with_parents_that_it_would_make_before_their_c
     let plan = office.foreseen().await;
     assert_eq!((&plan["outcome"], &plan["complete"]), (&json!("load"), &json!(true)), "{plan}");
     let counts = json!({
-        "creates_to_platform": 9, "creates_to_legacy": 2, "updates_to_platform": 0, "updates_to_legacy": 1, "adopted": 2,
+        "creates_to_platform": 9, "creates_to_legacy": 2, "updates_to_platform": 0, "updates_to_legacy": 1, "deletes_to_platform": 0, "deletes_to_legacy": 0, "adopted": 2,
         "recorded": 1, "conflicts": 2, "listed": 1, "parked": 1, "quarantined": 1,
     });
     assert_eq!(plan["by_kind"], counts, "{plan}");
@@ -302,7 +302,7 @@ async fn edits_on_both_sides_are_foreseen_field_by_field() {
         // The two teams, Hal, Eve and Fay; Ivy.
         "creates_to_platform": 5, "creates_to_legacy": 1,
         // Ada and Cyd; Bob, Cyd and Gil.
-        "updates_to_platform": 2, "updates_to_legacy": 3,
+        "updates_to_platform": 2, "updates_to_legacy": 3, "deletes_to_platform": 0, "deletes_to_legacy": 0,
         "adopted": 0, "recorded": 0, "conflicts": 2, "listed": 1, "parked": 0, "quarantined": 0,
     });
     assert_eq!(plan["by_kind"], counts, "{plan}");
@@ -407,7 +407,7 @@ async fn what_earlier_runs_left_is_foreseen() {
     .await;
     let plan = office.foreseen().await;
     let counts = json!({
-        "creates_to_platform": 2, "creates_to_legacy": 0, "updates_to_platform": 2, "updates_to_legacy": 0, "adopted": 0,
+        "creates_to_platform": 2, "creates_to_legacy": 0, "updates_to_platform": 2, "updates_to_legacy": 0, "deletes_to_platform": 0, "deletes_to_legacy": 0, "adopted": 0,
         "recorded": 0, "conflicts": 0, "listed": 0, "parked": 1, "quarantined": 0,
     });
     assert_eq!(plan["by_kind"], counts, "{plan}");

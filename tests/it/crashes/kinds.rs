@@ -66,6 +66,8 @@ pub struct Kind {
     /// The same, in the queue database.
     pub mended_queue: &'static str,
     pub may_die: bool,
+    /// No row of the record is left in the end.
+    pub gone: bool,
     /// Legacy does not answer at first, until somebody has asked it once more.
     pub away: bool,
     pub by: By,
@@ -83,6 +85,7 @@ pub const NEW: Kind = Kind {
     mended: ["", ""],
     mended_queue: "",
     may_die: false,
+    gone: false,
     away: false,
     by: By::Worker,
     rare: false,
@@ -94,7 +97,11 @@ pub const PAIRED: Kind =
 
 const EDIT: &str = "update person set phone = 'l', last_update = now() where email = '{e}'";
 
-pub const KINDS: [Kind; 32] = [
+/// All of it is due again that is done only now and then.
+const LATER: &str = "update bridge.run set opened_at = opened_at - interval '9 d', ended_at = ended_at - interval '9 d' \
+                     where ended_at is not null; update bridge.absence set first_seen = first_seen - interval '9 d'";
+
+pub const KINDS: [Kind; 35] = [
     Kind {
         name: "create on legacy",
         legacy: "insert into person (email, first, last, phone) values ('{e}', 'A', 'B', '1')",
@@ -202,13 +209,40 @@ pub const KINDS: [Kind; 32] = [
     Kind {
         name: "whole tables compared",
         legacy: "update person set phone = 'poison', last_update = now() where email = '{e}'",
-        queue: "update bridge.run set opened_at = opened_at - interval '9 d', ended_at = ended_at - interval '9 d' \
-                where ended_at is not null",
+        queue: LATER,
         mended: ["update person set phone = 'cure', last_update = now() where email = '{e}'", ""],
         rare: true,
         ..PAIRED
     },
     Kind { name: "nothing changed", rare: true, ..PAIRED },
+    Kind {
+        name: "gone from legacy",
+        ready: &[PAIRED.ready[0], ["delete from person where email = '{e}'", "", LATER]],
+        queue: LATER,
+        gone: true,
+        rare: true,
+        ..NEW
+    },
+    Kind {
+        name: "gone from the platform",
+        ready: &[PAIRED.ready[0], ["", "delete from person where email = '{e}'", LATER]],
+        queue: LATER,
+        gone: true,
+        rare: true,
+        ..NEW
+    },
+    Kind {
+        name: "written without a stamp",
+        ready: &[[
+            "insert into person (email, first, last, phone, last_update) values ('{e}', 'A', 'B', '0', now() - interval '1 h')",
+            "",
+            "",
+        ]],
+        legacy: "update person set phone = 'l' where email = '{e}'",
+        queue: LATER,
+        rare: true,
+        ..NEW
+    },
     Kind {
         name: "first load",
         legacy: EDIT,

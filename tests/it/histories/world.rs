@@ -394,6 +394,8 @@ impl Happening<'_> {
             held: None,
             contact: Contact::Decide,
             rulings: Vec::new(),
+            notes: false,
+            recovery: None,
             watermarks: [None, None],
         }
     }
@@ -421,6 +423,7 @@ impl Happening<'_> {
                     let cut = cut.map_err(|error| format!("cutting {entity} on {side}: {error:#}"))?;
                     work.extend(cut.ranges.into_iter().map(|range| self.page(entity, side, range)));
                     let known = Known {
+                        wal: None,
                         watermark: cut.horizon,
                         signature: Some(cut.signature),
                         debt: cut.debt,

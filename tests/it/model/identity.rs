@@ -786,6 +786,7 @@ impl Judge {
             name: name.into(),
             type_sql: "text".into(),
             class: Class::Text,
+            element: None,
             nullable: true,
             local_time: false,
         };
@@ -869,6 +870,7 @@ impl Judge {
                 complement: Complement::default(),
                 platform_stamp: None,
                 platform_edited_at: None,
+                legacy_stamp: None,
                 legacy_hash: None,
                 platform_hash: None,
             }),
@@ -900,6 +902,10 @@ impl Judge {
             held: None,
             contact: Contact::Decide,
             rulings: &[],
+            gone: None,
+            notes: false,
+            recovery: None,
+            overlap: std::time::Duration::ZERO,
         };
         let act = match judge(&view, &context) {
             Verdict::Nothing => return Ruling::Nothing,

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::hash::BuildHasherDefault;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use sync_bridge::config::{CustomerId, EntityId, FirstContact, Policy, Side};
+use sync_bridge::config::{CustomerId, Deletes, EntityId, FirstContact, Policy, Side};
 use sync_bridge::keyset::Key;
 use sync_bridge::mapping::{
     Canonical, Class, Column, Field, Lens, Links, Mapping, NewKey, NewPart, NullMarks, Shape, StampKind,
@@ -14,7 +14,7 @@ use sync_bridge::mapping::{
 use sync_bridge::pairs::{self, Base, Complement, Listed, Standing, standing};
 use sync_bridge::sides::postgres::Row;
 use sync_bridge::stages::Contact;
-use sync_bridge::stages::model_door::{Absent, Act, Context, Measured, Verdict, View, WriteKind, decide_absent, judge};
+use sync_bridge::stages::model_door::{Act, Context, Measured, Verdict, View, WriteKind, judge};
 
 use super::search::Small;
 
@@ -50,6 +50,8 @@ pub struct Pair {
     pub keyed: bool,
     pub stamp: u8,
     pub edited: u8,
+    /// Legacy's stamp when it was listed.
+    pub seen: u8,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -129,6 +131,7 @@ impl Judge {
             name: name.into(),
             type_sql: "text".into(),
             class: Class::Text,
+            element: None,
             nullable: true,
             local_time: false,
         };
@@ -176,7 +179,7 @@ impl Judge {
         if let Some(ruling) = self.memory.get(look) {
             return *ruling;
         }
-        let ruling = self.ask(look);
+        let ruling = self.ask(look, None);
         self.memory.insert(*look, ruling);
         ruling
     }
@@ -187,14 +190,17 @@ impl Judge {
             return *ruling;
         }
         let ruling = match self.page(look) {
-            Ruling::Nothing => self.delete(look),
+            Ruling::Nothing if look.legacy.there != look.platform.there => {
+                let gone = if look.legacy.there { Side::Platform } else { Side::Legacy };
+                self.ask(look, Some((gone, Deletes::Follow)))
+            }
             ruling => ruling,
         };
         self.sweeps.insert(*look, ruling);
         ruling
     }
 
-    fn ask(&self, look: &Look) -> Ruling {
+    fn ask(&self, look: &Look, gone: Option<(Side, Deletes)>) -> Ruling {
         let view = self.view(look);
         let far: DateTime<Utc> = at(200).expect("a date");
         let context = Context {
@@ -207,6 +213,10 @@ impl Judge {
             held: None,
             contact: Contact::Decide,
             rulings: &[],
+            gone,
+            notes: false,
+            recovery: None,
+            overlap: std::time::Duration::ZERO,
         };
         match judge(&view, &context) {
             Verdict::Nothing => Ruling::Nothing,
@@ -216,53 +226,6 @@ impl Judge {
             Verdict::Act(act) => Ruling::Act(self.plan(look, &act)),
             verdict => panic!("no such verdict can come of {look:?}: {verdict:?}"),
         }
-    }
-
-    /// The plan of a delete that a sweep carries over. Pages answer "nothing" for it.
-    fn delete(&self, look: &Look) -> Ruling {
-        let view = self.view(look);
-        let (base, gone, pending) = match standing(view.pair.as_ref(), view.receipt.as_ref()) {
-            Standing::Agreed { base, gone } => (base, gone, false),
-            Standing::Pending { base, gone } => (base, gone, true),
-            Standing::Unpaired | Standing::Ahead => return Ruling::Nothing,
-        };
-        let present = if look.legacy.there { look.legacy } else { look.platform };
-        let is_base = (0..self.mapping.fields.len())
-            .all(|at| base.get(at as u32).is_none_or(|base| base == self.hashes[usize::from(present.values[at])]));
-        let absent = match decide_absent(
-            look.legacy.there,
-            look.platform.there,
-            look.pair.there,
-            gone,
-            base.is_empty(),
-            is_base,
-        ) {
-            Absent::Deleted(absent) => absent,
-            _ => return Ruling::Nothing,
-        };
-        if pending {
-            return Ruling::Void;
-        }
-        let base = self.values_of(&base);
-        let pair = Pair { base, open: false, next: [0; FIELDS], next_gone: false, listed: [0; FIELDS], ..look.pair };
-        let plan = Plan {
-            rev_read: look.pair.rev,
-            pair,
-            platform: Write::None,
-            legacy: Write::None,
-            loser: [None; FIELDS],
-            contact: [false; FIELDS],
-            records: [false; FIELDS],
-            restores: false,
-            legacy_stamp: look.legacy.stamp,
-            legacy_edited: 0,
-        };
-        Ruling::Act(match absent {
-            Side::Legacy => Plan { pair: Pair { gone: true, ..pair }, platform: Write::Delete, ..plan },
-            Side::Platform => {
-                Plan { pair: Pair { open: true, next: base, next_gone: true, ..pair }, legacy: Write::Delete, ..plan }
-            }
-        })
     }
 
     fn view(&self, look: &Look) -> View {
@@ -302,6 +265,7 @@ impl Judge {
             complement: Complement::default(),
             platform_stamp: at(look.pair.stamp),
             platform_edited_at: at(look.pair.edited),
+            legacy_stamp: at(look.pair.seen),
             legacy_hash: None,
             platform_hash: None,
         });
@@ -350,6 +314,7 @@ impl Judge {
                 match write.kind {
                     WriteKind::Update => Write::Update(values),
                     WriteKind::Insert(_) => Write::Insert(values),
+                    WriteKind::Delete => Write::Delete,
                 }
             }
         };
@@ -376,6 +341,7 @@ impl Judge {
                 next_gone: next.is_some_and(|next| next.1),
                 listed,
                 keyed: pair.legacy_key.is_some(),
+                seen: if listed == [0; FIELDS] { 0 } else { rank(pair.legacy_stamp) },
                 stamp: rank(pair.platform_stamp),
                 edited: rank(pair.platform_edited_at),
             },

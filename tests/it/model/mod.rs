@@ -151,6 +151,18 @@ pub fn omissions() -> Vec<Case> {
             Guard::SweepOrder,
             PairModel { sightings: 2, ..gone },
         ),
+        pair(
+            "B18",
+            "a row that is listed and was touched since is noted under the revision",
+            Guard::Touched,
+            PairModel {
+                start: Start::NewField,
+                fields: 2,
+                edits: 4,
+                rule: Rule::Fixed([Policy::Newest, Policy::Manual]),
+                ..PairModel { values: 2, ..PairModel::default() }
+            },
+        ),
         identity("C3", "one living pair per legacy key", identity::Guard::UniqueLegacyKey),
         identity("C4", "a foreign intent to create is void before its record is paired", identity::Guard::Void),
         identity("C5", "the natural key is compared again after legacy was read again", identity::Guard::LookAgain),

@@ -404,7 +404,7 @@ async fn s39_local_stamps_of_the_doubled_and_the_missing_hour_arrive() {
     for (at, (watermark, stamp)) in cases.into_iter().enumerate() {
         let watermark = watermark.parse().expect("a literal");
         *systems.known("team", Side::Legacy) =
-            Known { watermark, signature: None, debt: None, done_before: Duration::ZERO };
+            Known { watermark, signature: None, debt: None, wal: None, done_before: Duration::ZERO };
         systems.on_legacy(&format!("insert into team (label, last_update) values ('t{at}', '{stamp}')")).await;
         systems.run().await;
         let found = systems.platform_rows(&format!("select name from team where name = 't{at}'")).await;

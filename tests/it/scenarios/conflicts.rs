@@ -177,6 +177,32 @@ async fn s17_a_target_that_comes_back_to_what_was_read_is_not_the_same() {
     there_and_back("aba").await;
 }
 
+#[tokio::test]
+async fn what_is_listed_is_not_taken_for_agreed_on_by_what_was_read_before() {
+    let mut systems =
+        people_with("listed", &[("match_on = [\"email\"]", "match_on = [\"email\"]\n  conflict = \"manual\"")]).await;
+    systems.on_legacy("insert into person (email, first, phone) values ('a@example.org', 'A', '0')").await;
+    systems.settle().await;
+    systems.on_legacy("update person set phone = 'l', last_update = now()").await;
+    systems.on_platform("update person set phone = 'p', updated_at = now()").await;
+    systems.settle().await;
+    assert_eq!(systems.platform_rows(LOG).await, ["conflict|open|phone|l|p|policy"]);
+
+    let data = systems.data.clone();
+    systems.on_legacy("update person set phone = 'p', last_update = now()").await;
+    let slow = run_page(&data, "person", Side::Platform, page(&systems, Side::Platform).await);
+    let others = async {
+        systems.on_legacy("update person set phone = 'l', last_update = now()").await;
+        systems.run_page("person", Side::Legacy, page(&systems, Side::Legacy).await).await;
+    };
+    meanwhile("page.decided", slow, others).await.0.expect("a page");
+    let listed = "select (listed is not null)::text from sync_bridge.pair where not gone";
+    assert_eq!(systems.platform_rows(listed).await, ["true"], "both differ, as they were listed");
+    systems.settle().await;
+    assert_eq!(systems.legacy_rows(PHONE).await, ["l"]);
+    systems.oracles(&SAME).await;
+}
+
 /// An intent is overtaken: made void, another one carried out, and the row set back by a user.
 async fn overtaken_intent(hint: &str) {
     let mut systems = ann(hint).await;

@@ -398,6 +398,8 @@ async fn a_young_intent_is_left_to_its_owner_and_the_pair_stays_due() {
         held: None,
         contact: Contact::Decide,
         rulings: Vec::new(),
+        notes: false,
+        recovery: None,
         watermarks: [None, None],
     };
     let report = data.run_page(&page).await.expect("a page");

@@ -173,6 +173,7 @@ fn number(text: &str) -> Option<String> {
         name: "n".into(),
         type_sql: "pg_catalog.\"numeric\"".into(),
         class: Class::Number,
+        element: None,
         nullable: true,
         local_time: false,
     };

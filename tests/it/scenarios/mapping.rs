@@ -63,7 +63,7 @@ const UNSETTLED: &str = "select count(*) from bridge.mapping where state <> 'set
 const VERSIONS: &str = "select sum(hashtextextended(ctid::text || xmin::text, 0))::text from person where phone = '0'";
 
 /// Two hundred persons on both sides, with telephones that the mapping knows nothing of, and at rest.
-async fn persons(hint: &str) -> Bridge {
+pub(super) async fn persons(hint: &str) -> Bridge {
     let systems = Systems::new(hint, LEGACY, PLATFORM, STAGES).await;
     let mut config = Config::clone(&systems.config);
     config.attempts_max = 3;
@@ -390,6 +390,8 @@ async fn s37_a_worker_with_the_file_of_before_takes_nothing_away_from_the_one_th
         held: None,
         contact: Contact::Stranger,
         rulings: Vec::new(),
+        notes: false,
+        recovery: None,
         watermarks: [None, None],
     };
     assert_eq!(old.run_page(&page).await.expect("a page").rows_to_platform, 1);

@@ -289,6 +289,7 @@ impl Systems {
                             watermark: cut.horizon,
                             signature: Some(cut.signature),
                             debt: cut.debt,
+                            wal: None,
                             done_before: Duration::ZERO,
                         },
                     });
@@ -580,6 +581,8 @@ fn page_of(entity: &str, side: Side, range: Range) -> Page {
         held: None,
         contact: Contact::Decide,
         rulings: Vec::new(),
+        notes: false,
+        recovery: None,
         watermarks: [None, None],
     }
 }

@@ -1,7 +1,8 @@
-//! Finding changes in a table whose rows have no stamp: its rows are compared with the hashes that the ledger keeps of them, bucket
-//! by bucket, each bucket summed up by its own database. Never: a row that is not there; an absence has no time, and is the sweep's.
+//! A whole table held against the ledger: its rows are compared with the hashes that the pairs keep of them, bucket by bucket, each
+//! bucket summed up by its own database; only the rows of buckets that differ are named. So changes are found where rows have no
+//! stamp, and a sweep finds what no stamp shows: silent writes, and rows that are not there any more.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
@@ -20,19 +21,52 @@ const BUCKETS: i64 = 16_384;
 /// Rows whose hashes are held in memory at a time.
 const HELD_MAX: i64 = 100_000;
 
-/// Keys that are named one by one; where more differ, the whole table is read.
+/// Keys that are named one by one; where more rows differ, the whole table is read.
 const KEYS_MAX: usize = 100_000;
+
+/// Keys that are asked for in one statement.
+const STANDING_MAX: usize = 10_000;
 
 /// How wrong a clock may be before it counts as set back.
 const CLOCK_SLACK_SECS: u32 = 60;
 
+/// What of the rows is compared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Depth {
+    /// Keys and mapped values.
+    Rows,
+    /// Keys alone: whether the rows are there.
+    Keys,
+}
+
 /// What a comparison found.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Compared {
-    /// Rows that are not as the ledger knows them.
-    Keys(Vec<Key>),
-    /// More than can be named.
-    Most,
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Compared {
+    /// Rows of the table, and living pairs with a key on this side.
+    pub rows: u64,
+    pub pairs: u64,
+    /// Rows that the ledger does not know, or knows with another hash, or without one.
+    pub differing: Named,
+    /// Keys of living pairs without a row.
+    pub missing: Named,
+}
+
+/// Keys in their order, at most `KEYS_MAX`.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Named {
+    pub keys: Vec<Key>,
+    /// Whether there are more.
+    pub more: bool,
+}
+
+impl Named {
+    fn add(&mut self, key: String) {
+        if self.keys.len() < KEYS_MAX {
+            self.keys.push(Key(key));
+        } else {
+            self.more = true;
+        }
+    }
 }
 
 /// By bucket: count and sum of hashes.
@@ -73,25 +107,29 @@ impl TableSql {
         Ok(Signature { since, rows, hash, null_rows, null_hash })
     }
 
-    /// The keys of rows that the ledger does not know, or knows with another hash, or without one. `ledger` are sessions of the platform
-    /// database that holds the pairs, in which the entity has the number `pairs_of`.
+    /// Compares the rows that are seen with what the ledger knows of them. `ledger` are sessions of the platform database that
+    /// holds the pairs, in which the entity has the number `pairs_of`. What is written meanwhile may be named too.
     pub async fn compare_with_ledger(
         &self,
         sessions: &Sessions,
         ledger: &Sessions,
         pairs_of: i32,
+        depth: Depth,
     ) -> Result<Compared, sqlx::Error> {
         let (key, hash) = match self.side {
             Side::Legacy => ("legacy_key", "legacy_hash"),
             Side::Platform => ("platform_key", "platform_hash"),
         };
+        let hash_of = |hash: String| if depth == Depth::Rows { hash } else { "0::bigint".to_owned() };
         let known = format!(
-            "select g.{key} as k, g.{hash} as h from sync_bridge.pair g where g.entity_id = $1 and not g.gone and g.{key} is not null"
+            "select g.{key} as k, {hash} as h from sync_bridge.pair g \
+             where g.entity_id = $1 and not g.gone and g.{key} is not null",
+            hash = hash_of(format!("g.{hash}")),
         );
         let own = format!(
             "select {key} as k, {hash} as h from {table} where true{scope}",
             key = self.key_text(),
-            hash = self.row_hash(),
+            hash = hash_of(self.row_hash()),
             table = self.seen(),
             scope = self.scope_sql(2),
         );
@@ -100,18 +138,25 @@ impl TableSql {
              (sum(hashtextextended(k || ' ' || coalesce(h::text, ''), 0)) % 9223372036854775807)::bigint as hash",
             bucket = bucket("k"),
         );
-        let of_side = summed(sessions.fetch_all(self.start(&sum(&sums, &own))).await?)?;
+        // The ledger first: a row is there before its pair is.
         let of_ledger = summed(ledger.fetch_all(sum(&sums, &known).query().bind(pairs_of)).await?)?;
+        let of_side = summed(sessions.fetch_all(self.start(&sum(&sums, &own))).await?)?;
+        let count = |sums: &Sums| sums.values().map(|(count, _)| u64::try_from(*count).unwrap_or(0)).sum();
+        let (rows, pairs) = (count(&of_side), count(&of_ledger));
 
-        let mut keys = Vec::new();
-        let mut differing = of_side.into_iter().filter(|(bucket, sum)| of_ledger.get(bucket) != Some(sum)).peekable();
-        while differing.peek().is_some() {
+        let (mut differing, mut missing) = (Named::default(), Named::default());
+        let buckets: BTreeSet<i64> = of_side.keys().chain(of_ledger.keys()).copied().collect();
+        let unequal = buckets.into_iter().filter(|bucket| of_side.get(bucket) != of_ledger.get(bucket));
+        let held = |bucket: i64| {
+            let count = |sums: &Sums| sums.get(&bucket).map_or(0, |(count, _)| *count);
+            count(&of_side).max(count(&of_ledger))
+        };
+        let mut unequal = unequal.peekable();
+        while unequal.peek().is_some() && !(differing.more && missing.more) {
             let (mut buckets, mut rows) = (Vec::new(), 0);
-            while let Some((bucket, (count, _))) =
-                differing.next_if(|(_, (count, _))| rows == 0 || rows + count <= HELD_MAX)
-            {
+            while let Some(bucket) = unequal.next_if(|bucket| rows == 0 || rows + held(*bucket) <= HELD_MAX) {
+                rows += held(bucket);
                 buckets.push(bucket);
-                rows += count;
             }
             let only = |select: &str, first: usize| {
                 Statement::new(format!("select k, h from ({select}) t where {} = any(${first})", bucket("k")))
@@ -123,16 +168,34 @@ impl TableSql {
             }
             for row in sessions.fetch_all(self.start(&only(&own, self.first_own())).bind(buckets)).await? {
                 let (key, hash): (String, i64) = (row.try_get("k")?, row.try_get("h")?);
-                if known_rows.get(&key) != Some(&Some(hash)) {
-                    keys.push(Key(key));
+                if known_rows.remove(&key) != Some(Some(hash)) {
+                    differing.add(key);
                 }
             }
-            if keys.len() > KEYS_MAX {
-                return Ok(Compared::Most);
+            known_rows.into_keys().for_each(|key| missing.add(key));
+        }
+        differing.keys.sort_unstable();
+        missing.keys.sort_unstable();
+        Ok(Compared { rows, pairs, differing, missing })
+    }
+
+    /// Those of the keys under which a row stands, on whichever side of `where` it lies.
+    pub async fn standing(&self, sessions: &Sessions, keys: &[Key]) -> Result<HashSet<Key>, sqlx::Error> {
+        let mut standing = HashSet::new();
+        for keys in keys.chunks(STANDING_MAX) {
+            let sql = format!(
+                "select distinct w.k from unnest(${own}::text[]) as w (k) join {table} t on {matched}{scope}",
+                own = self.first_own(),
+                table = self.table,
+                matched = self.key_is("w.k"),
+                scope = self.scope_sql(2),
+            );
+            let keys: Vec<&str> = keys.iter().map(|key| key.0.as_str()).collect();
+            for row in sessions.fetch_all(self.start(&Statement::new(sql)).bind(keys)).await? {
+                standing.insert(Key(row.try_get(0)?));
             }
         }
-        keys.sort_unstable();
-        Ok(Compared::Keys(keys))
+        Ok(standing)
     }
 
     /// The revisions that stand beside the rows: every write of ours raises one, so that a row which was written and is as before by now

@@ -167,6 +167,23 @@ fn a_value_map_is_held_against_labels_and_lengths() {
 }
 
 #[test]
+fn arrays_are_told_with_the_class_of_what_is_in_them() {
+    let of = |shown: &str| column("c", shown, &[]).class_of_elements();
+    assert_eq!([of("_text"), of("_int4"), of("_inet")], [Some(Class::Text), Some(Class::Number), Some(Class::Other)]);
+    // These print with something else between their elements.
+    assert_eq!([of("_box"), of("int2vector"), of("text")], [None, None, None]);
+}
+
+#[test]
+fn a_flag_needs_a_bit_of_the_number() {
+    let lens = "{ flags = { 1 = \"a\", 32768 = \"b\" } }";
+    let of = |shown| told(lens, column("l", shown, &[]), column("p", "_text", &[]));
+    assert_eq!(of("integer"), []);
+    let message = "public.users.l (legacy side) is smallint, which has no bit 32768";
+    assert_eq!(of("smallint"), [(Some(Side::Legacy), "no-such-bit", message.to_owned())]);
+}
+
+#[test]
 fn null_flows_only_where_it_may() {
     let nullable = |name| LiveColumn { nullable: true, ..column(name, "text", &[]) };
     assert_eq!(told("\"same\"", nullable("l"), nullable("p")), []);

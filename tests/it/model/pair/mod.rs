@@ -36,6 +36,8 @@ pub enum Guard {
     Order,
     /// B16, B17: the same in a sweep.
     SweepOrder,
+    /// B18: a row that is listed is noted when it was touched since.
+    Touched,
     /// B8: row and ledger row come from one statement.
     OneStatement,
     /// B9: the base moves per field.
@@ -575,7 +577,8 @@ fn stamps(state: &mut State, mut each: impl FnMut(&mut u8)) {
     for row in &mut state.rows {
         each(&mut row.stamp);
     }
-    for stamp in [&mut state.pair.stamp, &mut state.pair.edited, &mut state.receipt.stamp, &mut state.receipt.before] {
+    let (pair, receipt) = (&mut state.pair, &mut state.receipt);
+    for stamp in [&mut pair.stamp, &mut pair.edited, &mut pair.seen, &mut receipt.stamp, &mut receipt.before] {
         each(stamp);
     }
     for worker in state.workers.iter_mut().filter(|worker| worker.phase != Phase::Idle) {
@@ -583,9 +586,10 @@ fn stamps(state: &mut State, mut each: impl FnMut(&mut u8)) {
             each(&mut row.stamp);
         }
         let (pair, receipt) = (&mut worker.pair, &mut worker.receipt);
-        for stamp in [&mut pair.stamp, &mut pair.edited, &mut receipt.stamp, &mut receipt.before, &mut worker.before] {
+        for stamp in [&mut pair.stamp, &mut pair.edited, &mut pair.seen, &mut receipt.stamp, &mut receipt.before] {
             each(stamp);
         }
+        each(&mut worker.before);
     }
 }
 

@@ -227,6 +227,11 @@ impl PairModel {
         let same = (0..self.fields).all(|field| look.legacy.values[field] == look.platform.values[field]);
         match self.omit {
             Some(Guard::Record) if quiet && same && look.pair.there => return Ruling::Nothing,
+            Some(Guard::Touched)
+                if quiet && plan.records == [false; FIELDS] && plan.pair.listed == look.pair.listed && !same =>
+            {
+                return Ruling::Nothing;
+            }
             Some(Guard::List) if quiet && plan.pair.listed != look.pair.listed && !same => return Ruling::Nothing,
             Some(Guard::BasePerField) if look.legacy.there && look.platform.there => {
                 let stored = match plan.platform {

@@ -1,0 +1,138 @@
+//! `sync-bridge recover`
+
+use std::path::Path;
+
+use anyhow::anyhow;
+use clap::ValueEnum;
+use indicatif::{ProgressBar, ProgressStyle};
+use serde_json::json;
+use sync_bridge::config::{Customer, Side};
+use sync_bridge::ops::{self, RecoverOf, Recovered};
+use sync_bridge::shutdown;
+use sync_bridge::stages::Recovery;
+use sync_bridge::startup::{self, Bridge, Embedded, Look};
+
+use crate::out;
+
+const NOTES: &str = "\
+Examples:
+  sync-bridge recover --customer acme --from platform --plan   what would be done if the platform were right; writes nothing
+  sync-bridge recover --customer acme --from platform          legacy was brought back from a backup: it gets what the platform has
+  sync-bridge recover --customer acme --from merge             of each record the row that is stamped later
+
+A database that is not as far as it was at the last run (a backup was brought back, it was moved, a standby took over without everything)
+pauses its customer: what it holds looks like edits, and is none. This reads every row of both sides. What differs is decided as asked,
+and the loser is kept in the conflict log; a record that is gone on one side is made again from the other, under its keys. Nothing is deleted.
+Then the customer goes on. A command that was cut off may be repeated.
+
+JSON: customer, slug, plan, entities: entity, rows_read, creates_to_platform, creates_to_legacy, updates_to_platform, updates_to_legacy,
+  adopted, recorded, conflicts, listed, receipts_forgotten, parked, quarantined
+
+Exit codes: 0 done, 1 failed: the customer stays paused, repeat it, 2 refused";
+
+/// Go on after a side was brought back from a backup: say which side is right
+#[derive(clap::Args)]
+#[command(after_help = NOTES)]
+pub struct Args {
+    /// The customer, by id or slug
+    #[arg(long)]
+    customer: String,
+    /// Who is right where both sides differ
+    #[arg(long, value_enum)]
+    from: From,
+    /// Only show what would be done
+    #[arg(long)]
+    plan: bool,
+    /// One line of JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum From {
+    Legacy,
+    Platform,
+    /// Of each record the row that is stamped later
+    Merge,
+}
+
+impl From {
+    fn recovery(self) -> Recovery {
+        match self {
+            From::Legacy => Recovery::From(Side::Legacy),
+            From::Platform => Recovery::From(Side::Platform),
+            From::Merge => Recovery::Merge,
+        }
+    }
+}
+
+pub async fn run(config: &Path, args: Args) -> anyhow::Result<()> {
+    let stop = shutdown::on_signal()?;
+    let config = startup::load(config)?;
+    let customer = out::customer(&config, &args.customer)?.clone();
+    let bridge = Bridge::open(config, Embedded::MustExist).await?;
+    let done = tokio::select! {
+        done = recover(&bridge, &customer, &args) => done,
+        () = stop.cancelled() => Err(anyhow!("stopped: the customer stays paused; run it again")),
+    };
+    bridge.close().await?;
+    let entities = done?;
+    if args.json {
+        return out::say_json(
+            &json!({ "customer": customer.id, "slug": customer.slug, "plan": args.plan, "entities": entities }),
+        );
+    }
+    out::say(&table(&entities))?;
+    match args.plan {
+        true => out::say("nothing was written"),
+        false => out::say("the customer goes on; what lost is in `sync-bridge conflicts list`"),
+    }
+}
+
+async fn recover(bridge: &Bridge, customer: &Customer, args: &Args) -> anyhow::Result<Vec<Recovered>> {
+    bridge.must_be_migrated().await?;
+    startup::check(&bridge.data, [customer], Look::Everything).await?;
+    let bar = ProgressBar::new_spinner().with_style(
+        ProgressStyle::with_template("{spinner} {prefix} {human_pos} rows read")
+            .expect("the template is of known parts"),
+    );
+    let who = out::who();
+    let of = RecoverOf { customer: &customer.id, recovery: args.from.recovery(), plan: args.plan, who: &who };
+    let env = bridge.env();
+    let done = ops::recover(&env, of, |entity, rows| {
+        bar.set_prefix(entity.to_string());
+        bar.set_position(rows);
+    });
+    let done = done.await;
+    bar.finish_and_clear();
+    done
+}
+
+fn table(entities: &[Recovered]) -> String {
+    let mut table = out::table(&[
+        "entity",
+        "rows read",
+        "new on platform",
+        "new on legacy",
+        "platform changed",
+        "legacy changed",
+        "conflicts",
+        "waiting",
+        "quarantined",
+    ]);
+    let number = |number: u64| out::number(i64::try_from(number).unwrap_or(i64::MAX));
+    for one in entities {
+        table.add_row(vec![
+            out::text(one.entity.as_str()),
+            number(one.rows_read),
+            number(one.tally.creates_to_platform),
+            number(one.tally.creates_to_legacy),
+            number(one.tally.updates_to_platform),
+            number(one.tally.updates_to_legacy),
+            number(one.tally.conflicts),
+            number(one.parked),
+            number(one.quarantined),
+        ]);
+    }
+    table.to_string()
+}

@@ -1,0 +1,14 @@
+//! `sync-bridge schema`
+
+use anyhow::Context as _;
+use sync_bridge::config;
+
+use crate::out;
+
+/// Print the JSON Schema of the configuration file, for editors
+#[derive(clap::Args)]
+pub struct Args {}
+
+pub fn run(_args: Args) -> anyhow::Result<()> {
+    out::say(&serde_json::to_string_pretty(&config::schema()).context("writing the schema")?)
+}

@@ -1,0 +1,242 @@
+//! `sync-bridge verify`
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context as _, anyhow};
+use indicatif::{ProgressBar, ProgressStyle};
+use serde::Serialize;
+use sync_bridge::config::{Customer, CustomerId, EntityId};
+use sync_bridge::ops::{self, Verified, VerifyOf, Verifying};
+use sync_bridge::stages::Key;
+use sync_bridge::startup::{self, Bridge, Drift, Embedded, Look};
+use sync_bridge::{clock, shutdown};
+
+use crate::out;
+
+/// Differences shown to a person, of each entity.
+const SHOWN_MAX: usize = 20;
+
+const NOTES: &str = "\
+Examples:
+  sync-bridge verify --customer acme                     do both sides hold the same?
+  sync-bridge verify --customer acme --deep              the same, and every value is read
+  sync-bridge verify --customer acme --report acme.md    a report to hand over, and acme.json beside it
+  sync-bridge verify --customer acme --repair            and let the next run repair what it can
+
+Both tables of each entity are summed up by their own databases and held against the ledger; only rows that are not as it knows them are
+read. What a run is about to make equal is waited for. Each difference has a name:
+  behind        stamped above the watermark: the next run's
+  missed        changed without a stamp, or with one of the past; no run would find it (--repair)
+  conflict      both sides changed it (--repair: the rule decides, and logs it)
+  deleted       one row is gone; deletes are carried over after a second look
+  foreign       somebody changed the bridge's own ledger: not repaired
+  mapping       it was never compared as it is mapped now
+  restored      a row is older than the ledger knows it, as after a backup was brought back: not repaired
+  parked, quarantined   it waits, or cannot be written; see `status` and `quarantine list`
+
+JSON: customer, slug, differing, repairing (rows made due; with --repair),
+  entities: entity, legacy_rows, platform_rows, pairs, equal, checksum (over what both sides agree on), by_kind, secs,
+    differences (the first 10,000): legacy_key, platform_key, kind, fields
+
+Exit codes: 0 equal, 1 a database failed meanwhile, 2 refused, 3 not equal";
+
+/// Prove that both sides hold the same, or name what differs; writes nothing on them
+#[derive(clap::Args)]
+#[command(after_help = NOTES)]
+pub struct Args {
+    /// The customer, by id or slug
+    #[arg(long)]
+    customer: String,
+    /// Only this entity
+    #[arg(long)]
+    entity: Option<String>,
+    /// Read and compare every row, also where the ledger knows it as it is
+    #[arg(long)]
+    deep: bool,
+    /// Let the next run repair what it can
+    #[arg(long)]
+    repair: bool,
+    /// How long to wait for rows that the next run makes equal, in seconds
+    #[arg(long, default_value_t = 90, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(0..=86_400))]
+    wait: u32,
+    /// Write a report here, as Markdown, and beside it the same as JSON
+    #[arg(long, value_name = "FILE")]
+    report: Option<PathBuf>,
+    /// One line of JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Serialize)]
+struct Shown<'v> {
+    customer: &'v CustomerId,
+    slug: &'v str,
+    differing: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    repairing: Option<u64>,
+    entities: &'v [Verified],
+}
+
+pub async fn run(config: &Path, args: Args) -> anyhow::Result<()> {
+    let stop = shutdown::on_signal()?;
+    let config = startup::load(config)?;
+    let customer = out::customer(&config, &args.customer)?.clone();
+    let entity = args.entity.as_deref().map(|named| out::entity(&config, named)).transpose()?.cloned();
+    let bridge = Bridge::open(config, Embedded::MustExist).await?;
+    let found = tokio::select! {
+        found = verify(&bridge, &customer, entity.as_ref(), &args) => found,
+        () = stop.cancelled() => Err(anyhow!("stopped")),
+    };
+    bridge.close().await?;
+    let (entities, repairing) = found?;
+    let differing = entities.iter().map(Verified::differing).sum();
+    let shown = Shown { customer: &customer.id, slug: &customer.slug, differing, repairing, entities: &entities };
+    if let Some(file) = &args.report {
+        write_report(file, &shown)?;
+    }
+    if args.json {
+        out::say_json(&shown)?;
+    } else {
+        out::say(&table(&entities))?;
+        repairing
+            .map_or(Ok(()), |rows| out::say(&format!("rows made due: {rows}; verify again once the run has ended")))?;
+    }
+    match differing {
+        0 => Ok(()),
+        1 => Err(Drift(format!("customer {}: 1 record is not equal", customer.slug)).into()),
+        many => Err(Drift(format!("customer {}: {many} records are not equal", customer.slug)).into()),
+    }
+}
+
+async fn verify(
+    bridge: &Bridge,
+    customer: &Customer,
+    entity: Option<&EntityId>,
+    args: &Args,
+) -> anyhow::Result<(Vec<Verified>, Option<u64>)> {
+    bridge.must_be_migrated().await?;
+    startup::check(&bridge.data, [customer], Look::Everything).await?;
+    let bar = ProgressBar::new(0).with_style(
+        ProgressStyle::with_template("{spinner} {prefix} [{bar:20}] {human_pos}/{human_len} rows to look at")
+            .expect("the template is of known parts")
+            .progress_chars("=> "),
+    );
+    let told = |Verifying { entity, rows, done }: Verifying<'_>| {
+        bar.set_prefix(entity.to_string());
+        bar.set_length(rows);
+        bar.set_position(done);
+    };
+    let wait = Duration::from_secs(args.wait.into());
+    let of = VerifyOf { customer: &customer.id, entity, deep: args.deep, wait };
+    let entities = ops::verify(&bridge.env(), of, told).await;
+    bar.finish_and_clear();
+    let entities = entities?;
+    let repairing = match args.repair {
+        true => Some(ops::repair(&bridge.queue, &customer.id, &entities).await?),
+        false => None,
+    };
+    Ok((entities, repairing))
+}
+
+fn kinds(entity: &Verified) -> String {
+    let kinds: Vec<String> = entity.by_kind.iter().map(|(kind, count)| format!("{count} {kind}")).collect();
+    if kinds.is_empty() { "none".into() } else { kinds.join(", ") }
+}
+
+fn table(entities: &[Verified]) -> String {
+    let mut table = out::table(&["entity", "legacy", "platform", "pairs", "equal", "differences", "checksum", "took"]);
+    let number = |number: u64| out::number(i64::try_from(number).unwrap_or(i64::MAX));
+    for one in entities {
+        table.add_row(vec![
+            out::text(one.entity.as_str()),
+            number(one.legacy_rows),
+            number(one.platform_rows),
+            number(one.pairs),
+            number(one.equal),
+            out::text(&kinds(one)),
+            out::text(&one.checksum),
+            out::duration(Some(one.secs)),
+        ]);
+    }
+    let mut text = table.to_string();
+    let mut named = out::table(&["entity", "legacy key", "platform key", "difference", "fields"]);
+    for one in entities {
+        for difference in one.differences.iter().take(SHOWN_MAX) {
+            named.add_row(vec![
+                out::text(one.entity.as_str()),
+                out::text(&key(difference.legacy_key.as_ref())),
+                out::text(&key(difference.platform_key.as_ref())),
+                out::text(&difference.kind),
+                out::text(&difference.fields.join(", ")),
+            ]);
+        }
+        let more = one.differing().saturating_sub(SHOWN_MAX as u64);
+        if more > 0 {
+            named.add_row(vec![out::text(one.entity.as_str()), out::text(&format!("and {more} more"))]);
+        }
+    }
+    if !named.is_empty() {
+        text = format!("{text}\n{named}");
+    }
+    text
+}
+
+fn key(key: Option<&Key>) -> String {
+    key.map_or_else(|| "-".into(), |key| key.0.clone())
+}
+
+/// A report that can be handed over. Keys, no values.
+fn write_report(file: &Path, shown: &Shown<'_>) -> anyhow::Result<()> {
+    let mut text = format!("# Customer {}\n\n", out::plain(shown.slug));
+    let verdict = if shown.differing == 0 {
+        "Both sides hold the same.".into()
+    } else {
+        format!("{} records differ.", shown.differing)
+    };
+    let _ = write!(
+        text,
+        "{}: {verdict}\n\n| entity | legacy rows | platform rows | pairs | equal | differences | checksum | seconds |\n\
+         | --- | --- | --- | --- | --- | --- | --- | --- |\n",
+        clock::now().format("%Y-%m-%d %H:%M:%S UTC")
+    );
+    for one in shown.entities {
+        let _ = writeln!(
+            text,
+            "| {} | {} | {} | {} | {} | {} | `{}` | {:.1} |",
+            one.entity,
+            one.legacy_rows,
+            one.platform_rows,
+            one.pairs,
+            one.equal,
+            kinds(one),
+            one.checksum,
+            one.secs
+        );
+    }
+    if shown.differing > 0 {
+        text.push_str(
+            "\n| entity | legacy key | platform key | difference | fields |\n| --- | --- | --- | --- | --- |\n",
+        );
+    }
+    let cell = |text: &str| out::plain(text).replace('|', "\\|");
+    for one in shown.entities {
+        for difference in &one.differences {
+            let _ = writeln!(
+                text,
+                "| {} | {} | {} | {} | {} |",
+                one.entity,
+                cell(&key(difference.legacy_key.as_ref())),
+                cell(&key(difference.platform_key.as_ref())),
+                difference.kind,
+                cell(&difference.fields.join(", "))
+            );
+        }
+    }
+    let json = serde_json::to_string_pretty(shown).context("writing the report as JSON")?;
+    for (file, content) in [(file.to_path_buf(), text), (file.with_extension("json"), json)] {
+        std::fs::write(&file, content).with_context(|| format!("writing {}", file.display()))?;
+    }
+    Ok(())
+}

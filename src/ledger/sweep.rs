@@ -1,0 +1,139 @@
+//! `bridge.swept` and `bridge.absence`: what comparisons with the ledger found, and the rows that are not there any more.
+
+use std::time::Duration;
+
+use sqlx::PgConnection;
+
+use super::interval;
+use crate::config::Side;
+use crate::fault;
+use crate::keyset::Key;
+use crate::stages::{Depth, SweptSide};
+
+pub fn depth_str(depth: Depth) -> &'static str {
+    match depth {
+        Depth::Rows => "rows",
+        Depth::Keys => "keys",
+    }
+}
+
+/// Notes what was found, in place of what was found before.
+pub async fn note(
+    conn: &mut PgConnection,
+    (customer, run, entity): (&str, i64, &str),
+    depth: Depth,
+    found: &SweptSide,
+) -> sqlx::Result<()> {
+    sqlx::query(
+        "insert into bridge.swept (customer, run, entity, side, depth, secs, rows, pairs, differing, missing)
+         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
+         on conflict (customer, entity, side, depth) do update
+         set run = excluded.run, at = now(), secs = excluded.secs, rows = excluded.rows, pairs = excluded.pairs,
+             differing = excluded.differing, missing = excluded.missing",
+    )
+    .bind(customer)
+    .bind(run)
+    .bind(entity)
+    .bind(found.side.as_str())
+    .bind(depth_str(depth))
+    .bind(found.took.as_secs_f64())
+    .bind(found.rows as i64)
+    .bind(found.pairs as i64)
+    .bind(found.differing as i64)
+    .bind(found.missing.len() as i64)
+    .execute(conn)
+    .await?;
+    fault::point("ledger.swept_noted").await;
+    Ok(())
+}
+
+/// The rows that are gone of an entity's side, once they are noted.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Gone {
+    /// Seen gone for long enough.
+    pub due: Vec<Key>,
+    /// How many are gone of which no operator said that they may be.
+    pub unaccepted: u64,
+}
+
+/// Notes which rows are gone; of those that are back nothing is kept, unless more are gone than are `named`. Answers those that
+/// were first seen gone `after` ago or before.
+pub async fn sight(
+    conn: &mut PgConnection,
+    (customer, entity, side): (&str, &str, Side),
+    named: &[Key],
+    more: bool,
+    after: Duration,
+) -> sqlx::Result<Gone> {
+    let keys: Vec<&str> = named.iter().map(|key| key.0.as_str()).collect();
+    if !more {
+        sqlx::query("delete from bridge.absence where customer = $1 and entity = $2 and side = $3 and key <> all($4)")
+            .bind(customer)
+            .bind(entity)
+            .bind(side.as_str())
+            .bind(&keys)
+            .execute(&mut *conn)
+            .await?;
+        fault::point("ledger.absences_over").await;
+    }
+    if named.is_empty() {
+        return Ok(Gone::default());
+    }
+    sqlx::query(
+        "insert into bridge.absence (customer, entity, side, key)
+         select $1, $2, $3, key from unnest($4::text[]) as gone (key) order by key
+         on conflict (customer, entity, side, key) do nothing",
+    )
+    .bind(customer)
+    .bind(entity)
+    .bind(side.as_str())
+    .bind(&keys)
+    .execute(&mut *conn)
+    .await?;
+    fault::point("ledger.absences_noted").await;
+    let seen: Vec<(String, bool, bool)> = sqlx::query_as(
+        "select key, accepted, first_seen <= now() - $5 from bridge.absence
+         where customer = $1 and entity = $2 and side = $3 and key = any($4) order by key",
+    )
+    .bind(customer)
+    .bind(entity)
+    .bind(side.as_str())
+    .bind(&keys)
+    .bind(interval(after))
+    .fetch_all(conn)
+    .await?;
+    let unaccepted = seen.iter().filter(|(_, accepted, _)| !accepted).count() as u64;
+    let due = seen.into_iter().filter(|(_, _, due)| *due).map(|(key, ..)| Key(key)).collect();
+    Ok(Gone { due, unaccepted })
+}
+
+/// How many seconds ago the first of these rows was seen gone.
+pub async fn gone_for(
+    conn: &mut PgConnection,
+    (customer, entity, side): (&str, &str, Side),
+    keys: &[Key],
+) -> sqlx::Result<Option<f64>> {
+    sqlx::query_scalar(
+        "select extract(epoch from now() - min(first_seen))::float8 from bridge.absence
+         where customer = $1 and entity = $2 and side = $3 and key = any($4)",
+    )
+    .bind(customer)
+    .bind(entity)
+    .bind(side.as_str())
+    .bind(keys.iter().map(|key| key.0.as_str()).collect::<Vec<_>>())
+    .fetch_one(conn)
+    .await
+}
+
+/// An operator says that all rows which are gone now may be. Answers how many.
+pub async fn accept(conn: &mut PgConnection, customer: &str, entity: Option<&str>) -> sqlx::Result<u64> {
+    let done = sqlx::query(
+        "update bridge.absence set accepted = true
+         where customer = $1 and ($2::text is null or entity = $2) and not accepted",
+    )
+    .bind(customer)
+    .bind(entity)
+    .execute(conn)
+    .await?;
+    Ok(done.rows_affected())
+}

@@ -1,0 +1,208 @@
+//! `sync-bridge recover`: after a side was brought back from a backup, one of them is right, or of each record the row that is stamped
+//! later. Owns: the walk over whole tables with nobody else at work. Never: a way to write of its own; pages decide and write as ever, and what
+//! loses is in the conflict log.
+
+use std::time::Duration;
+
+use anyhow::Context as _;
+use serde::Serialize;
+use sqlx::PgPool;
+
+use super::ticks;
+use crate::clock;
+use crate::config::{CustomerId, EntityId, Side};
+use crate::jobs::Env;
+use crate::ledger::pause::{self, Scope};
+use crate::ledger::{job, parked, quarantine, watermark};
+use crate::stages::{Contact, Key, Lane, Page, PageMode, PageReport, Range, Recovery, Tally, Wanted};
+
+/// How long pages that are under way may take to end.
+const UNDER_WAY_MAX: Duration = Duration::from_secs(120);
+const LOOK_EVERY: Duration = Duration::from_millis(200);
+/// Rounds over rows that waited for others.
+const ROUNDS_MAX: usize = 20;
+
+/// What is asked for.
+#[derive(Debug, Clone, Copy)]
+pub struct RecoverOf<'a> {
+    pub customer: &'a CustomerId,
+    pub recovery: Recovery,
+    /// Only what would be done.
+    pub plan: bool,
+    pub who: &'a str,
+}
+
+/// What was, or would be, done with an entity.
+#[derive(Debug, Clone, Serialize)]
+pub struct Recovered {
+    pub entity: EntityId,
+    pub rows_read: u64,
+    #[serde(flatten)]
+    pub tally: Tally,
+    /// Receipts that the pairs know nothing of.
+    pub receipts_forgotten: u64,
+    /// Rows that wait, and that cannot be written.
+    pub parked: u64,
+    pub quarantined: u64,
+}
+
+/// Reads both tables of every entity and decides anew. The customer is paused meanwhile, and goes on afterwards.
+///
+/// # Errors
+/// Pages that do not end; a database that does not answer: the customer stays paused, and the command may be repeated.
+pub async fn recover(
+    env: &Env,
+    of: RecoverOf<'_>,
+    mut told: impl FnMut(&EntityId, u64),
+) -> anyhow::Result<Vec<Recovered>> {
+    if !of.plan {
+        stand_still(&env.queue, of).await?;
+    }
+    let mut all = Vec::new();
+    let mut ahead = env.data.ahead(of.customer, &env.config).await?;
+    for entity in env.config.entities().map(|entity| &entity.id) {
+        let receipts_forgotten = match of.plan {
+            true => 0,
+            false => env.data.forget_receipts_ahead(of.customer, entity).await?,
+        };
+        let mut recovered = Recovered {
+            entity: entity.clone(),
+            rows_read: 0,
+            tally: Tally::default(),
+            receipts_forgotten,
+            parked: 0,
+            quarantined: 0,
+        };
+        let mut waiting: Vec<(Side, Range)> = Vec::new();
+        for side in Side::BOTH {
+            let whole = env.data.cut_whole(of.customer, entity, side).await?;
+            waiting.extend(whole.into_iter().map(|range| (side, range)));
+        }
+        for _ in 0..ROUNDS_MAX {
+            let (mut parked, mut settled, mut paired): ([Vec<Key>; 2], Vec<(Side, Key)>, bool) = Default::default();
+            let (mut listed, mut waits) = (Vec::new(), Vec::new());
+            for (side, range) in std::mem::take(&mut waiting) {
+                let mut rest = Some(range);
+                while let Some(range) = rest {
+                    let page = page(of, entity, side, range);
+                    let report = match of.plan {
+                        true => {
+                            let mut none = Wanted { only: None, conflicts: 0, others: 0 };
+                            env.data.foresee(&page, &mut ahead, &mut none).await?.0
+                        }
+                        false => env.data.run_page(&page).await?,
+                    };
+                    recovered.rows_read += report.rows_read;
+                    told(entity, recovered.rows_read);
+                    recovered.tally += report.tally;
+                    paired |= !report.paired.is_empty();
+                    for row in &report.parked {
+                        parked[usize::from(row.side == Side::Platform)].push(row.key.clone());
+                    }
+                    let PageReport { parked: of_page, quarantined, settled: ended, rest: left, .. } = report;
+                    waits.extend(of_page);
+                    listed.extend(quarantined);
+                    settled.extend(ended);
+                    rest = left;
+                }
+            }
+            if !of.plan {
+                settle(&env.queue, of.customer, entity, &settled).await?;
+            }
+            recovered.quarantined += listed.len() as u64;
+            recovered.parked = waits.len() as u64;
+            for (side, keys) in Side::BOTH.into_iter().zip(parked).filter(|_| paired) {
+                waiting.extend(named(env, entity, side, &keys));
+            }
+            if waiting.is_empty() {
+                if !of.plan {
+                    list(&env.queue, of.customer, entity, &waits).await?;
+                }
+                break;
+            }
+        }
+        all.push(recovered);
+    }
+    if !of.plan {
+        go_on(&env.queue, of).await?;
+    }
+    Ok(all)
+}
+
+fn page(of: RecoverOf<'_>, entity: &EntityId, side: Side, range: Range) -> Page {
+    Page {
+        customer: of.customer.clone(),
+        entity: entity.clone(),
+        side,
+        range,
+        mode: PageMode::Sync,
+        // Nobody is at work whose intent it could be.
+        lease: Duration::ZERO,
+        held: None,
+        contact: Contact::Decide,
+        rulings: Vec::new(),
+        recovery: Some(of.recovery),
+        notes: false,
+        watermarks: [None, None],
+    }
+}
+
+fn named(env: &Env, entity: &EntityId, side: Side, keys: &[Key]) -> Vec<(Side, Range)> {
+    let page_rows = env.config.entity(entity).map_or(1, |entity| entity.page_rows as usize).max(1);
+    let range = |keys: &[Key]| {
+        let rows = u32::try_from(keys.len()).unwrap_or(u32::MAX);
+        (side, Range { lane: Lane::Keys, after: None, upto: None, keys: keys.to_vec(), rows })
+    };
+    keys.chunks(page_rows).map(range).collect()
+}
+
+/// Pauses the customer, and waits for what is under way.
+async fn stand_still(queue: &PgPool, of: RecoverOf<'_>) -> anyhow::Result<()> {
+    let what = || format!("pausing {}", of.customer);
+    let mut conn = queue.acquire().await.with_context(what)?;
+    let scope = Scope { customer: of.customer.as_str(), entity: None, toward: None };
+    pause::set(&mut conn, scope, of.who, "`sync-bridge recover` is under way").await.with_context(what)?;
+    let until = clock::instant() + UNDER_WAY_MAX;
+    while job::claimed(&mut conn, of.customer.as_str()).await.with_context(what)? > 0 {
+        anyhow::ensure!(
+            clock::instant() < until,
+            "work of {} is still under way after {} s: it stays paused; see `sync-bridge status`, and run this again",
+            of.customer,
+            UNDER_WAY_MAX.as_secs()
+        );
+        clock::sleep(LOOK_EVERY).await;
+    }
+    Ok(())
+}
+
+async fn settle(queue: &PgPool, customer: &CustomerId, entity: &EntityId, rows: &[(Side, Key)]) -> anyhow::Result<()> {
+    let what = || format!("noting what is settled of {entity}");
+    let mut tx = queue.begin().await.with_context(what)?;
+    parked::remove(&mut tx, customer.as_str(), entity.as_str(), rows).await.with_context(what)?;
+    quarantine::remove(&mut tx, customer.as_str(), entity.as_str(), rows).await.with_context(what)?;
+    tx.commit().await.with_context(what)
+}
+
+/// Rows that are left over are the next run's.
+async fn list(
+    queue: &PgPool,
+    customer: &CustomerId,
+    entity: &EntityId,
+    rows: &[crate::stages::Parked],
+) -> anyhow::Result<()> {
+    let what = || format!("noting what waits of {entity}");
+    let mut conn = queue.acquire().await.with_context(what)?;
+    let rows: Vec<(Side, Key)> = rows.iter().map(|row| (row.side, row.key.clone())).collect();
+    parked::wake_found(&mut conn, customer.as_str(), entity.as_str(), &rows).await.with_context(what)?;
+    Ok(())
+}
+
+async fn go_on(queue: &PgPool, of: RecoverOf<'_>) -> anyhow::Result<()> {
+    let what = || format!("letting {} go on", of.customer);
+    let mut tx = queue.begin().await.with_context(what)?;
+    watermark::forget_wal(&mut tx, of.customer.as_str()).await.with_context(what)?;
+    let scope = Scope { customer: of.customer.as_str(), entity: None, toward: None };
+    pause::lift(&mut tx, scope, false).await.with_context(what)?;
+    ticks::ask(&mut tx, &[of.customer.to_string()]).await.with_context(what)?;
+    tx.commit().await.with_context(what)
+}

@@ -1,0 +1,238 @@
+//! `sync-bridge verify`: both sides of a customer held against the ledger, now, and each difference by its name. Owns: which rows are
+//! looked at again until it is sure what they are. Never: a write on a side; a repair is the next run's.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use anyhow::Context as _;
+use serde::Serialize;
+use sqlx::PgPool;
+
+use super::ticks;
+use crate::clock;
+use crate::config::{CustomerId, EntityId, Side};
+use crate::jobs::Env;
+use crate::jobs::page::contact;
+use crate::ledger::{job, mapping, parked, watermark};
+use crate::stages::{Depth, Difference, DifferenceKind, Key, Lane, Page, PageMode, Range, SweptSide, repairable};
+
+/// Between two looks at rows that a run is about to make equal.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// Differences that are named one by one; the others are counted.
+const NAMED_MAX: usize = 10_000;
+
+/// What is asked for.
+#[derive(Debug, Clone, Copy)]
+pub struct VerifyOf<'a> {
+    pub customer: &'a CustomerId,
+    /// Only this one.
+    pub entity: Option<&'a EntityId>,
+    /// Every row is read and compared by its values, also where the ledger knows it as it is.
+    pub deep: bool,
+    /// How long rows that the next run would make equal are waited for.
+    pub wait: Duration,
+}
+
+/// How far it is.
+#[derive(Debug, Clone, Copy)]
+pub struct Verifying<'a> {
+    pub entity: &'a EntityId,
+    /// Rows to be looked at one by one, and how many of them were.
+    pub rows: u64,
+    pub done: u64,
+}
+
+/// What was found of one entity.
+#[derive(Debug, Clone, Serialize)]
+pub struct Verified {
+    pub entity: EntityId,
+    pub legacy_rows: u64,
+    pub platform_rows: u64,
+    pub pairs: u64,
+    /// Pairs that are equal.
+    pub equal: u64,
+    /// Over what both sides agree on, in hexadecimal: two calls that answer the same found the same values.
+    pub checksum: String,
+    pub by_kind: BTreeMap<String, u64>,
+    /// The first of them.
+    pub differences: Vec<Difference>,
+    pub secs: f64,
+}
+
+impl Verified {
+    pub fn differing(&self) -> u64 {
+        self.by_kind.values().sum()
+    }
+}
+
+/// Compares, entity by entity.
+///
+/// # Errors
+/// A database that does not answer, or a mapping that does not fit it.
+pub async fn verify(env: &Env, of: VerifyOf<'_>, mut told: impl FnMut(Verifying<'_>)) -> anyhow::Result<Vec<Verified>> {
+    let mut all = Vec::new();
+    for entity in env.config.entities().map(|entity| &entity.id) {
+        if of.entity.is_none_or(|asked| asked == entity) {
+            all.push(verify_entity(env, of, entity, &mut told).await?);
+        }
+    }
+    Ok(all)
+}
+
+async fn verify_entity(
+    env: &Env,
+    of: VerifyOf<'_>,
+    entity: &EntityId,
+    told: &mut impl FnMut(Verifying<'_>),
+) -> anyhow::Result<Verified> {
+    let began = clock::instant();
+    let sides = env.data.sweep(of.customer, entity, Depth::Rows).await?;
+    let mut ranges = Vec::new();
+    for SweptSide { side, ranges: of_side, .. } in &sides {
+        match of.deep {
+            true => {
+                let whole = env.data.cut_whole(of.customer, entity, *side).await?;
+                ranges.extend(whole.into_iter().map(|range| (*side, range)));
+                // Rows that are not there are in no range of the table.
+                ranges.extend(named(env, entity, *side, &missing(&sides, *side)));
+            }
+            false => ranges.extend(of_side.iter().cloned().map(|range| (*side, range))),
+        }
+    }
+    let rows = ranges.iter().map(|(_, range)| u64::from(range.rows)).sum();
+    let mut done = 0;
+    let mut found: BTreeMap<(Option<Key>, Option<Key>), Difference> = BTreeMap::new();
+    for (side, range) in ranges {
+        told(Verifying { entity, rows, done });
+        done += u64::from(range.rows);
+        note(&mut found, look(env, of.customer, entity, side, range).await?);
+    }
+    // What is under way is looked at until it is sure: a difference counts once no run would find it, or once it is waited for long
+    // enough.
+    let until = clock::instant() + of.wait;
+    loop {
+        let open: Vec<Difference> = found.values().filter(|one| is_open(one)).cloned().collect();
+        let first = clock::instant() >= until;
+        if open.is_empty() || first {
+            break;
+        }
+        clock::sleep(LOOK_EVERY).await;
+        for side in Side::BOTH {
+            let keys: Vec<Key> = open.iter().filter_map(|one| by(one, side)).collect();
+            for (side, range) in named(env, entity, side, &keys) {
+                let asked: BTreeSet<Key> = range.keys.iter().cloned().collect();
+                let again = look(env, of.customer, entity, side, range).await?;
+                found.retain(|_, one| by(one, side).is_none_or(|key| !asked.contains(&key)));
+                note(&mut found, again);
+            }
+        }
+    }
+    let (pairs, checksum) = env.data.agreed(of.customer, entity).await?;
+    let mut by_kind: BTreeMap<String, u64> = BTreeMap::new();
+    found.values().for_each(|one| *by_kind.entry(one.kind.clone()).or_default() += 1);
+    let unequal = found.values().filter(|one| one.legacy_key.is_some() && one.platform_key.is_some()).count() as u64;
+    let rows_of = |side: Side| sides.iter().find(|found| found.side == side).map_or(0, |found| found.rows);
+    Ok(Verified {
+        entity: entity.clone(),
+        legacy_rows: rows_of(Side::Legacy),
+        platform_rows: rows_of(Side::Platform),
+        pairs,
+        equal: pairs.saturating_sub(unequal),
+        checksum,
+        by_kind,
+        differences: found.into_values().take(NAMED_MAX).collect(),
+        secs: began.elapsed().as_secs_f64(),
+    })
+}
+
+fn missing(sides: &[SweptSide], side: Side) -> Vec<Key> {
+    sides.iter().filter(|found| found.side == side).flat_map(|found| found.missing.clone()).collect()
+}
+
+/// Whether a run that goes on by itself may make it equal.
+fn is_open(difference: &Difference) -> bool {
+    [DifferenceKind::Behind, DifferenceKind::Parked].iter().any(|kind| kind.as_str() == difference.kind)
+}
+
+/// The key it is looked at again by: the platform's, or legacy's where there is none.
+fn by(difference: &Difference, side: Side) -> Option<Key> {
+    match (side, &difference.platform_key) {
+        (Side::Platform, key) => key.clone(),
+        (Side::Legacy, None) => difference.legacy_key.clone(),
+        (Side::Legacy, Some(_)) => None,
+    }
+}
+
+fn note(found: &mut BTreeMap<(Option<Key>, Option<Key>), Difference>, differences: Vec<Difference>) {
+    for one in differences {
+        found.insert((one.legacy_key.clone(), one.platform_key.clone()), one);
+    }
+}
+
+fn named(env: &Env, entity: &EntityId, side: Side, keys: &[Key]) -> Vec<(Side, Range)> {
+    let page_rows = env.config.entity(entity).map_or(1, |entity| entity.page_rows as usize).max(1);
+    let range = |keys: &[Key]| {
+        let rows = u32::try_from(keys.len()).unwrap_or(u32::MAX);
+        (side, Range { lane: Lane::Keys, after: None, upto: None, keys: keys.to_vec(), rows })
+    };
+    keys.chunks(page_rows).map(range).collect()
+}
+
+async fn look(
+    env: &Env,
+    customer: &CustomerId,
+    entity: &EntityId,
+    side: Side,
+    range: Range,
+) -> anyhow::Result<Vec<Difference>> {
+    let mut differences = Vec::new();
+    let mut rest = Some(range);
+    while let Some(range) = rest {
+        let what = || format!("reading how far {entity} is");
+        let mut conn = env.queue.acquire().await.with_context(what)?;
+        let watermarks =
+            watermark::of_entity(&mut conn, customer.as_str(), entity.as_str()).await.with_context(what)?;
+        let known = mapping::of_entity(&mut conn, customer.as_str(), entity.as_str()).await.with_context(what)?;
+        drop(conn);
+        let fields = env.data.look(customer, entity, known.as_ref().map(|known| &known.tables), false).await?.fields;
+        let page = Page {
+            customer: customer.clone(),
+            entity: entity.clone(),
+            side,
+            range,
+            mode: PageMode::Compare,
+            lease: job::LEASE,
+            held: None,
+            contact: contact(known.as_ref(), &fields),
+            rulings: Vec::new(),
+            recovery: None,
+            notes: false,
+            watermarks,
+        };
+        let report = env.data.run_page(&page).await?;
+        differences.extend(report.differences);
+        rest = report.rest;
+    }
+    Ok(differences)
+}
+
+/// Makes due what a run can repair of what was found, and asks for a tick. Answers how many rows.
+///
+/// # Errors
+/// The queue database's; then nothing was made due.
+pub async fn repair(queue: &PgPool, customer: &CustomerId, found: &[Verified]) -> anyhow::Result<u64> {
+    let what = || format!("making differences of {customer} due");
+    let mut tx = queue.begin().await.with_context(what)?;
+    let mut rows = 0;
+    for entity in found {
+        let due = repairable(&entity.differences);
+        rows +=
+            parked::wake_found(&mut tx, customer.as_str(), entity.entity.as_str(), &due).await.with_context(what)?;
+    }
+    if rows > 0 {
+        ticks::ask(&mut tx, &[customer.to_string()]).await.with_context(what)?;
+    }
+    tx.commit().await.with_context(what)?;
+    Ok(rows)
+}

@@ -1,0 +1,207 @@
+//! What a difference between two records is called. Pure, but for one question to the ledger.
+
+use std::collections::HashMap;
+
+use anyhow::Context as _;
+use sqlx::Row as _;
+
+use crate::config::Side;
+use crate::pairs::Pair;
+use crate::sides::postgres::{self, Row};
+
+use super::clocks::Measured;
+use super::entity::ReadyEntity;
+use super::plan::{Act, Verdict, stamp, went_back};
+use super::read::View;
+use super::{Difference, Key, Page};
+
+/// Why two sides do not hold the same of a record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Kind {
+    /// Stamped above the watermark: the next run's.
+    Behind,
+    /// Changed below the watermark: without a stamp, or with one of the past. No run would find it.
+    Missed,
+    /// Both sides changed it.
+    Conflict,
+    /// One row is gone.
+    Deleted,
+    /// The ledger was changed by somebody else: what it says of the record is another's, or nothing that ever was.
+    Foreign,
+    /// Both rows are as the ledger knows them, and are not equal as they are mapped now.
+    Mapping,
+    /// Older than the ledger knows it: a backup was brought back.
+    Restored,
+    /// It waits, as `status` says.
+    Parked,
+    /// It cannot be written, as `quarantine list` says.
+    Quarantined,
+}
+
+impl Kind {
+    pub const ALL: [Kind; 9] = [
+        Kind::Behind,
+        Kind::Missed,
+        Kind::Conflict,
+        Kind::Deleted,
+        Kind::Foreign,
+        Kind::Mapping,
+        Kind::Restored,
+        Kind::Parked,
+        Kind::Quarantined,
+    ];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Kind::Behind => "behind",
+            Kind::Missed => "missed",
+            Kind::Conflict => "conflict",
+            Kind::Deleted => "deleted",
+            Kind::Foreign => "foreign",
+            Kind::Mapping => "mapping",
+            Kind::Restored => "restored",
+            Kind::Parked => "parked",
+            Kind::Quarantined => "quarantined",
+        }
+    }
+}
+
+/// The rows, each by a key of its record, that a run would have to look at for the difference to go: it decides as about any
+/// change. What is behind is among them: of a range that was given up the next run knows nothing. What a person, a delete or a backup is to
+/// decide is not.
+pub fn repairable(differences: &[Difference]) -> Vec<(Side, Key)> {
+    let due = differences
+        .iter()
+        .filter(|one| [Kind::Missed, Kind::Conflict, Kind::Behind].iter().any(|kind| kind.as_str() == one.kind));
+    due.filter_map(|one| {
+        let platform = one.platform_key.clone().map(|key| (Side::Platform, key));
+        platform.or_else(|| one.legacy_key.clone().map(|key| (Side::Legacy, key)))
+    })
+    .collect()
+}
+
+/// What the difference is called, and the fields that differ. `None`: there is none.
+pub fn named(
+    entity: &ReadyEntity,
+    page: &Page,
+    clocks: &Measured,
+    view: &View,
+    verdict: &Verdict,
+) -> Option<(Kind, Vec<String>)> {
+    let behind = |kind: Kind| if is_behind(entity, page, view) { Kind::Behind } else { kind };
+    let living = view.pair.as_ref().filter(|pair| !pair.gone);
+    let (kind, fields) = match verdict {
+        Verdict::Nothing => match (&view.legacy, &view.platform) {
+            (Some(_), Some(_)) | (None, None) => return None,
+            _ => living.map(|_| (behind(Kind::Deleted), Vec::new()))?,
+        },
+        // Both rows are as the ledger knows them, and equal; what it says that they hold is something else.
+        Verdict::Act(act) if is_note(act) && act.records && living.is_some_and(|pair| is_as_known(view, pair)) => {
+            (behind(Kind::Foreign), Vec::new())
+        }
+        Verdict::Act(act) if is_note(act) => return None,
+        Verdict::Act(act) if act.held.is_some() => (Kind::Parked, act.fields.clone()),
+        Verdict::Act(act) if !act.waits.is_empty() => (behind(Kind::Mapping), act.fields.clone()),
+        Verdict::Act(act) => (behind(of_act(view, living, act)), act.fields.clone()),
+        Verdict::Waits(fields) => (behind(Kind::Mapping), fields.clone()),
+        Verdict::Parent { .. } | Verdict::Paused(_) => (Kind::Parked, Vec::new()),
+        Verdict::Bad { .. }
+            if Side::BOTH.iter().any(|side| went_back(view, &entity.mapping, *side, clocks, entity.overlap)) =>
+        {
+            (Kind::Restored, Vec::new())
+        }
+        Verdict::Bad { field, .. } => (Kind::Quarantined, field.iter().cloned().collect()),
+        // The receipt is of a later time than the pair.
+        Verdict::Again | Verdict::Void | Verdict::Busy if is_ahead(view) => (Kind::Restored, Vec::new()),
+        Verdict::Again | Verdict::Void | Verdict::Busy => (Kind::Behind, Vec::new()),
+    };
+    Some((kind, fields))
+}
+
+/// Whether nothing but the ledger is to be written: both sides hold the same, or nothing any more.
+pub fn is_note(act: &Act) -> bool {
+    let both_or_none = act.view.legacy.is_some() == act.view.platform.is_some();
+    let writes = act.platform.is_some() || act.legacy.is_some();
+    both_or_none
+        && !writes
+        && act.conflict.is_none()
+        && act.held.is_none()
+        && act.waits.is_empty()
+        && (act.fields.is_empty() || act.view.legacy.is_none())
+}
+
+fn of_act(view: &View, living: Option<&Pair>, act: &Act) -> Kind {
+    let rows = [(Side::Legacy, &view.legacy), (Side::Platform, &view.platform)];
+    if act.conflict.is_some() {
+        return Kind::Conflict;
+    }
+    let Some(pair) = living else { return Kind::Missed };
+    let changed = |(side, row): &(Side, &Option<Row>)| {
+        row.as_ref().is_none_or(|row| pair.hash(*side).is_none_or(|known| known != row.hash))
+    };
+    // Both are as they were when they were agreed on, and yet they are not equal: so says only the ledger.
+    if rows.iter().any(changed) { Kind::Missed } else { Kind::Foreign }
+}
+
+fn is_as_known(view: &View, pair: &Pair) -> bool {
+    let rows = [(Side::Legacy, &view.legacy), (Side::Platform, &view.platform)];
+    rows.iter().all(|(side, row)| row.as_ref().is_some_and(|row| pair.hash(*side) == Some(row.hash)))
+}
+
+fn is_ahead(view: &View) -> bool {
+    view.receipt.as_ref().zip(view.pair.as_ref()).is_some_and(|(receipt, pair)| receipt.rev > pair.rev)
+}
+
+/// Rows that the ledger knows as other pairs' are not edits: somebody exchanged keys in the ledger.
+pub async fn foreign(entity: &ReadyEntity, found: &mut [(View, Kind, Vec<String>)]) -> anyhow::Result<()> {
+    for side in Side::BOTH {
+        let row = |view: &View| match side {
+            Side::Legacy => view.legacy.as_ref().map(|row| (row.hash, row.key.0.clone())),
+            Side::Platform => view.platform.as_ref().map(|row| (row.hash, row.key.0.clone())),
+        };
+        let doubtful = |kind: &Kind| matches!(kind, Kind::Missed | Kind::Conflict | Kind::Restored);
+        let asked: HashMap<i64, String> =
+            found.iter().filter(|(_, kind, _)| doubtful(kind)).filter_map(|(view, ..)| row(view)).collect();
+        if asked.is_empty() {
+            continue;
+        }
+        let (key, hash) = match side {
+            Side::Legacy => ("legacy_key", "legacy_hash"),
+            Side::Platform => ("platform_key", "platform_hash"),
+        };
+        let sql = format!(
+            "select g.{hash} from sync_bridge.pair g join unnest($2::bigint[], $3::text[]) as asked (hash, key) \
+             on g.{hash} = asked.hash and g.{key} is distinct from asked.key where g.entity_id = $1"
+        );
+        let (hashes, keys): (Vec<i64>, Vec<&str>) = asked.iter().map(|(hash, key)| (*hash, key.as_str())).unzip();
+        let platform = &entity.platform;
+        let statement = postgres::Statement::new(sql);
+        let query = statement.query().bind(platform.sql.entity_number()).bind(hashes).bind(keys);
+        let what = || format!("looking for pairs of {} that were exchanged", entity.mapping.entity);
+        let rows = platform.database.read.fetch_all(query).await.with_context(what)?;
+        let others = rows.iter().map(|row| row.try_get(0)).collect::<Result<Vec<i64>, _>>().with_context(what)?;
+        for (view, kind, _) in found.iter_mut() {
+            if doubtful(kind) && row(view).is_some_and(|(hash, _)| others.contains(&hash)) {
+                *kind = Kind::Foreign;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Whether a row of the pair is stamped above its side's watermark, or without a stamp not as the ledger knows it.
+fn is_behind(entity: &ReadyEntity, page: &Page, view: &View) -> bool {
+    let [legacy, platform] = page.watermarks;
+    [(Side::Legacy, &view.legacy, legacy), (Side::Platform, &view.platform, platform)].into_iter().any(
+        |(side, row, watermark)| {
+            // Without a stamp: the ledger does not know the row as it is.
+            let unknown = |row: &Row| view.pair.as_ref().and_then(|pair| pair.hash(side)) != Some(row.hash);
+            if !entity.mapping.shape(side).has_stamp() {
+                return row.as_ref().is_some_and(unknown);
+            }
+            stamp(&entity.mapping, side, row.as_ref())
+                .zip(watermark)
+                .is_some_and(|(stamp, watermark)| stamp > watermark)
+        },
+    )
+}

@@ -1,0 +1,94 @@
+//! A sweep: both tables of an entity held against the ledger, each by its own database, so that equal rows never leave it. Owns:
+//! which rows have to be looked at. Never: what a difference is called, which is a page's to say, or what becomes of it.
+
+use std::time::Duration;
+
+use anyhow::Context as _;
+use sqlx::Row as _;
+
+use crate::clock;
+use crate::config::Side;
+use crate::keyset::{Key, Range};
+use crate::sides::postgres::{self, Compared, Depth};
+
+use super::cut::{cut_whole, named};
+use super::entity::ReadyEntity;
+
+/// What was found on one side of an entity.
+#[derive(Debug, Clone)]
+pub struct SweptSide {
+    pub side: Side,
+    pub took: Duration,
+    /// Rows of the table, and living pairs with a key on this side.
+    pub rows: u64,
+    pub pairs: u64,
+    /// Rows to be looked at together with the other side, those that are not there among them.
+    pub ranges: Vec<Range>,
+    /// How many rows are not as the ledger knows them; at least so many.
+    pub differing: u64,
+    /// Keys of living pairs under which no row stands at all.
+    pub missing: Vec<Key>,
+    /// Whether more are missing than are named.
+    pub more_missing: bool,
+}
+
+/// Compares both sides.
+///
+/// # Errors
+/// A database that does not answer.
+pub async fn sweep(entity: &ReadyEntity, depth: Depth) -> anyhow::Result<Vec<SweptSide>> {
+    let mut sides = Vec::new();
+    for side in Side::BOTH {
+        sides.push(sweep_side(entity, side, depth).await?);
+    }
+    Ok(sides)
+}
+
+async fn sweep_side(entity: &ReadyEntity, side: Side, depth: Depth) -> anyhow::Result<SweptSide> {
+    let began = clock::instant();
+    let (ready, pairs) = (entity.side(side), &entity.platform);
+    let what = || format!("comparing {} on {side} in {}", entity.mapping.entity, ready.database.shown);
+    let (read, number) = (&ready.database.read, pairs.sql.entity_number());
+    let compared = ready.sql.compare_with_ledger(read, &pairs.database.read, number, depth).await;
+    let Compared { rows, pairs, differing, mut missing } = compared.with_context(what)?;
+    // What is out of sight is there all the same.
+    let standing = ready.sql.standing(read, &missing.keys).await.with_context(what)?;
+    missing.keys.retain(|key| !standing.contains(key));
+    let ranges = match depth {
+        Depth::Keys => Vec::new(),
+        Depth::Rows if differing.more => cut_whole(entity, side).await?,
+        Depth::Rows => {
+            let mut ranges = named(entity, &differing.keys);
+            ranges.extend(named(entity, &missing.keys));
+            ranges
+        }
+    };
+    Ok(SweptSide {
+        side,
+        took: began.elapsed(),
+        rows,
+        pairs,
+        ranges,
+        differing: differing.keys.len() as u64,
+        missing: missing.keys,
+        more_missing: missing.more,
+    })
+}
+
+/// The living pairs, and a hash of what both sides last agreed on in all of them.
+///
+/// # Errors
+/// A database that does not answer.
+pub async fn agreed(entity: &ReadyEntity) -> anyhow::Result<(u64, String)> {
+    let platform = &entity.platform;
+    let what = || format!("reading the pairs of {} in {}", entity.mapping.entity, platform.database.shown);
+    let query = postgres::query(
+        "select count(*), (coalesce(sum(hashtextextended(concat_ws(' ', platform_key, legacy_key, encode(base, 'hex')), 0)), 0) \
+         % 9223372036854775807)::bigint from sync_bridge.pair where entity_id = $1 and not gone",
+    )
+    .bind(platform.sql.entity_number());
+    let rows = platform.database.read.fetch_all(query).await.with_context(what)?;
+    let row = rows.first().with_context(what)?;
+    let (pairs, hash): (i64, i64) = (row.try_get(0)?, row.try_get(1)?);
+    Ok((u64::try_from(pairs)?, format!("{hash:016x}")))
+}

@@ -1,0 +1,290 @@
+//! Rows that are gone: seen twice, their counterparts go, too; edited meanwhile, they come back; gone in masses, nothing goes.
+
+use std::sync::Arc;
+
+use sync_bridge::config::{Config, Deletes};
+use sync_bridge::ops::{self, RunReport, Scope};
+
+use super::mapping::persons;
+use crate::jobs::{Bridge, GRACE};
+use crate::outages::by_login;
+use crate::support::queue::queue;
+use crate::support::systems::{CUSTOMER, Systems};
+
+const PERSON: Scope<'static> = Scope { customer: CUSTOMER, entity: Some("person"), toward: None };
+const LIVING: &str = "select count(*)::text from sync_bridge.pair p join sync_bridge.entity e on e.id = p.entity_id
+    where e.entity = 'person' and not gone";
+
+fn count(n: u32) -> String {
+    format!("select count(*)::text from person where email = '{n}@example.org'")
+}
+
+/// Ten minutes later: it is looked again whether all rows are there.
+async fn look(bridge: &Bridge) -> RunReport {
+    for sql in [
+        "update bridge.run set opened_at = opened_at - interval '10 min', ended_at = ended_at - interval '10 min'",
+        "update bridge.absence set first_seen = first_seen - interval '10 min'",
+    ] {
+        sqlx::raw_sql(sql).execute(&bridge.queue.pool).await.expect("letting time pass");
+    }
+    let report = bridge.tick().await;
+    bridge.settle().await;
+    report
+}
+
+async fn hold(bridge: &Bridge, n: u32, rows: [&str; 2]) {
+    let found = [bridge.systems.legacy_rows(&count(n)).await, bridge.systems.platform_rows(&count(n)).await];
+    assert_eq!(found.map(|rows| rows.concat()), rows, "{n}");
+}
+
+#[tokio::test]
+async fn s19_a_row_that_is_gone_goes_on_the_other_side_after_a_second_look() {
+    let bridge = persons("gone").await;
+    let worker = bridge.work(GRACE);
+    let delete = |n: u32| format!("delete from person where email = '{n}@example.org'");
+    bridge.systems.on_legacy(&delete(9)).await;
+    bridge.systems.on_platform(&delete(10)).await;
+    bridge.systems.on_legacy(&delete(11)).await;
+    bridge.systems.on_platform(&delete(11)).await;
+    let first = look(&bridge).await;
+    assert_eq!((first.rows_to_legacy, first.rows_to_platform), (0, 0), "one look is none: {first:#?}");
+    hold(&bridge, 9, ["0", "1"]).await;
+    hold(&bridge, 10, ["1", "0"]).await;
+
+    let second = look(&bridge).await;
+    assert_eq!(
+        (second.by_kind.tally.deletes_to_platform, second.by_kind.tally.deletes_to_legacy),
+        (1, 1),
+        "{second:#?}"
+    );
+    for n in [9, 10, 11] {
+        hold(&bridge, n, ["0", "0"]).await;
+    }
+    assert_eq!(bridge.systems.platform_rows(LIVING).await, ["197"]);
+    assert_eq!(bridge.number("select count(*) from bridge.absence").await, 4, "until the next look");
+    let before = bridge.systems.images().await;
+    look(&bridge).await;
+    assert_eq!(before, bridge.systems.images().await);
+    assert_eq!(bridge.number("select count(*) from bridge.absence").await, 0);
+    assert_eq!(bridge.number("select count(*) from bridge.difference").await, 0);
+
+    // Who is made again under the id is another record, and goes over.
+    bridge.systems.on_legacy("insert into person (id, email, name) values (9, 'new@example.org', 'new')").await;
+    bridge.settle().await;
+    let name = "select name from person where email = 'new@example.org'";
+    bridge.systems.both_hold(name, name, &["new"]).await;
+    worker.stop().await;
+}
+
+#[tokio::test]
+async fn s19_an_edit_is_kept_whoever_deleted_the_record() {
+    let bridge = persons("kept").await;
+    let worker = bridge.work(GRACE);
+    let id = "select id::text from person where email = '9@example.org'";
+    let before = bridge.systems.legacy_rows(id).await;
+    bridge.systems.on_legacy("delete from person where email = '9@example.org'").await;
+    look(&bridge).await;
+    bridge
+        .systems
+        .on_platform("update person set name = 'edited', updated_at = now() where email = '9@example.org'")
+        .await;
+    look(&bridge).await;
+    look(&bridge).await;
+    let name = "select name from person where email = '9@example.org'";
+    bridge.systems.both_hold(name, name, &["edited"]).await;
+    assert_eq!(bridge.systems.legacy_rows(id).await, before, "under the same id");
+    let conflicts = bridge.systems.platform_rows("select kind from sync_bridge.conflict").await;
+    assert_eq!(conflicts, ["delete_update"]);
+    worker.stop().await;
+}
+
+#[tokio::test]
+async fn s20_an_empty_table_deletes_nothing_and_stops_its_entity_alone() {
+    let bridge = persons("empty").await;
+    let worker = bridge.work(GRACE);
+    bridge.systems.on_legacy("create table kept as table person; delete from person").await;
+    look(&bridge).await;
+    look(&bridge).await;
+    assert_eq!(bridge.systems.platform_rows("select count(*)::text from person").await, ["200"]);
+    let status = bridge.status().await;
+    let [pause] = status.paused.as_slice() else { panic!("{status:#?}") };
+    assert_eq!((pause.entity.as_deref(), pause.who.as_str()), (Some("person"), "sync-bridge"));
+    assert_eq!(
+        pause.reason,
+        "its table on the legacy side shows no row, where 200 were: nothing was deleted. Bring the rows back, then \
+         `sync-bridge resume --customer acme --entity person`; if they were deleted on purpose, \
+         `sync-bridge resume --customer acme --entity person --accept-deletes`"
+    );
+    bridge.systems.on_legacy("update note set body = 'second', last_update = now()").await;
+    bridge.settle().await;
+    assert_eq!(bridge.systems.platform_rows("select body from note").await, ["second"], "the others go on");
+
+    // Resumed without a look at it, it stops again.
+    ops::resume(&bridge.queue.pool, PERSON, false, false).await.expect("an end of the pause");
+    look(&bridge).await;
+    assert_eq!(bridge.status().await.paused.len(), 1);
+    assert_eq!(bridge.systems.platform_rows("select count(*)::text from person").await, ["200"]);
+
+    bridge.systems.on_legacy("insert into person select * from kept; drop table kept").await;
+    ops::resume(&bridge.queue.pool, PERSON, false, false).await.expect("an end of the pause");
+    look(&bridge).await;
+    look(&bridge).await;
+    assert_eq!(bridge.status().await.paused.len(), 0);
+    assert_eq!(bridge.systems.platform_rows("select count(*)::text from person").await, ["200"]);
+    assert_eq!(bridge.systems.legacy_rows("select count(*)::text from person").await, ["200"]);
+    assert_eq!(bridge.number("select count(*) from bridge.absence").await, 0);
+    worker.stop().await;
+}
+
+#[tokio::test]
+async fn s20_many_rows_that_were_deleted_on_purpose_go_once_an_operator_says_so() {
+    let bridge = persons("meant").await;
+    let worker = bridge.work(GRACE);
+    bridge.systems.on_platform("delete from person where age > 100").await;
+    look(&bridge).await;
+    look(&bridge).await;
+    assert_eq!(bridge.systems.legacy_rows("select count(*)::text from person").await, ["200"]);
+    let status = bridge.status().await;
+    assert!(status.paused[0].reason.starts_with("100 of 200 rows are gone from the platform side"), "{status:#?}");
+    ops::resume(&bridge.queue.pool, PERSON, false, true).await.expect("an end of the pause");
+    look(&bridge).await;
+    assert_eq!(bridge.systems.legacy_rows("select count(*)::text from person").await, ["100"]);
+    assert_eq!(bridge.status().await.paused.len(), 0);
+    worker.stop().await;
+}
+
+#[tokio::test]
+async fn s20_a_table_that_cannot_be_read_deletes_nothing() {
+    let mut bridge = persons("unread").await;
+    let mut config = Config::clone(&bridge.config);
+    let databases = &mut config.customers[0].databases;
+    let role = format!("unread_{}", databases["legacy"].to_string().rsplit_once('/').expect("a name").1);
+    let rights = format!(
+        "create role \"{role}\" login password 'p'; grant pg_read_all_stats to \"{role}\";
+         grant usage on schema sync_bridge to \"{role}\"; grant all on all tables in schema sync_bridge to \"{role}\";
+         grant all on note to \"{role}\""
+    );
+    bridge.systems.on_legacy(&rights).await;
+    databases.insert("legacy".into(), by_login(&databases["legacy"], &format!("{role}:p")));
+    bridge.config = Arc::new(config);
+    let worker = bridge.work(GRACE);
+    look(&bridge).await;
+    look(&bridge).await;
+    assert_eq!(bridge.systems.platform_rows("select count(*)::text from person").await, ["200"]);
+    assert_eq!(bridge.number("select count(*) from bridge.absence").await, 0);
+    assert!(bridge.status().await.paused.iter().any(|pause| pause.halted), "{:#?}", bridge.status().await);
+    worker.stop().await;
+}
+
+#[tokio::test]
+async fn rows_stay_where_the_entity_keeps_them() {
+    let mut bridge = persons("keeps").await;
+    let mut config = Config::clone(&bridge.config);
+    config.stages[0].entities[0].deletes = Deletes::Keep;
+    bridge.config = Arc::new(config);
+    let worker = bridge.work(GRACE);
+    bridge.systems.on_legacy("delete from person where email = '9@example.org'").await;
+    look(&bridge).await;
+    look(&bridge).await;
+    hold(&bridge, 9, ["0", "1"]).await;
+    worker.stop().await;
+}
+
+#[tokio::test]
+async fn what_others_refer_to_is_listed_until_they_are_gone() {
+    let bridge = persons("referred").await;
+    bridge
+        .systems
+        .on_platform(
+            "create table visit (person uuid references person);
+             insert into visit select id from person where email = '9@example.org'",
+        )
+        .await;
+    let worker = bridge.work(GRACE);
+    bridge.systems.on_legacy("delete from person where email in ('9@example.org', '10@example.org')").await;
+    look(&bridge).await;
+    look(&bridge).await;
+    hold(&bridge, 9, ["0", "1"]).await;
+    hold(&bridge, 10, ["0", "0"]).await;
+    let reasons: Vec<String> =
+        sqlx::query_scalar("select reason from bridge.quarantine").fetch_all(&bridge.queue.pool).await.expect("a list");
+    assert_eq!(reasons, ["rows that are not deleted refer to it (constraint `visit_person_fkey`) [23503]"]);
+    bridge.systems.on_platform("delete from visit").await;
+    look(&bridge).await;
+    look(&bridge).await;
+    hold(&bridge, 9, ["0", "0"]).await;
+    assert_eq!(bridge.number("select count(*) from bridge.quarantine").await, 0);
+    worker.stop().await;
+}
+
+#[tokio::test]
+async fn a_role_that_may_not_delete_says_so() {
+    let mut bridge = persons("no delete").await;
+    let mut config = Config::clone(&bridge.config);
+    let databases = &mut config.customers[0].databases;
+    let role = format!("keeps_{}", databases["platform"].to_string().rsplit_once('/').expect("a name").1);
+    let rights = format!(
+        "create role \"{role}\" login password 'p'; grant pg_read_all_stats to \"{role}\";
+         grant usage on schema sync_bridge to \"{role}\"; grant all on all tables in schema sync_bridge to \"{role}\";
+         grant select, insert, update on person, note to \"{role}\""
+    );
+    bridge.systems.on_platform(&rights).await;
+    databases.insert("platform".into(), by_login(&databases["platform"], &format!("{role}:p")));
+    bridge.config = Arc::new(config);
+    let worker = bridge.work(GRACE);
+    bridge.systems.on_legacy("delete from person where email in ('9@example.org', '10@example.org')").await;
+    look(&bridge).await;
+    look(&bridge).await;
+    hold(&bridge, 9, ["0", "1"]).await;
+    let reasons = "select count(*) from bridge.quarantine where reason like '%may not delete rows of this table: grant it `delete`%'";
+    assert_eq!(bridge.number(reasons).await, 2);
+    assert_eq!(bridge.status().await.dead_letters, 0);
+    worker.stop().await;
+}
+
+#[tokio::test]
+async fn where_rows_are_marked_the_counterpart_of_one_that_is_gone_is_marked() {
+    let legacy = "create table person (id serial primary key, email text not null, gone char(1) not null default 'N',
+          last_update timestamptz not null default now());
+        create index on person (last_update, id)";
+    let platform = "create table person (id uuid primary key, email text not null, deleted_at timestamptz,
+          updated_at timestamptz not null default now());
+        create index on person (updated_at, id)";
+    let stages = r#"
+[[stages]]
+name = "all"
+  [[stages.entities]]
+  id = "person"
+  deletes = "mark"
+  legacy = { database = "legacy", table = "person", key = "id", updated_at = "last_update", deleted = { column = "gone", yes = "Y", no = "N" } }
+  platform = { database = "platform", table = "person", key = "id", deleted_at = "deleted_at" }
+    [stages.entities.fields]
+    email = { legacy = "email", platform = "email" }
+"#;
+    let systems = Systems::new("marks", legacy, platform, stages).await;
+    let config = systems.config.clone();
+    let bridge = Bridge { systems, queue: queue("marks").await, config };
+    bridge
+        .systems
+        .on_legacy("insert into person (email) select n || '@example.org' from generate_series(1, 20) n")
+        .await;
+    let worker = bridge.work(GRACE);
+    bridge.settle().await;
+    bridge.systems.on_legacy("delete from person where email = '9@example.org'").await;
+    bridge.systems.on_platform("delete from person where email = '10@example.org'").await;
+    look(&bridge).await;
+    look(&bridge).await;
+    let marked = "select email from person where deleted_at is not null";
+    assert_eq!(bridge.systems.platform_rows(marked).await, ["9@example.org"]);
+    assert_eq!(bridge.systems.legacy_rows("select email from person where gone = 'Y'").await, ["10@example.org"]);
+    let before = bridge.systems.images().await;
+    look(&bridge).await;
+    look(&bridge).await;
+    assert_eq!(before, bridge.systems.images().await, "once");
+    // Who takes the mark off brings the record back.
+    let back = "update person set deleted_at = null, updated_at = now() where email = '9@example.org'";
+    bridge.systems.on_platform(back).await;
+    bridge.settle().await;
+    hold(&bridge, 9, ["1", "1"]).await;
+    worker.stop().await;
+}

@@ -1,0 +1,221 @@
+//! What no stamp shows: a sweep finds it, calls it by its name, and the next run repairs what can be repaired.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use sync_bridge::config::{Config, CustomerId};
+use sync_bridge::jobs::Env;
+use sync_bridge::ops::{self, RunReport, Verified, VerifyOf};
+use sync_bridge::stages::Data;
+
+use super::mapping::persons;
+use crate::jobs::{Bridge, GRACE};
+use crate::support::systems::CUSTOMER;
+
+/// An hour later: whole tables are compared again.
+async fn sweep(bridge: &Bridge) -> RunReport {
+    let sql = "update bridge.run set opened_at = opened_at - interval '2 h', ended_at = ended_at - interval '2 h'";
+    sqlx::raw_sql(sql).execute(&bridge.queue.pool).await.expect("letting time pass");
+    bridge.tick().await
+}
+
+async fn verified(bridge: &Bridge, deep: bool) -> Vec<Verified> {
+    let data = Arc::new(Data::new(bridge.config.clone()));
+    let env = Env { config: bridge.config.clone(), data, queue: bridge.queue.pool.clone() };
+    let customer = CustomerId::new(CUSTOMER);
+    let of = VerifyOf { customer: &customer, entity: None, deep, wait: Duration::ZERO };
+    ops::verify(&env, of, |_| {}).await.expect("a comparison")
+}
+
+/// The differences of the persons: kind, legacy key and platform's e-mail address or its key.
+fn kinds(found: &[Verified]) -> BTreeMap<String, u64> {
+    found.iter().flat_map(|one| one.by_kind.clone()).collect()
+}
+
+fn one(kind: &str, count: u64) -> BTreeMap<String, u64> {
+    BTreeMap::from([(kind.to_owned(), count)])
+}
+
+/// Two hundred persons that nobody touched for an hour, as far as stamps tell.
+async fn rested(hint: &str) -> Bridge {
+    let bridge = persons(hint).await;
+    bridge
+        .systems
+        .on_platform(
+            "update person set updated_at = updated_at - interval '1 h';
+             update sync_bridge.pair set platform_stamp = platform_stamp - interval '1 h'",
+        )
+        .await;
+    let worker = bridge.work(GRACE);
+    bridge.settle().await;
+    worker.stop().await;
+    bridge
+}
+
+/// All equal, and nothing is written by looking.
+async fn all_is_equal(bridge: &Bridge) {
+    let before = bridge.systems.images().await;
+    for deep in [false, true] {
+        let found = verified(bridge, deep).await;
+        assert_eq!(kinds(&found), BTreeMap::new(), "deep: {deep}, {found:#?}");
+        assert!(found.iter().all(|one| one.equal == one.pairs && one.legacy_rows == one.platform_rows), "{found:#?}");
+    }
+    assert_eq!(before, bridge.systems.images().await);
+}
+
+#[tokio::test]
+async fn s08_a_write_without_a_stamp_is_found_by_the_sweep_and_carried_over() {
+    let bridge = rested("silent").await;
+    let worker = bridge.work(GRACE);
+    all_is_equal(&bridge).await;
+    bridge.systems.on_legacy("update person set name = 'silent' where email = '7@example.org'").await;
+    bridge.systems.on_platform("update person set name = 'quiet' where email = '8@example.org'").await;
+    assert_eq!(bridge.tick().await.ending, "idle", "no stamp shows it");
+    let found = verified(&bridge, false).await;
+    assert_eq!(kinds(&found), one("missed", 2), "{found:#?}");
+    assert_eq!(found[0].equal, 198);
+    assert!(found[0].differences.iter().all(|one| one.fields == ["name"]), "{found:#?}");
+
+    assert_eq!(sweep(&bridge).await.differences, Some(2));
+    assert_eq!(bridge.status().await.differences, 2);
+    bridge.settle().await;
+    for (n, name) in [(7, "silent"), (8, "quiet")] {
+        let sql = format!("select name from person where email = '{n}@example.org'");
+        bridge.systems.both_hold(&sql, &sql, &[name]).await;
+    }
+    assert_eq!(bridge.status().await.differences, 0, "what was found is repaired");
+    sweep(&bridge).await;
+    bridge.settle().await;
+    all_is_equal(&bridge).await;
+    worker.stop().await;
+}
+
+#[tokio::test]
+async fn s14_rows_without_a_stamp_go_over_once_and_their_edits_are_found() {
+    let bridge = persons("null stamps").await;
+    let worker = bridge.work(GRACE);
+    bridge.systems.on_legacy("alter table person alter last_update drop not null").await;
+    bridge
+        .systems
+        .on_legacy("insert into person (email, name, last_update) values ('null@example.org', 'first', null)")
+        .await;
+    bridge.settle().await;
+    let name = "select name from person where email = 'null@example.org'";
+    bridge.systems.both_hold(name, name, &["first"]).await;
+    bridge.systems.on_legacy("update person set name = 'second' where email = 'null@example.org'").await;
+    bridge.settle().await;
+    sweep(&bridge).await;
+    bridge.settle().await;
+    bridge.systems.both_hold(name, name, &["second"]).await;
+    let early = "select count(*)::text from person where updated_at < '2000-01-01'";
+    assert_eq!(bridge.systems.platform_rows(early).await, ["0"], "no stamp of 1970 anywhere");
+    sweep(&bridge).await;
+    bridge.settle().await;
+    all_is_equal(&bridge).await;
+    worker.stop().await;
+}
+
+#[tokio::test]
+async fn each_difference_has_its_name() {
+    let bridge = rested("names").await;
+    let worker = bridge.work(GRACE);
+    let quiet = |n: u32| format!("update person set name = 'quiet' where email = '{n}@example.org'");
+    // Which of the rows, what is done on legacy, on the platform, and what that is called.
+    let pair = "from sync_bridge.entity e where e.id = entity_id and e.entity = 'person'";
+    let damages: [(&str, String, String); 6] = [
+        ("missed", quiet(1), String::new()),
+        ("conflict", quiet(2), quiet(2).replace("quiet", "still")),
+        ("deleted", String::new(), "delete from person where email = '3@example.org'".into()),
+        (
+            "restored",
+            "update person set name = 'old', last_update = last_update - interval '2 d' where email = '4@example.org'"
+                .into(),
+            String::new(),
+        ),
+        (
+            "foreign",
+            String::new(),
+            format!(
+                "update sync_bridge.pair set legacy_key = null {pair} and legacy_key = '5';
+                 update sync_bridge.pair set legacy_key = '5' {pair} and legacy_key = '6';
+                 update sync_bridge.pair set legacy_key = '6' {pair} and legacy_key is null"
+            ),
+        ),
+        (
+            "behind",
+            "update person set name = 'new', last_update = clock_timestamp() where email = '9@example.org'".into(),
+            String::new(),
+        ),
+    ];
+    worker.stop().await;
+    for (kind, on_legacy, on_platform) in damages {
+        let before = kinds(&verified(&bridge, false).await);
+        bridge.systems.on_legacy(&on_legacy).await;
+        bridge.systems.on_platform(&on_platform).await;
+        let found = verified(&bridge, false).await;
+        let mut expected = before;
+        expected.insert(kind.to_owned(), if kind == "foreign" { 2 } else { 1 });
+        assert_eq!(kinds(&found), expected, "{kind}: {found:#?}");
+    }
+    // What a run would make of it: what can be repaired is, and nothing else is touched.
+    let worker = bridge.work(GRACE);
+    bridge.settle().await;
+    sweep(&bridge).await;
+    bridge.settle().await;
+    let found = verified(&bridge, false).await;
+    let expected = BTreeMap::from([("deleted".to_owned(), 1), ("foreign".to_owned(), 2), ("restored".to_owned(), 1)]);
+    assert_eq!(kinds(&found), expected, "{found:#?}");
+    let names =
+        "select name from person where email in ('4@example.org', '5@example.org', '6@example.org') order by email";
+    assert_eq!(bridge.systems.platform_rows(names).await, ["n4", "n5", "n6"], "nothing flows from what is doubtful");
+    worker.stop().await;
+}
+
+#[tokio::test]
+async fn who_edits_what_the_ledger_agreed_on_is_found_by_reading_every_row() {
+    let bridge = rested("base").await;
+    let agreed = verified(&bridge, false).await[0].checksum.clone();
+    let sql = "update sync_bridge.pair set base = '\\x' || substr(base, 1, length(base) - 1) || '\\x01' from sync_bridge.entity e \
+               where e.id = entity_id and e.entity = 'person' and legacy_key = '5'";
+    bridge.systems.on_platform(&sql.replace("'\\x' || ", "")).await;
+    let found = verified(&bridge, false).await;
+    assert_ne!(found[0].checksum, agreed, "the checksum is another");
+    assert_eq!(kinds(&verified(&bridge, true).await), one("foreign", 1));
+}
+
+#[tokio::test]
+async fn a_sweep_reads_no_row_that_is_as_the_ledger_knows_it() {
+    let bridge = persons("reads").await;
+    let worker = bridge.work(GRACE);
+    sweep(&bridge).await;
+    bridge.settle().await;
+    let pages = "select count(*) from bridge.page where mode = 'compare'";
+    let before = bridge.number(pages).await;
+    bridge.systems.on_legacy("update person set name = 'silent' where email = '7@example.org'").await;
+    sweep(&bridge).await;
+    assert_eq!(bridge.number(pages).await - before, 1);
+    let read = "select sum(rows_read)::bigint from (select rows_read from bridge.page where mode = 'compare' order by id desc limit 1) t";
+    assert_eq!(bridge.number(read).await, 1);
+    worker.stop().await;
+}
+
+#[tokio::test]
+async fn an_entity_that_is_not_to_be_repaired_is_left_as_it_is() {
+    let mut bridge = persons("by hand").await;
+    let mut config = Config::clone(&bridge.config);
+    config.stages[0].entities[0].repair = false;
+    bridge.config = Arc::new(config);
+    let worker = bridge.work(GRACE);
+    bridge.systems.on_legacy("update person set name = 'silent' where email = '7@example.org'").await;
+    sweep(&bridge).await;
+    bridge.settle().await;
+    let name = "select name from person where email = '7@example.org'";
+    assert_eq!(bridge.systems.platform_rows(name).await, ["n7"]);
+    let found = verified(&bridge, false).await;
+    let rows = ops::repair(&bridge.queue.pool, &CustomerId::new(CUSTOMER), &found).await.expect("a repair");
+    assert_eq!(rows, 1);
+    bridge.settle().await;
+    bridge.systems.both_hold(name, name, &["silent"]).await;
+    worker.stop().await;
+}
