@@ -35,12 +35,21 @@ pub enum Lane {
     Keys,
     /// An explicit list of keys: rows without a stamp that are not as the ledger knows them.
     Compared,
+    /// An explicit list of keys: rows that wait for each other. They are made without the references that none of them can have yet.
+    Ring,
+    /// As `Ring`, of rows that this has not helped: what still waits is listed by name.
+    Stuck,
 }
 
 impl Lane {
     /// Whether the range names its rows.
     pub fn is_named(self) -> bool {
-        matches!(self, Lane::Keys | Lane::Compared)
+        matches!(self, Lane::Keys | Lane::Compared | Lane::Ring | Lane::Stuck)
+    }
+
+    /// Whether its rows waited, and were looked at before.
+    pub fn is_another_look(self) -> bool {
+        matches!(self, Lane::Keys | Lane::Ring | Lane::Stuck)
     }
 }
 

@@ -11,8 +11,8 @@ use super::parse::{COMPARE_EVERY, Defaults, OVERLAP, PAGE_ROWS, read_list};
 use super::reader::{Keys, Located, Node, Reader, Text};
 use super::report::suggest;
 use super::{
-    Deleted, Deletes, Entity, EntityId, Field, FirstContact, KeyRule, Policy, Side, Stage, Table, condition, fields,
-    schedule,
+    Deleted, Deletes, Entity, EntityId, Field, FirstContact, KeyRule, Policy, Side, Stage, Table, also, condition,
+    fields, schedule,
 };
 
 /// The stage that follows all others.
@@ -378,6 +378,8 @@ fn read_side(
     let new_key = keys
         .optional("new_key")
         .map_or(Some(None), |node| read_choice(&node, "way to make a key", &KeyRule::ALL, reader).map(Some));
+    let also_node = keys.optional("also");
+    let also = also_node.as_ref().map_or(Some(Vec::new()), |node| also::read(node, reader));
     keys.close(reader);
 
     if let Some(database) = &database {
@@ -399,8 +401,12 @@ fn read_side(
         scope: scope?,
         filter: filter?,
         new_key: new_key?,
+        also: also?,
         place: reader.report.place(node.at()),
     };
+    if let Some(node) = &also_node {
+        also::check(&table, node, reader);
+    }
     let own_columns = own_columns(&table);
     // A key may hold a scope column: a tenant's id often is a part of it.
     for column in key.iter().flatten() {
@@ -419,11 +425,12 @@ fn own_columns(table: &Table) -> BTreeMap<String, &'static str> {
         None => None,
     };
     columns.extend(table.updated_at.iter().map(|column| (column.clone(), "updated_at")));
+    columns.extend(table.also.iter().flat_map(|further| also::own_columns(table, further)));
     columns
 }
 
 /// `"schema.name"`, or a name in `public`; or `{ schema = …, name = … }`, which may hold anything. With where it stands.
-fn read_table(node: &Node<'_>, reader: &mut Reader<'_>) -> Option<(String, String, Text)> {
+pub(super) fn read_table(node: &Node<'_>, reader: &mut Reader<'_>) -> Option<(String, String, Text)> {
     if node.is_text() {
         let text = node.text(reader)?;
         let (schema, name) = text.value.split_once('.').unwrap_or(("public", &text.value));
@@ -503,7 +510,7 @@ fn check_column(text: &Text, reader: &mut Reader<'_>) -> bool {
     good
 }
 
-fn read_column(node: &Node<'_>, reader: &mut Reader<'_>) -> Option<String> {
+pub(super) fn read_column(node: &Node<'_>, reader: &mut Reader<'_>) -> Option<String> {
     let text = node.text(reader)?;
     check_column(&text, reader).then_some(text.value)
 }

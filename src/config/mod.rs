@@ -10,6 +10,7 @@ use chrono_tz::Tz;
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 
+mod also;
 mod condition;
 mod customers;
 mod database;
@@ -166,7 +167,20 @@ pub struct Table {
     pub filter: Option<String>,
     /// How new rows get the parts of their key that no field covers; none: as the column's type suggests.
     pub new_key: Option<KeyRule>,
+    /// Tables of the same database that hold further columns of each record.
+    pub also: Vec<Further>,
     pub place: Place,
+}
+
+/// A further table of a record, joined to the entity's own by key, one to one. Its columns are called `alias.column`.
+#[derive(Debug, Clone)]
+pub struct Further {
+    pub alias: String,
+    pub schema: String,
+    pub name: String,
+    /// As many columns as the entity's own key has, in its order.
+    pub key: Vec<String>,
+    pub updated_at: String,
 }
 
 /// How new rows of a side get their keys.
@@ -535,6 +549,7 @@ impl std::fmt::Debug for Table {
             .field("scope", &self.scope.keys())
             .field("filtered", &self.filter.is_some())
             .field("new_key", &self.new_key)
+            .field("also", &self.also)
             .field("place", &self.place)
             .finish()
     }
@@ -628,12 +643,46 @@ impl Customer {
 impl Table {
     /// `schema.name`, quoted where that would be read as other names.
     pub fn shown(&self) -> String {
-        if [&self.schema, &self.name].iter().all(|name| !name.contains(['.', '"'])) {
-            return format!("{}.{}", self.schema, self.name);
-        }
-        let quoted = |name: &str| format!("\"{}\"", name.replace('"', "\"\""));
-        format!("{}.{}", quoted(&self.schema), quoted(&self.name))
+        shown(&self.schema, &self.name)
     }
+
+    /// A column of the file, of this table or of a further one, with its table.
+    pub fn shown_column(&self, column: &str) -> String {
+        match self.locate(column) {
+            (None, own) => format!("{}.{own}", self.shown()),
+            (Some(further), own) => format!("{}.{own}", further.shown()),
+        }
+    }
+
+    /// Where a column of the file stands: in the further table whose alias it begins with, else in this one; and its name there.
+    pub fn locate<'n>(&self, column: &'n str) -> (Option<&Further>, &'n str) {
+        let further = column.split_once('.').and_then(|(alias, own)| Some((self.further(alias)?, own)));
+        further.map_or((None, column), |(further, own)| (Some(further), own))
+    }
+
+    pub fn further(&self, alias: &str) -> Option<&Further> {
+        self.also.iter().find(|further| further.alias == alias)
+    }
+
+    /// Schema and name of all tables that a record has here, its own first.
+    pub fn names(&self) -> impl Iterator<Item = (&str, &str)> {
+        let also = self.also.iter().map(|further| (further.schema.as_str(), further.name.as_str()));
+        std::iter::once((self.schema.as_str(), self.name.as_str())).chain(also)
+    }
+}
+
+impl Further {
+    pub fn shown(&self) -> String {
+        shown(&self.schema, &self.name)
+    }
+}
+
+fn shown(schema: &str, name: &str) -> String {
+    if [schema, name].iter().all(|name| !name.contains(['.', '"'])) {
+        return format!("{schema}.{name}");
+    }
+    let quoted = |name: &str| format!("\"{}\"", name.replace('"', "\"\""));
+    format!("{}.{}", quoted(schema), quoted(name))
 }
 
 impl Entity {

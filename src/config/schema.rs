@@ -143,7 +143,23 @@ fn table_of(side: Side) -> Value {
             ("no", "Its value for all others", scalar()),
         ],
     );
+    let nothing = || json!({ "not": {} });
+    let further = table(
+        &["table", "key"],
+        [
+            ("table", "`schema.table`, or `{ schema = …, name = … }`", any(vec![text(), by_parts.clone()])),
+            ("key", "As many columns as the record's own key has, in its order", texts()),
+            ("updated_at", "The column that says when a row was edited; `updated_at` if left out", text()),
+            ("database", "Not here: it is the record's own", nothing()),
+            ("changes", "Not here: its changes are found by its stamps", nothing()),
+        ],
+    );
     let mut keys = vec![
+        (
+            "also",
+            "Further tables of the same record, by a name of your own; fields call their columns `name.column`",
+            entries(further),
+        ),
         ("database", "Its name under the customer's `databases`", text()),
         ("table", "`schema.table`, or `{ schema = …, name = … }`", any(vec![text(), by_parts])),
         ("key", "One column or several", texts()),

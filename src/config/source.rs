@@ -42,6 +42,8 @@ pub enum Spot {
     Whole,
     /// The name of the table on this side.
     Table(Side),
+    /// A further table of this side, by its alias.
+    Further(Side, String),
     /// Where the column is named: by the field, or by the table as a column of its own.
     Column(Side, String),
     /// The field's lens, or the field if it names none.
@@ -173,7 +175,7 @@ fn in_field(entity: &Table<'_>, field: &str, spot: &Spot) -> Option<Range<usize>
     let Some(declared) = table_in(fields, field) else { return Some(whole) };
     let found = match spot {
         Spot::Column(side, column) => named(declared, side.as_str(), column).or_else(|| at(declared, side.as_str())),
-        Spot::Table(side) => at(declared, side.as_str()),
+        Spot::Table(side) | Spot::Further(side, _) => at(declared, side.as_str()),
         Spot::Lens => at(declared, "lens"),
         Spot::Whole | Spot::MatchOn(_) => None,
     };
@@ -188,8 +190,20 @@ fn in_entity(entity: &Table<'_>, spot: &Spot) -> Option<Range<usize>> {
             let side = side.as_str();
             table_in(entity, side).and_then(|table| at(table, "table")).or_else(|| at(entity, side))
         }
+        Spot::Further(side, alias) => {
+            let further = table_in(table_in(entity, side.as_str())?, "also")?;
+            table_in(further, alias).and_then(|table| at(table, "table")).or_else(|| at(further, alias))
+        }
         Spot::Column(side, column) => {
             let table = table_in(entity, side.as_str())?;
+            let further = column.split_once('.').and_then(|(alias, own)| {
+                let declared = table_in(table_in(table, "also")?, alias)?;
+                let own = ["key", "updated_at"].iter().find_map(|name| named(declared, name, own));
+                own.or_else(|| in_entity(entity, &Spot::Further(*side, alias.to_owned())))
+            });
+            if further.is_some() {
+                return further;
+            }
             let own = ["key", "updated_at", "created_at", "deleted_at"];
             let flag = || table_in(table, "deleted").and_then(|flag| named(flag, "column", column));
             let scope = || table_in(table, "scope").and_then(|scope| at_key(scope, column));

@@ -16,6 +16,7 @@ use uuid::Uuid;
 use super::circuits::{Away, Circuits};
 use super::failure::{self, Panicked, Sorted, TimeLimit};
 use super::lease::Leases;
+use super::shares::{self, Shares};
 use super::stage::After;
 use super::{Env, measure, page, stage, tick};
 use crate::clock;
@@ -47,6 +48,7 @@ pub struct Executor {
     pub worker: String,
     pub leases: Leases,
     pub circuits: Circuits,
+    pub shares: Shares,
     /// Cancelled when the grace of a stopping process is over: what still runs is handed back.
     pub hurry: CancellationToken,
     /// What the work of a page may take.
@@ -90,6 +92,8 @@ enum Ending {
     Waits(Away),
     /// The process stops.
     HandedBack,
+    /// Its customer has its share of this process's places.
+    Crowded,
     /// The claim is somebody else's now: nothing to record.
     Lost,
 }
@@ -148,6 +152,7 @@ impl Executor {
                 if let Some(away) = self.circuits.away(&databases) {
                     return self.waits(&claim, away);
                 }
+                let Some(_turn) = self.shares.turn(&claim).await else { return Ending::Crowded };
                 let work = clock::within(limit, AssertUnwindSafe(subject.work(&self.env)).catch_unwind());
                 let error = tokio::select! {
                     biased;
@@ -159,8 +164,9 @@ impl Executor {
                     },
                     away = self.circuits.watch(&self.env, &databases) => return self.waits(&claim, away),
                 };
-                // Which database it was, the error does not say; asking tells, and whether it is back already.
-                if failure::sort(&error) == Sorted::Outage
+                // Which database it was, the error does not say; asking tells, and whether it is back already. A standby refuses our
+                // transactions in words that say less.
+                if failure::sort(&error) != Sorted::Permanent
                     && let Some(away) = self.circuits.ask(&self.env, &databases).await
                 {
                     return self.waits(&claim, away);
@@ -195,7 +201,9 @@ impl Executor {
         Ok(match claim.kind {
             Kind::Tick => tick::load(&mut conn, claim.subject).await?.map_or(Subject::Ended, Subject::Tick),
             Kind::Stage => stage::load(&mut conn, claim.subject).await?.map_or(Subject::Ended, Subject::Stage),
-            Kind::Page => page::load(&mut conn, claim.subject).await?.map_or(Subject::Ended, Subject::Page),
+            Kind::Page => {
+                page::load(&mut conn, claim.subject, claim.attempt).await?.map_or(Subject::Ended, Subject::Page)
+            }
         })
     }
 
@@ -387,6 +395,10 @@ async fn record(conn: &mut PgConnection, env: &Env, claim: &Claim, ending: &Endi
         Ending::HandedBack => {
             job::back(conn, claim, Back::Stopping, Duration::ZERO, "stopping", "the worker stopped").await?
         }
+        Ending::Crowded => {
+            let error = "the customer has its share of the worker's places";
+            job::back(conn, claim, Back::Crowded, shares::BACK_IN, "crowded", error).await?
+        }
     };
     Ok(back.map(|delivery| vec![delivery].into()))
 }
@@ -438,6 +450,7 @@ fn report(
             measure::retry(claim, page, "outage");
         }
         Ending::HandedBack => tracing::info!(job, kind, customer, "handed back: this worker stops"),
+        Ending::Crowded => tracing::debug!(job, kind, customer, "handed back: the customer has its share of places"),
         Ending::Lost => {}
     }
     if let Some(ended) = &after.stage_ended {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::clock;
 use crate::queue::Kind;
-use crate::sides::{self, Fault};
+use crate::sides::{self, Fault, Standby};
 use crate::told::told;
 
 pub use crate::sides::{Misfit, Moved, NotConfigured, Permanent};
@@ -56,7 +56,7 @@ pub fn sort(error: &anyhow::Error) -> Sorted {
 
 /// Whether a database said it, in an answer; else a connection broke or could not be made.
 pub fn is_said(error: &anyhow::Error) -> bool {
-    error.chain().any(|cause| matches!(cause.downcast_ref(), Some(sqlx::Error::Database(_))))
+    error.chain().any(|cause| cause.is::<Standby>() || matches!(cause.downcast_ref(), Some(sqlx::Error::Database(_))))
 }
 
 /// Why an entity whose tables could not be cut is to stand still, and nobody with it: they do not fit, or this role may not read them.
@@ -72,12 +72,24 @@ pub fn halts(error: &anyhow::Error) -> Option<String> {
     error.chain().any(refused).then(|| told(error))
 }
 
+/// Whether somebody held a table locked for longer than anybody waits here: its entity is for later, and nobody waits with it.
+pub fn is_locked(error: &anyhow::Error) -> bool {
+    const LOCK_NOT_AVAILABLE: &str = "55P03";
+    error.chain().any(|cause| match cause.downcast_ref() {
+        Some(sqlx::Error::Database(answer)) => answer.code().as_deref() == Some(LOCK_NOT_AVAILABLE),
+        _ => false,
+    })
+}
+
 fn sort_cause(cause: &(dyn std::error::Error + 'static)) -> Option<Sorted> {
     if cause.is::<Permanent>() || cause.is::<Misfit>() {
         return Some(Sorted::Permanent);
     }
     if cause.is::<Moved>() {
         return Some(Sorted::Transient);
+    }
+    if cause.is::<Standby>() {
+        return Some(Sorted::Outage);
     }
     if cause.is::<TimeLimit>() || cause.is::<Panicked>() || cause.is::<NotConfigured>() {
         return Some(Sorted::Transient);
@@ -140,6 +152,7 @@ mod tests {
         assert_eq!(sort(&wrapped(sqlx::Error::PoolTimedOut)), Sorted::Outage);
         assert_eq!(sort(&wrapped(sqlx::Error::RowNotFound)), Sorted::Permanent);
         assert_eq!(sort(&anyhow::anyhow!("who knows")), Sorted::Permanent);
+        assert_eq!(sort(&anyhow::Error::from(Standby("db-2".into())).context("cutting users")), Sorted::Outage);
         assert_eq!(sort(&NotConfigured("rolled out meanwhile".into()).into()), Sorted::Transient);
         assert_eq!(sort(&TimeLimit(Duration::from_secs(1)).into()), Sorted::Transient);
         assert_eq!(sort(&Panicked("oh".into()).into()), Sorted::Transient);

@@ -117,7 +117,7 @@ pub async fn run(env: Env, stop: CancellationToken) {
 async fn lead<'l>(env: &Env, leader: &'l mut Option<Leader>) -> sqlx::Result<Option<&'l mut PgConnection>> {
     if leader.is_none() {
         // Not one of the pool's: a lock must never go back into the pool with its connection.
-        let mut conn = PgConnection::connect_with(&env.queue.connect_options()).await?;
+        let mut conn = queue::session(&env.queue).await?;
         sqlx::query(FORGET_WHO_IS_SILENT).bind(SILENT_MAX).execute(&mut conn).await?;
         let locked: bool =
             sqlx::query_scalar("select pg_try_advisory_lock($1)").bind(LOCK).fetch_one(&mut conn).await?;

@@ -28,6 +28,8 @@ pub struct Loaded {
     paused: bool,
     /// The side of its entity that is not to be written now.
     held: Option<Side>,
+    /// An intent younger than this may still belong to a living page.
+    lease: Duration,
     /// Of rows that are gone, the seconds since the first of them was seen so.
     gone_for: Option<f64>,
 }
@@ -81,8 +83,9 @@ impl Finished {
     }
 }
 
-/// The page, unless it ended before.
-pub async fn load(conn: &mut PgConnection, id: i64) -> sqlx::Result<Option<Loaded>> {
+/// The page, unless it ended before. What a further attempt finds open is most likely of the one before: left to its owner it would be
+/// parked, and whatever that attempt failed of would fail nobody any more.
+pub async fn load(conn: &mut PgConnection, id: i64, attempt: i32) -> sqlx::Result<Option<Loaded>> {
     let page = page::get(conn, id).await?;
     let Some(page) = page.filter(|page| page.state == "released") else { return Ok(None) };
     let watermarks = match page.mode {
@@ -92,6 +95,7 @@ pub async fn load(conn: &mut PgConnection, id: i64) -> sqlx::Result<Option<Loade
     let pauses = pause::of_customer(conn, page.customer.as_str()).await?;
     let (paused, held) = (pauses.entity(page.entity.as_str()), pauses.held(page.entity.as_str()));
     let mapping = mapping::of_entity(conn, page.customer.as_str(), page.entity.as_str()).await?;
+    let lease = if attempt > 1 { Duration::ZERO } else { job::LEASE };
     let gone_for = match page.mode {
         PageMode::Delete => {
             let what = (page.customer.as_str(), page.entity.as_str(), page.side);
@@ -99,7 +103,7 @@ pub async fn load(conn: &mut PgConnection, id: i64) -> sqlx::Result<Option<Loade
         }
         PageMode::Sync | PageMode::Compare => None,
     };
-    Ok(Some(Loaded { page, mapping: mapping.map(Box::new), watermarks, paused, held, gone_for }))
+    Ok(Some(Loaded { page, mapping: mapping.map(Box::new), watermarks, paused, held, lease, gone_for }))
 }
 
 impl Loaded {
@@ -136,7 +140,7 @@ impl Loaded {
             side: page.side,
             range: page.range.clone(),
             mode: page.mode,
-            lease: job::LEASE,
+            lease: self.lease,
             held: self.held,
             contact,
             rulings: Vec::new(),

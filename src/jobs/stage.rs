@@ -22,6 +22,7 @@ use crate::ledger::{dead_letter, difference, page, parked, pause, run, stage, wa
 use crate::queue::{Delivery, Kind};
 use crate::sides::Restored;
 use crate::stages::{Cut, Depth, Key, Known, Lane, PageMode, Range, SweptSide, seen};
+use crate::told::told;
 
 /// Rounds over what was parked. Each but the last made at least one pair or had rows woken, so a chain of parents longer
 /// than this goes on in the next run.
@@ -78,6 +79,8 @@ pub struct Plan {
     pauses: Pauses,
     /// Entities that were left out as their tables do not fit, each with what is different.
     halted: Vec<(EntityId, String)>,
+    /// Entities that were left out as somebody held their tables locked: they are the next run's.
+    locked: Vec<EntityId>,
     /// Entities whose whole table is in the pages, each with the mapping.
     covered: Vec<(String, Vec<i64>)>,
     /// What comparisons with the ledger found.
@@ -103,7 +106,7 @@ impl Plan {
         self.pages
     }
 
-    /// `None` if the entity's tables do not fit: it is left out, and the others go on.
+    /// `None` if the entity's tables do not fit, or are locked: it is left out, and the others go on.
     fn fits<T>(&mut self, entity: &Entity, result: anyhow::Result<T>) -> anyhow::Result<Option<T>> {
         let error = match result {
             Ok(found) => return Ok(Some(found)),
@@ -111,6 +114,12 @@ impl Plan {
         };
         if let Some(restored) = error.downcast_ref::<Restored>() {
             self.restored.get_or_insert_with(|| restored.to_string());
+            return Ok(None);
+        }
+        // A sweep that leaves one out would count for it too.
+        if failure::is_locked(&error) && self.depth != Some(Depth::Rows) {
+            tracing::warn!(entity = %entity.id, "left for the next run, the other entities go on: {}", told(&error));
+            self.locked.push(entity.id.clone());
             return Ok(None);
         }
         let Some(reason) = failure::halts(&error) else { return Err(error) };
@@ -122,23 +131,26 @@ impl Plan {
     }
 
     /// What one side's cut found is no use without the other's.
-    fn leave_out_halted(&mut self) {
+    fn leave_out(&mut self) {
         if self.restored.is_some() {
             self.pages.clear();
             self.proposals.clear();
             self.covered.clear();
             self.swept.clear();
         }
-        let halted = |entity: &str| self.halted.iter().any(|(halted, _)| halted.as_str() == entity);
-        self.pages.retain(|page| !halted(page.entity.as_str()));
-        self.proposals.retain(|proposal| !halted(&proposal.entity));
-        self.covered.retain(|(entity, _)| !halted(entity));
-        self.swept.retain(|(entity, _)| !halted(entity.as_str()));
+        let out: Vec<String> =
+            self.halted.iter().map(|(halted, _)| halted).chain(&self.locked).map(ToString::to_string).collect();
+        let goes = |entity: &str| !out.iter().any(|out| out == entity);
+        self.pages.retain(|page| goes(page.entity.as_str()));
+        self.proposals.retain(|proposal| goes(&proposal.entity));
+        self.covered.retain(|(entity, _)| goes(entity));
+        self.swept.retain(|(entity, _)| goes(entity.as_str()));
     }
 
     /// Whether it is left out.
     fn lacks(&self, entity: &str) -> bool {
-        self.pauses.entity(entity) || self.halted.iter().any(|(halted, _)| halted.as_str() == entity)
+        let mut still = self.halted.iter().map(|(halted, _)| halted).chain(&self.locked);
+        self.pauses.entity(entity) || still.any(|still| still.as_str() == entity)
     }
 }
 
@@ -224,7 +236,7 @@ impl Loaded {
             });
             plan.pages.extend(pages_of(entity, side, PageMode::Sync, cut.ranges));
         }
-        plan.leave_out_halted();
+        plan.leave_out();
         Ok(plan)
     }
 
@@ -298,7 +310,7 @@ impl Loaded {
                 plan.swept.push((entity.id.clone(), found));
             }
         }
-        plan.leave_out_halted();
+        plan.leave_out();
         Ok(plan)
     }
 
@@ -359,8 +371,13 @@ pub async fn record(conn: &mut PgConnection, config: &Config, claim: &Claim, pla
     stage::hold_open(conn, &stage.customer).await?;
     if stage.name != RECONCILIATION && !stage.loads {
         let woken = parked::take_woken(conn, &stage.customer, &going(&stage.name), PARKED_MAX).await?;
-        pages +=
-            page::insert(conn, &stage, 0, &key_pages(config, woken.into_iter().map(|row| vec![row]).collect())).await?;
+        pages += page::insert(
+            conn,
+            &stage,
+            0,
+            &key_pages(config, Lane::Keys, woken.into_iter().map(|row| vec![row]).collect()),
+        )
+        .await?;
     }
     if !plan.closed {
         pages += page::attach(conn, &stage, &going(&stage.name)).await?;
@@ -396,10 +413,9 @@ pub async fn proceed(conn: &mut PgConnection, config: &Config, stage: Stage, res
         return Ok(release(conn, config, stage.id, rest).await?.into());
     }
     if stage.name != RECONCILIATION && stage.round < ROUNDS_MAX {
-        let entities = entities_up_to(config, &stage.name);
-        let again = meet::parts(parked::take_for_round(conn, &stage, &entities, PARKED_MAX).await?);
+        let again = pages_for_round(conn, config, &stage).await?;
         if !again.is_empty() {
-            let pages = page::insert(conn, &stage, stage.round + 1, &key_pages(config, again)).await?;
+            let pages = page::insert(conn, &stage, stage.round + 1, &again).await?;
             stage::next_round(conn, stage.id, pages).await?;
             return Ok(release(conn, config, stage.id, rest).await?.into());
         }
@@ -414,6 +430,22 @@ pub async fn proceed(conn: &mut PgConnection, config: &Config, stage: Stage, res
     let secs = stage::end(conn, stage.id, "closed").await?;
     let stage_ended = secs.map(|secs| StageEnded { stage: stage.name.clone(), secs });
     Ok(After { stage_ended, ..advance(conn, config, &stage).await? })
+}
+
+/// The pages of another round over what was parked; where nothing else is due, over rows that wait for each other.
+async fn pages_for_round(conn: &mut PgConnection, config: &Config, stage: &Stage) -> sqlx::Result<Vec<NewPage>> {
+    let entities = entities_up_to(config, &stage.name);
+    let again = meet::parts(parked::take_for_round(conn, stage, &entities, PARKED_MAX).await?);
+    if !again.is_empty() {
+        return Ok(key_pages(config, Lane::Keys, again));
+    }
+    let run = (stage.run, stage.loads);
+    let rings = meet::rings(&parked::in_chains(conn, &stage.customer, run, &entities, PARKED_MAX).await?);
+    if rings.is_empty() {
+        return Ok(Vec::new());
+    }
+    let last = page::lane_of_round(conn, stage).await?;
+    Ok(meet::next_lane(last, stage.round_paired).map_or_else(Vec::new, |lane| key_pages(config, lane, rings)))
 }
 
 /// What follows an ended stage: the next, or the run's end.
@@ -463,19 +495,13 @@ pub fn entities_up_to<'c>(config: &'c Config, stage: &str) -> Vec<&'c str> {
 }
 
 /// Pages of named rows.
-pub fn key_pages(config: &Config, parts: Vec<Vec<Named>>) -> Vec<NewPage> {
+pub fn key_pages(config: &Config, lane: Lane, parts: Vec<Vec<Named>>) -> Vec<NewPage> {
     let page_rows = |entity: &str| config.entity(&EntityId::new(entity)).map_or(1, |entity| entity.page_rows as usize);
     let page = |(entity, side, keys): (String, Side, Vec<Key>)| NewPage {
         entity: EntityId::new(entity),
         side,
         mode: PageMode::Sync,
-        range: Range {
-            lane: Lane::Keys,
-            after: None,
-            upto: None,
-            rows: u32::try_from(keys.len()).unwrap_or(u32::MAX),
-            keys,
-        },
+        range: Range { lane, after: None, upto: None, rows: u32::try_from(keys.len()).unwrap_or(u32::MAX), keys },
     };
     meet::pages(parts, page_rows).into_iter().map(page).collect()
 }

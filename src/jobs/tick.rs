@@ -1,11 +1,12 @@
 //! A tick: did anything change since the last settled run, or the mapping? Then open a run, else be idle. It also notices whether
-//! entities' tables fit their mapping: one whose do not is halted, alone, and goes on once they do.
+//! entities' tables fit their mapping: one whose do not is halted, alone, and goes on once they do. One whose tables somebody holds locked
+//! is left for the next tick, alone.
 
 use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
 
 use super::Env;
-use super::failure::{Misfit, NotConfigured, Sorted, sort};
+use super::failure::{Misfit, NotConfigured, Sorted, is_locked, sort};
 use super::stage::{self, RECONCILIATION};
 use crate::config::{Config, CustomerId, EntityId, Side};
 use crate::ledger::job::Claim;
@@ -75,13 +76,16 @@ pub struct Decided {
     halted: Vec<(EntityId, String)>,
     /// Entities whose tables fit again.
     lifted: Vec<EntityId>,
+    /// Entities whose tables somebody held locked: nothing is known of them.
+    locked: Vec<EntityId>,
     /// Which rows of an entity's side the file lets be seen.
     seen: Vec<(String, Side, i64)>,
 }
 
 impl From<Decision> for Decided {
     fn from(decision: Decision) -> Decided {
-        Decided { decision, noted: Vec::new(), halted: Vec::new(), lifted: Vec::new(), seen: Vec::new() }
+        let (noted, halted, lifted) = (Vec::new(), Vec::new(), Vec::new());
+        Decided { decision, noted, halted, lifted, locked: Vec::new(), seen: Vec::new() }
     }
 }
 
@@ -176,6 +180,10 @@ impl Asked {
             let known = mappings.iter().find(|known| known.entity == entity.id.as_str());
             let halted = pauses.halted(entity.id.as_str());
             match env.data.look(&self.customer, &entity.id, known.map(|known| &known.tables), halted).await {
+                Err(error) if is_locked(&error) => {
+                    decided.leave(&entity.id, &error, name);
+                    continue;
+                }
                 Err(error) => {
                     decided.halt(&entity.id, misfit(error)?, pauses, name);
                     continue;
@@ -205,21 +213,18 @@ impl Asked {
             }
         }
         let changed = decided.probe(env, &self.customer, &mut probes, pauses).await?;
-        let fits_again = |entity: &&EntityId| pauses.halted(entity.as_str()) && !decided.is_halted(entity.as_str());
+        let fits_again = |entity: &&EntityId| pauses.halted(entity.as_str()) && !decided.stands_still(entity.as_str());
         let lifted = config.entities().map(|entity| &entity.id).filter(fits_again).cloned().collect();
         decided.lifted = lifted;
-        let stands_still = |entity: &str| persons.entity(entity) || decided.is_halted(entity);
+        let stands_still = |entity: &str| persons.entity(entity) || decided.stands_still(entity);
         let mut conn = env.queue.acquire().await?;
-        // What a first load left undone would all be found as differences.
+        // What a first load left undone would all be found as differences; a sweep that leaves out an entity would count for it too.
+        let may_sweep = !unloaded && !under_way.loading && decided.locked.is_empty();
         let may_load = config.customer(&self.customer).is_some_and(|customer| customer.may_load(self.at));
-        let sweep = may_load
-            && !unloaded
-            && !under_way.loading
-            && run::sweep_due(&mut conn, name, RECONCILIATION, config.sweep_every).await?;
-        let scan = may_load
-            && !unloaded
-            && !under_way.loading
-            && run::scan_due(&mut conn, name, RECONCILIATION, config.deletes_every).await?;
+        let sweep =
+            may_load && may_sweep && run::sweep_due(&mut conn, name, RECONCILIATION, config.sweep_every).await?;
+        let scan =
+            may_load && may_sweep && run::scan_due(&mut conn, name, RECONCILIATION, config.deletes_every).await?;
         let entities: Vec<&str> =
             config.entities().map(|entity| entity.id.as_str()).filter(|entity| !stands_still(entity)).collect();
         // A debt is paid when its holder has ended, which only a cut finds out.
@@ -246,8 +251,14 @@ impl Asked {
 }
 
 impl Decided {
-    fn is_halted(&self, entity: &str) -> bool {
-        self.halted.iter().any(|(halted, _)| halted.as_str() == entity)
+    fn stands_still(&self, entity: &str) -> bool {
+        self.halted.iter().map(|(halted, _)| halted).chain(&self.locked).any(|still| still.as_str() == entity)
+    }
+
+    /// Nobody waits for it: the next tick asks again.
+    fn leave(&mut self, entity: &EntityId, error: &anyhow::Error, customer: &str) {
+        tracing::warn!(customer, %entity, "left for the next tick, the other entities go on: {}", told(error));
+        self.locked.push(entity.clone());
     }
 
     /// Said once: a halt that stands already is known.
@@ -259,8 +270,8 @@ impl Decided {
         self.halted.push((entity.clone(), reason));
     }
 
-    /// Whether anything changed. One statement asks for all entities of a database, so that one whose tables do not fit fails it
-    /// for all: then each is asked by itself, and those which do not fit are halted.
+    /// Whether anything changed. One statement asks for all entities of a database, so that one whose tables do not fit, or are locked,
+    /// fails it for all: then each is asked by itself, and those which do not fit are halted.
     async fn probe(
         &mut self,
         env: &Env,
@@ -269,13 +280,15 @@ impl Decided {
         pauses: &Pauses,
     ) -> anyhow::Result<bool> {
         match env.data.changed(customer, probes).await {
-            Err(error) if sort(&error) == Sorted::Permanent => {
+            Err(error) if sort(&error) == Sorted::Permanent || is_locked(&error) => {
                 let mut entities: Vec<EntityId> = probes.iter().map(|probe| probe.entity.clone()).collect();
                 entities.dedup();
-                let before = self.halted.len();
+                let still = |decided: &Decided| decided.halted.len() + decided.locked.len();
+                let before = still(self);
                 for entity in entities {
                     let own: Vec<Probe> = probes.iter().filter(|probe| probe.entity == entity).cloned().collect();
                     match env.data.changed(customer, &own).await {
+                        Err(error) if is_locked(&error) => self.leave(&entity, &error, customer.as_str()),
                         Err(error) if sort(&error) == Sorted::Permanent => {
                             let reason = match env.data.look(customer, &entity, None, true).await {
                                 Err(error) => misfit(error)?,
@@ -287,10 +300,10 @@ impl Decided {
                         asked => drop(asked?),
                     }
                 }
-                if self.halted.len() == before {
+                if still(self) == before {
                     return Err(error);
                 }
-                probes.retain(|probe| !self.is_halted(probe.entity.as_str()));
+                probes.retain(|probe| !self.stands_still(probe.entity.as_str()));
                 env.data.changed(customer, probes).await
             }
             asked => asked,
@@ -314,7 +327,7 @@ pub async fn record(
     decided: &Decided,
 ) -> anyhow::Result<Vec<Delivery>> {
     run::close_left(conn, &claim.customer).await?;
-    let Decided { decision, noted, halted, lifted, seen } = decided;
+    let Decided { decision, noted, halted, lifted, locked, seen } = decided;
     for (entity, reason) in halted {
         pause::halt(conn, &claim.customer, entity.as_str(), reason).await?;
     }
@@ -332,7 +345,8 @@ pub async fn record(
         Decision::Idle { at } => {
             tick::end(conn, claim.subject, Ending::Idle).await?;
             dead_letter::overtake(conn, &claim.customer, None).await?;
-            watermark::settle(conn, &claim.customer, at).await?;
+            let locked: Vec<&str> = locked.iter().map(EntityId::as_str).collect();
+            watermark::settle(conn, &claim.customer, at, &locked).await?;
             Ok(Vec::new())
         }
         Decision::Load | Decision::Open { .. } => {

@@ -15,6 +15,7 @@ use uuid::Uuid;
 use super::circuits::Circuits;
 use super::execute::{Executor, PAGE_LIMIT, panic_text};
 use super::lease::Leases;
+use super::shares::Shares;
 use super::{Env, janitor};
 use crate::clock;
 use crate::health::{Health, Pulse};
@@ -33,7 +34,8 @@ const LEAVE_MAX: Duration = Duration::from_secs(1);
 const READY_WITHIN: Duration = Duration::from_secs(10);
 
 /// How much a worker process does at a time, and how it stops. Ticks and stages have places of their own, so that they
-/// never wait behind pages.
+/// never wait behind pages. The work is waiting for databases: there are places for more than one customer keeps busy, also with a load
+/// beside its changes.
 #[derive(Debug, Clone)]
 pub struct Settings {
     pub ticks: usize,
@@ -47,7 +49,7 @@ pub struct Settings {
 
 impl Default for Settings {
     fn default() -> Settings {
-        Settings { ticks: 4, stages: 2, pages: 4, grace: Duration::from_secs(25), page_limit: PAGE_LIMIT }
+        Settings { ticks: 8, stages: 6, pages: 16, grace: Duration::from_secs(25), page_limit: PAGE_LIMIT }
     }
 }
 
@@ -80,6 +82,7 @@ pub async fn run(env: Env, settings: Settings, health: Health, shutdown: Cancell
         worker: process.clone(),
         leases: Leases::default(),
         circuits: Circuits::new(&env.config),
+        shares: Shares::of(|kind| settings.concurrency(kind)),
         hurry: CancellationToken::new(),
         page_limit: settings.page_limit,
     };

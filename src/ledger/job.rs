@@ -223,14 +223,17 @@ pub enum Back {
     Outage,
     /// This worker stops: the attempt is given back, and it was nobody's failure.
     Stopping,
+    /// Nothing was tried, there was no place for it: as if it had not been claimed.
+    Crowded,
 }
 
 impl Back {
-    fn ending(self) -> attempt::Ending {
+    fn ending(self) -> Option<attempt::Ending> {
         match self {
-            Back::Failed => attempt::Ending::Failed,
-            Back::Outage => attempt::Ending::Outage,
-            Back::Stopping => attempt::Ending::HandedBack,
+            Back::Failed => Some(attempt::Ending::Failed),
+            Back::Outage => Some(attempt::Ending::Outage),
+            Back::Stopping => Some(attempt::Ending::HandedBack),
+            Back::Crowded => None,
         }
     }
 }
@@ -267,8 +270,8 @@ pub async fn back(
     .fetch_optional(&mut *conn)
     .await?;
     fault::point("ledger.job_back").await;
-    if row.is_some() {
-        attempt::note(conn, &[claim.job], why.ending()).await?;
+    if let (Some(_), Some(ending)) = (&row, why.ending()) {
+        attempt::note(conn, &[claim.job], ending).await?;
     }
     row.map(Delivery::try_from).transpose()
 }

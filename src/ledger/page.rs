@@ -5,7 +5,7 @@ use sqlx::PgConnection;
 
 use crate::config::{CustomerId, EntityId, Side};
 use crate::fault;
-use crate::stages::{PageMode, PageReport, Range};
+use crate::stages::{Lane, PageMode, PageReport, Range};
 
 use super::unknown;
 
@@ -220,6 +220,19 @@ pub async fn release(conn: &mut PgConnection, stage: i64, window: u32) -> sqlx::
     .await?;
     fault::point("ledger.pages_released").await;
     Ok(answer)
+}
+
+/// The lane of the round's pages; of the first round, of one of them.
+pub async fn lane_of_round(conn: &mut PgConnection, stage: &super::stage::Stage) -> sqlx::Result<Option<Lane>> {
+    let lane: Option<Value> = sqlx::query_scalar(
+        "select range -> 'lane' from bridge.page where stage = $1 and round = $2 order by id limit 1",
+    )
+    .bind(stage.id)
+    .bind(stage.round)
+    .fetch_optional(conn)
+    .await?;
+    lane.map(|lane| serde_json::from_value(lane).map_err(|error| unknown(format!("a page's lane: {error}"))))
+        .transpose()
 }
 
 /// Records what the page did. Answers whether it was released, as it must have been.

@@ -210,7 +210,6 @@ pub async fn to_wake(
 
 /// Those of these rows that wait for a parent, with what they wait for: one of them may close a ring.
 pub async fn waiting(conn: &mut PgConnection, customer: &str, rows: &[Named]) -> sqlx::Result<Vec<Waiting>> {
-    type Row = (String, String, String, String, String, String);
     let found: Vec<Row> = sqlx::query_as(
         "select entity, side, key, waits_entity, waits_side, waits_key
          from bridge.parked join unnest($2::text[], $3::text[], $4::text[]) as asked (entity, side, key)
@@ -223,11 +222,35 @@ pub async fn waiting(conn: &mut PgConnection, customer: &str, rows: &[Named]) ->
     .bind(rows.iter().map(|(.., key)| key.0.as_str()).collect::<Vec<_>>())
     .fetch_all(conn)
     .await?;
-    let waiting = |(entity, side, key, waits_entity, waits_side, waits_key): Row| {
-        let waits_for = Some((waits_entity, waits_side.parse().map_err(unknown)?, Key(waits_key)));
-        Ok(Waiting { row: (entity, side.parse().map_err(unknown)?, Key(key)), waits_for, due: false })
-    };
-    found.into_iter().map(waiting).collect()
+    found.into_iter().map(waits).collect()
+}
+
+/// Rows that wait for a parent which waits itself, and that others wait for, up to a limit in key order, for a run which `loads` or does
+/// not: those that wait for each other are among them.
+pub async fn in_chains(
+    conn: &mut PgConnection,
+    customer: &str,
+    (run, loads): (i64, bool),
+    entities: &[&str],
+    limit: i64,
+) -> sqlx::Result<Vec<Waiting>> {
+    let found: Vec<Row> = sqlx::query_as(include_str!("parked_in_chains.sql"))
+        .bind(customer)
+        .bind(entities)
+        .bind(run)
+        .bind(loads)
+        .bind(limit)
+        .fetch_all(conn)
+        .await?;
+    found.into_iter().map(waits).collect()
+}
+
+/// A row by entity, side and key, and so what it waits for.
+type Row = (String, String, String, String, String, String);
+
+fn waits((entity, side, key, waits_entity, waits_side, waits_key): Row) -> sqlx::Result<Waiting> {
+    let waits_for = Some((waits_entity, waits_side.parse().map_err(unknown)?, Key(waits_key)));
+    Ok(Waiting { row: (entity, side.parse().map_err(unknown)?, Key(key)), waits_for, due: false })
 }
 
 /// Whether the customer has rows that are due again, of these entities. Those that a load parked are its own while it lasts.

@@ -152,16 +152,18 @@ pub async fn apply(conn: &mut PgConnection, stage: i64) -> sqlx::Result<()> {
     Ok(())
 }
 
-/// Nothing had changed when this was asked at `at`: all that is stamped up to then is done. What is paused was not asked.
-pub async fn settle(conn: &mut PgConnection, customer: &str, at: DateTime<Utc>) -> sqlx::Result<()> {
+/// Nothing had changed when this was asked at `at`: all that is stamped up to then is done. What is paused was not asked, nor what was
+/// `locked`.
+pub async fn settle(conn: &mut PgConnection, customer: &str, at: DateTime<Utc>, locked: &[&str]) -> sqlx::Result<()> {
     sqlx::query(
         "update bridge.watermark set settled_at = greatest(settled_at, $2), updated_at = now()
-         where customer = $1 and not exists (
+         where customer = $1 and entity <> all($3) and not exists (
              select from bridge.pause
              where pause.customer = $1 and (pause.entity is null or pause.entity = watermark.entity))",
     )
     .bind(customer)
     .bind(at)
+    .bind(locked)
     .execute(conn)
     .await?;
     fault::point("ledger.watermarks_settled").await;

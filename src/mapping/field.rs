@@ -155,6 +155,17 @@ impl Mapping {
         columns.into_iter().collect()
     }
 
+    /// What new rows of a side begin with, by the columns' positions in its shape.
+    pub fn constants(&self, side: Side) -> Vec<(usize, &str)> {
+        let mut constants = Vec::new();
+        for field in &self.fields {
+            if let Lens::Constant(value) = &field.lens {
+                constants.extend(field.columns(side).iter().map(|&at| (at, &*value.0)));
+            }
+        }
+        constants
+    }
+
     /// What a write of `values` over the row `old` takes away that nobody else holds: for the complement.
     pub fn lost(
         &self,

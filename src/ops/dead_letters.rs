@@ -274,7 +274,7 @@ fn told(range: &Range) -> String {
         Lane::Stamp => "rows by their stamp",
         Lane::Whole => "all rows by key",
         Lane::Null => "rows without a stamp by key",
-        Lane::Keys | Lane::Compared => {
+        Lane::Keys | Lane::Compared | Lane::Ring | Lane::Stuck => {
             let mut keys: Vec<String> = range.keys.iter().take(KEYS_SHOWN).map(key).collect();
             if range.keys.len() > KEYS_SHOWN {
                 keys.push("…".into());

@@ -7,7 +7,7 @@ use sqlx::migrate::Migrator;
 use sqlx::{Connection, PgConnection, PgPool};
 
 use crate::clock;
-use crate::queue::upkeep;
+use crate::queue::{self, upkeep};
 
 static MIGRATOR: Migrator = sqlx::migrate!();
 
@@ -21,10 +21,9 @@ const LOOK_EVERY: Duration = Duration::from_millis(100);
 ///
 /// # Errors
 /// The database is of a newer version, a right is missing, or somebody else migrates for minutes.
-pub async fn migrate(queue: &PgPool) -> anyhow::Result<()> {
+pub async fn migrate(pool: &PgPool) -> anyhow::Result<()> {
     // A session's lock, not a transaction's: two sets of migrations run under it, each in transactions of its own.
-    let mut conn =
-        PgConnection::connect_with(&queue.connect_options()).await.context("connecting to the queue database")?;
+    let mut conn = queue::session(pool).await.context("connecting to the queue database")?;
     let began = clock::instant();
     while !try_lock(&mut conn).await? {
         anyhow::ensure!(
@@ -34,7 +33,7 @@ pub async fn migrate(queue: &PgPool) -> anyhow::Result<()> {
         );
         clock::sleep(LOOK_EVERY).await;
     }
-    let migrated = migrate_locked(&mut conn, queue).await;
+    let migrated = migrate_locked(&mut conn, pool).await;
     // With the session goes the lock.
     let _ = conn.close().await;
     migrated

@@ -18,7 +18,7 @@ use crate::ledger::page::NewPage;
 use crate::ledger::parked::{Named, Waiting};
 use crate::ledger::{job, page, parked, tick};
 use crate::stages::{
-    Ahead, Contact, Foreseen, ForeseenKind, Key, Page, PageMode, PageReport, ParkedReason, Tally, Wanted,
+    Ahead, Contact, Foreseen, ForeseenKind, Key, Lane, Page, PageMode, PageReport, ParkedReason, Tally, Wanted,
 };
 
 /// What is asked for.
@@ -293,15 +293,19 @@ impl<T: FnMut(Walked)> Walk<'_, T> {
         for (at, mut pages) in stages.into_iter().enumerate() {
             let going = self.going(stage::worked_on(&config, &config.stages[at].name).map(|entity| entity.id.as_str()));
             let woken = self.take_woken(&going);
-            pages.extend(stage::key_pages(&config, woken.into_iter().map(|row| vec![row]).collect()));
-            let mut round = 0;
+            pages.extend(stage::key_pages(&config, Lane::Keys, woken.into_iter().map(|row| vec![row]).collect()));
+            let (mut round, mut lane) = (0, None);
             loop {
                 let Some(paired) = self.round((at, round), pages).await? else { return Ok(false) };
-                let again = self.parts_for_round((at, round), paired).await?;
-                if again.is_empty() || round == ROUNDS_MAX {
-                    break;
+                let mut again = self.parts_for_round((at, round), paired).await?;
+                let mut next = Some(Lane::Keys);
+                if again.is_empty() {
+                    again = self.rings(at).await?;
+                    next = meet::next_lane(lane, paired);
                 }
-                pages = stage::key_pages(&config, again).into();
+                lane = next.filter(|_| !again.is_empty() && round < ROUNDS_MAX);
+                let Some(lane) = lane else { break };
+                pages = stage::key_pages(&config, lane, again).into();
                 round += 1;
             }
         }
@@ -320,7 +324,7 @@ impl<T: FnMut(Walked)> Walk<'_, T> {
             let going = self.going(stage::worked_on(config, name).map(|entity| entity.id.as_str()));
             let due =
                 parked::to_take(&mut ledger, customer, &going, PARKED_MAX).await.context("reading parked rows")?;
-            pages.extend(stage::key_pages(config, due.into_iter().map(|row| vec![row]).collect()));
+            pages.extend(stage::key_pages(config, Lane::Keys, due.into_iter().map(|row| vec![row]).collect()));
         }
         if !closed {
             let going = self.going(stage::worked_on(config, name).map(|entity| entity.id.as_str()));
@@ -437,7 +441,41 @@ impl<T: FnMut(Walked)> Walk<'_, T> {
         for row in self.take_woken(&entities) {
             waiting.entry(row.clone()).or_insert(Waiting { row, waits_for: None, due: true });
         }
-        // With them what they wait for and waits itself, and so on.
+        self.with_what_they_wait_for(&entities, &mut waiting).await?;
+        Ok(meet::parts(waiting.into_values().collect()))
+    }
+
+    /// The rows that wait for each other.
+    async fn rings(&mut self, stage: usize) -> anyhow::Result<Vec<Vec<Named>>> {
+        let config = self.env.config.clone();
+        let entities = self.going(stage::entities_up_to(&config, &config.stages[stage].name).into_iter());
+        let mut waiting: BTreeMap<Named, Waiting> = BTreeMap::new();
+        if !self.loads {
+            let mut ledger = look(&self.env.queue).await?;
+            let customer = self.of.customer.as_str();
+            let known = parked::in_chains(&mut ledger, customer, (0, false), &entities, PARKED_MAX).await;
+            waiting.extend(known.context("reading parked rows")?.into_iter().map(|it| (it.row.clone(), it)));
+        }
+        // As they are listed by now.
+        for (row, listed) in &self.listed {
+            waiting.remove(row);
+            if let Listed::Parked { reason: ParkedReason::Parent { entity, side, key }, .. } = listed
+                && entities.contains(&&*row.0)
+            {
+                let waits_for = Some((entity.as_str().to_owned(), *side, key.clone()));
+                waiting.insert(row.clone(), Waiting { row: row.clone(), waits_for, due: false });
+            }
+        }
+        self.with_what_they_wait_for(&entities, &mut waiting).await?;
+        Ok(meet::rings(&waiting.into_values().collect::<Vec<_>>()))
+    }
+
+    /// With these rows what they wait for and waits itself, and so on.
+    async fn with_what_they_wait_for(
+        &self,
+        entities: &[&str],
+        waiting: &mut BTreeMap<Named, Waiting>,
+    ) -> anyhow::Result<()> {
         let mut ends: Vec<Named> = waiting.values().filter_map(|it| it.waits_for.clone()).collect();
         while !ends.is_empty() {
             let mut unknown = Vec::new();
@@ -464,7 +502,7 @@ impl<T: FnMut(Walked)> Walk<'_, T> {
             }
             ends = next;
         }
-        Ok(meet::parts(waiting.into_values().collect()))
+        Ok(())
     }
 
     fn shows(&self, entity: &EntityId) -> bool {

@@ -167,6 +167,25 @@ fn pool_options(connections_max: u32) -> PgPoolOptions {
         .acquire_timeout(ACQUIRE_MAX)
         .idle_timeout(Duration::from_secs(300))
         .max_lifetime(Duration::from_secs(1800))
+        .after_connect(|conn, _| Box::pin(commit_durably(conn)))
+}
+
+/// A session of its own, outside of the pool, with the pool's settings.
+///
+/// # Errors
+/// The database's.
+pub async fn session(queue: &PgPool) -> sqlx::Result<PgConnection> {
+    let mut conn = PgConnection::connect_with(&queue.connect_options()).await?;
+    commit_durably(&mut conn).await?;
+    Ok(conn)
+}
+
+/// What we were told is committed must not go with a crash of the server's, also where commits wait for no disk by default. A default that
+/// waits for more than that stays.
+async fn commit_durably(conn: &mut PgConnection) -> sqlx::Result<()> {
+    let durable = "select set_config('synchronous_commit', 'on', false)
+         where current_setting('synchronous_commit') in ('off', 'local')";
+    answered(PING_MAX, sqlx::query(durable).execute(conn)).await.map(drop)
 }
 
 /// A connection that goes back into a pool after its statement was given up would keep its place there for ever, as sqlx

@@ -129,6 +129,12 @@ impl Restored {
     }
 }
 
+/// A hot standby answers in place of the primary: a failover is under way, or the address is not the primary's. It lags behind what it says,
+/// so nothing may be read there. Waited for, like any server that cannot be used.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("{0} is a hot standby: changes appear there later than it can tell; give the primary's address")]
+pub struct Standby(pub String);
+
 /// An entity's tables are others than they were described as, and fit: the next try goes by what they are now.
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("the tables of {0} were changed meanwhile: they are described anew")]

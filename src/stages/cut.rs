@@ -28,18 +28,13 @@ pub async fn cut(entity: &ReadyEntity, side: Side, known: Option<&Known>) -> any
         return Err(Restored::new(side, &ready.database.shown).into());
     }
     let watermark = known.map(|known| known.watermark);
-    let horizon = horizon(&sessions, watermark);
+    let horizon = horizon(&sessions, watermark, known.and_then(|known| known.debt));
     if !entity.mapping.shape(side).has_stamp() {
         let cut = cut_compared(entity, side, known, sessions.now, horizon).await?;
         return Ok(Cut { wal: sessions.wal, ..cut });
     }
-    let Horizon { at, debt, held_by } = horizon;
     // What an old transaction may still have committed behind the watermark is read once more when that one has ended.
-    let paid = known.and_then(|known| known.debt).filter(|owed| debt.is_none_or(|debt| debt > *owed));
-    let debt = match known.and_then(|known| known.debt).filter(|_| paid.is_none()) {
-        Some(owed) => Some(debt.map_or(owed, |debt| debt.min(owed))),
-        None => debt,
-    };
+    let Horizon { at, debt, paid, held_by } = horizon;
     let overlap = chrono::Duration::from_std(entity.overlap).context("the overlap is too long")?;
     let since = at.max(watermark.unwrap_or(at)) - overlap;
     let set_back = known.and_then(|known| set_back(known, sessions.now));

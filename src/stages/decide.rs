@@ -51,7 +51,7 @@ pub enum Step {
     List,
     /// Listed already, with these values.
     Listed,
-    /// To be decided once the side that it would write is no longer paused.
+    /// To be decided once the side that it would write is no longer paused, or the record that it refers to is there.
     Held,
     /// Never compared under this lens, and different: to be decided once the mapping is accepted.
     Waits,

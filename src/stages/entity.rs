@@ -17,13 +17,15 @@ use crate::mapping::{
 };
 use crate::pairs::CREATED_AT;
 use crate::sides::postgres::{
-    self, Database, LiveColumn, LiveTable, Pools, ScopeValue, Sessions, TableSql, describe, filter_check, key_spelling,
+    self, Database, LiveColumn, LiveTable, Pools, ScopeValue, Sessions, TableSql, describe_all, filter_check,
+    key_spelling,
 };
 use crate::sides::{Fault, Permanent, sort};
 
 use super::check::{self, Flaw};
 
 use super::fits::{Look, tables};
+use super::parts::{as_one, misjoined, parts};
 
 /// One entity of one customer, ready to run pages.
 #[derive(Debug)]
@@ -220,14 +222,23 @@ async fn described(
     let table = entity.table(side);
     let database = database_of(pools, customer, entity, side)?;
     let mut connection = database.read.begin().await.with_context(|| format!("connecting to {}", database.shown))?;
-    let found = describe(&mut connection, &table.schema, &table.name)
+    let found = describe_all(&mut connection, &table.names().collect::<Vec<_>>())
         .await
         .with_context(|| format!("describing table {} in {}", table.shown(), database.shown))?;
     drop(connection);
-    let Some(live) = found else {
+    let mut flaws = Vec::new();
+    for part in parts(entity, side, &found) {
+        let table = part.entity.table(side);
+        let of_part = match found.get(&(table.schema.clone(), table.name.clone())) {
+            Some(live) => check::must_have(&part.entity, side, live),
+            None => vec![check::no_such_table(&part.entity, side, &database.shown, &[])],
+        };
+        flaws.extend(of_part.into_iter().map(|flaw| part.of_entity(side, flaw)));
+    }
+    let Some(live) = as_one(table, &found) else {
         return Err(refused(entity, check::no_such_table(entity, side, &database.shown, &[])));
     };
-    let flaws = check::must_have(entity, side, &live);
+    flaws.extend(misjoined(entity, side, &live));
     if !flaws.is_empty() {
         let flaws: Vec<String> = flaws.iter().map(|flaw| format!("{flaw} (in {})", database.shown)).collect();
         return Err(refused(entity, flaws.join("; ")));
@@ -494,7 +505,7 @@ fn shape(entity: &config::Entity, side: Side, live: &LiveTable) -> Result<Shape,
     })
 }
 
-fn stamp_kind(stamp_column: &LiveColumn) -> Result<StampKind, String> {
+pub(super) fn stamp_kind(stamp_column: &LiveColumn) -> Result<StampKind, String> {
     let digits = stamp_column.modifier.and_then(|digits| u8::try_from(digits).ok()).unwrap_or(DIGITS);
     Ok(match stamp_column.typname.as_str() {
         "timestamptz" => StampKind::Timestamptz { digits },
@@ -581,7 +592,8 @@ fn ready_side(
     let shape = mapping.shape(side);
     let Live { described, entity_number } = live;
     let new_key = new_key(mapping, entity, side, &described.table, &described.scope)?;
-    let sql = TableSql::new((shape, &mapping.written(side)), &described.table, table, &described.scope, entity_number);
+    let written = (mapping.written(side), mapping.constants(side));
+    let sql = TableSql::new((shape, &written.0, &written.1), &described.table, table, &described.scope, entity_number);
     Ok(ReadySide { database: described.database, sql, new_key, limits: customer.limits_of(&table.database) })
 }
 

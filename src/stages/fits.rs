@@ -3,12 +3,13 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::config::{Customer, Deleted, Entity, Side};
-use crate::sides::postgres::{LiveTable, Pools, describe};
+use crate::config::{Customer, Deleted, Entity, Further, Side};
+use crate::sides::postgres::{LiveTable, Pools, describe_all};
 use crate::sides::{Fault, Misfit, Permanent, sort};
 use crate::told::told;
 
 use super::entity::database_of;
+use super::parts::as_one;
 
 /// New columns that a message names: among more than these nobody finds the one that was renamed.
 const NEW_SHOWN_MAX: usize = 5;
@@ -37,7 +38,9 @@ pub fn tables(entity: &Entity, legacy: &LiveTable, platform: &LiveTable) -> Valu
 
 fn table(entity: &Entity, side: Side, live: &LiveTable) -> Value {
     let columns = |of_mapping: bool| -> Map<String, Value> {
-        let is_mapped = |name: &str| mapped(entity, side).any(|mapped| mapped == name);
+        let further = of_further(entity, side);
+        let is_mapped =
+            |name: &str| mapped(entity, side).chain(further.iter().map(String::as_str)).any(|it| it == name);
         let wanted = live.columns.iter().filter(|column| is_mapped(&column.name) == of_mapping);
         wanted.map(|column| (column.name.clone(), Value::from(column.type_shown.as_str()))).collect()
     };
@@ -51,6 +54,15 @@ fn mapped(entity: &Entity, side: Side) -> impl Iterator<Item = &str> {
     let own = table.key.iter().chain(&table.updated_at).chain(&table.created_at).chain(deleted);
     let fields = entity.fields.iter().flat_map(move |field| field.columns(side));
     own.chain(table.scope.keys()).chain(fields).map(String::as_str)
+}
+
+/// By what the side's further tables are joined and read.
+fn of_further(entity: &Entity, side: Side) -> Vec<String> {
+    let named = |it: &Further| {
+        let own = it.key.iter().chain(std::iter::once(&it.updated_at));
+        own.map(|column| format!("{}.{column}", it.alias)).collect::<Vec<_>>()
+    };
+    entity.table(side).also.iter().flat_map(named).collect()
 }
 
 /// What an error of an entity that cannot be made ready is, in words: what was, what is, and what the mapping wants.
@@ -68,7 +80,8 @@ pub async fn misfit(
         let Ok(database) = database_of(pools, customer, entity, side) else { continue };
         let Ok(mut connection) = database.read.begin().await else { continue };
         let table = entity.table(side);
-        let Ok(Some(live)) = describe(&mut connection, &table.schema, &table.name).await else { continue };
+        let Ok(tables) = describe_all(&mut connection, &table.names().collect::<Vec<_>>()).await else { continue };
+        let Some(live) = as_one(table, &tables) else { continue };
         found.extend(different(before, &live).into_iter().map(|different| {
             format!("{different} in {}.{} of {} ({side} side)", table.schema, table.name, database.shown)
         }));

@@ -4,7 +4,7 @@
 use anyhow::Context as _;
 use chrono::{DateTime, TimeDelta, Utc};
 
-use crate::sides::Permanent;
+use crate::sides::Standby;
 use crate::sides::postgres::{self, Database, READER};
 
 /// Without the right to see other sessions, changes are taken to appear at most this late.
@@ -40,6 +40,8 @@ pub struct Horizon {
     pub at: DateTime<Utc>,
     /// Changes stamped after this may still appear although the watermark passes them.
     pub debt: Option<DateTime<Utc>>,
+    /// The debt that was known: nothing can appear any more that belongs to it, so it is read once more now.
+    pub paid: Option<DateTime<Utc>>,
     pub held_by: Option<String>,
 }
 
@@ -57,22 +59,20 @@ pub async fn ask(database: &Database) -> anyhow::Result<Sessions> {
         .with_context(what)?;
     drop(session);
     if sessions.standby {
-        return Err(Permanent(format!(
-            "{} is a hot standby: changes appear there later than it can tell; give the primary's address",
-            database.shown
-        ))
-        .into());
+        return Err(Standby(database.shown.clone()).into());
     }
     Ok(sessions)
 }
 
-/// The horizon from what the database said and the watermark before. Pure.
-pub fn horizon(sessions: &Sessions, watermark: Option<DateTime<Utc>>) -> Horizon {
+/// The horizon from what the database said, the watermark before, and the debt that it left. Pure.
+pub fn horizon(sessions: &Sessions, watermark: Option<DateTime<Utc>>, owed: Option<DateTime<Utc>>) -> Horizon {
     let mut at = sessions.visible_horizon;
     let mut held_by = sessions.holder.clone().filter(|_| sessions.now - at > HELD_MIN);
     if let Some(prepared) = sessions.prepared {
-        // Its stamps are older than `prepared`; the last horizon was taken while it was seen, or before it began.
-        let before = watermark.unwrap_or(prepared - HELD_MAX);
+        // Its stamps are older than `prepared`; the last horizon was taken while it was seen, or before it began. Where the cap moved the
+        // watermark past that, the debt is what stayed there.
+        let before =
+            watermark.map_or(prepared - HELD_MAX, |watermark| owed.map_or(watermark, |owed| owed.min(watermark)));
         if before < at {
             at = before;
             held_by = sessions.prepared_holder.clone();
@@ -85,7 +85,10 @@ pub fn horizon(sessions: &Sessions, watermark: Option<DateTime<Utc>>) -> Horizon
         held_by = Some(blind);
     }
     let capped = sessions.now - HELD_MAX;
-    if at < capped { Horizon { at: capped, debt: Some(at), held_by } } else { Horizon { at, debt: None, held_by } }
+    let paid = owed.filter(|owed| at > *owed);
+    let left = (at < capped).then_some(at);
+    let debt = owed.filter(|_| paid.is_none()).into_iter().chain(left).min();
+    Horizon { at: at.max(capped), debt, paid, held_by }
 }
 
 /// Why open transactions cannot be seen, and what to do.
@@ -131,31 +134,62 @@ mod tests {
         }
     }
 
+    fn held_since(minutes: i64) -> Sessions {
+        Sessions { visible_horizon: at(minutes), holder: Some("pid 7".into()), ..sessions() }
+    }
+
+    fn prepared(minutes: i64) -> Sessions {
+        let prepared_holder = Some("prepared transaction x of y".into());
+        Sessions { prepared: Some(at(minutes)), prepared_holder, ..sessions() }
+    }
+
     #[test]
     fn an_open_transaction_holds_the_horizon_up_to_the_cap() {
-        let held = Sessions { visible_horizon: at(-10), holder: Some("pid 7".into()), ..sessions() };
-        let horizon = horizon(&held, Some(at(-20)));
-        assert_eq!(horizon, Horizon { at: at(-10), debt: None, held_by: Some("pid 7".into()) });
-        let old = Sessions { visible_horizon: at(-90), holder: Some("pid 7".into()), ..sessions() };
-        let capped = super::horizon(&old, Some(at(-95)));
-        assert_eq!(capped, Horizon { at: at(-60), debt: Some(at(-90)), held_by: Some("pid 7".into()) });
+        let held_by = Some("pid 7".to_string());
+        let held = Horizon { at: at(-10), debt: None, paid: None, held_by: held_by.clone() };
+        assert_eq!(horizon(&held_since(-10), Some(at(-20)), None), held);
+        let capped = Horizon { at: at(-60), debt: Some(at(-90)), paid: None, held_by };
+        assert_eq!(horizon(&held_since(-90), Some(at(-95)), None), capped);
+    }
+
+    #[test]
+    fn a_debt_is_paid_once_all_that_is_open_began_after_it() {
+        let of = |sessions: &Sessions| {
+            let Horizon { debt, paid, .. } = horizon(sessions, Some(at(-60)), Some(at(-90)));
+            (debt, paid)
+        };
+        assert_eq!(of(&held_since(-90)), (Some(at(-90)), None), "its own transaction");
+        assert_eq!(of(&held_since(-100)), (Some(at(-100)), None), "an older one");
+        assert_eq!(of(&held_since(-80)), (Some(at(-80)), Some(at(-90))), "a younger one, with a debt of its own");
+        assert_eq!(of(&held_since(-30)), (None, Some(at(-90))));
+        assert_eq!(of(&sessions()), (None, Some(at(-90))));
     }
 
     #[test]
     fn a_prepared_transaction_leaves_the_horizon_where_it_was() {
-        let prepared = Sessions {
-            prepared: Some(at(-1)),
-            prepared_holder: Some("prepared transaction x of y".into()),
-            ..sessions()
-        };
-        assert_eq!(horizon(&prepared, Some(at(-7))).at, at(-7));
-        assert_eq!(horizon(&prepared, None).at, at(-60));
+        assert_eq!(horizon(&prepared(-1), Some(at(-7)), None).at, at(-7));
+        assert_eq!(horizon(&prepared(-1), None, None).at, at(-60));
+    }
+
+    #[test]
+    fn no_debt_is_paid_while_anything_is_prepared() {
+        let held_by = Some("prepared transaction x of y".to_string());
+        let stays = Horizon { at: at(-60), debt: Some(at(-100)), paid: None, held_by };
+        assert_eq!(horizon(&prepared(-80), Some(at(-100)), None), stays, "the run that passes it");
+        // Each run moves the watermark on, and what stays behind is the first one's.
+        assert_eq!(horizon(&prepared(-80), Some(at(-99)), Some(at(-100))), stays);
+        assert_eq!(horizon(&prepared(-80), Some(at(-61)), Some(at(-100))), stays);
+        // Prepared by now, while its debt was noted when it was open.
+        assert_eq!(horizon(&prepared(-1), Some(at(-60)), Some(at(-100))), stays);
+        // A clock that was set back: within the cap once more.
+        assert_eq!(horizon(&prepared(-1), Some(at(-5)), Some(at(-30))).debt, Some(at(-30)));
+        assert_eq!(horizon(&sessions(), Some(at(-61)), Some(at(-100))).paid, Some(at(-100)));
     }
 
     #[test]
     fn who_cannot_see_others_lags_and_says_so() {
         let blind = Sessions { sees_others: false, ..sessions() };
-        let horizon = horizon(&blind, Some(at(-20)));
+        let horizon = horizon(&blind, Some(at(-20)), None);
         assert_eq!(horizon.at, at(-5));
         assert!(horizon.held_by.is_some_and(|why| why.contains("grant pg_read_all_stats to bridge")));
     }

@@ -13,10 +13,12 @@ use crate::mapping::{Lens, Links, Untranslatable};
 use crate::sides::postgres::{self, Row};
 
 use super::Key;
+use super::drawn::{self, Drawn};
 use super::entity::ReadyEntity;
 use super::plan::{WriteKind, stamp};
 use super::platform::Committed;
-use super::write::{Failure, Item, write_rows};
+use super::rings;
+use super::write::{Failure, Item, Patience, write_rows};
 
 /// What became of the intents.
 #[derive(Debug, Default)]
@@ -25,6 +27,8 @@ pub struct LegacyOutcome {
     pub done: Vec<(Committed, Key)>,
     pub moved: Vec<Committed>,
     pub failed: Vec<(Committed, Failure)>,
+    /// The key that was drawn is another record's, whose platform key this is.
+    pub in_the_way: Vec<(Committed, Key)>,
     /// The record it refers to could not be made in this page.
     pub parked: Vec<(Committed, Untranslatable)>,
 }
@@ -60,9 +64,13 @@ pub async fn commit_legacy(
             Turn::Voided(others) => lost.extend(others),
             Turn::Committed(mut endings) => {
                 let mut outcome = LegacyOutcome::default();
-                for (at, intent) in intents.into_iter().enumerate() {
+                for (at, mut intent) in intents.into_iter().enumerate() {
                     match endings.remove(&at) {
-                        Some(Ending::Done(key)) => outcome.done.push((intent, key)),
+                        Some(Ending::Done { key, generation }) => {
+                            intent.act.pair.generation = generation;
+                            outcome.done.push((intent, key));
+                        }
+                        Some(Ending::InTheWay(other)) => outcome.in_the_way.push((intent, other)),
                         Some(Ending::Failed(failure)) => outcome.failed.push((intent, failure)),
                         Some(Ending::Parked(untranslatable)) => outcome.parked.push((intent, untranslatable)),
                         Some(Ending::Moved) | None => outcome.moved.push(intent),
@@ -80,8 +88,13 @@ enum Turn {
 }
 
 enum Ending {
-    Done(Key),
+    /// Under this key, which is of this generation.
+    Done {
+        key: Key,
+        generation: i32,
+    },
     Moved,
+    InTheWay(Key),
     Failed(Failure),
     Parked(Untranslatable),
 }
@@ -138,13 +151,27 @@ async fn attempt(
     let mut known = if refers_to_itself { links.clone() } else { Links::default() };
     let mut written: HashMap<usize, Row> = HashMap::new();
     let mut deleted: HashMap<usize, Key> = HashMap::new();
+    let mut generations: HashMap<usize, i32> = HashMap::new();
     let mut left: Vec<usize> = (0..intents.len()).filter(|at| !endings.contains_key(at)).collect();
+    let mut patience = Patience::default();
     // Once, unless a key's default draws the same again until its row stands.
     while !left.is_empty() {
         let keys = keys_of(&mut transaction, entity, intents, &left).await?;
+        let given = drawn::on_legacy(&mut transaction, entity, &drawn_for(intents, &keys)).await?;
         let mut place: HashMap<Key, usize> = HashMap::new();
         let mut again = Vec::new();
         for at in left {
+            match given.get(&at) {
+                Some(Drawn::Taken(other)) => {
+                    endings.insert(at, Ending::InTheWay(other.clone()));
+                    void.insert(at);
+                    continue;
+                }
+                Some(Drawn::Free(least)) => {
+                    generations.insert(at, intents[at].act.pair.generation.max(*least));
+                }
+                None => {}
+            }
             match keys.get(&at) {
                 Some(key) if place.contains_key(key) => again.push(at),
                 Some(key) => {
@@ -165,7 +192,10 @@ async fn attempt(
                 let old = view.legacy.as_ref().filter(|_| write.kind == WriteKind::Update);
                 let kept = view.pair.as_ref().map(|pair| pair.complement.clone()).unwrap_or_default();
                 match mapping.put(Side::Legacy, &write.values, old.map(|row| row.cells.as_slice()), &known, &kept) {
-                    Ok(made) => cells = made,
+                    Ok(made) => {
+                        cells = made;
+                        rings::keep(mapping, view, Side::Legacy, &mut cells);
+                    }
                     Err(untranslatable) => {
                         endings.insert(at, Ending::Parked(untranslatable));
                         void.insert(at);
@@ -173,14 +203,21 @@ async fn attempt(
                     }
                 }
             }
-            items.push(Item { key: key.clone(), what: (&write.kind).into(), cells, values: write.values.clone() });
+            let lacks = intents[at].act.view.legacy.as_ref().map(|row| row.lacks.clone()).unwrap_or_default();
+            let what = (&write.kind).into();
+            items.push(Item { key: key.clone(), what, cells, lacks, values: write.values.clone() });
         }
         // In the order of the page, whatever the keys' hashes are.
         items.sort_by_key(|item| place.get(&item.key).copied());
         if !items.is_empty() {
             fault::point("legacy.before_rows").await;
             let links = if refers_to_itself { &known } else { links };
-            let done = write_rows(&mut transaction, mapping, Side::Legacy, &ready.sql, links, &items).await?;
+            let done =
+                write_rows(&mut transaction, mapping, Side::Legacy, &ready.sql, links, &items, &mut patience).await?;
+            for at in done.busy.iter().filter_map(|key| place.get(key).copied()) {
+                endings.insert(at, Ending::Moved);
+                void.insert(at);
+            }
             for (key, failure) in done.failed {
                 let Some(&at) = place.get(&key) else { continue };
                 endings.insert(at, Ending::Failed(failure));
@@ -196,13 +233,14 @@ async fn attempt(
     let mut receipts = Vec::new();
     for (at, intent) in intents.iter().enumerate() {
         let pair = &intent.act.pair;
+        let generation = generations.get(&at).copied().unwrap_or(pair.generation);
         let stored = written.get(&at);
         if let (Some(stored), false) = (stored, void.contains(&at)) {
-            endings.insert(at, Ending::Done(stored.key.clone()));
+            endings.insert(at, Ending::Done { key: stored.key.clone(), generation });
             receipts.push(ReceiptWrite {
                 platform_key: intent.platform_key.clone(),
                 legacy_key: Some(stored.key.clone()),
-                generation: pair.generation,
+                generation,
                 rev: intent.rev,
                 done: true,
                 stamp_written: stamp(mapping, Side::Legacy, Some(stored)),
@@ -210,7 +248,7 @@ async fn attempt(
                 row_hash: Some(stored.hash),
             });
         } else if let (Some(key), false) = (deleted.remove(&at), void.contains(&at)) {
-            endings.insert(at, Ending::Done(key.clone()));
+            endings.insert(at, Ending::Done { key: key.clone(), generation });
             receipts.push(ReceiptWrite {
                 legacy_key: Some(key),
                 done: true,
@@ -274,6 +312,16 @@ async fn keys_of(
         }
     }
     Ok(keys)
+}
+
+/// Of these keys those that were drawn, each with the record's key on the platform.
+fn drawn_for<'a>(intents: &'a [Committed], keys: &'a HashMap<usize, Key>) -> HashMap<usize, (&'a Key, &'a Key)> {
+    let is_drawn = |at: usize| {
+        let write = intents[at].act.legacy.as_ref();
+        write.is_some_and(|write| write.kind == WriteKind::Insert(None))
+    };
+    let drawn = keys.iter().filter(|(at, _)| is_drawn(**at));
+    drawn.map(|(&at, key)| (at, (key, &intents[at].platform_key))).collect()
 }
 
 fn void_receipt(platform_key: &Key, rev: i64, generation: i32) -> ReceiptWrite {

@@ -9,18 +9,21 @@ mod cut;
 mod decide;
 mod differences;
 pub mod draft;
+mod drawn;
 mod entity;
 mod fits;
 mod horizon;
 mod legacy;
 mod pace;
 mod page;
+mod parts;
 mod plan;
 mod platform;
 mod preview;
 mod read;
 mod recover;
 mod registry;
+mod rings;
 mod sweep;
 mod write;
 
@@ -36,7 +39,7 @@ use crate::config::{Config, Customer, CustomerId, DatabaseUrl, EntityId, Finding
 pub use crate::keyset::{Key, Lane, Position, Range, Signature};
 use crate::pairs;
 pub use crate::sides::postgres::Depth;
-use crate::sides::postgres::{self, Pools, reach};
+use crate::sides::postgres::{self, Pools, reach, reach_primary};
 use crate::sides::{Fault, Misfit, Moved, NotConfigured, Permanent, sort};
 
 pub use conflicts::{ConflictEntry, ConflictField};
@@ -392,6 +395,13 @@ impl Data {
     /// Names the database that cannot be reached or lacks the right.
     pub async fn prepare(&self, customer: &CustomerId) -> anyhow::Result<()> {
         let customer = self.customer(customer)?;
+        let mut on_legacy = Vec::new();
+        let mut asked = std::collections::HashSet::new();
+        for entity in self.config.entities().filter(|entity| asked.insert(&entity.legacy.database)) {
+            let database = database_of(&self.pools, customer, entity, Side::Legacy)?;
+            let known = registry::on_legacy(&database.read, customer).await;
+            on_legacy.extend(known.with_context(|| format!("asking {} what it knows", database.shown))?);
+        }
         let mut prepared = std::collections::HashSet::new();
         // What is refused is refused on the platform: nothing is registered on legacy before.
         for side in [Side::Platform, Side::Legacy] {
@@ -421,6 +431,10 @@ impl Data {
                 let here: Vec<_> = here.collect();
                 let known: Vec<&str> = self.config.entities().map(|entity| entity.id.as_str()).collect();
                 let customers: Vec<&str> = self.config.customers.iter().map(|customer| customer.id.as_str()).collect();
+                if side == Side::Platform {
+                    registry::refuse_without_pairs(&mut transaction, customer, (&here, &on_legacy), &database.shown)
+                        .await?;
+                }
                 register(&mut transaction, customer, (&here, &known, &customers), side, &database.shown)
                     .await
                     .with_context(|| format!("registering entities in {}", database.shown))?;
@@ -430,12 +444,12 @@ impl Data {
         Ok(())
     }
 
-    /// That a database of a side lets us in, at once.
+    /// That a database of a side lets us in, at once, and can be worked with.
     ///
     /// # Errors
-    /// What it or the network said.
+    /// What it or the network said; or it is a hot standby.
     pub async fn answers(&self, url: &DatabaseUrl) -> anyhow::Result<()> {
-        reach(url).await
+        reach_primary(url).await
     }
 
     /// Leaves the connections to a database that does not answer alone: they lead nowhere.

@@ -1,7 +1,7 @@
 //! A page from read to write: read platform then legacy, decide, void what others left open, commit on the platform, carry
 //! out on legacy. Pairs that moved meanwhile are read and decided again, a few times; then they wait for the next run.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use crate::clock;
 use crate::config::{Policy, Side};
@@ -11,18 +11,20 @@ use crate::mapping::{Lens, Links, Mapping, Untranslatable};
 use super::claims::{self, Claims};
 use super::clocks::Measured;
 use super::differences;
+use super::drawn;
 use super::entity::ReadyEntity;
 use super::legacy::{commit_legacy, void};
 use super::plan::{Act, Context, PairWrite, Verdict, WriteKind, judge, stamp};
-use super::platform::{Committed, commit_platform, fold};
+use super::platform::{Committed, Made, commit_platform, fold};
 use super::preview::Ahead;
 use super::read::{View, by_keys, find_candidates, find_links, origins, reread_legacy};
+use super::rings;
 use super::write::Failure;
 use super::{Difference, Key, Lane, Page, PageMode, PageReport, Parked, ParkedReason, Quarantined, Tally};
 
 /// How often a pair that moved is decided again within its page.
 pub const TURNS_MAX: usize = 3;
-/// A page that finds this many times the rows it was cut with works on a part and hands on the rest.
+/// A page that finds this many times the rows that one is cut with works on a part and hands on the rest.
 const GROWTH_MAX: i64 = 2;
 /// Freshness samples a page reports.
 const SAMPLES_MAX: usize = 20;
@@ -34,7 +36,7 @@ const SAMPLES_MAX: usize = 20;
 pub async fn run(entity: &ReadyEntity, page: &Page, clocks: &Measured) -> anyhow::Result<PageReport> {
     let mut report = PageReport::default();
     let began = clock::instant();
-    let (mut views, rest) = origins(entity, page, rows_max(entity, page)).await?;
+    let (mut views, rest) = origins(entity, page, rows_max(entity)).await?;
     report.timings.read += began.elapsed();
     report.rest = rest;
     report.rows_read = views.len() as u64;
@@ -42,8 +44,11 @@ pub async fn run(entity: &ReadyEntity, page: &Page, clocks: &Measured) -> anyhow
         compare(entity, page, clocks, views, &mut report).await?;
         return Ok(report);
     }
+    let mut looked = HashSet::new();
     for turn in 1..=TURNS_MAX {
-        let again = turn_over(entity, page, clocks, views, turn == TURNS_MAX, &mut report).await?;
+        looked.extend(views.iter().map(|view| view.origin.clone()));
+        let turn = Turn { last: turn == TURNS_MAX, looked: &looked };
+        let again = turn_over(entity, page, clocks, views, &turn, &mut report).await?;
         if again.is_empty() {
             break;
         }
@@ -54,9 +59,17 @@ pub async fn run(entity: &ReadyEntity, page: &Page, clocks: &Measured) -> anyhow
     Ok(report)
 }
 
-/// The rows that a page takes; what its range holds beyond them is handed on.
-pub fn rows_max(entity: &ReadyEntity, page: &Page) -> i64 {
-    GROWTH_MAX * i64::from(page.range.rows.max(entity.page_rows))
+/// The rows that a page takes; what its range holds beyond them is handed on. Not by the size that it was cut with: one that took too
+/// long comes back to pages that are smaller by now.
+pub fn rows_max(entity: &ReadyEntity) -> i64 {
+    GROWTH_MAX * i64::from(entity.page_rows)
+}
+
+/// One pass over a page's rows.
+struct Turn<'a> {
+    last: bool,
+    /// The origins of this turn and those before it.
+    looked: &'a HashSet<Key>,
 }
 
 /// One pass over the views; answers the origins that have to be read and decided again.
@@ -65,7 +78,7 @@ async fn turn_over(
     page: &Page,
     clocks: &Measured,
     views: Vec<View>,
-    last: bool,
+    turn: &Turn<'_>,
     report: &mut PageReport,
 ) -> anyhow::Result<Vec<Key>> {
     let began = clock::instant();
@@ -80,13 +93,16 @@ async fn turn_over(
         let pairs: Vec<_> = pairs.map(|pair| (pair.platform_key.clone(), pair.rev, pair.generation)).collect();
         void(entity, &pairs).await?;
     }
-    let (committed, moved) = commit(entity, page, acts, &links, last, report).await?;
+    let (committed, moved) = commit(entity, page, acts, &links, turn, report).await?;
     report.timings.write += began.elapsed();
     again.extend(moved);
     let (left, committed) = part_ended(committed);
     again.extend(left.into_iter().map(|committed| committed.act.view.origin));
     record(entity, page, committed, report);
-    if last {
+    // Several may wait for the same one.
+    let mut named = HashSet::new();
+    again.retain(|key| named.insert(key.clone()));
+    if turn.last {
         report.parked.extend(again.drain(..).map(|key| busy(page, key)));
     }
     Ok(again)
@@ -149,7 +165,7 @@ pub async fn decide(
         links = ahead.real(find_links(entity, &views).await?);
     }
     let mut links = ahead.stood_in(links);
-    let verdicts = judge_all(entity, page, clocks, &views, &mut links).await;
+    let mut verdicts = judge_all(entity, page, clocks, &views, &mut links).await;
     // A legacy row that was read before platform is enough for "nothing" and for a record never paired; else legacy is read
     // again, and the pair decided again.
     let stale: Vec<bool> = views
@@ -162,16 +178,26 @@ pub async fn decide(
                 && !(fresh_record && matches!(verdict, Verdict::Act(_)))
         })
         .collect();
-    if !stale.contains(&true) {
-        return Ok((views.into_iter().zip(verdicts).collect(), links));
+    if stale.contains(&true) {
+        let mut position = stale.into_iter();
+        for view in &mut views {
+            view.legacy_first = position.next().unwrap_or(false);
+        }
+        reread_legacy(entity, &mut views, |view| view.legacy_first).await?;
+        links = ahead.stood_in(ahead.real(find_links(entity, &views).await?));
+        verdicts = judge_all(entity, page, clocks, &views, &mut links).await;
     }
-    let mut position = stale.into_iter();
-    for view in &mut views {
-        view.legacy_first = position.next().unwrap_or(false);
+    if matches!(page.range.lane, Lane::Ring | Lane::Stuck) {
+        for (view, _) in
+            views.iter_mut().zip(&verdicts).filter(|(_, verdict)| matches!(verdict, Verdict::Parent { .. }))
+        {
+            view.left_out = rings::to_leave_out(&entity.mapping, view, &links);
+        }
+        verdicts = judge_all(entity, page, clocks, &views, &mut links).await;
     }
-    reread_legacy(entity, &mut views, |view| view.legacy_first).await?;
-    let mut links = ahead.stood_in(ahead.real(find_links(entity, &views).await?));
-    let verdicts = judge_all(entity, page, clocks, &views, &mut links).await;
+    if page.range.lane == Lane::Stuck {
+        verdicts = verdicts.into_iter().map(|verdict| rings::named(&entity.mapping, verdict)).collect();
+    }
     Ok((views.into_iter().zip(verdicts).collect(), links))
 }
 
@@ -318,7 +344,7 @@ async fn commit(
     page: &Page,
     acts: Vec<Act>,
     links: &Links,
-    last: bool,
+    turn: &Turn<'_>,
     report: &mut PageReport,
 ) -> anyhow::Result<(Vec<Committed>, Vec<Key>)> {
     let mut moved = Vec::new();
@@ -327,9 +353,9 @@ async fn commit(
     }
     let Claims { kept, in_the_way } = claims::settle(entity, page.side, acts).await?;
     for (act, first) in in_the_way {
-        moved.extend(first.filter(|_| !last));
         let failure = claims::taken(&act);
-        give_up(page, act.view.origin, failure, last, &mut moved, report);
+        let waiting = Waiting { origin: act.view.origin, first, failure };
+        wait_for(page, waiting, turn, &mut moved, report);
     }
     if kept.is_empty() {
         return Ok((Vec::new(), moved));
@@ -337,7 +363,12 @@ async fn commit(
     let outcome = commit_platform(entity, kept, links).await?;
     moved.extend(outcome.moved.into_iter().map(|act| act.view.origin));
     for (act, failure) in outcome.failed {
-        give_up(page, act.view.origin, failure, last, &mut moved, report);
+        give_up(page, act.view.origin, failure, turn.last, &mut moved, report);
+    }
+    for (act, other) in outcome.in_the_way {
+        let first = other.filter(|_| page.side == Side::Legacy);
+        let waiting = Waiting { origin: act.view.origin, first, failure: drawn::taken(Side::Platform) };
+        wait_for(page, waiting, turn, &mut moved, report);
     }
     let (intents, mut finished): (Vec<_>, Vec<_>) =
         outcome.committed.into_iter().partition(|committed| committed.act.legacy.is_some());
@@ -351,7 +382,12 @@ async fn commit(
     let outcome = commit_legacy(entity, intents, links).await?;
     moved.extend(outcome.moved.into_iter().map(|intent| intent.act.view.origin));
     for (intent, failure) in outcome.failed {
-        give_up(page, intent.act.view.origin, failure, last, &mut moved, report);
+        give_up(page, intent.act.view.origin, failure, turn.last, &mut moved, report);
+    }
+    for (intent, other) in outcome.in_the_way {
+        let first = Some(other).filter(|_| page.side == Side::Platform);
+        let waiting = Waiting { origin: intent.act.view.origin, first, failure: drawn::taken(Side::Legacy) };
+        wait_for(page, waiting, turn, &mut moved, report);
     }
     for (intent, untranslatable) in outcome.parked {
         let reason = match untranslatable {
@@ -360,14 +396,19 @@ async fn commit(
         };
         report.parked.push(Parked { side: page.side, key: intent.act.view.origin, reason });
     }
-    let made: Vec<(Key, i64, Key)> = outcome
+    let made: Vec<Made> = outcome
         .done
         .iter()
         .filter(|(intent, _)| {
             let PairWrite { legacy_key, gone, next, .. } = &intent.act.pair;
             legacy_key.is_none() || *gone || next.as_ref().is_some_and(|(_, gone)| *gone)
         })
-        .map(|(intent, key)| (intent.platform_key.clone(), intent.rev, key.clone()))
+        .map(|(intent, key)| Made {
+            platform_key: intent.platform_key.clone(),
+            rev: intent.rev,
+            legacy_key: key.clone(),
+            generation: intent.act.pair.generation,
+        })
         .collect();
     fold(entity, &made).await?;
     report.rows_to_legacy += outcome.done.len() as u64;
@@ -379,6 +420,24 @@ async fn commit(
     Ok((finished, moved))
 }
 
+/// A row whose key another record has.
+struct Waiting {
+    origin: Key,
+    /// That record on the page's side, where it is to be looked at.
+    first: Option<Key>,
+    failure: Failure,
+}
+
+/// Who has the key is looked at first, as that record may have ended; only once it is seen to stand, the row that waits is given up.
+fn wait_for(page: &Page, waiting: Waiting, turn: &Turn<'_>, moved: &mut Vec<Key>, report: &mut PageReport) {
+    let Waiting { origin, first, failure } = waiting;
+    match first.filter(|first| !turn.looked.contains(first)) {
+        Some(_) if turn.last => report.parked.push(busy(page, origin)),
+        Some(first) => moved.extend([first, origin]),
+        None => give_up(page, origin, failure, turn.last, moved, report),
+    }
+}
+
 /// A row that another record stands in the way of gets another look within the page, then together with all rows that wait;
 /// after that, and for its own fault, it is quarantined.
 fn give_up(page: &Page, origin: Key, failure: Failure, last: bool, moved: &mut Vec<Key>, report: &mut PageReport) {
@@ -386,7 +445,7 @@ fn give_up(page: &Page, origin: Key, failure: Failure, last: bool, moved: &mut V
         moved.push(origin);
         return;
     }
-    if failure.others && page.range.lane != Lane::Keys {
+    if failure.others && !page.range.lane.is_another_look() {
         report.parked.push(Parked { side: page.side, key: origin, reason: ParkedReason::Busy });
         return;
     }
@@ -452,6 +511,10 @@ pub fn record(entity: &ReadyEntity, page: &Page, committed: Vec<Committed>, repo
             report.parked.push(paused(page, act.view.origin, toward));
             continue;
         }
+        if let Some((_, reason)) = act.view.left_out.first() {
+            report.parked.push(Parked { side: page.side, key: act.view.origin, reason: reason.clone() });
+            continue;
+        }
         let partner = match page.side {
             Side::Legacy => Some(platform_key),
             Side::Platform => act.pair.legacy_key,
@@ -499,7 +562,7 @@ pub fn paused(page: &Page, key: Key, toward: Side) -> Parked {
 }
 
 /// Whatever waited or was listed for either row of the pair no longer is.
-fn settled(report: &mut PageReport, side: Side, origin: Key, partner: Option<Key>) {
+pub fn settled(report: &mut PageReport, side: Side, origin: Key, partner: Option<Key>) {
     report.settled.push((side, origin));
     report.settled.extend(partner.map(|key| (side.other(), key)));
 }

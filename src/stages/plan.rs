@@ -11,6 +11,7 @@ use crate::sides::postgres::Row;
 use super::clocks::Measured;
 use super::decide::{Absent, Clocks, FieldView, Step, Why, decide_absent, decide_field};
 use super::read::{View, read_too_early, too_long};
+use super::rings;
 use super::{Contact, Key, Recovery, Ruling, RulingKind};
 
 /// How a view ends, or what has to be done for it.
@@ -210,11 +211,10 @@ pub fn judge(view: &View, context: &Context) -> Verdict {
     if view.rests() {
         return rest(view, context, base, gone, pending);
     }
-    let (legacy, platform) =
-        match (canonical(context, Side::Legacy, &view.legacy), canonical(context, Side::Platform, &view.platform)) {
-            (Ok(legacy), Ok(platform)) => (legacy, platform),
-            (Err(untranslatable), _) | (_, Err(untranslatable)) => return untranslatable.into(),
-        };
+    let (legacy, platform) = match (canonical(context, view, Side::Legacy), canonical(context, view, Side::Platform)) {
+        (Ok(legacy), Ok(platform)) => (legacy, platform),
+        (Err(untranslatable), _) | (_, Err(untranslatable)) => return untranslatable.into(),
+    };
     let missing = if legacy.is_none() { Some(Side::Legacy) } else { platform.is_none().then_some(Side::Platform) };
     if let Some(side) = missing.filter(|_| context.rulings.iter().any(|ruling| ruling.key == view.origin)) {
         let reason = format!("the record is gone from the {side} side, so there is nothing to decide about");
@@ -259,17 +259,26 @@ fn allowed(verdict: Verdict, view: &View, context: &Context, pending: bool) -> V
     }
 }
 
-/// A row in canonical form; none where it is not there.
+/// A row in canonical form; none where it is not there. What is left out is NULL for now.
 fn canonical<'a>(
     context: &'a Context<'_>,
+    view: &'a View,
     side: Side,
-    row: &'a Option<Row>,
 ) -> Result<Option<Vec<Canonical<'a>>>, Untranslatable> {
+    let row = match side {
+        Side::Legacy => &view.legacy,
+        Side::Platform => &view.platform,
+    };
     let Some(row) = row else { return Ok(None) };
-    match row.garbled {
-        Some(column) => Err(garbled(context.mapping, side, column)),
-        None => context.mapping.canonical(side, &row.cells, context.links).map(Some),
+    let mapping = context.mapping;
+    if let Some(column) = row.garbled {
+        return Err(garbled(mapping, side, column));
     }
+    let values = mapping.fields.iter().enumerate().map(|(at, field)| match view.leaves_out(at) {
+        true => Ok(Canonical::null()),
+        false => field.get(mapping, side, &row.cells, context.links),
+    });
+    values.collect::<Result<_, _>>().map(Some)
 }
 
 /// A pair of which a row lies outside of `where`. Nothing flows either way: once the row is back, what both sides hold then is decided
@@ -384,6 +393,9 @@ fn both_there(
     };
     let mut steps: Vec<Step> = (0..mapping.fields.len())
         .map(|at| {
+            if view.leaves_out(at) {
+                return Step::Held;
+            }
             let field = &mapping.fields[at];
             let (legacy, platform) = (legacy[at].hash(), platform[at].hash());
             let winner = match ruling {
@@ -435,11 +447,14 @@ fn both_there(
     // take for agreed what it read. So whoever finds a row touched since says so under the pair's revision, which that page compares.
     let touched = |side: Side, row: &Option<Row>| {
         let known = view.pair.as_ref();
-        let stamped = known.and_then(|pair| pair.stamp(side)) != stamp(mapping, side, row.as_ref());
-        stamped
-            || known
-                .and_then(|pair| pair.hash(side))
-                .is_some_and(|hash| row.as_ref().is_none_or(|row| row.hash != hash))
+        let now = stamp(mapping, side, row.as_ref());
+        let written = view.receipt.as_ref().and_then(|receipt| receipt.stamp_written).filter(|_| side == Side::Legacy);
+        let is_ours = written.is_some() && written == now;
+        let is_other = || {
+            let known = known.and_then(|pair| pair.hash(side));
+            known.is_some_and(|hash| row.as_ref().is_none_or(|row| row.hash != hash))
+        };
+        !is_ours && (known.and_then(|pair| pair.stamp(side)) != now || is_other())
     };
     let stays = steps.iter().any(|step| matches!(step, Step::Listed | Step::Waits));
     let look_to_note = stays && (touched(Side::Legacy, &view.legacy) || touched(Side::Platform, &view.platform));
@@ -519,7 +534,8 @@ fn both_there(
                 complement.insert(fingerprint, side, raw);
             }
         }
-        let cells = mapping.put(side, &values, old, context.links, &known)?;
+        let mut cells = mapping.put(side, &values, old, context.links, &known)?;
+        rings::keep(mapping, view, side, &mut cells);
         Ok(Some(Write { kind: WriteKind::Update, values, cells }))
     };
     let writes = write(Side::Platform, to_platform).and_then(|p| Ok((p, write(Side::Legacy, to_legacy)?)));

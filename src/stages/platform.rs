@@ -13,9 +13,10 @@ use crate::pairs::edited_at;
 use crate::sides::postgres::{self, Row};
 
 use super::Key;
+use super::drawn;
 use super::entity::ReadyEntity;
 use super::plan::{Act, WriteKind, stamp};
-use super::write::{Failure, Item, write_rows};
+use super::write::{Failure, Item, Patience, write_rows};
 
 /// What became of a page's acts in a transaction.
 #[derive(Debug, Default)]
@@ -24,6 +25,8 @@ pub struct Outcome {
     /// Somebody was there between read and commit: to be read and decided again.
     pub moved: Vec<Act>,
     pub failed: Vec<(Act, Failure)>,
+    /// The key that was drawn is another record's, whose legacy key this is.
+    pub in_the_way: Vec<(Act, Option<Key>)>,
 }
 
 /// An act that is committed on the platform.
@@ -51,11 +54,12 @@ pub async fn commit_platform(entity: &ReadyEntity, acts: Vec<Act>, links: &Links
             return Ok(outcome);
         }
         match attempt(entity, &mut acts, links).await.with_context(what)? {
-            Attempt::Committed { mut done, dropped, failed } => {
-                let mut failed = failed;
+            Attempt::Committed { mut done, dropped, mut failed, mut in_the_way } => {
                 for (at, act) in acts.into_iter().enumerate() {
                     if let Some(failure) = failed.remove(&at) {
                         outcome.failed.push((act, failure));
+                    } else if let Some(other) = in_the_way.remove(&at) {
+                        outcome.in_the_way.push((act, other));
                     } else if let Some((platform_key, rev, wrote_row)) = done.remove(&at) {
                         outcome.committed.push(Committed { act, platform_key, rev, wrote_row });
                     } else {
@@ -81,6 +85,7 @@ enum Attempt {
         done: HashMap<usize, (Key, i64, bool)>,
         dropped: HashSet<usize>,
         failed: HashMap<usize, Failure>,
+        in_the_way: HashMap<usize, Option<Key>>,
     },
     /// Others claimed these pairs first: rolled back.
     Claimed(HashSet<usize>),
@@ -93,6 +98,11 @@ async fn attempt(entity: &ReadyEntity, acts: &mut [Act], links: &Links) -> Resul
     fault::point("platform.before").await;
     let mut transaction = ready.database.write.begin().await?;
     let mut dropped: HashSet<usize> = HashSet::new();
+    // What was drawn in an attempt that was rolled back is nobody's.
+    for act in acts.iter_mut().filter(|act| draws(act)) {
+        act.pair.platform_key = None;
+        act.rev_read = 0;
+    }
 
     // Ledger rows first, in key order; then, in a statement of its own, data rows. Who is not returned is locked, or is not there any
     // more: moved. Nobody waits here, so a row that others hold for long costs no other row.
@@ -139,13 +149,17 @@ async fn attempt(entity: &ReadyEntity, acts: &mut [Act], links: &Links) -> Resul
     drop_moved_records(&mut transaction, entity, acts, &touched, &mut dropped).await?;
     fault::point("platform.locked").await;
     let mut failed: HashMap<usize, Failure> = HashMap::new();
+    let mut in_the_way: HashMap<usize, Option<Key>> = HashMap::new();
     let mut stored: HashMap<usize, Row> = HashMap::new();
     let mut deleted: HashSet<usize> = HashSet::new();
     let mut left: Vec<usize> =
         (0..acts.len()).filter(|at| !dropped.contains(at) && acts[*at].platform.is_some()).collect();
+    let mut patience = Patience::default();
     // Once, unless a key's default draws the same again until its row stands.
     while !left.is_empty() {
         allocate(&mut transaction, entity, acts, &left).await?;
+        in_the_way.extend(follow_ended(&mut transaction, number, acts, &left).await?);
+        left.retain(|at| !in_the_way.contains_key(at));
         let mut place: HashMap<Key, usize> = HashMap::new();
         let mut items = Vec::new();
         let mut again = Vec::new();
@@ -160,21 +174,24 @@ async fn attempt(entity: &ReadyEntity, acts: &mut [Act], links: &Links) -> Resul
                 key: key.clone(),
                 what: (&write.kind).into(),
                 cells: write.cells.clone(),
+                lacks: acts[at].view.platform.as_ref().map(|row| row.lacks.clone()).unwrap_or_default(),
                 values: write.values.clone(),
             });
         }
         fault::point("platform.before_rows").await;
-        let written = write_rows(&mut transaction, mapping, Side::Platform, &ready.sql, links, &items).await?;
+        let written =
+            write_rows(&mut transaction, mapping, Side::Platform, &ready.sql, links, &items, &mut patience).await?;
         let of = |key: &Key| place.get(key).copied();
         failed.extend(written.failed.into_iter().filter_map(|(key, failure)| Some((of(&key)?, failure))));
         stored.extend(written.stored.into_iter().filter_map(|(key, row)| Some((of(&key)?, row))));
         deleted.extend(written.deleted.iter().filter_map(of));
+        dropped.extend(written.busy.iter().filter_map(of));
         left = again;
     }
 
     let mut done: HashMap<usize, (Key, i64, bool)> = HashMap::new();
     for (at, act) in acts.iter_mut().enumerate() {
-        if dropped.contains(&at) || failed.contains_key(&at) {
+        if dropped.contains(&at) || failed.contains_key(&at) || in_the_way.contains_key(&at) {
             continue;
         }
         let Some(key) = act.pair.platform_key.clone() else {
@@ -216,7 +233,7 @@ async fn attempt(entity: &ReadyEntity, acts: &mut [Act], links: &Links) -> Resul
     fault::point("platform.before_commit").await;
     transaction.commit().await?;
     fault::point("platform.after_commit").await;
-    Ok(Attempt::Committed { done, dropped, failed })
+    Ok(Attempt::Committed { done, dropped, failed, in_the_way })
 }
 
 /// Values that are only taken for agreed need no lock, but the platform must still show them: an edit between the two reads
@@ -261,9 +278,7 @@ async fn allocate(
     if !new_key.is_drawn() {
         return Ok(());
     }
-    let is_without =
-        |at: &usize| acts[*at].platform.as_ref().is_some_and(|write| write.kind == WriteKind::Insert(None));
-    let without: Vec<usize> = which.iter().copied().filter(is_without).collect();
+    let without: Vec<usize> = which.iter().copied().filter(|&at| draws(&acts[at])).collect();
     if without.is_empty() {
         return Ok(());
     }
@@ -275,6 +290,44 @@ async fn allocate(
         acts[at].pair.platform_key = new_key.with_drawn(&entity.mapping, Side::Platform, other, &write.cells, &drawn);
     }
     Ok(())
+}
+
+/// Whether the database gives the new row its key.
+fn draws(act: &Act) -> bool {
+    act.platform.as_ref().is_some_and(|write| write.kind == WriteKind::Insert(None))
+}
+
+/// A record whose drawn key was that of one that ended takes over its ledger row, as its next generation. Answers the acts whose drawn
+/// keys are those of other records, with these records' legacy keys.
+async fn follow_ended(
+    connection: &mut PgConnection,
+    number: i32,
+    acts: &mut [Act],
+    which: &[usize],
+) -> Result<HashMap<usize, Option<Key>>, sqlx::Error> {
+    let drawn: Vec<(usize, Key)> = which
+        .iter()
+        .filter(|at| draws(&acts[**at]))
+        .filter_map(|&at| Some((at, acts[at].pair.platform_key.clone()?)))
+        .collect();
+    let keys: Vec<&str> = drawn.iter().map(|(_, key)| key.0.as_str()).collect();
+    let paired = drawn::on_platform(connection, number, &keys).await?;
+    let mut in_the_way = HashMap::new();
+    for (at, key) in drawn {
+        let act = &mut acts[at];
+        act.rev_read = 0;
+        match paired.get(&key) {
+            None => {}
+            Some(drawn::Paired { ended: Some((rev, generation)), .. }) => {
+                act.rev_read = *rev;
+                act.pair.generation = act.pair.generation.max(generation + 1);
+            }
+            Some(drawn::Paired { legacy_key, ended: None }) => {
+                in_the_way.insert(at, legacy_key.clone());
+            }
+        }
+    }
+    Ok(in_the_way)
 }
 
 /// Written ahead: in the transaction that decides, with the stamps as read.
@@ -425,25 +478,34 @@ async fn insert_pairs(
     rows.iter().map(|row| row.try_get(0)).collect()
 }
 
+/// An intent that was carried out.
+pub struct Made {
+    pub platform_key: Key,
+    pub rev: i64,
+    pub legacy_key: Key,
+    pub generation: i32,
+}
+
 /// Notes in the ledger that intents were carried out: the base moves on, and the keys of new legacy rows become known. Anybody's later
 /// transaction would do the same; without it the children of a record made on legacy would have to wait.
-pub async fn fold(entity: &ReadyEntity, made: &[(Key, i64, Key)]) -> anyhow::Result<()> {
+pub async fn fold(entity: &ReadyEntity, made: &[Made]) -> anyhow::Result<()> {
     if made.is_empty() {
         return Ok(());
     }
     fault::point("fold.before").await;
     let query = postgres::query(
         "update sync_bridge.pair p set rev = p.rev + 1, base = p.next_base, gone = p.next_gone, next_base = null, \
-         next_gone = null, intent_at = null, legacy_key = v.legacy_key \
-         from unnest($2::text[], $3::bigint[], $4::text[]) as v (platform_key, rev, legacy_key) \
+         next_gone = null, intent_at = null, legacy_key = v.legacy_key, generation = v.generation \
+         from unnest($2::text[], $3::bigint[], $4::text[], $5::integer[]) as v (platform_key, rev, legacy_key, generation) \
          where p.entity_id = $1 and p.platform_key = v.platform_key and p.rev = v.rev and p.next_base is not null \
          and not exists (select from sync_bridge.pair o where o.entity_id = $1 and o.legacy_key = v.legacy_key \
          and not o.gone and o.platform_key <> p.platform_key)",
     )
     .bind(entity.platform.sql.entity_number())
-    .bind(made.iter().map(|(platform, ..)| platform.0.as_str()).collect::<Vec<_>>())
-    .bind(made.iter().map(|(_, rev, _)| *rev).collect::<Vec<_>>())
-    .bind(made.iter().map(|(.., legacy)| legacy.0.as_str()).collect::<Vec<_>>());
+    .bind(made.iter().map(|made| made.platform_key.0.as_str()).collect::<Vec<_>>())
+    .bind(made.iter().map(|made| made.rev).collect::<Vec<_>>())
+    .bind(made.iter().map(|made| made.legacy_key.0.as_str()).collect::<Vec<_>>())
+    .bind(made.iter().map(|made| made.generation).collect::<Vec<_>>());
     let write = &entity.platform.database.write;
     write.execute(query).await.with_context(|| format!("noting new legacy keys of {}", entity.mapping.entity))?;
     fault::point("fold.after").await;

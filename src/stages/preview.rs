@@ -20,13 +20,13 @@ use super::claims::{self, Claims};
 use super::clocks::Measured;
 use super::entity::{Ready, ReadyEntity};
 use super::page::{
-    Sorted, TURNS_MAX, busy, decide, is_stand_in, part_ended, paused, record, rows_max, sort_out, stand_in, unchanged,
-    wrote_legacy, wrote_platform,
+    Sorted, TURNS_MAX, busy, decide, is_stand_in, part_ended, paused, record, rows_max, settled, sort_out, stand_in,
+    unchanged, wrote_legacy, wrote_platform,
 };
 use super::plan::{Act, Write, WriteKind};
 use super::platform::Committed;
 use super::read::{View, by_keys, matched_on, origins};
-use super::{ConflictField, Key, Page, PageReport};
+use super::{ConflictField, Key, Page, PageReport, Parked, ParkedReason};
 
 /// What the pages of a run that were foreseen so far would have left. Grows with the records that they would write.
 #[derive(Debug, Default)]
@@ -39,6 +39,8 @@ pub struct Ahead {
     stand_ins: Arc<Links>,
     /// Rows that were acted on, by a hash of entity, side and key, with the side that keeps a part of them waiting.
     acted: HashMap<u128, Option<Side>>,
+    /// Of these, those that were made on a side, or adopted, without a reference, with what it waits for.
+    left_out: HashMap<u128, (ParkedReason, Option<Side>)>,
     /// Records that these rows are of.
     records: usize,
     /// Where entities share a table, by position in `shared`.
@@ -153,10 +155,25 @@ impl Ahead {
     }
 
     /// Reports the rows that a page before has acted on, as they would be found by now; answers the others.
-    fn pass(&self, entity: &EntityId, page: &Page, views: Vec<View>, report: &mut PageReport) -> Vec<View> {
+    fn pass(&mut self, entity: &EntityId, page: &Page, views: Vec<View>, report: &mut PageReport) -> Vec<View> {
         let mut others = Vec::with_capacity(views.len());
         for view in views {
-            match self.acted.get(&place(entity, page.side, &view.origin)) {
+            let place = place(entity, page.side, &view.origin);
+            if let Some((reason, made_on)) = self.left_out.get(&place) {
+                if !self.is_there(reason) {
+                    report.parked.push(Parked { side: page.side, key: view.origin, reason: reason.clone() });
+                    continue;
+                }
+                match made_on {
+                    Some(Side::Platform) => report.tally.updates_to_platform += 1,
+                    Some(Side::Legacy) => report.tally.updates_to_legacy += 1,
+                    None => report.tally.recorded += 1,
+                }
+                self.left_out.remove(&place);
+                settled(report, page.side, view.origin, None);
+                continue;
+            }
+            match self.acted.get(&place) {
                 None => others.push(view),
                 Some(None) => unchanged(page, view, report),
                 Some(Some(toward)) => report.parked.push(paused(page, view.origin, *toward)),
@@ -165,8 +182,20 @@ impl Ahead {
         others
     }
 
-    fn acted_on(&mut self, entity: &EntityId, committed: &Committed) {
+    fn is_there(&self, reason: &ParkedReason) -> bool {
+        matches!(reason, ParkedReason::Parent { entity, side, key } if self.pairs(entity, *side, key))
+    }
+
+    fn acted_on(&mut self, entity: &EntityId, side: Side, committed: &Committed) {
         let held = committed.act.held;
+        let view = &committed.act.view;
+        if let Some((_, reason)) = view.left_out.first() {
+            let made_on = match view.adopted {
+                true => None,
+                false => Some(if committed.wrote_row { Side::Platform } else { Side::Legacy }),
+            };
+            self.left_out.insert(place(entity, side, &view.origin), (reason.clone(), made_on));
+        }
         self.records += 1;
         self.acted.insert(place(entity, Side::Platform, &committed.platform_key), held);
         if let Some(legacy) = &committed.act.pair.legacy_key {
@@ -224,6 +253,7 @@ impl Shared {
             garbled: None,
             // Whether `where` would show it only the database could tell.
             seen: true,
+            lacks: Vec::new(),
         })
     }
 }
@@ -361,7 +391,7 @@ pub async fn run(
     let id = &entity.mapping.entity;
     let mut report = PageReport::default();
     let mut foreseen = Vec::new();
-    let (views, rest) = origins(entity, page, rows_max(entity, page)).await?;
+    let (views, rest) = origins(entity, page, rows_max(entity)).await?;
     report.rest = rest;
     report.rows_read = views.len() as u64;
     let mut views = ahead.pass(id, page, views, &mut report);
@@ -377,7 +407,7 @@ pub async fn run(
         for one in &committed {
             wrote_platform(one, &mut report.tally);
             wrote_legacy(one, &mut report.tally);
-            ahead.acted_on(id, one);
+            ahead.acted_on(id, page.side, one);
             ahead.imagine(entity, one);
             if wanted.takes(kind_of(&one.act)) {
                 foreseen.push(detail(entity, one, &links));

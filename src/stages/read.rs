@@ -15,7 +15,8 @@ use crate::sides::postgres::{self, Found, LedgerRow, Lower, Row, Want};
 use crate::sides::{Fault, sort};
 
 use super::entity::ReadyEntity;
-use super::{Key, Page, Position, Range};
+use super::rings::LeftOut;
+use super::{Key, Lane, Page, Position, Range};
 use crate::keyset::KEY_BYTES_MAX;
 
 /// A pair as both databases showed it: what is decided about.
@@ -41,6 +42,8 @@ pub struct View {
     pub refused: Option<String>,
     /// What the pair's generation is at least: its legacy key has tombstones of other pairs.
     pub generation: i32,
+    /// Its references that are to wait, as it is one of records that wait for each other.
+    pub left_out: LeftOut,
 }
 
 impl View {
@@ -66,6 +69,7 @@ impl View {
             legacy_taken: false,
             refused,
             generation: 0,
+            left_out: Vec::new(),
         }
     }
 
@@ -93,6 +97,10 @@ impl View {
         [&self.legacy, &self.platform].into_iter().flatten().any(|row| !row.seen)
     }
 
+    pub fn leaves_out(&self, field: usize) -> bool {
+        self.left_out.iter().any(|(at, _)| *at == field)
+    }
+
     pub fn platform_key(&self) -> Option<&Key> {
         let of_pair = self.pair.as_ref().map(|pair| &pair.platform_key);
         of_pair.or_else(|| self.platform.as_ref().map(|row| &row.key))
@@ -104,7 +112,13 @@ pub async fn origins(entity: &ReadyEntity, page: &Page, limit: i64) -> anyhow::R
     let ready = entity.side(page.side);
     let what = || format!("reading a page of {} on {} in {}", entity.mapping.entity, page.side, ready.database.shown);
     if page.range.lane.is_named() {
-        return Ok((by_keys(entity, page.side, &page.range.keys).await?, None));
+        let (taken, left) = page.range.keys.split_at(named_max(&page.range, limit));
+        let rest = (!left.is_empty()).then(|| Range {
+            keys: left.to_vec(),
+            rows: u32::try_from(left.len()).unwrap_or(u32::MAX),
+            ..page.range.clone()
+        });
+        return Ok((by_keys(entity, page.side, taken).await?, rest));
     }
     let found = ready.sql.read_range(&ready.database.read, &page.range, limit).await.with_context(what)?;
     fault::point("read.range").await;
@@ -144,6 +158,15 @@ pub async fn origins(entity: &ReadyEntity, page: &Page, limit: i64) -> anyhow::R
     }
     complete(entity, page.side, &mut views).await?;
     Ok((views, rest))
+}
+
+/// How many of the rows that it names a page takes. Rows that waited may need each other, in a ring however long; those that a
+/// comparison named do not.
+fn named_max(range: &Range, limit: i64) -> usize {
+    match range.lane {
+        Lane::Compared => range.keys.len().min(usize::try_from(limit).unwrap_or(usize::MAX)),
+        _ => range.keys.len(),
+    }
 }
 
 /// The same for rows named by key: rows that were parked, moved, or are decided again.

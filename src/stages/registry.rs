@@ -6,6 +6,7 @@ use sqlx::PgConnection;
 use sqlx::types::Json;
 
 use crate::config::{Config, Customer, Entity, Side};
+use crate::sides::postgres::Sessions;
 use crate::sides::{Permanent, postgres};
 
 use super::entity::scope_values;
@@ -109,12 +110,64 @@ pub async fn register(
     Ok(())
 }
 
-/// Which rows of a side the file lets be seen, as a number: of table, scope and `where`. The scope's values may be secrets.
+/// The customer's entities that are registered in a database as ones of its legacy side; none where the bridge was never installed.
+///
+/// # Errors
+/// The database's.
+pub async fn on_legacy(sessions: &Sessions, customer: &Customer) -> sqlx::Result<Vec<String>> {
+    let mut session = sessions.begin().await?;
+    let known = postgres::query_scalar("select to_regclass('sync_bridge.relation') is not null");
+    if !known.fetch_one(&mut *session).await? {
+        return Ok(Vec::new());
+    }
+    postgres::query_scalar(
+        "select entity from sync_bridge.relation where customer = $1 and side = 'legacy' order by entity",
+    )
+    .bind(customer.id.as_str())
+    .fetch_all(&mut *session)
+    .await
+}
+
+/// Refuses a platform whose ledger knows nothing of an entity that legacy knows: the platform is registered first, so another one than
+/// this had its pairs, or this one with what is missing now.
+///
+/// # Errors
+/// As said; the database's.
+pub async fn refuse_without_pairs(
+    conn: &mut PgConnection,
+    customer: &Customer,
+    (here, on_legacy): (&[&Entity], &[String]),
+    shown: &str,
+) -> anyhow::Result<()> {
+    let known: Vec<String> = postgres::query_scalar("select entity from sync_bridge.entity where customer = $1")
+        .bind(customer.id.as_str())
+        .fetch_all(&mut *conn)
+        .await?;
+    let lost = |entity: &&&Entity| {
+        let id = entity.id.as_str();
+        on_legacy.iter().any(|known| known == id) && !known.iter().any(|known| known == id)
+    };
+    let Some(entity) = here.iter().find(lost) else { return Ok(()) };
+    Err(Permanent(format!(
+        "{shown} knows nothing of entity `{entity}` of customer `{customer}`, which was prepared before, with a platform that had its \
+         pairs: was this database restored or moved without schema sync_bridge? Without it each record that is touched would be doubled. \
+         Bring it along from the old database (`pg_dump -n sync_bridge OLD | psql NEW`) and prepare again; the run then says whether \
+         `sync-bridge recover` is needed. If the pairs are to be made anew, which takes a `match_on`, delete the customer's rows from \
+         sync_bridge.relation and sync_bridge.receipt on legacy",
+        entity = entity.id,
+        customer = customer.id,
+    ))
+    .into())
+}
+
+/// Which rows of a side the file lets be seen, as a number: of tables, scope and `where`. The scope's values may be secrets.
 pub fn seen(customer: &Customer, entity: &Entity, side: Side) -> i64 {
     let table = entity.table(side);
     // What cannot be filled in is said when the entity is made ready.
     let scope = scope_values(customer, table).unwrap_or_default();
-    let text = serde_json::json!([table.schema, table.name, scope, table.filter]).to_string();
+    let own = serde_json::json!([table.schema, table.name, scope, table.filter]).to_string();
+    let also = table.also.iter().map(|it| serde_json::json!([it.alias, it.schema, it.name, it.key]).to_string());
+    let text: String = std::iter::once(own).chain(also).collect();
     xxhash_rust::xxh3::xxh3_64(text.as_bytes()).cast_signed()
 }
 

@@ -1,5 +1,6 @@
 //! Write, then look: sets of rows are written inside a savepoint, constraints are checked, and what is stored is read back
-//! and compared in canonical form. A set that fails is halved until exactly the offending rows stay out.
+//! and compared in canonical form. A set that fails, or has to wait for what others hold, is halved until exactly the offending rows
+//! stay out.
 
 use std::collections::{HashMap, HashSet};
 
@@ -8,7 +9,7 @@ use sqlx::{Connection, Executor, PgConnection};
 use crate::config::Side;
 use crate::fault;
 use crate::mapping::{Canonical, Cell, Lens, Links, Mapping};
-use crate::sides::postgres::{Row, TableSql};
+use crate::sides::postgres::{LOCK_WAIT, Put, Row, TableSql};
 use crate::sides::{Fault, sort};
 
 use super::Key;
@@ -20,8 +21,16 @@ pub struct Item {
     pub key: Key,
     pub what: What,
     pub cells: Vec<Cell>,
+    /// As [`Row::lacks`] of the row that is updated.
+    pub lacks: Vec<usize>,
     /// What must be stored, in canonical form.
     pub values: Vec<Canonical<'static>>,
+}
+
+impl Item {
+    fn put(&self) -> Put<'_> {
+        Put { key: &self.key.0, cells: &self.cells, lacks: &self.lacks }
+    }
 }
 
 /// What is done to a row.
@@ -50,6 +59,8 @@ pub struct Written {
     /// The rows that are no more.
     pub deleted: HashSet<Key>,
     pub failed: HashMap<Key, Failure>,
+    /// Rows that would have to wait for what others hold.
+    pub busy: HashSet<Key>,
 }
 
 /// Why a row stayed out.
@@ -67,6 +78,38 @@ impl Written {
         self.stored.extend(stored);
         self.deleted.extend(set.iter().filter(|item| item.what == What::Delete).map(|item| item.key.clone()));
     }
+
+    fn stays_out(&self, key: &Key) -> bool {
+        self.failed.contains_key(key) || self.busy.contains(key)
+    }
+}
+
+/// How long rows are waited for that others hold: at first for as long as a short transaction takes, so that most are met only once...
+const WAIT_FIRST: &str = "set local lock_timeout = '500ms'";
+/// ... then just as long as shows which of them waits.
+const WAIT_AGAIN: &str = "set local lock_timeout = '20ms'";
+/// So often, then what waits is not looked at more closely: 2 s in all, enough for about ten rows of a thousand.
+const WAITS_MAX: u32 = 100;
+
+/// What a transaction has left of its readiness to wait for others.
+#[derive(Debug, Default)]
+pub struct Patience {
+    waits: u32,
+}
+
+impl Patience {
+    fn is_over(&self) -> bool {
+        self.waits > WAITS_MAX
+    }
+
+    async fn begin(&self, connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+        connection.execute(if self.waits == 0 { WAIT_FIRST } else { WAIT_AGAIN }).await.map(drop)
+    }
+
+    async fn waited(&mut self, connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+        self.waits += 1;
+        self.begin(connection).await
+    }
 }
 
 /// Writes what can be written; everything else is rolled back and named.
@@ -80,11 +123,11 @@ pub async fn write_rows(
     sql: &TableSql,
     links: &Links,
     items: &[Item],
+    patience: &mut Patience,
 ) -> Result<Written, sqlx::Error> {
-    let mut failed: HashMap<Key, Failure> = HashMap::new();
+    let mut written = Written::default();
     loop {
-        let mut written = Written::default();
-        let good: Vec<&Item> = items.iter().filter(|item| !failed.contains_key(&item.key)).collect();
+        let good: Vec<&Item> = items.iter().filter(|item| !written.stays_out(&item.key)).collect();
         let mut sets = vec![good];
         // Rows that refer to others are tried once more when all others stand.
         let mut late: Vec<&Item> = Vec::new();
@@ -92,6 +135,7 @@ pub async fn write_rows(
         // Rows that a missing right or table keeps out, or a database that a trigger needs: where it is all of them, it is none of theirs.
         let mut refused = 0;
         let mut whole = connection.begin().await?;
+        patience.begin(&mut whole).await?;
         loop {
             let Some(set) = sets.pop() else {
                 if last_round || late.is_empty() {
@@ -125,6 +169,7 @@ pub async fn write_rows(
                 }
                 Err(error) if is_of_rows(&error, items.len()) => {
                     savepoint.rollback().await?;
+                    let mut waits = is_wait(&error);
                     // Values that change places among the rows of the set: once more, with room made in that index.
                     if let Some(index) = crowded(&error).filter(|index| sql.can_set_aside(index) && set.len() > 1) {
                         let mut savepoint = whole.begin().await?;
@@ -136,11 +181,20 @@ pub async fn write_rows(
                                 continue;
                             }
                             Ok(_) => savepoint.rollback().await?,
-                            Err(error) if is_of_rows(&error, items.len()) => savepoint.rollback().await?,
+                            Err(error) if is_of_rows(&error, items.len()) => {
+                                savepoint.rollback().await?;
+                                waits = is_wait(&error);
+                            }
                             Err(error) => return Err(error),
                         }
                     }
+                    if waits {
+                        patience.waited(&mut whole).await?;
+                    }
                     match set.as_slice() {
+                        those if waits && (those.len() == 1 || patience.is_over()) => {
+                            written.busy.extend(those.iter().map(|item| item.key.clone()));
+                        }
                         [only] => {
                             if sort(&error) != Fault::Row && (is_of_the_page(&error) || sort(&error) == Fault::Outage) {
                                 refused += 1;
@@ -148,7 +202,7 @@ pub async fn write_rows(
                                     return Err(error);
                                 }
                             }
-                            let mut failure = failure(mapping, side, only.what, &error);
+                            let mut failure = failure(mapping, side, sql, only.what, &error);
                             if failure.field.is_none() {
                                 failure.field = misfit(&mut whole, mapping, side, sql, only, &error).await?;
                             }
@@ -171,15 +225,16 @@ pub async fn write_rows(
         // What refers to a row that stayed out must stay out too, where no foreign key says so.
         let orphans = orphans(mapping, side, items, &written);
         if orphans.is_empty() {
+            whole.execute(LOCK_WAIT).await?;
             whole.commit().await?;
-            written.failed.extend(failed);
             return Ok(written);
         }
         whole.rollback().await?;
-        failed.extend(written.failed);
+        written.stored.clear();
+        written.deleted.clear();
         for key in orphans {
             let reason = "the record it refers to could not be written".to_string();
-            failed.insert(key, Failure { field: None, reason, others: true });
+            written.failed.insert(key, Failure { field: None, reason, others: true });
         }
     }
 }
@@ -198,9 +253,7 @@ async fn attempt(
     set: &[&Item],
     make_room_in: Option<&str>,
 ) -> Result<Attempt, sqlx::Error> {
-    let rows = |what: What| -> Vec<(&str, &[Cell])> {
-        set.iter().filter(|item| item.what == what).map(|item| (item.key.0.as_str(), item.cells.as_slice())).collect()
-    };
+    let rows = |what: What| set.iter().filter(move |item| item.what == what).map(|item| item.put()).collect::<Vec<_>>();
     let (updates, inserts) = (rows(What::Update), rows(What::Insert));
     let deletes: Vec<&str> =
         set.iter().filter(|item| item.what == What::Delete).map(|item| item.key.0.as_str()).collect();
@@ -210,7 +263,7 @@ async fn attempt(
     }
     if !updates.is_empty() {
         if let Some(index) = make_room_in {
-            let keys: Vec<&str> = updates.iter().map(|(key, _)| *key).collect();
+            let keys: Vec<&str> = updates.iter().map(|row| row.key).collect();
             sql.set_aside(connection, index, &keys).await?;
             fault::point("rows.set_aside").await;
         }
@@ -269,7 +322,7 @@ fn differs(mapping: &Mapping, side: Side, links: &Links, item: &Item, stored: Op
 /// Written rows that refer to rows of the same set that stayed out.
 fn orphans(mapping: &Mapping, side: Side, items: &[Item], written: &Written) -> HashSet<Key> {
     let mut orphans = HashSet::new();
-    if written.failed.is_empty() {
+    if written.failed.is_empty() && written.busy.is_empty() {
         return orphans;
     }
     for field in &mapping.fields {
@@ -277,7 +330,7 @@ fn orphans(mapping: &Mapping, side: Side, items: &[Item], written: &Written) -> 
             continue;
         }
         for item in items.iter().filter(|item| written.stored.contains_key(&item.key)) {
-            if field.referred(mapping, side, &item.cells).is_some_and(|key| written.failed.contains_key(&key)) {
+            if field.referred(mapping, side, &item.cells).is_some_and(|key| written.stays_out(&key)) {
                 orphans.insert(item.key.clone());
             }
         }
@@ -290,6 +343,7 @@ fn orphans(mapping: &Mapping, side: Side, items: &[Item], written: &Written) -> 
 fn is_of_rows(error: &sqlx::Error, rows: usize) -> bool {
     match sort(error) {
         Fault::Row => true,
+        Fault::Transient if is_wait(error) => true,
         // "Not now" and "not supported" come of a database's state, unless a trigger says so of this row.
         Fault::Transient => {
             let code = error.as_database_error().and_then(|database| database.code()).unwrap_or_default();
@@ -303,6 +357,12 @@ fn is_of_rows(error: &sqlx::Error, rows: usize) -> bool {
             !is_of_database && (!is_of_the_page(error) || rows > 1 || is_of_a_function(error))
         }
     }
+}
+
+/// Others hold what a row needs: a lock is not to be had in time, a deadlock, a transaction that cannot be put in order with theirs.
+fn is_wait(error: &sqlx::Error) -> bool {
+    let code = error.as_database_error().and_then(|database| database.code()).unwrap_or_default();
+    ["55P03", "40P01", "40001"].contains(&code.as_ref())
 }
 
 /// About tables and rights, unless it concerns some rows only: a policy's refusal, a trigger that meets a table it does not know.
@@ -379,7 +439,7 @@ fn field_of(mapping: &Mapping, side: Side, column: usize) -> Option<String> {
 }
 
 /// What the database said about one row, without its values.
-fn failure(mapping: &Mapping, side: Side, what: What, error: &sqlx::Error) -> Failure {
+fn failure(mapping: &Mapping, side: Side, sql: &TableSql, what: What, error: &sqlx::Error) -> Failure {
     let deletes = what == What::Delete;
     let sqlx::Error::Database(database) = error else {
         return Failure { field: None, reason: error.to_string(), others: false };
@@ -387,8 +447,8 @@ fn failure(mapping: &Mapping, side: Side, what: What, error: &sqlx::Error) -> Fa
     let code = database.code().unwrap_or_default().to_string();
     let others = matches!(code.as_str(), "23505" | "23503" | "23P01");
     let detail = database.try_downcast_ref::<sqlx::postgres::PgDatabaseError>();
-    let column = detail.and_then(|detail| detail.column());
-    let position = mapping.shape(side).columns.iter().position(|known| Some(known.name.as_str()) == column);
+    let column = detail.and_then(|detail| Some(sql.name_of(detail.schema(), detail.table(), detail.column()?)));
+    let position = mapping.shape(side).columns.iter().position(|known| Some(&known.name) == column.as_ref());
     let constraint = database.constraint().map(|name| format!(" (constraint `{name}`)")).unwrap_or_default();
     let what = match code.as_str() {
         "23502" => "a column that must not be NULL would be",
@@ -404,6 +464,6 @@ fn failure(mapping: &Mapping, side: Side, what: What, error: &sqlx::Error) -> Fa
         _ if is_of_a_function(error) => "a trigger refuses it",
         _ => "the database refuses it",
     };
-    let field = position.and_then(|at| field_of(mapping, side, at)).or_else(|| column.map(str::to_string));
+    let field = position.and_then(|at| field_of(mapping, side, at)).or(column);
     Failure { field, reason: format!("{what}{constraint} [{code}]"), others }
 }

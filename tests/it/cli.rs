@@ -18,6 +18,7 @@ mod init;
 mod metrics;
 mod operator;
 mod plan;
+mod rings;
 mod schema;
 
 /// Must never be seen in any output.

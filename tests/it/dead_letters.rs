@@ -4,16 +4,18 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use sync_bridge::config::{Config, CustomerId, DatabaseUrl, EntityId};
+use sync_bridge::config::{Config, CustomerId, DatabaseUrl, EntityId, Side};
 use sync_bridge::jobs::stage::RECONCILIATION;
 use sync_bridge::ledger::job::{self, Back};
 use sync_bridge::ledger::{dead_letter, page, run, stage};
 use sync_bridge::ops::{self, Selection};
+use sync_bridge::stages::{Data, Key, Lane, Range};
 
 use crate::cli::{Databases, Desk, config, execute as on, number as number_on};
-use crate::jobs::{Bridge, GRACE, REFUSAL, REFUSE_PAGES, failing};
+use crate::jobs::{Bridge, GRACE, REFUSAL, REFUSE_PAGES, failing, page_rows};
 use crate::ledger::{CUSTOMER, KILL_RELEASED, claimed, execute, number, open_stage, round, tick_job};
 use crate::support::queue::{Queue, queue};
+use crate::support::systems::{keys, run_page};
 use crate::support::{WAIT_MAX, eventually};
 
 async fn waiting(queue: &Queue, which: &Selection) -> Vec<i64> {
@@ -176,6 +178,20 @@ async fn a_sweep_counts_only_if_it_compared_and_no_page_was_discarded_since() {
     assert!(due().await, "it is long ago");
 }
 
+/// Its first attempt leaves an intent, which the second must not take for that of a living page.
+#[tokio::test]
+async fn a_page_that_fails_after_its_intents_were_announced_is_a_dead_letter_and_not_parked() {
+    let bridge = Bridge::new("own intents", |_| {}).await;
+    let refuse = "create function refuse() returns trigger language plpgsql as $$ begin raise 'no' using errcode = 'XX000'; end $$;
+        create trigger refuse before insert or update on sync_bridge.receipt for each row when (new.done) execute function refuse()";
+    bridge.systems.on_legacy(refuse).await;
+    bridge.systems.on_platform("insert into team (id, name) values (gen_random_uuid(), 'a')").await;
+    let worker = bridge.work(GRACE);
+    let report = bridge.tick().await;
+    assert_eq!((report.ending.as_str(), report.dead_letters, report.parked), ("degraded", 1, 0), "{report:#?}");
+    worker.stop().await;
+}
+
 #[tokio::test]
 async fn rows_of_a_discarded_page_are_compared_by_the_next_run() {
     let bridge = Bridge::new("discard", |_| {}).await;
@@ -331,6 +347,55 @@ async fn what_died_in_a_stage_that_is_called_otherwise_by_now_comes_back_and_is_
     );
     assert_eq!(number(&queue, "select count(*) from bridge.job where kind = 'stage' and dealt = 'overtaken'").await, 1);
     worker.stop().await;
+}
+
+#[tokio::test]
+async fn a_page_that_comes_back_is_no_larger_than_pages_are_by_now() {
+    let mut bridge = Bridge::new("smaller pages", |_| {}).await;
+    let worker = bridge.work(GRACE);
+    bridge.settle().await;
+    bridge.systems.on_platform(&failing("XX001")).await;
+    bridge.systems.on_legacy("insert into team (label) select 'team ' || n from generate_series(10, 29) as n").await;
+    assert_eq!(bridge.tick().await.dead_letters, 1);
+    worker.stop().await;
+    bridge.systems.on_platform("drop trigger refuse on team").await;
+    let died = bridge.number("select id from bridge.page where state = 'dead' and rows_cut = 20").await;
+
+    // As the documents advise where a page takes too long.
+    let mut config = Config::clone(&bridge.config);
+    page_rows(&mut config, 3);
+    bridge.config = Arc::new(config);
+    let worker = bridge.work(GRACE);
+    let queue = &bridge.queue.pool;
+    assert_eq!(ops::requeue(queue, &Selection::default(), "ann", "smaller pages").await.expect("an answer"), 1);
+    bridge.settle().await;
+    let legacy = bridge.systems.legacy_rows("select label from team order by label").await;
+    assert_eq!(bridge.systems.platform_rows("select name from team order by name").await, legacy);
+    let since = "select count(*), max(rows_read), sum(rows_to_platform)::bigint from bridge.page where state = 'done' and id > $1";
+    let (pages, largest, written): (i64, i64, i64) =
+        sqlx::query_as(since).bind(died).fetch_one(queue).await.expect("its pages");
+    assert!(pages >= 4 && largest <= 6, "{pages} pages of up to {largest} rows");
+    assert_eq!((written, legacy.len()), (20, 20));
+    assert_eq!(bridge.status().await.dead_letters, 0);
+    worker.stop().await;
+}
+
+#[tokio::test]
+async fn rows_that_a_comparison_named_are_handed_on_where_they_are_too_many_for_a_page() {
+    let bridge = Bridge::new("named rows", |config| page_rows(config, 2)).await;
+    bridge.systems.on_legacy("insert into team (label) select 'team ' || n from generate_series(1, 7) as n").await;
+    let data = Data::new(bridge.config.clone());
+    let named: Vec<Key> = (1..=7).map(|id| Key(id.to_string())).collect();
+    let page = |range: Range| run_page(&data, "team", Side::Legacy, range);
+    let compared = Range { lane: Lane::Compared, ..keys(named.clone()) };
+    let first = page(compared).await.expect("a page");
+    let rest = first.rest.expect("a rest");
+    assert_eq!((first.rows_to_platform, &rest.keys[..]), (4, &named[4..]));
+    let second = page(rest).await.expect("its rest");
+    assert_eq!((second.rows_to_platform, second.rest), (3, None));
+    // Those that waited may need each other, however many they are.
+    let waited = page(keys(named)).await.expect("a page");
+    assert_eq!((waited.rows_read, waited.rest), (7, None));
 }
 
 #[tokio::test]

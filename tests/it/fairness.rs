@@ -8,7 +8,7 @@ use sync_bridge::ops;
 use sync_bridge::queue::{self, Kind};
 use sync_bridge::stages::Data;
 
-use crate::jobs::{Bridge, GRACE, LEGACY, PLATFORM, STAGES};
+use crate::jobs::{Bridge, GRACE, LEGACY, PLATFORM, STAGES, page_rows};
 use crate::support::eventually;
 use crate::support::systems::{CUSTOMER, Systems};
 
@@ -77,6 +77,57 @@ async fn a_hundred_thousand_waiting_pages_of_one_customer_do_not_delay_another()
     println!("a whole run beside them took {} ms, and {meanwhile} of their pages", began.elapsed().as_millis());
     assert!(meanwhile < 400, "{meanwhile} pages of another customer went before a run of three");
     assert_eq!(bridge.number("select count(*) from bridge.page where state = 'released'").await, 4, "the window");
+    worker.stop().await;
+}
+
+/// The first write of each of these pages waits, for longer than any lock may, until a test lets go.
+const WRITES_WAIT: &str = "
+    create function waits() returns trigger language plpgsql as
+        $$ begin perform set_config('lock_timeout', '0', true); perform pg_advisory_xact_lock(4711); return new; end $$;
+    create trigger waits before insert on team for each row execute function waits()";
+
+#[tokio::test]
+async fn a_customer_whose_pages_take_long_leaves_places_for_the_others() {
+    let (mut bridge, other) = with_another_customer("slow customer").await;
+    let mut config = Config::clone(&bridge.config);
+    page_rows(&mut config, 1);
+    // More pages at a time than a worker has places.
+    config.window_pages = 32;
+    // On a machine that is busy they may wait for longer than a statement may take.
+    config.attempts_max = 10;
+    bridge.config = config.into();
+    let worker = bridge.work(GRACE);
+    bridge.settle().await;
+    let tick_other = async || ops::tick_now(&bridge.queue.pool, &CustomerId::new(OTHER)).await.expect("a tick");
+    while bridge.ended(tick_other().await).await.ending != "idle" {}
+
+    other.on_platform(WRITES_WAIT).await;
+    let mut holder = other.platform.acquire().await.expect("a connection");
+    sqlx::query("select pg_advisory_lock(4711)").execute(&mut *holder).await.expect("a lock");
+    other.on_legacy("insert into team (label) select 'team ' || n from generate_series(1, 40) as n").await;
+    let slow = tick_other().await;
+    let waiting = async || -> i64 {
+        let sql = "select count(*) from pg_locks where locktype = 'advisory' and objid = 4711 and not granted";
+        sqlx::query_scalar(sql).fetch_one(&other.platform).await.expect("a look at locks")
+    };
+    eventually("its pages do not wait", async || waiting().await >= 8).await;
+    // The others of its pages find no place, and that is nobody's failure.
+    eventually("none goes back", async || {
+        let back = "select count(*) from bridge.job where error_kind = 'crowded' and state = 'ready' and attempt = 0";
+        bridge.number(back).await > 0
+    })
+    .await;
+
+    bridge.systems.on_legacy("insert into team (label) values ('a')").await;
+    let report = bridge.tick().await;
+    assert_eq!((report.ending.as_str(), report.rows_to_platform), ("done", 1), "{report:#?}");
+    let waits = waiting().await;
+    assert!(waits <= 8, "{waits} are more than its share of the places");
+
+    sqlx::query("select pg_advisory_unlock(4711)").execute(&mut *holder).await.expect("an end of the lock");
+    bridge.ended(slow).await;
+    while bridge.ended(tick_other().await).await.ending != "idle" {}
+    assert_eq!(other.platform_rows("select name from team").await.len(), 40);
     worker.stop().await;
 }
 

@@ -353,7 +353,7 @@ pub fn failing(code: &str) -> String {
 async fn a_page_that_keeps_failing_is_dead_lettered_and_the_requeue_brings_its_rows() {
     let bridge = Bridge::new("dead page", |_| {}).await;
     bridge.systems.on_legacy("insert into team (label) values ('a'), ('b')").await;
-    bridge.systems.on_platform(&failing("40001")).await;
+    bridge.systems.on_platform(&failing("53200")).await;
     let worker = bridge.work(GRACE);
     let report = bridge.tick().await;
     assert_eq!((report.ending.as_str(), report.dead_letters), ("degraded", 1), "{report:#?}");

@@ -6,6 +6,7 @@ mod crashes;
 mod databases;
 mod dead_letters;
 mod demo;
+mod durable;
 mod embedded;
 mod fairness;
 mod histories;

@@ -243,6 +243,42 @@ async fn a_right_that_is_taken_from_one_table_stops_its_entity_alone() {
 }
 
 #[tokio::test]
+async fn a_table_that_somebody_holds_locked_stops_its_entity_alone() {
+    let bridge = Bridge::new("table lock", |_| {}).await;
+    bridge
+        .systems
+        .on_legacy(
+            "insert into team (label) values ('a'); insert into person (email, team) values ('a@example.org', 1)",
+        )
+        .await;
+    let worker = bridge.work(GRACE);
+    bridge.settle().await;
+    // As `alter table`, `vacuum full` and `cluster` do.
+    let mut application = bridge.systems.legacy.begin().await.expect("a transaction");
+    sqlx::query("lock table person in access exclusive mode").execute(&mut *application).await.expect("a lock");
+    bridge.systems.on_platform("update person set email = 'b@example.org', updated_at = now()").await;
+    let settled =
+        "select min(extract(epoch from settled_at) * 1000)::bigint from bridge.watermark where entity = 'person'";
+    let before = bridge.number(settled).await;
+    for name in ["b", "c"] {
+        let edit = format!("update team set label = '{name}', last_update = now()");
+        bridge.systems.on_legacy(&edit).await;
+        // The second time by a process that has never seen its tables.
+        let other = bridge.work(GRACE);
+        bridge.settle().await;
+        other.stop().await;
+        assert_eq!(bridge.systems.platform_rows("select name from team").await, [name], "others go on");
+    }
+    assert_eq!(bridge.number(settled).await, before, "what was not asked is not settled");
+    assert_eq!(bridge.number("select count(*) from bridge.attempt").await, 0);
+    application.rollback().await.expect("a rollback");
+    bridge.settle().await;
+    assert_eq!(bridge.same().await, ["b@example.org|c"]);
+    assert_eq!((bridge.number(DEAD).await, bridge.status().await.paused.len()), (0, 0));
+    worker.stop().await;
+}
+
+#[tokio::test]
 async fn work_that_waits_for_an_address_that_was_changed_goes_on_at_the_new_one() {
     let (mut bridge, door) = bridge_behind_a_door("moved").await;
     bridge.systems.on_legacy("insert into team (label) values ('a')").await;

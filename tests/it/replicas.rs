@@ -9,10 +9,14 @@ use std::time::Duration;
 use sqlx::{Connection as _, PgConnection};
 use sync_bridge::config::{Config, CustomerId, DatabaseUrl, EntityId, Limits, Side};
 use sync_bridge::embedded::{Options, Server};
+use sync_bridge::jobs::failure::{Sorted, sort};
+use sync_bridge::ops;
 use sync_bridge::stages::{Contact, Data, Page, PageMode, PageReport};
 
+use crate::jobs::{self, Bridge, GRACE};
 use crate::support::people::{LEGACY, PLATFORM, STAGES};
 use crate::support::proxy::{port_of, through};
+use crate::support::queue::queue;
 use crate::support::systems::{CUSTOMER, Systems, keys};
 use crate::support::{Folder, eventually};
 
@@ -69,7 +73,9 @@ async fn a_replica_is_refused_as_a_side_and_a_load_steps_back_while_it_lags() {
     }
     let (data, customer, team) = (Data::new(Arc::new(config)), CustomerId::new(CUSTOMER), EntityId::new("team"));
     let asked = data.cut(&customer, &team, Side::Legacy, None).await;
-    let refused = format!("{:#}", asked.expect_err("a replica lags"));
+    let error = asked.expect_err("a replica lags");
+    assert_eq!(sort(&error), Sorted::Outage, "a failover may be under way");
+    let refused = format!("{error:#}");
     assert!(refused.contains("is a hot standby") && refused.contains("give the primary's address"), "{refused}");
 
     let mut config = Config::clone(&systems.config);
@@ -103,5 +109,43 @@ async fn a_replica_is_refused_as_a_side_and_a_load_steps_back_while_it_lags() {
 
     drop(systems);
     replica.remove().await.expect("the end of the replica");
+    primary.remove().await.expect("the end of the primary");
+}
+
+#[tokio::test]
+async fn a_standby_that_answers_in_place_of_the_primary_is_waited_for() {
+    let (ours, theirs) = (Folder::new("before failover"), Folder::new("standby"));
+    let primary = server(&ours).await;
+    for name in ["legacy", "platform"] {
+        primary.create_database(name).await.expect("a database");
+    }
+    let urls = ["legacy", "platform"].map(|name| primary.url(name));
+    let systems = Systems::at(urls, jobs::LEGACY, jobs::PLATFORM, jobs::STAGES).await;
+    systems.on_legacy("insert into team (label) values ('a')").await;
+    let standby = replica(&primary, &theirs).await;
+    let there = |url: &DatabaseUrl| through(port_of(standby.url("postgres").expose()), url.expose());
+    let mut config = Config::clone(&systems.config);
+    let platform = config.customers[0].databases.get_mut("platform").expect("a platform");
+    *platform = there(platform);
+    let bridge = Bridge { systems, queue: queue("standby").await, config: config.into() };
+
+    let worker = bridge.work(GRACE);
+    let tick = ops::tick_now(&bridge.queue.pool, &CustomerId::new(CUSTOMER)).await.expect("a tick");
+    eventually("nobody waits for the primary", async || {
+        let away = "select count(*) from bridge.circuit where error like '%hot standby%' and probes >= 2";
+        bridge.number(away).await == 1
+    })
+    .await;
+    assert_eq!(bridge.number("select count(*) from bridge.job where state = 'dead'").await, 0);
+    assert_eq!(bridge.number("select max(attempt)::bigint from bridge.job where state = 'ready'").await, 0);
+    tell(&there(&primary.url("postgres")), "select pg_promote()").await;
+    assert_eq!(bridge.ended(tick).await.ending, "done", "it is the primary now");
+    let mut connection = PgConnection::connect(there(&primary.url("platform")).expose()).await.expect("connecting");
+    let teams: i64 = sqlx::query_scalar("select count(*) from team").fetch_one(&mut connection).await.expect("teams");
+    assert_eq!(teams, 1);
+    worker.stop().await;
+
+    drop((bridge, connection));
+    standby.remove().await.expect("the end of the standby");
     primary.remove().await.expect("the end of the primary");
 }

@@ -77,8 +77,9 @@ const SAME: [Same; 6] = [
         platform: r#"select c.title_id || E'\x1f' || c.suffix, concat_ws('|', t.name, c.suffix, c.branch,
             coalesce(c.shelf[0] || ' ' || c.shelf[1], '-'), c.condition::text,
             coalesce((c.acquired at time zone 'UTC')::date::text, '-'),
-            coalesce(floor(extract(epoch from c.seen_at) * 1000)::bigint::text, '-'), coalesce(c.remark, '-'), c.withdrawn)
-            from stock.copies c join stock.titles t on t.id = c.title_id"#,
+            coalesce(floor(extract(epoch from n.seen_at) * 1000)::bigint::text, '-'), coalesce(n.remark, '-'), c.withdrawn)
+            from stock.copies c join stock.titles t on t.id = c.title_id
+            left join stock."copy.notes" n on (n."of title", n."of copy") = (c.title_id, c.suffix)"#,
     },
     Same {
         entity: "loan",
@@ -253,7 +254,8 @@ async fn two_unrelated_systems_become_equal_and_stay_so_by_a_file_alone() {
             "stock",
             r#"update stock.titles set rating = 5, languages = '{lat,"a\"b"}', updated_at = now() where name like '%2';
                update stock.titles set removed_at = case when removed_at is null then now() end, updated_at = now() where name in ('Title 8', 'Title 9');
-               update stock.copies set seen_at = '2026-06-01 10:00:00.123456+00', acquired = acquired + interval '1 day', updated_at = now() where suffix = 'b2';
+               update stock.copies set acquired = acquired + interval '1 day', updated_at = now() where suffix = 'b2';
+               update stock."copy.notes" set seen_at = '2026-06-01 10:00:00.123456+00', "order" = now() where "of copy" = 'b2';
                update stock.loans set due = '2027-01-01', "user" = null, updated_at = now() where fee_cents is null"#,
         )
         .await;
@@ -261,7 +263,7 @@ async fn two_unrelated_systems_become_equal_and_stay_so_by_a_file_alone() {
     // What no column of the other side holds stands where it stood.
     let kept = "select count(*)::text from identity.members where settings ->> 'theme' = 'light'";
     assert_ne!(systems.platform_rows(kept).await, ["0"]);
-    let kept = "select count(*)::text from stock.copies where seen_at = '2026-06-01 10:00:00.123456+00'";
+    let kept = "select count(*)::text from stock.\"copy.notes\" where seen_at = '2026-06-01 10:00:00.123456+00'";
     assert_eq!(systems.rows_on("stock", kept).await, ["30"]);
     let kept = r#"select string_agg(imprint::text, '') from stock.titles where imprint::jsonb ? 'kept'"#;
     assert!(systems.rows_on("stock", kept).await.concat().contains("[1]"));

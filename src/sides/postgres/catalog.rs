@@ -176,6 +176,16 @@ impl LiveTable {
     pub fn column(&self, name: &str) -> Option<&LiveColumn> {
         self.columns.iter().find(|column| column.name == name)
     }
+
+    /// With another table's columns, under names of their own.
+    pub fn with(mut self, alias: &str, other: &LiveTable) -> LiveTable {
+        let under = |name: &String| format!("{alias}.{name}");
+        let columns = other.columns.iter().map(|column| LiveColumn { name: under(&column.name), ..column.clone() });
+        self.columns.extend(columns);
+        let uniques = other.uniques.iter().map(|(name, columns)| (name.clone(), columns.iter().map(under).collect()));
+        self.uniques.extend(uniques);
+        self
+    }
 }
 
 /// Reads a relation's columns; `None` if there is none.

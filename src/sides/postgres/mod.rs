@@ -16,10 +16,11 @@ pub use catalog::{
     About, Index, Kind, LiveColumn, LiveTable, Ours, Rewriter, Rights, about, describe, describe_all, indexes, names,
     ours, rewriters,
 };
-pub use pool::{Database, Pools, READER, Sessions, reach};
+pub use pool::{Database, LOCK_WAIT, Pools, READER, Sessions, reach, reach_primary};
 pub use survey::{ForeignKey, Survey, Surveyed, TABLES_MAX, survey};
 pub use table::{
-    Compared, Depth, Found, LedgerRow, Lower, Row, ScopeValue, TableSql, Want, filter_check, key_spelling, qualified,
+    Compared, Depth, Found, LedgerRow, Lower, Put, Row, ScopeValue, TableSql, Want, filter_check, key_spelling,
+    qualified,
 };
 pub use words::shown_ident;
 

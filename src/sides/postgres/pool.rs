@@ -12,26 +12,31 @@ use anyhow::Context;
 use chrono_tz::Tz;
 use sqlx::postgres::{PgArguments, PgConnectOptions, PgPoolOptions, PgRow};
 use sqlx::query::Query;
-use sqlx::{AssertSqlSafe, Connection as _, PgConnection, PgPool, Postgres, Transaction};
+use sqlx::{AssertSqlSafe, Connection as _, PgConnection, PgPool, Postgres, Row as _, Transaction};
 
 use crate::clock;
 use crate::config::DatabaseUrl;
-use crate::sides::Permanent;
+use crate::sides::{Permanent, Standby};
 
 /// What our reading sessions are called on a side.
 pub const READER: &str = "sync-bridge read";
 /// What our writing sessions are called on a side.
 pub const WRITER: &str = "sync-bridge write";
 
+const DURABLE: &str = "; select pg_catalog.set_config('synchronous_commit', 'on', true) \
+     where pg_catalog.current_setting('synchronous_commit') operator(pg_catalog.=) any (array['off', 'local'])";
+
 const READ_ONLY: &str = "read only";
 const READ_WRITE: &str = "read write";
 
 /// Connections per pool: enough for the pages a process works on at a time.
-const CONNECTIONS_MAX: u32 = 6;
+const CONNECTIONS_MAX: u32 = 16;
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Where a limit lets few at a database at once, the others wait their turn: for longer than a statement may take.
 const TURN_TIMEOUT: Duration = Duration::from_secs(90);
 const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long a statement waits for what others hold, unless it says otherwise.
+pub const LOCK_WAIT: &str = "set local lock_timeout = '5s'";
 /// For seeing whether a connection is still good.
 const PING_MAX: Duration = Duration::from_secs(5);
 /// For saying goodbye.
@@ -223,12 +228,32 @@ async fn still_good(connection: &mut PgConnection) -> sqlx::Result<bool> {
 /// # Errors
 /// Names host, port and database, and what the server or the network said.
 pub async fn reach(url: &DatabaseUrl) -> anyhow::Result<()> {
+    leave(connect(url).await?, url).await
+}
+
+/// As `reach`, and it is not a standby that answers in place of the primary.
+///
+/// # Errors
+/// As `reach`; or `Standby`.
+pub async fn reach_primary(url: &DatabaseUrl) -> anyhow::Result<()> {
+    let mut connection = connect(url).await?;
+    let asked = sqlx::raw_sql("select pg_catalog.pg_is_in_recovery()").fetch_one(&mut connection).await;
+    let standby: bool =
+        asked.and_then(|row| row.try_get(0)).with_context(|| format!("asking {url} whether it is a primary"))?;
+    leave(connection, url).await?;
+    if standby { Err(Standby(url.to_string()).into()) } else { Ok(()) }
+}
+
+async fn connect(url: &DatabaseUrl) -> anyhow::Result<PgConnection> {
     let options = connect_options(url, READER)?;
     let connecting = clock::within(ACQUIRE_TIMEOUT, PgConnection::connect_with(&options)).await;
     let Some(connected) = connecting else {
         anyhow::bail!("connecting to {url}: no answer within {} s", ACQUIRE_TIMEOUT.as_secs());
     };
-    let connection = connected.with_context(|| format!("connecting to {url}"))?;
+    connected.with_context(|| format!("connecting to {url}"))
+}
+
+async fn leave(connection: PgConnection, url: &DatabaseUrl) -> anyhow::Result<()> {
     connection.close().await.with_context(|| format!("leaving {url}"))
 }
 
@@ -244,16 +269,21 @@ fn connect_options(url: &DatabaseUrl, application_name: &str) -> anyhow::Result<
 /// hands them over unchecked: one row's bytes that are no text would else cost its page.
 ///
 /// Who writes sets off the applications' triggers, and their names are qualified only sometimes: they get the search path that
-/// the role or the database has by default, whatever others of a pooled session set. Readers need none.
+/// the role or the database has by default, whatever others of a pooled session set. Readers need none. And what a writer commits must not
+/// go with a crash of the server's after it counts as done: where commits wait for no disk by default, ours do. A default that waits for
+/// more than that stays.
 fn begin(access: &str, zone: Tz) -> String {
-    let path = if access == READ_WRITE { "to default" } else { "= ''" };
+    let (path, durable) = match access {
+        READ_WRITE => ("to default", DURABLE),
+        _ => ("= ''", ""),
+    };
     format!(
         "begin isolation level read committed {access}; set local row_security = off; set local search_path {path}; \
          set local timezone = '{}'; set local datestyle = 'ISO, YMD'; set local intervalstyle = 'postgres'; \
          set local bytea_output = 'hex'; set local array_nulls = on; set local extra_float_digits = 1; set local statement_timeout = '60s'; \
-         set local lock_timeout = '5s'; set local idle_in_transaction_session_timeout = '30s'; \
+         {LOCK_WAIT}; set local idle_in_transaction_session_timeout = '30s'; \
          select pg_catalog.set_config('client_encoding', 'SQL_ASCII', true) \
-         where pg_catalog.getdatabaseencoding() operator(pg_catalog.=) 'SQL_ASCII'",
+         where pg_catalog.getdatabaseencoding() operator(pg_catalog.=) 'SQL_ASCII'{durable}",
         zone.name()
     )
 }

@@ -2,6 +2,7 @@
 //! stand beside it. The same shape serves both sides; row and ledger row always come from one statement, one snapshot.
 
 mod compare;
+mod further;
 
 use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
@@ -17,6 +18,8 @@ use crate::mapping::{Cell, Class, DIGITS, LookUp, Shape, StampKind};
 use crate::pairs::{Base, Complement, Intent, Listed, Pair, Receipt};
 
 pub use compare::{Compared, Depth};
+
+use further::{Further, Rows};
 
 use super::{LiveColumn, LiveTable, Sessions, Statement, ident};
 
@@ -35,12 +38,24 @@ pub struct Row {
     pub garbled: Option<usize>,
     /// Whether `where` lets it be seen; a row that is read by its key may lie outside.
     pub seen: bool,
+    /// The further tables that have no row of it.
+    pub lacks: Vec<usize>,
+}
+
+/// A row to be written.
+#[derive(Debug, Clone, Copy)]
+pub struct Put<'r> {
+    pub key: &'r str,
+    /// In the order of `Shape::columns`.
+    pub cells: &'r [Cell],
+    /// Of one that stands: as it was when it was locked.
+    pub lacks: &'r [usize],
 }
 
 impl Row {
-    /// Whether it is as it was at an earlier look: what is mapped of it, and on which side of `where` it lies.
+    /// Whether it is as it was at an earlier look: what is mapped of it, where that lies, and on which side of `where` it lies.
     pub fn is_as(&self, before: &Row) -> bool {
-        self.cells == before.cells && self.seen == before.seen
+        self.cells == before.cells && self.seen == before.seen && self.lacks == before.lacks
     }
 }
 
@@ -74,16 +89,14 @@ pub struct TableSql {
     nullable_keys: Vec<String>,
     /// Positions of columns that an update may set.
     updatable: Vec<usize>,
-    filter: Option<Filter>,
-    /// By the name of a unique index: a column of it, and what it can hold for the moment in which values change places.
-    asides: HashMap<String, (String, String)>,
-}
-
-/// `where`, as the operator wrote it, and the columns that our statements read of a row.
-#[derive(Debug)]
-struct Filter {
-    condition: String,
-    columns: Vec<String>,
+    /// `where`, as the operator wrote it.
+    filter: Option<String>,
+    /// The columns that our statements read of the table, quoted.
+    read: Vec<String>,
+    /// What else there is of each row.
+    further: Vec<Further>,
+    /// By the name of a unique index: the position of a column of it, and what it can hold for the moment in which values change places.
+    asides: HashMap<String, (usize, String)>,
 }
 
 /// A column, and how it is compared.
@@ -113,7 +126,12 @@ impl SqlColumn {
 
     /// The table's value.
     fn own(&self) -> String {
-        format!("t.{}{}", self.name, self.suffix())
+        self.in_row("t")
+    }
+
+    /// The value of a row of this name.
+    fn in_row(&self, row: &str) -> String {
+        format!("{row}.{}{}", self.name, self.suffix())
     }
 
     /// A value given as text, to be compared with the table's.
@@ -165,9 +183,10 @@ pub struct Found {
 }
 
 impl TableSql {
-    /// `written`: the columns of the shape that are ever written.
+    /// `written`: the columns of the shape that are ever written; `constants`: what new rows begin with in some. `live` is all tables
+    /// of a row as one.
     pub fn new(
-        (shape, written): (&Shape, &[usize]),
+        (shape, written, constants): (&Shape, &[usize], &[(usize, &str)]),
         live: &LiveTable,
         table: &config::Table,
         scope: &[ScopeValue],
@@ -178,15 +197,19 @@ impl TableSql {
         };
         let read = shape.key.iter().chain(&shape.columns).chain(&shape.stamp).chain(&shape.created_at);
         let read = read.map(|column| &column.name).chain(scope.iter().map(|value| &value.column));
-        let filter = table.filter.as_ref().map(|condition| Filter {
-            condition: condition.clone(),
-            columns: read.map(|name| ident(name)).collect::<BTreeSet<_>>().into_iter().collect(),
-        });
+        let read = read.filter(|name| table.locate(name).0.is_none());
+        let is_own = |at: usize| table.locate(&shape.columns[at].name).0.is_none();
+        let mut columns = quoted(&shape.columns);
+        for (at, column) in columns.iter_mut().enumerate().filter(|(at, _)| !is_own(*at)) {
+            column.name = further::column(at);
+        }
         TableSql {
             side: shape.side,
             table: qualified(table),
             keys: quoted(&shape.key),
-            filter,
+            filter: table.filter.clone(),
+            read: read.map(|name| ident(name)).collect::<BTreeSet<_>>().into_iter().collect(),
+            further: Further::all((shape, written, constants), live, table, scope),
             stamp: shape.stamp.as_ref().map(|column| ident(&column.name)),
             stamp_kind: shape.stamp_kind,
             lowers_ascii_only: live.lowers_ascii_only,
@@ -194,7 +217,7 @@ impl TableSql {
                 .created_at
                 .as_ref()
                 .map(|column| SqlColumn::of(live, &column.name, &column.type_sql).spelled),
-            columns: quoted(&shape.columns),
+            columns,
             declared: shape
                 .columns
                 .iter()
@@ -206,7 +229,7 @@ impl TableSql {
                 .collect(),
             entity_number,
             nullable_keys: shape.key.iter().filter(|key| key.nullable).map(|key| ident(&key.name)).collect(),
-            updatable: written.iter().copied().filter(|&at| !shape.is_key(at)).collect(),
+            updatable: written.iter().copied().filter(|&at| is_own(at) && !shape.is_key(at)).collect(),
             asides: live
                 .uniques
                 .iter()
@@ -228,13 +251,19 @@ impl TableSql {
     pub async fn read_range(&self, sessions: &Sessions, range: &Range, limit: i64) -> Result<Vec<Found>, sqlx::Error> {
         let mut next = self.first_own();
         let mut bounds = String::new();
+        let mut of_stamps = Vec::new();
         for (operator, bound) in [(">", &range.after), ("<=", &range.upto)] {
             if bound.is_some() {
+                of_stamps.push(format!("{}= ${next}::{}", &operator[..1], self.stamp_type()));
                 bounds.push_str(&format!(" and {}", self.compare(range.lane, operator, &mut next)));
             }
         }
+        if range.lane == Lane::Stamp && !of_stamps.is_empty() {
+            let within = |stamp: &str| format!("{stamp} {}", of_stamps.join(&format!(" and {stamp} ")));
+            bounds.push_str(&self.with_any_stamp(2, within));
+        }
         if range.lane == Lane::Null {
-            bounds.push_str(&format!(" and {} is null", self.stamp()));
+            bounds.push_str(&format!(" and {}", self.unstamped(2)));
         }
         let sql = format!(
             "select 0::bigint as n, {ledger}, {row} from {table} left join sync_bridge.{store} g on g.entity_id = $1 \
@@ -381,18 +410,29 @@ impl TableSql {
     /// Locks rows against other writers, in key order, and answers what they hold now. One that others hold is left out like one that
     /// is not there: nobody waits for it.
     pub async fn lock(&self, connection: &mut PgConnection, keys: &[&str]) -> Result<Vec<Row>, sqlx::Error> {
-        self.by_keys(connection, keys, " for no key update of t skip locked").await
+        if !self.further.is_empty() {
+            return self.lock_all(connection, keys).await;
+        }
+        self.by_keys(connection, keys, " for no key update of t skip locked", &[]).await
     }
 
     /// What is stored.
     pub async fn stored(&self, connection: &mut PgConnection, keys: &[&str]) -> Result<Vec<Row>, sqlx::Error> {
-        self.by_keys(connection, keys, "").await
+        self.by_keys(connection, keys, "", &[]).await
     }
 
-    async fn by_keys(&self, connection: &mut PgConnection, keys: &[&str], lock: &str) -> Result<Vec<Row>, sqlx::Error> {
+    /// `held`: for each further table the keys whose rows are ours; a record with one that is not is left out.
+    async fn by_keys(
+        &self,
+        connection: &mut PgConnection,
+        keys: &[&str],
+        lock: &str,
+        held: &[Vec<String>],
+    ) -> Result<Vec<Row>, sqlx::Error> {
+        let own = self.first_own();
+        let ours: String = (0..held.len()).map(|n| further::is_held(n, own + 1 + n)).collect();
         let sql = format!(
-            "select {row} from unnest(${own}::text[]) as w (k) join {table} on {matched}{scope} order by {order}{lock}",
-            own = self.first_own(),
+            "select {row} from unnest(${own}::text[]) as w (k) join {table} on {matched}{scope}{ours} order by {order}{lock}",
             row = self.row_columns(),
             table = self.marked(),
             matched = self.key_is("w.k"),
@@ -401,7 +441,8 @@ impl TableSql {
         );
         let asked: BTreeSet<&str> = keys.iter().copied().collect();
         let asked: Vec<&str> = asked.into_iter().collect();
-        let rows = self.start(&Statement::new(sql)).bind(asked).fetch_all(connection).await?;
+        let query = self.start(&Statement::new(sql)).bind(asked);
+        let rows = held.iter().fold(query, |query, held| query.bind(held.clone())).fetch_all(connection).await?;
         let mut found: Vec<Row> = Vec::with_capacity(rows.len());
         let mut twins: BTreeSet<Key> = BTreeSet::new();
         for row in &rows {
@@ -417,7 +458,8 @@ impl TableSql {
     }
 
     /// Sets the mapped columns (never the key) and the stamp of rows; answers how many rows were there.
-    pub async fn update(&self, connection: &mut PgConnection, rows: &[(&str, &[Cell])]) -> Result<u64, sqlx::Error> {
+    pub async fn update(&self, connection: &mut PgConnection, rows: &[Put<'_>]) -> Result<u64, sqlx::Error> {
+        let elsewhere = self.write_further(connection, rows, Rows::Locked).await?;
         let own = self.first_own();
         let mut arrays = vec![format!("${own}::text[]")];
         let mut names = vec!["k".to_string()];
@@ -433,18 +475,22 @@ impl TableSql {
             return Ok(0);
         }
         let sql = format!(
-            "update {table} t set {sets} from unnest({arrays}) as v ({names}) where {matched}{scope}",
+            "update {table} t set {sets} from unnest({arrays}) as v ({names}) where {matched}{scope}{changed}",
             table = self.table,
             sets = sets.join(", "),
             arrays = arrays.join(", "),
             names = names.join(", "),
             matched = self.key_is("v.k"),
             scope = self.scope_sql(2),
+            changed = self.changed_here(own + 1 + self.updatable.len()),
         );
         let statement = Statement::new(sql);
-        let mut query = self.start(&statement).bind(rows.iter().map(|row| row.0).collect::<Vec<_>>());
+        let mut query = self.start(&statement).bind(rows.iter().map(|row| row.key).collect::<Vec<_>>());
         for &column in &self.updatable {
-            query = query.bind(rows.iter().map(|row| row.1[column].as_deref()).collect::<Vec<_>>());
+            query = query.bind(rows.iter().map(|row| row.cells[column].as_deref()).collect::<Vec<_>>());
+        }
+        if !self.further.is_empty() {
+            query = query.bind(elsewhere);
         }
         Ok(query.execute(connection).await?.rows_affected())
     }
@@ -461,20 +507,21 @@ impl TableSql {
         index: &str,
         keys: &[&str],
     ) -> Result<(), sqlx::Error> {
-        let Some((column, holder)) = self.asides.get(index) else { return Ok(()) };
+        let Some((at, holder)) = self.asides.get(index) else { return Ok(()) };
+        let (table, column, matched) = match self.placed(*at) {
+            None => (&self.table, &self.columns[*at].name, format!("{}{}", self.key_is("w.k"), self.scope_sql(2))),
+            Some((further, column)) => (&further.table, column, self.key_is_of(further, "w.k")),
+        };
         let sql = format!(
-            "update {table} t set {column} = {holder} from unnest(${own}::text[]) as w (k) where {matched}{scope}",
+            "update {table} t set {column} = {holder} from unnest(${own}::text[]) as w (k) where {matched}",
             own = self.first_own(),
-            table = self.table,
-            matched = self.key_is("w.k"),
-            scope = self.scope_sql(2),
         );
         self.start(&Statement::new(sql)).bind(keys).execute(connection).await?;
         Ok(())
     }
 
     /// Inserts rows under their keys, with the scope's fixed values, stamped now.
-    pub async fn insert(&self, connection: &mut PgConnection, rows: &[(&str, &[Cell])]) -> Result<u64, sqlx::Error> {
+    pub async fn insert(&self, connection: &mut PgConnection, rows: &[Put<'_>]) -> Result<u64, sqlx::Error> {
         let own = self.first_own();
         let mut arrays = vec![format!("${own}::text[]")];
         let mut names = vec!["k".to_string()];
@@ -510,15 +557,18 @@ impl TableSql {
             names = names.join(", "),
         );
         let statement = Statement::new(sql);
-        let mut query = self.start(&statement).bind(rows.iter().map(|row| row.0).collect::<Vec<_>>());
+        let mut query = self.start(&statement).bind(rows.iter().map(|row| row.key).collect::<Vec<_>>());
         for &column in &self.updatable {
-            query = query.bind(rows.iter().map(|row| row.1[column].as_deref()).collect::<Vec<_>>());
+            query = query.bind(rows.iter().map(|row| row.cells[column].as_deref()).collect::<Vec<_>>());
         }
-        Ok(query.execute(connection).await?.rows_affected())
+        let made = query.execute(&mut *connection).await?.rows_affected();
+        self.write_further(connection, rows, Rows::New).await?;
+        Ok(made)
     }
 
     /// Deletes rows; answers how many were there.
     pub async fn delete(&self, connection: &mut PgConnection, keys: &[&str]) -> Result<u64, sqlx::Error> {
+        self.delete_further(connection, keys).await?;
         let sql = format!(
             "delete from {table} t using unnest(${own}::text[]) as w (k) where {matched}{scope}",
             table = self.table,
@@ -557,12 +607,12 @@ impl TableSql {
         }
         format!(
             "select {number}::bigint as n, {sums} from {table} where {tail}{scope} \
-             union all select {number}::bigint, {null_sums} from {table} where {stamp} is null{scope}",
+             union all select {number}::bigint, {null_sums} from {table} where {unstamped}{scope}",
             sums = self.sums("0"),
             null_sums = self.sums("1"),
             table = self.seen(),
-            tail = self.tail(&format!("${first}")),
-            stamp = self.stamp(),
+            tail = self.tail(first + 1, &format!("${first}")),
+            unstamped = self.unstamped(first + 1),
             scope = self.scope_sql(first + 1),
         )
     }
@@ -594,21 +644,20 @@ impl TableSql {
              count(*) over () as total from {table} where {tail}{scope}) \
              select 0 as what, null::bigint as n, {sums}, null::text as s, null::text as k from tail t \
              union all select 1, null, {sums_since}, null, null from tail t where {since} \
-             union all select 2, null, {null_sums}, null, null from {table} where {stamp} is null{scope} \
+             union all select 2, null, {null_sums}, null, null from {table} where {unstamped}{scope} \
              union all select 3, n, 0, 0, 0, s::text, k from tail where n % ${rows} = 0 or n = total \
-             union all (select 4, null, 0, 0, 0, {stamp}::text, {key} from {table} where {before}{scope} \
-             order by {backwards} limit 1) \
+             union all (select 4, null, 0, 0, 0, {last_before}) \
              order by what, n",
             key = self.key_text(),
             stamp = self.stamp(),
             order = self.order(Lane::Stamp),
             table = self.seen(),
-            tail = self.tail(&format!("${own}")),
-            before = self.before(&self.stamp(), &format!("${own}")),
-            backwards = self.order_backwards(),
+            tail = self.tail(2, &format!("${own}")),
+            unstamped = self.unstamped(2),
+            last_before = self.last_before(&format!("${own}")),
             since = self.tail_of("t.s", &format!("${}", own + 1)),
             scope = self.scope_sql(2),
-            row_hash = self.row_hash(),
+            row_hash = self.look_hash(),
             sums = sums_over("0", "t.s", "t.h"),
             sums_since = sums_over("0", "t.s", "t.h"),
             null_sums = self.sums("1"),
@@ -648,7 +697,7 @@ impl TableSql {
         page_rows: u32,
     ) -> Result<Vec<(Position, u32)>, sqlx::Error> {
         let own = self.first_own();
-        let only = if lane == Lane::Null { format!(" and {} is null", self.stamp()) } else { String::new() };
+        let only = if lane == Lane::Null { format!(" and {}", self.unstamped(2)) } else { String::new() };
         let sql = format!(
             "select n, k from (select {key} as k, row_number() over (order by {order}) as n, count(*) over () as total \
              from {table} where true{scope}{only}) t where n % ${own} = 0 or n = total order by n",
@@ -690,33 +739,46 @@ impl TableSql {
         scope.chain(keyed).collect()
     }
 
-    /// The table as `t`, without the rows that `where` leaves out. Nothing but the table's own columns can be meant in it, and the
+    /// The rows as `t`, without those that `where` leaves out. Nothing but the table's own columns can be meant in it, and the
     /// planner sees through it, to the indexes.
     fn seen(&self) -> String {
+        self.joined(self.seen_here())
+    }
+
+    /// As `seen`, of the table itself.
+    fn seen_here(&self) -> String {
         match &self.filter {
             None => format!("{} t", self.table),
-            Some(Filter { condition, columns }) => format!(
+            Some(condition) => format!(
                 "(select {}, true as sync_bridge_seen from {} as \"row\" where ({condition})) t",
-                columns.join(", "),
+                self.read.join(", "),
                 self.table
             ),
         }
     }
 
-    /// The table as `t`, each row with which side of `where` it lies on: absent is something else than left out.
+    /// The rows as `t`, each with which side of `where` it lies on: absent is something else than left out.
     fn marked(&self) -> String {
-        match &self.filter {
+        self.joined(match &self.filter {
             None => format!("{} t", self.table),
-            Some(Filter { condition, columns }) => format!(
+            Some(condition) => format!(
                 "(select {}, ({condition}) is true as sync_bridge_seen from {} as \"row\") t",
-                columns.join(", "),
+                self.read.join(", "),
                 self.table
             ),
-        }
+        })
     }
 
     /// The row's stamp, if rows have one.
     fn stamp(&self) -> String {
+        if !self.further.is_empty() {
+            return further::STAMP.to_owned();
+        }
+        self.stamp_here()
+    }
+
+    /// As `stamp`, of the table itself.
+    fn stamp_here(&self) -> String {
         self.stamp.as_ref().map_or_else(|| "null::timestamptz".to_owned(), |stamp| format!("t.{stamp}"))
     }
 
@@ -735,15 +797,7 @@ impl TableSql {
     }
 
     fn key_text(&self) -> String {
-        let part = |key: &SqlColumn| match key.is_free_text && self.keys.len() > 1 {
-            true => format!("replace(replace({}, E'\\x1e', E'\\x1e0'), E'\\x1f', E'\\x1e1')", key.spelled),
-            false => key.spelled.clone(),
-        };
-        let parts: Vec<String> = self.keys.iter().map(part).collect();
-        match parts.len() {
-            1 => parts.concat(),
-            _ => format!("({})", parts.join(" || E'\\x1f' || ")),
-        }
+        key_text(&self.keys)
     }
 
     /// Part `at` of a key given as text, as `mapping::join_key` joined it.
@@ -759,8 +813,12 @@ impl TableSql {
     }
 
     fn key_is(&self, text: &str) -> String {
-        let parts: Vec<String> = self
-            .keys
+        self.are(&self.keys, text)
+    }
+
+    /// Whether these columns are the parts of a key given as text.
+    fn are(&self, keys: &[SqlColumn], text: &str) -> String {
+        let parts: Vec<String> = keys
             .iter()
             .enumerate()
             .map(|(at, key)| format!("{} = {}", key.own(), key.given(&self.key_part(text, at))))
@@ -772,7 +830,7 @@ impl TableSql {
         let keys = self.keys.iter().map(SqlColumn::own);
         match lane {
             Lane::Stamp => std::iter::once(self.stamp()).chain(keys).collect::<Vec<_>>().join(", "),
-            Lane::Whole | Lane::Null | Lane::Keys | Lane::Compared => keys.collect::<Vec<_>>().join(", "),
+            _ => keys.collect::<Vec<_>>().join(", "),
         }
     }
 
@@ -804,7 +862,7 @@ impl TableSql {
     ) -> Query<'q, sqlx::Postgres, PgArguments> {
         let query = match lane {
             Lane::Stamp => query.bind(position.stamp.clone()),
-            Lane::Whole | Lane::Null | Lane::Keys | Lane::Compared => query,
+            _ => query,
         };
         query.bind(position.key.0.clone())
     }
@@ -829,8 +887,37 @@ impl TableSql {
         }
     }
 
-    fn tail(&self, since: &str) -> String {
-        self.tail_of(&self.stamp(), since)
+    /// `first`: the number of the scope's first value.
+    fn tail(&self, first: usize, since: &str) -> String {
+        format!(
+            "{}{}",
+            self.tail_of(&self.stamp(), since),
+            self.with_any_stamp(first, |stamp| self.tail_of(stamp, since))
+        )
+    }
+
+    /// What has no stamp, or has not all of its stamps.
+    fn unstamped(&self, first: usize) -> String {
+        if self.further.is_empty() {
+            return format!("{} is null", self.stamp());
+        }
+        format!("{}{}", further::UNSTAMPED, self.with_any_stamp(first, |stamp| format!("{stamp} is null")))
+    }
+
+    /// Stamp and key of the last row below the tail.
+    fn last_before(&self, since: &str) -> String {
+        if !self.further.is_empty() {
+            return self.last_before_of_all(since);
+        }
+        format!(
+            "{stamp}::text, {key} from {table} where {before}{scope} order by {backwards} limit 1",
+            stamp = self.stamp(),
+            key = self.key_text(),
+            table = self.seen(),
+            before = self.before(&self.stamp(), since),
+            scope = self.scope_sql(2),
+            backwards = self.order_backwards(),
+        )
     }
 
     /// Stamped after `since`, or in the same instant as far as a coarser column can tell.
@@ -870,7 +957,7 @@ impl TableSql {
     }
 
     fn sums(&self, lane: &str) -> String {
-        sums_over(lane, &self.stamp(), &self.row_hash())
+        sums_over(lane, &self.stamp(), &self.look_hash())
     }
 
     fn row_hash(&self) -> String {
@@ -883,11 +970,12 @@ impl TableSql {
         let cells: Vec<String> =
             self.columns.iter().enumerate().map(|(at, column)| format!("t.{}::text as c{at}", column.name)).collect();
         format!(
-            "{key} as t_key, {stamp}::text as t_stamp, {created_at} as t_created_at, {hash} as t_hash, {seen} as t_seen, {cells}",
+            "{key} as t_key, {stamp}::text as t_stamp, {created_at} as t_created_at, {hash} as t_hash, {seen} as t_seen, {further}{cells}",
             key = self.key_text(),
             stamp = self.stamp(),
             seen = if self.filter.is_some() { "t.sync_bridge_seen" } else { "true" },
             created_at = self.created_at.as_deref().unwrap_or("null::text"),
+            further = self.are_there(),
             hash = self.row_hash(),
             cells = cells.join(", "),
         )
@@ -942,6 +1030,7 @@ impl TableSql {
             cells,
             garbled,
             seen: row.try_get("t_seen")?,
+            lacks: self.lacks(row)?,
         }))
     }
 
@@ -995,6 +1084,19 @@ impl TableSql {
     }
 }
 
+/// A key as text, as `mapping::join_key` joins it.
+fn key_text(keys: &[SqlColumn]) -> String {
+    let part = |key: &SqlColumn| match key.is_free_text && keys.len() > 1 {
+        true => format!("replace(replace({}, E'\\x1e', E'\\x1e0'), E'\\x1f', E'\\x1e1')", key.spelled),
+        false => key.spelled.clone(),
+    };
+    let parts: Vec<String> = keys.iter().map(part).collect();
+    match parts.len() {
+        1 => parts.concat(),
+        _ => format!("({})", parts.join(" || E'\\x1f' || ")),
+    }
+}
+
 /// The table's name, quoted, with its schema.
 pub fn qualified(table: &config::Table) -> String {
     format!("{}.{}", ident(&table.schema), ident(&table.name))
@@ -1032,24 +1134,23 @@ fn sums_over(lane: &str, stamp: &str, row_hash: &str) -> String {
 }
 
 /// A mapped column of a unique index, and an expression of `w.k` that is unique in it or not compared at all.
-fn aside(shape: &Shape, written: &[usize], index: &[String]) -> Option<(String, String)> {
+fn aside(shape: &Shape, written: &[usize], index: &[String]) -> Option<(usize, String)> {
     let column = |wanted: fn(&crate::mapping::Column) -> bool| {
         let mut written = written.iter().copied();
-        written
-            .find(|&at| !shape.is_key(at) && index.contains(&shape.columns[at].name) && wanted(&shape.columns[at]))
-            .map(|at| &shape.columns[at])
+        written.find(|&at| !shape.is_key(at) && index.contains(&shape.columns[at].name) && wanted(&shape.columns[at]))
     };
     if let Some(nullable) = column(|column| column.nullable) {
-        return Some((ident(&nullable.name), "null".into()));
+        return Some((nullable, "null".into()));
     }
-    let column = column(|column| matches!(column.class, Class::Text | Class::Uuid | Class::Number))?;
+    let at = column(|column| matches!(column.class, Class::Text | Class::Uuid | Class::Number))?;
+    let column = &shape.columns[at];
     let holder = match column.class {
         Class::Text => "'~' || substr(md5(w.k), 1, 15)".to_string(),
         Class::Uuid => "md5(w.k)::uuid".to_string(),
         // Below zero is where no application numbers things.
         _ => format!("(-1 - abs(hashtext(w.k)::bigint) % 30000)::{}", column.type_sql),
     };
-    Some((ident(&column.name), holder))
+    Some((at, holder))
 }
 
 /// What a cut of the tail answers.

@@ -16,12 +16,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use anyhow::Context as _;
 
 use crate::config::{Config, Customer, Entity, EntityId, Finding, Locator, Severity, Side, Spot};
-use crate::sides::postgres::{self, About, Index, LiveTable, Ours, Pools, Rewriter, reach};
+use crate::sides::postgres::{self, About, Index, Ours, Pools, Rewriter, reach};
 use crate::told::told;
 
 use super::Data;
 use super::entity::{self, database_of};
 use super::horizon::{self, Sessions};
+use super::parts::{LiveTables, Part, as_one, misjoined, parts};
 use super::registry::vanished;
 
 pub use database::{not_prepared, registered};
@@ -38,7 +39,7 @@ struct Facts {
 
 struct Catalogue {
     sessions: Sessions,
-    live: BTreeMap<(String, String), LiveTable>,
+    live: LiveTables,
     indexes: Vec<Index>,
     rewriters: Vec<Rewriter>,
     ours: Vec<Ours>,
@@ -162,41 +163,25 @@ impl Desk<'_> {
             let url = self.customer.databases.get(&entity.table(side).database)?;
             databases.get(url.expose())?.facts.as_ref()?.catalogue.as_ref()
         };
-        let live = |entity: &Entity, side: Side| {
-            let table = entity.table(side);
-            catalogue(entity, side)?.live.get(&(table.schema.clone(), table.name.clone()))
-        };
+        let live = |entity: &Entity, side: Side| as_one(entity.table(side), &catalogue(entity, side)?.live);
         let mut flaws = Vec::new();
         let mut usable = Vec::new();
         for side in Side::BOTH {
             let Some(catalogue) = catalogue(entity, side) else { continue };
-            let Some(found) = live(entity, side) else {
-                let shown = self.customer.databases.get(&entity.table(side).database);
-                let shown = shown.map(ToString::to_string).unwrap_or_default();
-                flaws.push(table::no_such_table(entity, side, &shown, &catalogue.names));
-                continue;
-            };
-            let fatal = table::must_have(entity, side, found);
+            let (mut fatal, mut others) = (Vec::new(), Vec::new());
+            for part in parts(entity, side, &catalogue.live) {
+                let (must, should) = self.of_part(config, &part, side, catalogue);
+                fatal.extend(must.into_iter().map(|flaw| part.of_entity(side, flaw)));
+                others.extend(should.into_iter().map(|flaw| part.of_entity(side, flaw)));
+            }
+            fatal.extend(live(entity, side).into_iter().flat_map(|live| misjoined(entity, side, &live)));
             if fatal.is_empty() {
                 usable.push(side);
             }
             flaws.extend(fatal);
-            let is_a_table = found.kind == postgres::Kind::Table;
-            if is_a_table {
-                let table = |entity: &Entity| {
-                    let table = entity.table(side);
-                    (table.database.clone(), table.schema.clone(), table.name.clone())
-                };
-                let entities: Vec<&Entity> = config.entities().filter(|other| table(other) == table(entity)).collect();
-                let (indexes, rewriters) = (&catalogue.indexes[..], &catalogue.rewriters[..]);
-                let around = table::Around { entities: &entities, indexes, rewriters };
-                flaws.extend(table::should_have(entity, side, found, around));
-                if let Ok(values) = entity::scope_values(self.customer, entity.table(side)) {
-                    flaws.extend(table::scope(side, found, &values));
-                }
-            }
+            flaws.extend(others);
         }
-        if let [Some(legacy), Some(platform)] = Side::BOTH.map(|side| live(entity, side)) {
+        if let [Some(legacy), Some(platform)] = &Side::BOTH.map(|side| live(entity, side)) {
             let key_of = |target: &Entity, side: Side, at: usize| {
                 let key = target.table(side).key.get(at)?;
                 live(target, side)?.column(key).cloned()
@@ -231,6 +216,33 @@ impl Desk<'_> {
         }
     }
 
+    /// Of one table: what no page can do without, and what else there is.
+    fn of_part(&self, config: &Config, part: &Part<'_>, side: Side, catalogue: &Catalogue) -> (Vec<Flaw>, Vec<Flaw>) {
+        let place = |entity: &Entity| {
+            let table = entity.table(side);
+            (table.database.clone(), table.schema.clone(), table.name.clone())
+        };
+        let (database, schema, name) = place(&part.entity);
+        let Some(found) = catalogue.live.get(&(schema, name)) else {
+            let shown = self.customer.databases.get(&database).map(ToString::to_string).unwrap_or_default();
+            return (vec![table::no_such_table(&part.entity, side, &shown, &catalogue.names)], Vec::new());
+        };
+        let must = table::must_have(&part.entity, side, found);
+        let mut should = Vec::new();
+        if found.kind == postgres::Kind::Table {
+            let all: Vec<Part<'_>> = config.entities().flat_map(|other| parts(other, side, &catalogue.live)).collect();
+            let all = all.iter().map(|part| &*part.entity);
+            let entities: Vec<&Entity> = all.filter(|other| place(other) == place(&part.entity)).collect();
+            let (indexes, rewriters) = (&catalogue.indexes[..], &catalogue.rewriters[..]);
+            let around = table::Around { entities: &entities, indexes, rewriters };
+            should.extend(table::should_have(&part.entity, side, found, around));
+            if let Ok(values) = entity::scope_values(self.customer, part.entity.table(side)) {
+                should.extend(table::scope(side, found, &values));
+            }
+        }
+        (must, should)
+    }
+
     /// Of an entity that can be read at all.
     async fn try_rows(&mut self, data: &Data, entity: &Entity, rows_max: u32) {
         let is_of = |finding: &&Finding| finding.entity.as_ref() == Some(&entity.id) || finding.entity.is_none();
@@ -261,8 +273,14 @@ impl Desk<'_> {
         let object = flaw.side.and_then(|side| {
             let table = entity.table(side);
             let database = self.customer.databases.get(&table.database)?;
-            let column = flaw.column.as_ref().map(|column| format!(".{column}")).unwrap_or_default();
-            Some(format!("{database}: {}.{}{column}", table.schema, table.name))
+            let (further, column) = match (&flaw.spot, &flaw.column) {
+                (Spot::Further(_, alias), _) => (table.further(alias), None),
+                (_, Some(column)) => (table.locate(column).0, Some(table.locate(column).1)),
+                (_, None) => (None, None),
+            };
+            let column = column.map(|column| format!(".{column}")).unwrap_or_default();
+            let (schema, name) = further.map_or((&table.schema, &table.name), |it| (&it.schema, &it.name));
+            Some(format!("{database}: {schema}.{name}{column}"))
         });
         let (entity, side) = (Some(entity.id.clone()), flaw.side);
         self.found.push(Finding { entity, place, object, side, ..self.told(flaw) });
@@ -310,10 +328,7 @@ async fn facts(
     if !database::server(&about).is_empty() {
         return Ok(Facts { about, catalogue: None });
     }
-    let named: BTreeSet<(&str, &str)> = tables
-        .iter()
-        .map(|(entity, side)| (entity.table(*side).schema.as_str(), entity.table(*side).name.as_str()))
-        .collect();
+    let named: BTreeSet<(&str, &str)> = tables.iter().flat_map(|(entity, side)| entity.table(*side).names()).collect();
     let named: Vec<(&str, &str)> = named.into_iter().collect();
     let live = postgres::describe_all(&mut session, &named).await.with_context(what)?;
     let names =

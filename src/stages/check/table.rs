@@ -248,7 +248,7 @@ fn natural_key(entity: &Entity, side: Side, live: &LiveTable, indexes: &[&Index]
         let living = |predicate: &String| of_the_living(predicate, table.deleted.as_ref());
         index.is_unique && index.columns.iter().all(within) && index.predicate.as_ref().is_none_or(living)
     };
-    let is_there = natural.iter().all(|column| live.column(column).is_some());
+    let is_there = !natural.is_empty() && natural.iter().all(|column| live.column(column).is_some());
     if !is_there || indexes.iter().any(covers) {
         return None;
     }

@@ -4,7 +4,7 @@ use crate::config::{Config, Entity, Field, Side, Spot};
 use crate::mapping::Class;
 use crate::sides::postgres::{LiveColumn, LiveTable, shown_ident};
 
-use super::flaw::{Flaw, listed, sql_name};
+use super::flaw::{Flaw, listed};
 use super::passes::{Passes, passes};
 
 /// Why no column of this type can be mapped.
@@ -255,12 +255,10 @@ pub fn of_fields(
 fn one_way(entity: &Entity, field: &Field, from: &LiveColumn, into: &LiveColumn, side: Side) -> Option<Flaw> {
     let (here, there) = (entity.table(side), entity.table(side.other()));
     let types = format!(
-        "{}.{} is {} and {}.{} ({side} side) is {}",
-        there.shown(),
-        from.name,
+        "{} is {} and {} ({side} side) is {}",
+        there.shown_column(&from.name),
         from.type_shown,
-        here.shown(),
-        into.name,
+        here.shown_column(&into.name),
         into.type_shown
     );
     let spot = Spot::Column(side, into.name.clone());
@@ -290,7 +288,7 @@ fn one_way(entity: &Entity, field: &Field, from: &LiveColumn, into: &LiveColumn,
 
 /// Mapped values that the column cannot hold, and labels that the map leaves out.
 fn of_values(entity: &Entity, field: &Field, column: &LiveColumn, known: &[&str], side: Side) -> Vec<Flaw> {
-    let name = format!("{}.{}", entity.table(side).shown(), column.name);
+    let name = entity.table(side).shown_column(&column.name);
     let spot = || Spot::Column(side, column.name.clone());
     let mut flaws = Vec::new();
     match type_of(column) {
@@ -355,16 +353,17 @@ fn null(entity: &Entity, field: &Field, from: &LiveColumn, into: &LiveColumn, si
     }
     let (here, there) = (entity.table(side), entity.table(side.other()));
     let message = format!(
-        "{}.{} may be NULL and {}.{} ({side} side) may not: such a row is quarantined",
-        there.shown(),
-        from.name,
-        here.shown(),
-        into.name
+        "{} may be NULL and {} ({side} side) may not: such a row is quarantined",
+        there.shown_column(&from.name),
+        here.shown_column(&into.name)
     );
+    let (further, own) = here.locate(&into.name);
+    let table = further.map_or((&here.schema, &here.name), |it| (&it.schema, &it.name));
     let help = format!(
-        "`alter table {} alter column {} drop not null`, or set the other one NOT NULL too",
-        sql_name(here),
-        shown_ident(&into.name)
+        "`alter table {}.{} alter column {} drop not null`, or set the other one NOT NULL too",
+        shown_ident(table.0),
+        shown_ident(table.1),
+        shown_ident(own)
     );
     Some(
         Flaw::warning("null-into-not-null", Spot::Column(side, into.name.clone()), message)
@@ -383,9 +382,8 @@ fn reference(
     key: &LiveColumn,
 ) -> Option<Flaw> {
     let both = format!(
-        "{}.{} ({side} side) is {} and refers to `{}`, whose key {}.{} is {}",
-        entity.table(side).shown(),
-        own.name,
+        "{} ({side} side) is {} and refers to `{}`, whose key {}.{} is {}",
+        entity.table(side).shown_column(&own.name),
         own.type_shown,
         target.id,
         target.table(side).shown(),

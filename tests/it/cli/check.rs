@@ -111,6 +111,8 @@ fn stderr(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
+const SCOPED: &str = "scope = { tenant = \"{tenant}\" } }";
+
 pub const BROKEN: &[(&str, &str, &str)] = &[
     ("not TOML", "[[customers]]", "[[customers"),
     ("an unknown key", "slug =", "slugg ="),
@@ -137,6 +139,36 @@ pub const BROKEN: &[(&str, &str, &str)] = &[
     ("a policy that is none", "match_on = [\"email\"]", "match_on = [\"email\"]\n  conflict = \"latest\""),
     ("soft deletes on one side", "updated_at = \"changed\"", "updated_at = \"changed\", deleted_at = \"gone\""),
     ("the last stage's name", "\"identities\"", "\"reconciliation\""),
+    (
+        "a further table in another database",
+        SCOPED,
+        "scope = { tenant = \"{tenant}\" }, also = { card = { database = \"old\", table = \"cards\", key = \"user_id\" } } }",
+    ),
+    (
+        "a further table of another key",
+        SCOPED,
+        "scope = { tenant = \"{tenant}\" }, also = { card = { table = \"cards\", key = [\"tenant\", \"user_id\"] } } }",
+    ),
+    (
+        "a further table that is the same",
+        SCOPED,
+        "scope = { tenant = \"{tenant}\" }, also = { card = { table = \"app.users\", key = \"id\" } } }",
+    ),
+    (
+        "a further table without stamps",
+        SCOPED,
+        "scope = { tenant = \"{tenant}\" }, also = { card = { table = \"cards\", key = \"user_id\", changes = \"sweep\" } } }",
+    ),
+    (
+        "a further table where rows have no stamp",
+        "updated_at = \"changed\" }",
+        "changes = \"sweep\", also = { card = { table = \"cards\", key = \"user_id\" } } }",
+    ),
+    (
+        "a name with a dot for a further table",
+        SCOPED,
+        "scope = { tenant = \"{tenant}\" }, also = { \"a.b\" = { table = \"cards\", key = \"user_id\" } } }",
+    ),
 ];
 
 #[test]
@@ -207,6 +239,12 @@ struct Case {
 const RIGHT: Case = Case { name: "", legacy: "", platform: "", file: &[] };
 
 const NAME: &str = "    name = { legacy = \"name\", platform = \"name\" }\n";
+
+/// A field of a further table.
+const CARD: &[(&str, &str)] = &[
+    (SCOPED, "scope = { tenant = \"{tenant}\" }, also = { card = { table = \"app.cards\", key = \"user_id\" } } }"),
+    ("platform = \"name\"", "platform = \"card.name\""),
+];
 
 const CASES: &[Case] = &[
     Case { name: "a table that is not there", file: &[("\"users\"", "\"user\"")], ..RIGHT },
@@ -319,6 +357,25 @@ const CASES: &[Case] = &[
     Case { name: "an older schema of ours", legacy: "alter table sync_bridge.entity drop column min_version", ..RIGHT },
     Case { name: "a newer schema of ours", platform: "update sync_bridge.entity set min_version = 99", ..RIGHT },
     Case { name: "an entity that is not registered", legacy: "delete from sync_bridge.entity", ..RIGHT },
+    Case { name: "a further table that is not there", platform: "create table app.card (user_id uuid)", file: CARD, ..RIGHT },
+    Case {
+        name: "a further table without what it needs",
+        platform: "create table app.cards (user_id uuid not null, tenant integer not null, label text, made date not null, updated_at timestamptz not null)",
+        file: CARD,
+        ..RIGHT
+    },
+    Case {
+        name: "a further table that cannot be joined",
+        platform: "create table app.cards (user_id integer primary key, name text, updated_at timestamp not null); create index on app.cards (updated_at)",
+        file: CARD,
+        ..RIGHT
+    },
+    Case {
+        name: "null in a further table where it may not be",
+        platform: "create table app.cards (user_id uuid primary key, name text not null, updated_at timestamptz not null); create index on app.cards (updated_at)",
+        file: CARD,
+        ..RIGHT
+    },
     Case {
         name: "names that must be quoted",
         legacy: "alter table users rename to \"Order\"; alter table \"Order\" rename column changed to \"Last Update\";

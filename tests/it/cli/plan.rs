@@ -11,7 +11,7 @@ use super::{Desk, execute, number};
 use crate::support::systems::{VERSIONS_AND_LOCKS, image};
 use crate::support::{TestDatabase, database};
 
-fn json_of(desk: &Desk, args: &[&str]) -> Value {
+pub fn json_of(desk: &Desk, args: &[&str]) -> Value {
     let text = desk.succeeds(args);
     assert_eq!(text.lines().count(), 1, "{text}");
     serde_json::from_str(&text).expect("JSON")
@@ -44,7 +44,7 @@ fn is_zero(counts: &Value) -> bool {
 }
 
 /// A plan that writes nothing, and then the run, which does the same.
-async fn foreseen(desk: &Desk, customer: &str, databases: &[&TestDatabase]) -> Value {
+pub async fn foreseen(desk: &Desk, customer: &str, databases: &[&TestDatabase]) -> Value {
     let before = images(databases).await;
     let plan = json_of(desk, &["plan", "--customer", customer, "--limit", "1000", "--show-values", "--json"]);
     assert!(images(databases).await == before, "a plan wrote");
@@ -200,16 +200,20 @@ struct Office {
 impl Office {
     /// With pages of few rows, so that what belongs together is apart.
     async fn new(hint: &str) -> Office {
+        Office::over(hint, LEGACY_SQL, PLATFORM_SQL, STAGES).await
+    }
+
+    async fn over(hint: &str, legacy: &'static str, platform: &'static str, stages: &str) -> Office {
         let databases = [
             database(&format!("{hint} l")).await,
             database(&format!("{hint} p")).await,
             database(&format!("{hint} q")).await,
         ];
-        execute(&databases[0], LEGACY_SQL).await;
-        execute(&databases[1], PLATFORM_SQL).await;
+        execute(&databases[0], legacy).await;
+        execute(&databases[1], platform).await;
         let config = format!(
             "[queue]\nurl = \"${{QUEUE_URL}}\"\n[defaults]\npage_rows = 2\n[[customers]]\nid = \"c-1\"\nslug = \"acme\"\n\
-             databases = {{ legacy = \"${{LEGACY_URL}}\", platform = \"${{PLATFORM_URL}}\" }}\n{STAGES}"
+             databases = {{ legacy = \"${{LEGACY_URL}}\", platform = \"${{PLATFORM_URL}}\" }}\n{stages}"
         );
         let desk = Desk::new(hint, &config)
             .with("LEGACY_URL", databases[0].url.expose())
@@ -373,6 +377,44 @@ async fn a_plan_of_one_entity_knows_what_its_parents_become_and_ends_at_its_boun
     assert!(told.contains("the plan ended after 3 records"), "{told}");
     let runs = number(&office.databases[2], "select count(*) from bridge.tick").await;
     assert_eq!(runs, 0, "nobody asked for a run");
+}
+
+#[tokio::test]
+async fn a_record_of_two_tables_is_foreseen_as_one() {
+    let office = Office::over(
+        "plan wide",
+        "create table wide (id serial primary key, name text, phone text, updated_at timestamptz not null default now());
+         create index on wide (updated_at, id);
+         insert into wide (name, phone) values ('A', '1'), ('B', null)",
+        "create table person (id uuid primary key, name text, updated_at timestamptz not null default now());
+         create table profile (person uuid primary key references person, phone text, updated_at timestamptz not null default now());
+         create index on person (updated_at, id); create index on profile (updated_at, person)",
+        r#"
+        [[stages]]
+        name = "all"
+          [[stages.entities]]
+          id = "person"
+          legacy = { database = "legacy", table = "wide", key = "id" }
+          platform = { database = "platform", table = "person", key = "id", also = { more = { table = "profile", key = "person" } } }
+            [stages.entities.fields]
+            name = { legacy = "name", platform = "name" }
+            phone = { legacy = "phone", platform = "more.phone" }
+        "#,
+    )
+    .await;
+    let plan = office.foreseen().await;
+    assert_eq!(plan["by_kind"]["creates_to_platform"], 2, "{plan}");
+    office.settle();
+    office.on_legacy("update wide set phone = '2', updated_at = now() where name = 'A'").await;
+    office.on_platform("update profile set phone = 'p', updated_at = now() where phone is null").await;
+    let plan = office.foreseen().await;
+    let kinds = &plan["by_kind"];
+    assert_eq!((&kinds["updates_to_platform"], &kinds["updates_to_legacy"]), (&json!(1), &json!(1)), "{plan}");
+    let fields: Vec<&Value> = rows(&plan, "update").into_iter().map(|row| &row["fields"]).collect();
+    let of = |toward: &str, before: Value, after: &str| json!([{ "field": "phone", "toward": toward, "before": before, "after": after }]);
+    assert!(fields.contains(&&of("platform", json!("1"), "2")), "{plan}");
+    assert!(fields.contains(&&of("legacy", Value::Null, "p")), "{plan}");
+    office.settle();
 }
 
 /// A ring of which one row waits since an earlier run; intents that nobody carried out, an old and a young one; a page that was

@@ -139,6 +139,8 @@ fn editors_are_told_what_the_file_may_hold() {
             "no key of the table",
             "a lens that is none",
             "a policy that is none",
+            "a further table in another database",
+            "a further table without stamps",
         ]
     );
 }

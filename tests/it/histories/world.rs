@@ -9,7 +9,7 @@ use std::time::Duration;
 use sqlx::{AssertSqlSafe, PgConnection, PgPool, Postgres, Transaction};
 use sync_bridge::config::{CustomerId, EntityId, Policy, Side};
 use sync_bridge::fault::Watch;
-use sync_bridge::stages::{Contact, Data, Key, Known, Lane, Page, PageMode, PageReport, ParkedReason, Range};
+use sync_bridge::stages::{Contact, Data, Key, Known, Page, PageMode, PageReport, ParkedReason, Range};
 
 use super::plan::{Edit, FOCUSES, History, Setting, Step, Trouble, WAYS};
 use super::tables::{self, Table, table};
@@ -668,7 +668,7 @@ pub fn told(error: sqlx::Error) -> Failed {
 pub fn shown(page: &Page) -> String {
     let range = &page.range;
     match range.lane {
-        Lane::Keys | Lane::Compared => format!("{} on {}: {:?}", page.entity, page.side, range.keys),
+        lane if lane.is_named() => format!("{} on {}: {:?}", page.entity, page.side, range.keys),
         lane => format!("{} on {}: {lane:?} {:?} {:?}", page.entity, page.side, range.after, range.upto),
     }
 }

@@ -847,10 +847,12 @@ impl Judge {
             cells: vec![Some(value.to_string().into())],
             garbled: None,
             seen: true,
+            lacks: Vec::new(),
         };
         let base = |value: u8| Base::of((value > 0).then(|| (0, self.hashes[usize::from(value)])));
         let view = View {
             origin: Key("origin".into()),
+            left_out: Vec::new(),
             legacy: legacy_key(look.legacy).map(|key| row(key, look.legacy_key)),
             platform: (look.platform < NONE)
                 .then(|| row(self.keys[usize::from(look.platform)].clone(), look.platform_key)),

@@ -238,6 +238,7 @@ impl Judge {
                 cells: (0..self.mapping.fields.len()).map(|at| Some(image.values[at].to_string().into())).collect(),
                 garbled: None,
                 seen: true,
+                lacks: Vec::new(),
             })
         };
         let base = |values: [u8; FIELDS]| {
@@ -291,6 +292,7 @@ impl Judge {
             legacy_taken: false,
             refused: None,
             ambiguous: false,
+            left_out: Vec::new(),
         }
     }
 

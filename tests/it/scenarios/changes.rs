@@ -126,6 +126,32 @@ async fn prepared(mut systems: Systems) {
 }
 
 #[tokio::test]
+async fn s02_what_was_prepared_for_longer_than_the_cap_is_not_missed() {
+    let mut systems = ten_people_without_overlap("prepared long").await;
+    let mut slow = application(&systems).await;
+    let name = systems.databases[0].name.clone();
+    let edit = "begin; update person set phone = 'prepared', last_update = now() - interval '90 minutes' where id = 7";
+    say(&mut slow, &format!("{edit}; prepare transaction '{name}'")).await;
+    let known = systems.known("person", Side::Legacy);
+    let before = known.watermark - chrono::TimeDelta::minutes(100);
+    known.watermark = before;
+    known.signature = None;
+    // Each run moves the watermark on, and none of them may take what lies behind for done.
+    let mut passed = Vec::new();
+    for _ in 0..3 {
+        systems.run().await;
+        let known = systems.known("person", Side::Legacy);
+        passed.push((known.debt, known.watermark > before));
+    }
+    say(&mut slow, &format!("commit prepared '{name}'")).await;
+    systems.run().await;
+    assert_eq!(phone(&systems, 7).await, ["prepared"], "what is stamped long before the watermark");
+    assert_eq!(passed, [(Some(before), true); 3]);
+    assert_eq!(systems.known("person", Side::Legacy).debt, None);
+    systems.oracles(&SAME).await;
+}
+
+#[tokio::test]
 async fn s02_a_transaction_that_has_begun_and_not_written_is_not_missed() {
     begun_and_not_yet_written(ten_people_without_overlap("begun").await).await;
 }

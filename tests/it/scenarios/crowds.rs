@@ -101,6 +101,13 @@ async fn s28_deadlocks_and_serialization_failures_only_delay() {
     }
 }
 
+/// An application's transaction that is not over.
+async fn open<'c>(session: &'c mut PgConnection, sql: &str) -> sqlx::Transaction<'c, sqlx::Postgres> {
+    let mut open = session.begin().await.expect("a transaction");
+    sqlx::raw_sql(AssertSqlSafe(sql.to_owned())).execute(&mut *open).await.expect("an application's statement");
+    open
+}
+
 /// Of an application, or of a worker that hangs: holds the rows that this selects.
 async fn held<'c>(session: &'c mut PgConnection, rows: &str) -> sqlx::Transaction<'c, sqlx::Postgres> {
     let mut lock = session.begin().await.expect("a transaction");
@@ -183,4 +190,132 @@ async fn an_intent_whose_receipt_others_hold_is_made_void_later_and_keeps_nobody
     systems.settle().await;
     assert_eq!(systems.legacy_rows("select distinct phone from person").await, ["2"]);
     systems.oracles(&SAME).await;
+}
+
+#[tokio::test]
+async fn what_a_write_has_to_wait_for_costs_its_row_alone() {
+    let mut systems = people_with("waited for", &[]).await;
+    systems
+        .on_legacy(
+            "insert into team (label) select 't' || n from generate_series(1, 60) n;
+             insert into person (email, phone, team) select n || '@example.org', '0', n from generate_series(1, 60) n",
+        )
+        .await;
+    systems.settle().await;
+    for sql in
+        ["create table badge (person integer references person)", "create table badge (person uuid references person)"]
+    {
+        if sql.contains("uuid") { systems.on_platform(sql).await } else { systems.on_legacy(sql).await }
+    }
+    // Each with what an application has begun: the same unique value in a new row; a parent in its hands; a row that refers to one
+    // of which a column with a unique index is changed.
+    let to_platform = [
+        (
+            "insert into person (email) select 'l' || n || '@example.org' from generate_series(1, 60) n",
+            "insert into person (email) values ('l7@example.org')",
+        ),
+        (
+            "insert into person (email, team) select 'lt' || n || '@example.org', n from generate_series(1, 60) n",
+            "select from team where name = 't7' for update",
+        ),
+        (
+            "update person set email = 'm' || email, last_update = now() where phone = '0'",
+            "insert into badge select id from person where email = '7@example.org'",
+        ),
+    ];
+    let to_legacy = [
+        (
+            "insert into person (email) select 'p' || n || '@example.org' from generate_series(1, 60) n",
+            "insert into person (email) values ('p7@example.org')",
+        ),
+        (
+            "insert into person (email, team_id) select 'pt' || name || '@example.org', id from team",
+            "select from team where label = 't7' for update",
+        ),
+        (
+            "update person set email = 'n' || email, updated_at = now() where phone = '0'",
+            "insert into badge select id from person where email = 'm7@example.org'",
+        ),
+    ];
+    let edits = to_platform.map(|of| (Side::Platform, of)).into_iter().chain(to_legacy.map(|of| (Side::Legacy, of)));
+    for (written, (edit, waited_for)) in edits {
+        let url = systems.databases[usize::from(written == Side::Platform)].url.clone();
+        let mut session = PgConnection::connect(url.expose()).await.expect("a session");
+        if written == Side::Platform {
+            systems.on_legacy(edit).await
+        } else {
+            systems.on_platform(edit).await
+        }
+        let application = open(&mut session, waited_for).await;
+        let began = std::time::Instant::now();
+        let summary = systems.run().await;
+        let (done, waiting) = (summary.to_platform + summary.to_legacy, summary.parked);
+        assert_eq!((done, waiting.len()), (59, 1), "{edit}: {waiting:?}");
+        assert_eq!(waiting[0].reason, ParkedReason::Busy);
+        assert!(summary.quarantined.is_empty(), "{:?}", summary.quarantined);
+        // Sets that wait one after the other for as long as the first would take more than half a minute.
+        assert!(began.elapsed() < Duration::from_secs(15), "it waited: {:?}", began.elapsed());
+        application.rollback().await.expect("a rollback");
+        let summary = systems.run().await;
+        assert_eq!((summary.to_platform + summary.to_legacy, summary.parked.len()), (1, 0), "{edit}");
+        systems.settle().await;
+    }
+    systems.oracles(&SAME).await;
+}
+
+/// Whatever row the bridge makes waits in vain. How often, and for how long at most, sequences count through rollbacks; and
+/// how long the rest of its transaction would wait.
+const IN_VAIN: &str = "
+    create sequence tries;
+    create sequence waits_ms;
+    create sequence rest_ms;
+    create function in_vain() returns trigger language plpgsql as $$
+      begin
+        if current_setting('application_name') = 'sync-bridge write' then
+          perform nextval('public.tries');
+          perform setval('public.waits_ms', greatest((select last_value from public.waits_ms),
+                         (extract(epoch from current_setting('lock_timeout')::interval) * 1000)::bigint));
+          raise exception 'not now' using errcode = '55P03';
+        end if;
+        return null;
+      end $$;
+    create trigger in_vain before insert on person for each statement execute function in_vain();
+    create function rest() returns trigger language plpgsql as $$
+      begin
+        perform setval('public.rest_ms', (extract(epoch from current_setting('lock_timeout')::interval) * 1000)::bigint);
+        return null;
+      end $$;
+    create trigger rest before insert or update on sync_bridge.{ledger} for each statement execute function rest()";
+
+#[tokio::test]
+async fn a_page_waits_in_vain_for_a_bounded_time() {
+    let mut systems =
+        people_with("in vain", &[("match_on = [\"email\"]", "match_on = [\"email\"]\n  page_rows = 600")]).await;
+    systems.settle().await;
+    systems.on_legacy(&IN_VAIN.replace("{ledger}", "receipt")).await;
+    systems.on_platform(&IN_VAIN.replace("{ledger}", "pair")).await;
+    // One is on both sides, and only the ledger is to say so.
+    let insert = "insert into person (email) select '{side}' || n || '@example.org' from generate_series(1, 500) n;
+                  insert into person (email) values ('both@example.org')";
+    systems.on_legacy(&insert.replace("{side}", "l")).await;
+    systems.on_platform(&insert.replace("{side}", "p")).await;
+    for side in [Side::Legacy, Side::Platform] {
+        let range = systems.cut("person", side).await.ranges.into_iter().next().expect("a page");
+        let report = systems.run_page("person", side, range).await;
+        assert!(report.parked.iter().all(|row| row.reason == ParkedReason::Busy), "{:?}", report.parked);
+        assert_eq!((report.parked.len(), report.quarantined.len()), (500, 0));
+        assert_eq!(report.tally.adopted, u64::from(side == Side::Legacy));
+    }
+    let counted = "select concat_ws(' ', t.last_value, w.last_value, r.last_value) from tries t, waits_ms w, rest_ms r";
+    for rows in [systems.legacy_rows(counted).await, systems.platform_rows(counted).await] {
+        let (tries, waits) = rows[0].split_once(' ').expect("numbers");
+        // Three turns, where each row alone would be thousands of tries.
+        assert!(tries.parse::<u32>().expect("a number") < 3 * 150, "{tries} tries");
+        assert_eq!(waits, "500 5000", "how long the rows are waited for, and those of the ledger");
+    }
+    for pool in [&systems.legacy, &systems.platform] {
+        sqlx::raw_sql("drop trigger in_vain on person").execute(pool).await.expect("dropping a trigger");
+    }
+    systems.oracles(&SAME).await;
+    systems.both_hold("select count(*)::text from person", "select count(*)::text from person", &["1001"]).await;
 }

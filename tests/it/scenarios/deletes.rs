@@ -20,7 +20,7 @@ fn count(n: u32) -> String {
 }
 
 /// Ten minutes later: it is looked again whether all rows are there.
-async fn look(bridge: &Bridge) -> RunReport {
+pub async fn look(bridge: &Bridge) -> RunReport {
     for sql in [
         "update bridge.run set opened_at = opened_at - interval '10 min', ended_at = ended_at - interval '10 min'",
         "update bridge.absence set first_seen = first_seen - interval '10 min'",

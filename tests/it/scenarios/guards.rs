@@ -154,7 +154,7 @@ async fn a_write_of_the_bridge_is_no_newer_edit() {
 }
 
 /// An application's write that a lock may hold up: started, and either at its end or waiting.
-async fn begun(systems: &Systems, side: Side, sql: &'static str) -> JoinHandle<()> {
+pub async fn begun(systems: &Systems, side: Side, sql: &'static str) -> JoinHandle<()> {
     let pool = if side == Side::Legacy { systems.legacy.clone() } else { systems.platform.clone() };
     let writer = pool.clone();
     let edit = tokio::spawn(async move {

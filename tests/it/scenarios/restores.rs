@@ -154,6 +154,27 @@ async fn s38_of_each_record_the_row_that_is_stamped_later_can_win() {
 }
 
 #[tokio::test]
+async fn s38_a_platform_that_came_without_its_ledger_is_refused_before_it_doubles_anything() {
+    let bridge = persons("no ledger").await;
+    let data = Data::new(bridge.config.clone());
+    let customer = CustomerId::new(CUSTOMER);
+    data.prepare(&customer).await.expect("what is as it was may be prepared again");
+    // As after a dump of the application's schemas alone.
+    bridge.systems.on_platform("alter schema sync_bridge rename to left_behind").await;
+    let refused = format!("{:#}", data.prepare(&customer).await.expect_err("its pairs are not there"));
+    assert!(refused.contains("knows nothing of entity `") && refused.contains("pg_dump -n sync_bridge"), "{refused}");
+    let made = "select nspname from pg_namespace where nspname = 'sync_bridge'";
+    assert!(bridge.systems.platform_rows(made).await.is_empty(), "nothing is installed");
+
+    bridge.systems.on_platform("alter schema left_behind rename to sync_bridge").await;
+    data.prepare(&customer).await.expect("it is whole again");
+    // Whoever means to begin anew says so on legacy.
+    bridge.systems.on_legacy("delete from sync_bridge.relation; delete from sync_bridge.receipt").await;
+    bridge.systems.on_platform("drop schema sync_bridge cascade").await;
+    data.prepare(&customer).await.expect("a new ledger");
+}
+
+#[tokio::test]
 async fn a_row_that_went_back_flows_nowhere() {
     let bridge = persons("row back").await;
     let back =

@@ -41,13 +41,23 @@ create table stock.copies (
     shelf      point,
     condition  stock.condition not null,
     acquired   timestamptz,
-    seen_at    timestamptz,
-    remark     text,
     withdrawn  boolean     not null default false,
     updated_at timestamptz not null default now(),
     primary key (title_id, suffix)
 );
 create index on stock.copies (updated_at, title_id, suffix);
+
+-- What is known of a copy beside itself: not of every one.
+create table stock."copy.notes" (
+    "of title" uuid        not null,
+    "of copy"  text        not null,
+    seen_at    timestamptz,
+    remark     text,
+    "order"    timestamptz not null default now(),
+    primary key ("of copy", "of title"),
+    foreign key ("of title", "of copy") references stock.copies
+);
+create index on stock."copy.notes" ("order", "of title", "of copy");
 
 create table stock.loans (
     id         uuid        primary key,
