@@ -345,7 +345,7 @@ fn side_of(view: &View<'_>, seen: &Seen<'_>, side: usize, notes: &mut Vec<Note>)
             None
         }
         Pick::None => {
-            why.push("no column says when a row was edited, so rows are compared: inserts and updates arrive so, deletes do not".into());
+            why.push("no column says when a row was edited, so rows are compared".into());
             None
         }
     };
