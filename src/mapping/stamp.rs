@@ -53,6 +53,30 @@ impl StampKind {
         }
     }
 
+    /// How far from a stamp the edit may be: as coarse as the column is, or as the application that stamps is by the look of it (whole
+    /// seconds, minutes, days); and without a zone, by the hour that is there twice.
+    pub fn doubt(self, at: DateTime<Utc>, zone: Tz) -> Duration {
+        let local = at.with_timezone(&zone).naive_local();
+        let is_fine = matches!(
+            self,
+            StampKind::Timestamptz { digits: 1.. } | StampKind::Timestamp { digits: 1.. } | StampKind::EpochMillis
+        );
+        let looks = match local.time() {
+            _ if !is_fine => Duration::zero(),
+            time if time.nanosecond() > 0 => Duration::zero(),
+            time if time.second() > 0 => Duration::seconds(1),
+            time if time.num_seconds_from_midnight() > 0 => Duration::minutes(1),
+            _ => Duration::days(1),
+        };
+        let twice = match zone.from_local_datetime(&local) {
+            chrono::LocalResult::Ambiguous(earlier, later) if matches!(self, StampKind::Timestamp { .. }) => {
+                later - earlier
+            }
+            _ => Duration::zero(),
+        };
+        self.precision().max(looks) + twice
+    }
+
     /// The moment that the column's text means; `None` if it cannot be read.
     pub fn instant(self, raw: &str, zone: Tz) -> Option<Stamp> {
         match raw {
@@ -272,6 +296,32 @@ mod tests {
         ];
         for (kind, raw, expected) in cases {
             assert_eq!(kind.instant(raw, berlin), expected, "{kind:?} {raw}");
+        }
+    }
+
+    #[test]
+    fn a_stamp_is_as_coarse_as_it_looks_and_twice_there_in_the_doubled_hour() {
+        let berlin = chrono_tz::Europe::Berlin;
+        let fine = StampKind::Timestamptz { digits: DIGITS };
+        let local = StampKind::Timestamp { digits: DIGITS };
+        let (micro, hour) = (Duration::microseconds(1), Duration::hours(1));
+        for (kind, at, doubt) in [
+            (fine, "2026-07-01T10:00:00.123456Z", micro),
+            (fine, "2026-07-01T10:00:07Z", Duration::seconds(1)),
+            (fine, "2026-07-01T10:03:00Z", Duration::minutes(1)),
+            (fine, "2026-06-30T22:00:00Z", Duration::days(1)),
+            (StampKind::Timestamptz { digits: 3 }, "2026-07-01T10:00:00.123Z", Duration::milliseconds(1)),
+            // These name their precision.
+            (StampKind::Timestamptz { digits: 0 }, "2026-07-01T10:03:00Z", Duration::seconds(1)),
+            (StampKind::EpochSeconds, "2026-06-30T22:00:00Z", Duration::seconds(1)),
+            (StampKind::Date, "2026-06-30T22:00:00Z", Duration::days(1)),
+            (local, "2026-07-01T10:00:00.5Z", micro),
+            (local, "2026-10-25T00:30:00.5Z", micro + hour),
+            (local, "2026-10-25T01:30:00.5Z", micro + hour),
+            (local, "2026-10-25T02:30:00.5Z", micro),
+            (fine, "2026-10-25T00:30:00.5Z", micro),
+        ] {
+            assert_eq!(kind.doubt(at.parse().expect("a literal"), berlin), doubt, "{kind:?} {at}");
         }
     }
 }

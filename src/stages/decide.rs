@@ -28,7 +28,7 @@ pub struct Clocks {
     /// When users last edited each row.
     pub legacy_edited_at: Option<DateTime<Utc>>,
     pub platform_edited_at: Option<DateTime<Utc>>,
-    /// Two edits closer than this are a tie: the coarser column's precision plus the measured clock difference.
+    /// Two edits closer than this are a tie: the coarser stamp's doubt plus the measured clock difference.
     pub tie: Duration,
     /// The clocks are too far apart to compare.
     pub suspended: bool,

@@ -365,8 +365,7 @@ fn both_there(
     let clocks = Clocks {
         legacy_edited_at,
         platform_edited_at,
-        tie: mapping.legacy.stamp_kind.precision().max(mapping.platform.stamp_kind.precision())
-            + context.clocks.difference,
+        tie: doubt(mapping, legacy_edited_at, platform_edited_at) + context.clocks.difference,
         suspended: context.clocks.cannot_compare(legacy_edited_at, platform_edited_at),
         authority: mapping.authority,
     };
@@ -787,6 +786,15 @@ fn edits(view: &View, mapping: &Mapping) -> (Option<DateTime<Utc>>, Option<DateT
         edited_at(legacy, receipt.and_then(|r| r.stamp_written), receipt.and_then(|r| r.stamp_before)),
         edited_at(platform, pair.and_then(|p| p.platform_stamp), pair.and_then(|p| p.platform_edited_at)),
     )
+}
+
+/// Two edits closer than this may have been made in either order.
+fn doubt(mapping: &Mapping, legacy: Option<DateTime<Utc>>, platform: Option<DateTime<Utc>>) -> chrono::Duration {
+    let of = |side: Side, at: Option<DateTime<Utc>>| {
+        let shape = mapping.shape(side);
+        at.map_or(chrono::Duration::zero(), |at| shape.stamp_kind.doubt(at, shape.zone))
+    };
+    of(Side::Legacy, legacy).max(of(Side::Platform, platform))
 }
 
 /// A hash of when the record was made, where that is declared and known.

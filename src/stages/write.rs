@@ -132,7 +132,7 @@ pub async fn write_rows(
         // Rows that refer to others are tried once more when all others stand.
         let mut late: Vec<&Item> = Vec::new();
         let mut last_round = false;
-        // Rows that a missing right or table keeps out, or a database that a trigger needs: where it is all of them, it is none of theirs.
+        // Rows that a missing right or table keeps out, or a server that a trigger needs: where it is all of them, it is none of theirs.
         let mut refused = 0;
         let mut whole = connection.begin().await?;
         patience.begin(&mut whole).await?;
@@ -196,9 +196,11 @@ pub async fn write_rows(
                             written.busy.extend(those.iter().map(|item| item.key.clone()));
                         }
                         [only] => {
-                            if sort(&error) != Fault::Row && (is_of_the_page(&error) || sort(&error) == Fault::Outage) {
+                            let fault = sort(&error);
+                            if fault != Fault::Row && !waits {
                                 refused += 1;
-                                if refused == items.len() && refused > 1 {
+                                // What passes is waited for; what a person is to mend may be about the only row there is.
+                                if refused == items.len() && (refused > 1 || fault == Fault::Transient) {
                                     return Err(error);
                                 }
                             }
@@ -343,50 +345,58 @@ fn orphans(mapping: &Mapping, side: Side, items: &[Item], written: &Written) -> 
 fn is_of_rows(error: &sqlx::Error, rows: usize) -> bool {
     match sort(error) {
         Fault::Row => true,
-        Fault::Transient if is_wait(error) => true,
-        // "Not now" and "not supported" come of a database's state, unless a trigger says so of this row.
-        Fault::Transient => {
-            let code = error.as_database_error().and_then(|database| database.code()).unwrap_or_default();
-            ["55000", "0A000"].contains(&code.as_ref()) && is_of_a_function(error)
-        }
-        Fault::Outage => is_a_triggers_outage(error),
+        _ if is_wait(error) || is_raised(error) => true,
+        // "Not now" and "not supported" come of a database's state, unless a trigger says so of this row; so does what else comes out of
+        // one, but that the server is in need, or somebody stops us.
+        Fault::Transient => is_of_a_function(error) && !is_of_the_server(error),
+        // Our own session goes on, so whatever a function found away is something else: a server that it connects to. That a disk
+        // is full, or this database read only, is so wherever it comes up.
+        Fault::Outage => is_of_a_function(error) && ["08", "28", "3D"].contains(&class(&code(error))),
         Fault::Permanent => {
-            let Some(database) = error.as_database_error() else { return false };
-            let code = database.code().unwrap_or_default();
-            let is_of_database = ["08", "25", "26", "28", "3D", "53", "57", "58", "F0", "XX"].contains(&class(&code));
-            !is_of_database && (!is_of_the_page(error) || rows > 1 || is_of_a_function(error))
+            let is_of_database = ["08", "25", "26", "28", "3D", "F0"].contains(&class(&code(error)));
+            let is_answer = error.as_database_error().is_some();
+            is_answer
+                && !is_of_database
+                && !is_of_the_server(error)
+                && (!is_of_the_page(error) || rows > 1 || is_of_a_function(error))
         }
     }
 }
 
 /// Others hold what a row needs: a lock is not to be had in time, a deadlock, a transaction that cannot be put in order with theirs.
 fn is_wait(error: &sqlx::Error) -> bool {
-    let code = error.as_database_error().and_then(|database| database.code()).unwrap_or_default();
-    ["55P03", "40P01", "40001"].contains(&code.as_ref())
+    ["55P03", "40P01", "40001"].contains(&code(error).as_ref())
+}
+
+/// Memory, disks and limits of the server, a statement that was stopped, damage.
+fn is_of_the_server(error: &sqlx::Error) -> bool {
+    ["53", "57", "58", "XX"].contains(&class(&code(error)))
 }
 
 /// About tables and rights, unless it concerns some rows only: a policy's refusal, a trigger that meets a table it does not know.
 fn is_of_the_page(error: &sqlx::Error) -> bool {
-    let code = error.as_database_error().and_then(|database| database.code()).unwrap_or_default();
-    ["0A", "3F", "42"].contains(&class(&code))
+    ["0A", "3F", "42"].contains(&class(&code(error)))
 }
 
-/// Raised inside a function, which a trigger called.
+/// Came up inside a function, which a trigger called, and our session goes on.
 fn is_of_a_function(error: &sqlx::Error) -> bool {
-    let database =
-        error.as_database_error().and_then(|error| error.try_downcast_ref::<sqlx::postgres::PgDatabaseError>());
-    database.is_some_and(|database| database.r#where().is_some())
+    detail(error)
+        .is_some_and(|detail| detail.r#where().is_some() && detail.severity() == sqlx::postgres::PgSeverity::Error)
 }
 
-/// Our own session goes on, so whatever a function found away is something else: a server that it connects to. That a disk is full, or
-/// this database read only, is so wherever it comes up, unless a trigger only says it.
-fn is_a_triggers_outage(error: &sqlx::Error) -> bool {
-    let Some(database) = error.as_database_error() else { return false };
-    let detail = database.try_downcast_ref::<sqlx::postgres::PgDatabaseError>();
-    let is_error = detail.is_some_and(|detail| detail.severity() == sqlx::postgres::PgSeverity::Error);
-    let is_raised = detail.and_then(|detail| detail.routine()) == Some("exec_stmt_raise");
-    let code = database.code().unwrap_or_default();
-    is_error && is_of_a_function(error) && (is_raised || ["08", "28", "3D"].contains(&class(&code)))
+/// A trigger says so itself, by `raise`: whatever code it chose, it is about the row. But nobody calls a database damaged lightly.
+fn is_raised(error: &sqlx::Error) -> bool {
+    let by_raise = detail(error).and_then(|detail| detail.routine()) == Some("exec_stmt_raise");
+    is_of_a_function(error) && by_raise && !["XX001", "XX002"].contains(&code(error).as_ref())
+}
+
+fn detail(error: &sqlx::Error) -> Option<&sqlx::postgres::PgDatabaseError> {
+    error.as_database_error().and_then(|database| database.try_downcast_ref())
+}
+
+/// Its SQLSTATE, or nothing.
+fn code(error: &sqlx::Error) -> std::borrow::Cow<'_, str> {
+    error.as_database_error().and_then(|database| database.code()).unwrap_or_default()
 }
 
 fn class(code: &str) -> &str {

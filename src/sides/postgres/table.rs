@@ -233,7 +233,7 @@ impl TableSql {
             asides: live
                 .uniques
                 .iter()
-                .filter_map(|(name, columns)| Some((name.clone(), aside(shape, written, columns)?)))
+                .filter_map(|(name, columns)| Some((name.clone(), aside((shape, live), written, columns)?)))
                 .collect(),
         }
     }
@@ -513,7 +513,7 @@ impl TableSql {
             Some((further, column)) => (&further.table, column, self.key_is_of(further, "w.k")),
         };
         let sql = format!(
-            "update {table} t set {column} = {holder} from unnest(${own}::text[]) as w (k) where {matched}",
+            "update {table} t set {column} = {holder} from unnest(${own}::text[]) with ordinality as w (k, n) where {matched}",
             own = self.first_own(),
         );
         self.start(&Statement::new(sql)).bind(keys).execute(connection).await?;
@@ -1133,8 +1133,9 @@ fn sums_over(lane: &str, stamp: &str, row_hash: &str) -> String {
     )
 }
 
-/// A mapped column of a unique index, and an expression of `w.k` that is unique in it or not compared at all.
-fn aside(shape: &Shape, written: &[usize], index: &[String]) -> Option<(usize, String)> {
+/// A mapped column of a unique index, and an expression of `w.k` and `w.n`, the row's number among those set aside, that is unique in it or
+/// not compared at all.
+fn aside((shape, live): (&Shape, &LiveTable), written: &[usize], index: &[String]) -> Option<(usize, String)> {
     let column = |wanted: fn(&crate::mapping::Column) -> bool| {
         let mut written = written.iter().copied();
         written.find(|&at| !shape.is_key(at) && index.contains(&shape.columns[at].name) && wanted(&shape.columns[at]))
@@ -1144,13 +1145,28 @@ fn aside(shape: &Shape, written: &[usize], index: &[String]) -> Option<(usize, S
     }
     let at = column(|column| matches!(column.class, Class::Text | Class::Uuid | Class::Number))?;
     let column = &shape.columns[at];
-    let holder = match column.class {
-        Class::Text => "'~' || substr(md5(w.k), 1, 15)".to_string(),
-        Class::Uuid => "md5(w.k)::uuid".to_string(),
-        // Below zero is where no application numbers things.
-        _ => format!("(-1 - abs(hashtext(w.k)::bigint) % 30000)::{}", column.type_sql),
-    };
-    Some((at, holder))
+    let modifier = live.column(&column.name).and_then(|live| live.modifier);
+    Some((at, holder(column.class, &column.type_sql, modifier)))
+}
+
+/// What a column can hold for the moment, by its type.
+fn holder(class: Class, type_sql: &str, modifier: Option<i32>) -> String {
+    // PostgreSQL counts four bytes of its own.
+    const HEADER: i32 = 4;
+    match class {
+        // Characters that no application uses, where there is room for one or two.
+        Class::Text if modifier.is_some_and(|modifier| modifier < HEADER + 16) => "chr(57344 + w.n::integer)".into(),
+        Class::Text => "'~' || substr(md5(w.k), 1, 15)".into(),
+        Class::Uuid => "md5(w.k)::uuid".into(),
+        // Below zero is where no application numbers things, and where some has a mark or two.
+        _ => {
+            // Digits less those after the point, which may be eleven bits with a sign.
+            let before = |it: i32| ((it >> 16) & 0xffff) - (((it & 0x7ff) ^ 1024) - 1024);
+            let is_narrow = modifier.is_some_and(|modifier| before(modifier - HEADER) < 6);
+            let first = if is_narrow { 1 } else { 10_000 };
+            format!("(-{first} - w.n)::{type_sql}")
+        }
+    }
 }
 
 /// What a cut of the tail answers.

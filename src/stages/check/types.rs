@@ -158,7 +158,7 @@ fn fit(from: &LiveColumn, into: &LiveColumn) -> Fit {
             Fit::Some("text-into-other", format!("no texts fit but {}", some_of(labels)))
         }
         (Type::Text { .. }, _) => {
-            Fit::Some("text-into-other", format!("only texts that read as {} fit", into.type_shown))
+            Fit::Some("text-into-other", format!("only texts that are spelled as {} prints them fit", into.type_shown))
         }
 
         (Type::Enum(a), Type::Enum(b)) => {
@@ -274,6 +274,9 @@ fn one_way(entity: &Entity, field: &Field, from: &LiveColumn, into: &LiveColumn,
             .help("choose a lens that translates between them"),
         Fit::Some(code, which) => {
             let help = match code {
+                "text-into-other" if into.class == Class::Uuid => {
+                    "a row with another value is quarantined: `lens = \"lowercase\"` takes capital letters too"
+                }
                 "label-missing" | "text-into-other" => {
                     "a row with another value is quarantined: map it by `{ values = … }`, or correct the rows"
                 }

@@ -4,7 +4,7 @@ use sync_bridge::config::{CustomerId, EntityId, Side};
 use sync_bridge::stages::{Key, Lane, Range};
 
 use crate::support::faults::{crash_at, meanwhile};
-use crate::support::people::{SAME, people, people_with};
+use crate::support::people::{LEGACY, PLATFORM, SAME, STAGES, people, people_with};
 use crate::support::systems::{CUSTOMER, Systems, keys, run_page};
 
 /// One person, Ann A., whose telephone is 0, on both sides.
@@ -60,6 +60,45 @@ async fn s10_a_tie_goes_to_the_authority_and_says_so() {
         systems.both_hold(PHONE, PHONE, &[winner]).await;
         assert_eq!(systems.platform_rows(LOG).await, [format!("conflict|decided|phone|l|p|{authority}|tie")]);
         systems.oracles(&SAME).await;
+    }
+}
+
+#[tokio::test]
+async fn s10_stamps_that_are_whole_seconds_or_of_a_doubled_hour_are_not_told_apart() {
+    let local = "last_update timestamp not null default now()";
+    // Legacy, platform, who wins and why; legacy has local time, and the authority is the platform.
+    for (legacy, platform, won) in [
+        ("2026-10-20 14:00:07", "2026-10-20 12:00:06.3+00", "platform|tie"),
+        ("2026-10-20 14:00:07.2", "2026-10-20 12:00:06.3+00", "legacy|newer"),
+        ("2026-10-20 14:00:09", "2026-10-20 12:00:06.3+00", "legacy|newer"),
+        // Half past two is there twice: at half past midnight and an hour later.
+        ("2026-10-25 02:30:00.5", "2026-10-25 01:00:00.5+00", "platform|tie"),
+        ("2026-10-25 02:30:00.5", "2026-10-25 01:45:00.5+00", "platform|newer"),
+    ] {
+        let legacy_schema = LEGACY.replace("last_update timestamptz not null default now()", local);
+        assert_ne!(legacy_schema, LEGACY);
+        let stages =
+            STAGES.replace("yes = \"Y\", no = \"N\" } }", "yes = \"Y\", no = \"N\" }, timezone = \"Europe/Berlin\" }");
+        assert_ne!(stages, STAGES);
+        let mut systems = Systems::new("whole seconds", &legacy_schema, PLATFORM, &stages).await;
+        systems.on_legacy("insert into person (email, first, phone) values ('a@example.org', 'A', '0')").await;
+        systems.on_legacy("update person set last_update = '2026-10-01 00:00:00.5'").await;
+        systems.settle().await;
+        // As if the platform had agreed then, too.
+        systems
+            .on_platform(
+                "update person set updated_at = '2026-10-01 00:00:00.5+00';
+                 update sync_bridge.pair set platform_stamp = '2026-10-01 00:00:00.5+00', platform_edited_at = null",
+            )
+            .await;
+        systems.on_legacy(&format!("update person set phone = 'l', last_update = '{legacy}'")).await;
+        systems.on_platform(&format!("update person set phone = 'p', updated_at = '{platform}'")).await;
+        systems.run_page("person", Side::Legacy, keys(vec![Key("1".into())])).await;
+        assert_eq!(
+            systems.platform_rows(LOG).await,
+            [format!("conflict|decided|phone|l|p|{won}")],
+            "{legacy} and {platform}"
+        );
     }
 }
 
