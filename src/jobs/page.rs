@@ -196,6 +196,9 @@ pub async fn record(
     let seen = Seen { customer, entity, run: page.run, stage: page.stage, round: stage.round };
     parked::upsert(conn, seen, &report.parked).await?;
     quarantine::upsert(conn, customer, entity, page.id, &report.quarantined).await?;
+    // A record is listed once, by the row that was looked at last.
+    let partners = report.quarantined.iter().filter_map(|row| Some((row.side.other(), row.partner.clone()?)));
+    quarantine::remove(conn, customer, entity, &partners.collect::<Vec<_>>()).await?;
     // A row stands in one of the two lists, as it was seen last.
     quarantine::remove(conn, customer, entity, &named(&report.parked, |row| (row.side, &row.key))).await?;
     parked::leave(conn, customer, entity, &named(&report.quarantined, |row| (row.side, &row.key))).await?;

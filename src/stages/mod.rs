@@ -318,6 +318,8 @@ pub enum ParkedReason {
 pub struct Quarantined {
     pub side: Side,
     pub key: Key,
+    /// The other row of its record, where there is one.
+    pub partner: Option<Key>,
     /// The field at fault, if it is known.
     pub field: Option<String>,
     /// What is wrong and what to do; holds no row values.

@@ -137,7 +137,7 @@ pub fn sort_out(page: &Page, judged: Vec<(View, Verdict)>, report: &mut PageRepo
             Verdict::Busy => report.parked.push(busy(page, view.origin)),
             Verdict::Paused(toward) => report.parked.push(paused(page, view.origin, toward)),
             Verdict::Bad { field, reason } => {
-                report.quarantined.push(Quarantined { side: page.side, key: view.origin, field, reason });
+                report.quarantined.push(quarantined(page, &view, field, reason));
             }
         }
     }
@@ -354,7 +354,7 @@ async fn commit(
     let Claims { kept, in_the_way } = claims::settle(entity, page.side, acts).await?;
     for (act, first) in in_the_way {
         let failure = claims::taken(&act);
-        let waiting = Waiting { origin: act.view.origin, first, failure };
+        let waiting = Waiting { view: act.view, first, failure };
         wait_for(page, waiting, turn, &mut moved, report);
     }
     if kept.is_empty() {
@@ -363,11 +363,11 @@ async fn commit(
     let outcome = commit_platform(entity, kept, links).await?;
     moved.extend(outcome.moved.into_iter().map(|act| act.view.origin));
     for (act, failure) in outcome.failed {
-        give_up(page, act.view.origin, failure, turn.last, &mut moved, report);
+        give_up(page, act.view, failure, turn.last, &mut moved, report);
     }
     for (act, other) in outcome.in_the_way {
         let first = other.filter(|_| page.side == Side::Legacy);
-        let waiting = Waiting { origin: act.view.origin, first, failure: drawn::taken(Side::Platform) };
+        let waiting = Waiting { view: act.view, first, failure: drawn::taken(Side::Platform) };
         wait_for(page, waiting, turn, &mut moved, report);
     }
     let (intents, mut finished): (Vec<_>, Vec<_>) =
@@ -382,11 +382,11 @@ async fn commit(
     let outcome = commit_legacy(entity, intents, links).await?;
     moved.extend(outcome.moved.into_iter().map(|intent| intent.act.view.origin));
     for (intent, failure) in outcome.failed {
-        give_up(page, intent.act.view.origin, failure, turn.last, &mut moved, report);
+        give_up(page, intent.act.view, failure, turn.last, &mut moved, report);
     }
     for (intent, other) in outcome.in_the_way {
         let first = Some(other).filter(|_| page.side == Side::Platform);
-        let waiting = Waiting { origin: intent.act.view.origin, first, failure: drawn::taken(Side::Legacy) };
+        let waiting = Waiting { view: intent.act.view, first, failure: drawn::taken(Side::Legacy) };
         wait_for(page, waiting, turn, &mut moved, report);
     }
     for (intent, untranslatable) in outcome.parked {
@@ -422,7 +422,7 @@ async fn commit(
 
 /// A row whose key another record has.
 struct Waiting {
-    origin: Key,
+    view: View,
     /// That record on the page's side, where it is to be looked at.
     first: Option<Key>,
     failure: Failure,
@@ -430,26 +430,31 @@ struct Waiting {
 
 /// Who has the key is looked at first, as that record may have ended; only once it is seen to stand, the row that waits is given up.
 fn wait_for(page: &Page, waiting: Waiting, turn: &Turn<'_>, moved: &mut Vec<Key>, report: &mut PageReport) {
-    let Waiting { origin, first, failure } = waiting;
+    let Waiting { view, first, failure } = waiting;
     match first.filter(|first| !turn.looked.contains(first)) {
-        Some(_) if turn.last => report.parked.push(busy(page, origin)),
-        Some(first) => moved.extend([first, origin]),
-        None => give_up(page, origin, failure, turn.last, moved, report),
+        Some(_) if turn.last => report.parked.push(busy(page, view.origin)),
+        Some(first) => moved.extend([first, view.origin]),
+        None => give_up(page, view, failure, turn.last, moved, report),
     }
 }
 
 /// A row that another record stands in the way of gets another look within the page, then together with all rows that wait;
 /// after that, and for its own fault, it is quarantined.
-fn give_up(page: &Page, origin: Key, failure: Failure, last: bool, moved: &mut Vec<Key>, report: &mut PageReport) {
+fn give_up(page: &Page, view: View, failure: Failure, last: bool, moved: &mut Vec<Key>, report: &mut PageReport) {
     if failure.others && !last {
-        moved.push(origin);
+        moved.push(view.origin);
         return;
     }
     if failure.others && !page.range.lane.is_another_look() {
-        report.parked.push(Parked { side: page.side, key: origin, reason: ParkedReason::Busy });
+        report.parked.push(busy(page, view.origin));
         return;
     }
-    report.quarantined.push(Quarantined { side: page.side, key: origin, field: failure.field, reason: failure.reason });
+    report.quarantined.push(quarantined(page, &view, failure.field, failure.reason));
+}
+
+fn quarantined(page: &Page, view: &View, field: Option<String>, reason: String) -> Quarantined {
+    let partner = view.key(page.side.other()).cloned();
+    Quarantined { side: page.side, key: view.origin.clone(), partner, field, reason }
 }
 
 pub fn wrote_platform(committed: &Committed, tally: &mut Tally) {
@@ -537,10 +542,7 @@ fn waits(report: &mut PageReport, fields: Vec<String>) {
 pub fn unchanged(page: &Page, view: View, report: &mut PageReport) {
     report.rows_unchanged += 1;
     let is_half = view.legacy.is_some() != view.platform.is_some() && view.pair.as_ref().is_some_and(|pair| !pair.gone);
-    let partner = match page.side {
-        Side::Legacy => view.platform_key().cloned(),
-        Side::Platform => view.legacy_key().cloned(),
-    };
+    let partner = view.key(page.side.other()).cloned();
     if let Some(pair) = view.pair.as_ref().filter(|pair| !pair.gone)
         && let Some(legacy_key) = view.legacy_key()
     {

@@ -105,6 +105,13 @@ impl View {
         let of_pair = self.pair.as_ref().map(|pair| &pair.platform_key);
         of_pair.or_else(|| self.platform.as_ref().map(|row| &row.key))
     }
+
+    pub fn key(&self, side: Side) -> Option<&Key> {
+        match side {
+            Side::Legacy => self.legacy_key(),
+            Side::Platform => self.platform_key(),
+        }
+    }
 }
 
 /// The rows a page names, on its own side.

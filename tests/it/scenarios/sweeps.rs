@@ -117,6 +117,42 @@ async fn s14_rows_without_a_stamp_go_over_once_and_their_edits_are_found() {
 }
 
 #[tokio::test]
+async fn what_was_refused_for_a_passing_reason_is_tried_again_with_the_next_sweep() {
+    let bridge = rested("passing").await;
+    let worker = bridge.work(GRACE);
+    bridge
+        .systems
+        .on_platform(
+            "create function closed() returns trigger language plpgsql as $$ begin raise exception 'the books are closed'; end $$;
+             create trigger closed before insert or update on person for each row execute function closed()",
+        )
+        .await;
+    bridge
+        .systems
+        .on_legacy(
+            "update person set name = 'late', last_update = now() where email = '7@example.org';
+             insert into person (email, name) values ('new@example.org', 'later')",
+        )
+        .await;
+    bridge.tick().await;
+    assert_eq!(bridge.status().await.quarantined, 2);
+    sweep(&bridge).await;
+    bridge.settle().await;
+    assert_eq!(bridge.status().await.quarantined, 2, "still refused");
+    bridge.systems.on_platform("drop trigger closed on person").await;
+    assert_eq!(bridge.tick().await.ending, "idle", "nothing shows it");
+    sweep(&bridge).await;
+    bridge.settle().await;
+    assert_eq!(bridge.status().await.quarantined, 0);
+    for (email, name) in [("7@example.org", "late"), ("new@example.org", "later")] {
+        let sql = format!("select name from person where email = '{email}'");
+        bridge.systems.both_hold(&sql, &sql, &[name]).await;
+    }
+    all_is_equal(&bridge).await;
+    worker.stop().await;
+}
+
+#[tokio::test]
 async fn each_difference_has_its_name() {
     let bridge = rested("names").await;
     let worker = bridge.work(GRACE);
