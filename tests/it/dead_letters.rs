@@ -12,8 +12,9 @@ use sync_bridge::ops::{self, Selection};
 use sync_bridge::stages::{Data, Key, Lane, Range};
 
 use crate::cli::{Databases, Desk, config, execute as on, number as number_on};
-use crate::jobs::{Bridge, GRACE, REFUSAL, REFUSE_PAGES, failing, page_rows};
+use crate::jobs::{REFUSAL, REFUSE_PAGES, failing, same, teams};
 use crate::ledger::{CUSTOMER, KILL_RELEASED, claimed, execute, number, open_stage, round, tick_job};
+use crate::support::bridge::{Bridge, GRACE, page_rows};
 use crate::support::queue::{Queue, queue};
 use crate::support::systems::{keys, run_page};
 use crate::support::{WAIT_MAX, eventually};
@@ -181,7 +182,7 @@ async fn a_sweep_counts_only_if_it_compared_and_no_page_was_discarded_since() {
 /// Its first attempt leaves an intent, which the second must not take for that of a living page.
 #[tokio::test]
 async fn a_page_that_fails_after_its_intents_were_announced_is_a_dead_letter_and_not_parked() {
-    let bridge = Bridge::new("own intents", |_| {}).await;
+    let bridge = teams("own intents", |_| {}).await;
     let refuse = "create function refuse() returns trigger language plpgsql as $$ begin raise 'no' using errcode = 'XX000'; end $$;
         create trigger refuse before insert or update on sync_bridge.receipt for each row when (new.done) execute function refuse()";
     bridge.systems.on_legacy(refuse).await;
@@ -194,7 +195,7 @@ async fn a_page_that_fails_after_its_intents_were_announced_is_a_dead_letter_and
 
 #[tokio::test]
 async fn rows_of_a_discarded_page_are_compared_by_the_next_run() {
-    let bridge = Bridge::new("discard", |_| {}).await;
+    let bridge = teams("discard", |_| {}).await;
     bridge.systems.on_legacy("insert into team (label) values ('a')").await;
     let worker = bridge.work(GRACE);
     bridge.settle().await;
@@ -229,7 +230,7 @@ async fn dies(bridge: &Bridge) {
 
 #[tokio::test]
 async fn what_dies_again_and_again_makes_one_dead_letter_and_none_once_it_comes_through() {
-    let bridge = Bridge::new("standing", |_| {}).await;
+    let bridge = teams("standing", |_| {}).await;
     let all = Selection::default();
     bridge.systems.on_legacy("insert into person (email) values ('p@example.org')").await;
     let worker = bridge.work(GRACE);
@@ -281,7 +282,7 @@ async fn what_dies_again_and_again_makes_one_dead_letter_and_none_once_it_comes_
 
 #[tokio::test]
 async fn a_password_that_was_changed_costs_delay_and_no_dead_letter() {
-    let bridge = Bridge::new("password", |config| {
+    let bridge = teams("password", |config| {
         for url in config.customers.iter_mut().flat_map(|customer| customer.databases.values_mut()) {
             let (user, rest) = url.expose().split_once("://").expect("a URL").1.split_once(':').expect("a user");
             let (_, place) = rest.split_once('@').expect("a password");
@@ -307,7 +308,7 @@ async fn a_password_that_was_changed_costs_delay_and_no_dead_letter() {
 
 #[tokio::test]
 async fn what_died_in_a_stage_that_is_called_otherwise_by_now_comes_back_and_is_overtaken() {
-    let mut bridge = Bridge::new("renamed stage", |_| {}).await;
+    let mut bridge = teams("renamed stage", |_| {}).await;
     bridge.systems.on_legacy("insert into team (label) values ('a')").await;
     let worker = bridge.work(GRACE);
     bridge.settle().await;
@@ -338,7 +339,7 @@ async fn what_died_in_a_stage_that_is_called_otherwise_by_now_comes_back_and_is_
     let letters = ops::dead_letters(&queue, &Selection::default(), false).await.expect("dead letters");
     assert_eq!(letters.len(), 1, "the stage's: {letters:?}");
     bridge.settle().await;
-    bridge.same().await;
+    same(&bridge).await;
     assert_eq!(bridge.systems.platform_rows("select name from team order by name").await, ["a", "b"]);
     assert_eq!(number(&queue, "select count(*) from bridge.page where stage is null").await, 0);
     assert!(
@@ -351,7 +352,7 @@ async fn what_died_in_a_stage_that_is_called_otherwise_by_now_comes_back_and_is_
 
 #[tokio::test]
 async fn a_page_that_comes_back_is_no_larger_than_pages_are_by_now() {
-    let mut bridge = Bridge::new("smaller pages", |_| {}).await;
+    let mut bridge = teams("smaller pages", |_| {}).await;
     let worker = bridge.work(GRACE);
     bridge.settle().await;
     bridge.systems.on_platform(&failing("XX001")).await;
@@ -382,7 +383,7 @@ async fn a_page_that_comes_back_is_no_larger_than_pages_are_by_now() {
 
 #[tokio::test]
 async fn rows_that_a_comparison_named_are_handed_on_where_they_are_too_many_for_a_page() {
-    let bridge = Bridge::new("named rows", |config| page_rows(config, 2)).await;
+    let bridge = teams("named rows", |config| page_rows(config, 2)).await;
     bridge.systems.on_legacy("insert into team (label) select 'team ' || n from generate_series(1, 7) as n").await;
     let data = Data::new(bridge.config.clone());
     let named: Vec<Key> = (1..=7).map(|id| Key(id.to_string())).collect();

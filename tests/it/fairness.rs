@@ -8,7 +8,8 @@ use sync_bridge::ops;
 use sync_bridge::queue::{self, Kind};
 use sync_bridge::stages::Data;
 
-use crate::jobs::{Bridge, GRACE, LEGACY, PLATFORM, STAGES, page_rows};
+use crate::jobs::{LEGACY, PLATFORM, STAGES, teams};
+use crate::support::bridge::{Bridge, GRACE, page_rows};
 use crate::support::eventually;
 use crate::support::systems::{CUSTOMER, Systems};
 
@@ -35,7 +36,7 @@ async fn with_another_customer(hint: &str) -> (Bridge, Systems) {
         sqlx::raw_sql("delete from sync_bridge.relation").execute(side).await.expect("nobody's");
     }
     let databases = other.config.customers[0].databases.clone();
-    let bridge = Bridge::new(hint, |config: &mut Config| {
+    let bridge = teams(hint, |config: &mut Config| {
         let mut customer = config.customers[0].clone();
         customer.id = CustomerId::new(OTHER);
         customer.slug = OTHER.into();
@@ -133,7 +134,7 @@ async fn a_customer_whose_pages_take_long_leaves_places_for_the_others() {
 
 #[tokio::test]
 async fn what_an_operator_asked_for_goes_before_what_schedules_asked_for() {
-    let bridge = Bridge::new("priority", |_| {}).await;
+    let bridge = teams("priority", |_| {}).await;
     let pool = &bridge.queue.pool;
     // A first load has none.
     let worker = bridge.work(GRACE);

@@ -5,16 +5,12 @@ use std::time::Duration;
 
 use sqlx::{Connection as _, PgConnection};
 use sync_bridge::config::{Config, CustomerId};
-use sync_bridge::health::Health;
-use sync_bridge::jobs::{Env, worker};
-use sync_bridge::ops::{self, CustomerStatus, RunReport, Selection};
-use sync_bridge::stages::Data;
-use tokio::task::JoinHandle;
-use tokio_util::sync::CancellationToken;
+use sync_bridge::ops::{self, Selection};
 
 use crate::ledger::execute;
+use crate::support::bridge::{Bridge, GRACE, page_rows};
 use crate::support::eventually;
-use crate::support::queue::{Queue, queue};
+use crate::support::queue::queue;
 use crate::support::systems::{CUSTOMER, Systems};
 
 pub const LEGACY: &str = "
@@ -64,93 +60,25 @@ name = "teams"
     parent = { legacy = "parent", platform = "parent_id", lens = { ref = "team" } }
 "#;
 
-/// Two systems, a queue, and as many workers as a test starts.
-pub struct Bridge {
-    pub systems: Systems,
-    pub queue: Queue,
-    pub config: Arc<Config>,
+/// Persons and teams, not at work yet.
+pub async fn teams(hint: &str, change: impl FnOnce(&mut Config)) -> Bridge {
+    let systems = Systems::new(hint, LEGACY, PLATFORM, STAGES).await;
+    let mut config = Config::clone(&systems.config);
+    config.attempts_max = 2;
+    change(&mut config);
+    Bridge { systems, queue: queue(hint).await, config: Arc::new(config) }
 }
 
-pub struct Worker {
-    stop: CancellationToken,
-    running: JoinHandle<anyhow::Result<()>>,
+/// Both sides hold the same persons and teams: these.
+pub async fn same(bridge: &Bridge) -> Vec<String> {
+    let legacy = "select concat_ws('|', p.email, t.label, u.label) from person p left join team t on t.id = p.team \
+                  left join team u on u.id = t.parent order by p.email collate \"C\"";
+    let platform = "select concat_ws('|', p.email, t.name, u.name) from person p left join team t on t.id = p.team_id \
+                    left join team u on u.id = t.parent_id order by p.email collate \"C\"";
+    let rows = bridge.systems.legacy_rows(legacy).await;
+    assert_eq!(rows, bridge.systems.platform_rows(platform).await);
+    rows
 }
-
-impl Worker {
-    pub async fn stop(self) {
-        self.stop.cancel();
-        self.running.await.expect("no panic").expect("an end in order");
-    }
-}
-
-impl Bridge {
-    pub async fn new(hint: &str, change: impl FnOnce(&mut Config)) -> Bridge {
-        let systems = Systems::new(hint, LEGACY, PLATFORM, STAGES).await;
-        let mut config = Config::clone(&systems.config);
-        config.attempts_max = 2;
-        change(&mut config);
-        Bridge { systems, queue: queue(hint).await, config: Arc::new(config) }
-    }
-
-    pub fn work(&self, grace: Duration) -> Worker {
-        let data = Arc::new(Data::new(self.config.clone()));
-        let env = Env { config: self.config.clone(), data, queue: self.queue.pool.clone() };
-        let stop = CancellationToken::new();
-        let settings = worker::Settings { grace, ..worker::Settings::default() };
-        Worker { stop: stop.clone(), running: tokio::spawn(worker::run(env, settings, Health::default(), stop)) }
-    }
-
-    pub async fn tick(&self) -> RunReport {
-        let tick = ops::tick_now(&self.queue.pool, &CustomerId::new(CUSTOMER)).await.expect("a tick");
-        self.ended(tick).await
-    }
-
-    pub async fn ended(&self, tick: i64) -> RunReport {
-        tokio::time::timeout(crate::support::WAIT_MAX, ops::wait_for_tick(&self.queue.pool, tick))
-            .await
-            .unwrap_or_else(|_| panic!("tick {tick} does not end"))
-            .unwrap_or_else(|error| panic!("tick {tick}: {error:#}"))
-    }
-
-    /// Ticks until one is idle; answers the runs before it.
-    pub async fn settle(&self) -> Vec<RunReport> {
-        let mut reports = Vec::new();
-        for _ in 0..12 {
-            let report = self.tick().await;
-            if report.ending == "idle" {
-                return reports;
-            }
-            reports.push(report);
-        }
-        panic!("never idle: {reports:#?}");
-    }
-
-    pub async fn status(&self) -> CustomerStatus {
-        ops::status(&self.queue.pool, &self.config).await.expect("a status").remove(0)
-    }
-
-    pub async fn number(&self, sql: &'static str) -> i64 {
-        sqlx::query_scalar(sql).fetch_one(&self.queue.pool).await.unwrap_or_else(|error| panic!("{sql}: {error}"))
-    }
-
-    pub async fn same(&self) -> Vec<String> {
-        let legacy = "select concat_ws('|', p.email, t.label, u.label) from person p left join team t on t.id = p.team \
-                      left join team u on u.id = t.parent order by p.email collate \"C\"";
-        let platform = "select concat_ws('|', p.email, t.name, u.name) from person p left join team t on t.id = p.team_id \
-                        left join team u on u.id = t.parent_id order by p.email collate \"C\"";
-        let rows = self.systems.legacy_rows(legacy).await;
-        assert_eq!(rows, self.systems.platform_rows(platform).await);
-        rows
-    }
-}
-
-pub fn page_rows(config: &mut Config, rows: u32) {
-    for entity in config.stages.iter_mut().flat_map(|stage| &mut stage.entities) {
-        entity.page_rows = rows;
-    }
-}
-
-pub const GRACE: Duration = Duration::from_secs(20);
 
 /// Fifty teams, each below the one that comes after it, and 250 persons: three pages, all parked at first.
 const PEOPLE: &str = "
@@ -160,7 +88,7 @@ const PEOPLE: &str = "
 
 #[tokio::test]
 async fn ticks_bring_both_sides_together_and_then_they_are_idle() {
-    let bridge = Bridge::new("jobs", |_| {}).await;
+    let bridge = teams("jobs", |_| {}).await;
     bridge.systems.on_legacy(PEOPLE).await;
     bridge
         .systems
@@ -173,7 +101,7 @@ async fn ticks_bring_both_sides_together_and_then_they_are_idle() {
     let reports = bridge.settle().await;
     assert!(reports.iter().all(|report| report.ending == "done"), "{reports:#?}");
     assert_eq!(reports.iter().map(|report| report.rows_to_legacy).sum::<i64>(), 1);
-    assert_eq!(bridge.same().await.len(), 251);
+    assert_eq!(same(&bridge).await.len(), 251);
 
     let status = bridge.status().await;
     assert_eq!((status.state.as_str(), status.parked, status.dead_letters, status.differences), ("idle", 0, 0, 0));
@@ -190,7 +118,7 @@ async fn ticks_bring_both_sides_together_and_then_they_are_idle() {
         .await;
     let reports = bridge.settle().await;
     assert_eq!(reports[0].rows_to_legacy, 1, "{reports:#?}");
-    bridge.same().await;
+    same(&bridge).await;
     let totals = ops::totals(&bridge.queue.pool).await.expect("totals");
     assert_eq!((totals.customers, totals.rows_to_legacy, totals.by_entity["person"].1), (1, 2, 2));
     assert!(totals.freshness_p99_secs.is_some());
@@ -205,7 +133,7 @@ async fn ticks_bring_both_sides_together_and_then_they_are_idle() {
 #[tokio::test]
 async fn rows_whose_parent_comes_in_the_same_stage_go_through_in_a_further_round() {
     // Each team's parent is in a page that comes later.
-    let bridge = Bridge::new("rounds", |config| page_rows(config, 1)).await;
+    let bridge = teams("rounds", |config| page_rows(config, 1)).await;
     bridge
         .systems
         .on_legacy("insert into team (label) select 'team ' || n from generate_series(1, 8) as n; update team set parent = id + 1 where id < 8")
@@ -219,7 +147,7 @@ async fn rows_whose_parent_comes_in_the_same_stage_go_through_in_a_further_round
 
 #[tokio::test]
 async fn a_ring_of_parents_that_all_others_wait_for_meets_however_far_apart_its_rows_are() {
-    let bridge = Bridge::new("root ring", |config| page_rows(config, 10)).await;
+    let bridge = teams("root ring", |config| page_rows(config, 10)).await;
     bridge
         .systems
         .on_legacy(
@@ -237,7 +165,7 @@ async fn a_ring_of_parents_that_all_others_wait_for_meets_however_far_apart_its_
 
 #[tokio::test]
 async fn unique_values_that_change_places_meet_also_where_pages_hold_one_row() {
-    let bridge = Bridge::new("swap of one", |config| page_rows(config, 1)).await;
+    let bridge = teams("swap of one", |config| page_rows(config, 1)).await;
     let people = "insert into person (email) select n || '@example.org' from generate_series(1, 5) as n";
     bridge.systems.on_legacy(people).await;
     let worker = bridge.work(GRACE);
@@ -253,14 +181,14 @@ async fn unique_values_that_change_places_meet_also_where_pages_hold_one_row() {
         .await;
     let reports = bridge.settle().await;
     assert_eq!(bridge.status().await.quarantined, 0, "{reports:#?}");
-    assert_eq!(bridge.same().await.len(), 5);
+    assert_eq!(same(&bridge).await.len(), 5);
     worker.stop().await;
 }
 
 #[tokio::test]
 async fn rows_of_different_pages_that_need_each_other_meet_in_the_second_round() {
     // Three pages of three rows; the first row of each needs that of another.
-    let bridge = Bridge::new("ring", |config| page_rows(config, 3)).await;
+    let bridge = teams("ring", |config| page_rows(config, 3)).await;
     bridge
         .systems
         .on_legacy(
@@ -301,13 +229,13 @@ async fn rows_of_different_pages_that_need_each_other_meet_in_the_second_round()
     let reports = bridge.settle().await;
     assert!(reports.iter().all(|report| report.quarantined == 0), "{reports:#?}");
     assert_eq!(reports[0].parked, 0, "{reports:#?}");
-    bridge.same().await;
+    same(&bridge).await;
     worker.stop().await;
 }
 
 #[tokio::test]
 async fn a_stage_waits_for_its_last_page() {
-    let bridge = Bridge::new("barrier", |config| page_rows(config, 1)).await;
+    let bridge = teams("barrier", |config| page_rows(config, 1)).await;
     let worker = bridge.work(GRACE);
     bridge.settle().await;
     let people = "insert into person (email) values ('a@example.org'), ('b@example.org'), ('c@example.org')";
@@ -329,7 +257,7 @@ async fn a_stage_waits_for_its_last_page() {
     assert_eq!(bridge.number(stages).await, 1, "the next stage began");
     application.rollback().await.expect("a rollback");
     assert_eq!(bridge.ended(tick).await.ending, "done");
-    assert_eq!(bridge.same().await.len(), 3);
+    assert_eq!(same(&bridge).await.len(), 3);
     worker.stop().await;
 }
 
@@ -351,7 +279,7 @@ pub fn failing(code: &str) -> String {
 
 #[tokio::test]
 async fn a_page_that_keeps_failing_is_dead_lettered_and_the_requeue_brings_its_rows() {
-    let bridge = Bridge::new("dead page", |_| {}).await;
+    let bridge = teams("dead page", |_| {}).await;
     bridge.systems.on_legacy("insert into team (label) values ('a'), ('b')").await;
     bridge.systems.on_platform(&failing("53200")).await;
     let worker = bridge.work(GRACE);
@@ -376,7 +304,7 @@ async fn a_page_that_keeps_failing_is_dead_lettered_and_the_requeue_brings_its_r
 
 #[tokio::test]
 async fn a_stage_that_cannot_be_cut_ends_the_run_degraded_and_moves_no_watermark() {
-    let bridge = Bridge::new("dead stage", |_| {}).await;
+    let bridge = teams("dead stage", |_| {}).await;
     bridge
         .systems
         .on_legacy("insert into team (label) values ('a'); insert into person (email) values ('p@example.org')")
@@ -392,13 +320,13 @@ async fn a_stage_that_cannot_be_cut_ends_the_run_degraded_and_moves_no_watermark
     let back = ops::requeue(&bridge.queue.pool, &Selection::default(), "ann", "they can be written").await;
     assert_eq!(back.expect("an answer"), 1);
     assert!(bridge.settle().await.iter().all(|report| report.ending == "done"));
-    assert_eq!(bridge.same().await.len(), 1);
+    assert_eq!(same(&bridge).await.len(), 1);
     worker.stop().await;
 }
 
 #[tokio::test]
 async fn a_worker_that_stops_hands_its_page_back_without_spending_an_attempt() {
-    let bridge = Bridge::new("hand back", |_| {}).await;
+    let bridge = teams("hand back", |_| {}).await;
     bridge.systems.on_legacy("insert into team (label) values ('a')").await;
     let mut blocker =
         PgConnection::connect_with(&bridge.systems.platform.connect_options()).await.expect("a connection");
@@ -427,7 +355,7 @@ async fn a_worker_that_stops_hands_its_page_back_without_spending_an_attempt() {
 
 #[tokio::test]
 async fn a_worker_outlives_rows_that_are_not_ours_and_connections_that_are_cut() {
-    let bridge = Bridge::new("cut", |_| {}).await;
+    let bridge = teams("cut", |_| {}).await;
     bridge.systems.on_legacy(PEOPLE).await;
     sqlx::query(
         r#"insert into apalis.jobs (id, job_type, job, status) values
@@ -460,14 +388,14 @@ async fn a_worker_outlives_rows_that_are_not_ours_and_connections_that_are_cut()
     eventually("what was not ours is noted", async || bridge.number("select count(*) from bridge.refused").await == 3)
         .await;
     bridge.settle().await;
-    assert_eq!(bridge.same().await.len(), 250);
+    assert_eq!(same(&bridge).await.len(), 250);
     worker.stop().await;
 }
 
 #[tokio::test]
 async fn a_tick_of_a_customer_that_is_not_configured_is_a_dead_letter_at_last_that_says_so() {
     // Not at once: while a new file is rolled out, another worker may know the customer.
-    let bridge = Bridge::new("unknown", |config| config.attempts_max = 2).await;
+    let bridge = teams("unknown", |config| config.attempts_max = 2).await;
     let worker = bridge.work(GRACE);
     let tick = ops::tick_now(&bridge.queue.pool, &CustomerId::new("c-gone")).await.expect("a tick");
     let error = ops::wait_for_tick(&bridge.queue.pool, tick).await.expect_err("it cannot work");

@@ -7,8 +7,9 @@ use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
 use sync_bridge::config::{Config, CustomerId, DayWindow, Limits};
 use sync_bridge::ops::{self, Scope};
 
-use crate::jobs::{Bridge, GRACE, REFUSAL, REFUSE_PAGES, page_rows};
+use crate::jobs::{REFUSAL, REFUSE_PAGES, same, teams};
 use crate::ledger::execute;
+use crate::support::bridge::{Bridge, GRACE, page_rows};
 use crate::support::eventually;
 use crate::support::systems::CUSTOMER;
 
@@ -16,7 +17,7 @@ const PERSON: Scope = Scope { customer: CUSTOMER, entity: Some("person"), toward
 
 /// Forty persons, each a page of its own, one at a time.
 async fn many_pages(hint: &str) -> Bridge {
-    let bridge = Bridge::new(hint, |config| {
+    let bridge = teams(hint, |config| {
         page_rows(config, 1);
         config.window_pages = 1;
     })
@@ -103,7 +104,7 @@ async fn a_change_made_during_a_load_arrives_before_it_ends() {
     lock.rollback().await.expect("a rollback");
     assert_eq!(bridge.ended(load).await.ending, "done");
     bridge.settle().await;
-    assert_eq!(bridge.same().await.len(), 41);
+    assert_eq!(same(&bridge).await.len(), 41);
     let status = bridge.status().await;
     assert_eq!((status.state.as_str(), status.loads.len(), status.parked, status.quarantined), ("idle", 0, 0, 0));
     assert_eq!(bridge.number("select count(*) from bridge.run where sweep and state = 'done'").await, 1);
@@ -135,7 +136,7 @@ async fn a_load_that_is_paused_and_whose_worker_is_gone_goes_on_where_it_was() {
     let (ended, _) = ops::resume(&bridge.queue.pool, PERSON, false, false).await.expect("an end of the pause");
     assert_eq!(ended, 1);
     bridge.settle().await;
-    assert_eq!(bridge.same().await.len(), 39);
+    assert_eq!(same(&bridge).await.len(), 39);
     assert_eq!(bridge.number("select count(*) from bridge.run where first_load").await, 2, "the rest was a load too");
     let written = "select sum(rows_to_platform)::bigint from bridge.page where entity = 'person'";
     assert_eq!(bridge.number(written).await, 39, "each row was written once");
@@ -171,14 +172,14 @@ async fn outside_of_its_hours_nothing_is_loaded_or_compared_and_changes_flow() {
     bridge.config = within(&bridge.config, hours(-2, 2));
     let worker = bridge.work(GRACE);
     bridge.settle().await;
-    assert_eq!(bridge.same().await.len(), 40);
+    assert_eq!(same(&bridge).await.len(), 40);
     assert_eq!(bridge.number("select count(*) from bridge.run where sweep and state = 'done'").await, 1);
     worker.stop().await;
 }
 
 #[tokio::test]
 async fn a_load_that_cannot_be_cut_does_not_keep_the_changes_of_others() {
-    let bridge = Bridge::new("no load", |_| {}).await;
+    let bridge = teams("no load", |_| {}).await;
     bridge
         .systems
         .on_legacy("insert into team (label) values ('a'); insert into person (email) values ('p@example.org')")
@@ -200,7 +201,7 @@ async fn a_load_that_cannot_be_cut_does_not_keep_the_changes_of_others() {
 
 #[tokio::test]
 async fn a_load_keeps_to_its_limits_and_changes_do_not_wait_for_it() {
-    let bridge = Bridge::new("limits", |config| {
+    let bridge = teams("limits", |config| {
         page_rows(config, 10);
         config.window_pages = 2;
         let few = Limits { connections: Some(2), load_rows_per_second: Some(5), ..Limits::default() };
@@ -221,7 +222,7 @@ async fn a_load_keeps_to_its_limits_and_changes_do_not_wait_for_it() {
     let report = bridge.ended(load).await;
     assert_eq!((report.ending.as_str(), report.quarantined, report.parked), ("done", 0, 0), "{report:#?}");
     bridge.settle().await;
-    assert_eq!(bridge.same().await.len(), 40);
+    assert_eq!(same(&bridge).await.len(), 40);
     // Two pages side by side, of ten rows each, five rows per second: a page's successor may begin after four seconds.
     let at_once = "select count(*) from bridge.job join bridge.page on page.id = job.subject and job.kind = 'page'
                    where page.loads and job.run_at - page.released_at < interval '3 s'";
@@ -245,7 +246,7 @@ async fn a_load_keeps_to_its_limits_and_changes_do_not_wait_for_it() {
 
 #[tokio::test]
 async fn rows_that_come_into_sight_are_loaded() {
-    let mut bridge = Bridge::new("in sight", |_| {}).await;
+    let mut bridge = teams("in sight", |_| {}).await;
     let mut whole = Config::clone(&bridge.config);
     let person = |config: &mut Config| {
         let mut entities = config.stages.iter_mut().flat_map(|stage| &mut stage.entities);

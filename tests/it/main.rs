@@ -3,6 +3,7 @@
 mod chaos;
 mod cli;
 mod crashes;
+mod damage;
 mod databases;
 mod dead_letters;
 mod demo;

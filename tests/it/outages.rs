@@ -7,7 +7,8 @@ use sync_bridge::config::{Config, CustomerId, DatabaseUrl};
 use sync_bridge::jobs::janitor;
 use sync_bridge::ops;
 
-use crate::jobs::{Bridge, GRACE};
+use crate::jobs::{same, teams};
+use crate::support::bridge::{Bridge, GRACE};
 use crate::support::door::{Door, Way};
 use crate::support::eventually;
 use crate::support::proxy::port_of;
@@ -16,7 +17,7 @@ use crate::support::systems::CUSTOMER;
 async fn bridge_behind_a_door(hint: &str) -> (Bridge, Door) {
     let server = crate::support::server().await;
     let door = Door::new(port_of(server.url("postgres").expose())).await;
-    let bridge = Bridge::new(hint, |config| {
+    let bridge = teams(hint, |config| {
         for customer in &mut config.customers {
             let url = customer.databases.get_mut("legacy").expect("a legacy database");
             *url = door.url(url.expose());
@@ -64,7 +65,7 @@ async fn an_outage_spends_no_attempt_and_its_work_goes_on_when_the_database_is_b
     door.is(Way::Open);
     assert_eq!(bridge.ended(tick).await.rows_to_legacy, 1);
     bridge.settle().await;
-    bridge.same().await;
+    same(&bridge).await;
     assert_eq!((bridge.number(AWAY).await, bridge.number(DEAD).await), (0, 0));
     assert_eq!(bridge.number("select max(attempt)::bigint from bridge.job").await, 1);
     assert!(bridge.status().await.away.is_empty());
@@ -122,7 +123,7 @@ async fn a_database_whose_connections_lead_nowhere_is_away_and_comes_back() {
     bridge.is_away().await;
     door.is(Way::Open);
     assert_eq!(bridge.ended(tick).await.rows_to_legacy, 1);
-    bridge.same().await;
+    same(&bridge).await;
     assert_eq!(bridge.number(DEAD).await, 0);
     worker.stop().await;
 }
@@ -136,7 +137,7 @@ pub fn by_login(url: &DatabaseUrl, login: &str) -> DatabaseUrl {
 #[tokio::test]
 async fn a_login_that_is_refused_holds_up_nobody_who_comes_to_the_same_database_by_another() {
     let mut user = String::new();
-    let bridge = Bridge::new("logins", |config| {
+    let bridge = teams("logins", |config| {
         let mut refused = config.customers[0].clone();
         refused.id = CustomerId::new("c-2");
         let (_, login) = refused.databases["platform"].expose().split_once("://").expect("a URL");
@@ -170,7 +171,7 @@ async fn a_login_that_is_refused_holds_up_nobody_who_comes_to_the_same_database_
 /// Persons come to the platform by a login that may do nothing with teams.
 async fn apart(hint: &str) -> (Bridge, String) {
     let mut role = String::new();
-    let bridge = Bridge::new(hint, |config| {
+    let bridge = teams(hint, |config| {
         let databases = &mut config.customers[0].databases;
         let url = databases["platform"].clone();
         role = format!("persons_{}", url.to_string().rsplit_once('/').expect("a name").1);
@@ -203,7 +204,7 @@ async fn each_login_to_a_database_is_asked_for_its_own_tables_only() {
     bridge.systems.on_platform("update person set email = 'b@example.org', updated_at = now()").await;
     bridge.systems.on_platform("update team set name = 'b', updated_at = now()").await;
     bridge.settle().await;
-    assert_eq!(bridge.same().await, ["b@example.org|b"]);
+    assert_eq!(same(&bridge).await, ["b@example.org|b"]);
     assert_eq!(bridge.number(DEAD).await, 0);
     worker.stop().await;
 }
@@ -233,7 +234,7 @@ async fn a_right_that_is_taken_from_one_table_stops_its_entity_alone() {
         assert!(matches!(told[..], [one] if one.contains("permission denied")), "{status:#?}");
         bridge.systems.on_platform(&given).await;
         bridge.settle().await;
-        bridge.same().await;
+        same(&bridge).await;
         assert!(bridge.status().await.paused.is_empty());
         bridge.systems.on_platform(&taken).await;
         bridge.systems.on_legacy("insert into team (label) values ('b'); insert into person (email) values ('b@example.org') on conflict do nothing").await;
@@ -244,7 +245,7 @@ async fn a_right_that_is_taken_from_one_table_stops_its_entity_alone() {
 
 #[tokio::test]
 async fn a_table_that_somebody_holds_locked_stops_its_entity_alone() {
-    let bridge = Bridge::new("table lock", |_| {}).await;
+    let bridge = teams("table lock", |_| {}).await;
     bridge
         .systems
         .on_legacy(
@@ -273,7 +274,7 @@ async fn a_table_that_somebody_holds_locked_stops_its_entity_alone() {
     assert_eq!(bridge.number("select count(*) from bridge.attempt").await, 0);
     application.rollback().await.expect("a rollback");
     bridge.settle().await;
-    assert_eq!(bridge.same().await, ["b@example.org|c"]);
+    assert_eq!(same(&bridge).await, ["b@example.org|c"]);
     assert_eq!((bridge.number(DEAD).await, bridge.status().await.paused.len()), (0, 0));
     worker.stop().await;
 }
@@ -306,7 +307,7 @@ async fn work_that_waits_for_an_address_that_was_changed_goes_on_at_the_new_one(
 #[tokio::test]
 async fn a_process_keeps_no_more_connections_than_it_may() {
     // Ten databases of ten customers, and room for two: a pool of each would be ten.
-    let bridge = Bridge::new("rooms", |_| {}).await;
+    let bridge = teams("rooms", |_| {}).await;
     let mut config = Config::clone(&bridge.config);
     config.connections_max = 2;
     let mut databases = Vec::new();

@@ -4,7 +4,8 @@ use sqlx::{Connection as _, PgConnection};
 use sync_bridge::config::Side;
 use sync_bridge::ops::{self, Scope};
 
-use crate::jobs::{Bridge, GRACE, page_rows};
+use crate::jobs::{same, teams};
+use crate::support::bridge::{Bridge, GRACE, page_rows};
 use crate::support::eventually;
 use crate::support::systems::{CUSTOMER, keys};
 
@@ -38,7 +39,7 @@ impl Bridge {
 
 #[tokio::test]
 async fn an_entity_paused_in_mid_run_stops_within_a_page_and_the_others_go_on() {
-    let bridge = Bridge::new("pause entity", |config| {
+    let bridge = teams("pause entity", |config| {
         page_rows(config, 1);
         config.window_pages = 1;
     })
@@ -95,7 +96,7 @@ async fn an_entity_paused_in_mid_run_stops_within_a_page_and_the_others_go_on() 
 
     bridge.resume(entity("person")).await;
     bridge.settle().await;
-    assert_eq!((bridge.same().await.len(), bridge.unattached().await), (7, 0));
+    assert_eq!((same(&bridge).await.len(), bridge.unattached().await), (7, 0));
     let written = "select sum(rows_to_platform)::bigint from bridge.page where entity = 'person'";
     assert_eq!(bridge.number(written).await, 7, "each row was written once");
     worker.stop().await;
@@ -103,7 +104,7 @@ async fn an_entity_paused_in_mid_run_stops_within_a_page_and_the_others_go_on() 
 
 #[tokio::test]
 async fn a_paused_customer_opens_no_run_and_a_run_under_way_closes_without_the_rest() {
-    let bridge = Bridge::new("pause customer", |config| page_rows(config, 1)).await;
+    let bridge = teams("pause customer", |config| page_rows(config, 1)).await;
     bridge.systems.on_legacy("insert into person (email) values ('a@example.org')").await;
     let worker = bridge.work(GRACE);
     bridge.pause(ALL).await;
@@ -113,7 +114,7 @@ async fn a_paused_customer_opens_no_run_and_a_run_under_way_closes_without_the_r
     assert_eq!((status.state.as_str(), status.paused.len()), ("paused", 1), "repeating it changes nothing");
     bridge.resume(ALL).await;
     bridge.settle().await;
-    assert_eq!(bridge.same().await.len(), 1);
+    assert_eq!(same(&bridge).await.len(), 1);
     let (ended, left) = ops::resume(&bridge.queue.pool, ALL, true, false).await.expect("nothing is paused");
     assert_eq!((ended, left.len()), (0, 0), "and so does this");
 
@@ -137,7 +138,7 @@ async fn a_paused_customer_opens_no_run_and_a_run_under_way_closes_without_the_r
     assert!(bridge.systems.platform_rows("select name from team").await.is_empty(), "the next stage is paused");
     bridge.resume(ALL).await;
     bridge.settle().await;
-    assert_eq!(bridge.same().await.len(), 2);
+    assert_eq!(same(&bridge).await.len(), 2);
     assert_eq!(bridge.systems.platform_rows("select name from team").await, ["t"]);
     worker.stop().await;
 }
@@ -149,7 +150,7 @@ const TEAMS_THERE: &str =
 
 #[tokio::test]
 async fn a_side_that_is_paused_is_not_written_and_the_other_direction_flows() {
-    let bridge = Bridge::new("pause direction", |_| {}).await;
+    let bridge = teams("pause direction", |_| {}).await;
     bridge.systems.on_legacy("insert into team (label) values ('a'), ('b'), ('c'), ('d')").await;
     let worker = bridge.work(GRACE);
     bridge.settle().await;
@@ -210,7 +211,7 @@ async fn a_side_that_is_paused_is_not_written_and_the_other_direction_flows() {
 /// As when a page that made pairs dies after its commit, before it tells who waits for them.
 #[tokio::test]
 async fn who_waits_for_a_pair_is_woken_by_any_page_that_finds_it_standing() {
-    let bridge = Bridge::new("found standing", |_| {}).await;
+    let bridge = teams("found standing", |_| {}).await;
     let worker = bridge.work(GRACE);
     bridge.settle().await;
     bridge.pause(entity("team")).await;
@@ -228,6 +229,6 @@ async fn who_waits_for_a_pair_is_woken_by_any_page_that_finds_it_standing() {
     bridge.resume(entity("team")).await;
     bridge.settle().await;
     assert_eq!(bridge.status().await.parked, 0);
-    assert_eq!(bridge.same().await, ["a@example.org|a"]);
+    assert_eq!(same(&bridge).await, ["a@example.org|a"]);
     worker.stop().await;
 }

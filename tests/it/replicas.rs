@@ -13,7 +13,8 @@ use sync_bridge::jobs::failure::{Sorted, sort};
 use sync_bridge::ops;
 use sync_bridge::stages::{Contact, Data, Page, PageMode, PageReport};
 
-use crate::jobs::{self, Bridge, GRACE};
+use crate::jobs;
+use crate::support::bridge::{Bridge, GRACE};
 use crate::support::people::{LEGACY, PLATFORM, STAGES};
 use crate::support::proxy::{port_of, through};
 use crate::support::queue::queue;

@@ -6,8 +6,8 @@ use sync_bridge::config::{Config, Deletes};
 use sync_bridge::ops::{self, RunReport, Scope};
 
 use super::mapping::persons;
-use crate::jobs::{Bridge, GRACE};
 use crate::outages::by_login;
+use crate::support::bridge::{Bridge, GRACE};
 use crate::support::queue::queue;
 use crate::support::systems::{CUSTOMER, Systems};
 

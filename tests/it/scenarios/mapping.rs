@@ -10,7 +10,7 @@ use sync_bridge::ops::{self, CustomerStatus};
 use sync_bridge::stages::{Contact, Data, Key, Page, PageMode};
 use sync_bridge::startup;
 
-use crate::jobs::{Bridge, GRACE, page_rows};
+use crate::support::bridge::{Bridge, GRACE, page_rows};
 use crate::support::eventually;
 use crate::support::queue::queue;
 use crate::support::systems::{CUSTOMER, Systems, keys};

@@ -9,7 +9,7 @@ use sync_bridge::ops::{self, RecoverOf, Recovered};
 use sync_bridge::stages::{Data, Recovery};
 
 use super::mapping::persons;
-use crate::jobs::{Bridge, GRACE};
+use crate::support::bridge::{Bridge, GRACE};
 use crate::support::systems::{CUSTOMER, keys};
 
 const PEOPLE: &str = "select concat_ws('|', email, name, age) from person order by email collate \"C\"";

@@ -10,7 +10,7 @@ use sync_bridge::ops::{self, RunReport, Verified, VerifyOf};
 use sync_bridge::stages::Data;
 
 use super::mapping::persons;
-use crate::jobs::{Bridge, GRACE};
+use crate::support::bridge::{Bridge, GRACE};
 use crate::support::systems::CUSTOMER;
 
 /// An hour later: whole tables are compared again.

@@ -7,7 +7,7 @@ use sync_bridge::stages::{Key, Lane, ParkedReason, Range};
 
 use super::deletes::look;
 use super::guards::begun;
-use crate::jobs::{Bridge, GRACE};
+use crate::support::bridge::{Bridge, GRACE};
 use crate::support::faults::{crash_at, meanwhile};
 use crate::support::queue::queue;
 use crate::support::systems::{CUSTOMER, Same, Systems, keys, run_page};

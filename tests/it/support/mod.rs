@@ -5,6 +5,7 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+pub mod bridge;
 mod database;
 pub mod door;
 pub mod faults;
