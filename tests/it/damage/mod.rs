@@ -322,7 +322,7 @@ impl World {
             OldOnPlatform => systems.on_platform(&old("updated_at")).await,
             KeysSwapped => self.swap(who, other.as_ref().expect("two")).await,
             BaseEdited => {
-                let sql = "update sync_bridge.pair set base = overlay(base placing '\\x01' from length(base))";
+                let sql = "update sync_bridge.pair set base = set_byte(base, length(base) - 1, get_byte(base, length(base) - 1) # 255)";
                 systems
                     .on_platform(&format!(
                         "{sql} where platform_key = (select id::text from person where email = '{who}')"
