@@ -56,3 +56,23 @@ pub async fn remove(conn: &mut PgConnection, customer: &str, entity: &str, rows:
     fault::point("ledger.quarantine_removed").await;
     Ok(())
 }
+
+/// Those of the rows that are listed.
+pub async fn listed(
+    conn: &mut PgConnection,
+    customer: &str,
+    entity: &str,
+    rows: &[(Side, Key)],
+) -> sqlx::Result<Vec<(Side, Key)>> {
+    let found: Vec<(String, String)> = sqlx::query_as(
+        "select side, key from bridge.quarantine join unnest($3::text[], $4::text[]) as asked (side, key) using (side, key)
+         where customer = $1 and entity = $2",
+    )
+    .bind(customer)
+    .bind(entity)
+    .bind(rows.iter().map(|(side, _)| side.as_str()).collect::<Vec<_>>())
+    .bind(rows.iter().map(|(_, key)| key.listed()).collect::<Vec<_>>())
+    .fetch_all(conn)
+    .await?;
+    Ok(found.into_iter().filter_map(|(side, key)| Some((side.parse().ok()?, Key(key)))).collect())
+}

@@ -13,7 +13,7 @@ use crate::clock;
 use crate::config::{CustomerId, EntityId, Side};
 use crate::jobs::Env;
 use crate::jobs::page::contact;
-use crate::ledger::{job, mapping, parked, watermark};
+use crate::ledger::{job, mapping, parked, quarantine, watermark};
 use crate::stages::{Depth, Difference, DifferenceKind, Key, Lane, Page, PageMode, Range, SweptSide, repairable};
 
 /// Between two looks at rows that a run is about to make equal.
@@ -128,6 +128,7 @@ async fn verify_entity(
             }
         }
     }
+    name_quarantined(env, of.customer, entity, &mut found).await?;
     let (pairs, checksum) = env.data.agreed(of.customer, entity).await?;
     let mut by_kind: BTreeMap<String, u64> = BTreeMap::new();
     found.values().for_each(|one| *by_kind.entry(one.kind.clone()).or_default() += 1);
@@ -144,6 +145,30 @@ async fn verify_entity(
         differences: found.into_values().take(NAMED_MAX).collect(),
         secs: began.elapsed().as_secs_f64(),
     })
+}
+
+/// What only a write can refuse is called by the list that it is on.
+async fn name_quarantined(
+    env: &Env,
+    customer: &CustomerId,
+    entity: &EntityId,
+    found: &mut BTreeMap<(Option<Key>, Option<Key>), Difference>,
+) -> anyhow::Result<()> {
+    let keys = |one: &Difference| {
+        let both = [(Side::Legacy, one.legacy_key.clone()), (Side::Platform, one.platform_key.clone())];
+        both.into_iter().filter_map(|(side, key)| Some((side, key?))).collect::<Vec<_>>()
+    };
+    let asked: Vec<(Side, Key)> = found.values().flat_map(keys).collect();
+    if asked.is_empty() {
+        return Ok(());
+    }
+    let what = || format!("reading which rows of {entity} are quarantined");
+    let mut conn = env.queue.acquire().await.with_context(what)?;
+    let listed = quarantine::listed(&mut conn, customer.as_str(), entity.as_str(), &asked).await.with_context(what)?;
+    for one in found.values_mut().filter(|one| keys(one).iter().any(|row| listed.contains(row))) {
+        one.kind = DifferenceKind::Quarantined.as_str().into();
+    }
+    Ok(())
 }
 
 fn missing(sides: &[SweptSide], side: Side) -> Vec<Key> {

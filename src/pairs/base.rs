@@ -66,6 +66,11 @@ impl Listed {
         self.0.contains(&(fingerprint, legacy, platform))
     }
 
+    /// Whether a person is to decide about the field.
+    pub fn has(&self, fingerprint: u32) -> bool {
+        self.0.iter().any(|(listed, ..)| *listed == fingerprint)
+    }
+
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }

@@ -67,12 +67,12 @@ impl Kind {
 }
 
 /// The rows, each by a key of its record, that a run would have to look at for the difference to go: it decides as about any
-/// change. What is behind is among them: of a range that was given up the next run knows nothing. What a person, a delete or a backup is to
-/// decide is not.
+/// change. What is behind is among them: of a range that was given up the next run knows nothing; and what is quarantined, as the reason may
+/// have passed. What a person, a delete or a backup is to decide is not.
 pub fn repairable(differences: &[Difference]) -> Vec<(Side, Key)> {
-    let due = differences
-        .iter()
-        .filter(|one| [Kind::Missed, Kind::Conflict, Kind::Behind].iter().any(|kind| kind.as_str() == one.kind));
+    let due = differences.iter().filter(|one| {
+        [Kind::Missed, Kind::Conflict, Kind::Behind, Kind::Quarantined].iter().any(|kind| kind.as_str() == one.kind)
+    });
     due.filter_map(|one| {
         let platform = one.platform_key.clone().map(|key| (Side::Platform, key));
         platform.or_else(|| one.legacy_key.clone().map(|key| (Side::Legacy, key)))
@@ -137,7 +137,7 @@ fn of_act(view: &View, living: Option<&Pair>, act: &Act) -> Kind {
     }
     let Some(pair) = living else { return Kind::Missed };
     let changed = |(side, row): &(Side, &Option<Row>)| {
-        row.as_ref().is_none_or(|row| pair.hash(*side).is_none_or(|known| known != row.hash))
+        row.as_ref().is_none_or(|row| known(pair, *side).is_none_or(|known| known != row.hash))
     };
     // Both are as they were when they were agreed on, and yet they are not equal: so says only the ledger.
     if rows.iter().any(changed) { Kind::Missed } else { Kind::Foreign }
@@ -145,7 +145,12 @@ fn of_act(view: &View, living: Option<&Pair>, act: &Act) -> Kind {
 
 fn is_as_known(view: &View, pair: &Pair) -> bool {
     let rows = [(Side::Legacy, &view.legacy), (Side::Platform, &view.platform)];
-    rows.iter().all(|(side, row)| row.as_ref().is_some_and(|row| pair.hash(*side) == Some(row.hash)))
+    rows.iter().all(|(side, row)| row.as_ref().is_some_and(|row| known(pair, *side) == Some(row.hash)))
+}
+
+/// The hash of a row as both sides last agreed on it; none while somebody means to write, as that may not have come to pass.
+fn known(pair: &Pair, side: Side) -> Option<i64> {
+    pair.hash(side).filter(|_| pair.intent.is_none())
 }
 
 fn is_ahead(view: &View) -> bool {
@@ -195,7 +200,7 @@ fn is_behind(entity: &ReadyEntity, page: &Page, view: &View) -> bool {
     [(Side::Legacy, &view.legacy, legacy), (Side::Platform, &view.platform, platform)].into_iter().any(
         |(side, row, watermark)| {
             // Without a stamp: the ledger does not know the row as it is.
-            let unknown = |row: &Row| view.pair.as_ref().and_then(|pair| pair.hash(side)) != Some(row.hash);
+            let unknown = |row: &Row| view.pair.as_ref().and_then(|pair| known(pair, side)) != Some(row.hash);
             if !entity.mapping.shape(side).has_stamp() {
                 return row.as_ref().is_some_and(unknown);
             }

@@ -571,10 +571,14 @@ fn one_absent(
     let mapping = context.mapping;
     let present = legacy.as_ref().or(platform.as_ref());
     let present_side = if legacy.is_some() { Side::Legacy } else { Side::Platform };
-    // What was edited at the end of a one-way field is nobody's reason to keep a record.
+    // What was edited at the end of a one-way field is nobody's reason to keep a record. What a person was to decide about is: the value may
+    // be another by now than the one that was listed.
+    let is_listed = |field: &Field| view.pair.as_ref().is_some_and(|pair| pair.listed.has(field.fingerprint));
     let present_is_base = present.is_some_and(|values| {
         let mut counted = mapping.fields.iter().zip(values).filter(|(field, _)| field.flows_to(present_side.other()));
-        counted.all(|(field, value)| base.get(field.fingerprint).is_none_or(|base| base == value.hash()))
+        counted.all(|(field, value)| {
+            !is_listed(field) && base.get(field.fingerprint).is_none_or(|base| base == value.hash())
+        })
     });
     let absent = decide_absent(
         legacy.is_some(),

@@ -143,6 +143,8 @@ pub struct World {
     pub bridge: Bridge,
     worker: Option<Worker>,
     made: u32,
+    /// Of the round, so that no edit is one that was made before.
+    seed: u64,
 }
 
 struct Dice(u64);
@@ -178,7 +180,7 @@ impl World {
             ))
             .await;
         let worker = Some(bridge.work(GRACE));
-        let world = World { bridge, worker, made: PERSONS };
+        let world = World { bridge, worker, made: PERSONS, seed: 0 };
         world.bridge.settle().await;
         world
     }
@@ -194,6 +196,7 @@ impl World {
     /// # Errors
     /// What does not hold.
     pub async fn round(&mut self, seed: u64) -> Result<Tally, Failed> {
+        self.seed = seed;
         let mut dice = Dice(seed);
         self.rest().await;
         let done = self.draw(&mut dice).await;
@@ -290,9 +293,10 @@ impl World {
     async fn hurt(&self, done: &Done) {
         let Done { damage, who, other } = done;
         let systems = &self.bridge.systems;
-        let edit = |to: &str| format!("update person set name = '{to}' where email = '{who}'");
+        let seed = self.seed;
+        let edit = |to: &str| format!("update person set name = '{to} {seed}' where email = '{who}'");
         let old = |stamp: &str| {
-            format!("update person set name = 'old', {stamp} = {stamp} - interval '3 d' where email = '{who}'")
+            format!("update person set name = 'old {seed}', {stamp} = {stamp} - interval '3 d' where email = '{who}'")
         };
         let delete = format!("delete from person where email = '{who}'");
         match damage {
@@ -332,7 +336,7 @@ impl World {
             Stamped => {
                 systems
                     .on_legacy(&format!(
-                        "update person set name = 'edited', last_update = clock_timestamp() where email = '{who}'"
+                        "update person set name = 'edited {seed}', last_update = clock_timestamp() where email = '{who}'"
                     ))
                     .await;
             }
@@ -394,35 +398,35 @@ impl World {
         let name = |who: &str| format!("select coalesce(name, '-') from person where email = '{who}'");
         let both = [self.rows(false, &name(&done.who)).await, self.rows(true, &name(&done.who)).await];
         let [legacy, platform] = both.clone().map(|rows| rows.join(","));
-        let number = done.who.trim_start_matches('p').trim_end_matches("@example.org");
+        let seed = self.seed;
+        let hold = |name: &str| both.iter().all(|rows| *rows == [format!("{name} {seed}")]);
         let holds = match done.damage {
-            SilentOnLegacy => both == [["silent on legacy"], ["silent on legacy"]],
-            SilentOnPlatform => both == [["silent on platform"], ["silent on platform"]],
+            SilentOnLegacy => hold("silent on legacy"),
+            SilentOnPlatform => hold("silent on platform"),
             SilentOnBoth => {
                 let logged = format!(
                     "select count(*)::text from sync_bridge.conflict c, jsonb_array_elements(fields) f where f->>'field' = 'name' \
-                     and f->>'legacy' = 'one' and f->>'platform' = 'another' and c.platform_key = (select id::text from person where email = '{}')",
+                     and f->>'legacy' = 'one {seed}' and f->>'platform' = 'another {seed}' and c.platform_key = (select id::text from person where email = '{}')",
                     done.who
                 );
-                legacy == platform
-                    && ["one", "another"].contains(&legacy.as_str())
-                    && self.rows(true, &logged).await != ["0"]
+                legacy == platform && (hold("one") || hold("another")) && self.rows(true, &logged).await != ["0"]
             }
             MadeOnLegacy | MadeOnPlatform => both == [["made"], ["made"]],
             GoneFromLegacy | GoneFromPlatform | GoneFromBoth => both.iter().all(Vec::is_empty),
-            Stamped => both == [["edited"], ["edited"]],
-            OldOnLegacy => legacy == "old" && platform != "old",
-            OldOnPlatform => platform == "old" && legacy != "old",
+            Stamped => hold("edited"),
+            OldOnLegacy => legacy == format!("old {seed}") && platform != legacy,
+            OldOnPlatform => platform == format!("old {seed}") && legacy != platform,
             KeysSwapped | BaseEdited => legacy == platform,
         };
-        ensure!(holds, "{done:?} ({number}) ends as {both:?}");
+        ensure!(holds, "{done:?} ends as {both:?}");
         Ok(())
     }
 
     async fn heal(&self, done: &Done, bases: &[String]) {
         let systems = &self.bridge.systems;
-        let edit =
-            |stamp: &str| format!("update person set name = 'healed', {stamp} = now() where email = '{}'", done.who);
+        let edit = |stamp: &str| {
+            format!("update person set name = 'healed {}', {stamp} = now() where email = '{}'", self.seed, done.who)
+        };
         match done.damage {
             OldOnLegacy => systems.on_legacy(&edit("last_update")).await,
             OldOnPlatform => systems.on_platform(&edit("updated_at")).await,

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use sync_bridge::config::{Config, Deletes};
+use sync_bridge::config::{Config, Deletes, FirstContact};
 use sync_bridge::ops::{self, RunReport, Scope};
 
 use super::mapping::persons;
@@ -95,6 +95,34 @@ async fn s19_an_edit_is_kept_whoever_deleted_the_record() {
     assert_eq!(bridge.systems.legacy_rows(id).await, before, "under the same id");
     let conflicts = bridge.systems.platform_rows("select kind from sync_bridge.conflict").await;
     assert_eq!(conflicts, ["delete_update"]);
+    worker.stop().await;
+}
+
+#[tokio::test]
+async fn s19_what_a_person_is_to_decide_about_is_kept_whoever_deleted_the_record() {
+    let mut bridge = persons("listed").await;
+    let mut config = Config::clone(&bridge.config);
+    config.stages[0].entities[0].fields.iter_mut().for_each(|field| field.first_contact = Some(FirstContact::Manual));
+    bridge.config = Arc::new(config);
+    let worker = bridge.work(GRACE);
+    bridge.systems.on_legacy("insert into person (email, name) values ('new@example.org', 'one')").await;
+    bridge
+        .systems
+        .on_platform("insert into person (id, email, name) values (gen_random_uuid(), 'new@example.org', 'another')")
+        .await;
+    bridge.settle().await;
+    let open = "select count(*)::text from sync_bridge.conflict where state = 'open'";
+    assert_eq!(bridge.systems.platform_rows(open).await, ["1"]);
+    bridge
+        .systems
+        .on_platform("update person set name = 'newer', updated_at = now() where email = 'new@example.org'")
+        .await;
+    bridge.systems.on_legacy("delete from person where email = 'new@example.org'").await;
+    for _ in 0..3 {
+        look(&bridge).await;
+    }
+    let name = "select name from person where email = 'new@example.org'";
+    bridge.systems.both_hold(name, name, &["newer"]).await;
     worker.stop().await;
 }
 

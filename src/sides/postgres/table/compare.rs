@@ -121,10 +121,11 @@ impl TableSql {
             Side::Platform => ("platform_key", "platform_hash"),
         };
         let hash_of = |hash: String| if depth == Depth::Rows { hash } else { "0::bigint".to_owned() };
+        // Of a pair that somebody meant to write nothing is known before it is looked at: the write may not have come to pass.
         let known = format!(
             "select g.{key} as k, {hash} as h from sync_bridge.pair g \
              where g.entity_id = $1 and not g.gone and g.{key} is not null",
-            hash = hash_of(format!("g.{hash}")),
+            hash = hash_of(format!("case when g.next_base is null then g.{hash} end")),
         );
         let own = format!(
             "select {key} as k, {hash} as h from {table} where true{scope}",
