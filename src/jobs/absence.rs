@@ -10,7 +10,7 @@ use crate::ledger::page::{self, NewPage};
 use crate::ledger::pause::{self, Scope};
 use crate::ledger::stage::Stage;
 use crate::ledger::sweep::{self, Gone};
-use crate::stages::{Depth, Key, Lane, PageMode, Range, SweptSide};
+use crate::stages::{Key, Lane, PageMode, Range, SweptSide};
 
 /// Rows that may be gone whatever their share is: of a small table a few are a lot.
 const ROWS_FREE: u64 = 50;
@@ -23,7 +23,6 @@ pub async fn record(
     conn: &mut PgConnection,
     config: &Config,
     stage: &Stage,
-    depth: Depth,
     swept: &[(EntityId, SweptSide)],
 ) -> anyhow::Result<i32> {
     let mut of_entities: BTreeMap<usize, Vec<NewPage>> = BTreeMap::new();
@@ -31,7 +30,7 @@ pub async fn record(
     let known = config.customers.iter().find(|known| known.id.as_str() == stage.customer);
     let slug = known.map_or(stage.customer.as_str(), |known| &known.slug);
     for (entity, found) in swept {
-        sweep::note(conn, (&stage.customer, stage.run, entity.as_str()), depth, found).await?;
+        sweep::note(conn, (&stage.customer, stage.run, entity.as_str()), found).await?;
         let Some(position) = order.iter().position(|known| known.id == *entity) else { continue };
         let known = order[position];
         if known.deletes == Deletes::Keep {
@@ -95,10 +94,12 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::stages::Depth;
 
     fn found(rows: u64, pairs: u64, gone: usize) -> SweptSide {
         SweptSide {
             side: Side::Legacy,
+            depth: Depth::Keys,
             took: Duration::ZERO,
             rows,
             pairs,

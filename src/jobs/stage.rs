@@ -18,7 +18,7 @@ use crate::ledger::parked::Named;
 use crate::ledger::pause::{Pauses, Scope};
 pub use crate::ledger::stage::RECONCILIATION;
 use crate::ledger::stage::{Proposal, Stage};
-use crate::ledger::{dead_letter, difference, page, parked, pause, run, stage, watermark};
+use crate::ledger::{dead_letter, difference, page, parked, pause, run, stage, sweep, watermark};
 use crate::queue::{Delivery, Kind};
 use crate::sides::Restored;
 use crate::stages::{Cut, Depth, Key, Known, Lane, PageMode, Range, SweptSide, seen};
@@ -85,7 +85,6 @@ pub struct Plan {
     covered: Vec<(String, Vec<i64>)>,
     /// What comparisons with the ledger found.
     swept: Vec<(EntityId, SweptSide)>,
-    depth: Option<Depth>,
     /// A database that was brought back from a backup: nothing of the customer is to go on.
     restored: Option<String>,
     /// The hours in which whole tables may be read are over.
@@ -116,8 +115,7 @@ impl Plan {
             self.restored.get_or_insert_with(|| restored.to_string());
             return Ok(None);
         }
-        // A sweep that leaves one out would count for it too.
-        if failure::is_locked(&error) && self.depth != Some(Depth::Rows) {
+        if failure::is_locked(&error) {
             tracing::warn!(entity = %entity.id, "left for the next run, the other entities go on: {}", told(&error));
             self.locked.push(entity.id.clone());
             return Ok(None);
@@ -199,11 +197,7 @@ impl Loaded {
             return Ok(Plan { closed: true, ..self.nothing() });
         }
         if self.stage.name == RECONCILIATION {
-            return match (self.stage.sweep, self.stage.scan) {
-                (true, _) => self.sweep(env, &customer, Depth::Rows).await,
-                (false, true) => self.sweep(env, &customer, Depth::Keys).await,
-                (false, false) => Ok(self.nothing()),
-            };
+            return self.sweep(env, &customer).await;
         }
         let named = env.config.stages.iter().find(|stage| stage.name == self.stage.name);
         let named = named
@@ -296,14 +290,32 @@ impl Loaded {
         })
     }
 
-    /// Whole tables of both sides, held against the ledger.
-    async fn sweep(&self, env: &Env, customer: &CustomerId, depth: Depth) -> anyhow::Result<Plan> {
+    /// Whole tables of both sides, held against the ledger: of the entities of which that is due. One that is left out stays due.
+    async fn sweep(&self, env: &Env, customer: &CustomerId) -> anyhow::Result<Plan> {
+        let Stage { sweep, scan, .. } = self.stage;
+        let mut plan = self.nothing();
+        if !sweep && !scan {
+            return Ok(plan);
+        }
+        let going: Vec<&Entity> =
+            env.config.entities().filter(|entity| !self.pauses.entity(entity.id.as_str())).collect();
+        let names: Vec<&str> = going.iter().map(|entity| entity.id.as_str()).collect();
+        let mut conn = env.queue.acquire().await?;
+        let name = self.stage.customer.as_str();
+        let rows = sweep::due(&mut conn, name, &names, Depth::Rows, env.config.sweep_every).await?;
+        let keys = sweep::due(&mut conn, name, &names, Depth::Keys, env.config.deletes_every).await?;
+        drop(conn);
+        let has = |due: &[String], entity: &Entity| due.iter().any(|due| due == entity.id.as_str());
         let mut sweeps = Vec::new();
-        for entity in env.config.entities().filter(|entity| !self.pauses.entity(entity.id.as_str())) {
+        for entity in going {
+            let depth = match () {
+                () if sweep && has(&rows, entity) => Depth::Rows,
+                () if has(&keys, entity) => Depth::Keys,
+                () => continue,
+            };
             sweeps.push(async move { (entity, env.data.sweep(customer, &entity.id, depth).await) }.boxed());
         }
         let swept: Vec<_> = stream::iter(sweeps).buffered(CUTS_AT_ONCE).collect().await;
-        let mut plan = Plan { depth: Some(depth), ..self.nothing() };
         for (entity, swept) in swept {
             for found in plan.fits(entity, swept)?.into_iter().flatten() {
                 plan.pages.extend(pages_of(entity, found.side, PageMode::Compare, found.ranges.clone()));
@@ -365,9 +377,7 @@ pub async fn record(conn: &mut PgConnection, config: &Config, claim: &Claim, pla
         pause::halt(conn, &stage.customer, entity.as_str(), reason).await?;
     }
     let mut pages = page::insert(conn, &stage, 0, &plan.pages).await?;
-    if let Some(depth) = plan.depth {
-        pages += absence::record(conn, config, &stage, depth, &plan.swept).await?;
-    }
+    pages += absence::record(conn, config, &stage, &plan.swept).await?;
     stage::hold_open(conn, &stage.customer).await?;
     if stage.name != RECONCILIATION && !stage.loads {
         let woken = parked::take_woken(conn, &stage.customer, &going(&stage.name), PARKED_MAX).await?;

@@ -2,12 +2,14 @@
 //! entities' tables fit their mapping: one whose do not is halted, alone, and goes on once they do. One whose tables somebody holds locked
 //! is left for the next tick, alone.
 
+use std::time::Duration;
+
 use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
 
 use super::Env;
 use super::failure::{Misfit, NotConfigured, Sorted, is_locked, sort};
-use super::stage::{self, RECONCILIATION};
+use super::stage;
 use crate::config::{Config, CustomerId, EntityId, Side};
 use crate::ledger::job::Claim;
 use crate::ledger::mapping::{Mapping, Noted};
@@ -15,9 +17,9 @@ use crate::ledger::pause::Pauses;
 use crate::ledger::run::UnderWay;
 use crate::ledger::tick::{Ending, Tick};
 use crate::ledger::watermark::Watermark;
-use crate::ledger::{dead_letter, mapping, page, parked, pause, run, tick, watermark};
+use crate::ledger::{dead_letter, mapping, page, parked, pause, run, sweep, tick, watermark};
 use crate::queue::Delivery;
-use crate::stages::{Probe, Signature, seen};
+use crate::stages::{Depth, Probe, Signature, seen};
 use crate::told::told;
 
 /// A tick that waits to be decided.
@@ -218,15 +220,16 @@ impl Asked {
         decided.lifted = lifted;
         let stands_still = |entity: &str| persons.entity(entity) || decided.stands_still(entity);
         let mut conn = env.queue.acquire().await?;
-        // What a first load left undone would all be found as differences; a sweep that leaves out an entity would count for it too.
-        let may_sweep = !unloaded && !under_way.loading && decided.locked.is_empty();
-        let may_load = config.customer(&self.customer).is_some_and(|customer| customer.may_load(self.at));
-        let sweep =
-            may_load && may_sweep && run::sweep_due(&mut conn, name, RECONCILIATION, config.sweep_every).await?;
-        let scan =
-            may_load && may_sweep && run::scan_due(&mut conn, name, RECONCILIATION, config.deletes_every).await?;
         let entities: Vec<&str> =
             config.entities().map(|entity| entity.id.as_str()).filter(|entity| !stands_still(entity)).collect();
+        let may_load = config.customer(&self.customer).is_some_and(|customer| customer.may_load(self.at));
+        // What a first load left undone would all be found as differences.
+        let may_sweep = may_load && !unloaded && !under_way.loading;
+        let mut is_due = async |depth: Depth, every: Duration| -> sqlx::Result<bool> {
+            Ok(may_sweep && !sweep::due(&mut conn, name, &entities, depth, every).await?.is_empty())
+        };
+        let sweep = is_due(Depth::Rows, config.sweep_every).await?;
+        let scan = is_due(Depth::Keys, config.deletes_every).await?;
         // A debt is paid when its holder has ended, which only a cut finds out.
         let indebted = marks.iter().any(|mark| mark.debt.is_some() && !stands_still(&mark.entity));
         let load =

@@ -59,7 +59,8 @@ pub async fn settle(conn: &mut PgConnection, customer: &str, entity: &str, rows:
     Ok(())
 }
 
-/// The comparison of `run` is complete: what earlier ones found no longer counts, and what is quarantined is called that.
+/// The comparison of `run` is complete: what earlier ones found of the same entities no longer counts, and what is quarantined is called
+/// that.
 pub async fn replace(conn: &mut PgConnection, customer: &str, run: i64) -> sqlx::Result<()> {
     sqlx::query(
         "update bridge.difference set kind = 'quarantined'
@@ -74,11 +75,14 @@ pub async fn replace(conn: &mut PgConnection, customer: &str, run: i64) -> sqlx:
     .execute(&mut *conn)
     .await?;
     fault::point("ledger.differences_renamed").await;
-    sqlx::query("delete from bridge.difference where customer = $1 and run <> $2")
-        .bind(customer)
-        .bind(run)
-        .execute(conn)
-        .await?;
+    sqlx::query(
+        "delete from bridge.difference where customer = $1 and run <> $2 and entity in (
+             select entity from bridge.swept where swept.customer = $1 and swept.run = $2 and depth = 'rows')",
+    )
+    .bind(customer)
+    .bind(run)
+    .execute(conn)
+    .await?;
     fault::point("ledger.differences_replaced").await;
     Ok(())
 }

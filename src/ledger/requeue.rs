@@ -48,7 +48,7 @@ pub async fn bring_back(conn: &mut PgConnection, ids: &[i64], who: &str, reason:
 }
 
 /// Marks these dead jobs as given up and writes the log: a page's range is left to the customer's next sweep, which is due
-/// by this (`run::sweep_due`). One that was dealt with before is left alone. Answers how many.
+/// by this (`sweep::due`). One that was dealt with before is left alone. Answers how many.
 pub async fn discard(conn: &mut PgConnection, ids: &[i64], who: &str, reason: &str) -> sqlx::Result<u64> {
     Ok(mark(conn, ids, ["discarded", "discard"], who, reason).await?.len() as u64)
 }

@@ -83,43 +83,6 @@ pub async fn close_left(conn: &mut PgConnection, customer: &str) -> sqlx::Result
     Ok(())
 }
 
-/// Whether whole tables were not compared since `every` ago (or ever), or not since a page was discarded: its rows are the
-/// next sweep's. A run that was to compare and whose `stage` died has compared nothing.
-pub async fn sweep_due(conn: &mut PgConnection, customer: &str, stage: &str, every: Duration) -> sqlx::Result<bool> {
-    sqlx::query_scalar(
-        "select not exists (
-             select from bridge.run
-             where customer = $1 and sweep and state <> 'open' and ended_at > now() - $3
-               and exists (
-                   select from bridge.stage where stage.run = run.id and stage.name = $2 and stage.state = 'closed')
-               and not exists (
-                   select from bridge.job
-                   where job.customer = $1 and job.dealt = 'discarded' and job.kind = 'page'
-                     and job.requeued_at >= run.opened_at))",
-    )
-    .bind(customer)
-    .bind(stage)
-    .bind(interval(every))
-    .fetch_one(conn)
-    .await
-}
-
-/// Whether nobody looked since `every` ago (or ever) whether all rows are still there; a sweep does that, too.
-pub async fn scan_due(conn: &mut PgConnection, customer: &str, stage: &str, every: Duration) -> sqlx::Result<bool> {
-    sqlx::query_scalar(
-        "select not exists (
-             select from bridge.run
-             where customer = $1 and (sweep or scan) and state <> 'open' and ended_at > now() - $3
-               and exists (
-                   select from bridge.stage where stage.run = run.id and stage.name = $2 and stage.state = 'closed'))",
-    )
-    .bind(customer)
-    .bind(stage)
-    .bind(interval(every))
-    .fetch_one(conn)
-    .await
-}
-
 /// Closes a run: degraded if a page or stage of it is dead. Answers the ending and how many seconds it was open.
 pub async fn close(conn: &mut PgConnection, id: i64) -> sqlx::Result<Option<(String, f64)>> {
     let answer = sqlx::query_as(

@@ -17,11 +17,42 @@ pub fn depth_str(depth: Depth) -> &'static str {
     }
 }
 
+/// The entities whose tables were not compared on both sides since `every` ago (or ever); for `Depth::Rows` also those of which a page
+/// was discarded since, as its rows are the next sweep's. A comparison of rows is one of keys, too.
+pub async fn due(
+    conn: &mut PgConnection,
+    customer: &str,
+    entities: &[&str],
+    depth: Depth,
+    every: Duration,
+) -> sqlx::Result<Vec<String>> {
+    sqlx::query_scalar(
+        "select entity from unnest($2::text[]) as asked (entity)
+         where (
+             select count(distinct side) from bridge.swept
+             where swept.customer = $1 and swept.entity = asked.entity and swept.depth = any($3) and swept.at > now() - $4
+               and not exists (
+                   select from bridge.job join bridge.page on page.id = job.subject
+                   where $5 and job.customer = $1 and job.dealt = 'discarded' and job.kind = 'page'
+                     and page.entity = asked.entity
+                     and job.requeued_at >= coalesce((select opened_at from bridge.run where run.id = swept.run), swept.at))) < 2",
+    )
+    .bind(customer)
+    .bind(entities)
+    .bind(match depth {
+        Depth::Rows => vec!["rows"],
+        Depth::Keys => vec!["rows", "keys"],
+    })
+    .bind(interval(every))
+    .bind(depth == Depth::Rows)
+    .fetch_all(conn)
+    .await
+}
+
 /// Notes what was found, in place of what was found before.
 pub async fn note(
     conn: &mut PgConnection,
     (customer, run, entity): (&str, i64, &str),
-    depth: Depth,
     found: &SweptSide,
 ) -> sqlx::Result<()> {
     sqlx::query(
@@ -35,7 +66,7 @@ pub async fn note(
     .bind(run)
     .bind(entity)
     .bind(found.side.as_str())
-    .bind(depth_str(depth))
+    .bind(depth_str(found.depth))
     .bind(found.took.as_secs_f64())
     .bind(found.rows as i64)
     .bind(found.pairs as i64)

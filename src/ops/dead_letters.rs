@@ -199,7 +199,9 @@ pub async fn dead_letter(queue: &PgPool, id: i64) -> anyhow::Result<Option<DeadL
             .with_context(what)?;
     let mut dealt_of = |job: i64| dealt.extract_if(.., |dealt| dealt.job == job).collect::<Vec<_>>();
     let discard_will = match letter.kind.as_str() {
-        "page" => "leave its rows to a comparison of whole tables, which the next run makes",
+        "page" => {
+            "leave its rows to a comparison of whole tables: in the next run, or once `load_window` and pauses let it"
+        }
         _ => "only take it from the list: the next run looks at the same again",
     };
     Ok(Some(DeadLetterShown {

@@ -11,7 +11,7 @@ use sqlx::PgPool;
 use super::ticks;
 use crate::clock;
 use crate::config::{CustomerId, EntityId, Side};
-use crate::jobs::Env;
+use crate::jobs::{Env, absence};
 use crate::ledger::pause::{self, Scope};
 use crate::ledger::{job, parked, quarantine, watermark};
 use crate::stages::{Contact, Key, Lane, Page, PageMode, PageReport, Range, Recovery, Tally, Wanted};
@@ -46,7 +46,11 @@ pub struct Recovered {
     pub quarantined: u64,
 }
 
-/// Reads both tables of every entity and decides anew. The customer is paused meanwhile, and goes on afterwards.
+/// Why the customer stands still meanwhile.
+const RECOVERING: &str = "`sync-bridge recover` is under way";
+
+/// Reads both tables of every entity and decides anew; answers what was done, and whether the customer stays paused. The customer is paused meanwhile, and goes on afterwards, unless an operator had paused
+/// it before.
 ///
 /// # Errors
 /// Pages that do not end; a database that does not answer: the customer stays paused, and the command may be repeated.
@@ -54,10 +58,11 @@ pub async fn recover(
     env: &Env,
     of: RecoverOf<'_>,
     mut told: impl FnMut(&EntityId, u64),
-) -> anyhow::Result<Vec<Recovered>> {
-    if !of.plan {
-        stand_still(&env.queue, of).await?;
-    }
+) -> anyhow::Result<(Vec<Recovered>, bool)> {
+    let stays_paused = match of.plan {
+        true => false,
+        false => stand_still(&env.queue, of).await?,
+    };
     let mut all = Vec::new();
     let mut ahead = env.data.ahead(of.customer, &env.config).await?;
     for entity in env.config.entities().map(|entity| &entity.id) {
@@ -124,9 +129,9 @@ pub async fn recover(
         all.push(recovered);
     }
     if !of.plan {
-        go_on(&env.queue, of).await?;
+        go_on(&env.queue, of, stays_paused).await?;
     }
-    Ok(all)
+    Ok((all, stays_paused))
 }
 
 fn page(of: RecoverOf<'_>, entity: &EntityId, side: Side, range: Range) -> Page {
@@ -156,12 +161,17 @@ fn named(env: &Env, entity: &EntityId, side: Side, keys: &[Key]) -> Vec<(Side, R
     keys.chunks(page_rows).map(range).collect()
 }
 
-/// Pauses the customer, and waits for what is under way.
-async fn stand_still(queue: &PgPool, of: RecoverOf<'_>) -> anyhow::Result<()> {
+/// Pauses the customer, and waits for what is under way. Answers whether an operator had paused it.
+async fn stand_still(queue: &PgPool, of: RecoverOf<'_>) -> anyhow::Result<bool> {
     let what = || format!("pausing {}", of.customer);
     let mut conn = queue.acquire().await.with_context(what)?;
     let scope = Scope { customer: of.customer.as_str(), entity: None, toward: None };
-    pause::set(&mut conn, scope, of.who, "`sync-bridge recover` is under way").await.with_context(what)?;
+    let pauses = pause::of_customer(&mut conn, of.customer.as_str()).await.with_context(what)?;
+    let whole = pauses.list().iter().find(|pause| pause.entity.is_none() && pause.toward.is_none());
+    let by_operator = whole.is_some_and(|pause| pause.who != absence::WHO && pause.reason != RECOVERING);
+    if !by_operator {
+        pause::set(&mut conn, scope, of.who, RECOVERING).await.with_context(what)?;
+    }
     let until = clock::instant() + UNDER_WAY_MAX;
     while job::claimed(&mut conn, of.customer.as_str()).await.with_context(what)? > 0 {
         anyhow::ensure!(
@@ -172,7 +182,7 @@ async fn stand_still(queue: &PgPool, of: RecoverOf<'_>) -> anyhow::Result<()> {
         );
         clock::sleep(LOOK_EVERY).await;
     }
-    Ok(())
+    Ok(by_operator)
 }
 
 async fn settle(queue: &PgPool, customer: &CustomerId, entity: &EntityId, rows: &[(Side, Key)]) -> anyhow::Result<()> {
@@ -197,12 +207,14 @@ async fn list(
     Ok(())
 }
 
-async fn go_on(queue: &PgPool, of: RecoverOf<'_>) -> anyhow::Result<()> {
+async fn go_on(queue: &PgPool, of: RecoverOf<'_>, stays_paused: bool) -> anyhow::Result<()> {
     let what = || format!("letting {} go on", of.customer);
     let mut tx = queue.begin().await.with_context(what)?;
     watermark::forget_wal(&mut tx, of.customer.as_str()).await.with_context(what)?;
-    let scope = Scope { customer: of.customer.as_str(), entity: None, toward: None };
-    pause::lift(&mut tx, scope, false).await.with_context(what)?;
-    ticks::ask(&mut tx, &[of.customer.to_string()]).await.with_context(what)?;
+    if !stays_paused {
+        let scope = Scope { customer: of.customer.as_str(), entity: None, toward: None };
+        pause::lift(&mut tx, scope, false).await.with_context(what)?;
+        ticks::ask(&mut tx, &[of.customer.to_string()]).await.with_context(what)?;
+    }
     tx.commit().await.with_context(what)
 }

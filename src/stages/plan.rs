@@ -233,11 +233,32 @@ pub fn judge(view: &View, context: &Context) -> Verdict {
         (Some(legacy), Some(platform)) if !gone => {
             both_there(view, context, &base, gone, receipt.is_some_and(|r| r.done), &legacy, &platform)
         }
-        // The agreed state was "no row", and both are there again: as two that were never compared.
-        (Some(legacy), Some(platform)) => both_there(view, context, &Base::default(), false, false, &legacy, &platform),
+        // The agreed state was "no row", and both are there again: as two that were never compared. But one that is marked as deleted and as
+        // it was left stands for the record that ended; the other is what came after it.
+        (Some(legacy), Some(platform)) => {
+            let left = |values: &[Canonical<'_>]| was_left(context.mapping, &base, values);
+            let base = match (left(&legacy), left(&platform)) {
+                (true, false) => agreed(context.mapping, &legacy),
+                (false, true) => agreed(context.mapping, &platform),
+                _ => Base::default(),
+            };
+            both_there(view, context, &base, false, false, &legacy, &platform)
+        }
         (legacy, platform) => one_absent(view, context, &base, gone, legacy, platform),
     };
     allowed(verdict, view, context, pending)
+}
+
+/// Whether a row of a record that ended is as its delete left it: marked, and otherwise as both last agreed.
+fn was_left(mapping: &Mapping, base: &Base, values: &[Canonical<'_>]) -> bool {
+    let mut fields = mapping.fields.iter().zip(values);
+    mark(mapping).is_some_and(|mark| values[mark] == Marks::deleted())
+        && !base.is_empty()
+        && fields.all(|(field, value)| base.get(field.fingerprint).is_none_or(|base| base == value.hash()))
+}
+
+fn agreed(mapping: &Mapping, values: &[Canonical<'_>]) -> Base {
+    Base::of(mapping.fields.iter().zip(values).map(|(field, value)| (field.fingerprint, value.hash())))
 }
 
 /// What may be done now of what would have to be done.

@@ -18,6 +18,7 @@ use super::entity::ReadyEntity;
 #[derive(Debug, Clone)]
 pub struct SweptSide {
     pub side: Side,
+    pub depth: Depth,
     pub took: Duration,
     /// Rows of the table, and living pairs with a key on this side.
     pub rows: u64,
@@ -65,6 +66,7 @@ async fn sweep_side(entity: &ReadyEntity, side: Side, depth: Depth) -> anyhow::R
     };
     Ok(SweptSide {
         side,
+        depth,
         took: began.elapsed(),
         rows,
         pairs,

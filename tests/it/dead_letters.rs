@@ -7,9 +7,9 @@ use serde_json::{Value, json};
 use sync_bridge::config::{Config, CustomerId, DatabaseUrl, EntityId, Side};
 use sync_bridge::jobs::stage::RECONCILIATION;
 use sync_bridge::ledger::job::{self, Back};
-use sync_bridge::ledger::{dead_letter, page, run, stage};
+use sync_bridge::ledger::{dead_letter, page, stage, sweep};
 use sync_bridge::ops::{self, Selection};
-use sync_bridge::stages::{Data, Key, Lane, Range};
+use sync_bridge::stages::{Data, Depth, Key, Lane, Range};
 
 use crate::cli::{Databases, Desk, config, execute as on, number as number_on};
 use crate::jobs::{REFUSAL, REFUSE_PAGES, failing, same, teams};
@@ -153,30 +153,41 @@ async fn every_verb_means_the_same_dead_letters() {
 }
 
 #[tokio::test]
-async fn a_sweep_counts_only_if_it_compared_and_no_page_was_discarded_since() {
+async fn a_sweep_counts_for_the_entities_it_compared_until_a_page_of_theirs_is_discarded() {
     let queue = queue("sweep due").await;
     let mut conn = queue.pool.acquire().await.expect("a connection");
     let stage = open_stage(&queue.pool, 1).await;
     page::release(&mut conn, stage.id, 1).await.expect("a page");
     execute(&queue.pool, KILL_RELEASED).await;
+    let entity: String =
+        sqlx::query_scalar("select entity from bridge.page").fetch_one(&queue.pool).await.expect("a page");
+    let mut due = async |depth: Depth| {
+        let entities = [entity.as_str(), "other"];
+        sweep::due(&mut conn, CUSTOMER, &entities, depth, Duration::from_secs(3600)).await.expect("an answer")
+    };
+    let both = [entity.clone(), "other".into()];
+    assert_eq!(due(Depth::Rows).await, both);
     execute(
         &queue.pool,
-        "update bridge.stage set pages_left = 0, state = 'closed', ended_at = now(), name = 'reconciliation'",
+        "insert into bridge.swept (customer, run, entity, side, depth, secs, rows, pairs, differing, missing)
+         select distinct page.customer, page.run, page.entity, ends.side, 'keys', 0, 0, 0, 0, 0
+         from bridge.page, unnest('{legacy,platform}'::text[]) as ends (side)",
     )
     .await;
-    execute(&queue.pool, "update bridge.run set sweep = true, state = 'degraded', ended_at = now()").await;
-    let every = Duration::from_secs(3600);
-    let mut due = async || run::sweep_due(&mut conn, CUSTOMER, RECONCILIATION, every).await.expect("an answer");
-    assert!(!due().await, "it has just been");
-    execute(&queue.pool, "update bridge.stage set state = 'dead'").await;
-    assert!(due().await, "it compared nothing");
-    execute(&queue.pool, "update bridge.stage set state = 'closed'").await;
+    assert_eq!(due(Depth::Rows).await, both, "keys are not rows");
+    assert_eq!(due(Depth::Keys).await, ["other"]);
+    execute(&queue.pool, "update bridge.swept set depth = 'rows' where side = 'legacy'").await;
+    assert_eq!(due(Depth::Rows).await, both, "one side is not both");
+    execute(&queue.pool, "update bridge.swept set depth = 'rows'").await;
+    assert_eq!(due(Depth::Rows).await, ["other"]);
+    assert_eq!(due(Depth::Keys).await, ["other"], "rows are keys, too");
     assert_eq!(ops::discard(&queue.pool, &Selection::default(), "ann", "no").await.expect("an answer"), 1);
-    assert!(due().await, "the discarded page's rows are the next one's");
+    assert_eq!(due(Depth::Rows).await, both, "the discarded page's rows are the next one's");
+    assert_eq!(due(Depth::Keys).await, ["other"]);
     execute(&queue.pool, "update bridge.run set opened_at = now() + interval '1 s'").await;
-    assert!(!due().await, "which has been");
-    execute(&queue.pool, "update bridge.run set ended_at = now() - interval '2 h'").await;
-    assert!(due().await, "it is long ago");
+    assert_eq!(due(Depth::Rows).await, ["other"], "which has been");
+    execute(&queue.pool, "update bridge.swept set at = now() - interval '2 h'").await;
+    assert_eq!(due(Depth::Rows).await, both, "it is long ago");
 }
 
 /// Its first attempt leaves an intent, which the second must not take for that of a living page.
@@ -217,6 +228,31 @@ async fn rows_of_a_discarded_page_are_compared_by_the_next_run() {
     let report = bridge.tick().await;
     assert_eq!((report.ending.as_str(), report.rows_to_platform), ("done", 1), "what was found goes over: {report:#?}");
     bridge.settle().await;
+    worker.stop().await;
+}
+
+#[tokio::test]
+async fn rows_of_a_page_that_was_discarded_during_a_pause_are_compared_after_it() {
+    let bridge = teams("discard paused", |_| {}).await;
+    bridge.systems.on_legacy("insert into team (label) values ('a')").await;
+    let worker = bridge.work(GRACE);
+    bridge.settle().await;
+    bridge.systems.on_platform(&failing("XX001")).await;
+    bridge.systems.on_legacy("insert into team (label) values ('b')").await;
+    assert_eq!(bridge.tick().await.dead_letters, 1);
+    bridge.systems.on_platform("drop trigger refuse on team").await;
+    let queue = &bridge.queue.pool;
+    let team = ops::Scope { customer: CUSTOMER, entity: Some("team"), toward: None };
+    ops::pause(queue, team, "ann", "they count").await.expect("a pause");
+    assert_eq!(ops::discard(queue, &Selection::default(), "ann", "by hand").await.expect("an answer"), 1);
+    // The others' tables are compared meanwhile, and that is no comparison of these.
+    execute(queue, "update bridge.swept set at = at - interval '9 d' where entity = 'person'").await;
+    assert_eq!(bridge.tick().await.differences, Some(0));
+    assert_eq!(bridge.tick().await.ending, "idle");
+    ops::resume(queue, team, false, false).await.expect("an end of the pause");
+    bridge.ended(bridge.number("select max(id) from bridge.tick").await).await;
+    bridge.settle().await;
+    assert_eq!(bridge.systems.platform_rows("select name from team order by name").await, ["a", "b"]);
     worker.stop().await;
 }
 

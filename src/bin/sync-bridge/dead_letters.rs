@@ -60,7 +60,7 @@ Examples:
         #[arg(long)]
         json: bool,
     },
-    /// Give dead letters up: the rows of pages are left to a comparison of whole tables, which the next run makes
+    /// Give dead letters up: the rows of pages are left to a comparison of whole tables, in the next run or once `load_window` and pauses let it
     #[command(after_help = "\
 Examples:
   sync-bridge dead-letters discard 17 --reason 'the table is gone for good'

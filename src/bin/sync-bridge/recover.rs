@@ -76,20 +76,23 @@ pub async fn run(config: &Path, args: Args) -> anyhow::Result<()> {
         () = stop.cancelled() => Err(anyhow!("stopped: the customer stays paused; run it again")),
     };
     bridge.close().await?;
-    let entities = done?;
+    let (entities, stays_paused) = done?;
     if args.json {
         return out::say_json(
-            &json!({ "customer": customer.id, "slug": customer.slug, "plan": args.plan, "entities": entities }),
+            &json!({ "customer": customer.id, "slug": customer.slug, "plan": args.plan, "stays_paused": stays_paused, "entities": entities }),
         );
     }
     out::say(&table(&entities))?;
-    match args.plan {
-        true => out::say("nothing was written"),
-        false => out::say("the customer goes on; what lost is in `sync-bridge conflicts list`"),
+    match (args.plan, stays_paused) {
+        (true, _) => out::say("nothing was written"),
+        (false, false) => out::say("the customer goes on; what lost is in `sync-bridge conflicts list`"),
+        (false, true) => out::say(
+            "the customer stays paused, as it was before: `sync-bridge resume` lets it go on; what lost is in `sync-bridge conflicts list`",
+        ),
     }
 }
 
-async fn recover(bridge: &Bridge, customer: &Customer, args: &Args) -> anyhow::Result<Vec<Recovered>> {
+async fn recover(bridge: &Bridge, customer: &Customer, args: &Args) -> anyhow::Result<(Vec<Recovered>, bool)> {
     bridge.must_be_migrated().await?;
     startup::check(&bridge.data, [customer], Look::Everything).await?;
     let bar = ProgressBar::new_spinner().with_style(

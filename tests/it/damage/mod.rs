@@ -460,6 +460,7 @@ impl World {
     async fn later(&self) {
         for sql in [
             "update bridge.run set opened_at = opened_at - interval '2 d', ended_at = ended_at - interval '2 d'",
+            "update bridge.swept set at = at - interval '2 d'",
             "update bridge.absence set first_seen = first_seen - interval '2 h'",
         ] {
             sqlx::raw_sql(sql).execute(&self.bridge.queue.pool).await.expect("letting time pass");

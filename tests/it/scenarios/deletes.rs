@@ -23,6 +23,7 @@ fn count(n: u32) -> String {
 pub async fn look(bridge: &Bridge) -> RunReport {
     for sql in [
         "update bridge.run set opened_at = opened_at - interval '10 min', ended_at = ended_at - interval '10 min'",
+        "update bridge.swept set at = at - interval '10 min'",
         "update bridge.absence set first_seen = first_seen - interval '10 min'",
     ] {
         sqlx::raw_sql(sql).execute(&bridge.queue.pool).await.expect("letting time pass");
@@ -314,5 +315,24 @@ name = "all"
     bridge.systems.on_platform(back).await;
     bridge.settle().await;
     hold(&bridge, 9, ["1", "1"]).await;
+    // So does who makes it again, with what it holds now.
+    let again = "insert into person (id, email, gone) select id, 'again@example.org', 'N' from unnest($1::int[]) id";
+    let id = bridge.systems.platform_rows("select p.legacy_key from sync_bridge.pair p join person on id::text = platform_key where email = '8@example.org'").await.concat();
+    bridge.systems.on_legacy("delete from person where email = '8@example.org'").await;
+    look(&bridge).await;
+    look(&bridge).await;
+    assert_eq!(bridge.systems.platform_rows(marked).await, ["8@example.org"]);
+    bridge.systems.on_legacy(&again.replace("$1", &format!("'{{{id}}}'"))).await;
+    bridge.settle().await;
+    let whole = "select email from person where email like 'again%'";
+    bridge
+        .systems
+        .both_hold(
+            &format!("{whole} and gone = 'N'"),
+            &format!("{whole} and deleted_at is null"),
+            &["again@example.org"],
+        )
+        .await;
+    assert!(bridge.systems.platform_rows(marked).await.is_empty());
     worker.stop().await;
 }

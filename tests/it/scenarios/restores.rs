@@ -68,7 +68,7 @@ async fn recover(bridge: &Bridge, recovery: Recovery, plan: bool) -> Vec<Recover
     let env = Env { config: bridge.config.clone(), data, queue: bridge.queue.pool.clone() };
     let customer = CustomerId::new(CUSTOMER);
     let of = RecoverOf { customer: &customer, recovery, plan, who: "ann" };
-    ops::recover(&env, of, |_, _| {}).await.expect("a recovery")
+    ops::recover(&env, of, |_, _| {}).await.expect("a recovery").0
 }
 
 async fn stands_still(bridge: &Bridge, side: Side) {

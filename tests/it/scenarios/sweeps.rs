@@ -15,7 +15,7 @@ use crate::support::systems::CUSTOMER;
 
 /// An hour later: whole tables are compared again.
 async fn sweep(bridge: &Bridge) -> RunReport {
-    let sql = "update bridge.run set opened_at = opened_at - interval '2 h', ended_at = ended_at - interval '2 h'";
+    let sql = "update bridge.run set opened_at = opened_at - interval '2 h', ended_at = ended_at - interval '2 h'; update bridge.swept set at = at - interval '2 h'";
     sqlx::raw_sql(sql).execute(&bridge.queue.pool).await.expect("letting time pass");
     bridge.tick().await
 }
