@@ -1,7 +1,10 @@
 //! Finding changes: the probe of a tick, and cutting what changed into pages.
 
+use std::time::Duration;
+
 use anyhow::Context;
 use chrono::{DateTime, Utc};
+use futures::{FutureExt as _, future};
 use sqlx::Row as _;
 
 use crate::config::Side;
@@ -109,7 +112,13 @@ async fn cut_compared(
             let pairs = &entity.platform;
             let compared = ready
                 .sql
-                .compare_with_ledger(&ready.database.read, &pairs.database.read, pairs.sql.entity_number(), Depth::Rows)
+                .compare_with_ledger(
+                    &ready.database.read,
+                    &pairs.database.read,
+                    pairs.sql.entity_number(),
+                    Depth::Rows,
+                    &|| future::ready(Duration::ZERO).boxed(),
+                )
                 .await;
             let differing = compared.with_context(what)?.differing;
             if differing.more { cut_whole(entity, side).await? } else { named(entity, &differing.keys) }

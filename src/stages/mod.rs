@@ -579,7 +579,7 @@ impl Data {
         depth: Depth,
     ) -> anyhow::Result<Vec<SweptSide>> {
         let ready = self.fitting(customer, entity).await?;
-        let swept = self.heed(customer, entity, sweep::sweep(&ready, depth).await);
+        let swept = self.heed(customer, entity, sweep::sweep(&ready, depth, &self.paces).await);
         self.explained(customer, entity, &ready, swept).await
     }
 

@@ -82,6 +82,17 @@ impl Paces {
         Ok(rests.into_iter().filter(|rest| !rest.length.is_zero()).max_by_key(|rest| rest.length))
     }
 
+    /// As long as replicas of either side are further behind than they may be. One that cannot be asked is waited for by nobody.
+    pub async fn rest_for_replicas(&self, entity: &ReadyEntity) -> Duration {
+        let mut rest = Duration::ZERO;
+        for side in Side::BOTH {
+            let ReadySide { database, limits, .. } = entity.side(side);
+            let behind = self.behind(database).await.ok().flatten().filter(|behind| *behind > limits.replica_lag);
+            rest = rest.max(behind.unwrap_or_default());
+        }
+        rest.min(REST_MAX)
+    }
+
     fn times_slower(&self, page: &Page, secs_per_row: f64) -> f64 {
         let mut usual = lock(&self.usual);
         let of = (page.customer.clone(), page.entity.clone(), page.side);

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use anyhow::Context as _;
+use futures::FutureExt as _;
 use sqlx::Row as _;
 
 use crate::clock;
@@ -13,6 +14,7 @@ use crate::sides::postgres::{self, Compared, Depth};
 
 use super::cut::{cut_whole, named};
 use super::entity::ReadyEntity;
+use super::pace::Paces;
 
 /// What was found on one side of an entity.
 #[derive(Debug, Clone)]
@@ -37,20 +39,21 @@ pub struct SweptSide {
 ///
 /// # Errors
 /// A database that does not answer.
-pub async fn sweep(entity: &ReadyEntity, depth: Depth) -> anyhow::Result<Vec<SweptSide>> {
+pub async fn sweep(entity: &ReadyEntity, depth: Depth, paces: &Paces) -> anyhow::Result<Vec<SweptSide>> {
     let mut sides = Vec::new();
     for side in Side::BOTH {
-        sides.push(sweep_side(entity, side, depth).await?);
+        sides.push(sweep_side(entity, side, depth, paces).await?);
     }
     Ok(sides)
 }
 
-async fn sweep_side(entity: &ReadyEntity, side: Side, depth: Depth) -> anyhow::Result<SweptSide> {
+async fn sweep_side(entity: &ReadyEntity, side: Side, depth: Depth, paces: &Paces) -> anyhow::Result<SweptSide> {
     let began = clock::instant();
     let (ready, pairs) = (entity.side(side), &entity.platform);
     let what = || format!("comparing {} on {side} in {}", entity.mapping.entity, ready.database.shown);
     let (read, number) = (&ready.database.read, pairs.sql.entity_number());
-    let compared = ready.sql.compare_with_ledger(read, &pairs.database.read, number, depth).await;
+    let rest = || paces.rest_for_replicas(entity).boxed();
+    let compared = ready.sql.compare_with_ledger(read, &pairs.database.read, number, depth, &rest).await;
     let Compared { rows, pairs, differing, mut missing } = compared.with_context(what)?;
     // What is out of sight is there all the same.
     let standing = ready.sql.standing(read, &missing.keys).await.with_context(what)?;

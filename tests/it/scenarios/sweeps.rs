@@ -10,7 +10,7 @@ use sync_bridge::ops::{self, RunReport, Verified, VerifyOf};
 use sync_bridge::stages::Data;
 
 use super::mapping::persons;
-use crate::support::bridge::{Bridge, GRACE};
+use crate::support::bridge::{Bridge, GRACE, page_rows};
 use crate::support::systems::CUSTOMER;
 
 /// An hour later: whole tables are compared again.
@@ -40,17 +40,20 @@ fn one(kind: &str, count: u64) -> BTreeMap<String, u64> {
 /// Two hundred persons that nobody touched for an hour, as far as stamps tell.
 async fn rested(hint: &str) -> Bridge {
     let bridge = persons(hint).await;
-    bridge
-        .systems
-        .on_platform(
-            "update person set updated_at = updated_at - interval '1 h';
-             update sync_bridge.pair set platform_stamp = platform_stamp - interval '1 h'",
-        )
-        .await;
+    rest(&bridge).await;
     let worker = bridge.work(GRACE);
     bridge.settle().await;
     worker.stop().await;
     bridge
+}
+
+async fn rest(bridge: &Bridge) {
+    let platform = "update person set updated_at = updated_at - interval '1 h';
+        update sync_bridge.pair set platform_stamp = platform_stamp - interval '1 h'";
+    bridge.systems.on_platform(platform).await;
+    let legacy =
+        "update person set last_update = last_update - interval '1 h' where last_update > now() - interval '1 h'";
+    bridge.systems.on_legacy(legacy).await;
 }
 
 /// All equal, and nothing is written by looking.
@@ -273,6 +276,46 @@ async fn a_sweep_reads_no_row_that_is_as_the_ledger_knows_it() {
     assert_eq!(bridge.number(pages).await - before, 1);
     let read = "select sum(rows_read)::bigint from (select rows_read from bridge.page where mode = 'compare' order by id desc limit 1) t";
     assert_eq!(bridge.number(read).await, 1);
+    worker.stop().await;
+}
+
+#[tokio::test]
+async fn a_large_table_is_compared_in_parts_and_nothing_of_it_is_missed() {
+    let mut bridge = persons("parts").await;
+    let mut config = Config::clone(&bridge.config);
+    page_rows(&mut config, 1000);
+    bridge.config = Arc::new(config);
+    let worker = bridge.work(GRACE);
+    // More than eight megabytes: two parts.
+    bridge
+        .systems
+        .on_legacy(
+            "alter table person add filler text;
+             insert into person (email, name, filler)
+             select 'm' || n || '@example.org', 'm' || n, repeat('x', 1500) from generate_series(1, 6000) n",
+        )
+        .await;
+    let blocks = "select (pg_relation_size('person') / 8192 between 1100 and 2000)::text";
+    assert_eq!(bridge.systems.legacy_rows(blocks).await, ["true"]);
+    bridge.settle().await;
+    rest(&bridge).await;
+    bridge.settle().await;
+    // The first row, one in the midst, the last ones; and one that is gone.
+    bridge
+        .systems
+        .on_legacy(
+            "update person set name = 'silent' where id in (select unnest(array[min(id), max(id)]) from person);
+             update person set name = 'silent' where email = 'm2999@example.org';
+             delete from person where email = 'm4000@example.org'",
+        )
+        .await;
+    let expected = BTreeMap::from([("missed".to_owned(), 3), ("deleted".to_owned(), 1)]);
+    let found = verified(&bridge, false).await;
+    assert_eq!(kinds(&found), expected, "{found:#?}");
+    sweep(&bridge).await;
+    bridge.settle().await;
+    let silent = "select count(*)::text from person where name = 'silent'";
+    bridge.systems.both_hold(silent, silent, &["3"]).await;
     worker.stop().await;
 }
 

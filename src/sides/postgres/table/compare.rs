@@ -3,12 +3,14 @@
 //! stamp, and a sweep finds what no stamp shows: silent writes, and rows that are not there any more.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
+use futures::future::BoxFuture;
 use sqlx::Row as _;
 use sqlx::postgres::PgRow;
 
+use crate::clock;
 use crate::config::Side;
 use crate::keyset::{Key, Signature};
 
@@ -26,6 +28,18 @@ const KEYS_MAX: usize = 100_000;
 
 /// Keys that are asked for in one statement.
 const STANDING_MAX: usize = 10_000;
+
+/// Blocks of a table that the first statement reads (8 MiB); the next ones read more or fewer, by how long it took.
+const BLOCKS_FIRST: u32 = 1_024;
+
+/// How long a statement over a part of a table is to take.
+const PART_SECS: f64 = 2.0;
+
+/// A part that takes this many times as long as those before it says that the database has other things to do.
+const SLOW: f64 = 2.0;
+
+/// Sums of hashes are compared by their rest.
+const MODULUS: i64 = i64::MAX;
 
 /// How wrong a clock may be before it counts as set back.
 const CLOCK_SLACK_SECS: u32 = 60;
@@ -69,8 +83,67 @@ impl Named {
     }
 }
 
-/// By bucket: count and sum of hashes.
+/// By bucket: count and sum of hashes. Sums of parts add up to that of the whole.
 type Sums = BTreeMap<i64, (i64, i64)>;
+
+/// For how long others are waited for now.
+pub type Rest<'r> = dyn Fn() -> BoxFuture<'r, Duration> + Send + Sync + 'r;
+
+/// Blocks of a table, from the first up to the second, or to wherever it ends by then. What moves from one part to another meanwhile is
+/// seen twice or not at all, and looked at more closely.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Part {
+    from: u32,
+    upto: Option<u32>,
+}
+
+impl Part {
+    const WHOLE: Part = Part { from: 0, upto: None };
+
+    /// As a condition on rows of `alias`.
+    fn sql(self, alias: &str) -> String {
+        let from = (self.from > 0).then(|| format!(" and {alias}.ctid >= '({},0)'::tid", self.from));
+        let upto = self.upto.map(|upto| format!(" and {alias}.ctid < '({upto},0)'::tid"));
+        from.into_iter().chain(upto).collect()
+    }
+}
+
+/// A walk over a table, each statement about as long as the last but one says that it will be. Pure.
+#[derive(Debug)]
+struct Parts {
+    blocks: u32,
+    size: u32,
+    at: Option<u32>,
+    /// Seconds that a block took so far, where that was no trouble.
+    usual: Option<f64>,
+}
+
+impl Parts {
+    /// `None`: its rows are not in blocks that we know.
+    fn of(blocks: Option<u32>) -> Parts {
+        Parts { blocks: blocks.unwrap_or(0), size: BLOCKS_FIRST, at: Some(0), usual: None }
+    }
+
+    fn next(&mut self) -> Option<Part> {
+        let from = self.at?;
+        let upto = from.checked_add(self.size).filter(|upto| *upto < self.blocks);
+        self.at = upto;
+        Some(Part { from, upto })
+    }
+
+    /// How long to rest after a part, and how large the next one is.
+    fn took(&mut self, part: Part, secs: f64) -> Duration {
+        let Some(upto) = part.upto else { return Duration::ZERO };
+        let per_block = secs / f64::from(upto - part.from);
+        let is_slow = self.usual.is_some_and(|usual| per_block > usual * SLOW);
+        if !is_slow {
+            self.usual = Some(per_block);
+        }
+        let larger = (PART_SECS / secs.max(0.001)).clamp(0.25, 4.0);
+        self.size = (f64::from(self.size) * larger).max(1.0) as u32;
+        if is_slow { Duration::from_secs_f64(secs) } else { Duration::ZERO }
+    }
+}
 
 impl TableSql {
     /// As `signature_select` for a table without a stamp: all rows, and what the ledger says of them, as each write of ours moves that.
@@ -108,13 +181,15 @@ impl TableSql {
     }
 
     /// Compares the rows that are seen with what the ledger knows of them. `ledger` are sessions of the platform database that
-    /// holds the pairs, in which the entity has the number `pairs_of`. What is written meanwhile may be named too.
+    /// holds the pairs, in which the entity has the number `pairs_of`. What is written meanwhile may be named too. Large tables are read in
+    /// parts; after each, `rest` says for how long others are waited for.
     pub async fn compare_with_ledger(
         &self,
         sessions: &Sessions,
         ledger: &Sessions,
         pairs_of: i32,
         depth: Depth,
+        rest: &Rest<'_>,
     ) -> Result<Compared, sqlx::Error> {
         let (key, hash) = match self.side {
             Side::Legacy => ("legacy_key", "legacy_hash"),
@@ -122,26 +197,43 @@ impl TableSql {
         };
         let hash_of = |hash: String| if depth == Depth::Rows { hash } else { "0::bigint".to_owned() };
         // Of a pair that somebody meant to write nothing is known before it is looked at: the write may not have come to pass.
-        let known = format!(
-            "select g.{key} as k, {hash} as h from sync_bridge.pair g \
-             where g.entity_id = $1 and not g.gone and g.{key} is not null",
-            hash = hash_of(format!("case when g.next_base is null then g.{hash} end")),
-        );
-        let own = format!(
-            "select {key} as k, {hash} as h from {table} where true{scope}",
-            key = self.key_text(),
-            hash = hash_of(self.row_hash()),
-            table = self.seen(),
-            scope = self.scope_sql(2),
-        );
+        let known = |part: Part| {
+            format!(
+                "select g.{key} as k, {hash} as h from sync_bridge.pair g \
+                 where g.entity_id = $1 and not g.gone and g.{key} is not null{part}",
+                hash = hash_of(format!("case when g.next_base is null then g.{hash} end")),
+                part = part.sql("g"),
+            )
+        };
+        let own = |part: Part| {
+            format!(
+                "select {key} as k, {hash} as h from {table} where true{scope}",
+                key = self.key_text(),
+                hash = hash_of(self.row_hash()),
+                table = self.seen_part(part),
+                scope = self.scope_sql(2),
+            )
+        };
         let sums = format!(
             "select {bucket} as bucket, count(*) as rows, \
-             (sum(hashtextextended(k || ' ' || coalesce(h::text, ''), 0)) % 9223372036854775807)::bigint as hash",
+             (sum(hashtextextended(k || ' ' || coalesce(h::text, ''), 0)) % {MODULUS})::bigint as hash",
             bucket = bucket("k"),
         );
         // The ledger first: a row is there before its pair is.
-        let of_ledger = summed(ledger.fetch_all(sum(&sums, &known).query().bind(pairs_of)).await?)?;
-        let of_side = summed(sessions.fetch_all(self.start(&sum(&sums, &own))).await?)?;
+        let blocks = [blocks(ledger, "sync_bridge.pair").await?, blocks(sessions, &self.table).await?];
+        let (mut of_ledger, mut of_side) = (Sums::new(), Sums::new());
+        let mut parts = Parts::of(blocks[0]);
+        while let Some(part) = parts.next() {
+            let began = clock::instant();
+            add(&mut of_ledger, ledger.fetch_all(sum(&sums, &known(part)).query().bind(pairs_of)).await?)?;
+            go_easy(&mut parts, part, began, rest).await;
+        }
+        let mut parts = Parts::of(blocks[1]);
+        while let Some(part) = parts.next() {
+            let began = clock::instant();
+            add(&mut of_side, sessions.fetch_all(self.start(&sum(&sums, &own(part)))).await?)?;
+            go_easy(&mut parts, part, began, rest).await;
+        }
         let count = |sums: &Sums| sums.values().map(|(count, _)| u64::try_from(*count).unwrap_or(0)).sum();
         let (rows, pairs) = (count(&of_side), count(&of_ledger));
 
@@ -162,22 +254,47 @@ impl TableSql {
             let only = |select: &str, first: usize| {
                 Statement::new(format!("select k, h from ({select}) t where {} = any(${first})", bucket("k")))
             };
-            let query = only(&known, 2).query().bind(pairs_of).bind(buckets.clone());
             let mut known_rows: HashMap<String, Option<i64>> = HashMap::new();
-            for row in ledger.fetch_all(query).await? {
-                known_rows.insert(row.try_get("k")?, row.try_get("h")?);
-            }
-            for row in sessions.fetch_all(self.start(&only(&own, self.first_own())).bind(buckets)).await? {
-                let (key, hash): (String, i64) = (row.try_get("k")?, row.try_get("h")?);
-                if known_rows.remove(&key) != Some(Some(hash)) {
-                    differing.add(key);
+            let mut parts = Parts::of(blocks[0]);
+            while let Some(part) = parts.next() {
+                let began = clock::instant();
+                let query = only(&known(part), 2).query().bind(pairs_of).bind(buckets.clone());
+                for row in ledger.fetch_all(query).await? {
+                    known_rows.insert(row.try_get("k")?, row.try_get("h")?);
                 }
+                go_easy(&mut parts, part, began, rest).await;
+            }
+            let mut parts = Parts::of(blocks[1]);
+            while let Some(part) = parts.next() {
+                let began = clock::instant();
+                let query = self.start(&only(&own(part), self.first_own())).bind(buckets.clone());
+                for row in sessions.fetch_all(query).await? {
+                    let (key, hash): (String, i64) = (row.try_get("k")?, row.try_get("h")?);
+                    if known_rows.remove(&key) != Some(Some(hash)) {
+                        differing.add(key);
+                    }
+                }
+                go_easy(&mut parts, part, began, rest).await;
             }
             known_rows.into_keys().for_each(|key| missing.add(key));
         }
         differing.keys.sort_unstable();
         missing.keys.sort_unstable();
         Ok(Compared { rows, pairs, differing, missing })
+    }
+
+    /// As `seen`, of a part of the table itself.
+    fn seen_part(&self, part: Part) -> String {
+        if part == Part::WHOLE {
+            return self.seen();
+        }
+        self.joined(format!(
+            "(select {read}, true as sync_bridge_seen from {table} as \"row\" where ({condition}){part}) t",
+            read = self.read.join(", "),
+            table = self.table,
+            condition = self.filter.as_deref().unwrap_or("true"),
+            part = part.sql("\"row\""),
+        ))
     }
 
     /// Those of the keys under which a row stands, on whichever side of `where` it lies.
@@ -220,6 +337,77 @@ fn sum(sums: &str, rows: &str) -> Statement {
     Statement::new(format!("{sums} from ({rows}) t group by 1"))
 }
 
-fn summed(rows: Vec<PgRow>) -> Result<Sums, sqlx::Error> {
-    rows.iter().map(|row| Ok((row.try_get("bucket")?, (row.try_get("rows")?, row.try_get("hash")?)))).collect()
+fn add(sums: &mut Sums, rows: Vec<PgRow>) -> Result<(), sqlx::Error> {
+    for row in rows {
+        let (count, hash): (i64, i64) = (row.try_get("rows")?, row.try_get("hash")?);
+        let known = sums.entry(row.try_get("bucket")?).or_default();
+        let hash = (i128::from(known.1) + i128::from(hash)).rem_euclid(i128::from(MODULUS));
+        *known = (known.0 + count, i64::try_from(hash).unwrap_or(0));
+    }
+    Ok(())
+}
+
+/// How many blocks a table has, the largest of its partitions; none where its rows are in no table of this database (a view, a foreign table).
+async fn blocks(sessions: &Sessions, table: &str) -> Result<Option<u32>, sqlx::Error> {
+    let sql = "with recursive part as (
+                   select to_regclass($1)::oid as oid
+                   union all select i.inhrelid from pg_inherits i join part on i.inhparent = part.oid
+               )
+               select case when bool_and(c.relkind in ('r', 'p'))
+                      then max(pg_relation_size(c.oid)) / current_setting('block_size')::bigint end as blocks
+               from part join pg_class c on c.oid = part.oid";
+    let rows = sessions.fetch_all(Statement::new(sql).query().bind(table)).await?;
+    let blocks: Option<i64> = rows.first().map(|row| row.try_get("blocks")).transpose()?.flatten();
+    Ok(blocks.map(|blocks| u32::try_from(blocks).unwrap_or(u32::MAX)))
+}
+
+/// Between two parts: as long as the database was slow, and as others ask for.
+async fn go_easy(parts: &mut Parts, part: Part, began: Instant, rest: &Rest<'_>) {
+    let slow = parts.took(part, began.elapsed().as_secs_f64());
+    if part.upto.is_some() {
+        clock::sleep(slow.max(rest().await)).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_small_table_is_read_at_once_and_a_large_one_in_parts_that_take_about_as_long() {
+        for blocks in [None, Some(0), Some(BLOCKS_FIRST)] {
+            let mut parts = Parts::of(blocks);
+            assert_eq!((parts.next(), parts.next()), (Some(Part::WHOLE), None), "{blocks:?}");
+        }
+        // A tenth of a second for each thousand blocks.
+        let mut parts = Parts::of(Some(200_000));
+        let (mut seen, mut longest) = (Vec::new(), 0.0_f64);
+        while let Some(part) = parts.next() {
+            let secs = f64::from(part.upto.unwrap_or(200_000) - part.from) / 10_000.0;
+            assert_eq!(parts.took(part, secs), Duration::ZERO);
+            (seen.push(part), longest = longest.max(secs)).1
+        }
+        assert!(seen.windows(2).all(|two| two[0].upto == Some(two[1].from)), "no gap: {seen:?}");
+        assert_eq!((seen[0].from, seen.last().and_then(|part| part.upto)), (0, None), "from end to end");
+        assert!(longest <= PART_SECS * 1.01 && seen.len() < 20, "{longest} {seen:?}");
+    }
+
+    #[test]
+    fn after_a_part_that_was_slow_the_database_has_a_rest() {
+        let mut parts = Parts::of(Some(1_000_000));
+        let part = parts.next().expect("a part");
+        assert_eq!(parts.took(part, 1.0), Duration::ZERO);
+        let part = parts.next().expect("a part");
+        assert_eq!(parts.took(part, 9.0), Duration::from_secs(9));
+        assert!(parts.size < BLOCKS_FIRST, "and the next is smaller");
+    }
+
+    #[test]
+    fn sums_of_parts_are_compared_whatever_the_parts_were() {
+        let sum = |parts: &[i64]| {
+            parts.iter().fold(0_i128, |sum, hash| (sum + i128::from(*hash)).rem_euclid(i128::from(MODULUS)))
+        };
+        assert_eq!(sum(&[-5, 3]), sum(&[-2]));
+        assert_eq!(sum(&[i64::MAX - 1, 5]), sum(&[4]));
+    }
 }
