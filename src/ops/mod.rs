@@ -37,7 +37,7 @@ pub use recover::{RecoverOf, Recovered, recover};
 pub use status::status;
 pub use ticks::{tick_is_taken, tick_now, wait_for_tick};
 pub use totals::totals;
-pub use verify::{Verified, VerifyOf, Verifying, repair, verify};
+pub use verify::{Repair, Verified, VerifyOf, Verifying, plan_repair, repair, verify};
 
 /// What `sync-bridge status` tells, per customer.
 #[derive(Debug, Serialize)]

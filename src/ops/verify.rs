@@ -14,7 +14,9 @@ use crate::config::{CustomerId, EntityId, Side};
 use crate::jobs::Env;
 use crate::jobs::page::contact;
 use crate::ledger::{job, mapping, parked, quarantine, watermark};
-use crate::stages::{Depth, Difference, DifferenceKind, Key, Lane, Page, PageMode, Range, SweptSide, repairable};
+use crate::stages::{
+    Depth, Difference, DifferenceKind, Key, Lane, Page, PageMode, Range, SweptSide, Tally, Wanted, repairable,
+};
 
 /// Between two looks at rows that a run is about to make equal.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -214,32 +216,82 @@ async fn look(
     let mut differences = Vec::new();
     let mut rest = Some(range);
     while let Some(range) = rest {
-        let what = || format!("reading how far {entity} is");
-        let mut conn = env.queue.acquire().await.with_context(what)?;
-        let watermarks =
-            watermark::of_entity(&mut conn, customer.as_str(), entity.as_str()).await.with_context(what)?;
-        let known = mapping::of_entity(&mut conn, customer.as_str(), entity.as_str()).await.with_context(what)?;
-        drop(conn);
-        let fields = env.data.look(customer, entity, known.as_ref().map(|known| &known.tables), false).await?.fields;
-        let page = Page {
-            customer: customer.clone(),
-            entity: entity.clone(),
-            side,
-            range,
-            mode: PageMode::Compare,
-            lease: job::LEASE,
-            held: None,
-            contact: contact(known.as_ref(), &fields),
-            rulings: Vec::new(),
-            recovery: None,
-            notes: false,
-            watermarks,
-        };
+        let page = page(env, customer, entity, PageMode::Compare, (side, range)).await?;
         let report = env.data.run_page(&page).await?;
         differences.extend(report.differences);
         rest = report.rest;
     }
     Ok(differences)
+}
+
+async fn page(
+    env: &Env,
+    customer: &CustomerId,
+    entity: &EntityId,
+    mode: PageMode,
+    (side, range): (Side, Range),
+) -> anyhow::Result<Page> {
+    let what = || format!("reading how far {entity} is");
+    let mut conn = env.queue.acquire().await.with_context(what)?;
+    let watermarks = watermark::of_entity(&mut conn, customer.as_str(), entity.as_str()).await.with_context(what)?;
+    let known = mapping::of_entity(&mut conn, customer.as_str(), entity.as_str()).await.with_context(what)?;
+    drop(conn);
+    let fields = env.data.look(customer, entity, known.as_ref().map(|known| &known.tables), false).await?.fields;
+    Ok(Page {
+        customer: customer.clone(),
+        entity: entity.clone(),
+        side,
+        range,
+        mode,
+        lease: job::LEASE,
+        held: None,
+        contact: contact(known.as_ref(), &fields),
+        rulings: Vec::new(),
+        recovery: None,
+        notes: false,
+        watermarks,
+    })
+}
+
+/// What a repair would do with an entity.
+#[derive(Debug, Clone, Serialize)]
+pub struct Repair {
+    pub entity: EntityId,
+    #[serde(flatten)]
+    pub tally: Tally,
+    /// Rows that would wait, and that cannot be written.
+    pub parked: u64,
+    pub quarantined: u64,
+    /// What only a person, a delete or `recover` can decide.
+    pub left: u64,
+}
+
+/// What [`repair`] would have the next run do; writes nothing.
+///
+/// # Errors
+/// As [`verify`].
+pub async fn plan_repair(env: &Env, customer: &CustomerId, found: &[Verified]) -> anyhow::Result<Vec<Repair>> {
+    let mut ahead = env.data.ahead(customer, &env.config).await?;
+    let mut all = Vec::new();
+    for one in found.iter().filter(|one| one.differing() > 0) {
+        let due = repairable(&one.differences);
+        let left = one.differences.len().saturating_sub(due.len()) as u64;
+        let mut repair =
+            Repair { entity: one.entity.clone(), tally: Tally::default(), parked: 0, quarantined: 0, left };
+        for side in Side::BOTH {
+            let keys: Vec<Key> = due.iter().filter(|(of, _)| *of == side).map(|(_, key)| key.clone()).collect();
+            for range in named(env, &one.entity, side, &keys) {
+                let page = page(env, customer, &one.entity, PageMode::Sync, range).await?;
+                let mut none = Wanted { only: None, conflicts: 0, others: 0 };
+                let (report, _) = env.data.foresee(&page, &mut ahead, &mut none).await?;
+                repair.tally += report.tally;
+                repair.parked += report.parked.len() as u64;
+                repair.quarantined += report.quarantined.len() as u64;
+            }
+        }
+        all.push(repair);
+    }
+    Ok(all)
 }
 
 /// Makes due what a run can repair of what was found, and asks for a tick. Answers how many rows.

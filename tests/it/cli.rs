@@ -20,6 +20,7 @@ mod operator;
 mod plan;
 mod rings;
 mod schema;
+mod verify;
 
 /// Must never be seen in any output.
 const SECRET: &str = "hunter2";
@@ -73,6 +74,8 @@ const VERBS: &[&[&str]] = &[
     &["quarantine", "retry", "--all"],
     &["check"],
     &["plan", "--customer", "acme"],
+    &["verify", "--customer", "acme"],
+    &["recover", "--customer", "acme", "--from", "legacy", "--plan"],
     &["conflicts", "list", "--customer", "acme"],
     &["worker"],
     &["scheduler"],

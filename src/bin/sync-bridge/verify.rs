@@ -8,7 +8,7 @@ use anyhow::{Context as _, anyhow};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 use sync_bridge::config::{Customer, CustomerId, EntityId};
-use sync_bridge::ops::{self, Verified, VerifyOf, Verifying};
+use sync_bridge::ops::{self, Repair, Verified, VerifyOf, Verifying};
 use sync_bridge::stages::Key;
 use sync_bridge::startup::{self, Bridge, Drift, Embedded, Look};
 use sync_bridge::{clock, shutdown};
@@ -23,6 +23,7 @@ Examples:
   sync-bridge verify --customer acme                     do both sides hold the same?
   sync-bridge verify --customer acme --deep              the same, and every value is read
   sync-bridge verify --customer acme --report acme.md    a report to hand over, and acme.json beside it
+  sync-bridge verify --customer acme --plan              and what a repair would do
   sync-bridge verify --customer acme --repair            and let the next run repair what it can
 
 Both tables of each entity are summed up by their own databases and held against the ledger; only rows that are not as it knows them are
@@ -37,6 +38,7 @@ read. What a run is about to make equal is waited for. Each difference has a nam
   parked, quarantined   it waits, or cannot be written; see `status` and `quarantine list`
 
 JSON: customer, slug, differing, repairing (rows made due; with --repair),
+  plan (with --plan): entity, creates_to_platform and so on (records), conflicts (fields), parked, quarantined, left (for a person),
   entities: entity, legacy_rows, platform_rows, pairs, equal, checksum (over what both sides agree on), by_kind, secs,
     differences (the first 10,000): legacy_key, platform_key, kind, fields
 
@@ -55,6 +57,9 @@ pub struct Args {
     /// Read and compare every row, also where the ledger knows it as it is
     #[arg(long)]
     deep: bool,
+    /// Show what a repair would do
+    #[arg(long, conflicts_with = "repair")]
+    plan: bool,
     /// Let the next run repair what it can
     #[arg(long)]
     repair: bool,
@@ -76,6 +81,8 @@ struct Shown<'v> {
     differing: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     repairing: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    plan: Option<Vec<Repair>>,
     entities: &'v [Verified],
 }
 
@@ -90,9 +97,14 @@ pub async fn run(config: &Path, args: Args) -> anyhow::Result<()> {
         () = stop.cancelled() => Err(anyhow!("stopped")),
     };
     bridge.close().await?;
-    let (entities, repairing) = found?;
+    let (entities, follows) = found?;
     let differing = entities.iter().map(Verified::differing).sum();
-    let shown = Shown { customer: &customer.id, slug: &customer.slug, differing, repairing, entities: &entities };
+    let (repairing, plan) = match follows {
+        Follows::Nothing => (None, None),
+        Follows::Repair(rows) => (Some(rows), None),
+        Follows::Plan(plan) => (None, Some(plan)),
+    };
+    let shown = Shown { customer: &customer.id, slug: &customer.slug, differing, repairing, plan, entities: &entities };
     if let Some(file) = &args.report {
         write_report(file, &shown)?;
     }
@@ -100,6 +112,9 @@ pub async fn run(config: &Path, args: Args) -> anyhow::Result<()> {
         out::say_json(&shown)?;
     } else {
         out::say(&table(&entities))?;
+        if let Some(plan) = &shown.plan {
+            out::say(&planned(plan))?;
+        }
         repairing
             .map_or(Ok(()), |rows| out::say(&format!("rows made due: {rows}; verify again once the run has ended")))?;
     }
@@ -115,7 +130,7 @@ async fn verify(
     customer: &Customer,
     entity: Option<&EntityId>,
     args: &Args,
-) -> anyhow::Result<(Vec<Verified>, Option<u64>)> {
+) -> anyhow::Result<(Vec<Verified>, Follows)> {
     bridge.must_be_migrated().await?;
     startup::check(&bridge.data, [customer], Look::Everything).await?;
     let bar = ProgressBar::new(0).with_style(
@@ -133,11 +148,52 @@ async fn verify(
     let entities = ops::verify(&bridge.env(), of, told).await;
     bar.finish_and_clear();
     let entities = entities?;
-    let repairing = match args.repair {
-        true => Some(ops::repair(&bridge.queue, &customer.id, &entities).await?),
-        false => None,
+    let follows = match (args.repair, args.plan) {
+        (true, _) => Follows::Repair(ops::repair(&bridge.queue, &customer.id, &entities).await?),
+        (_, true) => Follows::Plan(ops::plan_repair(&bridge.env(), &customer.id, &entities).await?),
+        _ => Follows::Nothing,
     };
-    Ok((entities, repairing))
+    Ok((entities, follows))
+}
+
+/// What follows a comparison.
+enum Follows {
+    Nothing,
+    /// So many rows were made due.
+    Repair(u64),
+    Plan(Vec<Repair>),
+}
+
+fn planned(plan: &[Repair]) -> String {
+    if plan.is_empty() {
+        return "nothing is to be repaired".into();
+    }
+    let mut table = out::table(&[
+        "a repair would do",
+        "new on platform",
+        "new on legacy",
+        "platform changed",
+        "legacy changed",
+        "conflicts",
+        "waiting",
+        "quarantined",
+        "left to a person",
+    ]);
+    let number = |number: u64| out::number(i64::try_from(number).unwrap_or(i64::MAX));
+    for one in plan {
+        table.add_row(vec![
+            out::text(one.entity.as_str()),
+            number(one.tally.creates_to_platform),
+            number(one.tally.creates_to_legacy),
+            number(one.tally.updates_to_platform),
+            number(one.tally.updates_to_legacy),
+            number(one.tally.conflicts),
+            number(one.parked),
+            number(one.quarantined),
+            number(one.left),
+        ]);
+    }
+    table.to_string()
 }
 
 fn kinds(entity: &Verified) -> String {

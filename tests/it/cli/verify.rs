@@ -1,0 +1,69 @@
+//! `sync-bridge verify` as an auditor meets it: equal, not equal and by which key, what a repair would do, and the repair.
+
+use serde_json::{Value, json};
+use sqlx::PgPool;
+
+use super::{Databases, Desk, execute, number};
+use crate::support::systems::{VERSIONS_AND_LOCKS, image};
+
+const VERIFY: [&str; 5] = ["verify", "--customer", "acme", "--wait", "0"];
+
+/// Its exit code, and what it says as JSON.
+fn verified(desk: &Desk, more: &[&str]) -> (Option<i32>, Value) {
+    let args: Vec<&str> = VERIFY.iter().chain(more).chain(&["--json"]).copied().collect();
+    let output = desk.run(&args);
+    let text = String::from_utf8(output.stdout).expect("stdout is UTF-8");
+    let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+    (output.status.code(), serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}{stderr}")))
+}
+
+#[tokio::test]
+async fn verify_names_what_differs_says_what_a_repair_would_do_and_repairs() {
+    let databases = Databases::new("verify").await;
+    let desk = databases.desk("verify");
+    desk.succeeds(&["prepare"]);
+    for _ in 0..2 {
+        desk.succeeds(&["run", "--customer", "acme", "--inline"]);
+    }
+    let (code, equal) = verified(&desk, &[]);
+    let numbers =
+        |said: &Value| ["legacy_rows", "platform_rows", "pairs", "equal"].map(|of| said["entities"][0][of].clone());
+    assert_eq!((code, &equal["differing"], numbers(&equal)), (Some(0), &json!(0), [2, 2, 2, 2].map(|n| json!(n))));
+
+    // By hand, and no stamp says so.
+    execute(&databases.legacy, "update users set name = 'Eve' where mail = 'ada@example.org'").await;
+    execute(&databases.platform, "delete from identity.users where email = 'bob@example.org'").await;
+    let ada =
+        number(&databases.legacy, "select id::bigint from users where mail = 'ada@example.org'").await.to_string();
+    let bob =
+        number(&databases.legacy, "select id::bigint from users where mail = 'bob@example.org'").await.to_string();
+    let platform = PgPool::connect(databases.platform.url.expose()).await.expect("connecting");
+    let before = image(&platform, VERSIONS_AND_LOCKS).await;
+    let (code, differs) = verified(&desk, &["--plan", "--report", "report.md"]);
+    assert_eq!((code, &differs["differing"], numbers(&differs)[3].clone()), (Some(3), &json!(2), json!(0)));
+    let named: Vec<(&str, &str)> = differs["entities"][0]["differences"]
+        .as_array()
+        .expect("a list")
+        .iter()
+        .map(|one| (one["legacy_key"].as_str().unwrap_or("-"), one["kind"].as_str().unwrap_or("-")))
+        .collect();
+    assert_eq!(named, [(ada.as_str(), "missed"), (bob.as_str(), "deleted")]);
+    let plan = &differs["plan"][0];
+    assert_eq!((&plan["updates_to_platform"], &plan["left"]), (&json!(1), &json!(1)), "{plan}");
+    assert_ne!(differs["entities"][0]["checksum"], Value::Null);
+    let report = std::fs::read_to_string(desk.folder.path().join("report.md")).expect("a report");
+    assert!(report.contains(&format!("| user | {ada} |")) && report.contains("| missed | name |"), "{report}");
+    let beside = std::fs::read_to_string(desk.folder.path().join("report.json")).expect("and as JSON");
+    assert_eq!(serde_json::from_str::<Value>(&beside).expect("JSON")["differing"], 2);
+    assert!(image(&platform, VERSIONS_AND_LOCKS).await == before, "looking wrote");
+    platform.close().await;
+
+    let (code, repairs) = verified(&desk, &["--repair"]);
+    assert_eq!((code, &repairs["repairing"]), (Some(3), &json!(1)));
+    desk.succeeds(&["run", "--customer", "acme", "--inline"]);
+    let (code, left) = verified(&desk, &[]);
+    assert_eq!((code, &left["entities"][0]["by_kind"]), (Some(3), &json!({ "deleted": 1 })));
+    assert_eq!(number(&databases.platform, "select count(*) from identity.users where name = 'Eve'").await, 1);
+    let both = desk.run(&["verify", "--customer", "acme", "--plan", "--repair"]);
+    assert_eq!(both.status.code(), Some(2), "one or the other");
+}
