@@ -245,7 +245,10 @@ async fn described(
     }
     let scope = scope_as_stored(customer, entity, side, &database, &live).await?;
     if let Some(condition) = &table.filter {
-        check_filter(entity, side, &database, &live, condition).await?;
+        if let Some(flaw) = filter_flaw(entity, side, &database, &live, condition).await? {
+            let place = format!("`where` of {} ({side} side, line {})", table.shown(), table.place.line);
+            return Err(refused(entity, format!("{place}: {flaw}")));
+        }
     }
     Ok(Described { database, table: live, scope })
 }
@@ -284,34 +287,40 @@ async fn scope_as_stored(
     Ok(scope)
 }
 
-/// Lets the database read `where`.
-async fn check_filter(
+/// Lets the database read `where`: why it cannot be one.
+///
+/// # Errors
+/// The database does not answer.
+pub async fn filter_flaw(
     entity: &config::Entity,
     side: Side,
     database: &Database,
     live: &LiveTable,
     condition: &str,
-) -> anyhow::Result<()> {
+) -> anyhow::Result<Option<Flaw>> {
     let table = entity.table(side);
-    let refuse = |reason: String| {
-        let place = format!("`where` of {} ({side} side, line {})", table.shown(), table.place.line);
-        Err(refused(entity, format!("{place}: {reason}")))
-    };
+    let flaw = |reason: String| Flaw::error("where", Spot::Filter(side), reason);
     // Which operators such a column meets depends on the session's search path: it would be seen in one and not in another.
     let mut of_extensions = live.columns.iter().filter(|column| column.foreign_order);
     if let Some(column) = of_extensions.find(|column| names_bare(condition, &column.name)) {
-        return refuse(format!(
+        return Ok(Some(flaw(format!(
             "column `{}` is {}, an extension's type, which is compared by whatever the session finds; write `{}::text`",
             column.name, column.type_shown, column.name
-        ));
+        ))));
     }
     let mut session = database.read.begin().await.with_context(|| format!("connecting to {}", database.shown))?;
     match filter_check(table, condition).query().fetch_all(&mut *session).await {
-        Ok(_) => Ok(()),
+        Ok(_) => Ok(None),
         Err(sqlx::Error::Database(error))
             if error.code().is_some_and(|code| ["0A", "22", "42"].contains(&&code[..2])) =>
         {
-            refuse(format!("{} says: {}; it may name the table's own columns only", database.shown, error.message()))
+            let said =
+                format!("{} says: {}; it may name the table's own columns only", database.shown, error.message());
+            // `column "nmae" does not exist`
+            let named = error.message().split('"').nth(1).filter(|_| error.code().as_deref() == Some("42703"));
+            let near =
+                named.and_then(|name| config::suggest(name, live.columns.iter().map(|column| column.name.as_str())));
+            Ok(Some(Flaw { help: near, ..flaw(said) }))
         }
         Err(error) => Err(error).with_context(|| format!("reading `where` of {} in {}", table.shown(), database.shown)),
     }
@@ -401,8 +410,8 @@ fn resolve(
     let mut platform_shape = shape(entity, Side::Platform, platform)?;
     let mut fields = Vec::new();
     for declared in &entity.fields {
-        let legacy_at = place(&mut legacy_shape, &declared.legacy, legacy)?;
-        let platform_at = place(&mut platform_shape, &declared.platform, platform)?;
+        let legacy_at = place(&mut legacy_shape, &declared.legacy, (legacy, &entity.legacy))?;
+        let platform_at = place(&mut platform_shape, &declared.platform, (platform, &entity.platform))?;
         let lens = lens(declared, [&legacy_shape, &platform_shape], [&legacy_at, &platform_at]).map_err(|reason| {
             Box::new(Flaw::error("types-do-not-fit", Spot::Lens, reason).of_field(Some(&declared.name)))
         })?;
@@ -431,8 +440,8 @@ fn resolve(
             name: "deleted".into(),
             fingerprint: fingerprint("deleted", &lens, &Nulls::default()),
             lens,
-            legacy: place(&mut legacy_shape, &[marked(legacy_mark).to_string()], legacy)?,
-            platform: place(&mut platform_shape, &[marked(platform_mark).to_string()], platform)?,
+            legacy: place(&mut legacy_shape, &[marked(legacy_mark).to_string()], (legacy, &entity.legacy))?,
+            platform: place(&mut platform_shape, &[marked(platform_mark).to_string()], (platform, &entity.platform))?,
             policy: entity.policy,
             one_way: None,
             null: NullMarks::default(),
@@ -537,11 +546,17 @@ fn as_column(live: &LiveColumn) -> Column {
         element: live.class_of_elements(),
         nullable: live.nullable,
         local_time: live.typname == "timestamp",
+        caseless: live.typname == "citext",
+        fixed: false,
     }
 }
 
 /// The columns' positions in the shape; adds those that are not there yet.
-fn place(shape: &mut Shape, names: &[String], live: &LiveTable) -> Result<Vec<usize>, String> {
+fn place(
+    shape: &mut Shape,
+    names: &[String],
+    (live, table): (&LiveTable, &config::Table),
+) -> Result<Vec<usize>, String> {
     let side = shape.side;
     names
         .iter()
@@ -550,7 +565,8 @@ fn place(shape: &mut Shape, names: &[String], live: &LiveTable) -> Result<Vec<us
             let missing = || format!("there is no column `{name}` on the {side} side");
             let found = live.column(name).ok_or_else(missing)?;
             Ok(shape.columns.iter().position(|column| column.name == *name).unwrap_or_else(|| {
-                shape.columns.push(as_column(found));
+                let fixed = table.scope.contains_key(name);
+                shape.columns.push(Column { fixed, ..as_column(found) });
                 shape.columns.len() - 1
             }))
         })

@@ -176,6 +176,8 @@ fn number(text: &str) -> Option<String> {
         element: None,
         nullable: true,
         local_time: false,
+        caseless: false,
+        fixed: false,
     };
     let on = On { side: Side::Platform, columns: &[column], at: &[0], zone: chrono_tz::Tz::UTC };
     let cells = [Some(text.into())];
