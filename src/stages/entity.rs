@@ -155,8 +155,8 @@ fn made(
 ) -> Result<Mapping, Box<Flaw>> {
     let mapping = resolve(customer, entity, legacy.0, platform.0)?;
     for (side, (live, scope)) in [(Side::Legacy, legacy), (Side::Platform, platform)] {
-        new_key(&mapping, entity, side, live, scope).map_err(|reason| {
-            let spot = Spot::Column(side, entity.table(side).key[0].clone());
+        new_key(&mapping, entity, side, live, scope).map_err(|NoKey { part, reason }| {
+            let spot = Spot::Column(side, entity.table(side).key[part].clone());
             Flaw::error("no-new-key", spot, reason).help("give the column a default, or map it by a field")
         })?;
     }
@@ -607,7 +607,7 @@ fn ready_side(
     let table = entity.table(side);
     let shape = mapping.shape(side);
     let Live { described, entity_number } = live;
-    let new_key = new_key(mapping, entity, side, &described.table, &described.scope)?;
+    let new_key = new_key(mapping, entity, side, &described.table, &described.scope).map_err(|no_key| no_key.reason)?;
     let written = (mapping.written(side), mapping.constants(side));
     let sql = TableSql::new((shape, &written.0, &written.1), &described.table, table, &described.scope, entity_number);
     Ok(ReadySide { database: described.database, sql, new_key, limits: customer.limits_of(&table.database) })
@@ -637,6 +637,12 @@ fn fill(template: &str, vars: &BTreeMap<String, String>) -> Option<String> {
     Some(filled)
 }
 
+/// Why new rows get no key, and the part of it that is at fault.
+struct NoKey {
+    part: usize,
+    reason: String,
+}
+
 /// Where each part of a new row's key comes from.
 fn new_key(
     mapping: &Mapping,
@@ -644,7 +650,7 @@ fn new_key(
     side: Side,
     live: &LiveTable,
     scope: &[ScopeValue],
-) -> Result<NewKey, String> {
+) -> Result<NewKey, NoKey> {
     let (shape, table) = (mapping.shape(side), entity.table(side));
     let place = format!("{} ({side} side)", table.shown());
     let mut parts: Vec<Option<NewPart>> = shape
@@ -658,7 +664,8 @@ fn new_key(
         .collect();
     let open: Vec<usize> = (0..parts.len()).filter(|&at| parts[at].is_none()).collect();
     if let (true, Some(_)) = (open.is_empty(), table.new_key) {
-        return Err(format!("fields cover the whole key of {place}, so `new_key` decides nothing; leave it out"));
+        let reason = format!("fields cover the whole key of {place}, so `new_key` decides nothing; leave it out");
+        return Err(NoKey { part: 0, reason });
     }
     for &at in &open {
         let key = &shape.key[at];
@@ -666,7 +673,10 @@ fn new_key(
         let part = match table.new_key {
             None if side == Side::Platform && key.class == Class::Uuid => Ok(NewPart::Uuid5),
             None => default().ok_or_else(|| {
-                let help = "name another way by `new_key = \"same\"` or `\"uuid5\"`";
+                let help = match key.class {
+                    Class::Uuid | Class::Text => "name another way by `new_key = \"same\"` or `\"uuid5\"`",
+                    _ => "name another way by `new_key = \"same\"`",
+                };
                 format!(
                     "new rows of {place} cannot get a key: `{}` has neither a default nor a field; {help}",
                     key.name
@@ -680,11 +690,13 @@ fn new_key(
                 key.name
             )),
             Some(KeyRule::Same) => same_part(mapping, entity, side, live, (at, &open)),
-        }?;
+        }
+        .map_err(|reason| NoKey { part: at, reason })?;
         parts[at] = Some(part);
     }
     if parts.iter().flatten().filter(|part| **part == NewPart::Uuid5).count() > 1 {
-        return Err(format!("two parts of the key of {place} would be the same uuid; map all but one by fields"));
+        let reason = format!("two parts of the key of {place} would be the same uuid; map all but one by fields");
+        return Err(NoKey { part: open[0], reason });
     }
     Ok(NewKey(parts.into_iter().flatten().collect()))
 }

@@ -95,6 +95,11 @@ fn held<'a>(class: Class, value: &'a RawValue, on: &On<'_>) -> Result<Option<std
         return Ok(Some(json::canonical(value.get())?.into()));
     }
     let Some(plain) = json::plain(value).map_err(|reason| format!("it {reason}"))? else { return Ok(None) };
+    // As json's writers have it: `2026-01-02T08:00:00Z`.
+    let plain = match (class, plain.get(10..11)) {
+        (Class::Instant, Some("T")) => plain.replacen('T', " ", 1).replace('Z', "+00"),
+        _ => plain,
+    };
     Ok(Some(canonical(class, &plain, on.zone)?.into_owned().into()))
 }
 
