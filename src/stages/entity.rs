@@ -244,11 +244,11 @@ async fn described(
         return Err(refused(entity, flaws.join("; ")));
     }
     let scope = scope_as_stored(customer, entity, side, &database, &live).await?;
-    if let Some(condition) = &table.filter {
-        if let Some(flaw) = filter_flaw(entity, side, &database, &live, condition).await? {
-            let place = format!("`where` of {} ({side} side, line {})", table.shown(), table.place.line);
-            return Err(refused(entity, format!("{place}: {flaw}")));
-        }
+    if let Some(condition) = &table.filter
+        && let Some(flaw) = filter_flaw(entity, side, &database, &live, condition).await?
+    {
+        let place = format!("`where` of {} ({side} side, line {})", table.shown(), table.place.line);
+        return Err(refused(entity, format!("{place}: {flaw}")));
     }
     Ok(Described { database, table: live, scope })
 }

@@ -274,15 +274,14 @@ fn natural_key(entity: &Entity, side: Side, live: &LiveTable, indexes: &[&Index]
 fn caseless_key(entity: &Entity, side: Side, live: &LiveTable, indexes: &[&Index]) -> Vec<Flaw> {
     let table = entity.table(side);
     let natural = entity.fields.iter().filter(|field| entity.match_on.contains(&field.name));
-    let on = |field: &'_ Field| field.columns(side).iter().filter_map(|name| live.column(name)).collect::<Vec<_>>();
-    let columns = natural.flat_map(|field| on(field).into_iter().map(move |column| (field, column)));
+    let columns = natural.flat_map(|field| field.columns(side)).filter_map(|name| live.column(name));
     let served = |column: &LiveColumn| {
         let serves = |part: &String| about(part) == column.name && part.starts_with("lower(");
         indexes.iter().any(|index| index.columns.iter().any(serves))
     };
     columns
-        .filter(|(_, column)| column.typname == "citext" && !served(column))
-        .map(|(field, column)| {
+        .filter(|column| column.typname == "citext" && !served(column))
+        .map(|column| {
             let message = format!(
                 "`match_on` column {}.{} ({side} side) is {}: partners are looked up by its text in small letters, which no index serves",
                 table.shown(),
@@ -294,9 +293,7 @@ fn caseless_key(entity: &Entity, side: Side, live: &LiveTable, indexes: &[&Index
                 sql_name(table),
                 shown_ident(&column.name)
             );
-            Flaw::warning("no-index", Spot::Column(side, column.name.clone()), message)
-                .of_field(Some(&field.name))
-                .help(help)
+            Flaw::warning("no-index", Spot::Column(side, column.name.clone()), message).help(help)
         })
         .collect()
 }
