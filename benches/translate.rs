@@ -156,6 +156,8 @@ fn mapping() -> Mapping {
         element: None,
         nullable: true,
         local_time,
+        caseless: false,
+        fixed: false,
     };
     let shape = |side: Side| Shape {
         side,

@@ -78,9 +78,10 @@ fn read_field(
         true => Some(keys.optional(key)),
         false => keys.required(key, &format!("{key} = \"{name}\""), reader).map(Some),
     });
-    let shares = matches!(lens, Some(Lens::Path(_)));
+    let stands =
+        Stands { field: name, shares: matches!(lens, Some(Lens::Path(_))), refers: matches!(lens, Some(Lens::Ref(_))) };
     let mut claimed = |node: Option<Option<Node<'_>>>, table: Option<&TableDraft>, used: &mut Used| match node? {
-        Some(node) => claim(&node, (name, shares), table, used, reader),
+        Some(node) => claim(&node, &stands, table, used, reader),
         None => Some(Vec::new()),
     };
     let legacy = claimed(legacy, tables.legacy.as_ref(), &mut used.legacy);
@@ -176,24 +177,38 @@ fn null_misfit(null: &Nulls, columns: &BySide<Vec<String>>) -> Option<(String, O
     })
 }
 
+/// Who stands on a column, and beside whom.
+struct Stands<'f> {
+    field: &'f str,
+    /// It leaves room for others inside the column's document.
+    shares: bool,
+    /// It may name a scope's column, as keys do: what it refers to is of the same scope, so there is nothing to be written.
+    refers: bool,
+}
+
 /// The columns of a field on one side; each belongs to one field only.
 fn claim(
     node: &Node<'_>,
-    (field, shares): (&str, bool),
+    stands: &Stands<'_>,
     table: Option<&TableDraft>,
     used: &mut Used,
     reader: &mut Reader<'_>,
 ) -> Option<Vec<String>> {
     let columns = read_columns(node, reader)?;
     for column in &columns {
-        if let Some(key) = table.and_then(|table| table.own_columns.get(&column.value)) {
+        let own = table.and_then(|table| table.own_columns.get(&column.value));
+        if stands.refers && columns.len() > 1 && own.is_some_and(|key| *key == "scope") {
+            continue;
+        }
+        if let Some(key) = own {
             let help = "leave the field out: the bridge writes this column itself";
             reader.problem(column, format!("column `{}` is the table's `{key}`", column.raw), Some(help.into()));
-        } else if let Some((other, _)) = used.get(&column.value).filter(|(_, other_shares)| !(shares && *other_shares))
+        } else if let Some((other, _)) =
+            used.get(&column.value).filter(|(_, other_shares)| !(stands.shares && *other_shares))
         {
             reader.problem(column, format!("column `{}` is already mapped by field `{other}`", column.raw), None);
         } else {
-            used.insert(column.value.clone(), (field.to_owned(), shares));
+            used.insert(column.value.clone(), (stands.field.to_owned(), stands.shares));
         }
     }
     Some(columns.into_iter().map(|column| column.value).collect())
@@ -279,7 +294,10 @@ fn read_lens(node: &Node<'_>, reader: &mut Reader<'_>) -> Option<Lens> {
 fn read_fold(text: &Text, reader: &mut Reader<'_>) -> Option<TextFold> {
     let fold = TextFold::ALL.into_iter().find(|fold| fold.as_str() == text.value);
     if fold.is_none() {
-        let near = help_unless_secret(text, LENS_WORDS).filter(|help| help.starts_with("did"));
+        let short =
+            TextFold::ALL.into_iter().map(TextFold::as_str).find(|name| name.strip_suffix("case") == Some(&text.value));
+        let near = short.map(|name| format!("did you mean `{name}`?"));
+        let near = near.or_else(|| help_unless_secret(text, LENS_WORDS).filter(|help| help.starts_with("did")));
         let help = near.unwrap_or_else(|| format!("a lens is {LENS_FORMS}"));
         reader.problem(text, format!("`{}` is no lens", text.raw), Some(help));
     }

@@ -48,6 +48,8 @@ pub enum Spot {
     Column(Side, String),
     /// The field's lens, or the field if it names none.
     Lens,
+    /// What `where` of this side says.
+    Filter(Side),
     /// This field's name in `match_on`.
     MatchOn(String),
 }
@@ -177,7 +179,7 @@ fn in_field(entity: &Table<'_>, field: &str, spot: &Spot) -> Option<Range<usize>
         Spot::Column(side, column) => named(declared, side.as_str(), column).or_else(|| at(declared, side.as_str())),
         Spot::Table(side) | Spot::Further(side, _) => at(declared, side.as_str()),
         Spot::Lens => at(declared, "lens"),
-        Spot::Whole | Spot::MatchOn(_) => None,
+        Spot::Whole | Spot::MatchOn(_) | Spot::Filter(_) => None,
     };
     Some(found.unwrap_or(whole))
 }
@@ -185,6 +187,10 @@ fn in_field(entity: &Table<'_>, field: &str, spot: &Spot) -> Option<Range<usize>
 fn in_entity(entity: &Table<'_>, spot: &Spot) -> Option<Range<usize>> {
     match spot {
         Spot::Whole | Spot::Lens => None,
+        Spot::Filter(side) => {
+            let side = side.as_str();
+            table_in(entity, side).and_then(|table| at(table, "where")).or_else(|| at(entity, side))
+        }
         Spot::MatchOn(field) => named(entity, "match_on", field).or_else(|| at(entity, "match_on")),
         Spot::Table(side) => {
             let side = side.as_str();

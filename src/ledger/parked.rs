@@ -153,13 +153,25 @@ pub async fn wake_found(
     Ok(done.rows_affected())
 }
 
+/// What rows may wait for when they wait for these pairs, on legacy and on the platform: a caseless reference waits for a key in small
+/// letters.
+fn waited_for(pairs: &[(Key, Key)]) -> (Vec<String>, Vec<String>) {
+    let both = |key: &Key| {
+        let lowered = key.0.to_lowercase();
+        std::iter::once(key.0.clone()).chain((lowered != key.0).then_some(lowered))
+    };
+    (
+        pairs.iter().flat_map(|(legacy, _)| both(legacy)).collect(),
+        pairs.iter().flat_map(|(_, platform)| both(platform)).collect(),
+    )
+}
+
 /// Wakes the rows that waited for one of these new pairs of `entity`, each named by its legacy and its platform key.
 pub async fn wake(conn: &mut PgConnection, customer: &str, entity: &str, pairs: &[(Key, Key)]) -> sqlx::Result<u64> {
     if pairs.is_empty() {
         return Ok(0);
     }
-    let (legacy, platform): (Vec<&str>, Vec<&str>) =
-        pairs.iter().map(|(legacy, platform)| (legacy.0.as_str(), platform.0.as_str())).unzip();
+    let (legacy, platform) = waited_for(pairs);
     let done = sqlx::query(
         "update bridge.parked set woken = true
          from (select 'legacy' as side, unnest($3::text[]) as key
@@ -187,8 +199,7 @@ pub async fn to_wake(
     if pairs.is_empty() {
         return Ok(Vec::new());
     }
-    let (legacy, platform): (Vec<&str>, Vec<&str>) =
-        pairs.iter().map(|(legacy, platform)| (legacy.0.as_str(), platform.0.as_str())).unzip();
+    let (legacy, platform) = waited_for(pairs);
     let rows = sqlx::query_as(
         "select parked.entity, parked.side, parked.key
          from bridge.parked

@@ -94,6 +94,10 @@ pub struct Column {
     pub nullable: bool,
     /// A `timestamp` without a zone: local time of the side.
     pub local_time: bool,
+    /// Texts of it are one to its database whatever their case: citext.
+    pub caseless: bool,
+    /// Of the table's scope: it holds one value in all rows, and is never written.
+    pub fixed: bool,
 }
 
 impl Mapping {
@@ -152,7 +156,7 @@ impl Mapping {
     pub fn written(&self, side: Side) -> Vec<usize> {
         let fields = self.fields.iter().filter(|field| field.flows_to(side));
         let columns: BTreeSet<usize> = fields.flat_map(|field| field.columns(side)).copied().collect();
-        columns.into_iter().collect()
+        columns.into_iter().filter(|&at| !self.shape(side).columns[at].fixed).collect()
     }
 
     /// What new rows of a side begin with, by the columns' positions in its shape.
@@ -251,12 +255,48 @@ impl Field {
             return Err(self.bad("the key it refers to is too long to be anybody's"));
         }
         match side {
-            Side::Platform => Ok(Canonical::text(key.0)),
+            Side::Platform => Ok(match links.platform_spelling(entity, &key) {
+                Some(known) => Canonical::text(known.0.as_str()),
+                None => Canonical::text(key.0),
+            }),
             Side::Legacy => match links.platform_key(entity, &key) {
                 Some(platform) => Ok(Canonical::text(platform.0.as_str())),
-                None => Err(Untranslatable::Parent { entity: entity.clone(), side, key }),
+                None => Err(self.parent(mapping, side, entity, key)),
             },
         }
+    }
+
+    /// What a record with this key is waited for. Under a caseless column's key in small letters, whoever spells it: a new pair wakes
+    /// what waits for its keys in either form.
+    fn parent(&self, mapping: &Mapping, side: Side, entity: &EntityId, key: Key) -> Untranslatable {
+        let key = if self.is_caseless(mapping, side) { Key(key.0.to_lowercase()) } else { key };
+        Untranslatable::Parent { entity: entity.clone(), side, key }
+    }
+
+    /// Whether two texts of a column of it on this side may be one to the database.
+    pub fn is_caseless(&self, mapping: &Mapping, side: Side) -> bool {
+        self.columns(side).iter().any(|&at| mapping.shape(side).columns[at].caseless)
+    }
+
+    /// Whether its column on this side is compared with the other's whatever the case of letters: one text of the two sides' columns is
+    /// caseless, and the other one is a text too.
+    pub fn matches_caseless(&self, mapping: &Mapping, side: Side, at: usize) -> bool {
+        let own = &mapping.shape(side).columns[at];
+        let beside = match (&self.lens, self.columns(side.other())) {
+            (Lens::Same(_) | Lens::Fold(_), [other]) => Some(&mapping.shape(side.other()).columns[*other]),
+            _ => None,
+        };
+        let is_text = own.class == Class::Text && beside.is_none_or(|beside| beside.class == Class::Text);
+        is_text && (own.caseless || beside.is_some_and(|beside| beside.caseless))
+    }
+
+    /// Whether a key that its columns name on this side is one of a record, but for the case of letters in caseless columns.
+    pub fn names(&self, mapping: &Mapping, side: Side, key: &Key, record: &Key) -> bool {
+        let columns = self.columns(side);
+        let [named, known] = [key, record].map(|key| super::split_key(key, columns.len()));
+        let is_caseless = |at: usize| mapping.shape(side).columns[columns[at]].caseless;
+        named.len() == known.len()
+            && named.iter().zip(&known).enumerate().all(|(at, (named, known))| named == known || is_caseless(at))
     }
 
     /// The key that its columns name, of a record of the entity it refers to; none if one of them is NULL.
@@ -289,7 +329,7 @@ impl Field {
             return self.lens.put(&on, value.as_deref(), cells).map_err(|reason| self.bad(reason));
         };
         let Some(platform) = value.as_deref() else {
-            for &at in columns {
+            for &at in columns.iter().filter(|&&at| !mapping.shape(side).columns[at].fixed) {
                 cells[at] = None;
             }
             return Ok(());
@@ -299,9 +339,7 @@ impl Field {
             Side::Platform => platform,
             Side::Legacy => match links.legacy_key(entity, &platform) {
                 Some(legacy) => legacy.clone(),
-                None => {
-                    return Err(Untranslatable::Parent { entity: entity.clone(), side: Side::Platform, key: platform });
-                }
+                None => return Err(self.parent(mapping, Side::Platform, entity, platform)),
             },
         };
         for (&at, part) in columns.iter().zip(super::split_key(&key, columns.len())) {

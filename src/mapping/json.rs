@@ -51,11 +51,16 @@ pub(super) fn items(raw: &str) -> Result<Option<Vec<&RawValue>>, String> {
 pub(super) fn plain(value: &RawValue) -> Result<Option<String>, String> {
     let raw = value.get();
     match raw.as_bytes() {
-        [b'"', ..] => Ok(Some(string(raw)?)),
+        [b'"', ..] => {
+            string(raw).map(Some).map_err(|_| "is a text that none can be, such as half a surrogate pair".into())
+        }
         [b'{' | b'[', ..] => Err("is no plain value".into()),
         b"null" => Ok(None),
         b"true" | b"false" => Ok(Some(raw.into())),
-        _ => Ok(Some(number(raw)?.into())),
+        _ => match number(raw) {
+            Ok(number) => Ok(Some(number.into())),
+            Err(reason) => Err(reason.trim_start_matches("it ").to_owned()),
+        },
     }
 }
 

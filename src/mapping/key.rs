@@ -90,8 +90,16 @@ mod tests {
     #[test]
     fn a_part_of_a_key_has_one_spelling() {
         let spelled = |class, local_time, raw| {
-            let column =
-                Column { name: "k".into(), type_sql: "t".into(), class, element: None, nullable: false, local_time };
+            let column = Column {
+                name: "k".into(),
+                type_sql: "t".into(),
+                class,
+                element: None,
+                nullable: false,
+                local_time,
+                caseless: false,
+                fixed: false,
+            };
             super::spelled(&column, raw).into_owned()
         };
         for (class, local_time, raw, expected) in [

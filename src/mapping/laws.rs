@@ -246,6 +246,8 @@ fn shape_of(side: Side, class: Class, count: usize, zone: Tz) -> Shape {
         element: (class == Class::Other).then_some(Class::Text),
         nullable: true,
         local_time: false,
+        caseless: false,
+        fixed: false,
     };
     Shape {
         side,
@@ -357,7 +359,9 @@ fn samples(mapping: &Mapping, side: Side, null: &Nulls) -> Vec<Vec<Cell>> {
                 let members: Vec<String> = object
                     .members
                     .iter()
-                    .map(|name| format!("{}:{}", super::json::quoted(name), super::json::quoted(text)))
+                    .zip(&object.classes)
+                    .filter(|(_, class)| **class == Class::Text)
+                    .map(|(name, _)| format!("{}:{}", super::json::quoted(name), super::json::quoted(text)))
                     .collect();
                 format!("{{{}}}", members.join(","))
             };

@@ -75,6 +75,8 @@ pub enum Untranslatable {
 pub struct Links {
     to_platform: HashMap<EntityId, HashMap<Key, Key>>,
     to_legacy: HashMap<EntityId, HashMap<Key, Key>>,
+    /// Platform keys as a caseless reference spells them, with the records' own.
+    spelled: HashMap<EntityId, HashMap<Key, Key>>,
     /// Asked where these know nothing.
     beside: Vec<Arc<Links>>,
 }
@@ -89,6 +91,21 @@ impl Links {
     pub fn insert(&mut self, entity: &EntityId, legacy: &Key, platform: &Key) {
         self.to_platform.entry(entity.clone()).or_default().insert(legacy.clone(), platform.clone());
         self.to_legacy.entry(entity.clone()).or_default().insert(platform.clone(), legacy.clone());
+    }
+
+    /// The pair's key on `side` is spelled so by a reference, too.
+    pub fn insert_spelling(&mut self, entity: &EntityId, side: Side, spelled: &Key, platform: &Key) {
+        let to = match side {
+            Side::Legacy => &mut self.to_platform,
+            Side::Platform => &mut self.spelled,
+        };
+        to.entry(entity.clone()).or_default().insert(spelled.clone(), platform.clone());
+    }
+
+    /// The platform key that is meant by one which nobody has in this spelling.
+    pub fn platform_spelling(&self, entity: &EntityId, spelled: &Key) -> Option<&Key> {
+        let own = self.spelled.get(entity).and_then(|known| known.get(spelled));
+        own.or_else(|| self.beside.iter().find_map(|others| others.platform_spelling(entity, spelled)))
     }
 
     /// Takes a link back that was only planned.

@@ -201,6 +201,17 @@ pub(super) fn declared_local(naive: NaiveDateTime, zone: Tz, hours: Hours) -> Re
     Ok(at.with_timezone(&Utc))
 }
 
+/// A mapped local time as an instant, under a lens to which nothing can be declared about such hours.
+pub(super) fn only_local(naive: NaiveDateTime, zone: Tz) -> Result<DateTime<Utc>, Reason> {
+    match zone.from_local_datetime(&naive) {
+        chrono::LocalResult::Single(at) => Ok(at.with_timezone(&Utc)),
+        chrono::LocalResult::Ambiguous(..) => {
+            Err(format!("it lies in the hour that clocks in {zone} have twice").into())
+        }
+        chrono::LocalResult::None => Err(format!("it lies in the hour that clocks in {zone} skip").into()),
+    }
+}
+
 /// The canonical text of a timestamp: as PostgreSQL prints it in UTC.
 pub(super) fn canonical_instant(raw: &str, zone: Tz, hours: Hours) -> Result<Cow<'_, str>, Reason> {
     if raw.ends_with("+00") || raw.ends_with("+00 BC") || matches!(raw, "infinity" | "-infinity") {

@@ -14,6 +14,7 @@ use crate::jobs::page::contact;
 use crate::jobs::stage::{self, Loaded, PARKED_MAX, ROUNDS_MAX};
 use crate::jobs::tick::{Asked, Decision, ask};
 use crate::jobs::{Env, meet};
+use crate::ledger::mapping::{ROWS_FREE, State};
 use crate::ledger::page::NewPage;
 use crate::ledger::parked::{Named, Waiting};
 use crate::ledger::{job, page, parked, tick};
@@ -84,6 +85,8 @@ pub enum About {
     LoadWindow,
     Debt,
     Sweep,
+    /// The mapping was changed.
+    Mapping,
 }
 
 /// A row in detail.
@@ -129,8 +132,9 @@ pub async fn preview(env: &Env, of: PreviewOf<'_>, told: impl FnMut(Walked)) -> 
     let env = Env { config, ..env.clone() };
     let mut ledger = look(&env.queue).await?;
     let at = tick::now(&mut ledger).await.context("asking the queue database for its clock")?;
-    let asked = ask(&mut ledger, &env.config, of.customer, at).await?;
+    let mut asked = ask(&mut ledger, &env.config, of.customer, at).await?;
     drop(ledger);
+    note_mappings(&env, &mut asked).await?;
     let decision = match asked.pauses.all() {
         true => Decision::Paused,
         false => asked.decide(&env).await?.decision,
@@ -166,6 +170,42 @@ pub async fn preview(env: &Env, of: PreviewOf<'_>, told: impl FnMut(Walked)) -> 
 /// A transaction of the queue database that only reads.
 async fn look(queue: &PgPool) -> anyhow::Result<Transaction<'static, Postgres>> {
     queue.begin_with("begin isolation level repeatable read read only").await.context("looking at the queue database")
+}
+
+/// Notes what the file makes of entities that were read before, as the tick before the run will.
+async fn note_mappings(env: &Env, asked: &mut Asked) -> anyhow::Result<()> {
+    for known in &mut asked.mappings {
+        let entity = EntityId::new(known.entity.as_str());
+        if env.config.entity(&entity).is_none() || !asked.marks.iter().any(|mark| mark.entity == known.entity) {
+            continue;
+        }
+        let look = match env.data.look(&asked.customer, &entity, Some(&known.tables), false).await {
+            Ok(look) => look,
+            // The tick halts it, or leaves it; whoever decides says so.
+            Err(_) => continue,
+        };
+        if look.fields == known.target {
+            continue;
+        }
+        known.fields.retain(|field| look.fields.contains(field));
+        let is_known = look.fields.iter().all(|field| known.fields.contains(field));
+        known.state = if is_known { State::Settled } else { State::Counting };
+        (known.target, known.cut, known.rows_read, known.rows_different) = (look.fields, false, 0, 0);
+    }
+    Ok(())
+}
+
+/// What is said of a mapping that was changed, and of the rows that are not decided yet.
+fn mapping_note(entity: &EntityId, (different, read): (u64, u64), is_waiting: bool, percent_max: u32) -> Note {
+    let is_much = different > ROWS_FREE.unsigned_abs() && different * 100 > u64::from(percent_max) * read;
+    let then = match is_waiting || is_much {
+        true => "they wait for `sync-bridge run --accept-mapping`, and all else flows",
+        false => "once all are counted, `first_contact` decides about them",
+    };
+    let text = format!(
+        "the mapping changed: {different} of {read} rows differ in what was never compared as it is mapped now: {then}"
+    );
+    Note { about: About::Mapping, entity: Some(entity.to_string()), text }
 }
 
 /// The configuration with this entity and those that it refers to, also through others.
@@ -260,6 +300,9 @@ struct Counts {
     tally: Tally,
     rows_read: u64,
     rows_unchanged: u64,
+    /// Looked at for the first time under a changed mapping, and those that differ in what it changed.
+    rows_counted: u64,
+    rows_waiting: u64,
 }
 
 struct Walk<'w, T> {
@@ -405,6 +448,10 @@ impl<T: FnMut(Walked)> Walk<'_, T> {
         counts.tally += report.tally;
         counts.rows_read += report.rows_read;
         counts.rows_unchanged += report.rows_unchanged;
+        if self.loads {
+            counts.rows_counted += report.rows_read;
+            counts.rows_waiting += report.rows_waiting;
+        }
         let name = |side: Side, key: Key| (entity.as_str().to_owned(), side, key);
         for (side, key) in report.settled {
             self.listed.remove(&name(side, key));
@@ -505,11 +552,21 @@ impl<T: FnMut(Walked)> Walk<'_, T> {
         Ok(())
     }
 
+    /// What is to be said where the entity's mapping was changed.
+    fn of_mapping(&self, entity: &EntityId, counts: &Counts) -> Option<Note> {
+        let known = self.asked.mappings.iter().find(|known| known.entity == entity.as_str())?;
+        let known_rows = (known.rows_different.unsigned_abs(), known.rows_read.unsigned_abs());
+        let rows = if known.is_due() { (counts.rows_waiting, counts.rows_counted) } else { known_rows };
+        let is_changed = matches!(known.state, State::Counting | State::Waiting);
+        let is_waiting = known.state == State::Waiting;
+        is_changed.then(|| mapping_note(entity, rows, is_waiting, self.env.config.mapping_percent_max))
+    }
+
     fn shows(&self, entity: &EntityId) -> bool {
         self.of.entity.is_none_or(|only| only == entity)
     }
 
-    fn told_in_full(mut self, outcome: Outcome, notes: Vec<Note>, complete: bool) -> Preview {
+    fn told_in_full(mut self, outcome: Outcome, mut notes: Vec<Note>, complete: bool) -> Preview {
         let config = self.env.config.clone();
         let mut entities = Vec::new();
         let mut all = EntityKinds::default();
@@ -517,6 +574,7 @@ impl<T: FnMut(Walked)> Walk<'_, T> {
         let only = self.of.entity;
         for entity in config.entities().filter(|entity| only.is_none_or(|only| *only == entity.id)) {
             let counts = self.counts.remove(&entity.id).unwrap_or_default();
+            notes.extend(self.of_mapping(&entity.id, &counts));
             let mut kinds = Kinds { tally: counts.tally, ..Kinds::default() };
             let mut rows: Vec<(&Named, &Listed)> =
                 self.listed.iter().filter(|(row, _)| row.0 == entity.id.as_str()).collect();

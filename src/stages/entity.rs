@@ -155,8 +155,8 @@ fn made(
 ) -> Result<Mapping, Box<Flaw>> {
     let mapping = resolve(customer, entity, legacy.0, platform.0)?;
     for (side, (live, scope)) in [(Side::Legacy, legacy), (Side::Platform, platform)] {
-        new_key(&mapping, entity, side, live, scope).map_err(|reason| {
-            let spot = Spot::Column(side, entity.table(side).key[0].clone());
+        new_key(&mapping, entity, side, live, scope).map_err(|NoKey { part, reason }| {
+            let spot = Spot::Column(side, entity.table(side).key[part].clone());
             Flaw::error("no-new-key", spot, reason).help("give the column a default, or map it by a field")
         })?;
     }
@@ -244,8 +244,11 @@ async fn described(
         return Err(refused(entity, flaws.join("; ")));
     }
     let scope = scope_as_stored(customer, entity, side, &database, &live).await?;
-    if let Some(condition) = &table.filter {
-        check_filter(entity, side, &database, &live, condition).await?;
+    if let Some(condition) = &table.filter
+        && let Some(flaw) = filter_flaw(entity, side, &database, &live, condition).await?
+    {
+        let place = format!("`where` of {} ({side} side, line {})", table.shown(), table.place.line);
+        return Err(refused(entity, format!("{place}: {flaw}")));
     }
     Ok(Described { database, table: live, scope })
 }
@@ -284,34 +287,40 @@ async fn scope_as_stored(
     Ok(scope)
 }
 
-/// Lets the database read `where`.
-async fn check_filter(
+/// Lets the database read `where`: why it cannot be one.
+///
+/// # Errors
+/// The database does not answer.
+pub async fn filter_flaw(
     entity: &config::Entity,
     side: Side,
     database: &Database,
     live: &LiveTable,
     condition: &str,
-) -> anyhow::Result<()> {
+) -> anyhow::Result<Option<Flaw>> {
     let table = entity.table(side);
-    let refuse = |reason: String| {
-        let place = format!("`where` of {} ({side} side, line {})", table.shown(), table.place.line);
-        Err(refused(entity, format!("{place}: {reason}")))
-    };
+    let flaw = |reason: String| Flaw::error("where", Spot::Filter(side), reason);
     // Which operators such a column meets depends on the session's search path: it would be seen in one and not in another.
     let mut of_extensions = live.columns.iter().filter(|column| column.foreign_order);
     if let Some(column) = of_extensions.find(|column| names_bare(condition, &column.name)) {
-        return refuse(format!(
+        return Ok(Some(flaw(format!(
             "column `{}` is {}, an extension's type, which is compared by whatever the session finds; write `{}::text`",
             column.name, column.type_shown, column.name
-        ));
+        ))));
     }
     let mut session = database.read.begin().await.with_context(|| format!("connecting to {}", database.shown))?;
     match filter_check(table, condition).query().fetch_all(&mut *session).await {
-        Ok(_) => Ok(()),
+        Ok(_) => Ok(None),
         Err(sqlx::Error::Database(error))
             if error.code().is_some_and(|code| ["0A", "22", "42"].contains(&&code[..2])) =>
         {
-            refuse(format!("{} says: {}; it may name the table's own columns only", database.shown, error.message()))
+            let said =
+                format!("{} says: {}; it may name the table's own columns only", database.shown, error.message());
+            // `column "nmae" does not exist`
+            let named = error.message().split('"').nth(1).filter(|_| error.code().as_deref() == Some("42703"));
+            let near =
+                named.and_then(|name| config::suggest(name, live.columns.iter().map(|column| column.name.as_str())));
+            Ok(Some(Flaw { help: near, ..flaw(said) }))
         }
         Err(error) => Err(error).with_context(|| format!("reading `where` of {} in {}", table.shown(), database.shown)),
     }
@@ -401,8 +410,8 @@ fn resolve(
     let mut platform_shape = shape(entity, Side::Platform, platform)?;
     let mut fields = Vec::new();
     for declared in &entity.fields {
-        let legacy_at = place(&mut legacy_shape, &declared.legacy, legacy)?;
-        let platform_at = place(&mut platform_shape, &declared.platform, platform)?;
+        let legacy_at = place(&mut legacy_shape, &declared.legacy, (legacy, &entity.legacy))?;
+        let platform_at = place(&mut platform_shape, &declared.platform, (platform, &entity.platform))?;
         let lens = lens(declared, [&legacy_shape, &platform_shape], [&legacy_at, &platform_at]).map_err(|reason| {
             Box::new(Flaw::error("types-do-not-fit", Spot::Lens, reason).of_field(Some(&declared.name)))
         })?;
@@ -431,8 +440,8 @@ fn resolve(
             name: "deleted".into(),
             fingerprint: fingerprint("deleted", &lens, &Nulls::default()),
             lens,
-            legacy: place(&mut legacy_shape, &[marked(legacy_mark).to_string()], legacy)?,
-            platform: place(&mut platform_shape, &[marked(platform_mark).to_string()], platform)?,
+            legacy: place(&mut legacy_shape, &[marked(legacy_mark).to_string()], (legacy, &entity.legacy))?,
+            platform: place(&mut platform_shape, &[marked(platform_mark).to_string()], (platform, &entity.platform))?,
             policy: entity.policy,
             one_way: None,
             null: NullMarks::default(),
@@ -537,11 +546,17 @@ fn as_column(live: &LiveColumn) -> Column {
         element: live.class_of_elements(),
         nullable: live.nullable,
         local_time: live.typname == "timestamp",
+        caseless: live.typname == "citext",
+        fixed: false,
     }
 }
 
 /// The columns' positions in the shape; adds those that are not there yet.
-fn place(shape: &mut Shape, names: &[String], live: &LiveTable) -> Result<Vec<usize>, String> {
+fn place(
+    shape: &mut Shape,
+    names: &[String],
+    (live, table): (&LiveTable, &config::Table),
+) -> Result<Vec<usize>, String> {
     let side = shape.side;
     names
         .iter()
@@ -550,7 +565,8 @@ fn place(shape: &mut Shape, names: &[String], live: &LiveTable) -> Result<Vec<us
             let missing = || format!("there is no column `{name}` on the {side} side");
             let found = live.column(name).ok_or_else(missing)?;
             Ok(shape.columns.iter().position(|column| column.name == *name).unwrap_or_else(|| {
-                shape.columns.push(as_column(found));
+                let fixed = table.scope.contains_key(name);
+                shape.columns.push(Column { fixed, ..as_column(found) });
                 shape.columns.len() - 1
             }))
         })
@@ -591,7 +607,7 @@ fn ready_side(
     let table = entity.table(side);
     let shape = mapping.shape(side);
     let Live { described, entity_number } = live;
-    let new_key = new_key(mapping, entity, side, &described.table, &described.scope)?;
+    let new_key = new_key(mapping, entity, side, &described.table, &described.scope).map_err(|no_key| no_key.reason)?;
     let written = (mapping.written(side), mapping.constants(side));
     let sql = TableSql::new((shape, &written.0, &written.1), &described.table, table, &described.scope, entity_number);
     Ok(ReadySide { database: described.database, sql, new_key, limits: customer.limits_of(&table.database) })
@@ -621,6 +637,12 @@ fn fill(template: &str, vars: &BTreeMap<String, String>) -> Option<String> {
     Some(filled)
 }
 
+/// Why new rows get no key, and the part of it that is at fault.
+struct NoKey {
+    part: usize,
+    reason: String,
+}
+
 /// Where each part of a new row's key comes from.
 fn new_key(
     mapping: &Mapping,
@@ -628,7 +650,7 @@ fn new_key(
     side: Side,
     live: &LiveTable,
     scope: &[ScopeValue],
-) -> Result<NewKey, String> {
+) -> Result<NewKey, NoKey> {
     let (shape, table) = (mapping.shape(side), entity.table(side));
     let place = format!("{} ({side} side)", table.shown());
     let mut parts: Vec<Option<NewPart>> = shape
@@ -642,7 +664,8 @@ fn new_key(
         .collect();
     let open: Vec<usize> = (0..parts.len()).filter(|&at| parts[at].is_none()).collect();
     if let (true, Some(_)) = (open.is_empty(), table.new_key) {
-        return Err(format!("fields cover the whole key of {place}, so `new_key` decides nothing; leave it out"));
+        let reason = format!("fields cover the whole key of {place}, so `new_key` decides nothing; leave it out");
+        return Err(NoKey { part: 0, reason });
     }
     for &at in &open {
         let key = &shape.key[at];
@@ -650,7 +673,10 @@ fn new_key(
         let part = match table.new_key {
             None if side == Side::Platform && key.class == Class::Uuid => Ok(NewPart::Uuid5),
             None => default().ok_or_else(|| {
-                let help = "name another way by `new_key = \"same\"` or `\"uuid5\"`";
+                let help = match key.class {
+                    Class::Uuid | Class::Text => "name another way by `new_key = \"same\"` or `\"uuid5\"`",
+                    _ => "name another way by `new_key = \"same\"`",
+                };
                 format!(
                     "new rows of {place} cannot get a key: `{}` has neither a default nor a field; {help}",
                     key.name
@@ -664,11 +690,13 @@ fn new_key(
                 key.name
             )),
             Some(KeyRule::Same) => same_part(mapping, entity, side, live, (at, &open)),
-        }?;
+        }
+        .map_err(|reason| NoKey { part: at, reason })?;
         parts[at] = Some(part);
     }
     if parts.iter().flatten().filter(|part| **part == NewPart::Uuid5).count() > 1 {
-        return Err(format!("two parts of the key of {place} would be the same uuid; map all but one by fields"));
+        let reason = format!("two parts of the key of {place} would be the same uuid; map all but one by fields");
+        return Err(NoKey { part: open[0], reason });
     }
     Ok(NewKey(parts.into_iter().flatten().collect()))
 }

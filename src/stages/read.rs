@@ -9,12 +9,12 @@ use sqlx::Row as _;
 
 use crate::config::Side;
 use crate::fault;
-use crate::mapping::{Canonical, Cell, Lens, Links, LookUp};
+use crate::mapping::{Canonical, Cell, Field, Lens, Links, LookUp};
 use crate::pairs::{Pair, Receipt};
 use crate::sides::postgres::{self, Found, LedgerRow, Lower, Row, Want};
 use crate::sides::{Fault, sort};
 
-use super::entity::ReadyEntity;
+use super::entity::{ReadyEntity, RefTarget};
 use super::rings::LeftOut;
 use super::{Key, Lane, Page, Position, Range};
 use crate::keyset::KEY_BYTES_MAX;
@@ -520,7 +520,17 @@ fn natural_key<'a>(
 ) -> Option<Vec<Canonical<'a>>> {
     let cells = &row.as_ref()?.cells;
     let mapping = &entity.mapping;
-    matched.iter().map(|&at| mapping.fields[at].get(mapping, side, cells, links).ok()).collect()
+    let part = |&at: &usize| {
+        let field = &mapping.fields[at];
+        let value = field.get(mapping, side, cells, links).ok()?;
+        let caseless = field.columns(side).iter().any(|&column| field.matches_caseless(mapping, side, column));
+        // A reference is known by its record's key, which has one spelling.
+        Some(match value.as_deref().filter(|_| caseless && !matches!(field.lens, Lens::Ref(_))) {
+            Some(text) => Canonical::text(text.to_lowercase()),
+            None => value,
+        })
+    };
+    matched.iter().map(part).collect()
 }
 
 /// The fields by which a partner is looked for on side `target`: the natural key, or those that cover that side's key.
@@ -558,7 +568,10 @@ async fn look_up(
         .map(|&field| &mapping.fields[field])
         .flat_map(|field| {
             let shape = mapping.shape(on);
-            field.columns(on).iter().map(|&at| (at, field.lens.looked_up(&shape.columns[at]).unwrap_or_default()))
+            field.columns(on).iter().map(move |&at| {
+                let looked_up = field.lens.looked_up(&shape.columns[at]).unwrap_or_default();
+                (at, LookUp { caseless: field.matches_caseless(mapping, on, at), ..looked_up })
+            })
         })
         .collect();
     // The raw natural key as that side would hold it.
@@ -792,6 +805,73 @@ pub async fn find_links(entity: &ReadyEntity, views: &[View]) -> anyhow::Result<
                 links.insert(&target.entity, &Key(row.try_get("legacy_key")?), &Key(row.try_get("platform_key")?));
             }
         }
+        find_spelled_otherwise(entity, target, views, &mut links).await?;
     }
     Ok(links)
+}
+
+/// The pairs of records whose keys caseless columns spell in other letters: asked only of those that no pair has as they are spelled, as no
+/// index serves it.
+async fn find_spelled_otherwise(
+    entity: &ReadyEntity,
+    target: &RefTarget,
+    views: &[View],
+    links: &mut Links,
+) -> anyhow::Result<()> {
+    let mapping = &entity.mapping;
+    let mut asked: HashMap<(Side, String), &Field> = HashMap::new();
+    for field in mapping.fields.iter().filter(|field| field.lens == Lens::Ref(target.entity.clone())) {
+        for (view, side) in views.iter().flat_map(|view| Side::BOTH.map(|side| (view, side))) {
+            let row = match side {
+                Side::Legacy => &view.legacy,
+                Side::Platform => &view.platform,
+            };
+            let key = row.as_ref().filter(|_| field.is_caseless(mapping, side));
+            let Some(key) = key.and_then(|row| field.referred(mapping, side, &row.cells)) else { continue };
+            let known = match side {
+                Side::Legacy => links.platform_key(&target.entity, &key),
+                Side::Platform => links.legacy_key(&target.entity, &key),
+            };
+            if known.is_none() && !key.is_too_long() {
+                asked.insert((side, key.0), field);
+            }
+        }
+    }
+    if asked.is_empty() {
+        return Ok(());
+    }
+    let of = |side| asked.keys().filter(|(on, _)| *on == side).map(|(_, key)| key.as_str()).collect::<Vec<_>>();
+    let query = postgres::query(include_str!("links_caseless.sql"))
+        .bind(target.entity_number)
+        .bind(of(Side::Legacy))
+        .bind(of(Side::Platform));
+    let rows = match target.sessions.fetch_all(query).await {
+        Ok(rows) => rows,
+        // As of `find_links`; such a row waits, and says for what.
+        Err(error) if matches!(sort(&error), Fault::Row) => return Ok(()),
+        Err(error) => {
+            return Err(error).with_context(|| {
+                format!("looking up the pairs of {} that {} refers to", target.entity, entity.mapping.entity)
+            });
+        }
+    };
+    let mut found: HashMap<(Side, String), Vec<Key>> = HashMap::new();
+    for row in rows {
+        let side = if row.try_get("of_legacy")? { Side::Legacy } else { Side::Platform };
+        let (asked_for, legacy, platform): (String, String, String) =
+            (row.try_get("asked")?, row.try_get("legacy_key")?, row.try_get("platform_key")?);
+        let own = Key(if side == Side::Legacy { legacy } else { platform.clone() });
+        let is_meant = |field: &&Field| field.names(mapping, side, &Key(asked_for.clone()), &own);
+        let of = (side, asked_for.clone());
+        if asked.get(&of).is_some_and(is_meant) {
+            found.entry(of).or_default().push(Key(platform));
+        }
+    }
+    for ((side, spelled), platform) in found {
+        // Of several nobody can tell which is meant.
+        if let [platform] = platform.as_slice() {
+            links.insert_spelling(&target.entity, side, &Key(spelled), platform);
+        }
+    }
+    Ok(())
 }

@@ -48,7 +48,7 @@ fn can_be_null(mapping: &Mapping, field: &Field, side: Side) -> bool {
     let mut columns = field.columns(side).iter();
     !field.flows_to(side)
         || field.null.of(side).is_some()
-        || columns.all(|&at| shape.columns[at].nullable && !shape.is_key(at))
+        || columns.all(|&at| shape.columns[at].fixed || (shape.columns[at].nullable && !shape.is_key(at)))
 }
 
 /// Columns of what is left out stay as they are in a row that stands.

@@ -297,7 +297,9 @@ fn differs(mapping: &Mapping, side: Side, links: &Links, item: &Item, stored: Op
         return stored.map(|_| Failure { field: None, reason, others: false });
     }
     let Some(stored) = stored else {
-        let reason = "the row was not there after it was written; a trigger, a rule or the scope took it away".into();
+        let reason = "the row was not there under its key after it was written; its key was rounded or rewritten, or a trigger, a rule or the scope took \
+             the row away"
+            .into();
         return Some(Failure { field: None, reason, others: false });
     };
     // An update may take its row out: what both sides hold then rests.
@@ -312,8 +314,12 @@ fn differs(mapping: &Mapping, side: Side, links: &Links, item: &Item, stored: Op
             _ => field.get(mapping, side, &stored.cells, links).as_ref() == Ok(value),
         };
         if !equal {
+            let no_inverse = match field.lens {
+                Lens::Express(_) => "its expressions do not bring it back, ",
+                _ => "",
+            };
             let reason = format!(
-                "the {side} side stored another value than was written: its column is too narrow or too coarse, or a trigger rewrites it"
+                "the {side} side stored another value than was written: {no_inverse}its column is too narrow or too coarse, or a trigger rewrites it"
             );
             return Some(Failure { field: Some(field.name.clone()), reason, others: false });
         }

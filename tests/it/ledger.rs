@@ -514,6 +514,27 @@ async fn a_pair_made_beside_a_load_gives_its_round_another_look() {
 }
 
 #[tokio::test]
+async fn a_pair_wakes_what_waits_for_its_key_in_small_letters() {
+    let queue = queue("caseless wake").await;
+    let stage = open_stage(&queue.pool, 1).await;
+    execute(
+        &queue.pool,
+        "insert into bridge.parked (customer, entity, side, key, reason, waits_entity, waits_side, waits_key, woken, run, stage, round)
+         select customer, 'person', 'legacy', waited.key, 'parent', 'team', 'legacy', waited.key, false, run, id, 0
+         from bridge.stage, unnest(array['ab', 'AB', 'Ab', 'abc']) as waited (key)",
+    )
+    .await;
+    let mut conn = queue.pool.acquire().await.expect("a connection");
+    let pairs = [("Ab", "P")]
+        .map(|(legacy, platform)| (sync_bridge::stages::Key(legacy.into()), sync_bridge::stages::Key(platform.into())));
+    let to_wake = parked::to_wake(&mut conn, CUSTOMER, "team", &pairs).await.expect("rows");
+    assert_eq!(to_wake.iter().map(|row| row.2.0.as_str()).collect::<Vec<_>>(), ["Ab", "ab"]);
+    assert_eq!(parked::wake(&mut conn, CUSTOMER, "team", &pairs).await.expect("an answer"), 2);
+    let woken = "select count(*) from bridge.parked where woken and key in ('ab', 'Ab')";
+    assert_eq!((number(&queue.pool, woken).await, stage.pages_left), (2, 1));
+}
+
+#[tokio::test]
 async fn ten_thousand_dead_pages_come_back_in_seconds_and_wait_for_the_next_run() {
     let queue = queue("requeue many").await;
     let stage = open_stage(&queue.pool, 10_000).await;

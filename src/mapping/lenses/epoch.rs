@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, Datelike as _};
 
-use crate::config::{EpochUnit, Hours};
+use crate::config::EpochUnit;
 use crate::mapping::class::number;
 use crate::mapping::{Canonical, Cell, Class, stamp};
 
@@ -30,7 +30,7 @@ impl Epoch {
         let (naive, offset) = stamp::parse(raw).ok_or("it is no timestamp between the years 1 and 9999")?;
         let at = match offset {
             Some(offset) => (naive - offset).and_utc(),
-            None => stamp::declared_local(naive, on.zone, Hours::default())?,
+            None => stamp::only_local(naive, on.zone)?,
         };
         Ok(Canonical::text(at.timestamp_micros().div_euclid(self.micros()).to_string()))
     }

@@ -43,8 +43,11 @@ impl Fold {
 
     pub fn looked_up(&self) -> Option<LookUp> {
         let has = |fold| self.0.contains(&fold);
-        (!has(TextFold::Uppercase) && !has(TextFold::Nfc))
-            .then(|| LookUp { trim: has(TextFold::Trim), lowercase: has(TextFold::Lowercase) })
+        (!has(TextFold::Uppercase) && !has(TextFold::Nfc)).then(|| LookUp {
+            trim: has(TextFold::Trim),
+            lowercase: has(TextFold::Lowercase),
+            caseless: false,
+        })
     }
 
     pub fn spelling(&self) -> String {

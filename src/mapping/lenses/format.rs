@@ -2,7 +2,7 @@
 
 use chrono::{NaiveDate, NaiveDateTime, TimeZone as _};
 
-use crate::config::{Hours, Side};
+use crate::config::Side;
 use crate::mapping::{Canonical, Cell, Class, stamp};
 
 use super::{On, Reason};
@@ -38,7 +38,7 @@ impl Format {
                 // Both are times on a wall; where it is another's, through the moment.
                 (naive, None) if on.zone == self.zone => self.kept(naive)?.into(),
                 (naive, None) => {
-                    let utc = stamp::declared_local(naive, on.zone, Hours::default())?.naive_utc();
+                    let utc = stamp::only_local(naive, on.zone)?.naive_utc();
                     self.kept(self.on_wall(utc)?)?.into()
                 }
             },
@@ -83,7 +83,7 @@ impl Format {
                 match on_that_wall || on.column(0).class != Class::Instant {
                     true => stamp::printed(wall),
                     false => {
-                        let at = stamp::declared_local(wall, self.zone, Hours::default())?;
+                        let at = stamp::only_local(wall, self.zone)?;
                         match on.column(0).local_time {
                             true => stamp::named_local(at, on.zone)?,
                             false => format!("{}+00", stamp::printed(at.naive_utc())),

@@ -98,6 +98,8 @@ mod tests {
             element: None,
             nullable: true,
             local_time: false,
+            caseless: false,
+            fixed: false,
         };
         let on = On { side: Side::Platform, columns: &[column], at: &[0], zone: chrono_tz::UTC };
         let lens = GeoJson { document: Side::Platform };

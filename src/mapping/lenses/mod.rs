@@ -208,7 +208,7 @@ impl Lens {
             Lens::Fold(lens) => lens.spelling(),
             Lens::Values(lens) => lens.spelling(),
             Lens::Join(lens) => format!("join {:?}", lens.separator),
-            Lens::Object(lens) => format!("object {:?}", lens.members),
+            Lens::Object(lens) => lens.spelling(),
             Lens::Path(lens) => lens.spelling(),
             Lens::Scale(_) => "scale".into(),
             Lens::Date(_) => "date".into(),
@@ -256,4 +256,6 @@ impl Lens {
 pub struct LookUp {
     pub trim: bool,
     pub lowercase: bool,
+    /// As the column's database compares texts whatever their case.
+    pub caseless: bool,
 }

@@ -106,7 +106,9 @@ impl Lens {
                         ));
                     }
                 };
-                Lens::Object(Object { members: members.clone(), many: document.other() })
+                let many = if document == Side::Legacy { platform } else { legacy };
+                let classes = many.columns.iter().map(|column| column.class).collect();
+                Lens::Object(Object { members: members.clone(), classes, many: document.other() })
             }
             config::Lens::Path(members) => {
                 let document = match classes {

@@ -348,7 +348,8 @@ impl TableSql {
             .enumerate()
             .map(|(at, &(column, look_up))| {
                 let column = &self.columns[column];
-                let own = match (look_up.trim, look_up.lowercase && lower == Lower::OfUnicode) {
+                let as_text = look_up.caseless || (look_up.lowercase && lower == Lower::OfUnicode);
+                let own = match (look_up.trim, as_text) {
                     (false, false) => column.own(),
                     (false, true) => format!("t.{}::text", column.name),
                     (true, _) => format!("btrim(t.{}::text, {MARGIN})", column.name),
@@ -356,6 +357,7 @@ impl TableSql {
                 match (look_up.lowercase, lower) {
                     (true, Lower::OfDatabase) => format!("lower({own}) = w.v{at}"),
                     (true, Lower::OfUnicode) => format!("lower({own} collate {UNICODE}) = w.v{at}"),
+                    (false, _) if look_up.caseless => format!("lower({own}) = lower(w.v{at})"),
                     (false, _) if look_up.trim => format!("{own} = w.v{at}"),
                     (false, _) => format!("{own} = {}", column.given(&format!("w.v{at}"))),
                 }
@@ -392,7 +394,7 @@ impl TableSql {
         let newest = self.stamp.as_ref().map_or(String::new(), |stamp| format!(" order by t.{stamp} desc nulls last"));
         let sql = format!(
             "select * from (select {row} from {seen} where true{scope}{newest} limit ${own}) newest \
-             union all \
+             union \
              select * from (select {row} from {seen} where random() < ${chance} / greatest(1, (select reltuples from pg_class \
              where oid = ${name}::regclass)){scope} limit ${own}) others",
             row = self.row_columns(),

@@ -24,7 +24,7 @@ pub struct Flaw {
 impl Flaw {
     pub fn error(code: &'static str, spot: Spot, message: impl Into<String>) -> Flaw {
         let (side, column) = match &spot {
-            Spot::Table(side) | Spot::Further(side, _) => (Some(*side), None),
+            Spot::Table(side) | Spot::Further(side, _) | Spot::Filter(side) => (Some(*side), None),
             Spot::Column(side, column) => (Some(*side), Some(column.clone())),
             Spot::Whole | Spot::Lens | Spot::MatchOn(_) => (None, None),
         };

@@ -93,6 +93,11 @@ pub async fn findings(data: &Data, customer: &Customer, locator: &Locator<'_>, s
     for entity in config.entities() {
         desk.judge_entity(config, entity, &databases);
     }
+    for entity in config.entities() {
+        for side in Side::BOTH {
+            desk.try_filter(pools, entity, side, &databases).await;
+        }
+    }
     if let Some(rows_max) = sample {
         for entity in config.entities() {
             desk.try_rows(data, entity, rows_max).await;
@@ -216,6 +221,28 @@ impl Desk<'_> {
         }
     }
 
+    /// Lets the database read `where` of a table that is there.
+    async fn try_filter(&mut self, pools: &Pools, entity: &Entity, side: Side, databases: &BTreeMap<&str, Mapped<'_>>) {
+        let table = entity.table(side);
+        let Some(condition) = &table.filter else { return };
+        let url = self.customer.databases.get(&table.database);
+        let facts = url.and_then(|url| databases.get(url.expose())?.facts.as_ref());
+        let Some(catalogue) = facts.and_then(|facts| facts.catalogue.as_ref()) else { return };
+        let Some(live) = as_one(table, &catalogue.live) else { return };
+        let asked = async {
+            let database = database_of(pools, self.customer, entity, side)?;
+            let flaw = entity::filter_flaw(entity, side, &database, &live, condition).await?;
+            match flaw {
+                Some(flaw) => Ok(Some(flaw)),
+                None => moves_by_itself(&database, side, condition).await,
+            }
+        };
+        match asked.await {
+            Ok(flaw) => flaw.into_iter().for_each(|flaw| self.of_entity(entity, flaw)),
+            Err(error) => self.of_entity(entity, Flaw::error("unreadable", Spot::Filter(side), told(&error))),
+        }
+    }
+
     /// Of one table: what no page can do without, and what else there is.
     fn of_part(&self, config: &Config, part: &Part<'_>, side: Side, catalogue: &Catalogue) -> (Vec<Flaw>, Vec<Flaw>) {
         let place = |entity: &Entity| {
@@ -295,6 +322,37 @@ impl Desk<'_> {
             ..Finding::error(flaw.code, flaw.message)
         }
     }
+}
+
+/// A condition whose answer changes while nobody edits a row: no stamp says when that is.
+async fn moves_by_itself(database: &postgres::Database, side: Side, condition: &str) -> anyhow::Result<Option<Flaw>> {
+    const CLOCKS: [&str; 5] = ["current_date", "current_time", "current_timestamp", "localtime", "localtimestamp"];
+    let lowered = condition.to_lowercase();
+    let is_part = |letter: char| letter.is_alphanumeric() || letter == '_';
+    let words: BTreeSet<&str> = lowered.split(|letter| !is_part(letter)).filter(|word| !word.is_empty()).collect();
+    let called: Vec<&str> = words.iter().copied().filter(|word| lowered.contains(&format!("{word}("))).collect();
+    let mut session = database.read.begin().await.with_context(|| format!("connecting to {}", database.shown))?;
+    // A function by any of whose forms the same arguments always give the same is let through.
+    let unsteady: Vec<String> = postgres::query_scalar(
+        "select proname::text from pg_proc where proname = any($1) and prokind = 'f' \
+         group by proname having bool_and(provolatile <> 'i') order by proname",
+    )
+    .bind(called)
+    .fetch_all(&mut *session)
+    .await
+    .with_context(|| format!("reading the catalogue of {}", database.shown))?;
+    let clocks = CLOCKS.into_iter().filter(|name| words.contains(name)).map(str::to_owned);
+    let all: Vec<String> = unsteady.into_iter().chain(clocks).collect();
+    if all.is_empty() {
+        return Ok(None);
+    }
+    let message = format!(
+        "`where` ({side} side) asks {}, whose answer changes by itself: a row that comes or goes so is edited by nobody, and is not \
+         looked at until it is",
+        flaw::listed(all.iter().map(String::as_str))
+    );
+    let help = "compare with columns alone, and let the application edit the row when it is to be seen or not";
+    Ok(Some(Flaw::warning("where-moves", Spot::Filter(side), message).help(help)))
 }
 
 /// What one side can write and the other cannot.

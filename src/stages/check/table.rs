@@ -81,7 +81,8 @@ pub fn must_have(entity: &Entity, side: Side, live: &LiveTable) -> Vec<Flaw> {
             flaws.push(Flaw::error("type-not-supported", spot(), message).of_field(field).help(help));
         }
         let is_own = table.key.iter().any(|key| key == column);
-        let written = field.is_some() || table.deleted.as_ref().is_some_and(|mark| marked(mark) == column);
+        let written = field.is_some() && flows_to(entity, side, column)
+            || table.deleted.as_ref().is_some_and(|mark| marked(mark) == column);
         if found.generated && (written || Some(column) == table.updated_at.as_deref()) {
             let message = format!("{name}.{column} is generated: the database computes it, and it cannot be written");
             flaws.push(
@@ -113,6 +114,12 @@ pub fn must_have(entity: &Entity, side: Side, live: &LiveTable) -> Vec<Flaw> {
     flaws
 }
 
+/// Whether a field that stands on the column is ever written there.
+fn flows_to(entity: &Entity, side: Side, column: &str) -> bool {
+    let mut fields = entity.fields.iter().filter(|field| field.columns(side).iter().any(|own| own == column));
+    fields.any(|field| field.one_way.is_none_or(|only| only == side))
+}
+
 pub fn no_such_column(table: &Table, side: Side, live: &LiveTable, column: &str) -> Flaw {
     let message = format!("there is no column `{column}` in {} ({side} side)", table.shown());
     Flaw {
@@ -141,6 +148,7 @@ pub fn should_have(entity: &Entity, side: Side, live: &LiveTable, around: Around
     flaws.extend(key(table, side, live, &indexes));
     flaws.extend(stamp(table, side, live, &indexes));
     flaws.extend(natural_key(entity, side, live, &indexes));
+    flaws.extend(caseless_key(entity, side, live, &indexes));
     flaws.extend(deleted(table, side, live));
     flaws.extend(left_out(entity, side, live, around.entities));
     flaws.extend(rights(entity, side, live));
@@ -262,6 +270,34 @@ fn natural_key(entity: &Entity, side: Side, live: &LiveTable, indexes: &[&Index]
     Some(Flaw::warning("match-on-not-unique", Spot::MatchOn(first.clone()), message).about(side, None).help(help))
 }
 
+/// Partners are looked up by what the database makes of a caseless text, and that by no operator of an extension.
+fn caseless_key(entity: &Entity, side: Side, live: &LiveTable, indexes: &[&Index]) -> Vec<Flaw> {
+    let table = entity.table(side);
+    let natural = entity.fields.iter().filter(|field| entity.match_on.contains(&field.name));
+    let columns = natural.flat_map(|field| field.columns(side)).filter_map(|name| live.column(name));
+    let served = |column: &LiveColumn| {
+        let serves = |part: &String| about(part) == column.name && part.starts_with("lower(");
+        indexes.iter().any(|index| index.columns.iter().any(serves))
+    };
+    columns
+        .filter(|column| column.typname == "citext" && !served(column))
+        .map(|column| {
+            let message = format!(
+                "`match_on` column {}.{} ({side} side) is {}: partners are looked up by its text in small letters, which no index serves",
+                table.shown(),
+                column.name,
+                column.type_shown
+            );
+            let help = format!(
+                "`create index concurrently on {} (lower({}::text))`",
+                sql_name(table),
+                shown_ident(&column.name)
+            );
+            Flaw::warning("no-index", Spot::Column(side, column.name.clone()), message).help(help)
+        })
+        .collect()
+}
+
 /// A mark of deleted rows must be able to mark.
 fn deleted(table: &Table, side: Side, live: &LiveTable) -> Option<Flaw> {
     let mark = table.deleted.as_ref()?;
@@ -301,7 +337,7 @@ pub fn scope(side: Side, live: &LiveTable, values: &[(&str, String)]) -> Vec<Fla
 }
 
 /// As far as it can be told without asking the database.
-fn reads_as(value: &str, column: &LiveColumn) -> bool {
+pub(super) fn reads_as(value: &str, column: &LiveColumn) -> bool {
     let value = value.trim();
     match (column.class, column.typname.as_str()) {
         (_, "int2") => value.parse::<i16>().is_ok(),

@@ -187,6 +187,14 @@ fn fit(from: &LiveColumn, into: &LiveColumn) -> Fit {
         {
             Fit::Some("types-differ", "they are compared by the text that each prints".into())
         }
+        (Type::Other { class: Class::Other, .. }, Type::Other { class: Class::Other, .. })
+            if into.modifier.is_some() && from.modifier != into.modifier =>
+        {
+            Fit::Some(
+                "types-differ",
+                "they are compared by the text that each prints, and print other lengths or digits".into(),
+            )
+        }
         _ => Fit::All,
     }
 }
@@ -212,6 +220,13 @@ pub fn of_fields(
             let live = tables[usize::from(side == Side::Platform)];
             field.columns(side).get(at).and_then(|name| live.column(name))
         };
+        for side in Side::BOTH {
+            if let (Some(mark), Some(column)) = (field.null.of(side), column(side, 0))
+                && !super::table::reads_as(mark, column)
+            {
+                flaws.push(null_mark(entity, field, column, mark, side));
+            }
+        }
         let found = match passes(field) {
             Passes::Unknown => continue,
             Passes::Key(target) => {
@@ -350,6 +365,20 @@ fn of_flags(entity: &Entity, field: &Field, column: &LiveColumn, largest: i64, s
     })
 }
 
+/// What stands for NULL must be a value of the column.
+fn null_mark(entity: &Entity, field: &Field, column: &LiveColumn, mark: &str, side: Side) -> Flaw {
+    let table = entity.table(side);
+    let message = format!(
+        "{} ({side} side) is {}, which has no value `{mark}` to stand for NULL",
+        table.shown_column(&column.name),
+        column.type_shown
+    );
+    Flaw::error("null-mark", Spot::Whole, message)
+        .of_field(Some(&field.name))
+        .about(side, Some(&column.name))
+        .help("correct it in `null`, or leave it out")
+}
+
 fn null(entity: &Entity, field: &Field, from: &LiveColumn, into: &LiveColumn, side: Side) -> Option<Flaw> {
     if !from.nullable || into.nullable {
         return None;
@@ -362,12 +391,15 @@ fn null(entity: &Entity, field: &Field, from: &LiveColumn, into: &LiveColumn, si
     );
     let (further, own) = here.locate(&into.name);
     let table = further.map_or((&here.schema, &here.name), |it| (&it.schema, &it.name));
-    let help = format!(
-        "`alter table {}.{} alter column {} drop not null`, or set the other one NOT NULL too",
-        shown_ident(table.0),
-        shown_ident(table.1),
-        shown_ident(own)
-    );
+    let help = match further.is_none() && here.key.contains(&into.name) {
+        true => "set the other one NOT NULL too: a key is never NULL".to_owned(),
+        false => format!(
+            "`alter table {}.{} alter column {} drop not null`, or set the other one NOT NULL too",
+            shown_ident(table.0),
+            shown_ident(table.1),
+            shown_ident(own)
+        ),
+    };
     Some(
         Flaw::warning("null-into-not-null", Spot::Column(side, into.name.clone()), message)
             .of_field(Some(&field.name))

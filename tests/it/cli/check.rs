@@ -336,6 +336,27 @@ const CASES: &[Case] = &[
         legacy: "alter table users drop column name; alter table users add column name text generated always as (upper(mail)) stored",
         ..RIGHT
     },
+    Case {
+        name: "a condition that moves by itself, and a caseless natural key",
+        legacy: "create extension citext; alter table users alter column mail type citext",
+        file: &[("updated_at = \"changed\" }", "updated_at = \"changed\", where = \"changed > now() - interval '1 year'\" }")],
+        ..RIGHT
+    },
+    Case {
+        name: "a condition on a column that is not there",
+        file: &[("updated_at = \"changed\" }", "updated_at = \"changed\", where = \"knd = 'P'\" }")],
+        ..RIGHT
+    },
+    Case {
+        name: "a condition that compares what cannot be compared",
+        file: &[("updated_at = \"changed\" }", "updated_at = \"changed\", where = \"boss_id > 'x'\" }")],
+        ..RIGHT
+    },
+    Case {
+        name: "a mark of null that the column cannot hold",
+        file: &[("lens = { ref = \"user\" } }", "lens = { ref = \"user\" }, null = { legacy = \"none\" } }")],
+        ..RIGHT
+    },
     Case { name: "no index for changes", legacy: "drop index users_changed_id_idx", ..RIGHT },
     Case { name: "stamps that may be null", legacy: "alter table users alter column changed drop not null", ..RIGHT },
     Case { name: "stamps that are none", legacy: "alter table users alter column changed drop default, alter column changed type text", ..RIGHT },

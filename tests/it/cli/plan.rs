@@ -489,3 +489,27 @@ async fn a_plan_says_what_keeps_it_from_being_done_now() {
     let told = office.desk.succeeds(&["plan", "--customer", "acme"]);
     assert!(told.contains("note: a run is open"), "{told}");
 }
+
+/// The rows that a new field touches are counted as the run would count them, and all else of the run is foreseen with them.
+#[tokio::test]
+async fn a_mapping_that_changed_is_foreseen_with_what_waits_for_it() {
+    let office = Office::new("plan mapping").await;
+    office.settle();
+    office.on_platform("update org.people set note = 'p' where email in ('ada@example.org', 'cyd@example.org')").await;
+    let file = office.desk.folder.path().join("bridge.toml");
+    let text = std::fs::read_to_string(&file).expect("the configuration");
+    let note = "note = { legacy = \"note\", platform = \"note\" }";
+    assert!(text.contains(note));
+    std::fs::write(&file, text.replace(note, "remark = { legacy = \"note\", platform = \"note\" }"))
+        .expect("writing a configuration");
+    office.on_legacy("update people set name = 'Ada L', changed = now() where id = 1").await;
+    let plan = office.foreseen().await;
+    let notes: Vec<&Value> =
+        plan["notes"].as_array().expect("a list").iter().filter(|note| note["about"] == "mapping").collect();
+    assert_eq!(notes.len(), 1, "{plan}");
+    let told = notes[0]["text"].as_str().expect("a text");
+    // Bob's phone waits for a person all the same.
+    assert!(notes[0]["entity"] == "person" && told.contains("the mapping changed: 3 of 4 rows differ"), "{plan}");
+    assert!(told.contains("`first_contact` decides"), "{plan}");
+    assert_eq!(plan["by_kind"]["updates_to_platform"], 1, "{plan}");
+}

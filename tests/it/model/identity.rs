@@ -789,6 +789,8 @@ impl Judge {
             element: None,
             nullable: true,
             local_time: false,
+            caseless: false,
+            fixed: false,
         };
         let shape = |side| Shape {
             side,

@@ -134,6 +134,8 @@ impl Judge {
             element: None,
             nullable: true,
             local_time: false,
+            caseless: false,
+            fixed: false,
         };
         let names = ["f", "g"];
         let shape = |side| Shape {
