@@ -240,6 +240,7 @@ async fn judge_all(
             contact: page.contact,
             rulings: &page.rulings,
             gone: (page.mode == PageMode::Delete).then_some((page.side, entity.deletes)),
+            shared: &entity.shared,
             notes: page.notes,
             recovery: page.recovery,
             overlap: entity.overlap,

@@ -905,6 +905,7 @@ impl Judge {
             contact: Contact::Decide,
             rulings: &[],
             gone: None,
+            shared: &[],
             notes: false,
             recovery: None,
             overlap: std::time::Duration::ZERO,
