@@ -765,6 +765,12 @@ impl Data {
             let field = row.field.as_deref().map(|field| format!("field `{field}`: ")).unwrap_or_default();
             return Err(Permanent(format!("conflict {id} of {entity}: {field}{}", row.reason)).into());
         }
+        if let Some(ParkedReason::Parent { entity: target, .. }) = report.parked.first().map(|row| &row.reason) {
+            return Err(Permanent(format!(
+                "conflict {id} of {entity}: it refers to a record of `{target}` that is gone, or has no counterpart on the other side"
+            ))
+            .into());
+        }
         if !report.parked.is_empty() {
             anyhow::bail!("conflict {id} of {entity}: the record is being written by others; try again in a moment");
         }

@@ -446,7 +446,8 @@ fn give_up(page: &Page, view: View, failure: Failure, last: bool, moved: &mut Ve
         moved.push(view.origin);
         return;
     }
-    if failure.others && !page.range.lane.is_another_look() {
+    // What a person decided gets no other look.
+    if failure.others && !page.range.lane.is_another_look() && page.rulings.is_empty() {
         report.parked.push(busy(page, view.origin));
         return;
     }
@@ -618,6 +619,10 @@ async fn compare(
         // What moved meanwhile is the next run's, and the next comparison's.
         let outcome = commit_platform(entity, notes, &links).await?;
         report.tally.recorded += outcome.committed.len() as u64;
+        for Committed { act, platform_key, .. } in outcome.committed.into_iter().filter(|it| it.act.pair.gone) {
+            // Nothing of it waits any more, and nothing is listed.
+            settled(report, Side::Platform, platform_key, act.pair.legacy_key);
+        }
     }
     Ok(())
 }

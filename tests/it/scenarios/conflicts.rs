@@ -47,6 +47,29 @@ async fn s09_a_true_conflict_goes_to_the_newer_edit_and_the_loser_can_come_back(
 }
 
 #[tokio::test]
+async fn a_reference_whose_record_is_gone_by_now_cannot_be_brought_back_and_it_is_said_why() {
+    let mut systems = people("undone reference").await;
+    systems.on_legacy("insert into team (id, label) values (1, 'a'), (2, 'b'), (3, 'c')").await;
+    systems.on_legacy("insert into person (email, team) values ('a@example.org', 1)").await;
+    systems.settle().await;
+    systems.on_legacy("update person set team = 2, last_update = now() - interval '10 s'").await;
+    let third = "(select id from team where name = 'c')";
+    systems.on_platform(&format!("update person set team_id = {third}, updated_at = now()")).await;
+    assert_eq!(systems.run().await.conflicts, 1);
+    systems.on_legacy("delete from team where id = 2").await;
+    systems.on_platform("delete from team where name = 'b'").await;
+    let (customer, person) = (CustomerId::new(CUSTOMER), EntityId::new("person"));
+    let entry = systems.data.conflicts(&customer, &person, None, None, 10).await.expect("the log").remove(0);
+    // Before anybody saw that it is gone, and after.
+    for said in ["it refers to a row that is not there", "it refers to a record of `team` that is gone"] {
+        let refused = systems.data.undo_conflict(&customer, &person, entry.id).await.expect_err("nothing to refer to");
+        assert!(format!("{refused:#}").contains(said), "{refused:#}");
+        systems.run_page("team", Side::Legacy, keys(vec![Key("2".into())])).await;
+    }
+    assert_eq!(systems.platform_rows("select state from sync_bridge.conflict").await, ["decided"]);
+}
+
+#[tokio::test]
 async fn s10_a_tie_goes_to_the_authority_and_says_so() {
     for (authority, winner) in [("platform", "p"), ("legacy", "l")] {
         let words = format!("match_on = [\"email\"]\n  authority = \"{authority}\"");
