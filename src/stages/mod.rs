@@ -186,6 +186,14 @@ pub enum RulingKind {
     Values(Vec<(String, Option<String>, Option<String>)>),
 }
 
+impl Ruling {
+    /// The canonical value that both sides are to hold of a field, where it sets one; of a reference that is the platform's key.
+    fn wanted(&self, field: &str) -> Option<&str> {
+        let RulingKind::Values(values) = &self.kind else { return None };
+        values.iter().find(|(name, ..)| name == field)?.2.as_deref()
+    }
+}
+
 /// What a page did; the job records it in the transaction that settles the page.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct PageReport {

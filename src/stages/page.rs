@@ -158,11 +158,11 @@ pub async fn decide(
     mut views: Vec<View>,
     ahead: &Ahead,
 ) -> anyhow::Result<(Vec<(View, Verdict)>, Links)> {
-    let mut links = ahead.real(find_links(entity, &views).await?);
+    let mut links = ahead.real(find_links(entity, &views, &page.rulings).await?);
     find_candidates(entity, page.side, &mut views, &links).await?;
     ahead.adopt(entity, page.side, &mut views, clocks, &links);
     if views.iter().any(|view| view.adopted) {
-        links = ahead.real(find_links(entity, &views).await?);
+        links = ahead.real(find_links(entity, &views, &page.rulings).await?);
     }
     let mut links = ahead.stood_in(links);
     let mut verdicts = judge_all(entity, page, clocks, &views, &mut links).await;
@@ -184,7 +184,7 @@ pub async fn decide(
             view.legacy_first = position.next().unwrap_or(false);
         }
         reread_legacy(entity, &mut views, |view| view.legacy_first).await?;
-        links = ahead.stood_in(ahead.real(find_links(entity, &views).await?));
+        links = ahead.stood_in(ahead.real(find_links(entity, &views, &page.rulings).await?));
         verdicts = judge_all(entity, page, clocks, &views, &mut links).await;
     }
     if matches!(page.range.lane, Lane::Ring | Lane::Stuck) {

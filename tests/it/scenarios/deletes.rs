@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use sync_bridge::config::{Config, Deletes, FirstContact};
+use sync_bridge::config::{Config, CustomerId, Deletes, EntityId, FirstContact, Side};
 use sync_bridge::ops::{self, RunReport, Scope};
 
 use super::mapping::persons;
@@ -95,6 +95,9 @@ async fn s19_an_edit_is_kept_whoever_deleted_the_record() {
     assert_eq!(bridge.systems.legacy_rows(id).await, before, "under the same id");
     let conflicts = bridge.systems.platform_rows("select kind from sync_bridge.conflict").await;
     assert_eq!(conflicts, ["delete_update"]);
+    let (customer, person) = (CustomerId::new(CUSTOMER), EntityId::new("person"));
+    let log = bridge.systems.data.conflicts(&customer, &person, None, None, 10).await.expect("the log");
+    assert_eq!(log[0].fields[0].kept, Some(Side::Platform));
     worker.stop().await;
 }
 
