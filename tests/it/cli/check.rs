@@ -304,7 +304,6 @@ const CASES: &[Case] = &[
                    create index on app.cards (updated_at, id);
                    insert into sync_bridge.entity (customer, entity) values ('c-1', 'card')",
         file: &[(BOSS, CARDS)],
-        ..RIGHT
     },
     Case {
         name: "a key that may be null",
