@@ -234,7 +234,7 @@ fn read_entity(
 
 fn check_both_tables(legacy: &TableDraft, platform: &TableDraft, reader: &mut Reader<'_>) {
     let (l, p) = (&legacy.table, &platform.table);
-    if (&l.database, &l.schema, &l.name) == (&p.database, &p.schema, &p.name) {
+    if l.is_same(p) {
         reader.problem(&platform.at, "is the same table as the legacy one", None);
     }
     let (with, without) = match (&l.deleted, &p.deleted) {
@@ -273,13 +273,7 @@ fn check_policies_without_stamp(
 
 /// Two entities that see the same rows on both sides would take each other's records for new ones.
 fn check_not_shared(legacy: &TableDraft, platform: &TableDraft, around: &Surroundings<'_>, reader: &mut Reader<'_>) {
-    fn meet(one: &Table, other: &Table) -> bool {
-        let same = (&one.database, &one.schema, &one.name) == (&other.database, &other.schema, &other.name);
-        // Two conditions are the operator's word that no row satisfies both.
-        let apart = one.filter.is_some() && other.filter.is_some() && one.filter != other.filter;
-        same && !apart
-            && one.scope.iter().all(|(column, value)| other.scope.get(column).is_none_or(|theirs| theirs == value))
-    }
+    let meet = |one: &Table, other: &Table| one.is_same(other) && one.meets(other);
     let shared = around.tables.iter().find(|(l, p, _)| meet(l, &legacy.table) && meet(p, &platform.table));
     if let Some((.., line)) = shared {
         let message = format!("has both tables in common with the entity in line {line}");

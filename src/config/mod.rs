@@ -626,6 +626,19 @@ impl Config {
     pub fn entities(&self) -> impl Iterator<Item = &Entity> {
         self.stages.iter().flat_map(|stage| stage.entities.iter())
     }
+
+    /// Another entity that has a part of this one's rows on this side: such a row is not one entity's to delete, or to make again.
+    pub fn sharer(&self, entity: &Entity, side: Side) -> Option<&Entity> {
+        self.entities().find(|other| other.id != entity.id && other.table(side).meets(entity.table(side)))
+    }
+
+    /// What becomes of an entity's rows on this side whose counterparts are gone.
+    pub fn deletes(&self, entity: &Entity, side: Side) -> Deletes {
+        match entity.deletes {
+            Deletes::Follow if self.sharer(entity, side).is_some() => Deletes::Keep,
+            declared => declared,
+        }
+    }
 }
 
 impl Customer {
@@ -668,6 +681,23 @@ impl Table {
     pub fn names(&self) -> impl Iterator<Item = (&str, &str)> {
         let also = self.also.iter().map(|further| (further.schema.as_str(), further.name.as_str()));
         std::iter::once((self.schema.as_str(), self.name.as_str())).chain(also)
+    }
+
+    /// Whether both are the same table, whichever of its rows they see.
+    pub fn is_same(&self, other: &Table) -> bool {
+        (&self.database, &self.schema, &self.name) == (&other.database, &other.schema, &other.name)
+    }
+
+    /// Whether records of both may have a row in common.
+    pub fn meets(&self, other: &Table) -> bool {
+        if self.is_same(other) {
+            // Two conditions are the operator's word that no row satisfies both.
+            let apart = self.filter.is_some() && other.filter.is_some() && self.filter != other.filter;
+            let fixed_alike =
+                |(column, value): (&String, &String)| other.scope.get(column).is_none_or(|theirs| theirs == value);
+            return !apart && self.scope.iter().all(fixed_alike);
+        }
+        self.database == other.database && self.names().any(|name| other.names().any(|theirs| theirs == name))
     }
 }
 

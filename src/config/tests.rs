@@ -249,3 +249,38 @@ fn no_secret_is_ever_shown() {
         assert!(!error.contains(SECRET), "{text}\n-----\n{error}");
     }
 }
+
+#[test]
+fn a_row_is_shared_unless_conditions_or_scopes_keep_the_entities_apart() {
+    let mut config = read(SMALL).unwrap_or_else(|error| panic!("{error}"));
+    let one = config.entities().next().expect("an entity").clone();
+    let mut other = Entity { id: EntityId::new("other"), ..one.clone() };
+    other.platform.name = "others".into();
+    let mut says = |other: &Entity, kept: [bool; 2]| {
+        config.stages[0].entities = vec![one.clone(), other.clone()];
+        for entity in config.entities() {
+            let keeps = Side::BOTH.map(|side| config.deletes(entity, side) == Deletes::Keep);
+            assert_eq!(keeps, kept, "{}: {other:?}", entity.id);
+        }
+    };
+    says(&other, [true, false]);
+    // A further table is as good as an own one.
+    let (schema, name) = (one.platform.schema.clone(), one.platform.name.clone());
+    let further = Further { alias: "it".into(), schema, name, key: vec!["id".into()], updated_at: "updated_at".into() };
+    other.platform.also = vec![further];
+    says(&other, [true, true]);
+    other.platform.also.clear();
+    other.legacy.database = "elsewhere".into();
+    says(&other, [false, false]);
+    let entities = |legacy: Table| vec![one.clone(), Entity { legacy, ..other.clone() }];
+    let mut narrowed = one.legacy.clone();
+    narrowed.filter = Some("kind = 1".into());
+    config.stages[0].entities = entities(narrowed);
+    config.stages[0].entities[0].legacy.filter = Some("kind = 2".into());
+    assert!(config.entities().all(|entity| config.sharer(entity, Side::Legacy).is_none()));
+    config.stages[0].entities[0].legacy.filter = None;
+    assert!(
+        config.entities().all(|entity| config.sharer(entity, Side::Legacy).is_some()),
+        "one condition keeps nobody apart"
+    );
+}

@@ -33,7 +33,7 @@ pub async fn record(
         sweep::note(conn, (&stage.customer, stage.run, entity.as_str()), found).await?;
         let Some(position) = order.iter().position(|known| known.id == *entity) else { continue };
         let known = order[position];
-        if known.deletes == Deletes::Keep {
+        if config.deletes(known, found.side.other()) == Deletes::Keep {
             continue;
         }
         let what = (stage.customer.as_str(), entity.as_str(), found.side);

@@ -41,6 +41,9 @@ pub struct ConflictField {
     pub platform: Option<String>,
     #[serde(default)]
     pub winner: Option<Side>,
+    /// Of a record that one side deleted: the side whose edit it was kept for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kept: Option<Side>,
     #[serde(default)]
     pub policy: Option<String>,
     #[serde(default)]

@@ -39,6 +39,8 @@ pub struct ReadyEntity {
     pub overlap: Duration,
     pub compare_every: Duration,
     pub deletes: Deletes,
+    /// Where other entities have a part of its rows.
+    pub shared: Vec<Side>,
     /// Its fields and tables, as the ledger keeps them.
     pub look: Look,
 }
@@ -113,6 +115,7 @@ pub async fn make_ready(
         overlap: entity.overlap,
         compare_every: entity.compare_every,
         deletes: entity.deletes,
+        shared: Side::BOTH.into_iter().filter(|side| config.sharer(entity, *side).is_some()).collect(),
         look,
     })
 }

@@ -186,6 +186,14 @@ pub enum RulingKind {
     Values(Vec<(String, Option<String>, Option<String>)>),
 }
 
+impl Ruling {
+    /// The canonical value that both sides are to hold of a field, where it sets one; of a reference that is the platform's key.
+    fn wanted(&self, field: &str) -> Option<&str> {
+        let RulingKind::Values(values) = &self.kind else { return None };
+        values.iter().find(|(name, ..)| name == field)?.2.as_deref()
+    }
+}
+
 /// What a page did; the job records it in the transaction that settles the page.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct PageReport {
@@ -764,6 +772,12 @@ impl Data {
         if let Some(row) = report.quarantined.first() {
             let field = row.field.as_deref().map(|field| format!("field `{field}`: ")).unwrap_or_default();
             return Err(Permanent(format!("conflict {id} of {entity}: {field}{}", row.reason)).into());
+        }
+        if let Some(ParkedReason::Parent { entity: target, .. }) = report.parked.first().map(|row| &row.reason) {
+            return Err(Permanent(format!(
+                "conflict {id} of {entity}: it refers to a record of `{target}` that is gone, or has no counterpart on the other side"
+            ))
+            .into());
         }
         if !report.parked.is_empty() {
             anyhow::bail!("conflict {id} of {entity}: the record is being written by others; try again in a moment");

@@ -158,11 +158,11 @@ pub async fn decide(
     mut views: Vec<View>,
     ahead: &Ahead,
 ) -> anyhow::Result<(Vec<(View, Verdict)>, Links)> {
-    let mut links = ahead.real(find_links(entity, &views).await?);
+    let mut links = ahead.real(find_links(entity, &views, &page.rulings).await?);
     find_candidates(entity, page.side, &mut views, &links).await?;
     ahead.adopt(entity, page.side, &mut views, clocks, &links);
     if views.iter().any(|view| view.adopted) {
-        links = ahead.real(find_links(entity, &views).await?);
+        links = ahead.real(find_links(entity, &views, &page.rulings).await?);
     }
     let mut links = ahead.stood_in(links);
     let mut verdicts = judge_all(entity, page, clocks, &views, &mut links).await;
@@ -184,7 +184,7 @@ pub async fn decide(
             view.legacy_first = position.next().unwrap_or(false);
         }
         reread_legacy(entity, &mut views, |view| view.legacy_first).await?;
-        links = ahead.stood_in(ahead.real(find_links(entity, &views).await?));
+        links = ahead.stood_in(ahead.real(find_links(entity, &views, &page.rulings).await?));
         verdicts = judge_all(entity, page, clocks, &views, &mut links).await;
     }
     if matches!(page.range.lane, Lane::Ring | Lane::Stuck) {
@@ -240,6 +240,7 @@ async fn judge_all(
             contact: page.contact,
             rulings: &page.rulings,
             gone: (page.mode == PageMode::Delete).then_some((page.side, entity.deletes)),
+            shared: &entity.shared,
             notes: page.notes,
             recovery: page.recovery,
             overlap: entity.overlap,
@@ -445,7 +446,8 @@ fn give_up(page: &Page, view: View, failure: Failure, last: bool, moved: &mut Ve
         moved.push(view.origin);
         return;
     }
-    if failure.others && !page.range.lane.is_another_look() {
+    // What a person decided gets no other look.
+    if failure.others && !page.range.lane.is_another_look() && page.rulings.is_empty() {
         report.parked.push(busy(page, view.origin));
         return;
     }
@@ -617,6 +619,10 @@ async fn compare(
         // What moved meanwhile is the next run's, and the next comparison's.
         let outcome = commit_platform(entity, notes, &links).await?;
         report.tally.recorded += outcome.committed.len() as u64;
+        for Committed { act, platform_key, .. } in outcome.committed.into_iter().filter(|it| it.act.pair.gone) {
+            // Nothing of it waits any more, and nothing is listed.
+            settled(report, Side::Platform, platform_key, act.pair.legacy_key);
+        }
     }
     Ok(())
 }

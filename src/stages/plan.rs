@@ -159,6 +159,8 @@ pub struct Context<'a> {
     pub rulings: &'a [Ruling],
     /// The rows of this side were seen gone for long enough, and what becomes of their counterparts.
     pub gone: Option<(Side, Deletes)>,
+    /// The sides on which other entities have a part of the row: none is deleted there, nor made again.
+    pub shared: &'a [Side],
     /// What decides in place of what was agreed on.
     pub recovery: Option<Recovery>,
     /// How far behind the last one a stamp may be that an application gives.
@@ -646,6 +648,15 @@ fn one_absent(
             clock_difference_secs: seconds(context),
         }
     };
+    // A merge goes by no base, so that what is made again looks new.
+    let makes_again = match absent {
+        Absent::Restore(side) => Some(side),
+        Absent::Create(side) if context.recovery == Some(Recovery::Merge) && view.pair.is_some() => Some(side),
+        _ => None,
+    };
+    if let Some(side) = makes_again.filter(|side| context.shared.contains(side)) {
+        return Verdict::Bad { field: None, reason: not_made_again(side) };
+    }
     match (absent, legacy, platform) {
         (Absent::RecordGone, ..) => {
             let pair = pair_write(view, mapping, base.clone(), true);
@@ -720,6 +731,16 @@ fn one_absent(
     }
 }
 
+/// A row of one entity's columns alone would look to the others as if somebody had emptied theirs.
+fn not_made_again(side: Side) -> String {
+    let other = side.other();
+    format!(
+        "its row on the {side} side is gone, and its counterpart was edited since: other entities have a part of that row, so it is not made \
+         again with this one's columns alone. Make it again there under its key, with all of its columns, or delete the counterpart on the \
+         {other} side"
+    )
+}
+
 /// The field that says whether a record is marked as deleted.
 fn mark(mapping: &Mapping) -> Option<usize> {
     mapping.fields.iter().position(|field| matches!(field.lens, Lens::Deleted(_)))
@@ -749,6 +770,7 @@ fn follow(
             let base = base.clone().with(mapping.fields[mark].fingerprint, Some(values[mark].hash()));
             (Write { kind: WriteKind::Update, values, cells }, base)
         }
+        _ if context.shared.contains(&side) => return Ok(Verdict::Nothing),
         _ => (Write { kind: WriteKind::Delete, values: Vec::new(), cells: Vec::new() }, base.clone()),
     };
     let mut pair = pair_write(view, mapping, base.clone(), side == Side::Platform);

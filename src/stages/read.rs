@@ -16,7 +16,7 @@ use crate::sides::{Fault, sort};
 
 use super::entity::{ReadyEntity, RefTarget};
 use super::rings::LeftOut;
-use super::{Key, Lane, Page, Position, Range};
+use super::{Key, Lane, Page, Position, Range, Ruling};
 use crate::keyset::KEY_BYTES_MAX;
 
 /// A pair as both databases showed it: what is decided about.
@@ -757,7 +757,7 @@ async fn drop_paired(entity: &ReadyEntity, views: &mut [View]) -> anyhow::Result
 }
 
 /// The pairs of all records that the views refer to: one statement per referred entity.
-pub async fn find_links(entity: &ReadyEntity, views: &[View]) -> anyhow::Result<Links> {
+pub async fn find_links(entity: &ReadyEntity, views: &[View], rulings: &[Ruling]) -> anyhow::Result<Links> {
     let mut links = Links::default();
     for target in &entity.refs {
         let (mut legacy, mut platform) = (HashSet::new(), HashSet::new());
@@ -765,6 +765,7 @@ pub async fn find_links(entity: &ReadyEntity, views: &[View]) -> anyhow::Result<
             if field.lens != Lens::Ref(target.entity.clone()) {
                 continue;
             }
+            platform.extend(rulings.iter().flat_map(|ruling| ruling.wanted(&field.name)).map(ToOwned::to_owned));
             for view in views {
                 for (side, row, keys) in
                     [(Side::Legacy, &view.legacy, &mut legacy), (Side::Platform, &view.platform, &mut platform)]

@@ -204,10 +204,8 @@ pub async fn write_rows(
                                     return Err(error);
                                 }
                             }
-                            let mut failure = failure(mapping, side, sql, only.what, &error);
-                            if failure.field.is_none() {
-                                failure.field = misfit(&mut whole, mapping, side, sql, only, &error).await?;
-                            }
+                            let misfit = misfit(&mut whole, mapping, side, sql, only, &error).await?;
+                            let failure = failure(mapping, side, sql, only.what, misfit, &error);
                             if failure.others && !last_round && items.len() > 1 {
                                 late.push(only);
                             } else {
@@ -454,8 +452,15 @@ fn field_of(mapping: &Mapping, side: Side, column: usize) -> Option<String> {
     mapping.fields.iter().find(|field| field.columns(side).contains(&column)).map(|field| field.name.clone())
 }
 
-/// What the database said about one row, without its values.
-fn failure(mapping: &Mapping, side: Side, sql: &TableSql, what: What, error: &sqlx::Error) -> Failure {
+/// What the database said about one row, without its values; `misfit` is the field whose value no such column holds.
+fn failure(
+    mapping: &Mapping,
+    side: Side,
+    sql: &TableSql,
+    what: What,
+    misfit: Option<String>,
+    error: &sqlx::Error,
+) -> Failure {
     let deletes = what == What::Delete;
     let sqlx::Error::Database(database) = error else {
         return Failure { field: None, reason: error.to_string(), others: false };
@@ -477,9 +482,11 @@ fn failure(mapping: &Mapping, side: Side, sql: &TableSql, what: What, error: &sq
         "22003" => "a number is out of range",
         "22P02" | "22007" | "22008" => "a value cannot be read as the column's type",
         "P0001" => "a trigger refuses it",
+        // Alone it fails as well: some types' functions say where they were, as those of a trigger do.
+        _ if misfit.is_some() => "a value cannot be stored in its column",
         _ if is_of_a_function(error) => "a trigger refuses it",
         _ => "the database refuses it",
     };
-    let field = position.and_then(|at| field_of(mapping, side, at)).or(column);
+    let field = position.and_then(|at| field_of(mapping, side, at)).or(column).or(misfit);
     Failure { field, reason: format!("{what}{constraint} [{code}]"), others }
 }

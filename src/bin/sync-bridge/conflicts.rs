@@ -170,6 +170,8 @@ struct ShownField<'a> {
     /// None: the record as a whole.
     field: Option<&'a str>,
     winner: Option<Side>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    kept: Option<Side>,
     policy: Option<&'a str>,
     why: &'a str,
     /// Left out unless asked for; null is a value.
@@ -277,6 +279,7 @@ fn show_field(field: &ConflictField, values: bool) -> ShownField<'_> {
     ShownField {
         field: field.field.as_deref(),
         winner: field.winner,
+        kept: field.kept,
         policy: field.policy.as_deref(),
         why: &field.why,
         values: values.then_some(of_both),
@@ -306,7 +309,11 @@ fn table(shown: &[Shown<'_>]) -> String {
 /// `phone: legacy won by newest (stamps)`
 fn line(field: &ShownField<'_>) -> String {
     let name = field.field.unwrap_or("the record");
-    let who = field.winner.map_or_else(|| "nobody yet".to_owned(), |side| format!("{side} won"));
+    let who = match (field.winner, field.kept) {
+        (Some(side), _) => format!("{side} won"),
+        (None, Some(side)) => format!("{side}'s was kept"),
+        (None, None) => "nobody yet".to_owned(),
+    };
     let by = field.policy.map(|policy| format!(" by {policy}")).unwrap_or_default();
     let why = if field.why.is_empty() { String::new() } else { format!(" ({})", field.why) };
     let values = field.values.as_ref().map(|values| {
@@ -340,6 +347,17 @@ fn page(shown: &Shown<'_>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_record_that_one_side_deleted_says_whose_edit_it_was_kept_for() {
+        let why = "one side deleted the record, the other edited it";
+        let logged = serde_json::from_value(json!({ "field": null, "kept": "platform", "why": why }));
+        let logged: ConflictField = logged.expect("as it is logged");
+        let shown = show_field(&logged, false);
+        assert_eq!(line(&shown), format!("the record: platform's was kept ({why})"));
+        assert_eq!(json!(shown)["kept"], "platform");
+        assert_eq!(json!(logged)["kept"], "platform", "a mark writes the fields once more");
+    }
 
     #[test]
     fn a_conflict_is_named_by_entity_and_id() {

@@ -15,6 +15,10 @@ pub struct LiveTable {
     pub columns: Vec<LiveColumn>,
     /// Unique indexes beside the primary key: name and plain columns.
     pub uniques: Vec<(String, Vec<String>)>,
+    /// Those to tables that were described with it.
+    pub foreigns: Vec<ForeignKey>,
+    /// Tables inherit from it, whose rows none of its indexes covers.
+    pub has_heirs: bool,
     /// `lower` of this database's locale leaves letters beyond ASCII as they are, and there is Unicode's to ask instead.
     pub lowers_ascii_only: bool,
     /// Policies hide rows from this role.
@@ -22,6 +26,15 @@ pub struct LiveTable {
     /// Whom we are there.
     pub role: String,
     pub may_use_schema: bool,
+}
+
+/// A foreign key of a table.
+#[derive(Debug, Clone)]
+pub struct ForeignKey {
+    /// Schema and name.
+    pub to: (String, String),
+    /// Each with the one that it refers to.
+    pub columns: Vec<(String, String)>,
 }
 
 /// What kind of relation it is.
@@ -53,6 +66,8 @@ pub struct LiveColumn {
     pub class: Class,
     /// Ordered and compared by operators outside `pg_catalog`.
     pub foreign_order: bool,
+    /// Its collation takes different texts for equal.
+    pub folds: bool,
     pub nullable: bool,
     pub generated: bool,
     /// `generated always as identity`: no update can set it.
@@ -200,7 +215,7 @@ pub async fn describe(
     Ok(describe_all(connection, &[(schema, table)]).await?.into_values().next())
 }
 
-/// The relations of these that there are, by schema and name, in two statements.
+/// The relations of these that there are, by schema and name, in two statements, or three where there are several.
 ///
 /// # Errors
 /// The database's.
@@ -220,6 +235,8 @@ pub async fn describe_all(
                 kind: kind(row.try_get("kind")?),
                 columns: Vec::new(),
                 uniques: Vec::new(),
+                foreigns: Vec::new(),
+                has_heirs: row.try_get("has_heirs")?,
                 lowers_ascii_only: row.try_get("lowers_ascii_only")?,
                 row_security: row.try_get("row_security")?,
                 role: row.try_get("role")?,
@@ -229,10 +246,20 @@ pub async fn describe_all(
         table.columns.push(column(row)?);
     }
     if !found.is_empty() {
-        let rows = super::query(include_str!("uniques.sql")).bind(&schemas).bind(&names).fetch_all(connection).await?;
-        for row in &rows {
+        let asked = super::query(include_str!("uniques.sql")).bind(&schemas).bind(&names);
+        for row in &asked.fetch_all(&mut *connection).await? {
             if let Some(table) = found.get_mut(&(row.try_get("schema_name")?, row.try_get("table_name")?)) {
                 table.uniques.push((row.try_get("name")?, row.try_get("columns")?));
+            }
+        }
+    }
+    if found.len() > 1 {
+        let asked = super::query(include_str!("foreigns.sql")).bind(&schemas).bind(&names);
+        for row in &asked.fetch_all(connection).await? {
+            if let Some(table) = found.get_mut(&(row.try_get("schema_name")?, row.try_get("table_name")?)) {
+                let (own, theirs): (Vec<String>, Vec<String>) = (row.try_get("columns")?, row.try_get("to_columns")?);
+                let to = (row.try_get("to_schema")?, row.try_get("to_table")?);
+                table.foreigns.push(ForeignKey { to, columns: own.into_iter().zip(theirs).collect() });
             }
         }
     }
@@ -266,6 +293,7 @@ fn column(row: &PgRow) -> Result<LiveColumn, sqlx::Error> {
         labels: row.try_get("labels")?,
         modifier: row.try_get("modifier")?,
         foreign_order: row.try_get("foreign_order")?,
+        folds: row.try_get("folds")?,
         nullable: row.try_get("nullable")?,
         generated: row.try_get("generated")?,
         always_identity: row.try_get("always_identity")?,

@@ -15,6 +15,8 @@ select
     where d.datname = current_database() and lower(chr(letter)) <> chr(letter)
   ) and to_regcollation('pg_catalog."und-x-icu"') is not null as lowers_ascii_only,
   row_security_active(c.oid) as row_security,
+  -- Of a partitioned table the parts are its own, and its indexes theirs.
+  c.relkind <> 'p' and exists (select from pg_inherits h where h.inhparent = c.oid) as has_heirs,
   a.attname::text as name,
   -- The declared type by its catalogue name: a cast to it has no length or precision and so never truncates. A domain's would
   -- (the length is its own), so it goes by its base type; what the domain demands is asked of what is stored.
@@ -34,6 +36,7 @@ select
     join pg_operator o on o.oid = ao.amopopr
     where oc.opcdefault and oc.opcintype = coalesce(b.oid, t.oid) and o.oprnamespace <> 'pg_catalog'::regnamespace
   ) as foreign_order,
+  exists (select from pg_collation k where k.oid = a.attcollation and not k.collisdeterministic) as folds,
   not (a.attnotnull or t.typnotnull) as nullable,
   a.attgenerated <> '' as generated,
   a.attidentity = 'a' as always_identity,

@@ -461,7 +461,7 @@ impl TableSql {
 
     /// Sets the mapped columns (never the key) and the stamp of rows; answers how many rows were there.
     pub async fn update(&self, connection: &mut PgConnection, rows: &[Put<'_>]) -> Result<u64, sqlx::Error> {
-        let elsewhere = self.write_further(connection, rows, Rows::Locked).await?;
+        let elsewhere = self.write_further(connection, rows, Rows::Locked, |_| true).await?;
         let own = self.first_own();
         let mut arrays = vec![format!("${own}::text[]")];
         let mut names = vec!["k".to_string()];
@@ -563,14 +563,16 @@ impl TableSql {
         for &column in &self.updatable {
             query = query.bind(rows.iter().map(|row| row.cells[column].as_deref()).collect::<Vec<_>>());
         }
+        self.write_further(&mut *connection, rows, Rows::New, |it| it.comes_first).await?;
         let made = query.execute(&mut *connection).await?.rows_affected();
-        self.write_further(connection, rows, Rows::New).await?;
+        self.write_further(connection, rows, Rows::New, |it| !it.comes_first).await?;
         Ok(made)
     }
 
     /// Deletes rows; answers how many were there.
     pub async fn delete(&self, connection: &mut PgConnection, keys: &[&str]) -> Result<u64, sqlx::Error> {
-        self.delete_further(connection, keys).await?;
+        // Rows that refer to others before those.
+        self.delete_further(&mut *connection, keys, |it| !it.comes_first).await?;
         let sql = format!(
             "delete from {table} t using unnest(${own}::text[]) as w (k) where {matched}{scope}",
             table = self.table,
@@ -578,7 +580,9 @@ impl TableSql {
             matched = self.key_is("w.k"),
             scope = self.scope_sql(2),
         );
-        Ok(self.start(&Statement::new(sql)).bind(keys).execute(connection).await?.rows_affected())
+        let gone = self.start(&Statement::new(sql)).bind(keys).execute(&mut *connection).await?.rows_affected();
+        self.delete_further(connection, keys, |it| it.comes_first).await?;
+        Ok(gone)
     }
 
     /// Whether a column's declared type keeps a value as it is; an error if it cannot hold it at all.

@@ -216,6 +216,7 @@ impl Desk<'_> {
         if let (Some(legacy), Some(platform)) = (encoding(Side::Legacy), encoding(Side::Platform)) {
             flaws.extend(encodings(legacy, platform));
         }
+        flaws.extend(Side::BOTH.into_iter().filter_map(|side| kept(config, entity, side)));
         for flaw in flaws {
             self.of_entity(entity, flaw);
         }
@@ -353,6 +354,20 @@ async fn moves_by_itself(database: &postgres::Database, side: Side, condition: &
     );
     let help = "compare with columns alone, and let the application edit the row when it is to be seen or not";
     Ok(Some(Flaw::warning("where-moves", Spot::Filter(side), message).help(help)))
+}
+
+/// Rows that a delete does not take along, where the file says that it does.
+fn kept(config: &Config, entity: &Entity, side: Side) -> Option<Flaw> {
+    let sharer = config.sharer(entity, side).filter(|_| entity.deletes != config.deletes(entity, side))?;
+    let message = format!(
+        "entity `{}` has a part of the rows of {} too ({side} side), so none is deleted there after its counterpart, nor made again after \
+         it is gone",
+        sharer.id,
+        entity.table(side).shown()
+    );
+    let help = "nothing, if such a row is to stay; `deletes = \"mark\"` marks it; where no row is both entities', say so by a `scope` or a \
+                `where` of each";
+    Some(Flaw::warning("deletes-kept", Spot::Table(side), message).help(help))
 }
 
 /// What one side can write and the other cannot.

@@ -69,6 +69,31 @@ pub fn must_have(entity: &Entity, side: Side, live: &LiveTable) -> Vec<Flaw> {
         );
         flaws.push(Flaw::error("row-security", spot, message).help(help));
     }
+    let key = || {
+        let columns: Vec<String> = table.key.iter().map(|key| shown_ident(key)).collect();
+        columns.join(", ")
+    };
+    if live.has_heirs {
+        let message = format!(
+            "tables inherit from {name} ({side} side), and no unique index of it covers their rows: its key ({}) may name several rows",
+            key()
+        );
+        let help = "name a table that none inherits from, make them partitions of it, or let them go by `alter table … no inherit`";
+        flaws.push(Flaw::error("key-not-unique", Spot::Column(side, table.key[0].clone()), message).help(help));
+    }
+    for column in table.key.iter().filter_map(|key| live.column(key)).filter(|column| column.folds) {
+        let message = format!(
+            "key column {name}.{} has a collation that is not deterministic: two spellings are one key there, and two on the other side",
+            column.name
+        );
+        let help = format!(
+            "`alter table {} alter column {} type {} collate \"C\"`, or name another `key`",
+            sql_name(table),
+            shown_ident(&column.name),
+            column.type_shown
+        );
+        flaws.push(Flaw::error("key-collation", Spot::Column(side, column.name.clone()), message).help(help));
+    }
     for Named { column, field } in named(entity, side) {
         let Some(found) = live.column(column) else {
             flaws.push(no_such_column(table, side, live, column).of_field(field));

@@ -238,6 +238,22 @@ struct Case {
 
 const RIGHT: Case = Case { name: "", legacy: "", platform: "", file: &[] };
 
+const BOSS: &str = "lens = { ref = \"user\" } }\n";
+
+/// A further entity in the same legacy table.
+const CARDS: &str = r#"lens = { ref = "user" } }
+
+  [[stages.entities]]
+  id = "card"
+  legacy = { database = "old", table = "users", key = "id", updated_at = "changed" }
+  platform = { database = "new", table = "app.cards", key = "id" }
+  match_on = ["user"]
+  deletes = "keep"
+    [stages.entities.fields]
+    user = { legacy = "id", platform = "user_id", lens = { ref = "user" } }
+    phone = { legacy = "phone", platform = "phone" }
+"#;
+
 const NAME: &str = "    name = { legacy = \"name\", platform = \"name\" }\n";
 
 /// A field of a further table.
@@ -272,6 +288,22 @@ const CASES: &[Case] = &[
         name: "a key that several rows may have",
         legacy: "alter table users drop constraint users_pkey",
         ..RIGHT
+    },
+    Case { name: "a table that others inherit from", legacy: "create table old_users () inherits (users)", ..RIGHT },
+    Case {
+        name: "a key of which two spellings are one",
+        legacy: "create collation folded (provider = icu, locale = 'und-u-ks-level2', deterministic = false);
+                 alter table users alter column id drop identity; alter table users alter column id type text collate folded,
+                 alter column id set default gen_random_uuid()::text, alter column boss_id type text",
+        ..RIGHT
+    },
+    Case {
+        name: "a table of two entities",
+        legacy: "alter table users add column phone text; insert into sync_bridge.entity (customer, entity) values ('c-1', 'card')",
+        platform: "create table app.cards (id uuid primary key, user_id uuid not null unique, phone text, updated_at timestamptz not null default now());
+                   create index on app.cards (updated_at, id);
+                   insert into sync_bridge.entity (customer, entity) values ('c-1', 'card')",
+        file: &[(BOSS, CARDS)],
     },
     Case {
         name: "a key that may be null",

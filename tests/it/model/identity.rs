@@ -907,6 +907,7 @@ impl Judge {
             contact: Contact::Decide,
             rulings: &[],
             gone: None,
+            shared: &[],
             notes: false,
             recovery: None,
             overlap: std::time::Duration::ZERO,

@@ -216,6 +216,7 @@ impl Judge {
             contact: Contact::Decide,
             rulings: &[],
             gone,
+            shared: &[],
             notes: false,
             recovery: None,
             overlap: std::time::Duration::ZERO,

@@ -47,6 +47,38 @@ async fn s09_a_true_conflict_goes_to_the_newer_edit_and_the_loser_can_come_back(
 }
 
 #[tokio::test]
+async fn a_reference_comes_back_unless_its_record_is_gone_by_now_which_is_said() {
+    let mut systems = people("undone reference").await;
+    systems.on_legacy("insert into team (id, label) values (1, 'a'), (2, 'b'), (3, 'c')").await;
+    systems.on_legacy("insert into person (email, team) values ('a@example.org', 1), ('b@example.org', 1)").await;
+    systems.settle().await;
+    systems.on_legacy("update person set team = 2, last_update = now() - interval '10 s'").await;
+    let third = "(select id from team where name = 'c')";
+    systems.on_platform(&format!("update person set team_id = {third}, updated_at = now()")).await;
+    assert_eq!(systems.run().await.conflicts, 2);
+    let (customer, person) = (CustomerId::new(CUSTOMER), EntityId::new("person"));
+    let mut log = systems.data.conflicts(&customer, &person, None, None, 10).await.expect("the log");
+    let (first, second) = (log.remove(0), log.remove(0));
+    systems.data.undo_conflict(&customer, &person, first.id).await.expect("undone");
+    let legacy = "select t.label from person p join team t on t.id = p.team order by 1";
+    let platform = "select t.name from person p join team t on t.id = p.team_id order by 1";
+    systems.both_hold(legacy, platform, &["b", "c"]).await;
+
+    systems.on_legacy("delete from person where team = 2; delete from team where id = 2").await;
+    let gone =
+        "delete from person where team_id = (select id from team where name = 'b'); delete from team where name = 'b'";
+    systems.on_platform(gone).await;
+    // Before anybody saw that it is gone, and after.
+    for said in ["it refers to a row that is not there", "it refers to a record of `team` that is gone"] {
+        let refused = systems.data.undo_conflict(&customer, &person, second.id).await.expect_err("nothing to refer to");
+        assert!(format!("{refused:#}").contains(said), "{refused:#}");
+        systems.run_page("team", Side::Legacy, keys(vec![Key("2".into())])).await;
+    }
+    let states = "select state from sync_bridge.conflict order by state";
+    assert_eq!(systems.platform_rows(states).await, ["decided", "undone"]);
+}
+
+#[tokio::test]
 async fn s10_a_tie_goes_to_the_authority_and_says_so() {
     for (authority, winner) in [("platform", "p"), ("legacy", "l")] {
         let words = format!("match_on = [\"email\"]\n  authority = \"{authority}\"");

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use sync_bridge::config::{Config, Deletes, FirstContact};
+use sync_bridge::config::{Config, CustomerId, Deletes, EntityId, FirstContact, Side};
 use sync_bridge::ops::{self, RunReport, Scope};
 
 use super::mapping::persons;
@@ -96,6 +96,9 @@ async fn s19_an_edit_is_kept_whoever_deleted_the_record() {
     assert_eq!(bridge.systems.legacy_rows(id).await, before, "under the same id");
     let conflicts = bridge.systems.platform_rows("select kind from sync_bridge.conflict").await;
     assert_eq!(conflicts, ["delete_update"]);
+    let (customer, person) = (CustomerId::new(CUSTOMER), EntityId::new("person"));
+    let log = bridge.systems.data.conflicts(&customer, &person, None, None, 10).await.expect("the log");
+    assert_eq!(log[0].fields[0].kept, Some(Side::Platform));
     worker.stop().await;
 }
 
@@ -334,5 +337,102 @@ name = "all"
         )
         .await;
     assert!(bridge.systems.platform_rows(marked).await.is_empty());
+    worker.stop().await;
+}
+
+/// People and their telephones, which are one table on legacy and two on the platform.
+async fn shared(hint: &str) -> Bridge {
+    let legacy = "create table users (id serial primary key, name text, phone text, last_update timestamptz not null default now());
+        create index on users (last_update, id)";
+    let platform = "create table users (id uuid primary key, name text, updated_at timestamptz not null default now());
+        create index on users (updated_at, id);
+        create table profiles (id uuid primary key, user_id uuid not null unique references users, phone text,
+          updated_at timestamptz not null default now());
+        create index on profiles (updated_at, id)";
+    let stages = r#"
+[[stages]]
+name = "all"
+  [[stages.entities]]
+  id = "user"
+  legacy = { database = "legacy", table = "users", key = "id", updated_at = "last_update" }
+  platform = { database = "platform", table = "users", key = "id" }
+    [stages.entities.fields]
+    name = { legacy = "name", platform = "name" }
+
+  [[stages.entities]]
+  id = "profile"
+  legacy = { database = "legacy", table = "users", key = "id", updated_at = "last_update" }
+  platform = { database = "platform", table = "profiles", key = "id" }
+  match_on = ["user"]
+    [stages.entities.fields]
+    user = { legacy = "id", platform = "user_id", lens = { ref = "user" } }
+    phone = { legacy = "phone", platform = "phone" }
+"#;
+    let systems = Systems::new(hint, legacy, platform, stages).await;
+    let config = systems.config.clone();
+    let bridge = Bridge { systems, queue: queue(hint).await, config };
+    bridge
+        .systems
+        .on_legacy("insert into users (name, phone) select 'n' || n, 'p' || n from generate_series(1, 5) n")
+        .await;
+    let worker = bridge.work(GRACE);
+    bridge.settle().await;
+    worker.stop().await;
+    bridge
+}
+
+const WHOLE: &str = "select concat_ws('|', name, phone) from users order by 1";
+const JOINED: &str =
+    "select concat_ws('|', name, coalesce(phone, '-')) from users left join profiles on user_id = users.id order by 1";
+
+#[tokio::test]
+async fn a_row_that_two_entities_share_does_not_go_with_one_of_them() {
+    let bridge = shared("shared").await;
+    let worker = bridge.work(GRACE);
+    bridge.systems.on_platform("delete from profiles where phone in ('p1', 'p2')").await;
+    for _ in 0..3 {
+        look(&bridge).await;
+    }
+    // Nobody waits for it to go, and the other entity's columns go on.
+    bridge.systems.on_legacy("update users set name = 'edited', last_update = now() where name = 'n2'").await;
+    look(&bridge).await;
+    let legacy = ["edited|p2", "n1|p1", "n3|p3", "n4|p4", "n5|p5"];
+    assert_eq!(bridge.systems.legacy_rows(WHOLE).await, legacy);
+    assert_eq!(bridge.systems.platform_rows(JOINED).await, ["edited|-", "n1|-", "n3|p3", "n4|p4", "n5|p5"]);
+    assert_eq!(bridge.number("select count(*) from bridge.absence").await, 0);
+    assert_eq!(bridge.number("select count(*) from bridge.difference where kind <> 'deleted'").await, 0);
+    assert_eq!(bridge.number("select count(*) from bridge.quarantine").await, 0);
+    worker.stop().await;
+}
+
+#[tokio::test]
+async fn a_row_that_two_entities_share_is_not_made_again_with_the_columns_of_one() {
+    let bridge = shared("shared restore").await;
+    let worker = bridge.work(GRACE);
+    bridge.systems.on_legacy("delete from users where id in (2, 3, 4)").await;
+    bridge
+        .systems
+        .on_platform(
+            "update profiles set phone = 'P2', updated_at = now() where phone = 'p2';
+             update users set name = 'N3', updated_at = now() where name = 'n3'",
+        )
+        .await;
+    for _ in 0..4 {
+        look(&bridge).await;
+    }
+    // What nobody edited goes; what somebody did stays, and so does what it refers to.
+    assert_eq!(bridge.systems.legacy_rows(WHOLE).await, ["n1|p1", "n5|p5"]);
+    assert_eq!(bridge.systems.platform_rows(JOINED).await, ["N3|-", "n1|p1", "n2|P2", "n5|p5"]);
+    let told = "select count(*) from bridge.quarantine where reason like 'its row on the legacy side is gone, and its counterpart was edited since: %'";
+    assert_eq!(bridge.number(told).await, 2);
+
+    // One is made again by hand, of the other the counterparts are deleted: nothing is left to be told.
+    bridge.systems.on_legacy("insert into users (id, name, phone) values (2, 'n2', 'P2')").await;
+    bridge.systems.on_platform("delete from users where name = 'N3'").await;
+    for _ in 0..3 {
+        look(&bridge).await;
+    }
+    bridge.systems.both_hold(WHOLE, JOINED, &["n1|p1", "n2|P2", "n5|p5"]).await;
+    assert_eq!(bridge.number("select count(*) from bridge.quarantine").await, 0);
     worker.stop().await;
 }

@@ -754,6 +754,37 @@ async fn a_record_that_is_gone_goes_with_all_of_its_rows() {
     }
 }
 
+/// Where a record's own row refers to a further one, that one is made first and goes last.
+#[tokio::test]
+async fn a_row_that_refers_to_a_further_one_is_made_after_it_and_goes_before() {
+    for narrow in Side::BOTH {
+        let hint = "wide turned";
+        let changes = [
+            ("primary key references crm.person, \"the.phone\"", "primary key, \"the.phone\""),
+            (
+                "create index on crm.\"Profile\" (changed, person_id);",
+                "create index on crm.\"Profile\" (changed, person_id); alter table crm.person add foreign key (id) references crm.\"Profile\";",
+            ),
+        ];
+        let world = World::changed(hint, narrow, &changes).await;
+        world.people(narrow.other(), 3).await;
+        let config = world.systems.config.clone();
+        let bridge = Bridge { systems: world.systems, queue: queue(hint).await, config };
+        let worker = bridge.work(GRACE);
+        bridge.settle().await;
+        assert_eq!(bridge.number("select count(*) from bridge.quarantine").await, 0, "{narrow}");
+        let world = World { narrow, systems: bridge.systems };
+        world.both_hold(&["w1@x|W1|0|Oslo|f", "w2@x|W2|0|Oslo|f", "w3@x|W3|0|Oslo|f"]).await;
+        world.on_wide("delete from crm.people where email = 'w1@x'").await;
+        let bridge = Bridge { systems: world.systems, ..bridge };
+        look(&bridge).await;
+        look(&bridge).await;
+        worker.stop().await;
+        let world = World { narrow, systems: bridge.systems };
+        world.both_hold(&["w2@x|W2|0|Oslo|f", "w3@x|W3|0|Oslo|f"]).await;
+    }
+}
+
 /// A further table that changes halts its entity as the record's own would.
 #[tokio::test]
 async fn a_further_table_that_changes_halts_its_entity_until_it_fits_again() {

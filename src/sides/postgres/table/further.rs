@@ -26,6 +26,8 @@ pub(super) struct Further {
     alias: String,
     /// Schema and name as the database has them.
     named: (String, String),
+    /// The record's own row refers to this one by its key, which therefore comes first and goes last.
+    pub comes_first: bool,
     /// As the table's own, part by part.
     keys: Vec<SqlColumn>,
     /// Quoted.
@@ -77,12 +79,19 @@ impl Further {
                 let (of, own) = table.locate(&shape.columns[at].name);
                 of.filter(|it| it.alias == further.alias).map(|_| (at, ident(own)))
             };
+            let named = (further.schema.clone(), further.name.clone());
+            let joined = |own: &String, theirs: &String| {
+                table.key.iter().zip(&further.key).any(|(key, their_key)| (key, their_key) == (own, theirs))
+            };
+            let mut to_it = live.foreigns.iter().filter(|foreign| foreign.to == named);
+            let comes_first = to_it.any(|foreign| foreign.columns.iter().all(|(own, theirs)| joined(own, theirs)));
             let constants = constants.iter().filter(|(at, _)| here(*at).is_some());
             let scope = scope.iter().enumerate();
             Further {
                 table: format!("{}.{}", ident(&further.schema), ident(&further.name)),
                 alias: further.alias.clone(),
-                named: (further.schema.clone(), further.name.clone()),
+                named,
+                comes_first,
                 keys: further.key.iter().filter_map(sql_column).collect(),
                 stamp: ident(&further.updated_at),
                 scope: scope.filter_map(|(at, fixed)| Some((sql_column(&fixed.column)?, at))).collect(),
@@ -263,15 +272,16 @@ impl TableSql {
         rows.iter().map(|row| row.try_get(0)).collect()
     }
 
-    /// Makes the further tables hold the rows, of which only the changed ones are touched; answers their keys.
+    /// Makes these further tables hold the rows, of which only the changed ones are touched; answers their keys.
     pub(super) async fn write_further(
         &self,
         connection: &mut PgConnection,
         rows: &[Put<'_>],
         what: Rows,
+        those: impl Fn(&Further) -> bool,
     ) -> Result<Vec<String>, sqlx::Error> {
         let mut touched = Vec::new();
-        for (n, it) in self.further.iter().enumerate() {
+        for (n, it) in self.further.iter().enumerate().filter(|(_, it)| those(it)) {
             let there = if what == Rows::Locked {
                 rows.iter().filter(|row| !row.lacks.contains(&n)).map(|row| row.key.to_owned()).collect()
             } else {
@@ -291,9 +301,13 @@ impl TableSql {
         Ok(touched)
     }
 
-    /// Before the rows that they refer to.
-    pub(super) async fn delete_further(&self, connection: &mut PgConnection, keys: &[&str]) -> Result<(), sqlx::Error> {
-        for it in &self.further {
+    pub(super) async fn delete_further(
+        &self,
+        connection: &mut PgConnection,
+        keys: &[&str],
+        those: impl Fn(&Further) -> bool,
+    ) -> Result<(), sqlx::Error> {
+        for it in self.further.iter().filter(|it| those(it)) {
             let sql = format!(
                 "delete from {table} t using unnest(${own}::text[]) as w (k) where {matched}",
                 table = it.table,
