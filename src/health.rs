@@ -46,6 +46,8 @@ struct Part {
     worked: Option<Instant>,
     /// Why it does not work, once it said so.
     trouble: Option<String>,
+    /// What keeps it from being of use though it works.
+    hindrance: Option<String>,
 }
 
 /// One loop's own line in the process's health.
@@ -59,7 +61,14 @@ impl Health {
     /// A further loop, which is to do what it is there for every `within`.
     pub fn part(&self, name: impl Into<String>, within: Duration) -> Pulse {
         let mut told = lock(&self.told);
-        told.parts.push(Part { name: name.into(), within, beat: clock::instant(), worked: None, trouble: None });
+        told.parts.push(Part {
+            name: name.into(),
+            within,
+            beat: clock::instant(),
+            worked: None,
+            trouble: None,
+            hindrance: None,
+        });
         Pulse { told: self.told.clone(), at: told.parts.len() - 1 }
     }
 
@@ -91,7 +100,7 @@ impl Health {
             return Err("starting".into());
         }
         all(told.parts.iter().filter_map(|part| {
-            let trouble = match (&part.trouble, part.worked) {
+            let trouble = match (part.trouble.as_ref().or(part.hindrance.as_ref()), part.worked) {
                 (Some(trouble), _) => trouble.clone(),
                 (None, None) => "starting".into(),
                 (None, Some(worked)) if worked.elapsed() > part.within => {
@@ -123,9 +132,25 @@ impl Pulse {
         self.change(|part| part.trouble = Some(trouble.into()));
     }
 
+    /// It may well work, and is of no use: others say so, who do not keep it going round.
+    pub fn is_hindered(&self, hindrance: impl Into<String>) {
+        self.part(|part| part.hindrance = Some(hindrance.into()));
+    }
+
+    /// Nothing is in its way any more.
+    pub fn is_free(&self) {
+        self.part(|part| part.hindrance = None);
+    }
+
     fn change(&self, change: impl FnOnce(&mut Part)) {
-        if let Some(part) = lock(&self.told).parts.get_mut(self.at) {
+        self.part(|part| {
             part.beat = clock::instant();
+            change(part);
+        });
+    }
+
+    fn part(&self, change: impl FnOnce(&mut Part)) {
+        if let Some(part) = lock(&self.told).parts.get_mut(self.at) {
             change(part);
         }
     }
@@ -223,6 +248,21 @@ mod tests {
         other.fails("away");
         health.stopping();
         assert_eq!(health.ready(), Err("stopping".into()));
+    }
+
+    #[test]
+    fn a_part_that_works_and_is_hindered_is_not_ready_until_it_is_free() {
+        let health = Health::default();
+        let pulse = health.part("page", Duration::from_secs(60));
+        pulse.works();
+        pulse.is_hindered("no job can be claimed");
+        pulse.works();
+        assert_eq!(health.ready(), Err("page: no job can be claimed".into()));
+        pulse.fails("away");
+        assert_eq!(health.ready(), Err("page: away".into()));
+        pulse.works();
+        pulse.is_free();
+        assert_eq!(health.ready(), Ok(()));
     }
 
     #[test]

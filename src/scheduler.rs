@@ -16,6 +16,7 @@ use crate::health::Health;
 use crate::ledger::{job, tick};
 use crate::queue::{self, Kind};
 use crate::telemetry::metrics;
+use crate::told::told;
 
 /// Ticks made by one transaction: what it locks and notifies stays short.
 const CHUNK: usize = 1000;
@@ -48,8 +49,9 @@ pub async fn run(config: Arc<Config>, pool: PgPool, health: Health, shutdown: Ca
             }
             Err(error) => {
                 failures = failures.saturating_add(1);
-                tracing::warn!(failures, "making ticks: {error:#}");
-                pulse.fails(format!("{error:#}"));
+                let told = told(&error);
+                tracing::warn!(failures, "making ticks: {told}");
+                pulse.fails(told);
                 clock::backoff(
                     Duration::from_millis(500),
                     Duration::from_millis(500),
@@ -71,7 +73,7 @@ pub async fn run(config: Arc<Config>, pool: PgPool, health: Health, shutdown: Ca
 /// # Errors
 /// The database's; what was not made is due again in the next round.
 pub async fn round(queue: &PgPool, plan: &mut Plan) -> anyhow::Result<DateTime<Utc>> {
-    let mut conn = queue.acquire().await?;
+    let mut conn = queue::acquire(queue).await?;
     let now = tick::now(&mut conn).await?;
     let due = plan.due(now);
     let mut made = 0;

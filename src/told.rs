@@ -23,6 +23,14 @@ pub fn told(error: &anyhow::Error) -> String {
     told
 }
 
+/// What sqlx says of an error of the database, without the line of PostgreSQL's source at its end: for errors that are a text already.
+pub fn without_line(said: &str) -> &str {
+    match said.rsplit_once(" at line ") {
+        Some((message, line)) if line.bytes().all(|byte| byte.is_ascii_digit()) => message,
+        _ => said,
+    }
+}
+
 fn message(error: &dyn DatabaseError) -> String {
     match error.code().as_deref() {
         Some(code @ ("22P02" | "22003" | "22007" | "22008")) => format!("a value does not fit its type [{code}]"),
@@ -33,6 +41,13 @@ fn message(error: &dyn DatabaseError) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_line_of_postgresqls_source_is_left_out() {
+        let timeout = "canceling statement due to lock timeout";
+        assert_eq!(without_line(&format!("{timeout} at line 3312")), timeout);
+        assert_eq!(without_line("stopped at line two"), "stopped at line two");
+    }
 
     #[test]
     fn a_cause_is_said_once() {

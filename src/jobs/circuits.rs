@@ -74,14 +74,14 @@ impl Circuits {
         for (database, error) in &silent {
             self.lock().insert(database.clone());
             let opened = async {
-                let mut conn = env.queue.acquire().await?;
-                circuit::open(&mut conn, database, error, ask_in(0)).await
+                let mut conn = queue::acquire(&env.queue).await?;
+                anyhow::Ok(circuit::open(&mut conn, database, error, ask_in(0)).await?)
             };
             match queue::answered(queue::ANSWER_MAX, opened).await {
                 Ok(true) => tracing::error!(database, "does not answer, its work waits: {error}"),
                 Ok(false) => {}
                 // Who needs it will ask again.
-                Err(wrong) => tracing::warn!(database, "noting that it does not answer: {wrong}"),
+                Err(wrong) => tracing::warn!(database, "noting that it does not answer: {}", told(&wrong)),
             }
         }
         silent.into_iter().next().map(|(database, error)| Away { database, error })
@@ -109,7 +109,7 @@ impl Circuits {
                         probes.spawn(probe(env.clone(), self.logins.name(&url), url, asked));
                     }
                 }
-                Err(error) => tracing::debug!("looking at circuits: {error}"),
+                Err(error) => tracing::debug!("looking at circuits: {}", told(&error)),
             }
         }
         probes.close();
@@ -117,8 +117,8 @@ impl Circuits {
     }
 
     /// One look; answers the databases to be asked now, with how often they were asked.
-    async fn look(&self, env: &Env, ours: &Ours) -> sqlx::Result<Vec<(DatabaseUrl, i32)>> {
-        let mut conn = env.queue.acquire().await?;
+    async fn look(&self, env: &Env, ours: &Ours) -> anyhow::Result<Vec<(DatabaseUrl, i32)>> {
+        let mut conn = queue::acquire(&env.queue).await?;
         let open = circuit::names(&mut conn).await?;
         let names: Vec<&str> = open.iter().map(String::as_str).filter(|name| ours.urls.contains_key(*name)).collect();
         let mut due = Vec::new();
@@ -158,19 +158,19 @@ fn ask_in(asked: i32) -> Duration {
 async fn probe(env: Env, database: String, url: DatabaseUrl, asked: i32) {
     let silent = answers(&env, &url).await;
     let noted = async {
-        let mut conn = env.queue.acquire().await?;
-        match &silent {
+        let mut conn = queue::acquire(&env.queue).await?;
+        anyhow::Ok(match &silent {
             Some(error) => {
                 circuit::stays(&mut conn, &database, error, ask_in(asked.saturating_add(1))).await?;
-                Ok(None)
+                None
             }
-            None => circuit::close(&mut conn, &database).await,
-        }
+            None => circuit::close(&mut conn, &database).await?,
+        })
     };
     match queue::answered(queue::ANSWER_MAX, noted).await {
         Ok(Some(secs)) => tracing::info!(database, secs, "answers again"),
         Ok(None) => {}
-        Err(error) => tracing::warn!(database, "noting whether it answers: {error:#}"),
+        Err(error) => tracing::warn!(database, "noting whether it answers: {}", told(&error)),
     }
 }
 

@@ -8,20 +8,21 @@ use std::time::Duration;
 use anyhow::Context;
 use futures::FutureExt;
 use serde_json::Value;
-use sqlx::PgConnection;
+use sqlx::{Connection as _, PgConnection};
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 use uuid::Uuid;
 
 use super::circuits::{Away, Circuits};
-use super::failure::{self, Panicked, Sorted, TimeLimit};
+use super::claims::Claims;
+use super::failure::{self, DEAD_KINDS, Panicked, Sorted, TimeLimit};
 use super::lease::Leases;
 use super::shares::{self, Shares};
 use super::stage::After;
 use super::{Env, measure, page, stage, tick};
 use crate::clock;
 use crate::config::{Config, CustomerId, DatabaseUrl};
-use crate::ledger::job::{self, Back, Claim, Claimed};
+use crate::ledger::job::{self, Back, Claim, Claimed, EXHAUSTED, LastError};
 use crate::ledger::page::Page;
 use crate::ledger::refused;
 use crate::queue::{self, ANSWER_MAX, Kind, Payload};
@@ -47,6 +48,7 @@ pub struct Executor {
     /// Who claims: this process.
     pub worker: String,
     pub leases: Leases,
+    pub claims: Claims,
     pub circuits: Circuits,
     pub shares: Shares,
     /// Cancelled when the grace of a stopping process is over: what still runs is handed back.
@@ -106,29 +108,35 @@ impl Executor {
             Err(error) => return self.refuse(kind, &error.to_string()).await,
         };
         crate::fault::point("job.delivered").await;
-        match self.claim(payload.job).await {
+        match self.claim(kind, payload.job).await {
             Ok(Claimed::Yes(claim)) => self.run(claim).await,
-            Ok(Claimed::Exhausted(claim)) => self.bury(claim).await,
+            Ok(Claimed::Exhausted(claim, last)) => self.bury(claim, last).await,
             Ok(Claimed::No) => {
                 tracing::debug!(job = payload.job, delivery = payload.delivery, "late or doubled delivery")
             }
             // Its job is ready still; the janitor delivers it again.
-            Err(error) => tracing::warn!(job = payload.job, %kind, "claiming: {error:#}"),
+            Err(error) => tracing::warn!(job = payload.job, %kind, "claiming: {}", told(&error)),
         }
     }
 
-    async fn claim(&self, job: i64) -> anyhow::Result<Claimed> {
+    async fn claim(&self, kind: Kind, job: i64) -> anyhow::Result<Claimed> {
         let attempts_max = self.env.config.attempts_max;
         // A claim whose answer got lost is not ours: its lease runs out and the janitor brings it back.
         let mut tries = Tries::default();
         loop {
             let claimed = async {
-                let mut conn = self.env.queue.acquire().await?;
+                let mut conn = queue::acquire(&self.env.queue).await?;
                 anyhow::Ok(job::claim(&mut conn, job, Uuid::new_v4(), &self.worker, attempts_max).await?)
             };
             match queue::answered(ANSWER_MAX, claimed).await {
-                Ok(claimed) => return Ok(claimed),
-                Err(error) => tries.after(error).await?,
+                Ok(claimed) => {
+                    self.claims.work(kind);
+                    return Ok(claimed);
+                }
+                Err(error) => {
+                    self.claims.fail(kind, &error);
+                    tries.after(error).await?;
+                }
             }
         }
     }
@@ -187,17 +195,16 @@ impl Executor {
     }
 
     /// A job whose attempts are used up: nothing is tried, it is dead.
-    async fn bury(&self, claim: Claim) {
+    async fn bury(&self, claim: Claim, last: Option<LastError>) {
         let _held = self.leases.hold(&claim);
-        let error = format!("claimed {} times and never ended: it may kill its workers", claim.attempt);
         // Only to tell which page it is.
         let subject = queue::answered(ANSWER_MAX, self.load(&claim)).await.ok();
         let page = subject.as_ref().and_then(Subject::page);
-        self.settle(&claim, page, Ending::Dead { error_kind: "exhausted", error }).await;
+        self.settle(&claim, page, exhausted(&claim, last)).await;
     }
 
     async fn load(&self, claim: &Claim) -> anyhow::Result<Subject> {
-        let mut conn = self.env.queue.acquire().await?;
+        let mut conn = queue::acquire(&self.env.queue).await?;
         Ok(match claim.kind {
             Kind::Tick => tick::load(&mut conn, claim.subject).await?.map_or(Subject::Ended, Subject::Tick),
             Kind::Stage => stage::load(&mut conn, claim.subject).await?.map_or(Subject::Ended, Subject::Stage),
@@ -268,7 +275,8 @@ impl Executor {
     /// The one transaction of an outcome; `None` if the claim was not ours any more.
     async fn record_once(&self, claim: &Claim, ending: &Ending) -> anyhow::Result<Option<After>> {
         crate::fault::point("job.before_record").await;
-        let mut tx = self.env.queue.begin().await?;
+        let mut conn = queue::acquire(&self.env.queue).await?;
+        let mut tx = conn.begin().await?;
         let Some(after) = record(&mut tx, &self.env, claim, ending).await? else {
             tx.rollback().await?;
             return Ok(None);
@@ -284,11 +292,11 @@ impl Executor {
     async fn refuse(&self, kind: Kind, problem: &str) {
         tracing::error!(%kind, problem, "a delivery whose payload is not ours was dropped");
         let noted = async {
-            let mut conn = self.env.queue.acquire().await?;
-            refused::insert(&mut conn, kind.queue(), problem).await
+            let mut conn = queue::acquire(&self.env.queue).await?;
+            anyhow::Ok(refused::insert(&mut conn, kind.queue(), problem).await?)
         };
         if let Err(error) = queue::answered(ANSWER_MAX, noted).await {
-            tracing::warn!("noting a dropped delivery: {error}");
+            tracing::warn!("noting a dropped delivery: {}", told(&error));
         }
     }
 }
@@ -350,6 +358,24 @@ impl Subject {
             },
             Subject::Ended => Work::Nothing,
         })
+    }
+}
+
+/// What becomes of a job whose attempts are used up. Where the last of them ended with an error, as when `attempts_max` was
+/// lowered since, that is what is wrong with it.
+fn exhausted(claim: &Claim, last: Option<LastError>) -> Ending {
+    let times = claim.attempt;
+    let dead = |error| Ending::Dead { error_kind: EXHAUSTED, error };
+    let spent = || dead(format!("claimed {times} times, as often as `attempts_max` allows"));
+    match last {
+        Some(last) if last.kind == job::LEASE_EXPIRED => {
+            dead(format!("claimed {times} times and never ended: it may kill its workers"))
+        }
+        Some(LastError { kind, error }) => match DEAD_KINDS.into_iter().find(|known| *known == kind) {
+            Some(error_kind) => Ending::Dead { error_kind, error },
+            None => spent(),
+        },
+        None => spent(),
     }
 }
 
@@ -420,7 +446,8 @@ fn report(
                 job,
                 kind,
                 customer,
-                "the outcome is not recorded, the job will come again: {error:#}"
+                "the outcome is not recorded, the job will come again: {}",
+                told(&error)
             );
         }
     };
@@ -487,7 +514,7 @@ impl Tries {
         if self.0 >= TRIES_MAX || failure::sort(&error) == Sorted::Permanent {
             return Err(error);
         }
-        tracing::debug!(tries = self.0, "the queue database: {error:#}");
+        tracing::debug!(tries = self.0, "the queue database: {}", told(&error));
         clock::sleep(clock::backoff(Duration::ZERO, Duration::from_millis(100), self.0, Duration::from_secs(2))).await;
         Ok(())
     }
@@ -496,4 +523,38 @@ impl Tries {
 pub(super) fn panic_text(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
     text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "without a message".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_job_without_attempts_left_dies_of_what_its_last_one_ended_with() {
+        let claim = Claim {
+            job: 1,
+            kind: Kind::Page,
+            customer: "c-1".into(),
+            subject: 1,
+            attempt: 8,
+            outages: 0,
+            away: None,
+            token: Uuid::nil(),
+        };
+        let died_of = |last: Option<(&str, &str)>| {
+            let last = last.map(|(kind, error)| LastError { kind: kind.into(), error: error.into() });
+            match exhausted(&claim, last) {
+                Ending::Dead { error_kind, error } => (error_kind, error),
+                _ => panic!("it is not dead"),
+            }
+        };
+        assert_eq!(died_of(Some(("transient", "a lock"))), ("transient", "a lock".to_owned()));
+        assert_eq!(died_of(Some(("timeout", "too long"))), ("timeout", "too long".to_owned()));
+        let (kind, error) = died_of(Some(("lease expired", "worker w was not heard of any more")));
+        assert_eq!((kind, error.contains("may kill its workers")), ("exhausted", true));
+        for other in [None, Some(("crowded", "no place")), Some(("stopping", "the worker stopped"))] {
+            let (kind, error) = died_of(other);
+            assert_eq!((kind, error.contains("may kill its workers")), ("exhausted", false), "{other:?}");
+        }
+    }
 }

@@ -13,6 +13,7 @@ use crate::ops::{self, LoadStanding, Standing};
 use crate::queue::{self, ANSWER_MAX};
 use crate::stages::DifferenceKind;
 use crate::telemetry::metrics::{self, Metric, Tag, gauge};
+use crate::told::told;
 
 /// As often as an agent passes values on.
 const EVERY: Duration = Duration::from_secs(10);
@@ -47,7 +48,7 @@ async fn look(env: &Env, named: &mut Named) {
     match queue::answered(ANSWER_MAX, ops::standing(&env.queue, &env.config)).await {
         Ok(standing) => send(&standing, &env.config, named),
         // An outage of the queue database is told by those who need it.
-        Err(error) => tracing::debug!("gauges: {error:#}"),
+        Err(error) => tracing::debug!("gauges: {}", told(&error)),
     }
 }
 

@@ -13,6 +13,7 @@ use crate::clock;
 use crate::fault;
 use crate::ledger::{circuit, job, refused, run, tick};
 use crate::queue::{self, ANSWER_MAX, upkeep};
+use crate::told::told;
 
 /// With a lease of 15 s a dead worker's pages are delivered again within 18 s.
 const ROUND_EVERY: Duration = Duration::from_secs(3);
@@ -87,17 +88,17 @@ pub async fn run(env: Env, stop: CancellationToken) {
                 let prune = rounds.is_multiple_of(PRUNE_ROUNDS);
                 rounds += 1;
                 match queue::answered(ROUND_MAX, round(conn, prune)).await {
-                    Ok(done) => told(&done),
+                    Ok(done) => report(&done),
                     // With the connection goes the lock.
                     Err(error) => {
-                        tracing::warn!("keeping house: {error}");
+                        tracing::warn!("keeping house: {}", told(&error.into()));
                         leader = None;
                     }
                 }
             }
             Ok(None) => {}
             Err(error) => {
-                tracing::debug!("keeping house: {error}");
+                tracing::debug!("keeping house: {}", told(&error.into()));
                 leader = None;
             }
         }
@@ -208,7 +209,7 @@ async fn prune_old(conn: &mut PgConnection) -> sqlx::Result<u64> {
     Ok(pruned)
 }
 
-fn told(done: &Round) {
+fn report(done: &Round) {
     if done.expired > 0 {
         tracing::warn!(jobs = done.expired, "claims of workers that were not heard of any more were given to others");
     }

@@ -12,6 +12,7 @@ use crate::clock;
 use crate::fault;
 use crate::ledger::job::{self, Claim};
 use crate::queue;
+use crate::told::told;
 
 /// Short enough that one which hangs leaves time for another before a lease runs out.
 const RENEW_MAX: Duration = Duration::from_secs(4);
@@ -52,7 +53,7 @@ impl Leases {
                     self.drop_lost(&claims, &renewed);
                 }
                 // The leases run on for a while; what runs out is given to others and fenced off here.
-                Err(error) => tracing::warn!(claims = claims.len(), "renewing leases: {error}"),
+                Err(error) => tracing::warn!(claims = claims.len(), "renewing leases: {}", told(&error.into())),
             }
         }
     }

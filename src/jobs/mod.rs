@@ -3,7 +3,7 @@
 //! a row; `stages` knows that.
 //!
 //! All there are, in the order the work flows: `tick`, `stage`, `page`; beside them `meet` (which waiting rows go into one page), `janitor` (what got lost comes back),
-//! `worker` (the process), `execute` (one delivery from claim to outcome), `lease` (the claims this process holds),
+//! `worker` (the process), `execute` (one delivery from claim to outcome), `lease` (the claims this process holds), `claims` (whether it gets any),
 //! `failure` (what an error means), `circuits` (databases that are away), `shares` (what one customer may take of a process's places) and `measure` (what outcomes tell to metrics); and the chores of the process that keeps
 //! house, `gauges` and `retention`.
 
@@ -16,6 +16,7 @@ use crate::stages::Data;
 
 pub mod absence;
 mod circuits;
+mod claims;
 mod execute;
 pub mod failure;
 mod gauges;

@@ -16,6 +16,7 @@ use crate::ledger::page::{NewPage, Page};
 use crate::ledger::parked::Seen;
 use crate::ledger::{difference, page, parked, pause, quarantine, stage as barrier, sweep, watermark};
 use crate::stages::{self, Contact, Key, PageMode, PageReport, Rest};
+use crate::told::told;
 
 /// A released page.
 pub struct Loaded {
@@ -153,7 +154,7 @@ impl Loaded {
         let rest = match page.loads {
             // What is done stays done: a server that does not tell of its replicas costs no page.
             true => env.data.rest(&work, &report, worked_for, window(&env.config)).await.unwrap_or_else(|error| {
-                tracing::warn!(page = page.id, "the load takes no rest: {error:#}");
+                tracing::warn!(page = page.id, "the load takes no rest: {}", told(&error));
                 None
             }),
             false => None,

@@ -12,6 +12,7 @@ use crate::clock;
 use crate::config::CustomerId;
 use crate::ledger::tick;
 use crate::queue::{self, ANSWER_MAX};
+use crate::told::told;
 
 const EVERY: Duration = Duration::from_secs(3_600);
 
@@ -36,7 +37,7 @@ pub async fn run(env: Env, stop: CancellationToken) {
         match pruned {
             Ok(0) => {}
             Ok(conflicts) => tracing::info!(conflicts, "old conflicts were removed"),
-            Err(error) => tracing::debug!("removing old conflicts: {error:#}"),
+            Err(error) => tracing::debug!("removing old conflicts: {}", told(&error)),
         }
     }
 }
@@ -46,7 +47,9 @@ pub async fn run(env: Env, stop: CancellationToken) {
 /// # Errors
 /// The queue database's, whose clock decides; what a side says is logged.
 pub async fn round(env: &Env) -> anyhow::Result<u64> {
-    let now = queue::answered(ANSWER_MAX, async { tick::now(&mut *env.queue.acquire().await?).await }).await?;
+    let now =
+        queue::answered(ANSWER_MAX, async { anyhow::Ok(tick::now(&mut *queue::acquire(&env.queue).await?).await?) })
+            .await?;
     let kept = TimeDelta::from_std(env.config.conflicts_kept).context("conflicts are kept for too long")?;
     let before = now - kept;
     let mut pruned = 0;
@@ -54,7 +57,7 @@ pub async fn round(env: &Env) -> anyhow::Result<u64> {
         match clock::within(CUSTOMER_MAX, of_customer(env, &customer.id, before)).await {
             Some(Ok(count)) => pruned += count,
             Some(Err(error)) => {
-                tracing::warn!(customer = %customer.id, "removing old conflicts, to be tried again: {error:#}");
+                tracing::warn!(customer = %customer.id, "removing old conflicts, to be tried again: {}", told(&error));
             }
             None => tracing::warn!(customer = %customer.id, "removing old conflicts took too long, to be tried again"),
         }

@@ -19,7 +19,7 @@ use crate::ledger::pause::{Pauses, Scope};
 pub use crate::ledger::stage::RECONCILIATION;
 use crate::ledger::stage::{Proposal, Stage};
 use crate::ledger::{dead_letter, difference, page, parked, pause, run, stage, sweep, watermark};
-use crate::queue::{Delivery, Kind};
+use crate::queue::{self, Delivery, Kind};
 use crate::sides::Restored;
 use crate::stages::{Cut, Depth, Key, Known, Lane, PageMode, Range, SweptSide, seen};
 use crate::told::told;
@@ -300,7 +300,7 @@ impl Loaded {
         let going: Vec<&Entity> =
             env.config.entities().filter(|entity| !self.pauses.entity(entity.id.as_str())).collect();
         let names: Vec<&str> = going.iter().map(|entity| entity.id.as_str()).collect();
-        let mut conn = env.queue.acquire().await?;
+        let mut conn = queue::acquire(&env.queue).await?;
         let name = self.stage.customer.as_str();
         let rows = sweep::due(&mut conn, name, &names, Depth::Rows, env.config.sweep_every).await?;
         let keys = sweep::due(&mut conn, name, &names, Depth::Keys, env.config.deletes_every).await?;

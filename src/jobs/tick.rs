@@ -18,7 +18,7 @@ use crate::ledger::run::UnderWay;
 use crate::ledger::tick::{Ending, Tick};
 use crate::ledger::watermark::Watermark;
 use crate::ledger::{dead_letter, mapping, page, parked, pause, run, sweep, tick, watermark};
-use crate::queue::Delivery;
+use crate::queue::{self, Delivery};
 use crate::stages::{Depth, Probe, Signature, seen};
 use crate::told::told;
 
@@ -109,7 +109,7 @@ impl Loaded {
 
     /// Asks the ledger first; the sides only if it gives no reason for a run.
     pub async fn decide(&self, env: &Env) -> anyhow::Result<Decided> {
-        let mut conn = env.queue.acquire().await?;
+        let mut conn = queue::acquire(&env.queue).await?;
         let asked = ask(&mut conn, &env.config, &self.customer(), self.at).await?;
         drop(conn);
         match asked.standing() {
@@ -219,7 +219,7 @@ impl Asked {
         let lifted = config.entities().map(|entity| &entity.id).filter(fits_again).cloned().collect();
         decided.lifted = lifted;
         let stands_still = |entity: &str| persons.entity(entity) || decided.stands_still(entity);
-        let mut conn = env.queue.acquire().await?;
+        let mut conn = queue::acquire(&env.queue).await?;
         let entities: Vec<&str> =
             config.entities().map(|entity| entity.id.as_str()).filter(|entity| !stands_still(entity)).collect();
         let may_load = config.customer(&self.customer).is_some_and(|customer| customer.may_load(self.at));

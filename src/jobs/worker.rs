@@ -8,11 +8,13 @@ use std::time::Duration;
 use anyhow::bail;
 use futures::FutureExt;
 use futures::future::{join_all, select_all};
+use sqlx::PgPool;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
 use super::circuits::Circuits;
+use super::claims::Claims;
 use super::execute::{Executor, PAGE_LIMIT, panic_text};
 use super::lease::Leases;
 use super::shares::Shares;
@@ -20,6 +22,7 @@ use super::{Env, janitor};
 use crate::clock;
 use crate::health::{Health, Pulse};
 use crate::queue::{self, ANSWER_MAX, Consumer, Ended, Handle, Kind, upkeep};
+use crate::told::told;
 
 /// Of the grace, for the outcomes of what is handed back.
 const HAND_BACK_MAX: Duration = Duration::from_secs(3);
@@ -32,6 +35,9 @@ const LEAVE_MAX: Duration = Duration::from_secs(1);
 
 /// A queue's worker says each second how it is; with a pause between two of them it says nothing.
 const READY_WITHIN: Duration = Duration::from_secs(10);
+
+/// Names of ended workers that are kept until the queue database answers. Those that come after this many have not had an answer either.
+const LEFT_BEHIND_MAX: usize = 1000;
 
 /// How much a worker process does at a time, and how it stops. Ticks and stages have places of their own, so that they
 /// never wait behind pages. The work is waiting for databases: there are places for more than one customer keeps busy, also with a load
@@ -77,10 +83,12 @@ impl Settings {
 pub async fn run(env: Env, settings: Settings, health: Health, shutdown: CancellationToken) -> anyhow::Result<()> {
     let process = process_name();
     let running = TaskTracker::new();
+    let pulses = Kind::ALL.map(|kind| (kind, health.part(kind.as_str(), READY_WITHIN)));
     let executor = Executor {
         env: env.clone(),
         worker: process.clone(),
         leases: Leases::default(),
+        claims: Claims::new(pulses.clone()),
         circuits: Circuits::new(&env.config),
         shares: Shares::of(|kind| settings.concurrency(kind)),
         hurry: CancellationToken::new(),
@@ -92,6 +100,10 @@ pub async fn run(env: Env, settings: Settings, health: Health, shutdown: Cancell
         let (leases, queue, stop) = (executor.leases.clone(), env.queue.clone(), ended.clone());
         again("renewing leases", ended.clone(), move || leases.clone().keep(queue.clone(), stop.clone()))
     });
+    let claims = tokio::spawn({
+        let (claims, queue, stop) = (executor.claims.clone(), env.queue.clone(), shutdown.clone());
+        again("watching claims", shutdown.clone(), move || claims.clone().keep(queue.clone(), stop.clone()))
+    });
     let circuits = tokio::spawn({
         let (circuits, env, stop) = (executor.circuits.clone(), env.clone(), shutdown.clone());
         again("watching circuits", shutdown.clone(), move || circuits.clone().keep(env.clone(), stop.clone()))
@@ -101,14 +113,14 @@ pub async fn run(env: Env, settings: Settings, health: Health, shutdown: Cancell
         again("keeping house", shutdown.clone(), move || janitor::run(env.clone(), stop.clone()))
     });
     let abandon = CancellationToken::new();
-    let mut workers: Vec<_> = Kind::ALL
+    let mut workers: Vec<_> = pulses
         .into_iter()
-        .map(|kind| {
+        .map(|(kind, pulse)| {
             let place = Place {
                 kind,
                 concurrency: settings.concurrency(kind),
                 process: process.clone(),
-                pulse: health.part(kind.as_str(), READY_WITHIN),
+                pulse,
                 running: running.clone(),
                 shutdown: shutdown.clone(),
                 abandon: abandon.clone(),
@@ -143,7 +155,7 @@ pub async fn run(env: Env, settings: Settings, health: Health, shutdown: Cancell
         let _ = clock::within(DRAIN_MAX, all).await;
     }
     ended.cancel();
-    let _ = clock::within(LEAVE_MAX, join_all([leases, circuits, house])).await;
+    let _ = clock::within(LEAVE_MAX, join_all([leases, claims, circuits, house])).await;
     tracing::info!(process, in_order = stopped, "worker stopped");
     Ok(())
 }
@@ -169,7 +181,8 @@ async fn supervise(place: Place, executor: Executor) {
     let mut left_behind: Vec<String> = Vec::new();
     while !shutdown.is_cancelled() {
         pulse.beats();
-        release(&executor, &mut left_behind).await;
+        release(&executor.env.queue, &mut left_behind).await;
+        pulse.beats();
         let name = format!("{kind}@{process}-{}", short_id());
         let handle: Handle = {
             let (executor, running) = (executor.clone(), running.clone());
@@ -181,7 +194,9 @@ async fn supervise(place: Place, executor: Executor) {
         // A task of its own, so that a panic ends it and not us.
         let consumer = tokio::spawn(consumer.run(shutdown.clone(), abandon.clone()));
         let ended = consumer.await.unwrap_or_else(|panic| Ended::Failed(panic.to_string()));
-        left_behind.push(name);
+        if left_behind.len() < LEFT_BEHIND_MAX {
+            left_behind.push(name);
+        }
         if shutdown.is_cancelled() {
             break;
         }
@@ -193,7 +208,7 @@ async fn supervise(place: Place, executor: Executor) {
         tracing::warn!(%kind, failures, wait_ms = wait.as_millis(), "a worker of the queue ended, a new one comes: {ended}");
         clock::sleep_unless(wait, &shutdown).await;
     }
-    release(&executor, &mut left_behind).await;
+    release(&executor.env.queue, &mut left_behind).await;
 }
 
 /// Does `work` until it ends by `stop`, again after a while whenever it panics: nobody else does it for this process.
@@ -209,20 +224,20 @@ async fn again<F: Future<Output = ()>>(what: &'static str, stop: CancellationTok
     }
 }
 
-/// Gives back what ended workers had fetched. What cannot be given back now is tried again; the janitor is behind it.
-async fn release(executor: &Executor, names: &mut Vec<String>) {
-    let mut kept = Vec::new();
-    for name in names.drain(..) {
-        let released = async {
-            let mut conn = executor.env.queue.acquire().await?;
-            upkeep::release(&mut conn, &name).await
-        };
-        if let Err(error) = queue::answered(ANSWER_MAX, released).await {
-            tracing::debug!(name, "giving back what a worker had fetched: {error}");
-            kept.push(name);
-        }
+/// Gives back what ended workers had fetched, by one question for all of them: an outage leaves many names behind, and a question for
+/// each would take longer than a loop may stand still. What cannot be given back now is tried again; the janitor is behind it.
+async fn release(queue: &PgPool, names: &mut Vec<String>) {
+    if names.is_empty() {
+        return;
     }
-    *names = kept;
+    let released = async {
+        let mut conn = queue::acquire(queue).await?;
+        anyhow::Ok(upkeep::release(&mut conn, names).await?)
+    };
+    match queue::answered(ANSWER_MAX, released).await {
+        Ok(_) => names.clear(),
+        Err(error) => tracing::debug!(workers = names.len(), "giving back what workers had fetched: {}", told(&error)),
+    }
 }
 
 /// Unique per start, and tells a person where to look.
@@ -233,4 +248,24 @@ fn process_name() -> String {
 
 fn short_id() -> String {
     Uuid::new_v4().simple().to_string().split_off(24)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+
+    use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn names_that_an_outage_left_behind_cost_one_question_and_are_kept() {
+        let free = TcpListener::bind("127.0.0.1:0").expect("a free port").local_addr().expect("its address");
+        let nowhere = PgConnectOptions::new().host("127.0.0.1").port(free.port());
+        let pool = PgPoolOptions::new().acquire_timeout(Duration::from_millis(200)).connect_lazy_with(nowhere);
+        let mut names: Vec<String> = (0..100).map(|name| name.to_string()).collect();
+        let released = clock::within(Duration::from_secs(10), release(&pool, &mut names)).await;
+        assert!(released.is_some(), "a loop that asks for each name stands still");
+        assert_eq!(names.len(), 100);
+    }
 }

@@ -37,12 +37,25 @@ pub struct Claim {
     pub token: Uuid,
 }
 
+/// How a job's last claim ended, if not well.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LastError {
+    pub kind: String,
+    pub error: String,
+}
+
+/// The kind of error of a claim whose lease ran out.
+pub const LEASE_EXPIRED: &str = "lease expired";
+
+/// The kind of error of a job that is dead because its attempts are used up; what went before is told with it.
+pub const EXHAUSTED: &str = "exhausted";
+
 /// What a try to claim came to.
 #[derive(Debug, Clone)]
 pub enum Claimed {
     Yes(Claim),
     /// Claimed as well, but only to be dead-lettered: its attempts are used up, perhaps by workers it killed.
-    Exhausted(Claim),
+    Exhausted(Claim, Option<LastError>),
     /// Done, dead, claimed by another, not due yet, or not there: the delivery is late or doubled.
     No,
 }
@@ -131,14 +144,15 @@ pub async fn claim(
          set state = 'claimed', token = $2, lease_until = clock_timestamp() + $3, claimed_by = $4,
              claimed_at = clock_timestamp(), attempt = attempt + 1, waits_for = null
          where id = $1 and state = 'ready' and run_at <= clock_timestamp() and attempt < $5
-         returning kind, customer, subject, attempt, outages, extract(epoch from now() - away_since)::float8";
+         returning kind, customer, subject, attempt, outages, extract(epoch from now() - away_since)::float8, error_kind, last_error";
     let last = "update bridge.job
          set state = 'claimed', token = $2, lease_until = clock_timestamp() + $3, claimed_by = $4,
              claimed_at = clock_timestamp(), waits_for = null
          where id = $1 and state = 'ready' and run_at <= clock_timestamp() and attempt >= $5
-         returning kind, customer, subject, attempt, outages, extract(epoch from now() - away_since)::float8";
-    for (statement, claimed) in [(first, Claimed::Yes as fn(Claim) -> Claimed), (last, Claimed::Exhausted)] {
-        let row: Option<(String, String, i64, i32, i32, Option<f64>)> = sqlx::query_as(statement)
+         returning kind, customer, subject, attempt, outages, extract(epoch from now() - away_since)::float8, error_kind, last_error";
+    type Row = (String, String, i64, i32, i32, Option<f64>, Option<String>, Option<String>);
+    for (statement, exhausted) in [(first, false), (last, true)] {
+        let row: Option<Row> = sqlx::query_as(statement)
             .bind(job)
             .bind(token)
             .bind(interval(LEASE))
@@ -146,10 +160,12 @@ pub async fn claim(
             .bind(attempts_max)
             .fetch_optional(&mut *conn)
             .await?;
-        if let Some((kind, customer, subject, attempt, outages, away)) = row {
+        if let Some((kind, customer, subject, attempt, outages, away, error_kind, error)) = row {
             let kind = kind.parse().map_err(unknown)?;
             let away = away.map(|secs| Duration::from_secs_f64(secs.max(0.0)));
-            return Ok(claimed(Claim { job, kind, customer, subject, attempt, outages, away, token }));
+            let claim = Claim { job, kind, customer, subject, attempt, outages, away, token };
+            let last = error_kind.zip(error).map(|(kind, error)| LastError { kind, error });
+            return Ok(if exhausted { Claimed::Exhausted(claim, last) } else { Claimed::Yes(claim) });
         }
     }
     Ok(Claimed::No)
@@ -364,12 +380,13 @@ pub async fn expire(conn: &mut PgConnection, limit: i64) -> sqlx::Result<Vec<Del
          )
          update bridge.job
          set state = 'ready', token = null, lease_until = null, delivery = delivery + 1,
-             run_at = date_trunc('second', now()), error_kind = 'lease expired',
+             run_at = date_trunc('second', now()), error_kind = $2,
              last_error = 'worker ' || claimed_by || ' was not heard of any more'
          from expired where job.id = expired.id
          returning job.id, job.kind, job.delivery, job.priority, extract(epoch from job.run_at)::bigint as run_at_secs",
     )
     .bind(limit)
+    .bind(LEASE_EXPIRED)
     .fetch_all(&mut *conn)
     .await?;
     let jobs: Vec<i64> = rows.iter().map(|row| row.id).collect();

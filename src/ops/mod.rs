@@ -45,13 +45,15 @@ pub struct CustomerStatus {
     pub customer: String,
     pub slug: String,
     /// `idle`, `running`, `loading` (nothing else), `degraded` (dead letters wait, or an entity's tables do not fit its mapping),
-    /// `waiting` (a changed mapping is to be accepted), `never run`, `away` (a database of it does not answer), `paused` (all of it).
+    /// `waiting` (a changed mapping is to be accepted), `never run`, `waiting for a worker` (work is due and nobody takes it),
+    /// `away` (a database of it does not answer), `paused` (all of it).
     pub state: String,
     pub away: Vec<Away>,
     /// The run that carries changes over.
     pub open_run: Option<i64>,
     /// The run that reads entities for the first time, beside it.
     pub load_run: Option<i64>,
+    /// The newest instant, also one that was skipped.
     pub last_tick_at: Option<DateTime<Utc>>,
     pub last_run_ended_at: Option<DateTime<Utc>>,
     pub watermarks: Vec<Watermark>,

@@ -14,12 +14,17 @@ use crate::ledger::pause::{self, Pauses};
 /// How late a tick may be before an idle customer's freshness counts on: schedulers and workers take seconds.
 const TICK_LATE: TimeDelta = TimeDelta::seconds(60);
 
+/// How long a job may be due and nobody's: workers take one within two seconds, and what a dead one held within twenty.
+const CLAIM_LATE: TimeDelta = TimeDelta::seconds(15);
+
 #[derive(sqlx::FromRow)]
 struct Summary {
     customer: String,
     now: DateTime<Utc>,
     open_run: Option<i64>,
     load_run: Option<i64>,
+    newest_tick_at: Option<DateTime<Utc>>,
+    waits_for_worker: bool,
     tick_at: Option<DateTime<Utc>>,
     tick_state: Option<String>,
     run_state: Option<String>,
@@ -63,6 +68,7 @@ pub async fn status(queue: &PgPool, config: &Config) -> anyhow::Result<Vec<Custo
     let customers: Vec<&str> = config.customers.iter().map(|customer| customer.id.as_str()).collect();
     let summaries: Vec<Summary> = sqlx::query_as(include_str!("status.sql"))
         .bind(&customers)
+        .bind(CLAIM_LATE)
         .fetch_all(queue)
         .await
         .context("reading how customers stand")?;
@@ -126,7 +132,7 @@ pub async fn status(queue: &PgPool, config: &Config) -> anyhow::Result<Vec<Custo
             away,
             open_run: summary.open_run,
             load_run: summary.load_run,
-            last_tick_at: summary.tick_at,
+            last_tick_at: summary.newest_tick_at,
             last_run_ended_at: summary.run_ended_at,
             watermarks: watermarks.collect(),
             parked: summary.parked,
@@ -184,7 +190,9 @@ async fn away(queue: &PgPool) -> anyhow::Result<HashMap<String, Away>> {
 }
 
 fn state(summary: &Summary) -> &'static str {
-    if summary.open_run.is_some() {
+    if summary.waits_for_worker {
+        "waiting for a worker"
+    } else if summary.open_run.is_some() {
         "running"
     } else if summary.load_run.is_some() {
         "loading"

@@ -1,6 +1,18 @@
+with late as (
+    -- Also what was held by a worker that died, with nobody there to give it to another.
+    select distinct customer from bridge.job where state = 'ready' and waits_for is null and run_at < now() - $2::interval
+    union
+    select customer from bridge.job where state = 'claimed' and lease_until < now() - $2::interval
+),
+-- While some of its work goes on, the rest only waits for its turn.
+worked_on as (
+    select distinct customer from bridge.job where state = 'claimed' and lease_until >= now()
+)
 select wanted.customer, now() as now,
     (select run.id from bridge.run where run.customer = wanted.customer and run.state = 'open') as open_run,
     (select run.id from bridge.run where run.customer = wanted.customer and run.state = 'loading') as load_run,
+    (select tick.at from bridge.tick where tick.customer = wanted.customer order by tick.id desc limit 1) as newest_tick_at,
+    wanted.customer in (select customer from late) and wanted.customer not in (select customer from worked_on) as waits_for_worker,
     last_tick.at as tick_at, last_tick.state as tick_state,
     last_run.state as run_state, last_run.ended_at as run_ended_at,
     (select count(*) from bridge.parked where parked.customer = wanted.customer) as parked,

@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use super::{Kind, pool_options, still_good};
 use crate::clock;
 use crate::health::Pulse;
+use crate::told::without_line;
 
 /// Beside the notifications, which end for good after one reconnect that failed and are not sent for a later `run_at`.
 const POLL_EVERY: Duration = Duration::from_secs(1);
@@ -74,7 +75,18 @@ pub struct Consumer {
 struct Watch {
     concurrency: usize,
     busy: AtomicUsize,
-    answered: Mutex<Instant>,
+    began: Instant,
+    answered: Mutex<Option<Instant>>,
+}
+
+/// How a worker is at a look.
+#[derive(Debug, PartialEq, Eq)]
+enum Look {
+    Works,
+    /// It has not been answered yet. Why its forerunner ended says more than that.
+    Begins,
+    /// It got no answer for so long.
+    Quiet(Duration),
 }
 
 /// A place that is taken for as long as this lives.
@@ -85,7 +97,8 @@ impl Consumer {
     /// acknowledgement. Ends by itself when it gets no answers any more.
     pub async fn run(self, stop: CancellationToken, abandon: CancellationToken) -> Ended {
         let concurrency = self.concurrency;
-        let watch = Arc::new(Watch { concurrency, busy: AtomicUsize::new(0), answered: Mutex::new(clock::instant()) });
+        let (busy, answered) = (AtomicUsize::new(0), Mutex::new(None));
+        let watch = Arc::new(Watch { concurrency, busy, began: clock::instant(), answered });
         let (context, mut run) = worker(&self, &watch);
         let ended = tokio::select! {
             ended = &mut run => ended,
@@ -101,7 +114,7 @@ impl Consumer {
         };
         match ended {
             Ok(()) => Ended::Stopped,
-            Err(error) => Ended::Failed(error.to_string()),
+            Err(error) => Ended::Failed(why(&self.queue, error).await),
         }
     }
 }
@@ -111,13 +124,19 @@ impl Watch {
     async fn over(&self, pulse: &Pulse) -> Ended {
         loop {
             clock::sleep(LOOK_EVERY).await;
-            // Without a free place it has no reason to ask.
             let full = self.busy.load(Ordering::SeqCst) >= self.concurrency;
-            let quiet = self.lock().elapsed();
-            if full || quiet < READY_WITHIN {
-                pulse.works();
-                continue;
-            }
+            let answered = *self.lock();
+            let quiet = match look(full, answered.map(|at| at.elapsed()), self.began.elapsed()) {
+                Look::Works => {
+                    pulse.works();
+                    continue;
+                }
+                Look::Begins => {
+                    pulse.beats();
+                    continue;
+                }
+                Look::Quiet(quiet) => quiet,
+            };
             let told = format!("no answer from the queue database for {} s", quiet.as_secs());
             pulse.fails(told.as_str());
             if quiet > STALLED_AFTER {
@@ -127,12 +146,35 @@ impl Watch {
     }
 
     fn answered(&self) {
-        *self.lock() = clock::instant();
+        *self.lock() = Some(clock::instant());
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Instant> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Option<Instant>> {
         self.answered.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// By whether all its places are taken, how long ago it was answered, and since when there is one. In an outage each new one
+/// begins anew, so that beginning is no sign of health.
+fn look(full: bool, answered: Option<Duration>, since: Duration) -> Look {
+    match answered {
+        // Without a free place it has no reason to ask.
+        _ if full => Look::Works,
+        Some(quiet) if quiet < READY_WITHIN => Look::Works,
+        None if since <= STALLED_AFTER => Look::Begins,
+        quiet => Look::Quiet(quiet.unwrap_or(since)),
+    }
+}
+
+/// What ended a worker, in words for people. Its error is wrapped in types that nobody can name, so a pool that was given no connection
+/// is not told from what a database says: whether it lets anybody in is asked.
+async fn why(queue: &PgPool, error: WorkerError) -> String {
+    let error = match error {
+        WorkerError::BackendError(error) => error.to_string(),
+        error => error.to_string(),
+    };
+    let said = without_line(error.trim_start_matches("PollNextError: "));
+    super::refused(queue).await.unwrap_or_else(|| said.to_owned())
 }
 
 impl Busy {
@@ -202,6 +244,22 @@ fn batch(concurrency: usize) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_worker_works_once_it_was_answered_and_hangs_when_it_is_not_for_long() {
+        let secs = Duration::from_secs;
+        for (full, answered, since, expected) in [
+            (false, None, secs(0), Look::Begins),
+            (false, None, secs(20), Look::Begins),
+            (false, None, secs(21), Look::Quiet(secs(21))),
+            (false, Some(secs(0)), secs(100), Look::Works),
+            (false, Some(secs(7)), secs(100), Look::Works),
+            (false, Some(secs(21)), secs(100), Look::Quiet(secs(21))),
+            (true, Some(secs(21)), secs(100), Look::Works),
+        ] {
+            assert_eq!(look(full, answered, since), expected, "{full} {answered:?} {since:?}");
+        }
+    }
 
     #[test]
     fn a_batch_fits_the_concurrency_and_the_drain() {

@@ -8,11 +8,13 @@ use std::time::Duration;
 use anyhow::Context;
 use apalis::prelude::TaskBuilder;
 use serde::{Deserialize, Serialize};
+use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
-use sqlx::{Connection as _, PgConnection, PgPool};
+use sqlx::{Connection as _, PgConnection, PgPool, Postgres};
 
 use crate::clock;
 use crate::config::DatabaseUrl;
+use crate::told::told;
 
 mod consumer;
 pub mod upkeep;
@@ -159,6 +161,28 @@ pub async fn connect(url: &DatabaseUrl) -> anyhow::Result<PgPool> {
         .connect_with(options)
         .await
         .with_context(what)
+}
+
+/// A connection of the queue's pool. A pool that is given none tries on until its time is up and then only says that, so one more is
+/// asked for directly and says why.
+///
+/// # Errors
+/// The pool's own, with what the database says.
+pub async fn acquire(queue: &PgPool) -> anyhow::Result<PoolConnection<Postgres>> {
+    match queue.acquire().await {
+        Err(error @ sqlx::Error::PoolTimedOut) => Err(match refused(queue).await {
+            Some(why) => anyhow::Error::new(error).context(why),
+            None => error.into(),
+        }),
+        acquired => Ok(acquired?),
+    }
+}
+
+/// Why the queue database lets nobody in; `None` if it does.
+async fn refused(queue: &PgPool) -> Option<String> {
+    let asked = async { anyhow::Ok(PgConnection::connect_with(&queue.connect_options()).await?.close().await?) };
+    let error = answered(PING_MAX, asked).await.err()?;
+    Some(format!("the queue database lets nobody in: {}", told(&error)))
 }
 
 fn pool_options(connections_max: u32) -> PgPoolOptions {

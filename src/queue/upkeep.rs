@@ -55,18 +55,18 @@ pub async fn redeliver(conn: &mut PgConnection, overdue: Duration, limit: i64) -
         .collect()
 }
 
-/// Gives back the rows that a worker of this name had fetched. Only for a worker that has ended.
+/// Gives back the rows that workers of these names had fetched. Only for workers that have ended.
 ///
 /// # Errors
 /// The database's.
-pub async fn release(conn: &mut PgConnection, worker: &str) -> sqlx::Result<u64> {
-    // First, or the row that ended this worker would end the next.
+pub async fn release(conn: &mut PgConnection, workers: &[String]) -> sqlx::Result<u64> {
+    // First, or the row that ended one of them would end the next.
     set_aside_malformed(conn).await?;
     let done = sqlx::query(
         "update apalis.jobs set status = 'Pending', lock_by = null, lock_at = null, done_at = null
-         where lock_by = $1 and job_type = any($2) and status in ('Queued', 'Running')",
+         where lock_by = any($1) and job_type = any($2) and status in ('Queued', 'Running')",
     )
-    .bind(worker)
+    .bind(workers)
     .bind(queues())
     .execute(conn)
     .await?;

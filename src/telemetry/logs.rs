@@ -22,9 +22,10 @@ enum Format {
     Json,
 }
 
-/// sqlx tells every statement at debug and apalis every task at info; neither is ours to act on.
-const FILTER_WORKING: &str = "info,sqlx=warn,apalis=warn";
-const FILTER_ANSWERING: &str = "warn";
+/// sqlx tells every statement at debug and apalis every task at info; neither is ours to act on. A statement that takes more than a second
+/// is a warning of sqlx's, with all of its text over many lines: that an answer is late, or does not come, is told by who waits for it.
+const FILTER_WORKING: &str = "info,sqlx=warn,sqlx::query=error,apalis=warn";
+const FILTER_ANSWERING: &str = "warn,sqlx::query=error";
 
 /// Lines that wait for a slow reader.
 const LINES_BUFFERED: usize = 20_000;
@@ -78,6 +79,18 @@ fn filter(level: Level) -> anyhow::Result<EnvFilter> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_statement_that_takes_its_time_is_not_printed() {
+        use tracing_subscriber::layer::SubscriberExt as _;
+        for filter in [FILTER_WORKING, FILTER_ANSWERING] {
+            let subscriber = tracing_subscriber::registry().with(EnvFilter::new(filter));
+            tracing::subscriber::with_default(subscriber, || {
+                assert!(!tracing::enabled!(target: "sqlx::query", tracing::Level::WARN), "{filter}");
+                assert!(tracing::enabled!(target: "sqlx::pool", tracing::Level::WARN), "{filter}");
+            });
+        }
+    }
 
     #[test]
     fn the_format_is_asked_for_or_follows_the_terminal() {

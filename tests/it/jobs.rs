@@ -403,3 +403,62 @@ async fn a_tick_of_a_customer_that_is_not_configured_is_a_dead_letter_at_last_th
     assert_eq!(bridge.number("select attempt::bigint from bridge.job").await, 2);
     worker.stop().await;
 }
+
+#[tokio::test]
+async fn work_that_no_worker_takes_is_told() {
+    let bridge = teams("no worker", |_| {}).await;
+    bridge.systems.on_legacy("insert into team (label) values ('a')").await;
+    let worker = bridge.work(GRACE);
+    bridge.settle().await;
+    worker.stop().await;
+    let tick = ops::tick_now(&bridge.queue.pool, &CustomerId::new(CUSTOMER)).await.expect("a tick");
+    assert_eq!(bridge.status().await.state, "idle", "it is due since now");
+    let execute = async |sql: &'static str| {
+        sqlx::query(sql).execute(&bridge.queue.pool).await.expect("a change");
+        bridge.status().await
+    };
+    let waits = "waiting for a worker";
+    let due = "update bridge.job set run_at = run_at - interval '20 s' where state = 'ready'";
+    assert_eq!(execute(due).await.state, waits);
+    let later = "insert into bridge.tick (customer, at, origin, state, ended_at)
+         select customer, date_trunc('second', at) + interval '1 minute', 'schedule', 'skipped', now() from bridge.tick order by id desc limit 1";
+    let before = bridge.status().await.last_tick_at.expect("a tick");
+    let status = execute(later).await;
+    assert_eq!(status.state, waits);
+    assert!(status.last_tick_at.is_some_and(|at| at > before), "the skipped one is newer than {before}: {status:#?}");
+    let waits_for_a_side = "update bridge.job set waits_for = 'legacy' where state = 'ready'";
+    assert_eq!(execute(waits_for_a_side).await.state, "idle", "that is no worker's matter");
+    let held =
+        "update bridge.job set waits_for = null, state = 'claimed', token = gen_random_uuid(), claimed_by = 'w-1',
+         claimed_at = now(), lease_until = now() + interval '1 minute' where state = 'ready'";
+    assert_eq!(execute(held).await.state, "idle", "somebody is at work on it");
+    let died = "update bridge.job set lease_until = now() - interval '20 s' where state = 'claimed'";
+    assert_eq!(execute(died).await.state, waits, "nobody gives it to another");
+    let worker = bridge.work(GRACE);
+    bridge.ended(tick).await;
+    bridge.settle().await;
+    assert_eq!(bridge.status().await.state, "idle");
+    worker.stop().await;
+}
+
+#[tokio::test]
+async fn a_job_that_has_no_attempts_left_since_they_are_fewer_dies_of_its_last_error() {
+    let mut bridge = teams("fewer", |config| config.attempts_max = 10).await;
+    let worker = bridge.work(GRACE);
+    bridge.settle().await;
+    bridge.systems.on_platform(&failing("53200")).await;
+    bridge.systems.on_legacy("insert into team (label) values ('a')").await;
+    let tick = ops::tick_now(&bridge.queue.pool, &CustomerId::new(CUSTOMER)).await.expect("a tick");
+    let failed = "select count(*) from bridge.job where kind = 'page' and state = 'ready' and attempt > 0";
+    eventually("it fails", async || bridge.number(failed).await > 0).await;
+    worker.stop().await;
+    let mut config = Config::clone(&bridge.config);
+    config.attempts_max = 1;
+    bridge.config = Arc::new(config);
+    let worker = bridge.work(GRACE);
+    bridge.ended(tick).await;
+    let letters = ops::dead_letters(&bridge.queue.pool, &Selection::default(), false).await.expect("dead letters");
+    assert_eq!(letters[0].error_kind, "transient", "{letters:#?}");
+    assert!(!letters[0].error.contains("may kill its workers"), "{letters:#?}");
+    worker.stop().await;
+}

@@ -106,7 +106,7 @@ async fn one_of_many_claims_is_given_the_job() {
     let delivery = tick_job(&queue.pool).await;
     let claims = join_all((0..24).map(|_| claim(&queue.pool, delivery.job, 10))).await;
     assert_eq!(claims.iter().filter(|claimed| matches!(claimed, Claimed::Yes(_))).count(), 1);
-    assert!(claims.iter().all(|claimed| !matches!(claimed, Claimed::Exhausted(_))));
+    assert!(claims.iter().all(|claimed| !matches!(claimed, Claimed::Exhausted(..))));
 }
 
 #[tokio::test]
@@ -231,7 +231,10 @@ async fn a_job_that_kills_its_workers_is_dead_lettered_and_does_not_circle() {
         execute(&queue.pool, "update bridge.job set lease_until = now() - interval '1 s'").await;
         round(&queue.pool).await;
     }
-    let Claimed::Exhausted(claim) = claim(&queue.pool, delivery.job, 3).await else { panic!("attempts are used up") };
+    let Claimed::Exhausted(claim, last) = claim(&queue.pool, delivery.job, 3).await else {
+        panic!("attempts are used up")
+    };
+    assert_eq!(last.expect("the last one's end").kind, job::LEASE_EXPIRED);
     let mut conn = queue.pool.acquire().await.expect("a connection");
     assert!(job::dead(&mut conn, &claim, "exhausted", "gone").await.expect("an answer"));
     let letters = ops::dead_letters(&queue.pool, &Selection::default(), false).await.expect("dead letters");
@@ -350,8 +353,9 @@ async fn what_an_ended_worker_had_fetched_is_given_back() {
     .await;
     execute(&queue.pool, "update apalis.jobs set status = 'Queued', lock_by = 'w-1', lock_at = now()").await;
     let mut conn = queue.pool.acquire().await.expect("a connection");
-    assert_eq!(upkeep::release(&mut conn, "w-2").await.expect("an answer"), 0);
-    assert_eq!(upkeep::release(&mut conn, "w-1").await.expect("an answer"), 1);
+    let names = |names: [&str; 2]| names.map(str::to_owned);
+    assert_eq!(upkeep::release(&mut conn, &names(["w-2", "w-3"])).await.expect("an answer"), 0);
+    assert_eq!(upkeep::release(&mut conn, &names(["w-2", "w-1"])).await.expect("an answer"), 1);
 }
 
 #[tokio::test]

@@ -177,3 +177,23 @@ async fn a_scheduler_makes_ticks_by_itself_and_stops_when_asked() {
     stop.cancel();
     running.await.expect("no panic").expect("an end in order");
 }
+
+#[tokio::test]
+async fn what_the_queue_database_says_is_told_once_and_without_its_line() {
+    let queue = queue("told").await;
+    sqlx::raw_sql(
+        "create function no() returns trigger language plpgsql as
+         $$ begin raise exception 'not now' using errcode = '55P03'; end $$;
+         create trigger no before insert on bridge.tick for each statement execute function no()",
+    )
+    .execute(&queue.pool)
+    .await
+    .expect("a trigger");
+    let (health, stop) = (Health::default(), CancellationToken::new());
+    let running =
+        tokio::spawn(scheduler::run(config(1, "* * * * * *"), queue.pool.clone(), health.clone(), stop.clone()));
+    let told = "schedule: error returned from database: not now";
+    eventually("it is told", async || health.ready() == Err(told.into())).await;
+    stop.cancel();
+    running.await.expect("no panic").expect("an end in order");
+}

@@ -8,10 +8,12 @@ use sync_bridge::config::CustomerId;
 use sync_bridge::health::Health;
 use sync_bridge::jobs::{Env, worker};
 use sync_bridge::ops::{self, RunReport};
+use sync_bridge::scheduler;
 use sync_bridge::stages::Data;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use crate::outages::by_login;
 use crate::support::people::{SAME, people};
 use crate::support::proxy::{Proxy, port_of};
 use crate::support::queue::{Queue, queue};
@@ -65,6 +67,10 @@ impl Worker {
         self.systems.on_legacy(&format!("insert into person (email) values ('{name}@example.org')")).await;
     }
 
+    async fn execute(&self, sql: &'static str) {
+        sqlx::raw_sql(sql).execute(&self.queue.pool).await.expect("a statement");
+    }
+
     async fn number(&self, sql: &'static str) -> i64 {
         sqlx::query_scalar(sql).fetch_one(&self.queue.pool).await.expect("a number")
     }
@@ -92,6 +98,82 @@ async fn a_worker_whose_connections_are_half_open_is_not_ready_and_comes_back_by
     worker.person("b").await;
     assert_eq!(worker.ticks().await.rows_to_platform, 1);
     worker.ends_well().await;
+}
+
+#[tokio::test]
+async fn a_worker_of_the_queue_that_is_built_anew_is_not_ready_before_it_is_answered() {
+    let worker = worker("built anew", |_| {}).await;
+    worker.proxy.black_hole(true);
+    let began = std::time::Instant::now();
+    eventually("it is not ready", async || worker.health.ready().is_err()).await;
+    // Each is given up after 20 s, and the next one begins.
+    eventually("the next ones have begun", async || {
+        assert!(worker.health.ready().is_err(), "ready after {:?}", began.elapsed());
+        assert_eq!(worker.health.live(), Ok(()));
+        began.elapsed() > Duration::from_secs(28)
+    })
+    .await;
+    worker.proxy.black_hole(false);
+    worker.is_ready().await;
+    worker.ends_well().await;
+}
+
+/// As without the right to update, or with a table that somebody holds locked.
+#[tokio::test]
+async fn a_worker_that_can_claim_nothing_is_not_ready_until_it_can() {
+    let worker = worker("claims", |_| {}).await;
+    worker.person("a").await;
+    worker.ticks().await;
+    worker
+        .execute(
+            "create function no() returns trigger language plpgsql as
+             $$ begin raise exception 'permission denied for table job' using errcode = '42501'; end $$;
+             create trigger no before update on bridge.job for each statement execute function no()",
+        )
+        .await;
+    worker.person("b").await;
+    let tick = ops::tick_now(&worker.queue.pool, &CustomerId::new(CUSTOMER)).await.expect("a tick");
+    eventually("it is not ready", async || worker.health.ready().is_err()).await;
+    let reason = worker.health.ready().expect_err("not ready");
+    assert!(reason.contains("tick: no job can be claimed") && reason.contains("permission denied"), "{reason}");
+    assert_eq!(worker.health.live(), Ok(()));
+    worker.execute("drop trigger no on bridge.job").await;
+    // Nothing is delivered yet that it could claim: it asks by itself.
+    worker.is_ready().await;
+    let report = tokio::time::timeout(WAIT_MAX, ops::wait_for_tick(&worker.queue.pool, tick)).await;
+    assert_eq!(report.expect("it ends").expect("a run").rows_to_platform, 1);
+    worker.ends_well().await;
+}
+
+#[tokio::test]
+async fn a_limit_of_connections_is_told_as_the_reason() {
+    let systems = people("limit").await;
+    let queue = queue("limit").await;
+    let name = queue.database.url.to_string().rsplit_once('/').expect("a name").1.to_owned();
+    let role = format!("limited_{name}");
+    let execute = async |sql: String| {
+        sqlx::raw_sql(sqlx::AssertSqlSafe(sql)).execute(&queue.pool).await.expect("a role");
+    };
+    execute(format!(r#"create role "{role}" login password 'p'"#)).await;
+    let pool = sync_bridge::queue::connect(&by_login(&queue.database.url, &format!("{role}:p"))).await.expect("a pool");
+    execute(format!(
+        r#"alter role "{role}" connection limit 0; select pg_terminate_backend(pid) from pg_stat_activity where usename = '{role}'"#
+    ))
+    .await;
+    let (work, schedule, stop) = (Health::default(), Health::default(), CancellationToken::new());
+    let data = Arc::new(Data::new(systems.config.clone()));
+    let env = Env { config: systems.config.clone(), data, queue: pool.clone() };
+    let worker = tokio::spawn(worker::run(env, worker::Settings::default(), work.clone(), stop.clone()));
+    let scheduler = tokio::spawn(scheduler::run(systems.config.clone(), pool, schedule.clone(), stop.clone()));
+    for health in [work, schedule] {
+        eventually("the reason is told", async || {
+            health.ready().is_err_and(|reason| reason.contains("too many connections for role"))
+        })
+        .await;
+    }
+    stop.cancel();
+    worker.await.expect("no panic").expect("an end in order");
+    scheduler.await.expect("no panic").expect("an end in order");
 }
 
 /// Everything that asks anew gets an answer, so that only the watch over what was asked before can tell.
