@@ -21,10 +21,20 @@ fn verified(desk: &Desk, more: &[&str]) -> (Option<i32>, Value) {
 async fn verify_names_what_differs_says_what_a_repair_would_do_and_repairs() {
     let databases = Databases::new("verify").await;
     let desk = databases.desk("verify");
+    desk.succeeds(&["migrate"]);
     desk.succeeds(&["prepare"]);
     for _ in 0..2 {
         desk.succeeds(&["run", "--customer", "acme", "--inline"]);
     }
+    // Nobody touched them for an hour, as far as stamps tell.
+    execute(&databases.legacy, "update users set changed = changed - interval '1 h'").await;
+    execute(
+        &databases.platform,
+        "update identity.users set updated_at = updated_at - interval '1 h';
+         update sync_bridge.pair set platform_stamp = platform_stamp - interval '1 h'",
+    )
+    .await;
+    desk.succeeds(&["run", "--customer", "acme", "--inline"]);
     let (code, equal) = verified(&desk, &[]);
     let numbers =
         |said: &Value| ["legacy_rows", "platform_rows", "pairs", "equal"].map(|of| said["entities"][0][of].clone());
