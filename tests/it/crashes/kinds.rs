@@ -314,7 +314,7 @@ pub const KINDS: [Kind; 35] = [
         legacy: EDIT,
         platform: "create sequence if not exists refusals; select setval('refusals', 1, false); \
                    create or replace function refuse_once() returns trigger language plpgsql as \
-                   $$ begin if nextval('public.refusals') = 1 then raise exception 'refused' using errcode = '40001'; end if; \
+                   $$ begin if nextval('public.refusals') = 1 then raise exception 'refused' using errcode = '53200'; end if; \
                    return new; end $$; \
                    create or replace trigger refuse before update on person for each row execute function refuse_once()",
         mended: ["", "drop trigger refuse on person"],
