@@ -308,10 +308,12 @@ impl Loaded {
         let has = |due: &[String], entity: &Entity| due.iter().any(|due| due == entity.id.as_str());
         let mut sweeps = Vec::new();
         for entity in going {
-            let depth = match () {
-                () if sweep && has(&rows, entity) => Depth::Rows,
-                () if has(&keys, entity) => Depth::Keys,
-                () => continue,
+            let depth = if sweep && has(&rows, entity) {
+                Depth::Rows
+            } else if has(&keys, entity) {
+                Depth::Keys
+            } else {
+                continue;
             };
             sweeps.push(async move { (entity, env.data.sweep(customer, &entity.id, depth).await) }.boxed());
         }
@@ -431,7 +433,7 @@ pub async fn proceed(conn: &mut PgConnection, config: &Config, stage: Stage, res
         }
     }
     if stage.name == RECONCILIATION && stage.sweep {
-        difference::replace(conn, &stage.customer, stage.run).await?;
+        difference::replace(conn, &stage.customer, stage.run, &entities_of(config, RECONCILIATION)).await?;
     }
     watermark::apply(conn, stage.id).await?;
     if stage.loads {

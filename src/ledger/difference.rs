@@ -59,9 +59,9 @@ pub async fn settle(conn: &mut PgConnection, customer: &str, entity: &str, rows:
     Ok(())
 }
 
-/// The comparison of `run` is complete: what earlier ones found of the same entities no longer counts, and what is quarantined is called
-/// that.
-pub async fn replace(conn: &mut PgConnection, customer: &str, run: i64) -> sqlx::Result<()> {
+/// The comparison of `run` is complete: what earlier ones found of the same entities no longer counts, nor what they found of others than are
+/// `configured` by now; and what is quarantined is called that.
+pub async fn replace(conn: &mut PgConnection, customer: &str, run: i64, configured: &[&str]) -> sqlx::Result<()> {
     sqlx::query(
         "update bridge.difference set kind = 'quarantined'
          where run = $2 and kind <> 'quarantined' and exists (
@@ -76,11 +76,12 @@ pub async fn replace(conn: &mut PgConnection, customer: &str, run: i64) -> sqlx:
     .await?;
     fault::point("ledger.differences_renamed").await;
     sqlx::query(
-        "delete from bridge.difference where customer = $1 and run <> $2 and entity in (
-             select entity from bridge.swept where swept.customer = $1 and swept.run = $2 and depth = 'rows')",
+        "delete from bridge.difference where customer = $1 and run <> $2 and (entity <> all($3) or entity in (
+             select entity from bridge.swept where swept.customer = $1 and swept.run = $2 and depth = 'rows'))",
     )
     .bind(customer)
     .bind(run)
+    .bind(configured)
     .execute(conn)
     .await?;
     fault::point("ledger.differences_replaced").await;

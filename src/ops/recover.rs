@@ -6,15 +6,16 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use serde::Serialize;
-use sqlx::PgPool;
+use sqlx::{PgConnection, PgPool};
 
 use super::ticks;
+use super::verify::named;
 use crate::clock;
 use crate::config::{CustomerId, EntityId, Side};
 use crate::jobs::{Env, absence};
 use crate::ledger::pause::{self, Scope};
 use crate::ledger::{job, parked, quarantine, watermark};
-use crate::stages::{Contact, Key, Lane, Page, PageMode, PageReport, Range, Recovery, Tally, Wanted};
+use crate::stages::{Contact, Key, Page, PageMode, PageReport, Range, Recovery, Tally, Wanted};
 
 /// How long pages that are under way may take to end.
 const UNDER_WAY_MAX: Duration = Duration::from_secs(120);
@@ -59,10 +60,9 @@ pub async fn recover(
     of: RecoverOf<'_>,
     mut told: impl FnMut(&EntityId, u64),
 ) -> anyhow::Result<(Vec<Recovered>, bool)> {
-    let stays_paused = match of.plan {
-        true => false,
-        false => stand_still(&env.queue, of).await?,
-    };
+    if !of.plan {
+        stand_still(&env.queue, of).await?;
+    }
     let mut all = Vec::new();
     let mut ahead = env.data.ahead(of.customer, &env.config).await?;
     for entity in env.config.entities().map(|entity| &entity.id) {
@@ -128,9 +128,10 @@ pub async fn recover(
         }
         all.push(recovered);
     }
-    if !of.plan {
-        go_on(&env.queue, of, stays_paused).await?;
-    }
+    let stays_paused = match of.plan {
+        true => false,
+        false => go_on(&env.queue, of).await?,
+    };
     Ok((all, stays_paused))
 }
 
@@ -152,25 +153,12 @@ fn page(of: RecoverOf<'_>, entity: &EntityId, side: Side, range: Range) -> Page 
     }
 }
 
-fn named(env: &Env, entity: &EntityId, side: Side, keys: &[Key]) -> Vec<(Side, Range)> {
-    let page_rows = env.config.entity(entity).map_or(1, |entity| entity.page_rows as usize).max(1);
-    let range = |keys: &[Key]| {
-        let rows = u32::try_from(keys.len()).unwrap_or(u32::MAX);
-        (side, Range { lane: Lane::Keys, after: None, upto: None, keys: keys.to_vec(), rows })
-    };
-    keys.chunks(page_rows).map(range).collect()
-}
-
-/// Pauses the customer, and waits for what is under way. Answers whether an operator had paused it.
-async fn stand_still(queue: &PgPool, of: RecoverOf<'_>) -> anyhow::Result<bool> {
+/// Pauses the customer, unless an operator has, and waits for what is under way.
+async fn stand_still(queue: &PgPool, of: RecoverOf<'_>) -> anyhow::Result<()> {
     let what = || format!("pausing {}", of.customer);
     let mut conn = queue.acquire().await.with_context(what)?;
-    let scope = Scope { customer: of.customer.as_str(), entity: None, toward: None };
-    let pauses = pause::of_customer(&mut conn, of.customer.as_str()).await.with_context(what)?;
-    let whole = pauses.list().iter().find(|pause| pause.entity.is_none() && pause.toward.is_none());
-    let by_operator = whole.is_some_and(|pause| pause.who != absence::WHO && pause.reason != RECOVERING);
-    if !by_operator {
-        pause::set(&mut conn, scope, of.who, RECOVERING).await.with_context(what)?;
+    if !is_paused_by_others(&mut conn, of.customer).await.with_context(what)? {
+        pause::set(&mut conn, whole(of.customer), of.who, RECOVERING).await.with_context(what)?;
     }
     let until = clock::instant() + UNDER_WAY_MAX;
     while job::claimed(&mut conn, of.customer.as_str()).await.with_context(what)? > 0 {
@@ -182,7 +170,18 @@ async fn stand_still(queue: &PgPool, of: RecoverOf<'_>) -> anyhow::Result<bool> 
         );
         clock::sleep(LOOK_EVERY).await;
     }
-    Ok(by_operator)
+    Ok(())
+}
+
+fn whole(customer: &CustomerId) -> Scope<'_> {
+    Scope { customer: customer.as_str(), entity: None, toward: None }
+}
+
+/// Whether an operator has paused the customer. The bridge's own pause, of a side that was brought back, is what a recovery ends.
+async fn is_paused_by_others(conn: &mut PgConnection, customer: &CustomerId) -> sqlx::Result<bool> {
+    let pauses = pause::of_customer(conn, customer.as_str()).await?;
+    let mut of_all = pauses.list().iter().filter(|pause| pause.entity.is_none() && pause.toward.is_none());
+    Ok(of_all.any(|pause| pause.who != absence::WHO && pause.reason != RECOVERING))
 }
 
 async fn settle(queue: &PgPool, customer: &CustomerId, entity: &EntityId, rows: &[(Side, Key)]) -> anyhow::Result<()> {
@@ -207,14 +206,16 @@ async fn list(
     Ok(())
 }
 
-async fn go_on(queue: &PgPool, of: RecoverOf<'_>, stays_paused: bool) -> anyhow::Result<()> {
+/// Ends the pause, unless it is an operator's; answers whether it is.
+async fn go_on(queue: &PgPool, of: RecoverOf<'_>) -> anyhow::Result<bool> {
     let what = || format!("letting {} go on", of.customer);
     let mut tx = queue.begin().await.with_context(what)?;
     watermark::forget_wal(&mut tx, of.customer.as_str()).await.with_context(what)?;
+    let stays_paused = is_paused_by_others(&mut tx, of.customer).await.with_context(what)?;
     if !stays_paused {
-        let scope = Scope { customer: of.customer.as_str(), entity: None, toward: None };
-        pause::lift(&mut tx, scope, false).await.with_context(what)?;
+        pause::lift(&mut tx, whole(of.customer), false).await.with_context(what)?;
         ticks::ask(&mut tx, &[of.customer.to_string()]).await.with_context(what)?;
     }
-    tx.commit().await.with_context(what)
+    tx.commit().await.with_context(what)?;
+    Ok(stays_paused)
 }

@@ -197,7 +197,8 @@ fn note(found: &mut BTreeMap<(Option<Key>, Option<Key>), Difference>, difference
     }
 }
 
-fn named(env: &Env, entity: &EntityId, side: Side, keys: &[Key]) -> Vec<(Side, Range)> {
+/// These rows in pages.
+pub(super) fn named(env: &Env, entity: &EntityId, side: Side, keys: &[Key]) -> Vec<(Side, Range)> {
     let page_rows = env.config.entity(entity).map_or(1, |entity| entity.page_rows as usize).max(1);
     let range = |keys: &[Key]| {
         let rows = u32::try_from(keys.len()).unwrap_or(u32::MAX);

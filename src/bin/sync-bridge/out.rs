@@ -7,6 +7,7 @@ use chrono::{DateTime, Utc};
 use comfy_table::{Cell, CellAlignment, ContentArrangement, Table, presets};
 use serde::Serialize;
 use sync_bridge::config::{Config, Customer, EntityId};
+use sync_bridge::stages::Tally;
 use sync_bridge::startup::refused;
 
 /// Writes a result to stdout. Who reads may leave early (`| head`): that is no error.
@@ -64,6 +65,21 @@ pub fn grouped(number: i64) -> String {
         out.push(digit);
     }
     out
+}
+
+/// A count.
+pub fn count(count: u64) -> Cell {
+    number(i64::try_from(count).unwrap_or(i64::MAX))
+}
+
+/// Heads of what is, or would be, done with records, for [`done`].
+pub const DONE: [&str; 5] = ["new on platform", "new on legacy", "platform changed", "legacy changed", "conflicts"];
+
+/// The cells below [`DONE`].
+pub fn done(tally: &Tally) -> [Cell; 5] {
+    let Tally { creates_to_platform, creates_to_legacy, updates_to_platform, updates_to_legacy, conflicts, .. } =
+        *tally;
+    [creates_to_platform, creates_to_legacy, updates_to_platform, updates_to_legacy, conflicts].map(count)
 }
 
 /// As exact as a person needs it: `0.4 s`, `75 s`, `12 min`, `3.5 h`, `4.0 d`.

@@ -259,7 +259,7 @@ fn counts(plan: &Preview) -> comfy_table::Table {
             one.kinds.quarantined,
             one.rows_unchanged,
         ];
-        let cells = numbers.into_iter().map(|number| out::number(i64::try_from(number).unwrap_or(i64::MAX)));
+        let cells = numbers.into_iter().map(out::count);
         table.add_row(std::iter::once(out::text(&one.entity)).chain(cells).collect::<Vec<_>>());
     }
     table

@@ -112,30 +112,12 @@ async fn recover(bridge: &Bridge, customer: &Customer, args: &Args) -> anyhow::R
 }
 
 fn table(entities: &[Recovered]) -> String {
-    let mut table = out::table(&[
-        "entity",
-        "rows read",
-        "new on platform",
-        "new on legacy",
-        "platform changed",
-        "legacy changed",
-        "conflicts",
-        "waiting",
-        "quarantined",
-    ]);
-    let number = |number: u64| out::number(i64::try_from(number).unwrap_or(i64::MAX));
+    let heads = ["entity", "rows read"].into_iter().chain(out::DONE).chain(["waiting", "quarantined"]);
+    let mut table = out::table(&heads.collect::<Vec<_>>());
     for one in entities {
-        table.add_row(vec![
-            out::text(one.entity.as_str()),
-            number(one.rows_read),
-            number(one.tally.creates_to_platform),
-            number(one.tally.creates_to_legacy),
-            number(one.tally.updates_to_platform),
-            number(one.tally.updates_to_legacy),
-            number(one.tally.conflicts),
-            number(one.parked),
-            number(one.quarantined),
-        ]);
+        let read = [out::text(one.entity.as_str()), out::count(one.rows_read)];
+        let rest = [one.parked, one.quarantined].map(out::count);
+        table.add_row(read.into_iter().chain(out::done(&one.tally)).chain(rest));
     }
     table.to_string()
 }

@@ -169,30 +169,12 @@ fn planned(plan: &[Repair]) -> String {
     if plan.is_empty() {
         return "nothing is to be repaired".into();
     }
-    let mut table = out::table(&[
-        "a repair would do",
-        "new on platform",
-        "new on legacy",
-        "platform changed",
-        "legacy changed",
-        "conflicts",
-        "waiting",
-        "quarantined",
-        "left to a person",
-    ]);
-    let number = |number: u64| out::number(i64::try_from(number).unwrap_or(i64::MAX));
+    let heads =
+        ["a repair would do"].into_iter().chain(out::DONE).chain(["waiting", "quarantined", "left to a person"]);
+    let mut table = out::table(&heads.collect::<Vec<_>>());
     for one in plan {
-        table.add_row(vec![
-            out::text(one.entity.as_str()),
-            number(one.tally.creates_to_platform),
-            number(one.tally.creates_to_legacy),
-            number(one.tally.updates_to_platform),
-            number(one.tally.updates_to_legacy),
-            number(one.tally.conflicts),
-            number(one.parked),
-            number(one.quarantined),
-            number(one.left),
-        ]);
+        let rest = [one.parked, one.quarantined, one.left].map(out::count);
+        table.add_row([out::text(one.entity.as_str())].into_iter().chain(out::done(&one.tally)).chain(rest));
     }
     table.to_string()
 }
@@ -204,14 +186,13 @@ fn kinds(entity: &Verified) -> String {
 
 fn table(entities: &[Verified]) -> String {
     let mut table = out::table(&["entity", "legacy", "platform", "pairs", "equal", "differences", "checksum", "took"]);
-    let number = |number: u64| out::number(i64::try_from(number).unwrap_or(i64::MAX));
     for one in entities {
         table.add_row(vec![
             out::text(one.entity.as_str()),
-            number(one.legacy_rows),
-            number(one.platform_rows),
-            number(one.pairs),
-            number(one.equal),
+            out::count(one.legacy_rows),
+            out::count(one.platform_rows),
+            out::count(one.pairs),
+            out::count(one.equal),
             out::text(&kinds(one)),
             out::text(&one.checksum),
             out::duration(Some(one.secs)),

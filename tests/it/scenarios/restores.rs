@@ -121,6 +121,22 @@ async fn s38_a_legacy_that_was_brought_back_gets_what_the_platform_has() {
 }
 
 #[tokio::test]
+async fn a_recovery_leaves_a_pause_that_an_operator_asked_for() {
+    let bridge = persons("paused by hand").await;
+    let scope = ops::Scope { customer: CUSTOMER, entity: None, toward: None };
+    ops::pause(&bridge.queue.pool, scope, "ann", "their database moves").await.expect("a pause");
+    bridge
+        .systems
+        .on_legacy("update person set name = 'late', last_update = now() where email = '7@example.org'")
+        .await;
+    recover(&bridge, Recovery::From(Side::Legacy), false).await;
+    let paused: Vec<String> = bridge.status().await.paused.iter().map(|pause| pause.reason.clone()).collect();
+    assert_eq!(paused, ["their database moves"]);
+    let name = "select name from person where email = '7@example.org'";
+    bridge.systems.both_hold(name, name, &["late"]).await;
+}
+
+#[tokio::test]
 async fn s38_a_platform_that_was_brought_back_gets_what_legacy_has() {
     let bridge = persons("platform back").await;
     back_up(&bridge, Side::Platform).await;

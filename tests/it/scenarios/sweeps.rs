@@ -320,6 +320,23 @@ async fn a_large_table_is_compared_in_parts_and_nothing_of_it_is_missed() {
 }
 
 #[tokio::test]
+async fn what_was_found_of_an_entity_that_is_no_longer_mapped_does_not_count() {
+    let bridge = persons("unmapped").await;
+    let worker = bridge.work(GRACE);
+    sqlx::raw_sql(
+        "insert into bridge.difference (customer, run, entity, legacy_key, kind, fields)
+         select customer, max(id), unnest('{gone,person}'::text[]), '1', 'missed', '{}' from bridge.run group by customer",
+    )
+    .execute(&bridge.queue.pool)
+    .await
+    .expect("two differences");
+    assert_eq!(bridge.status().await.differences, 2);
+    sweep(&bridge).await;
+    assert_eq!(bridge.status().await.differences, 0);
+    worker.stop().await;
+}
+
+#[tokio::test]
 async fn an_entity_that_is_not_to_be_repaired_is_left_as_it_is() {
     let mut bridge = persons("by hand").await;
     let mut config = Config::clone(&bridge.config);

@@ -87,7 +87,7 @@ impl Named {
 type Sums = BTreeMap<i64, (i64, i64)>;
 
 /// For how long others are waited for now.
-pub type Rest<'r> = dyn Fn() -> BoxFuture<'r, Duration> + Send + Sync + 'r;
+pub type RestFor<'r> = dyn Fn() -> BoxFuture<'r, Duration> + Send + Sync + 'r;
 
 /// Blocks of a table, from the first up to the second, or to wherever it ends by then. What moves from one part to another meanwhile is
 /// seen twice or not at all, and looked at more closely.
@@ -189,7 +189,7 @@ impl TableSql {
         ledger: &Sessions,
         pairs_of: i32,
         depth: Depth,
-        rest: &Rest<'_>,
+        rest: &RestFor<'_>,
     ) -> Result<Compared, sqlx::Error> {
         let (key, hash) = match self.side {
             Side::Legacy => ("legacy_key", "legacy_hash"),
@@ -362,7 +362,7 @@ async fn blocks(sessions: &Sessions, table: &str) -> Result<Option<u32>, sqlx::E
 }
 
 /// Between two parts: as long as the database was slow, and as others ask for.
-async fn go_easy(parts: &mut Parts, part: Part, began: Instant, rest: &Rest<'_>) {
+async fn go_easy(parts: &mut Parts, part: Part, began: Instant, rest: &RestFor<'_>) {
     let slow = parts.took(part, began.elapsed().as_secs_f64());
     if part.upto.is_some() {
         clock::sleep(slow.max(rest().await)).await;
