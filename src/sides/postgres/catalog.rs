@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 
 use sqlx::postgres::PgRow;
-use sqlx::{PgConnection, Row as _};
+use sqlx::{FromRow, PgConnection, Row as _};
 
 use crate::mapping::Class;
 
@@ -15,8 +15,7 @@ pub struct LiveTable {
     pub columns: Vec<LiveColumn>,
     /// Unique indexes beside the primary key: name and plain columns.
     pub uniques: Vec<(String, Vec<String>)>,
-    /// Those to tables that were described with it.
-    pub foreigns: Vec<ForeignKey>,
+    pub foreign_keys: Vec<ForeignKey>,
     /// Tables inherit from it, whose rows none of its indexes covers.
     pub has_heirs: bool,
     /// `lower` of this database's locale leaves letters beyond ASCII as they are, and there is Unicode's to ask instead.
@@ -28,13 +27,14 @@ pub struct LiveTable {
     pub may_use_schema: bool,
 }
 
-/// A foreign key of a table.
-#[derive(Debug, Clone)]
+/// What a table refers to.
+#[derive(Debug, Clone, PartialEq, Eq, FromRow)]
 pub struct ForeignKey {
-    /// Schema and name.
-    pub to: (String, String),
-    /// Each with the one that it refers to.
-    pub columns: Vec<(String, String)>,
+    pub columns: Vec<String>,
+    pub target_schema: String,
+    pub target_table: String,
+    /// In the order of `columns`.
+    pub target_columns: Vec<String>,
 }
 
 /// What kind of relation it is.
@@ -215,7 +215,7 @@ pub async fn describe(
     Ok(describe_all(connection, &[(schema, table)]).await?.into_values().next())
 }
 
-/// The relations of these that there are, by schema and name, in two statements, or three where there are several.
+/// The relations of these that there are, by schema and name, in three statements.
 ///
 /// # Errors
 /// The database's.
@@ -235,7 +235,7 @@ pub async fn describe_all(
                 kind: kind(row.try_get("kind")?),
                 columns: Vec::new(),
                 uniques: Vec::new(),
-                foreigns: Vec::new(),
+                foreign_keys: Vec::new(),
                 has_heirs: row.try_get("has_heirs")?,
                 lowers_ascii_only: row.try_get("lowers_ascii_only")?,
                 row_security: row.try_get("row_security")?,
@@ -252,14 +252,10 @@ pub async fn describe_all(
                 table.uniques.push((row.try_get("name")?, row.try_get("columns")?));
             }
         }
-    }
-    if found.len() > 1 {
-        let asked = super::query(include_str!("foreigns.sql")).bind(&schemas).bind(&names);
+        let asked = super::query(include_str!("foreign_keys.sql")).bind(&schemas).bind(&names);
         for row in &asked.fetch_all(connection).await? {
             if let Some(table) = found.get_mut(&(row.try_get("schema_name")?, row.try_get("table_name")?)) {
-                let (own, theirs): (Vec<String>, Vec<String>) = (row.try_get("columns")?, row.try_get("to_columns")?);
-                let to = (row.try_get("to_schema")?, row.try_get("to_table")?);
-                table.foreigns.push(ForeignKey { to, columns: own.into_iter().zip(theirs).collect() });
+                table.foreign_keys.push(ForeignKey::from_row(row)?);
             }
         }
     }

@@ -13,11 +13,11 @@ use sqlx::query::{Query, QueryAs, QueryScalar};
 use sqlx::{AssertSqlSafe, FromRow, Postgres, SqlSafeStr};
 
 pub use catalog::{
-    About, Index, Kind, LiveColumn, LiveTable, Ours, Rewriter, Rights, about, describe, describe_all, indexes, names,
-    ours, rewriters,
+    About, ForeignKey, Index, Kind, LiveColumn, LiveTable, Ours, Rewriter, Rights, about, describe, describe_all,
+    indexes, names, ours, rewriters,
 };
 pub use pool::{Database, LOCK_WAIT, Pools, READER, Sessions, reach, reach_primary};
-pub use survey::{ForeignKey, Survey, Surveyed, TABLES_MAX, survey};
+pub use survey::{Survey, Surveyed, TABLES_MAX, survey};
 pub use table::{
     Compared, Depth, Found, LedgerRow, Lower, Put, Row, ScopeValue, TableSql, Want, filter_check, key_spelling,
     qualified,

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use sqlx::{FromRow, PgConnection, Row as _};
+use sqlx::{PgConnection, Row as _};
 
 use super::{Index, LiveTable, describe_all, indexes};
 
@@ -28,23 +28,12 @@ pub struct Surveyed {
     /// The primary key's columns; empty: it has none.
     pub primary_key: Vec<String>,
     pub indexes: Vec<Index>,
-    pub foreign_keys: Vec<ForeignKey>,
     /// What its checks demand, in SQL.
     pub conditions: Vec<String>,
     /// As the last analyze saw it.
     pub rows_about: Option<u64>,
     /// Its comment.
     pub note: Option<String>,
-}
-
-/// What a table refers to.
-#[derive(Debug, Clone, PartialEq, Eq, FromRow)]
-pub struct ForeignKey {
-    pub columns: Vec<String>,
-    pub target_schema: String,
-    pub target_table: String,
-    /// In the order of `columns`.
-    pub target_columns: Vec<String>,
 }
 
 /// # Errors
@@ -69,7 +58,6 @@ pub async fn survey(connection: &mut PgConnection) -> Result<Survey, sqlx::Error
             live,
             primary_key: row.try_get("primary_key")?,
             indexes: Vec::new(),
-            foreign_keys: Vec::new(),
             conditions: Vec::new(),
             rows_about: u64::try_from(rows_about).ok(),
             note: row.try_get("note")?,
@@ -81,15 +69,10 @@ pub async fn survey(connection: &mut PgConnection) -> Result<Survey, sqlx::Error
             table.indexes.push(index);
         }
     }
-    for (sql, is_key) in [(include_str!("foreign_keys.sql"), true), (include_str!("conditions.sql"), false)] {
-        for row in super::query(sql).bind(&schemas).bind(&tables).fetch_all(&mut *connection).await? {
-            let Some(table) = found.get_mut(&(row.try_get("schema_name")?, row.try_get("table_name")?)) else {
-                continue;
-            };
-            match is_key {
-                true => table.foreign_keys.push(ForeignKey::from_row(&row)?),
-                false => table.conditions.extend(row.try_get::<Option<String>, _>("condition")?),
-            }
+    let asked = super::query(include_str!("conditions.sql")).bind(&schemas).bind(&tables);
+    for row in asked.fetch_all(&mut *connection).await? {
+        if let Some(table) = found.get_mut(&(row.try_get("schema_name")?, row.try_get("table_name")?)) {
+            table.conditions.extend(row.try_get::<Option<String>, _>("condition")?);
         }
     }
     // Asked of the session it would be our own.

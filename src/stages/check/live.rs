@@ -59,7 +59,7 @@ pub fn table(columns: Vec<LiveColumn>) -> LiveTable {
         kind: Kind::Table,
         columns,
         uniques: Vec::new(),
-        foreigns: Vec::new(),
+        foreign_keys: Vec::new(),
         has_heirs: false,
         lowers_ascii_only: false,
         row_security: false,

@@ -19,7 +19,6 @@ fn survey(lines: &str) -> Survey {
             live: table(Vec::new()),
             primary_key: Vec::new(),
             indexes: Vec::new(),
-            foreign_keys: Vec::new(),
             conditions: Vec::new(),
             rows_about: None,
             note: None,
@@ -48,7 +47,7 @@ fn survey(lines: &str) -> Survey {
                     "null" => made.nullable = true,
                     "now" => made.default = Some("now()".into()),
                     word if word.starts_with('=') => made.default = Some(format!("'{}'::text", &word[1..])),
-                    word if word.starts_with('>') => found.foreign_keys.push(ForeignKey {
+                    word if word.starts_with('>') => found.live.foreign_keys.push(ForeignKey {
                         columns: vec![name.into()],
                         target_schema: "public".into(),
                         target_table: word[1..].into(),
@@ -428,7 +427,6 @@ fn a_table() -> impl Strategy<Value = Surveyed> {
                 live: table(Vec::new()),
                 primary_key: Vec::new(),
                 indexes: Vec::new(),
-                foreign_keys: Vec::new(),
                 conditions: Vec::new(),
                 rows_about: Some(7),
                 note: Some("[[stages]]\n".into()),
@@ -450,7 +448,7 @@ fn a_table() -> impl Strategy<Value = Surveyed> {
                 found.indexes.push(Index { schema, table, is_unique, is_immediate: true, predicate: None, columns });
                 found.conditions.extend(check.map(|check| format!("({spelled} = ANY (ARRAY[{check}]))")));
                 if *unique == 1 {
-                    found.foreign_keys.push(ForeignKey {
+                    found.live.foreign_keys.push(ForeignKey {
                         columns: vec![name.clone()],
                         target_schema: found.schema.clone(),
                         target_table: target.clone(),

@@ -169,7 +169,7 @@ fn key(table: &Surveyed) -> Result<(Vec<String>, &'static str), String> {
 fn refers(tables: &[Seen<'_>], one: usize, at: &BTreeMap<(&str, &str), usize>) -> Vec<Refers> {
     let own = &tables[one];
     let mut found: Vec<Refers> = Vec::new();
-    for foreign in &own.table.foreign_keys {
+    for foreign in &own.table.live.foreign_keys {
         let target = at.get(&(&*foreign.target_schema, &*foreign.target_table)).copied();
         let key = target.map_or(&[][..], |target| tables[target].key());
         let in_order: Option<Vec<String>> = key

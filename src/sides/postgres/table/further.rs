@@ -9,7 +9,7 @@ use sqlx::{PgConnection, Row as _};
 use crate::config;
 use crate::mapping::Shape;
 
-use super::super::{LiveTable, Statement, ident};
+use super::super::{ForeignKey, LiveTable, Statement, ident};
 use super::{PgArguments, PgRow, Put, Query, Row, ScopeValue, SqlColumn, TableSql, key_spelling, key_text};
 
 /// The newest of a record's stamps.
@@ -83,8 +83,10 @@ impl Further {
             let joined = |own: &String, theirs: &String| {
                 table.key.iter().zip(&further.key).any(|(key, their_key)| (key, their_key) == (own, theirs))
             };
-            let mut to_it = live.foreigns.iter().filter(|foreign| foreign.to == named);
-            let comes_first = to_it.any(|foreign| foreign.columns.iter().all(|(own, theirs)| joined(own, theirs)));
+            let is_to_it = |key: &&ForeignKey| (&key.target_schema, &key.target_table) == (&named.0, &named.1);
+            let by_its_key =
+                |key: &ForeignKey| key.columns.iter().zip(&key.target_columns).all(|(own, theirs)| joined(own, theirs));
+            let comes_first = live.foreign_keys.iter().filter(is_to_it).any(by_its_key);
             let constants = constants.iter().filter(|(at, _)| here(*at).is_some());
             let scope = scope.iter().enumerate();
             Further {
