@@ -40,12 +40,18 @@ impl Expression {
         let scope = scope(Dynamic::UNIT);
         let parsed = ENGINE.compile_expression_with_scope(&scope, text).map_err(|error| error.to_string())?;
         let expression = Expression { text: text.into(), parsed };
+        let errors: Vec<Box<EvalAltResult>> = tried().filter_map(|value| expression.evaluated(value).err()).collect();
+        if errors.len() < tried().count() {
+            return Ok(expression);
+        }
         // Functions are looked up by what they are given: one that no value finds is misspelt.
-        let kinds = [Value::Text("1".into()), Value::Number(Decimal::ONE), Value::Bool(true)];
-        let missing = kinds.map(|value| expression.evaluated(value).err().and_then(|error| missing(&error)));
-        match missing {
-            [Some(name), Some(_), Some(_)] => Err(format!("there is no function `{name}` that takes what it is given")),
-            _ => Ok(expression),
+        let lost: Vec<Option<String>> = errors.iter().map(|error| missing(error)).collect();
+        if let Some(Some(name)) = lost.first().filter(|_| lost.iter().all(Option::is_some)) {
+            return Err(format!("there is no function `{name}` that takes what it is given"));
+        }
+        match errors.iter().find(|error| matches!(***error, EvalAltResult::ErrorArithmetic(..))) {
+            Some(error) => Err(format!("{}, whatever it is given", why(error))),
+            None => Ok(expression),
         }
     }
 
@@ -91,6 +97,13 @@ impl std::fmt::Debug for Expression {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{:?}", self.text)
     }
+}
+
+/// Values of each kind, of which an expression that is good for anything takes one, or refuses it for what it says.
+fn tried() -> impl Iterator<Item = Value> {
+    let texts = ["1", "2", "7.5", "100", "a", ""].map(|text| Value::Text(text.to_owned()));
+    let numbers = ["1", "2", "-7.5", "100", "0"].map(|number| Value::Number(number.parse().unwrap_or_default()));
+    texts.into_iter().chain(numbers).chain([Value::Bool(true), Value::Bool(false)])
 }
 
 fn scope(value: Dynamic) -> Scope<'static> {
@@ -250,8 +263,16 @@ mod tests {
             "eval(\"1\")",
             "value = 1",
             "timestamp()",
+            "1 / 0",
+            "value / (2 - 2)",
+            "number(value) * 79228162514264337593543950335 * 100 / 0",
         ] {
             assert!(Expression::parse(wrong).is_err(), "{wrong}");
+        }
+        let never = Expression::parse("1 / 0").expect_err("no result");
+        assert_eq!(never, "the expression divides by zero, or its numbers are too large, whatever it is given");
+        for right in ["1 / value", "100 / (number(value) - 1)", "number(value.part(3, 2)) / 7", "value"] {
+            assert!(Expression::parse(right).is_ok(), "{right}");
         }
     }
 

@@ -433,13 +433,31 @@ fn read_scale(node: &Node<'_>, reader: &mut Reader<'_>) -> Option<Lens> {
 
 fn read_format(node: &Node<'_>, reader: &mut Reader<'_>) -> Option<Lens> {
     let text = node.text(reader)?;
-    let flawed = chrono::format::StrftimeItems::new(&text.value).any(|item| item == chrono::format::Item::Error);
-    if flawed || !text.value.contains('%') {
-        let help = "in the notation of strftime: `%d.%m.%Y`, `%Y%m%d`, `%Y-%m-%d %H:%M:%S`";
-        reader.problem(node, format!("`{}` is no form of a date", text.raw), Some(help.into()));
-        return None;
+    let flaw = match unknown_part(&text.value) {
+        Some(part) => format!("`{}` is no form of a date: there is no `{part}`", text.raw),
+        None if !text.value.contains('%') => format!("`{}` is no form of a date", text.raw),
+        None => return Some(Lens::Format(text.value)),
+    };
+    let help = "in the notation of strftime: `%d.%m.%Y`, `%Y%m%d`, `%Y-%m-%d %H:%M:%S`";
+    reader.problem(node, flaw, Some(help.into()));
+    None
+}
+
+/// The first part of a form that means nothing.
+fn unknown_part(form: &str) -> Option<String> {
+    use chrono::format::{Item, StrftimeItems};
+    let is_known = |part: &str| !StrftimeItems::new(part).any(|item| item == Item::Error);
+    let mut rest = form;
+    while let Some(at) = rest.find('%') {
+        let part = &rest[at..];
+        let ends = part.char_indices().skip(1).map(|(at, letter)| at + letter.len_utf8());
+        // The longest has three letters between: `%-3f`, `%:::z`.
+        match ends.take(5).find(|end| is_known(&part[..*end])) {
+            Some(end) => rest = &part[end..],
+            None => return Some(part.chars().take(2).collect()),
+        }
     }
-    Some(Lens::Format(text.value))
+    None
 }
 
 fn read_time(node: &Node<'_>, reader: &mut Reader<'_>) -> Option<Lens> {

@@ -122,8 +122,8 @@ pub fn read_text(path: &Path, text: &str) -> Result<Config, ConfigError> {
 pub(super) fn parse(path: &Path, text: &str, env: Lookup<'_>) -> Result<Config, ConfigError> {
     let mut reader = Reader::new(Report::new(path.display().to_string(), text), env);
     let (table, errors) = DeTable::parse_recoverable(text);
-    // What was recovered from a broken file would only give further problems that are none.
-    for error in &errors {
+    // What was recovered from a broken file would only give further problems that are none; so would its next errors.
+    if let Some(error) = errors.iter().min_by_key(|error| error.span().map_or(0, |at| at.start)) {
         let at = error.span().unwrap_or(0..0);
         reader.report.problem(&at, "", format!("not TOML: {}", error.message()), None);
     }

@@ -21,6 +21,19 @@ pub struct Format {
 }
 
 impl Format {
+    /// Whether what the form makes of a value can be read at all.
+    pub fn is_readable(&self) -> bool {
+        let Some(time) = NaiveDate::from_ymd_opt(2003, 12, 27).and_then(|date| date.and_hms_opt(16, 5, 9)) else {
+            return false;
+        };
+        match self.is_date {
+            true => formatted(&time.date().format(&self.pattern))
+                .is_ok_and(|text| NaiveDate::parse_from_str(&text, &self.pattern).is_ok()),
+            false => formatted(&time.format(&self.pattern))
+                .is_ok_and(|text| NaiveDateTime::parse_from_str(&text, &self.pattern).is_ok()),
+        }
+    }
+
     pub fn get<'a>(&self, on: &On<'_>, cells: &'a [Cell]) -> Result<Canonical<'a>, Reason> {
         let Some(raw) = on.one(cells) else { return Ok(Canonical::null()) };
         let unreadable = || format!("the {} text is not of the form `{}`", self.text, self.pattern);

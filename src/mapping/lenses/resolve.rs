@@ -171,7 +171,15 @@ impl Lens {
                         ));
                     }
                 };
-                Lens::Format(Format { pattern: pattern.as_str().into(), text, is_date, zone: own.zone })
+                let format = Format { pattern: pattern.as_str().into(), text, is_date, zone: own.zone };
+                if !format.is_readable() {
+                    let (what, wanted) =
+                        if is_date { ("date", "day, month and year") } else { ("time", "day and time") };
+                    return Err(format!(
+                        "no {what} can be read from a text of the form `{pattern}`, not even by one way only: it must tell {wanted}"
+                    ));
+                }
+                Lens::Format(format)
             }
             config::Lens::Point => {
                 let (two, one) = if many == Side::Legacy { (legacy, platform) } else { (platform, legacy) };

@@ -1,6 +1,6 @@
 //! Whether one column's values fit into another's, told from their types. Pure.
 
-use crate::config::{Config, Entity, Field, Side, Spot};
+use crate::config::{Config, Entity, Field, Lens, Side, Spot};
 use crate::mapping::Class;
 use crate::sides::postgres::{LiveColumn, LiveTable, shown_ident};
 
@@ -227,6 +227,7 @@ pub fn of_fields(
                 flaws.push(null_mark(entity, field, column, mark, side));
             }
         }
+        flaws.extend(Side::BOTH.into_iter().filter_map(|side| null(entity, field, tables, side)));
         let found = match passes(field) {
             Passes::Unknown => continue,
             Passes::Key(target) => {
@@ -260,7 +261,6 @@ pub fn of_fields(
                 Passes::Flags(largest) => flaws.extend(of_flags(entity, field, into, largest, side)),
                 Passes::Text | Passes::Key(_) | Passes::Unknown => {}
             }
-            flaws.extend(null(entity, field, from, into, side));
         }
     }
     flaws
@@ -379,10 +379,21 @@ fn null_mark(entity: &Entity, field: &Field, column: &LiveColumn, mark: &str, si
         .help("correct it in `null`, or leave it out")
 }
 
-fn null(entity: &Entity, field: &Field, from: &LiveColumn, into: &LiveColumn, side: Side) -> Option<Flaw> {
-    if !from.nullable || into.nullable {
+/// NULL that flows to `side`, where a column refuses it. Of a document only its rows can tell.
+fn null(entity: &Entity, field: &Field, tables: [&LiveTable; 2], side: Side) -> Option<Flaw> {
+    let flows = field.one_way.is_none_or(|only| only == side) && field.null.of(side).is_none();
+    if !flows || matches!(field.lens, Lens::Object(_) | Lens::Path(_) | Lens::Constant(_)) {
         return None;
     }
+    let columns = |side: Side| -> Vec<&LiveColumn> {
+        let written = field.columns(side).iter().filter(|name| !entity.table(side).scope.contains_key(*name));
+        written.filter_map(|name| tables[usize::from(side == Side::Platform)].column(name)).collect()
+    };
+    let (gives, takes) = (columns(side.other()), columns(side));
+    let from = *gives.iter().find(|column| column.nullable)?;
+    // A reference is NULL as soon as a part of it is; anything else is so as a whole.
+    let may_be_null = matches!(field.lens, Lens::Ref(_)) || gives.iter().all(|column| column.nullable);
+    let into = *takes.iter().find(|column| !column.nullable).filter(|_| may_be_null)?;
     let (here, there) = (entity.table(side), entity.table(side.other()));
     let message = format!(
         "{} may be NULL and {} ({side} side) may not: such a row is quarantined",

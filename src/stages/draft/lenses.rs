@@ -1,6 +1,7 @@
 //! Which lens fits between two columns, told from their types and from the values that are declared. Pure.
 
 use crate::mapping::Class;
+use crate::sides::postgres::LiveColumn;
 
 use super::names::Name;
 use super::values::{partners, values, yes_and_no};
@@ -21,6 +22,11 @@ pub enum Lens {
     Format(&'static str),
     Path(String),
     Ref(String),
+    /// Elements of a text, an array or a json array, with what separates those of a text.
+    List(&'static str),
+    Flags {
+        separator: Option<&'static str>,
+    },
     Constant(String),
 }
 
@@ -62,8 +68,13 @@ pub fn between(tables: [&Seen<'_>; 2], columns: [&SeenColumn<'_>; 2]) -> Result<
             (legacy, platform) => of_values(legacy, platform),
         },
         (Class::Number, Class::Number) => numbers(columns),
-        (Class::Number, Class::Text) if of_platform.is_some() => of_values(of_legacy, of_platform),
-        (Class::Text, Class::Number) if of_legacy.is_some() => of_values(of_legacy, of_platform),
+        (Class::Number, Class::Text) if of_platform.is_some() => {
+            of_values(of_legacy.or_else(|| numbered(&of_platform)), of_platform)
+        }
+        (Class::Text, Class::Number) if of_legacy.is_some() => {
+            let numbers = of_platform.or_else(|| numbered(&of_legacy));
+            of_values(of_legacy, numbers)
+        }
         (Class::Date, Class::Date) | (Class::Uuid, Class::Uuid) | (Class::Json, Class::Json) => sure(Lens::Same),
         (Class::Instant, Class::Instant) => sure(Lens::Same),
         (Class::Date, Class::Instant) | (Class::Instant, Class::Date) => {
@@ -81,6 +92,16 @@ pub fn between(tables: [&Seen<'_>; 2], columns: [&SeenColumn<'_>; 2]) -> Result<
         }
         (Class::Text, Class::Date | Class::Instant) => format(legacy.modifier),
         (Class::Date | Class::Instant, Class::Text) => format(platform.modifier),
+        // Whatever else stands beside an array, it is a list or a set of flags.
+        (_, Class::Other) if platform.class_of_elements().is_some() && legacy.class != Class::Other => {
+            elements(legacy, platform, columns)
+        }
+        (Class::Other, _) if legacy.class_of_elements().is_some() && platform.class != Class::Other => {
+            elements(platform, legacy, columns)
+        }
+        (Class::Json, Class::Instant | Class::Other) | (Class::Instant | Class::Other, Class::Json) => {
+            Err(differ(columns))
+        }
         (Class::Json, _) => {
             perhaps(Lens::Path(columns[1].name.joined()), "where in the document it stands is not to be seen")
         }
@@ -93,6 +114,24 @@ pub fn between(tables: [&Seen<'_>; 2], columns: [&SeenColumn<'_>; 2]) -> Result<
         }
         (Class::Text, _) | (_, Class::Text) => {
             perhaps(Lens::Same, format!("{}: whether all texts read as that is not to be seen", types(columns)))
+        }
+        _ => Err(differ(columns)),
+    }
+}
+
+/// Numbers that may stand for a few texts; which stands for which, somebody must say.
+fn numbered(texts: &Option<Vec<String>>) -> Option<Vec<String>> {
+    texts.as_ref().map(|texts| (1..=texts.len()).map(|number| number.to_string()).collect())
+}
+
+/// What an array of texts, numbers and so on may be beside `other`.
+fn elements(other: &LiveColumn, array: &LiveColumn, columns: [&SeenColumn<'_>; 2]) -> Result<Fit, String> {
+    let of = array.class_of_elements();
+    match other.class {
+        Class::Text => perhaps(Lens::List(","), "what stands between the elements of the text is not to be seen"),
+        Class::Json => perhaps(Lens::List(","), "whether the document is a list of them is not to be seen"),
+        Class::Number if of == Some(Class::Text) => {
+            perhaps(Lens::Flags { separator: None }, "a set of flags? which bit has which name is not to be seen")
         }
         _ => Err(differ(columns)),
     }

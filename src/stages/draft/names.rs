@@ -303,7 +303,7 @@ fn singular(word: &str) -> String {
     if let Some(rest) = strip("ies").filter(|rest| rest.chars().count() > 1) {
         return format!("{rest}y");
     }
-    if ["sses", "xes", "ches", "shes", "zes"].iter().any(|end| word.ends_with(end)) {
+    if ["sses", "xes", "ches", "shes"].iter().any(|end| word.ends_with(end)) {
         return word[..word.len() - 2].to_owned();
     }
     match strip("s") {
@@ -330,6 +330,7 @@ mod tests {
             ("countries", "country"),
             ("addresses", "address"),
             ("boxes", "box"),
+            ("sizes", "size"),
             ("status", "status"),
             ("analysis", "analysis"),
             ("address", "address"),

@@ -153,6 +153,11 @@ fn lens(lens: &Lens) -> Option<String> {
         Lens::Scale(many) => format!("{{ scale = {many} }}"),
         Lens::Format(pattern) => format!("{{ format = {} }}", quoted(pattern)),
         Lens::Path(path) => format!("{{ path = [{}] }}", quoted(path)),
+        Lens::List(separator) => format!("{{ list = {} }}", quoted(separator)),
+        Lens::Flags { separator } => {
+            let separator = separator.map(|it| format!(", separator = {}", quoted(it))).unwrap_or_default();
+            format!("{{ flags = {{ 1 = \"first\", 2 = \"second\" }}{separator} }}")
+        }
         Lens::Constant(value) => format!("{{ constant = {} }}", quoted(value)),
         Lens::Ref(entity) => format!("{{ ref = {} }}", quoted(entity)),
     })

@@ -115,6 +115,12 @@ const SCOPED: &str = "scope = { tenant = \"{tenant}\" } }";
 
 pub const BROKEN: &[(&str, &str, &str)] = &[
     ("not TOML", "[[customers]]", "[[customers"),
+    ("a brace that is missing", "lens = { ref = \"user\" } }", "lens = { ref = \"user\" }"),
+    (
+        "an expression that has no result",
+        "lens = \"lowercase\"",
+        "lens = { to_platform = \"value / 0\", to_legacy = \"value\" }",
+    ),
     ("an unknown key", "slug =", "slugg ="),
     ("a missing key", "id = \"c-1\"\n", ""),
     ("a variable that is not set", "${LEGACY_URL}", "${LEGACI_URL}"),
@@ -361,6 +367,18 @@ const CASES: &[Case] = &[
     Case { name: "a label that the value map does not know", platform: "alter type app.kind add value 'robot'", ..RIGHT },
     Case { name: "a value map that names no label", file: &[("B = \"bot\"", "B = \"boot\"")], ..RIGHT },
     Case { name: "null where it may not be", platform: "alter table app.users alter column name set not null", ..RIGHT },
+    Case {
+        name: "null for several columns of which one may not be",
+        legacy: "alter table users add column first text, add column last text not null default ''",
+        file: &[(NAME, "    name = { legacy = [\"first\", \"last\"], platform = \"name\", lens = { join = \" \" } }\n")],
+        ..RIGHT
+    },
+    Case {
+        name: "a form that tells no date",
+        platform: "alter table app.users add column born date",
+        file: &[(NAME, "    name = { legacy = \"name\", platform = \"born\", lens = { format = \"%d.%m.\" } }\n")],
+        ..RIGHT
+    },
     Case { name: "a column that nobody fills", platform: "alter table app.users add column born date not null", ..RIGHT },
     Case { name: "a natural key without a unique index", platform: "alter table app.users drop constraint users_tenant_email_key", ..RIGHT },
     Case {

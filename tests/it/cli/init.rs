@@ -89,7 +89,19 @@ async fn a_town_library_gets_what_is_clear_and_reads_the_rest_in_comments() {
 async fn whatever_a_catalogue_holds_the_file_is_one_that_check_accepts() {
     let (_databases, desk) =
         systems("init ugly", &[include_str!("init/ugly_legacy.sql")], &[include_str!("init/ugly_platform.sql")]).await;
-    writes(&desk, "ugly.toml");
+    let written = writes(&desk, "ugly.toml");
+    // What is unsure is a line that only waits for its `#` to be taken away, but where its reason says that it needs a lens.
+    let lines: Vec<&str> = written.lines().collect();
+    let doubted = lines.windows(2).filter(|two| two[1].starts_with("    # ") && two[1].contains(" = { "));
+    let doubted: Vec<&str> =
+        doubted.filter(|two| !two[0].contains("cannot hold the same values")).map(|two| two[1]).collect();
+    assert!(doubted.len() >= 7, "{written}");
+    for line in doubted {
+        let sure = written.replacen(line, &line.replacen("# ", "", 1), 1);
+        std::fs::write(desk.folder.path().join("bridge.toml"), sure).expect("editing the file");
+        let check = desk.run(&["check"]);
+        assert_eq!(check.status.code(), Some(0), "{line}\n{}", String::from_utf8_lossy(&check.stderr));
+    }
 }
 
 const LEGACY: &str =

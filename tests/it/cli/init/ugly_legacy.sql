@@ -58,6 +58,10 @@ create table people (
     mood      mood not null default 'good',
     flag      char(1) not null default 'N',
     level     smallint,
+    tags      text,
+    roles     integer,
+    sizes     jsonb,
+    since     jsonb,
     mtime     timestamptz,
     chg_ts    timestamptz
 );

@@ -43,6 +43,10 @@ create table "My Shop".people (
     mood       text,
     flag       boolean not null default false,
     level      text check (level in ('child', 'adult')),
+    tags       text[],
+    roles      text[],
+    sizes      integer[],
+    since      timestamptz,
     updated_at timestamptz not null default now()
 );
 create table "My Shop".customers (id uuid primary key, name text not null, city text, updated_at timestamptz not null default now());
