@@ -37,7 +37,7 @@ const ATTEMPTS_DEFAULT: u32 = 10;
 
 /// Comparing whole tables more often than each second would be all that a customer does.
 const SWEEP_EVERY: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(31 * 86_400);
-const SWEEP_EVERY_DEFAULT: Duration = Duration::from_secs(3_600);
+const SWEEP_EVERY_DEFAULT: Duration = Duration::from_secs(86_400);
 
 /// Less than a day, and nobody could look at what was decided last night; the log is not an archive either.
 const CONFLICTS_KEPT: RangeInclusive<Duration> = Duration::from_secs(86_400)..=Duration::from_secs(3_650 * 86_400);

@@ -1,6 +1,7 @@
 //! A stage: note the horizons, cut the changed ranges into pages, release them in a window; and the barrier at its end, which
 //! closes it and begins the next in the same transaction.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use futures::{FutureExt, StreamExt, stream};
@@ -18,6 +19,7 @@ use crate::ledger::parked::Named;
 use crate::ledger::pause::{Pauses, Scope};
 pub use crate::ledger::stage::RECONCILIATION;
 use crate::ledger::stage::{Proposal, Stage};
+use crate::ledger::sweep::Due;
 use crate::ledger::{dead_letter, difference, page, parked, pause, run, stage, sweep, watermark};
 use crate::queue::{self, Delivery, Kind};
 use crate::sides::Restored;
@@ -33,6 +35,9 @@ pub const PARKED_MAX: i64 = 100_000;
 
 /// Cuts at a time: each is a few index scans on one database.
 const CUTS_AT_ONCE: usize = 4;
+
+/// How long the comparison of whole tables may make a run, by what it took the last time: a twentieth of a minute.
+const SLICE_SECS: f64 = 3.0;
 
 /// What follows an outcome: the deliveries that are enqueued in its transaction, and what is told once that is committed.
 #[derive(Debug, Default)]
@@ -305,19 +310,14 @@ impl Loaded {
         let rows = sweep::due(&mut conn, name, &names, Depth::Rows, env.config.sweep_every).await?;
         let keys = sweep::due(&mut conn, name, &names, Depth::Keys, env.config.deletes_every).await?;
         drop(conn);
-        let has = |due: &[String], entity: &Entity| due.iter().any(|due| due == entity.id.as_str());
-        let mut sweeps = Vec::new();
-        for entity in going {
-            let depth = if sweep && has(&rows, entity) {
-                Depth::Rows
-            } else if has(&keys, entity) {
-                Depth::Keys
-            } else {
-                continue;
-            };
-            sweeps.push(async move { (entity, env.data.sweep(customer, &entity.id, depth).await) }.boxed());
-        }
-        let swept: Vec<_> = stream::iter(sweeps).buffered(CUTS_AT_ONCE).collect().await;
+        // The run was opened for both or for one; whoever is due by now for the other is the next one's.
+        let rows = rows.into_iter().filter(|_| sweep).map(|due| (Depth::Rows, due));
+        let due = slice(rows.chain(keys.into_iter().map(|due| (Depth::Keys, due))).collect());
+        let sweeps = due.into_iter().filter_map(|(depth, due)| {
+            let entity = *going.iter().find(|entity| entity.id.as_str() == due.entity)?;
+            Some(async move { (entity, env.data.sweep(customer, &entity.id, depth).await) }.boxed())
+        });
+        let swept: Vec<_> = stream::iter(sweeps.collect::<Vec<_>>()).buffered(CUTS_AT_ONCE).collect().await;
         for (entity, swept) in swept {
             for found in plan.fits(entity, swept)?.into_iter().flatten() {
                 plan.pages.extend(pages_of(entity, found.side, PageMode::Compare, found.ranges.clone()));
@@ -337,6 +337,24 @@ impl Loaded {
         let going = entities.iter().filter(|entity| !self.pauses.entity(entity.id.as_str()));
         going.flat_map(|entity| Side::BOTH.map(|side| (entity, side)))
     }
+}
+
+/// What of it one run compares: the most overdue first, as many as took `SLICE_SECS` the last time, and one in any case. The others
+/// stay due, so that runs stay short however large the tables are. Who is due for both is compared by its rows. Pure.
+fn slice(mut due: Vec<(Depth, Due)>) -> Vec<(Depth, Due)> {
+    due.sort_by(|(_, a), (_, b)| b.overdue.total_cmp(&a.overdue));
+    let by_rows: BTreeSet<String> =
+        due.iter().filter(|(depth, _)| *depth == Depth::Rows).map(|(_, due)| due.entity.clone()).collect();
+    due.retain(|(depth, due)| *depth == Depth::Rows || !by_rows.contains(&due.entity));
+    let mut secs = 0.0;
+    due.into_iter()
+        .enumerate()
+        .take_while(|(at, (_, due))| {
+            secs += due.secs;
+            *at == 0 || secs <= SLICE_SECS
+        })
+        .map(|(_, due)| due)
+        .collect()
 }
 
 fn pages_of(entity: &Entity, side: Side, mode: PageMode, ranges: Vec<Range>) -> impl Iterator<Item = NewPage> {
@@ -516,4 +534,40 @@ pub fn key_pages(config: &Config, lane: Lane, parts: Vec<Vec<Named>>) -> Vec<New
         range: Range { lane, after: None, upto: None, rows: u32::try_from(keys.len()).unwrap_or(u32::MAX), keys },
     };
     meet::pages(parts, page_rows).into_iter().map(page).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn due(depth: Depth, entity: &str, overdue: f64, secs: f64) -> (Depth, Due) {
+        (depth, Due { entity: entity.into(), overdue, secs })
+    }
+
+    fn named(due: Vec<(Depth, Due)>) -> Vec<(Depth, String)> {
+        slice(due).into_iter().map(|(depth, due)| (depth, due.entity)).collect()
+    }
+
+    #[test]
+    fn a_run_compares_what_is_most_overdue_and_no_more_than_a_slice() {
+        use Depth::{Keys, Rows};
+        assert_eq!(named(vec![]), []);
+        let all = vec![
+            due(Rows, "large", 1.1, 60.0),
+            due(Rows, "small", 1.2, 1.0),
+            due(Keys, "small", 9.0, 0.5),
+            due(Keys, "often", 3.0, 1.0),
+            due(Keys, "later", 1.0, 1.5),
+        ];
+        let expected = [(Keys, "often".to_owned()), (Rows, "small".to_owned())];
+        assert_eq!(
+            named(all.clone()),
+            expected,
+            "what does not fit holds up what comes after it: else it would wait for ever"
+        );
+        assert_eq!(named(all[..1].to_vec()), [(Rows, "large".to_owned())], "one in any case");
+        let never =
+            vec![due(Rows, "b", f64::INFINITY, 0.0), due(Rows, "large", 2.0, 60.0), due(Rows, "a", f64::INFINITY, 0.0)];
+        assert_eq!(named(never), [(Rows, "b".to_owned()), (Rows, "a".to_owned())], "what never was comes first");
+    }
 }

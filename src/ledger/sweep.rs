@@ -17,6 +17,16 @@ pub fn depth_str(depth: Depth) -> &'static str {
     }
 }
 
+/// An entity whose tables are to be compared.
+#[derive(Debug, Clone, PartialEq, sqlx::FromRow)]
+pub struct Due {
+    pub entity: String,
+    /// How many times the interval has passed; infinite where that does not say why.
+    pub overdue: f64,
+    /// How long it took the last time, both sides together; 0 where nobody knows.
+    pub secs: f64,
+}
+
 /// The entities whose tables were not compared on both sides since `every` ago (or ever); for `Depth::Rows` also those of which a page
 /// was discarded since, as its rows are the next sweep's. A comparison of rows is one of keys, too.
 pub async fn due(
@@ -25,9 +35,18 @@ pub async fn due(
     entities: &[&str],
     depth: Depth,
     every: Duration,
-) -> sqlx::Result<Vec<String>> {
-    sqlx::query_scalar(
-        "select entity from unnest($2::text[]) as asked (entity)
+) -> sqlx::Result<Vec<Due>> {
+    sqlx::query_as(
+        "select asked.entity, case when passed >= 1 then passed else 'infinity' end as overdue, secs
+         from unnest($2::text[]) as asked (entity)
+         cross join lateral (
+             select (extract(epoch from now() - min(latest)) / extract(epoch from $4))::float8 as passed
+             from (select max(at) as latest, count(*) over () as sides from bridge.swept
+                   where swept.customer = $1 and swept.entity = asked.entity and swept.depth = any($3) group by side) ends
+             where sides = 2) last
+         cross join lateral (
+             select coalesce(sum(swept.secs), 0) as secs from bridge.swept
+             where swept.customer = $1 and swept.entity = asked.entity and swept.depth = $6) took
          where (
              select count(distinct side) from bridge.swept
              where swept.customer = $1 and swept.entity = asked.entity and swept.depth = any($3) and swept.at > now() - $4
@@ -45,6 +64,7 @@ pub async fn due(
     })
     .bind(interval(every))
     .bind(depth == Depth::Rows)
+    .bind(depth_str(depth))
     .fetch_all(conn)
     .await
 }

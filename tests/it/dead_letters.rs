@@ -163,31 +163,37 @@ async fn a_sweep_counts_for_the_entities_it_compared_until_a_page_of_theirs_is_d
         sqlx::query_scalar("select entity from bridge.page").fetch_one(&queue.pool).await.expect("a page");
     let mut due = async |depth: Depth| {
         let entities = [entity.as_str(), "other"];
-        sweep::due(&mut conn, CUSTOMER, &entities, depth, Duration::from_secs(3600)).await.expect("an answer")
+        let due = sweep::due(&mut conn, CUSTOMER, &entities, depth, Duration::from_secs(3600)).await;
+        let due = due.expect("an answer");
+        due.into_iter().map(|due| (due.entity, due.overdue.min(9.0).floor(), due.secs)).collect::<Vec<_>>()
     };
-    let both = [entity.clone(), "other".into()];
+    // As overdue as can be, and nobody knows how long it takes.
+    let never = |entity: &str| (entity.to_owned(), 9.0, 0.0);
+    let both = [never(&entity), never("other")];
     assert_eq!(due(Depth::Rows).await, both);
     execute(
         &queue.pool,
         "insert into bridge.swept (customer, run, entity, side, depth, secs, rows, pairs, differing, missing)
-         select distinct page.customer, page.run, page.entity, ends.side, 'keys', 0, 0, 0, 0, 0
+         select distinct page.customer, page.run, page.entity, ends.side, 'keys', 1.5, 0, 0, 0, 0
          from bridge.page, unnest('{legacy,platform}'::text[]) as ends (side)",
     )
     .await;
     assert_eq!(due(Depth::Rows).await, both, "keys are not rows");
-    assert_eq!(due(Depth::Keys).await, ["other"]);
+    assert_eq!(due(Depth::Keys).await, [never("other")]);
     execute(&queue.pool, "update bridge.swept set depth = 'rows' where side = 'legacy'").await;
-    assert_eq!(due(Depth::Rows).await, both, "one side is not both");
+    let half = [(entity.clone(), 9.0, 1.5), never("other")];
+    assert_eq!(due(Depth::Rows).await, half, "one side is not both");
     execute(&queue.pool, "update bridge.swept set depth = 'rows'").await;
-    assert_eq!(due(Depth::Rows).await, ["other"]);
-    assert_eq!(due(Depth::Keys).await, ["other"], "rows are keys, too");
+    assert_eq!(due(Depth::Rows).await, [never("other")]);
+    assert_eq!(due(Depth::Keys).await, [never("other")], "rows are keys, too");
     assert_eq!(ops::discard(&queue.pool, &Selection::default(), "ann", "no").await.expect("an answer"), 1);
-    assert_eq!(due(Depth::Rows).await, both, "the discarded page's rows are the next one's");
-    assert_eq!(due(Depth::Keys).await, ["other"]);
+    let taken = (entity.clone(), 9.0, 3.0);
+    assert_eq!(due(Depth::Rows).await, [taken, never("other")], "the discarded page's rows are the next one's");
+    assert_eq!(due(Depth::Keys).await, [never("other")]);
     execute(&queue.pool, "update bridge.run set opened_at = now() + interval '1 s'").await;
-    assert_eq!(due(Depth::Rows).await, ["other"], "which has been");
+    assert_eq!(due(Depth::Rows).await, [never("other")], "which has been");
     execute(&queue.pool, "update bridge.swept set at = now() - interval '2 h'").await;
-    assert_eq!(due(Depth::Rows).await, both, "it is long ago");
+    assert_eq!(due(Depth::Rows).await, [(entity.clone(), 2.0, 3.0), never("other")], "it is long ago");
 }
 
 /// Its first attempt leaves an intent, which the second must not take for that of a living page.

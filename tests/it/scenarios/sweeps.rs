@@ -13,9 +13,9 @@ use super::mapping::persons;
 use crate::support::bridge::{Bridge, GRACE, page_rows};
 use crate::support::systems::CUSTOMER;
 
-/// An hour later: whole tables are compared again.
+/// Two days later: whole tables are compared again.
 async fn sweep(bridge: &Bridge) -> RunReport {
-    let sql = "update bridge.run set opened_at = opened_at - interval '2 h', ended_at = ended_at - interval '2 h'; update bridge.swept set at = at - interval '2 h'";
+    let sql = "update bridge.run set opened_at = opened_at - interval '2 d', ended_at = ended_at - interval '2 d'; update bridge.swept set at = at - interval '2 d'";
     sqlx::raw_sql(sql).execute(&bridge.queue.pool).await.expect("letting time pass");
     bridge.tick().await
 }
@@ -171,6 +171,30 @@ async fn what_was_refused_for_a_passing_reason_is_tried_again_with_the_next_swee
         both_have_the_edits(&bridge).await;
         worker.stop().await;
     }
+}
+
+/// No row of it is there that any page could come by, and no second look was had at either that is gone.
+#[tokio::test]
+async fn of_a_record_that_is_gone_from_both_sides_nothing_stays_listed() {
+    let bridge = rested("ended").await;
+    let worker = bridge.work(GRACE);
+    bridge.systems.on_platform(&closed("P0001")).await;
+    bridge
+        .systems
+        .on_legacy("update person set name = 'late', last_update = now() where email = '7@example.org'")
+        .await;
+    bridge.tick().await;
+    assert_eq!(bridge.status().await.quarantined, 1);
+    let gone = "drop trigger if exists closed on person; delete from person where email = '7@example.org'";
+    bridge.systems.on_legacy(gone).await;
+    bridge.systems.on_platform(gone).await;
+    sweep(&bridge).await;
+    assert_eq!(
+        (bridge.status().await.quarantined, bridge.number("select count(*) from bridge.difference").await),
+        (0, 0)
+    );
+    all_is_equal(&bridge).await;
+    worker.stop().await;
 }
 
 #[tokio::test]
