@@ -293,24 +293,36 @@ impl Bridge {
     }
 
     /// Holds the mapping against the live databases first, then opens, so that an embedded server is made only if it will
-    /// be used. One that holds sides itself was made before, and is started for the look.
+    /// be used. One that holds sides itself was made before, and is started for the look. Where work went on before, it goes on whatever is
+    /// found: what does not fit by now stands still alone, and what is away is waited for.
     ///
     /// # Errors
     /// Refusals.
     pub async fn open_checked(config: Config) -> anyhow::Result<Bridge> {
-        if !config.has_embedded_sides() {
+        let (bridge, found) = if config.has_embedded_sides() {
+            let bridge = Bridge::open(config, Embedded::MustExist).await?;
+            let found = check(&bridge.data, &bridge.config.customers, Look::Everything).await;
+            (bridge, found)
+        } else {
             let looked_at = Arc::new(config);
-            check(&Data::new(looked_at.clone()), &looked_at.customers, Look::Everything).await?;
-            return Bridge::open(Config::clone(&looked_at), Embedded::Make).await;
-        }
-        let bridge = Bridge::open(config, Embedded::MustExist).await?;
-        match check(&bridge.data, &bridge.config.customers, Look::Everything).await {
-            Ok(()) => Ok(bridge),
-            Err(error) => {
-                bridge.close().await?;
-                Err(error)
+            let found = check(&Data::new(looked_at.clone()), &looked_at.customers, Look::Everything).await;
+            let config = Config::clone(&looked_at);
+            match found {
+                Ok(()) => (Bridge::open(config, Embedded::Make).await?, found),
+                // One that is not there yet is not made for this.
+                Err(error) => match Bridge::open(config, Embedded::MustExist).await {
+                    Ok(bridge) => (bridge, Err(error)),
+                    Err(_) => return Err(error),
+                },
             }
+        };
+        let Err(error) = found else { return Ok(bridge) };
+        if ops::has_worked(&bridge.queue, &bridge.config).await {
+            tracing::error!("goes on without what is not as it was: {}", told(&error));
+            return Ok(bridge);
         }
+        bridge.close().await?;
+        Err(error)
     }
 
     pub fn env(&self) -> Env {

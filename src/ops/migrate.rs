@@ -7,6 +7,7 @@ use sqlx::migrate::Migrator;
 use sqlx::{Connection, PgConnection, PgPool};
 
 use crate::clock;
+use crate::config::Config;
 use crate::queue::{self, upkeep};
 
 static MIGRATOR: Migrator = sqlx::migrate!();
@@ -83,6 +84,17 @@ pub async fn migrated(queue: &PgPool) -> anyhow::Result<Migrated> {
         .await
         .context("reading which versions may work on the queue database")?;
     Ok(if needs > known { Migrated::Newer { needs, known } } else { Migrated::Yes })
+}
+
+/// Whether anything was ever carried over for one of these customers. What cannot be asked says no.
+pub async fn has_worked(queue: &PgPool, config: &Config) -> bool {
+    let Ok(mut conn) = queue.acquire().await else { return false };
+    let customers: Vec<&str> = config.customers.iter().map(|customer| customer.id.as_str()).collect();
+    sqlx::query_scalar("select exists (select from bridge.watermark where customer = any($1))")
+        .bind(customers)
+        .fetch_one(&mut *conn)
+        .await
+        .unwrap_or(false)
 }
 
 /// The version of the bridge's tables, if there are any.

@@ -29,7 +29,7 @@ pub use depth::{QueueDepth, queue_depth};
 pub use draft::{Drafted, draft};
 pub use gauges::{LoadStanding, SideStanding, Standing, standing};
 pub use mapping::{Accepted, MappingStanding, Unknown, accept_mapping, unknown};
-pub use migrate::{Migrated, migrate, migrated};
+pub use migrate::{Migrated, has_worked, migrate, migrated};
 pub use pause::{Paused, Scope, pause, resume};
 pub use preview::{About, Note, Outcome, Preview, PreviewOf, PreviewOfRow, PreviewRow, Walked, preview};
 pub use quarantine::{QuarantinedRow, Which, quarantine, retry_quarantined};

@@ -2,6 +2,7 @@
 //! later. Owns: the walk over whole tables with nobody else at work. Never: a way to write of its own; pages decide and write as ever, and what
 //! loses is in the conflict log.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -79,13 +80,15 @@ pub async fn recover(
             quarantined: 0,
         };
         let mut waiting: Vec<(Side, Range)> = Vec::new();
+        // What waits or cannot be written, by either row of its record.
+        let (mut waits, mut refused) = (Vec::new(), BTreeSet::new());
         for side in Side::BOTH {
             let whole = env.data.cut_whole(of.customer, entity, side).await?;
             waiting.extend(whole.into_iter().map(|range| (side, range)));
         }
         for _ in 0..ROUNDS_MAX {
             let (mut parked, mut settled, mut paired): ([Vec<Key>; 2], Vec<(Side, Key)>, bool) = Default::default();
-            let (mut listed, mut waits) = (Vec::new(), Vec::new());
+            waits.clear();
             for (side, range) in std::mem::take(&mut waiting) {
                 let mut rest = Some(range);
                 while let Some(range) = rest {
@@ -105,8 +108,14 @@ pub async fn recover(
                         parked[usize::from(row.side == Side::Platform)].push(row.key.clone());
                     }
                     let PageReport { parked: of_page, quarantined, settled: ended, rest: left, .. } = report;
-                    waits.extend(of_page);
-                    listed.extend(quarantined);
+                    waits.extend(of_page.into_iter().map(|row| (row.side, row.key)));
+                    for row in quarantined {
+                        let partner = row.partner.map(|key| (row.side.other(), key));
+                        let is_known = partner.is_some_and(|partner| refused.contains(&partner));
+                        if !is_known && refused.insert((row.side, row.key)) {
+                            recovered.quarantined += 1;
+                        }
+                    }
                     settled.extend(ended);
                     rest = left;
                 }
@@ -114,17 +123,17 @@ pub async fn recover(
             if !of.plan {
                 settle(&env.queue, of.customer, entity, &settled).await?;
             }
-            recovered.quarantined += listed.len() as u64;
             recovered.parked = waits.len() as u64;
             for (side, keys) in Side::BOTH.into_iter().zip(parked).filter(|_| paired) {
                 waiting.extend(named(env, entity, side, &keys));
             }
             if waiting.is_empty() {
-                if !of.plan {
-                    list(&env.queue, of.customer, entity, &waits).await?;
-                }
                 break;
             }
+        }
+        if !of.plan {
+            waits.extend(refused);
+            list(&env.queue, of.customer, entity, &waits).await?;
         }
         all.push(recovered);
     }
@@ -157,6 +166,21 @@ fn page(of: RecoverOf<'_>, entity: &EntityId, side: Side, range: Range) -> Page 
 async fn stand_still(queue: &PgPool, of: RecoverOf<'_>) -> anyhow::Result<()> {
     let what = || format!("pausing {}", of.customer);
     let mut conn = queue.acquire().await.with_context(what)?;
+    let pauses = pause::of_customer(&mut conn, of.customer.as_str()).await.with_context(what)?;
+    // What is left out now would flow by the ordinary rule once the pause ends: values of a backup for edits.
+    let of_parts = pauses
+        .list()
+        .iter()
+        .find(|pause| (pause.entity.is_some() || pause.toward.is_some()) && !pause.halted && pause.who != absence::WHO);
+    if let Some(pause) = of_parts {
+        let toward = pause.toward.map_or(String::new(), |side| format!(" towards {side}"));
+        anyhow::bail!(
+            "{}{toward} is paused by {} ({}), and a recovery decides about everything: `sync-bridge resume` it first, and pause the customer as a whole if need be",
+            pause.entity.as_deref().map_or_else(|| "the customer".to_owned(), |entity| format!("entity `{entity}`")),
+            pause.who,
+            pause.reason
+        );
+    }
     if !is_paused_by_others(&mut conn, of.customer).await.with_context(what)? {
         pause::set(&mut conn, whole(of.customer), of.who, RECOVERING).await.with_context(what)?;
     }
@@ -192,17 +216,11 @@ async fn settle(queue: &PgPool, customer: &CustomerId, entity: &EntityId, rows: 
     tx.commit().await.with_context(what)
 }
 
-/// Rows that are left over are the next run's.
-async fn list(
-    queue: &PgPool,
-    customer: &CustomerId,
-    entity: &EntityId,
-    rows: &[crate::stages::Parked],
-) -> anyhow::Result<()> {
+/// Rows that are left over are the next run's, which lists what it cannot write either.
+async fn list(queue: &PgPool, customer: &CustomerId, entity: &EntityId, rows: &[(Side, Key)]) -> anyhow::Result<()> {
     let what = || format!("noting what waits of {entity}");
     let mut conn = queue.acquire().await.with_context(what)?;
-    let rows: Vec<(Side, Key)> = rows.iter().map(|row| (row.side, row.key.clone())).collect();
-    parked::wake_found(&mut conn, customer.as_str(), entity.as_str(), &rows).await.with_context(what)?;
+    parked::wake_found(&mut conn, customer.as_str(), entity.as_str(), rows).await.with_context(what)?;
     Ok(())
 }
 

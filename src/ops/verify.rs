@@ -90,9 +90,10 @@ async fn verify_entity(
 ) -> anyhow::Result<Verified> {
     let began = clock::instant();
     let sides = env.data.sweep(of.customer, entity, Depth::Rows).await?;
+    let covers = is_being_covered(env, of.customer, entity).await?;
     let mut ranges = Vec::new();
     for SweptSide { side, ranges: of_side, .. } in &sides {
-        match of.deep {
+        match of.deep || covers {
             true => {
                 let whole = env.data.cut_whole(of.customer, entity, *side).await?;
                 ranges.extend(whole.into_iter().map(|range| (*side, range)));
@@ -147,6 +148,14 @@ async fn verify_entity(
         differences: found.into_values().take(NAMED_MAX).collect(),
         secs: began.elapsed().as_secs_f64(),
     })
+}
+
+/// Whether rows that the ledger knows as they are may differ in fields that were never compared as they are mapped now.
+async fn is_being_covered(env: &Env, customer: &CustomerId, entity: &EntityId) -> anyhow::Result<bool> {
+    let what = || format!("reading how far {entity} is");
+    let mut conn = env.queue.acquire().await.with_context(what)?;
+    let known = mapping::of_entity(&mut conn, customer.as_str(), entity.as_str()).await.with_context(what)?;
+    Ok(known.is_some_and(|known| known.is_due()))
 }
 
 /// What only a write can refuse is called by the list that it is on.

@@ -24,6 +24,8 @@ pub enum Kind {
     Missed,
     /// Both sides changed it.
     Conflict,
+    /// A person is to decide about it, as `conflicts list` says.
+    Listed,
     /// One row is gone.
     Deleted,
     /// The ledger was changed by somebody else: what it says of the record is another's, or nothing that ever was.
@@ -39,10 +41,11 @@ pub enum Kind {
 }
 
 impl Kind {
-    pub const ALL: [Kind; 9] = [
+    pub const ALL: [Kind; 10] = [
         Kind::Behind,
         Kind::Missed,
         Kind::Conflict,
+        Kind::Listed,
         Kind::Deleted,
         Kind::Foreign,
         Kind::Mapping,
@@ -56,6 +59,7 @@ impl Kind {
             Kind::Behind => "behind",
             Kind::Missed => "missed",
             Kind::Conflict => "conflict",
+            Kind::Listed => "listed",
             Kind::Deleted => "deleted",
             Kind::Foreign => "foreign",
             Kind::Mapping => "mapping",
@@ -92,7 +96,12 @@ pub fn named(
     let living = view.pair.as_ref().filter(|pair| !pair.gone);
     let (kind, fields) = match verdict {
         Verdict::Nothing => match (&view.legacy, &view.platform) {
-            (Some(_), Some(_)) | (None, None) => return None,
+            (Some(_), Some(_)) => {
+                let listed = living.map(|pair| &pair.listed).filter(|listed| !listed.is_empty())?;
+                let fields = entity.mapping.fields.iter().filter(|field| listed.has(field.fingerprint));
+                (Kind::Listed, fields.map(|field| field.name.clone()).collect())
+            }
+            (None, None) => return None,
             _ => living.map(|_| (behind(Kind::Deleted), Vec::new()))?,
         },
         // Both rows are as the ledger knows them, and equal; what it says that they hold is something else.
@@ -100,6 +109,7 @@ pub fn named(
             (behind(Kind::Foreign), Vec::new())
         }
         Verdict::Act(act) if is_note(act) => return None,
+        Verdict::Act(act) if is_only_listed(act) => (Kind::Listed, act.still_listed.clone()),
         Verdict::Act(act) if act.held.is_some() => (Kind::Parked, act.fields.clone()),
         Verdict::Act(act) if !act.waits.is_empty() => (behind(Kind::Mapping), act.fields.clone()),
         Verdict::Act(act) => (behind(of_act(view, living, act)), act.fields.clone()),
@@ -128,6 +138,12 @@ pub fn is_note(act: &Act) -> bool {
         && act.held.is_none()
         && act.waits.is_empty()
         && (act.fields.is_empty() || act.view.legacy.is_none())
+}
+
+/// Whether nothing of it differs but what a person is to decide about.
+fn is_only_listed(act: &Act) -> bool {
+    let writes = act.platform.is_some() || act.legacy.is_some();
+    !writes && act.conflict.is_none() && !act.still_listed.is_empty() && act.fields == act.still_listed
 }
 
 fn of_act(view: &View, living: Option<&Pair>, act: &Act) -> Kind {

@@ -545,6 +545,41 @@ async fn up_works_with_a_queue_of_its_own_until_it_is_asked_to_stop() {
     }
 }
 
+#[tokio::test]
+async fn up_goes_on_where_it_worked_before_although_an_entity_does_not_fit() {
+    let databases = Databases::new("up again").await;
+    let often = config(true).replacen("slug = ", "schedule = \"* * * * * *\"\nslug = ", 1);
+    let desk = databases.desk("up again");
+    std::fs::write(desk.folder.path().join("bridge.toml"), often).expect("writing a configuration");
+    desk.succeeds(&["prepare"]);
+    execute(&databases.legacy, "alter table users rename column name to called").await;
+    desk.is_refused(&["up"], "no column `name`");
+    execute(&databases.legacy, "alter table users rename column called to name").await;
+    desk.succeeds(&["migrate"]);
+    desk.succeeds(&["run", "--customer", "acme", "--inline"]);
+    execute(&databases.legacy, "alter table users rename column name to called").await;
+    let mut up = desk.start(env!("CARGO_BIN_EXE_sync-bridge"), &["up"]);
+    eventually("the entity is halted", async || {
+        up.must_run();
+        number(&databases.queue, "select count(*) from bridge.pause where halted").await == 1
+    })
+    .await;
+    execute(
+        &databases.legacy,
+        "alter table users rename column called to name; insert into users (mail) values ('new@example.org')",
+    )
+    .await;
+    eventually("the new row is on the platform", async || {
+        up.must_run();
+        users(&databases).await == 3
+    })
+    .await;
+    let output = up.stop(Signal::SIGTERM);
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(0), "{said}");
+    assert!(said.contains("goes on without what is not as it was"), "{said}");
+}
+
 /// The lines of the Procfile as a process manager runs them, with two workers and an agent that is not there.
 #[tokio::test]
 async fn the_procfile_runs_with_two_workers() {

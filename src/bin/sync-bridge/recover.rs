@@ -23,7 +23,8 @@ Examples:
 A database that is not as far as it was at the last run (a backup was brought back, it was moved, a standby took over without everything)
 pauses its customer: what it holds looks like edits, and is none. This reads every row of both sides. What differs is decided as asked,
 and the loser is kept in the conflict log; a record that is gone on one side is made again from the other, under its keys. Nothing is deleted.
-Then the customer goes on. A command that was cut off may be repeated.
+Then the customer goes on. A command that was cut off may be repeated. While an entity or a direction is paused by itself it is refused: what
+is left out now would flow as edits later.
 
 JSON: customer, slug, plan, entities: entity, rows_read, creates_to_platform, creates_to_legacy, updates_to_platform, updates_to_legacy,
   adopted, recorded, conflicts, listed, receipts_forgotten, parked, quarantined

@@ -63,9 +63,13 @@ async fn work_goes_on(bridge: &Bridge) {
     bridge.settle().await;
 }
 
-async fn recover(bridge: &Bridge, recovery: Recovery, plan: bool) -> Vec<Recovered> {
+fn env(bridge: &Bridge) -> Env {
     let data = Arc::new(Data::new(bridge.config.clone()));
-    let env = Env { config: bridge.config.clone(), data, queue: bridge.queue.pool.clone() };
+    Env { config: bridge.config.clone(), data, queue: bridge.queue.pool.clone() }
+}
+
+async fn recover(bridge: &Bridge, recovery: Recovery, plan: bool) -> Vec<Recovered> {
+    let env = env(bridge);
     let customer = CustomerId::new(CUSTOMER);
     let of = RecoverOf { customer: &customer, recovery, plan, who: "ann" };
     ops::recover(&env, of, |_, _| {}).await.expect("a recovery").0
@@ -134,6 +138,52 @@ async fn a_recovery_leaves_a_pause_that_an_operator_asked_for() {
     assert_eq!(paused, ["their database moves"]);
     let name = "select name from person where email = '7@example.org'";
     bridge.systems.both_hold(name, name, &["late"]).await;
+}
+
+#[tokio::test]
+async fn a_recovery_of_all_is_refused_while_a_part_is_paused() {
+    let bridge = persons("paused part").await;
+    let parts = [
+        (Some("person"), None, "entity `person` is paused"),
+        (None, Some(Side::Legacy), "the customer towards legacy is paused"),
+    ];
+    for (entity, toward, expected) in parts {
+        let scope = ops::Scope { customer: CUSTOMER, entity, toward };
+        ops::pause(&bridge.queue.pool, scope, "ann", "their year ends").await.expect("a pause");
+        let before = bridge.systems.images().await;
+        let (env, customer) = (env(&bridge), CustomerId::new(CUSTOMER));
+        let of = RecoverOf { customer: &customer, recovery: Recovery::From(Side::Platform), plan: false, who: "bob" };
+        let refused = ops::recover(&env, of, |_, _| {}).await.expect_err("a refusal").to_string();
+        assert!(refused.starts_with(&format!("{expected} by ann (their year ends)")), "{refused}");
+        assert_eq!(before, bridge.systems.images().await);
+        assert_eq!(bridge.status().await.paused.len(), 1, "nothing else is paused by this");
+        ops::recover(&env, RecoverOf { plan: true, ..of }, |_, _| {}).await.expect("a plan writes nothing");
+        ops::resume(&bridge.queue.pool, scope, false, false).await.expect("an end");
+    }
+}
+
+#[tokio::test]
+async fn what_a_recovery_could_not_write_is_listed() {
+    let bridge = persons("refused").await;
+    bridge
+        .systems
+        .on_platform(
+            "update person set name = 'no', updated_at = updated_at - interval '1 h' where email = '7@example.org'",
+        )
+        .await;
+    bridge.systems.on_legacy("alter table person add constraint closed check (name <> 'no')").await;
+    let done = recover(&bridge, Recovery::From(Side::Platform), false).await;
+    assert_eq!(done[0].quarantined, 1, "one record, whichever side it was met on: {done:#?}");
+    let worker = bridge.work(GRACE);
+    bridge.settle().await;
+    assert_eq!(bridge.status().await.quarantined, 1);
+    bridge.systems.on_legacy("alter table person drop constraint closed").await;
+    ops::retry_quarantined(&bridge.queue.pool, &bridge.config, ops::Which::default()).await.expect("another look");
+    bridge.settle().await;
+    assert_eq!(bridge.status().await.quarantined, 0);
+    let name = "select name from person where email = '7@example.org'";
+    bridge.systems.both_hold(name, name, &["no"]).await;
+    worker.stop().await;
 }
 
 #[tokio::test]

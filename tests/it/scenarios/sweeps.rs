@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use sync_bridge::config::{Config, CustomerId};
+use sync_bridge::config::{Config, CustomerId, EntityId, FirstContact, Side};
 use sync_bridge::jobs::Env;
 use sync_bridge::ops::{self, RunReport, Verified, VerifyOf};
 use sync_bridge::stages::Data;
@@ -171,6 +171,48 @@ async fn what_was_refused_for_a_passing_reason_is_tried_again_with_the_next_swee
         both_have_the_edits(&bridge).await;
         worker.stop().await;
     }
+}
+
+#[tokio::test]
+async fn what_a_person_is_to_decide_about_is_not_equal_until_it_is_decided() {
+    let mut bridge = rested("listed").await;
+    let mut config = Config::clone(&bridge.config);
+    config.stages[0].entities[0].fields.iter_mut().for_each(|field| field.first_contact = Some(FirstContact::Manual));
+    bridge.config = Arc::new(config);
+    let worker = bridge.work(GRACE);
+    bridge.systems.on_legacy("insert into person (email, name) values ('new@example.org', 'one')").await;
+    bridge
+        .systems
+        .on_platform("insert into person (id, email, name) values (gen_random_uuid(), 'new@example.org', 'another')")
+        .await;
+    bridge.settle().await;
+    rest(&bridge).await;
+    for _ in 0..2 {
+        for deep in [false, true] {
+            let found = verified(&bridge, deep).await;
+            assert_eq!(kinds(&found), one("listed", 1), "deep: {deep}");
+            let (found, listed) = (&found[0], &found[0].differences[0]);
+            assert_eq!((found.equal, listed.fields.as_slice()), (found.pairs - 1, &["name".to_owned()][..]));
+        }
+        sweep(&bridge).await;
+        bridge.settle().await;
+        let noted: Vec<(String, String)> =
+            sqlx::query_as("select kind, array_to_string(fields, ',') from bridge.difference")
+                .fetch_all(&bridge.queue.pool)
+                .await
+                .expect("what was found");
+        assert_eq!(noted, [("listed".to_owned(), "name".to_owned())]);
+        // No run is to look at it again and again.
+        assert_eq!(bridge.tick().await.ending, "idle");
+    }
+    let (customer, person) = (CustomerId::new(CUSTOMER), EntityId::new("person"));
+    let log = bridge.systems.data.conflicts(&customer, &person, None, None, 10).await.expect("the log");
+    let data = Data::new(bridge.config.clone());
+    data.resolve_conflict(&customer, &person, log[0].id, Side::Legacy).await.expect("a decision");
+    bridge.settle().await;
+    rest(&bridge).await;
+    all_is_equal(&bridge).await;
+    worker.stop().await;
 }
 
 /// No row of it is there that any page could come by, and no second look was had at either that is gone.

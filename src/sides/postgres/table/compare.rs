@@ -196,12 +196,13 @@ impl TableSql {
             Side::Platform => ("platform_key", "platform_hash"),
         };
         let hash_of = |hash: String| if depth == Depth::Rows { hash } else { "0::bigint".to_owned() };
-        // Of a pair that somebody meant to write nothing is known before it is looked at: the write may not have come to pass.
+        // Of a pair that somebody meant to write nothing is known before it is looked at: the write may not have come to pass. And what a person
+        // is to decide about differs although nobody touched it.
         let known = |part: Part| {
             format!(
                 "select g.{key} as k, {hash} as h from sync_bridge.pair g \
                  where g.entity_id = $1 and not g.gone and g.{key} is not null{part}",
-                hash = hash_of(format!("case when g.next_base is null then g.{hash} end")),
+                hash = hash_of(format!("case when g.next_base is null and g.listed is null then g.{hash} end")),
                 part = part.sql("g"),
             )
         };
