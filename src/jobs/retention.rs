@@ -1,5 +1,5 @@
-//! What the bridge keeps on the sides and nobody needs any more goes away: conflicts that were decided long ago. Never: an
-//! open one, and never in the way of anything: a customer whose databases are away is passed over until the next round.
+//! What the bridge keeps on the sides and nobody needs any more goes away: conflicts that were decided, and records that were deleted, long
+//! ago. Never: an open one, and never in the way of anything: a customer whose databases are away is passed over until the next round.
 
 use std::time::Duration;
 
@@ -9,8 +9,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::Env;
 use crate::clock;
-use crate::config::CustomerId;
-use crate::ledger::tick;
+use crate::config::{CustomerId, Side};
+use crate::ledger::{tick, watermark};
 use crate::queue::{self, ANSWER_MAX};
 use crate::told::told;
 
@@ -25,6 +25,13 @@ const BATCHES_MAX: u32 = 10;
 /// What one customer may take of a round.
 const CUSTOMER_MAX: Duration = Duration::from_secs(60);
 
+/// How much was removed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Pruned {
+    pub conflicts: u64,
+    pub tombstones: u64,
+}
+
 /// A round each hour until `stop`.
 pub async fn run(env: Env, stop: CancellationToken) {
     let mut wait = FIRST_AFTER;
@@ -35,44 +42,64 @@ pub async fn run(env: Env, stop: CancellationToken) {
             pruned = round(&env) => pruned,
         };
         match pruned {
-            Ok(0) => {}
-            Ok(conflicts) => tracing::info!(conflicts, "old conflicts were removed"),
-            Err(error) => tracing::debug!("removing old conflicts: {}", told(&error)),
+            Ok(Pruned { conflicts: 0, tombstones: 0 }) => {}
+            Ok(Pruned { conflicts, tombstones }) => {
+                tracing::info!(conflicts, tombstones, "what was decided or deleted long ago was removed");
+            }
+            Err(error) => tracing::debug!("removing what is old: {}", told(&error)),
         }
     }
 }
 
-/// Removes what is too old of every customer. Answers how many conflicts.
+/// Removes what is too old of every customer.
 ///
 /// # Errors
 /// The queue database's, whose clock decides; what a side says is logged.
-pub async fn round(env: &Env) -> anyhow::Result<u64> {
+pub async fn round(env: &Env) -> anyhow::Result<Pruned> {
     let now =
         queue::answered(ANSWER_MAX, async { anyhow::Ok(tick::now(&mut *queue::acquire(&env.queue).await?).await?) })
             .await?;
     let kept = TimeDelta::from_std(env.config.conflicts_kept).context("conflicts are kept for too long")?;
     let before = now - kept;
-    let mut pruned = 0;
+    let mut pruned = Pruned::default();
     for customer in &env.config.customers {
-        match clock::within(CUSTOMER_MAX, of_customer(env, &customer.id, before)).await {
-            Some(Ok(count)) => pruned += count,
+        match clock::within(CUSTOMER_MAX, of_customer(env, &customer.id, before, &mut pruned)).await {
+            Some(Ok(())) => {}
             Some(Err(error)) => {
-                tracing::warn!(customer = %customer.id, "removing old conflicts, to be tried again: {}", told(&error));
+                tracing::warn!(customer = %customer.id, "removing what is old, to be tried again: {}", told(&error));
             }
-            None => tracing::warn!(customer = %customer.id, "removing old conflicts took too long, to be tried again"),
+            None => tracing::warn!(customer = %customer.id, "removing what is old took too long, to be tried again"),
         }
     }
     Ok(pruned)
 }
 
-async fn of_customer(env: &Env, customer: &CustomerId, before: DateTime<Utc>) -> anyhow::Result<u64> {
-    let mut pruned = 0;
+async fn of_customer(
+    env: &Env,
+    customer: &CustomerId,
+    before: DateTime<Utc>,
+    pruned: &mut Pruned,
+) -> anyhow::Result<()> {
     for _ in 0..BATCHES_MAX {
         let batch = env.data.prune_conflicts(customer, before).await?;
-        pruned += batch;
+        pruned.conflicts += batch;
         if batch == 0 {
             break;
         }
     }
-    Ok(pruned)
+    let marks = watermark::of_customer(&mut *queue::acquire(&env.queue).await?, customer.as_str()).await?;
+    for entity in env.config.entities().map(|entity| &entity.id) {
+        // Edits that were made before it ended may still be found below: by who knows the record.
+        let passed: Vec<DateTime<Utc>> =
+            marks.iter().filter(|mark| mark.entity == entity.as_str()).map(|mark| mark.watermark).collect();
+        let Some(passed) = passed.iter().min().filter(|_| passed.len() == Side::BOTH.len()) else { continue };
+        for _ in 0..BATCHES_MAX {
+            let batch = env.data.prune_tombstones(customer, entity, before.min(*passed)).await?;
+            pruned.tombstones += batch;
+            if batch == 0 {
+                break;
+            }
+        }
+    }
+    Ok(())
 }

@@ -17,7 +17,8 @@ pub use complement::Complement;
 pub const VERSION: i32 = 1;
 
 /// Columns that a schema of an earlier version lacks, by table, and whether this binary can do without; `prepare` adds them.
-pub const ADDED_LATER: &[(&str, &str, Severity)] = &[("entity", "min_version", Severity::Warning)];
+pub const ADDED_LATER: &[(&str, &str, Severity)] =
+    &[("entity", "min_version", Severity::Warning), ("pair", "gone_rev", Severity::Warning)];
 
 /// The DDL of schema `sync_bridge` for a side, plain and safe to repeat.
 pub fn ddl(side: Side) -> &'static str {

@@ -36,6 +36,10 @@ create table if not exists sync_bridge.pair (
   check ((next_gone is null) = (intent_at is null))
 );
 
+-- The revision as of which a tombstone is known to be one, and since when: it ends once it is old enough.
+alter table sync_bridge.pair add column if not exists gone_rev bigint;
+alter table sync_bridge.pair add column if not exists gone_seen timestamptz;
+
 -- One living pair per legacy key; its tombstones by generation.
 create unique index if not exists pair_legacy_live on sync_bridge.pair (entity_id, legacy_key) where not gone;
 create unique index if not exists pair_legacy_gone on sync_bridge.pair (entity_id, legacy_key, generation) where gone;

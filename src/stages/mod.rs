@@ -25,6 +25,7 @@ mod recover;
 mod registry;
 mod rings;
 mod sweep;
+mod tombstones;
 mod write;
 
 use std::collections::HashMap;
@@ -57,6 +58,7 @@ pub use sweep::SweptSide;
 const RULING_LEASE: Duration = Duration::from_secs(15);
 /// Conflicts removed in one statement.
 const CONFLICTS_PRUNED_MAX: i64 = 10_000;
+const TOMBSTONES_PRUNED_MAX: i64 = 10_000;
 
 /// The pure part of a page, for the model check (`docs/MODEL.md`) alone.
 #[doc(hidden)]
@@ -733,6 +735,19 @@ impl Data {
             pruned += conflicts::prune(&ready, before, CONFLICTS_PRUNED_MAX).await?;
         }
         Ok(pruned)
+    }
+
+    /// Forgets tombstones of the entity that have stood since before `before`, in one bounded batch. Answers how many.
+    ///
+    /// # Errors
+    /// As `cut`.
+    pub async fn prune_tombstones(
+        &self,
+        customer: &CustomerId,
+        entity: &EntityId,
+        before: DateTime<Utc>,
+    ) -> anyhow::Result<u64> {
+        tombstones::prune(&self.entity(customer, entity).await?, before, TOMBSTONES_PRUNED_MAX).await
     }
 
     async fn rule(

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use sync_bridge::config::{CustomerId, EntityId};
-use sync_bridge::jobs::{Env, retention};
+use sync_bridge::jobs::Env;
+use sync_bridge::jobs::retention::{self, Pruned};
 use sync_bridge::stages::Data;
 
 use crate::support::queue::queue;
@@ -47,13 +48,13 @@ async fn decided_conflicts_go_when_they_are_old_and_open_ones_stay() {
         data: Arc::new(Data::new(systems.config.clone())),
         queue: queue.pool.clone(),
     };
-    assert_eq!(retention::round(&env).await.expect("a round"), 0, "none is old");
+    assert_eq!(retention::round(&env).await.expect("a round"), Pruned::default(), "none is old");
     systems
         .on_platform(
             "update sync_bridge.conflict set decided_at = now() - interval '91 days' where platform_key <> '2'",
         )
         .await;
-    assert_eq!(retention::round(&env).await.expect("a round"), 1);
+    assert_eq!(retention::round(&env).await.expect("a round"), Pruned { conflicts: 1, tombstones: 0 });
     let (customer, note) = (CustomerId::new(CUSTOMER), EntityId::new("note"));
     let left = systems.data.conflicts(&customer, &note, None, None, 10).await.expect("the log");
     let mut states: Vec<&str> = left.iter().map(|entry| entry.state.as_str()).collect();

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use sync_bridge::config::{Config, CustomerId, Deletes, EntityId, FirstContact, Side};
+use sync_bridge::jobs::{Env, retention};
 use sync_bridge::ops::{self, RunReport, Scope};
+use sync_bridge::stages::Data;
 
 use super::mapping::persons;
 use crate::outages::by_login;
@@ -74,6 +76,56 @@ async fn s19_a_row_that_is_gone_goes_on_the_other_side_after_a_second_look() {
     bridge.settle().await;
     let name = "select name from person where email = 'new@example.org'";
     bridge.systems.both_hold(name, name, &["new"]).await;
+    worker.stop().await;
+}
+
+#[tokio::test]
+async fn what_was_deleted_long_ago_is_forgotten_and_what_comes_back_then_is_new() {
+    const TOMBSTONES: &str = "select platform_key from sync_bridge.pair where gone";
+    let bridge = persons("forgotten").await;
+    let worker = bridge.work(GRACE);
+    bridge.systems.on_legacy("delete from person where email in ('9@example.org', '10@example.org')").await;
+    bridge.systems.on_platform("delete from person where email = '11@example.org'").await;
+    let before = bridge.systems.legacy_rows("select id::text from person where email = '11@example.org'").await;
+    for _ in 0..2 {
+        look(&bridge).await;
+    }
+    assert_eq!(bridge.systems.platform_rows(TOMBSTONES).await.len(), 3);
+    let data = Arc::new(Data::new(bridge.config.clone()));
+    let env = Env { config: bridge.config.clone(), data, queue: bridge.queue.pool.clone() };
+    let round = async || retention::round(&env).await.expect("a round").tombstones;
+    let days = async |days: u32| {
+        let sql = format!("update sync_bridge.pair set gone_seen = gone_seen - interval '{days} d' where gone");
+        bridge.systems.on_platform(&sql).await;
+    };
+    assert_eq!(round().await, 0, "nobody knows how old they are");
+    days(89).await;
+    assert_eq!(round().await, 0, "not old enough");
+    days(2).await;
+    // One of them was touched since, and edits of a side that stands still may be as old.
+    bridge.systems.on_platform("update sync_bridge.pair set rev = rev + 1 where platform_key = (select min(platform_key) from sync_bridge.pair where gone)").await;
+    let mark = "update bridge.watermark set watermark = watermark - interval '100 d' where side = 'legacy'";
+    sqlx::raw_sql(mark).execute(&bridge.queue.pool).await.expect("an old watermark");
+    assert_eq!(round().await, 0, "what is deleted is forgotten once both watermarks are past it");
+    let mark = "update bridge.watermark set watermark = watermark + interval '100 d' where side = 'legacy'";
+    sqlx::raw_sql(mark).execute(&bridge.queue.pool).await.expect("the watermark of before");
+    assert_eq!(round().await, 2);
+    let left = bridge.systems.platform_rows(TOMBSTONES).await;
+    assert_eq!(left.len(), 1);
+    let ended = "select count(*)::text from sync_bridge.receipt where legacy_key not in (select id::text from person)";
+    assert_eq!(bridge.systems.legacy_rows(ended).await, ["0"], "no receipt outlives its pair");
+
+    let back = format!("insert into person (id, email, name) values ({}, '11@example.org', 'again')", before.concat());
+    bridge.systems.on_legacy(&back).await;
+    bridge.settle().await;
+    let name = "select name from person where email = '11@example.org'";
+    bridge.systems.both_hold(name, name, &["again"]).await;
+    bridge
+        .systems
+        .on_platform("update person set name = 'later', updated_at = now() where email = '11@example.org'")
+        .await;
+    bridge.settle().await;
+    bridge.systems.both_hold(name, name, &["later"]).await;
     worker.stop().await;
 }
 
