@@ -69,7 +69,7 @@ begin
 end $$;
 create trigger grps_chg_ts before update on grps for each row execute function trg_chg_ts();
 
--- Who is in which group. Rows are never removed, only switched off; the application stamps them.
+-- Who is in which group. Who leaves is switched off, or removed, as each screen has it; the application stamps the rows.
 create table grp_usr (
     grp_id      integer not null references grps (id),
     usr_id      integer not null references users (id),
@@ -106,7 +106,7 @@ create index region_chg on region (chg_ts, id);
 
 create sequence sites_seq;
 
--- Premises. A closed one keeps its row.
+-- Premises. A closed one keeps its row; one that was entered by mistake does not.
 create table sites (
     id          integer      primary key default nextval('sites_seq'),
     reg_id      integer      not null references region (id),

@@ -121,6 +121,8 @@ async fn on_server(
     let course = Course {
         actions_on_legacy: tallies[0].total(),
         actions_on_platform: tallies[1].total(),
+        hard_deletes_on_legacy: tallies[0].hard_deleted(),
+        hard_deletes_on_platform: tallies[1].hard_deleted(),
         restarts,
         secs: start.elapsed().as_secs_f64(),
         seed: options.seed,
@@ -239,10 +241,12 @@ impl Stand {
             anyhow::Ok(())
         };
         tokio::try_join!(applications, clock)?;
-        let (edited, created, deleted) = tallies
-            .iter()
-            .fold((0, 0, 0), |sum, tally| (sum.0 + tally.edited(), sum.1 + tally.created(), sum.2 + tally.deleted()));
-        step.end(&format!("{edited} edits, {created} new records, {deleted} soft deletes and undeletes"));
+        let sum = |count: fn(&Tally) -> u64| tallies.iter().map(count).sum::<u64>();
+        let (edited, created) = (sum(Tally::edited), sum(Tally::created));
+        let (soft, hard) = (sum(Tally::deleted), sum(Tally::hard_deleted));
+        step.end(&format!(
+            "{edited} edits, {created} new records, {soft} soft deletes and undeletes, {hard} hard deletes"
+        ));
         Ok(())
     }
 
@@ -252,8 +256,8 @@ impl Stand {
         let mut patience = Patience::new("settling");
         loop {
             patience.look().await;
-            if self.watch.customers_idle_since(since).await? == as_i64(self.customers.len()) {
-                step.end("settled: two ticks in a row found nothing to do");
+            if self.watch.customers_settled_since(since).await? == as_i64(self.customers.len()) {
+                step.end("settled: two ticks in a row found nothing to do, and no row is gone on one side only");
                 return Ok(());
             }
             self.refuse_dead_letters().await?;

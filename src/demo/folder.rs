@@ -25,6 +25,12 @@ const EXAMPLE: &str = include_str!("../../examples/bridge.toml");
 /// Often enough that a change is on the other side in a moment.
 const DEMO_SCHEDULE: &str = "*/3 * * * * *";
 
+/// A row that is gone goes on the other side after two looks, and nobody wants to wait for two comparisons of whole tables.
+const LOOKS_PER_SWEEP: u64 = 6;
+
+/// Looks are a tick apart in any case.
+const DEMO_DELETES_AFTER: &str = "1s";
+
 /// The embedded server's folder beside a configuration without a queue, where `sync-bridge up` looks for it.
 const SERVER: &str = ".sync-bridge";
 
@@ -121,8 +127,10 @@ impl Folder {
             0o644,
             &format!(
                 "# For the demo's own processes; bridge.toml is for yours.\n\n[defaults]\n\
-                 schedule = \"{DEMO_SCHEDULE}\"\nsweep_every = \"{}s\"\n\n{customers}{stages}",
-                sweep_every.as_secs()
+                 schedule = \"{DEMO_SCHEDULE}\"\nsweep_every = \"{}s\"\ndeletes_every = \"{}s\"\n\
+                 deletes_after = \"{DEMO_DELETES_AFTER}\"\n\n{customers}{stages}",
+                sweep_every.as_secs(),
+                (sweep_every.as_secs() / LOOKS_PER_SWEEP).max(1)
             ),
         )?;
         self.write_file(

@@ -32,6 +32,14 @@ pub struct Report {
     /// What the applications did while the bridge worked.
     pub actions_on_legacy: u64,
     pub actions_on_platform: u64,
+    /// Of these, rows that they deleted for good.
+    pub hard_deletes_on_legacy: u64,
+    pub hard_deletes_on_platform: u64,
+    /// Rows that went because their counterparts were gone.
+    pub deletes_to_platform: i64,
+    pub deletes_to_legacy: i64,
+    /// Pairs that stand though one of their rows is gone.
+    pub deletes_left: usize,
     /// Processes of the demo that ended and were started again.
     pub restarts: u32,
     pub freshness_p50_secs: Option<f64>,
@@ -47,6 +55,8 @@ pub struct Report {
 pub struct Course {
     pub actions_on_legacy: u64,
     pub actions_on_platform: u64,
+    pub hard_deletes_on_legacy: u64,
+    pub hard_deletes_on_platform: u64,
     pub restarts: u32,
     pub secs: f64,
     pub seed: u64,
@@ -69,6 +79,11 @@ impl Report {
             pairs: comparisons.iter().flat_map(|found| &found.entities).map(|counted| counted.pairs).sum(),
             actions_on_legacy: course.actions_on_legacy,
             actions_on_platform: course.actions_on_platform,
+            hard_deletes_on_legacy: course.hard_deletes_on_legacy,
+            hard_deletes_on_platform: course.hard_deletes_on_platform,
+            deletes_to_platform: totals.deletes_to_platform,
+            deletes_to_legacy: totals.deletes_to_legacy,
+            deletes_left: comparisons.iter().map(|found| found.absent).sum(),
             restarts: course.restarts,
             freshness_p50_secs: totals.freshness_p50_secs.map(to_millis),
             freshness_p99_secs: totals.freshness_p99_secs.map(to_millis),
@@ -121,6 +136,17 @@ impl Report {
         line("bridge", format!("{} runs, {} pages, {written}", grouped(self.runs), grouped(self.pages)));
         let (legacy, platform) = (as_i64_u64(self.actions_on_legacy), as_i64_u64(self.actions_on_platform));
         line("people", format!("{} actions on legacy, {} on the platform", grouped(legacy), grouped(platform)));
+        let (legacy, platform) = (as_i64_u64(self.hard_deletes_on_legacy), as_i64_u64(self.hard_deletes_on_platform));
+        line(
+            "hard deletes",
+            format!(
+                "{} on legacy, {} on the platform; {} carried over, {} left",
+                grouped(legacy),
+                grouped(platform),
+                grouped(self.deletes_to_platform + self.deletes_to_legacy),
+                grouped(as_i64(self.deletes_left))
+            ),
+        );
         line("conflicts", format!("{}, each logged with both values", grouped(self.conflicts)));
         line(
             "left over",
@@ -220,12 +246,22 @@ mod tests {
             rows_to_platform: 40123,
             rows_to_legacy: 1204,
             conflicts: 7,
+            deletes_to_platform: 31,
+            deletes_to_legacy: 27,
             by_entity: BTreeMap::from([("user".to_owned(), (10123, 510)), ("group".to_owned(), (300, 41))]),
             freshness_p50_secs: Some(1.8371),
             freshness_p99_secs: Some(4.2),
             ..Totals::default()
         };
-        let course = Course { actions_on_legacy: 1188, actions_on_platform: 1190, restarts: 0, secs: 41.25, seed: 1 };
+        let course = Course {
+            actions_on_legacy: 1188,
+            actions_on_platform: 1190,
+            hard_deletes_on_legacy: 33,
+            hard_deletes_on_platform: 28,
+            restarts: 0,
+            secs: 41.25,
+            seed: 1,
+        };
         (Report::new(totals, &comparisons, course), comparisons)
     }
 

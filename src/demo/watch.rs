@@ -70,13 +70,13 @@ impl Watch {
         sqlx::query_scalar("select clock_timestamp()").fetch_one(&self.queue).await.context("asking for the time")
     }
 
-    /// How many customers had two ticks in a row since then that found nothing to do.
-    pub(super) async fn customers_idle_since(&self, since: DateTime<Utc>) -> anyhow::Result<i64> {
-        sqlx::query_scalar(include_str!("sql/idle_since.sql"))
+    /// How many customers had two ticks in a row since then that found nothing to do, and no row that is gone and is still to be carried over.
+    pub(super) async fn customers_settled_since(&self, since: DateTime<Utc>) -> anyhow::Result<i64> {
+        sqlx::query_scalar(include_str!("sql/settled_since.sql"))
             .bind(since)
             .fetch_one(&self.queue)
             .await
-            .context("asking the queue database for idle ticks")
+            .context("asking the queue database who stands still")
     }
 
     /// Seconds since each customer was last known to be in step, by slug.

@@ -1,8 +1,6 @@
 //! Rows that are not there any more: seen twice, their counterparts go, too; where too many are gone at once, none does, and the
 //! entity stands still until an operator has looked. Owns: when a delete is carried over. Never: a delete itself, which is a page's.
 
-use std::collections::BTreeMap;
-
 use sqlx::PgConnection;
 
 use crate::config::{Config, Deletes, Entity, EntityId, Side};
@@ -18,6 +16,18 @@ const ROWS_FREE: u64 = 50;
 /// Who stands for a pause that nobody asked for.
 pub const WHO: &str = "sync-bridge";
 
+/// What becomes of rows that are gone.
+#[derive(Debug, Default)]
+pub struct Carried {
+    /// Of the rows whose counterparts are to go.
+    pub pages: Vec<NewPage>,
+    /// Entities of which too much is gone, with what is.
+    pub masses: Vec<(EntityId, String)>,
+}
+
+/// What was found on a side of an entity, and what is known of the rows that are gone there.
+type Sighted<'s> = (&'s EntityId, &'s SweptSide, Gone);
+
 /// Notes what was found, and makes pages of the rows whose counterparts are to go. Answers how many pages.
 pub async fn record(
     conn: &mut PgConnection,
@@ -25,32 +35,62 @@ pub async fn record(
     stage: &Stage,
     swept: &[(EntityId, SweptSide)],
 ) -> anyhow::Result<i32> {
-    let mut of_entities: BTreeMap<usize, Vec<NewPage>> = BTreeMap::new();
-    let order: Vec<&Entity> = config.entities().collect();
-    let known = config.customers.iter().find(|known| known.id.as_str() == stage.customer);
-    let slug = known.map_or(stage.customer.as_str(), |known| &known.slug);
+    let mut sighted = Vec::new();
     for (entity, found) in swept {
         sweep::note(conn, (&stage.customer, stage.run, entity.as_str()), found).await?;
-        let Some(position) = order.iter().position(|known| known.id == *entity) else { continue };
-        let known = order[position];
-        if config.deletes(known, found.side.other()) == Deletes::Keep {
-            continue;
+        if follows(config, entity, found.side) {
+            let what = (stage.customer.as_str(), entity.as_str(), found.side);
+            let gone = sweep::sight(conn, what, &found.missing, found.more_missing, config.deletes_after).await?;
+            sighted.push((entity, found, gone));
         }
-        let what = (stage.customer.as_str(), entity.as_str(), found.side);
-        let Gone { due, unaccepted } =
-            sweep::sight(conn, what, &found.missing, found.more_missing, config.deletes_after).await?;
-        if let Some(reason) = guard(config.deletes_percent_max, slug, entity, found, unaccepted) {
-            tracing::error!(customer = stage.customer, %entity, "halted, the other entities go on: {reason}");
-            let scope = Scope { customer: &stage.customer, entity: Some(entity.as_str()), toward: None };
-            pause::set(conn, scope, WHO, &reason).await?;
-            of_entities.remove(&position);
-            continue;
-        }
-        of_entities.entry(position).or_default().extend(pages_of(known, found.side, &due));
     }
-    // What refers to others goes before them.
-    let pages: Vec<NewPage> = of_entities.into_iter().rev().flat_map(|(_, pages)| pages).collect();
+    let known = config.customers.iter().find(|known| known.id.as_str() == stage.customer);
+    let slug = known.map_or(stage.customer.as_str(), |known| &known.slug);
+    let Carried { pages, masses } = carry(config, &sighted);
+    for (entity, what) in &masses {
+        let reason = reason(slug, entity, what);
+        tracing::error!(customer = stage.customer, %entity, "halted, the other entities go on: {reason}");
+        let scope = Scope { customer: &stage.customer, entity: Some(entity.as_str()), toward: None };
+        pause::set(conn, scope, WHO, &reason).await?;
+    }
     Ok(page::insert(conn, stage, 0, &pages).await?)
+}
+
+/// What `record` would do now; notes nothing.
+pub async fn foresee(
+    conn: &mut PgConnection,
+    config: &Config,
+    customer: &str,
+    swept: &[(EntityId, SweptSide)],
+) -> anyhow::Result<Carried> {
+    let mut sighted = Vec::new();
+    for (entity, found) in swept.iter().filter(|(entity, found)| follows(config, entity, found.side)) {
+        let what = (customer, entity.as_str(), found.side);
+        sighted.push((entity, found, sweep::foresee(conn, what, &found.missing, config.deletes_after).await?));
+    }
+    Ok(carry(config, &sighted))
+}
+
+/// Whether something becomes of the counterparts of rows that are gone on this side.
+fn follows(config: &Config, entity: &EntityId, side: Side) -> bool {
+    config.entity(entity).is_some_and(|entity| config.deletes(entity, side.other()) != Deletes::Keep)
+}
+
+/// Pure.
+fn carry(config: &Config, sighted: &[Sighted<'_>]) -> Carried {
+    let too_much = |(entity, found, gone): &Sighted<'_>| {
+        guard(config.deletes_percent_max, found, gone.unaccepted).map(|what| ((*entity).clone(), what))
+    };
+    let masses: Vec<(EntityId, String)> = sighted.iter().filter_map(too_much).collect();
+    let mut pages = Vec::new();
+    // What refers to others goes before them.
+    let entities: Vec<&Entity> = config.entities().collect();
+    for entity in entities.into_iter().rev().filter(|known| masses.iter().all(|(halted, _)| *halted != known.id)) {
+        for (_, found, gone) in sighted.iter().filter(|(of, ..)| **of == entity.id) {
+            pages.extend(pages_of(entity, found.side, &gone.due));
+        }
+    }
+    Carried { pages, masses }
 }
 
 fn pages_of(entity: &Entity, side: Side, due: &[Key]) -> Vec<NewPage> {
@@ -69,24 +109,27 @@ fn pages_of(entity: &Entity, side: Side, due: &[Key]) -> Vec<NewPage> {
     due.chunks(entity.page_rows as usize).map(page).collect()
 }
 
-/// Why nothing of an entity is deleted: too much is gone to have been meant. Pure.
-fn guard(percent_max: u32, slug: &str, entity: &EntityId, found: &SweptSide, unaccepted: u64) -> Option<String> {
+/// What is too much to have been meant, so that nothing of an entity is deleted. Pure.
+fn guard(percent_max: u32, found: &SweptSide, unaccepted: u64) -> Option<String> {
     let SweptSide { side, rows, pairs, missing, more_missing, .. } = found;
     let gone = missing.len() as u64;
-    let what = if unaccepted > 0 && *rows == 0 && *pairs > 1 {
-        format!("its table on the {side} side shows no row, where {pairs} were")
+    if unaccepted > 0 && *rows == 0 && *pairs > 1 {
+        Some(format!("its table on the {side} side shows no row, where {pairs} were"))
     } else if unaccepted > ROWS_FREE && unaccepted * 100 > pairs * u64::from(percent_max) {
         let at_least = if *more_missing { "at least " } else { "" };
-        format!(
+        Some(format!(
             "{at_least}{gone} of {pairs} rows are gone from the {side} side, more than `deletes_percent_max` ({percent_max} %)"
-        )
+        ))
     } else {
-        return None;
-    };
+        None
+    }
+}
+
+fn reason(slug: &str, entity: &EntityId, what: &str) -> String {
     let resume = format!("`sync-bridge resume --customer {slug} --entity {entity}");
-    Some(format!(
+    format!(
         "{what}: nothing was deleted. Bring the rows back, then {resume}`; if they were deleted on purpose, {resume} --accept-deletes`"
-    ))
+    )
 }
 
 #[cfg(test)]
@@ -112,8 +155,7 @@ mod tests {
 
     #[test]
     fn what_may_be_gone_and_what_may_not() {
-        let trips =
-            |found: &SweptSide, unaccepted| guard(1, "acme", &EntityId::new("user"), found, unaccepted).is_some();
+        let trips = |found: &SweptSide, unaccepted| guard(1, found, unaccepted).is_some();
         for (rows, pairs, gone, unaccepted, expected) in [
             (1_000, 1_000, 0, 0, false),
             (950, 1_000, 50, 50, false),

@@ -8,7 +8,7 @@ use futures::{FutureExt, StreamExt, stream};
 use sqlx::PgConnection;
 
 use super::failure::{self, NotConfigured};
-use super::tick::Asked;
+use super::tick::{Asked, Decision};
 use super::{Env, absence, meet};
 use crate::clock;
 use crate::config::{Config, CustomerId, Entity, EntityId, Side};
@@ -110,6 +110,11 @@ impl Plan {
         self.pages
     }
 
+    /// What comparisons with the ledger found.
+    pub fn swept(&self) -> &[(EntityId, SweptSide)] {
+        &self.swept
+    }
+
     /// `None` if the entity's tables do not fit, or are locked: it is left out, and the others go on.
     fn fits<T>(&mut self, entity: &Entity, result: anyhow::Result<T>) -> anyhow::Result<Option<T>> {
         let error = match result {
@@ -168,7 +173,11 @@ pub async fn load(conn: &mut PgConnection, id: i64) -> sqlx::Result<Option<Loade
 
 impl Loaded {
     /// A stage that the customer's next run would have, to be cut and never recorded.
-    pub fn foreseen(asked: &Asked, name: &str, loads: bool) -> Loaded {
+    pub fn foreseen(asked: &Asked, name: &str, decision: Decision) -> Loaded {
+        let (sweep, scan) = match decision {
+            Decision::Open { sweep, scan } => (sweep, scan),
+            _ => (false, false),
+        };
         let stage = Stage {
             id: 0,
             run: 0,
@@ -179,9 +188,9 @@ impl Loaded {
             pages_left: 0,
             round: 0,
             round_paired: false,
-            sweep: false,
-            scan: false,
-            loads,
+            sweep,
+            scan,
+            loads: decision == Decision::Load,
         };
         let (marks, mappings, pauses) = (asked.marks.clone(), asked.mappings.clone(), asked.pauses.clone());
         Loaded { stage, marks, mappings, pauses }
@@ -202,7 +211,7 @@ impl Loaded {
             return Ok(Plan { closed: true, ..self.nothing() });
         }
         if self.stage.name == RECONCILIATION {
-            return self.sweep(env, &customer).await;
+            return self.sweep(env, &customer, Depth::Rows).await;
         }
         let named = env.config.stages.iter().find(|stage| stage.name == self.stage.name);
         let named = named
@@ -295,8 +304,13 @@ impl Loaded {
         })
     }
 
+    /// The rows that a reconciliation would find gone. Whatever is compared there, keys show these.
+    pub async fn plan_gone(&self, env: &Env) -> anyhow::Result<Plan> {
+        self.sweep(env, &CustomerId::new(self.stage.customer.as_str()), Depth::Keys).await
+    }
+
     /// Whole tables of both sides, held against the ledger: of the entities of which that is due. One that is left out stays due.
-    async fn sweep(&self, env: &Env, customer: &CustomerId) -> anyhow::Result<Plan> {
+    async fn sweep(&self, env: &Env, customer: &CustomerId, deepest: Depth) -> anyhow::Result<Plan> {
         let Stage { sweep, scan, .. } = self.stage;
         let mut plan = self.nothing();
         if !sweep && !scan {
@@ -315,6 +329,7 @@ impl Loaded {
         let due = slice(rows.chain(keys.into_iter().map(|due| (Depth::Keys, due))).collect());
         let sweeps = due.into_iter().filter_map(|(depth, due)| {
             let entity = *going.iter().find(|entity| entity.id.as_str() == due.entity)?;
+            let depth = if depth == Depth::Rows { deepest } else { depth };
             Some(async move { (entity, env.data.sweep(customer, &entity.id, depth).await) }.boxed())
         });
         let swept: Vec<_> = stream::iter(sweeps.collect::<Vec<_>>()).buffered(CUTS_AT_ONCE).collect().await;

@@ -107,6 +107,15 @@ pub struct Gone {
     pub unaccepted: u64,
 }
 
+impl Gone {
+    /// From each row's key, whether it was accepted, and whether it is due.
+    fn of(seen: Vec<(String, bool, bool)>) -> Gone {
+        let unaccepted = seen.iter().filter(|(_, accepted, _)| !accepted).count() as u64;
+        let due = seen.into_iter().filter(|(_, _, due)| *due).map(|(key, ..)| Key(key)).collect();
+        Gone { due, unaccepted }
+    }
+}
+
 /// Notes which rows are gone; of those that are back nothing is kept, unless more are gone than are `named`. Answers those that
 /// were first seen gone `after` ago or before.
 pub async fn sight(
@@ -153,9 +162,29 @@ pub async fn sight(
     .bind(interval(after))
     .fetch_all(conn)
     .await?;
-    let unaccepted = seen.iter().filter(|(_, accepted, _)| !accepted).count() as u64;
-    let due = seen.into_iter().filter(|(_, _, due)| *due).map(|(key, ..)| Key(key)).collect();
-    Ok(Gone { due, unaccepted })
+    Ok(Gone::of(seen))
+}
+
+/// What `sight` would answer; notes nothing.
+pub async fn foresee(
+    conn: &mut PgConnection,
+    (customer, entity, side): (&str, &str, Side),
+    named: &[Key],
+    after: Duration,
+) -> sqlx::Result<Gone> {
+    let seen: Vec<(String, bool, bool)> = sqlx::query_as(
+        "select gone.key, coalesce(accepted, false), coalesce(first_seen, now()) <= now() - $5
+         from unnest($4::text[]) as gone (key)
+         left join bridge.absence on customer = $1 and entity = $2 and side = $3 and absence.key = gone.key order by gone.key",
+    )
+    .bind(customer)
+    .bind(entity)
+    .bind(side.as_str())
+    .bind(named.iter().map(|key| key.0.as_str()).collect::<Vec<_>>())
+    .bind(interval(after))
+    .fetch_all(conn)
+    .await?;
+    Ok(Gone::of(seen))
 }
 
 /// How many seconds ago the first of these rows was seen gone.

@@ -171,6 +171,9 @@ pub struct Totals {
     pub pages: i64,
     pub rows_to_platform: i64,
     pub rows_to_legacy: i64,
+    /// Of these, deletes.
+    pub deletes_to_platform: i64,
+    pub deletes_to_legacy: i64,
     pub conflicts: i64,
     pub parked: i64,
     pub quarantined: i64,

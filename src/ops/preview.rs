@@ -11,9 +11,9 @@ use sqlx::{PgPool, Postgres, Transaction};
 use super::{EntityKinds, Kinds};
 use crate::config::{Config, CustomerId, EntityId, Side};
 use crate::jobs::page::contact;
-use crate::jobs::stage::{self, Loaded, PARKED_MAX, ROUNDS_MAX};
+use crate::jobs::stage::{self, Loaded, PARKED_MAX, RECONCILIATION, ROUNDS_MAX};
 use crate::jobs::tick::{Asked, Decision, ask};
-use crate::jobs::{Env, meet};
+use crate::jobs::{Env, absence, meet};
 use crate::ledger::mapping::{ROWS_FREE, State};
 use crate::ledger::page::NewPage;
 use crate::ledger::parked::{Named, Waiting};
@@ -85,6 +85,8 @@ pub enum About {
     LoadWindow,
     Debt,
     Sweep,
+    /// Too many rows are gone.
+    Deletes,
     /// The mapping was changed.
     Mapping,
 }
@@ -147,7 +149,8 @@ pub async fn preview(env: &Env, of: PreviewOf<'_>, told: impl FnMut(Walked)) -> 
     };
     let notes = notes(&env.config, of, &asked, decision);
     let mut walk = Walk {
-        loads: outcome == Outcome::Load,
+        decision,
+        notes: Vec::new(),
         ahead: env.data.ahead(of.customer, &env.config).await?,
         env: &env,
         of,
@@ -277,7 +280,11 @@ fn notes(config: &Config, of: PreviewOf<'_>, asked: &Asked, decision: Decision) 
         }
     }
     if matches!(decision, Decision::Open { sweep: true, .. }) {
-        note(About::Sweep, None, "whole tables are compared at its end, which writes nothing".into());
+        note(
+            About::Sweep,
+            None,
+            "whole tables are compared at its end, which writes nothing but the deletes that are due".into(),
+        );
     }
     notes
 }
@@ -309,7 +316,9 @@ struct Walk<'w, T> {
     env: &'w Env,
     of: PreviewOf<'w>,
     asked: &'w Asked,
-    loads: bool,
+    decision: Decision,
+    /// What only the walk shows.
+    notes: Vec<Note>,
     ahead: Ahead,
     /// As the ledger would list them by now.
     listed: HashMap<Named, Listed>,
@@ -352,18 +361,23 @@ impl<T: FnMut(Walked)> Walk<'_, T> {
                 round += 1;
             }
         }
-        Ok(true)
+        let pages = self.cut_reconciliation().await?;
+        Ok(self.round((config.stages.len(), 0), pages).await?.is_some())
+    }
+
+    fn loads(&self) -> bool {
+        self.decision == Decision::Load
     }
 
     /// The pages that the stage would begin with.
     async fn cut(&self, name: &str) -> anyhow::Result<VecDeque<NewPage>> {
         let config = &self.env.config;
-        let plan = Loaded::foreseen(self.asked, name, self.loads).plan(self.env).await?;
+        let plan = Loaded::foreseen(self.asked, name, self.decision).plan(self.env).await?;
         let closed = plan.is_closed();
         let mut pages: VecDeque<NewPage> = plan.into_pages().into();
         let mut ledger = look(&self.env.queue).await?;
         let customer = self.of.customer.as_str();
-        if !self.loads {
+        if !self.loads() {
             let going = self.going(stage::worked_on(config, name).map(|entity| entity.id.as_str()));
             let due =
                 parked::to_take(&mut ledger, customer, &going, PARKED_MAX).await.context("reading parked rows")?;
@@ -371,9 +385,29 @@ impl<T: FnMut(Walked)> Walk<'_, T> {
         }
         if !closed {
             let going = self.going(stage::worked_on(config, name).map(|entity| entity.id.as_str()));
-            let waiting = page::to_attach(&mut ledger, customer, name, &going, self.loads).await;
+            let waiting = page::to_attach(&mut ledger, customer, name, &going, self.loads()).await;
             pages.extend(waiting.context("reading pages that wait for a run")?);
         }
+        Ok(pages)
+    }
+
+    /// The pages of the last stage that may write: of rows that were seen gone for long enough, and those that wait for a run. The others only
+    /// compare.
+    async fn cut_reconciliation(&mut self) -> anyhow::Result<VecDeque<NewPage>> {
+        let gone = Loaded::foreseen(self.asked, RECONCILIATION, self.decision).plan_gone(self.env).await?;
+        let going = self.going(self.env.config.entities().map(|entity| entity.id.as_str()));
+        let customer = self.of.customer.as_str();
+        let mut ledger = look(&self.env.queue).await?;
+        // What becomes of an entity's rows is a matter of all entities, also of those that are not walked through.
+        let carried = absence::foresee(&mut ledger, &self.env.data.config, customer, gone.swept()).await?;
+        let waiting = page::to_attach(&mut ledger, customer, RECONCILIATION, &going, self.loads()).await;
+        let mut pages: VecDeque<NewPage> = carried.pages.into();
+        pages.extend(waiting.context("reading pages of a comparison that wait for a run")?);
+        let shown: Vec<_> = carried.masses.into_iter().filter(|(entity, _)| self.shows(entity)).collect();
+        self.notes.extend(shown.into_iter().map(|(entity, what)| {
+            let text = format!("{what}: nothing of it is deleted, and the run pauses it");
+            Note { about: About::Deletes, entity: Some(entity.to_string()), text }
+        }));
         Ok(pages)
     }
 
@@ -404,7 +438,7 @@ impl<T: FnMut(Walked)> Walk<'_, T> {
     async fn round(&mut self, seen: (usize, i32), mut pages: VecDeque<NewPage>) -> anyhow::Result<Option<bool>> {
         let mut paired = false;
         while let Some(next) = pages.pop_front() {
-            if next.mode != PageMode::Sync {
+            if next.mode == PageMode::Compare {
                 continue;
             }
             let page = Page {
@@ -444,11 +478,12 @@ impl<T: FnMut(Walked)> Walk<'_, T> {
 
     /// As the job of a page settles it.
     async fn settle(&mut self, entity: &EntityId, seen: (usize, i32), report: PageReport) -> anyhow::Result<()> {
+        let loads = self.loads();
         let counts = self.counts.entry(entity.clone()).or_default();
         counts.tally += report.tally;
         counts.rows_read += report.rows_read;
         counts.rows_unchanged += report.rows_unchanged;
-        if self.loads {
+        if loads {
             counts.rows_counted += report.rows_read;
             counts.rows_waiting += report.rows_waiting;
         }
@@ -464,7 +499,7 @@ impl<T: FnMut(Walked)> Walk<'_, T> {
             self.listed.insert(name(row.side, row.key), listed);
         }
         // What a load parked before is its own, and it takes nothing else.
-        if !self.loads && !report.paired.is_empty() {
+        if !self.loads() && !report.paired.is_empty() {
             let mut ledger = look(&self.env.queue).await?;
             let woken = parked::to_wake(&mut ledger, self.of.customer.as_str(), entity.as_str(), &report.paired).await;
             self.woken.extend(woken.context("reading parked rows")?);
@@ -497,7 +532,7 @@ impl<T: FnMut(Walked)> Walk<'_, T> {
         let config = self.env.config.clone();
         let entities = self.going(stage::entities_up_to(&config, &config.stages[stage].name).into_iter());
         let mut waiting: BTreeMap<Named, Waiting> = BTreeMap::new();
-        if !self.loads {
+        if !self.loads() {
             let mut ledger = look(&self.env.queue).await?;
             let customer = self.of.customer.as_str();
             let known = parked::in_chains(&mut ledger, customer, (0, false), &entities, PARKED_MAX).await;
@@ -539,7 +574,7 @@ impl<T: FnMut(Walked)> Walk<'_, T> {
                     None => unknown.push(row),
                 }
             }
-            if !unknown.is_empty() && !self.loads {
+            if !unknown.is_empty() && !self.loads() {
                 let mut ledger = look(&self.env.queue).await?;
                 let found = parked::waiting(&mut ledger, self.of.customer.as_str(), &unknown).await;
                 for row in found.context("reading parked rows")? {
@@ -568,6 +603,7 @@ impl<T: FnMut(Walked)> Walk<'_, T> {
 
     fn told_in_full(mut self, outcome: Outcome, mut notes: Vec<Note>, complete: bool) -> Preview {
         let config = self.env.config.clone();
+        notes.append(&mut self.notes);
         let mut entities = Vec::new();
         let mut all = EntityKinds::default();
         let mut shown: HashMap<u8, usize> = HashMap::new();

@@ -747,7 +747,8 @@ impl Data {
         entity: &EntityId,
         before: DateTime<Utc>,
     ) -> anyhow::Result<u64> {
-        tombstones::prune(&self.entity(customer, entity).await?, before, TOMBSTONES_PRUNED_MAX).await
+        let ready = self.entity(customer, entity).await?;
+        tombstones::prune(&ready, before, TOMBSTONES_PRUNED_MAX).await
     }
 
     async fn rule(

@@ -306,6 +306,8 @@ fn place(entity: &EntityId, side: Side, key: &Key) -> u128 {
 pub enum ForeseenKind {
     Create,
     Update,
+    /// It goes, as its counterpart is gone.
+    Delete,
     /// A conflict that a policy decides.
     Conflict,
     /// A conflict that waits for a person.
@@ -323,8 +325,9 @@ impl ForeseenKind {
             ForeseenKind::Quarantined => 0,
             ForeseenKind::Listed => 1,
             ForeseenKind::Conflict => 2,
-            ForeseenKind::Parked => 3,
-            ForeseenKind::Create | ForeseenKind::Update | ForeseenKind::Recorded => 4,
+            ForeseenKind::Delete => 3,
+            ForeseenKind::Parked => 4,
+            ForeseenKind::Create | ForeseenKind::Update | ForeseenKind::Recorded => 5,
         }
     }
 }
@@ -360,7 +363,7 @@ pub struct ForeseenField {
 pub struct Wanted {
     /// Only of this kind; else of all but those that are only recorded.
     pub only: Option<ForeseenKind>,
-    /// In conflict, and others: what needs a look comes also after many that do not.
+    /// In conflict or deleted, and others: what needs a look comes also after many that do not.
     pub conflicts: usize,
     pub others: usize,
 }
@@ -368,7 +371,7 @@ pub struct Wanted {
 impl Wanted {
     fn takes(&mut self, kind: ForeseenKind) -> bool {
         let left = match kind {
-            ForeseenKind::Conflict | ForeseenKind::Listed => &mut self.conflicts,
+            ForeseenKind::Conflict | ForeseenKind::Listed | ForeseenKind::Delete => &mut self.conflicts,
             _ => &mut self.others,
         };
         let takes = *left > 0 && self.only.map_or(kind != ForeseenKind::Recorded, |only| only == kind);
@@ -471,10 +474,12 @@ fn ended(act: Act) -> View {
 
 fn kind_of(act: &Act) -> ForeseenKind {
     let makes = |write: &Option<Write>| write.as_ref().is_some_and(|write| matches!(write.kind, WriteKind::Insert(_)));
+    let deletes = |write: &Option<Write>| write.as_ref().is_some_and(|write| write.kind == WriteKind::Delete);
     match &act.conflict {
         Some(conflict) if conflict.open < conflict.policies.len() => ForeseenKind::Conflict,
         Some(_) => ForeseenKind::Listed,
         None if makes(&act.platform) || makes(&act.legacy) => ForeseenKind::Create,
+        None if deletes(&act.platform) || deletes(&act.legacy) => ForeseenKind::Delete,
         None if act.platform.is_some() || act.legacy.is_some() => ForeseenKind::Update,
         None => ForeseenKind::Recorded,
     }

@@ -44,6 +44,10 @@ async fn a_demo_whose_worker_is_killed_ends_with_both_sides_equal() {
     for some in ["runs", "pages", "rows_to_platform", "rows_to_legacy", "actions_on_legacy", "actions_on_platform"] {
         assert!(report[some].as_i64() > Some(0), "{some}: {stdout}");
     }
+    for some in ["hard_deletes_on_legacy", "hard_deletes_on_platform", "deletes_to_platform", "deletes_to_legacy"] {
+        assert!(report[some].as_i64() > Some(0), "{some}: {stdout}");
+    }
+    assert_eq!(report["deletes_left"], 0, "{stdout}");
     // What it kept is a server like any other; it may lie outside the folder.
     let server = Server::start(&kept.join(".sync-bridge")).await.expect("starting the kept server");
     server.remove().await.expect("removing it");

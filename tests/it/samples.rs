@@ -5,12 +5,12 @@ use std::collections::btree_map::Entry;
 use std::sync::Arc;
 
 use sqlx::Connection as _;
-use sync_bridge::config::{self, Severity, Side};
+use sync_bridge::config::{self, Entity, Severity, Side};
 use sync_bridge::demo::compare::{Comparison, Listed, What, compare};
 use sync_bridge::demo::folder::{Database, Folder};
 use sync_bridge::demo::samples::{self, ACME, Amounts, BIRCH, Filled, Sample, Systems};
 use sync_bridge::demo::writers::{self, Pace, Tally};
-use sync_bridge::stages::{Contact, Data, Page, PageMode};
+use sync_bridge::stages::{Contact, Data, Depth, Lane, Page, PageMode, Range};
 use tokio_util::sync::CancellationToken;
 
 use crate::support::{TestDatabase, database};
@@ -61,7 +61,8 @@ impl Stand {
             enough
         )
         .expect("writing on both sides");
-        assert!(tallies.iter().all(|tally| tally.edited() > 0 && tally.created() > 0 && tally.deleted() > 0));
+        let did = |tally: &Tally| [tally.edited(), tally.created(), tally.deleted(), tally.hard_deleted()];
+        assert!(tallies.iter().flat_map(did).all(|count| count > 0), "{tallies:?}");
     }
 
     /// The bridge of the documented mapping between the two systems.
@@ -93,28 +94,15 @@ async fn sync(data: &Data) {
         for entity in data.config.entities() {
             for side in Side::BOTH {
                 let cut = data.cut(customer, &entity.id, side, None).await.expect("cutting pages");
-                let mut left: Vec<_> = cut.ranges.into_iter().rev().collect();
-                while let Some(range) = left.pop() {
-                    let page = Page {
-                        customer: customer.clone(),
-                        entity: entity.id.clone(),
-                        side,
-                        range,
-                        mode: PageMode::Sync,
-                        lease: std::time::Duration::from_secs(15),
-                        held: None,
-                        contact: Contact::Decide,
-                        rulings: Vec::new(),
-                        notes: false,
-                        recovery: None,
-                        watermarks: [None, None],
-                    };
-                    let done =
-                        data.run_page(&page).await.unwrap_or_else(|error| panic!("{} {side}: {error:#}", entity.id));
-                    assert_eq!(done.quarantined, [], "{} {side}", entity.id);
-                    written += done.rows_to_legacy + done.rows_to_platform;
-                    left.extend(done.rest);
-                }
+                written += run(data, entity, side, PageMode::Sync, cut.ranges).await;
+            }
+        }
+        for entity in data.config.entities() {
+            for found in data.sweep(customer, &entity.id, Depth::Keys).await.expect("looking for rows that are gone") {
+                let rows = u32::try_from(found.missing.len()).expect("few");
+                let gone = Range { lane: Lane::Keys, after: None, upto: None, rows, keys: found.missing };
+                let gone = if rows == 0 { Vec::new() } else { vec![gone] };
+                written += run(data, entity, found.side, PageMode::Delete, gone).await;
             }
         }
         if written == 0 {
@@ -122,6 +110,33 @@ async fn sync(data: &Data) {
         }
         assert!(round < ROUNDS_MAX, "still {written} rows written in round {round}");
     }
+}
+
+/// Pages of an entity. Answers how many rows they wrote.
+async fn run(data: &Data, entity: &Entity, side: Side, mode: PageMode, ranges: Vec<Range>) -> u64 {
+    let mut written = 0;
+    let mut left: Vec<_> = ranges.into_iter().rev().collect();
+    while let Some(range) = left.pop() {
+        let page = Page {
+            customer: data.config.customers[0].id.clone(),
+            entity: entity.id.clone(),
+            side,
+            range,
+            mode,
+            lease: std::time::Duration::from_secs(15),
+            held: None,
+            contact: Contact::Decide,
+            rulings: Vec::new(),
+            notes: false,
+            recovery: None,
+            watermarks: [None, None],
+        };
+        let done = data.run_page(&page).await.unwrap_or_else(|error| panic!("{} {side}: {error:#}", entity.id));
+        assert_eq!(done.quarantined, [], "{} {side}", entity.id);
+        written += done.rows_to_legacy + done.rows_to_platform;
+        left.extend(done.rest);
+    }
+    written
 }
 
 #[tokio::test]

@@ -29,12 +29,12 @@ code; records that the run would make before count as there. What a database say
 triggers, rounding) is not foreseen: such rows are counted as if they went through.
 
 JSON: customer, slug, outcome (idle, run, load, paused), complete, rows_read, rows_unchanged,
-  by_kind: creates_to_platform, creates_to_legacy, updates_to_platform, updates_to_legacy, adopted, recorded, conflicts (fields),
-    listed (of these, for a person), parked, quarantined
+  by_kind: creates_to_platform, creates_to_legacy, updates_to_platform, updates_to_legacy, deletes_to_platform,
+    deletes_to_legacy, adopted, recorded, conflicts (fields), listed (of these, for a person), parked, quarantined
   entities: the same of each, with entity, rows_read, rows_unchanged
-  notes: about (pause, open_run, load, load_window, debt, sweep), entity, text
+  notes: about (pause, open_run, load, load_window, debt, sweep, deletes, mapping), entity, text
   rows: entity, kind, and by kind
-    create, update, conflict, listed, recorded: legacy_key, platform_key (null: given when it is made), adopted,
+    create, update, delete, conflict, listed, recorded: legacy_key, platform_key (null: given when it is made), adopted,
       fields: field (null: the record), toward, conflict: winner, policy, why; with --show-values before (unless it is made), after,
       and in a conflict legacy, platform
     parked: side, key, waits_for: kind (parent, busy, paused), entity, side, key, toward
@@ -73,6 +73,8 @@ pub struct Args {
 enum KindShown {
     Create,
     Update,
+    /// Its counterpart is gone
+    Delete,
     /// Decided by a policy
     Conflict,
     /// A conflict that waits for a person
@@ -88,6 +90,7 @@ impl KindShown {
         match self {
             KindShown::Create => ForeseenKind::Create,
             KindShown::Update => ForeseenKind::Update,
+            KindShown::Delete => ForeseenKind::Delete,
             KindShown::Conflict => ForeseenKind::Conflict,
             KindShown::Listed => ForeseenKind::Listed,
             KindShown::Recorded => ForeseenKind::Recorded,
@@ -230,6 +233,8 @@ fn counts(plan: &Preview) -> comfy_table::Table {
         "new on legacy",
         "changed on platform",
         "changed on legacy",
+        "deleted on platform",
+        "deleted on legacy",
         "adopted",
         "recorded",
         "conflicts",
@@ -251,6 +256,8 @@ fn counts(plan: &Preview) -> comfy_table::Table {
             tally.creates_to_legacy,
             tally.updates_to_platform,
             tally.updates_to_legacy,
+            tally.deletes_to_platform,
+            tally.deletes_to_legacy,
             tally.adopted,
             tally.recorded,
             tally.conflicts,
@@ -290,6 +297,7 @@ fn acted_shown(entity: &EntityId, acted: &Foreseen, values: bool) -> String {
     let what = match acted.kind {
         ForeseenKind::Create => "create",
         ForeseenKind::Update => "update",
+        ForeseenKind::Delete => "delete",
         ForeseenKind::Conflict => "conflict",
         ForeseenKind::Listed => "conflict for a person",
         _ => "recorded",

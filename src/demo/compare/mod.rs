@@ -27,6 +27,8 @@ pub struct Comparison {
     pub differences: usize,
     /// Differences of rows that it lists.
     pub listed: usize,
+    /// Of both, rows that pairs lack.
+    pub absent: usize,
     /// The first of both kinds.
     pub shown: Vec<Difference>,
 }
@@ -128,8 +130,9 @@ pub async fn compare(sample: &Sample, systems: &Systems, listed: &Listed) -> any
         .collect();
     let listed = found.iter().filter(|difference| difference.listed).count();
     let differences = found.len() - listed;
+    let absent = found.iter().filter(|difference| matches!(difference.what, What::Absent(_))).count();
     found.truncate(SHOWN_MAX);
-    Ok(Comparison { customer: sample.slug.to_owned(), entities, differences, listed, shown: found })
+    Ok(Comparison { customer: sample.slug.to_owned(), entities, differences, listed, absent, shown: found })
 }
 
 type Row = Vec<Option<String>>;

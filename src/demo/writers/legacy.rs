@@ -5,7 +5,7 @@ use sqlx::{Connection, PgConnection};
 
 use super::super::people::{self, Person};
 use super::super::samples::{self, Systems};
-use super::{Act, Done, HOT, Tools, Which, edited, which};
+use super::{Act, Done, HOT, SITES_SHARE, Tools, Which, edited, hard_deleted, which};
 
 pub(super) struct Application {
     connection: PgConnection,
@@ -317,5 +317,17 @@ impl Act for Application {
             78..=87 => self.edit_group().await,
             _ => self.edit_site().await,
         }
+    }
+
+    async fn delete_for_good(&mut self) -> sqlx::Result<Done> {
+        let gone = if self.tools.chance(SITES_SHARE) {
+            let Some(site) = self.tools.pick(&self.sites) else { return Ok(Done::Nothing) };
+            self.sites.retain(|known| *known != site);
+            sqlx::query("delete from sites where id = $1").bind(site).execute(&mut self.connection).await?
+        } else {
+            let Some(group) = self.tools.pick(&self.teams) else { return Ok(Done::Nothing) };
+            sqlx::query(include_str!("../sql/legacy_remove.sql")).bind(group).execute(&mut self.connection).await?
+        };
+        Ok(hard_deleted(gone.rows_affected()))
     }
 }

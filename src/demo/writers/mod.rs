@@ -1,5 +1,5 @@
-//! Applications that write to both sides while the bridge works. Owns: edits, creations, soft deletes and moves as users
-//! of each system make them, each stamped as that application stamps. Never: the `sync_bridge` schema.
+//! Applications that write to both sides while the bridge works. Owns: edits, creations, deletes of both kinds and moves as
+//! users of each system make them, each stamped as that application stamps. Never: the `sync_bridge` schema.
 
 mod legacy;
 mod platform;
@@ -26,6 +26,10 @@ const HOT: i64 = 12;
 /// How far back "recently edited" reaches, in records.
 const RECENT: i64 = 40;
 
+/// One action in so many deletes a row for good, about one a second. The guard lets 50 rows of a table go whatever their share is, so the bridge
+/// would have to look away for a minute before it took the writers' deletes for an accident.
+const ACTIONS_PER_HARD_DELETE: u64 = 25;
+
 /// What writers did. Counts actions, not rows.
 #[derive(Debug, Default)]
 pub struct Tally {
@@ -33,6 +37,7 @@ pub struct Tally {
     created: AtomicU64,
     deleted: AtomicU64,
     undeleted: AtomicU64,
+    hard_deleted: AtomicU64,
     /// Stamped without a change, as applications do.
     touched: AtomicU64,
     /// Given up because somebody else held the row; the next action goes on.
@@ -46,6 +51,7 @@ impl Tally {
             Done::Created => &self.created,
             Done::Deleted => &self.deleted,
             Done::Undeleted => &self.undeleted,
+            Done::HardDeleted => &self.hard_deleted,
             Done::Touched => &self.touched,
             Done::Nothing => return,
         };
@@ -60,9 +66,14 @@ impl Tally {
         self.created.load(Ordering::Relaxed)
     }
 
-    /// Deleted and brought back.
+    /// Marked as deleted, and brought back.
     pub fn deleted(&self) -> u64 {
         self.deleted.load(Ordering::Relaxed) + self.undeleted.load(Ordering::Relaxed)
+    }
+
+    /// Deleted so that no row is left.
+    pub fn hard_deleted(&self) -> u64 {
+        self.hard_deleted.load(Ordering::Relaxed)
     }
 
     pub fn clashed(&self) -> u64 {
@@ -70,7 +81,7 @@ impl Tally {
     }
 
     pub fn total(&self) -> u64 {
-        self.edited() + self.created() + self.deleted() + self.touched.load(Ordering::Relaxed)
+        self.edited() + self.created() + self.deleted() + self.hard_deleted() + self.touched.load(Ordering::Relaxed)
     }
 }
 
@@ -81,6 +92,7 @@ enum Done {
     Created,
     Deleted,
     Undeleted,
+    HardDeleted,
     Touched,
     /// The row was not there, or not in that state.
     Nothing,
@@ -89,6 +101,11 @@ enum Done {
 /// Edited if the statement found its row.
 fn edited(rows: u64) -> Done {
     if rows > 0 { Done::Edited } else { Done::Nothing }
+}
+
+/// Deleted if the statement found its row.
+fn hard_deleted(rows: u64) -> Done {
+    if rows > 0 { Done::HardDeleted } else { Done::Nothing }
 }
 
 /// How fast, for how long and by which dice a writer writes.
@@ -115,18 +132,25 @@ pub async fn write(sample: &Sample, systems: &Systems, side: Side, pace: &Pace, 
 trait Act {
     /// One thing a user does.
     fn act(&mut self) -> impl Future<Output = sqlx::Result<Done>> + Send;
+
+    /// A row that nothing refers to, and that nobody else has a part of.
+    fn delete_for_good(&mut self) -> impl Future<Output = sqlx::Result<Done>> + Send;
 }
 
 async fn act_until_stopped(mut application: impl Act, pace: &Pace, tally: &Tally) -> anyhow::Result<()> {
     let mut beat = tokio::time::interval(Duration::from_secs(1) / pace.actions_per_sec.max(1));
     beat.set_missed_tick_behavior(MissedTickBehavior::Skip);
-    loop {
+    for nth in 1_u64.. {
         tokio::select! {
             biased;
-            () = pace.stop.cancelled() => return Ok(()),
+            () = pace.stop.cancelled() => break,
             _ = beat.tick() => {}
         }
-        match application.act().await {
+        let done = match nth.is_multiple_of(ACTIONS_PER_HARD_DELETE) {
+            true => application.delete_for_good().await,
+            false => application.act().await,
+        };
+        match done {
             Ok(done) => tally.add(done),
             // A deadlock or a lock held too long is nobody's fault; a user would try again later.
             Err(error) if sides::sort(&error) == Fault::Transient || matches!(error, sqlx::Error::PoolTimedOut) => {
@@ -135,6 +159,7 @@ async fn act_until_stopped(mut application: impl Act, pace: &Pace, tally: &Tally
             Err(error) => return Err(error.into()),
         }
     }
+    Ok(())
 }
 
 /// What every application needs to make things up.
@@ -189,6 +214,9 @@ impl Tools {
         (moved * 100_000.0).round() / 100_000.0
     }
 }
+
+/// Of these deletes so many are of sites, the others of memberships: fewer than are made, so that no table becomes empty.
+const SITES_SHARE: f64 = 0.1;
 
 /// Which record an action is about: now and then one of a few that both sides work on, or one edited lately.
 enum Which<K> {

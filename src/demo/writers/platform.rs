@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use super::super::people::{self, Person};
 use super::super::samples::{self, Systems, address_json, settings_json};
-use super::{Act, Done, HOT, Tools, Which, edited, which};
+use super::{Act, Done, HOT, SITES_SHARE, Tools, Which, edited, hard_deleted, which};
 
 pub(super) struct Application {
     identity: PgConnection,
@@ -333,5 +333,17 @@ impl Act for Application {
             78..=87 => self.edit_group().await,
             _ => self.edit_site().await,
         }
+    }
+
+    async fn delete_for_good(&mut self) -> sqlx::Result<Done> {
+        let gone = if self.tools.chance(SITES_SHARE) {
+            let Some(site) = self.tools.pick(&self.sites) else { return Ok(Done::Nothing) };
+            self.sites.retain(|known| *known != site);
+            sqlx::query("delete from geo.sites where id = $1").bind(site).execute(&mut self.geo).await?
+        } else {
+            let Some(group) = self.tools.pick(&self.teams) else { return Ok(Done::Nothing) };
+            sqlx::query(include_str!("../sql/platform_remove.sql")).bind(group).execute(&mut self.groups).await?
+        };
+        Ok(hard_deleted(gone.rows_affected()))
     }
 }

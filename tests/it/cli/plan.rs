@@ -456,6 +456,65 @@ async fn what_earlier_runs_left_is_foreseen() {
     assert_eq!(rows(&plan, "parked")[0]["waits_for"], json!({ "kind": "busy" }), "{plan}");
 }
 
+impl Office {
+    /// Ten minutes later: it is looked whether all rows are there.
+    async fn later(&self) {
+        let sql =
+            "update bridge.run set opened_at = opened_at - interval '10 min', ended_at = ended_at - interval '10 min';
+                   update bridge.swept set at = at - interval '10 min';
+                   update bridge.absence set first_seen = first_seen - interval '10 min'";
+        execute(&self.databases[2], sql).await;
+    }
+}
+
+#[tokio::test]
+async fn deletes_that_are_due_are_foreseen() {
+    let office = Office::new("plan gone").await;
+    office.on_legacy("insert into people (mail, name) values ('hal@example.org', 'Hal')").await;
+    office.settle();
+    office.on_legacy("delete from people where mail like any ('{Ada%, cyd%, hal%}')").await;
+    office.on_platform("delete from org.people where email like any ('{gil%, hal%}')").await;
+    office.later().await;
+    let plan = office.foreseen().await;
+    assert!(is_zero(&plan["by_kind"]), "one look is none: {plan}");
+    // Who is edited meanwhile is made again before it is looked a second time.
+    office.on_platform("update org.people set name = 'Cyd P', updated_at = now() where email like 'cyd%'").await;
+    office.later().await;
+    let one = ["plan", "--customer", "acme", "--entity", "person", "--kind", "delete", "--json"];
+    let gone = json_of(&office.desk, &one);
+    let plan = office.foreseen().await;
+    let kinds = &plan["by_kind"];
+    let deletes = (&kinds["deletes_to_platform"], &kinds["deletes_to_legacy"]);
+    assert_eq!(deletes, (&json!(1), &json!(1)), "{plan}");
+    assert_eq!((&kinds["creates_to_legacy"], &kinds["recorded"]), (&json!(1), &json!(1)), "Cyd, and Hal: {plan}");
+    assert_eq!(rows(&gone, "delete").len(), 2, "{gone}");
+    assert!(rows(&plan, "delete").iter().any(|row| row["legacy_key"] == "1" && row["fields"] == json!([])), "{plan}");
+    office.later().await;
+    let plan = office.foreseen().await;
+    assert!(is_zero(&plan["by_kind"]), "{plan}");
+}
+
+#[tokio::test]
+async fn deletes_in_masses_are_foreseen_as_the_pause_that_they_are() {
+    let office = Office::new("plan masses").await;
+    office.settle();
+    office.on_legacy("delete from people").await;
+    office.later().await;
+    let plan = office.foreseen().await;
+    let note = plan["notes"].as_array().expect("a list").iter().find(|note| note["about"] == "deletes");
+    let note = note.unwrap_or_else(|| panic!("a note: {plan}"));
+    assert_eq!(note["entity"], "person", "{plan}");
+    assert!(note["text"].as_str().is_some_and(|text| text.contains("shows no row")), "{plan}");
+    office.later().await;
+    let plan = office.foreseen().await;
+    assert!(is_zero(&plan["by_kind"]), "{plan}");
+    assert_eq!(
+        (&plan["notes"][0]["about"], &plan["notes"][0]["entity"]),
+        (&json!("pause"), &json!("person")),
+        "{plan}"
+    );
+}
+
 #[tokio::test]
 async fn a_plan_says_what_keeps_it_from_being_done_now() {
     let office = Office::new("plan notes").await;
