@@ -2,6 +2,7 @@
 //! and the oracles of `Systems::oracles` hold.
 
 mod changes;
+mod compared;
 mod conflicts;
 mod crashes;
 mod crowds;

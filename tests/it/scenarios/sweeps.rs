@@ -14,13 +14,13 @@ use crate::support::bridge::{Bridge, GRACE, page_rows};
 use crate::support::systems::CUSTOMER;
 
 /// An hour later: whole tables are compared again.
-async fn sweep(bridge: &Bridge) -> RunReport {
+pub(super) async fn sweep(bridge: &Bridge) -> RunReport {
     let sql = "update bridge.run set opened_at = opened_at - interval '2 h', ended_at = ended_at - interval '2 h'; update bridge.swept set at = at - interval '2 h'";
     sqlx::raw_sql(sql).execute(&bridge.queue.pool).await.expect("letting time pass");
     bridge.tick().await
 }
 
-async fn verified(bridge: &Bridge, deep: bool) -> Vec<Verified> {
+pub(super) async fn verified(bridge: &Bridge, deep: bool) -> Vec<Verified> {
     let data = Arc::new(Data::new(bridge.config.clone()));
     let env = Env { config: bridge.config.clone(), data, queue: bridge.queue.pool.clone() };
     let customer = CustomerId::new(CUSTOMER);
