@@ -15,7 +15,7 @@ use crate::ledger::mapping::{self, Mapping, State};
 use crate::ledger::page::{NewPage, Page};
 use crate::ledger::parked::Seen;
 use crate::ledger::{difference, page, parked, pause, quarantine, stage as barrier, sweep, watermark};
-use crate::stages::{self, Contact, Key, PageMode, PageReport, Rest};
+use crate::stages::{self, Contact, Difference, Key, PageMode, PageReport, Rest, name_parked};
 use crate::told::told;
 
 /// A released page.
@@ -149,7 +149,13 @@ impl Loaded {
             notes: page.mode == PageMode::Compare,
             watermarks: self.watermarks,
         };
-        let report = env.data.run_page(&work).await?;
+        let mut report = env.data.run_page(&work).await?;
+        let rows: Vec<_> = report.differences.iter().flat_map(Difference::rows).collect();
+        if !rows.is_empty() {
+            let mut conn = env.queue.acquire().await?;
+            let parked = parked::listed(&mut conn, page.customer.as_str(), page.entity.as_str(), &rows).await?;
+            name_parked(&mut report.differences, &parked);
+        }
         let worked_for = began.elapsed();
         let rest = match page.loads {
             // What is done stays done: a server that does not tell of its replicas costs no page.

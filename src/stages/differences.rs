@@ -1,6 +1,6 @@
 //! What a difference between two records is called. Pure, but for one question to the ledger.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use anyhow::Context as _;
 use sqlx::Row as _;
@@ -12,7 +12,7 @@ use crate::sides::postgres::{self, Row};
 use super::clocks::Measured;
 use super::entity::ReadyEntity;
 use super::plan::{Act, Verdict, stamp, went_back};
-use super::read::View;
+use super::read::{View, by_keys};
 use super::{Difference, Key, Page};
 
 /// Why two sides do not hold the same of a record.
@@ -80,6 +80,15 @@ pub fn repairable(differences: &[Difference]) -> Vec<(Side, Key)> {
     .collect()
 }
 
+/// Of these rows, some are parked. The watermark passed their stamps all the same, so they look like ones that no run would find.
+pub fn name_parked(differences: &mut [Difference], parked: &[(Side, Key)]) {
+    let doubtful = |one: &Difference| one.is(Kind::Missed) || one.is(Kind::Conflict);
+    let waits = |one: &Difference| one.rows().any(|row| parked.contains(&row));
+    for one in differences.iter_mut().filter(|one| doubtful(one) && waits(one)) {
+        one.kind = Kind::Parked.as_str().into();
+    }
+}
+
 /// What the difference is called, and the fields that differ. `None`: there is none.
 pub fn named(
     entity: &ReadyEntity,
@@ -87,6 +96,7 @@ pub fn named(
     clocks: &Measured,
     view: &View,
     verdict: &Verdict,
+    ahead: &HashSet<Key>,
 ) -> Option<(Kind, Vec<String>)> {
     let behind = |kind: Kind| if is_behind(entity, page, view) { Kind::Behind } else { kind };
     let living = view.pair.as_ref().filter(|pair| !pair.gone);
@@ -112,7 +122,7 @@ pub fn named(
         }
         Verdict::Bad { field, .. } => (Kind::Quarantined, field.iter().cloned().collect()),
         // The receipt is of a later time than the pair.
-        Verdict::Again | Verdict::Void | Verdict::Busy if is_ahead(view) => (Kind::Restored, Vec::new()),
+        Verdict::Again | Verdict::Void | Verdict::Busy if ahead.contains(&view.origin) => (Kind::Restored, Vec::new()),
         Verdict::Again | Verdict::Void | Verdict::Busy => (Kind::Behind, Vec::new()),
     };
     Some((kind, fields))
@@ -153,8 +163,21 @@ fn known(pair: &Pair, side: Side) -> Option<i64> {
     pair.hash(side).filter(|_| pair.intent.is_none())
 }
 
-fn is_ahead(view: &View) -> bool {
-    view.receipt.as_ref().zip(view.pair.as_ref()).is_some_and(|(receipt, pair)| receipt.rev > pair.rev)
+/// The rows whose receipts are of a later time than their pairs. Legacy was read last, and a page may have written to both meanwhile: so the
+/// pair is read once more, which every page raises first.
+pub async fn ahead(entity: &ReadyEntity, page: &Page, judged: &[(View, Verdict)]) -> anyhow::Result<HashSet<Key>> {
+    let later = |view: &View| {
+        let (receipt, pair) = view.receipt.as_ref().zip(view.pair.as_ref())?;
+        (receipt.rev > pair.rev).then(|| (view.origin.clone(), receipt.rev))
+    };
+    let receipts: HashMap<Key, i64> = judged.iter().filter_map(|(view, _)| later(view)).collect();
+    if receipts.is_empty() {
+        return Ok(HashSet::new());
+    }
+    let keys: Vec<Key> = receipts.keys().cloned().collect();
+    let again = by_keys(entity, page.side, &keys).await?.into_iter();
+    let is_behind = |view: &View| view.pair.as_ref().is_some_and(|pair| pair.rev < receipts[&view.origin]);
+    Ok(again.filter(is_behind).map(|view| view.origin).collect())
 }
 
 /// Rows that the ledger knows as other pairs' are not edits: somebody exchanged keys in the ledger.

@@ -43,7 +43,7 @@ use crate::sides::postgres::{self, Pools, reach, reach_primary};
 use crate::sides::{Fault, Misfit, Moved, NotConfigured, Permanent, sort};
 
 pub use conflicts::{ConflictEntry, ConflictField};
-pub use differences::{Kind as DifferenceKind, repairable};
+pub use differences::{Kind as DifferenceKind, name_parked, repairable};
 use entity::{Ready, check_tables, database_of, make_ready};
 pub use fits::Look;
 use fits::{is_permanent, misfit};
@@ -342,6 +342,18 @@ pub struct Difference {
     /// The name of a [`DifferenceKind`].
     pub kind: String,
     pub fields: Vec<String>,
+}
+
+impl Difference {
+    pub fn is(&self, kind: DifferenceKind) -> bool {
+        self.kind == kind.as_str()
+    }
+
+    /// Its rows, as far as it has them.
+    pub fn rows(&self) -> impl Iterator<Item = (Side, Key)> {
+        let both = [(Side::Legacy, self.legacy_key.clone()), (Side::Platform, self.platform_key.clone())];
+        both.into_iter().filter_map(|(side, key)| Some((side, key?)))
+    }
 }
 
 impl Data {

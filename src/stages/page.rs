@@ -590,6 +590,7 @@ async fn compare(
     let began = clock::instant();
     let (judged, links) = decide(entity, page, clocks, views, &Ahead::default()).await?;
     report.timings.decide += began.elapsed();
+    let ahead = differences::ahead(entity, page, &judged).await?;
     let (mut notes, mut found) = (Vec::new(), Vec::new());
     for (view, verdict) in judged {
         if view.rests() {
@@ -600,7 +601,7 @@ async fn compare(
             Verdict::Waits(fields) => waits(report, fields.clone()),
             _ => {}
         }
-        match differences::named(entity, page, clocks, &view, &verdict) {
+        match differences::named(entity, page, clocks, &view, &verdict, &ahead) {
             Some((kind, fields)) => found.push((view, kind, fields)),
             None => match verdict {
                 Verdict::Act(act) if page.notes && differences::is_note(&act) => notes.push(*act),

@@ -17,4 +17,5 @@ mod rows;
 mod stampless;
 mod sweeps;
 mod twins;
+mod under_load;
 mod wide;

@@ -4,14 +4,15 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use sync_bridge::config::{Config, CustomerId};
+use sync_bridge::config::{Config, CustomerId, Side};
 use sync_bridge::jobs::Env;
 use sync_bridge::ops::{self, RunReport, Verified, VerifyOf};
-use sync_bridge::stages::Data;
+use sync_bridge::stages::{Data, Key};
 
 use super::mapping::persons;
 use crate::support::bridge::{Bridge, GRACE, page_rows};
-use crate::support::systems::CUSTOMER;
+use crate::support::faults::meanwhile;
+use crate::support::systems::{CUSTOMER, keys};
 
 /// An hour later: whole tables are compared again.
 pub(super) async fn sweep(bridge: &Bridge) -> RunReport {
@@ -21,10 +22,15 @@ pub(super) async fn sweep(bridge: &Bridge) -> RunReport {
 }
 
 pub(super) async fn verified(bridge: &Bridge, deep: bool) -> Vec<Verified> {
+    verified_after(bridge, deep, Duration::ZERO).await
+}
+
+/// As `verified`; what runs are about to make equal is waited for.
+pub(super) async fn verified_after(bridge: &Bridge, deep: bool, wait: Duration) -> Vec<Verified> {
     let data = Arc::new(Data::new(bridge.config.clone()));
     let env = Env { config: bridge.config.clone(), data, queue: bridge.queue.pool.clone() };
     let customer = CustomerId::new(CUSTOMER);
-    let of = VerifyOf { customer: &customer, entity: None, deep, wait: Duration::ZERO };
+    let of = VerifyOf { customer: &customer, entity: None, deep, wait };
     ops::verify(&env, of, |_| {}).await.expect("a comparison")
 }
 
@@ -47,7 +53,7 @@ async fn rested(hint: &str) -> Bridge {
     bridge
 }
 
-async fn rest(bridge: &Bridge) {
+pub(super) async fn rest(bridge: &Bridge) {
     let platform = "update person set updated_at = updated_at - interval '1 h';
         update sync_bridge.pair set platform_stamp = platform_stamp - interval '1 h'";
     bridge.systems.on_platform(platform).await;
@@ -354,4 +360,51 @@ async fn an_entity_that_is_not_to_be_repaired_is_left_as_it_is() {
     bridge.settle().await;
     bridge.systems.both_hold(name, name, &["silent"]).await;
     worker.stop().await;
+}
+
+#[tokio::test]
+async fn what_waits_for_a_lock_is_parked_and_not_missed() {
+    let bridge = rested("locked").await;
+    let worker = bridge.work(GRACE);
+    let mut session = bridge.systems.platform.begin().await.expect("a transaction");
+    sqlx::raw_sql("select 1 from person where email = '7@example.org' for update")
+        .execute(&mut *session)
+        .await
+        .expect("a lock");
+    bridge
+        .systems
+        .on_legacy("update person set name = 'late', last_update = clock_timestamp() where email = '7@example.org'")
+        .await;
+    bridge.tick().await;
+    assert_eq!(bridge.status().await.parked, 1);
+    // The watermark passed it.
+    for deep in [false, true] {
+        let found = verified(&bridge, deep).await;
+        assert_eq!(kinds(&found), one("parked", 1), "{found:#?}");
+    }
+    sweep(&bridge).await;
+    assert_eq!(bridge.number("select count(*) from bridge.difference where kind = 'parked'").await, 1);
+    session.rollback().await.expect("letting go");
+    bridge.settle().await;
+    let name = "select name from person where email = '7@example.org'";
+    bridge.systems.both_hold(name, name, &["late"]).await;
+    all_is_equal(&bridge).await;
+    worker.stop().await;
+}
+
+#[tokio::test]
+async fn what_is_written_while_it_is_looked_at_was_not_brought_back() {
+    let bridge = rested("torn").await;
+    let systems = &bridge.systems;
+    let id = systems.platform_rows("select id::text from person where email = '7@example.org'").await.concat();
+    let row = || keys(vec![Key(id.clone())]);
+    let write = async {
+        systems.on_platform("update person set name = 'late', updated_at = now() where email = '7@example.org'").await;
+        assert_eq!(systems.run_page("person", Side::Platform, row()).await.rows_to_legacy, 1);
+    };
+    let (report, ()) = meanwhile("read.platform", systems.compare_page("person", Side::Platform, row()), write).await;
+    let kinds: Vec<&str> = report.differences.iter().map(|one| one.kind.as_str()).collect();
+    assert_eq!(kinds, ["behind"]);
+    let report = systems.compare_page("person", Side::Platform, row()).await;
+    assert!(report.differences.is_empty(), "{report:?}");
 }
