@@ -592,6 +592,7 @@ async fn compare(
     report.timings.decide += began.elapsed();
     let ahead = differences::ahead(entity, page, &judged).await?;
     let (mut notes, mut found) = (Vec::new(), Vec::new());
+    let first = report.differences.len();
     for (view, verdict) in judged {
         if view.rests() {
             continue;
@@ -602,7 +603,11 @@ async fn compare(
             _ => {}
         }
         match differences::named(entity, page, clocks, &view, &verdict, &ahead) {
-            Some((kind, fields)) => found.push((view, kind, fields)),
+            Some((kind, fields)) => {
+                let waits_for = differences::waits_for(entity, page, &view, &verdict);
+                report.waiting.extend(waits_for.map(|record| (first + found.len(), record)));
+                found.push((view, kind, fields));
+            }
             None => match verdict {
                 Verdict::Act(act) if page.notes && differences::is_note(&act) => notes.push(*act),
                 _ => {}

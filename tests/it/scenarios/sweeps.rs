@@ -8,11 +8,14 @@ use sync_bridge::config::{Config, CustomerId, Side};
 use sync_bridge::jobs::Env;
 use sync_bridge::ops::{self, RunReport, Verified, VerifyOf};
 use sync_bridge::stages::{Data, Key};
+use tokio::time::timeout;
 
 use super::mapping::persons;
+use crate::support::WAIT_MAX;
 use crate::support::bridge::{Bridge, GRACE, page_rows};
 use crate::support::faults::meanwhile;
-use crate::support::systems::{CUSTOMER, keys};
+use crate::support::queue::queue;
+use crate::support::systems::{CUSTOMER, Systems, keys};
 
 /// An hour later: whole tables are compared again.
 pub(super) async fn sweep(bridge: &Bridge) -> RunReport {
@@ -407,4 +410,77 @@ async fn what_is_written_while_it_is_looked_at_was_not_brought_back() {
     assert_eq!(kinds, ["behind"]);
     let report = systems.compare_page("person", Side::Platform, row()).await;
     assert!(report.differences.is_empty(), "{report:?}");
+}
+
+/// Persons and their notes, without a foreign key between them.
+const UNBOUND: [&str; 2] = [
+    "create table person (id serial primary key, name text, last_update timestamptz not null default now());
+     create table note (id serial primary key, person integer, body text, last_update timestamptz not null default now())",
+    "create table person (id uuid primary key, name text check (name <> 'poison'), updated_at timestamptz not null default now());
+     create table note (id uuid primary key, person_id uuid, body text, updated_at timestamptz not null default now())",
+];
+
+const NOTES: &str = r#"
+[[stages]]
+name = "all"
+  [[stages.entities]]
+  id = "person"
+  legacy = { database = "legacy", table = "person", key = "id", updated_at = "last_update" }
+  platform = { database = "platform", table = "person", key = "id" }
+    [stages.entities.fields]
+    name = { legacy = "name", platform = "name" }
+  [[stages.entities]]
+  id = "note"
+  legacy = { database = "legacy", table = "note", key = "id", updated_at = "last_update" }
+  platform = { database = "platform", table = "note", key = "id" }
+    [stages.entities.fields]
+    person = { legacy = "person", platform = "person_id", lens = { ref = "person" } }
+    body = { legacy = "body", platform = "body" }
+"#;
+
+#[tokio::test]
+async fn who_refers_to_nothing_is_an_orphan_and_is_not_waited_for() {
+    let systems = Systems::new("orphans", UNBOUND[0], UNBOUND[1], NOTES).await;
+    let bridge = Bridge { config: systems.config.clone(), systems, queue: queue("orphans").await };
+    let nobody = "0f0e0d0c-0000-4000-8000-00000000000a";
+    bridge
+        .systems
+        .on_legacy(
+            "insert into person (name, last_update) values ('ann', now() - interval '1 h'), ('poison', now() - interval '1 h');
+             insert into note (person, body, last_update)
+             select who, 'of ' || who, now() - interval '1 h' from unnest(array[1, 2, 99]) who",
+        )
+        .await;
+    let platform = format!(
+        "insert into note (id, person_id, body, updated_at) values (gen_random_uuid(), '{nobody}', 'of nobody', now() - interval '1 h')"
+    );
+    bridge.systems.on_platform(&platform).await;
+    let worker = bridge.work(GRACE);
+    bridge.settle().await;
+    // The note of a person that is only quarantined waits; those of nobody are in vain, and one that was written just now may be early.
+    bridge.systems.on_legacy("insert into note (person, body) values (98, 'early')").await;
+    let expected = [("quarantined", 1), ("parked", 2), ("orphan", 2)].map(|(kind, count)| (kind.to_owned(), count));
+    assert_eq!(kinds(&verified(&bridge, false).await), BTreeMap::from(expected.clone()));
+    bridge.systems.on_legacy("delete from note where body = 'early'; delete from note where person = 2").await;
+    // Nothing else is open, so nobody waits a day.
+    let found = timeout(WAIT_MAX, verified_after(&bridge, true, Duration::from_secs(86_400))).await.expect("no wait");
+    let expected = [("quarantined", 1), ("orphan", 2)].map(|(kind, count)| (kind.to_owned(), count));
+    assert_eq!(kinds(&found), BTreeMap::from(expected), "{found:#?}");
+    sweep(&bridge).await;
+    assert_eq!(bridge.number("select count(*) from bridge.difference where kind = 'orphan'").await, 2);
+    let rows = ops::repair(&bridge.queue.pool, &CustomerId::new(CUSTOMER), &found).await.expect("a repair");
+    assert_eq!(rows, 1, "what refers to nothing is a person's to mend");
+    // Once the records are there, all flows.
+    bridge
+        .systems
+        .on_legacy("insert into person (id, name) values (99, 'bob'); update person set name = 'eve' where id = 2")
+        .await;
+    bridge.systems.on_platform(&format!("insert into person (id, name) values ('{nobody}', 'cid')")).await;
+    bridge.settle().await;
+    sweep(&bridge).await;
+    bridge.settle().await;
+    all_is_equal(&bridge).await;
+    let notes = |key: &str| format!("select body || ' ' || name from note join person p on p.id = {key} order by body");
+    bridge.systems.both_hold(&notes("person"), &notes("person_id"), &["of 1 ann", "of 99 bob", "of nobody cid"]).await;
+    worker.stop().await;
 }
