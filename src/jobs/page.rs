@@ -149,13 +149,7 @@ impl Loaded {
             notes: page.mode == PageMode::Compare,
             watermarks: self.watermarks,
         };
-        let mut report = env.data.run_page(&work).await?;
-        let rows: Vec<_> = report.differences.iter().flat_map(Difference::rows).collect();
-        if !rows.is_empty() {
-            let mut conn = env.queue.acquire().await?;
-            let parked = parked::listed(&mut conn, page.customer.as_str(), page.entity.as_str(), &rows).await?;
-            name_parked(&mut report.differences, &parked);
-        }
+        let report = env.data.run_page(&work).await?;
         let worked_for = began.elapsed();
         let rest = match page.loads {
             // What is done stays done: a server that does not tell of its replicas costs no page.
@@ -215,9 +209,10 @@ pub async fn record(
     // After the parking: a row of this very page may wait for a pair of this very page.
     let there: Vec<_> = report.paired.iter().chain(&report.standing).cloned().collect();
     parked::wake(conn, customer, entity, &there).await?;
-    difference::insert(conn, customer, page.run, entity, &report.differences).await?;
+    let differences = named_parked(conn, customer, entity, &report.differences).await?;
+    difference::insert(conn, customer, page.run, entity, &differences).await?;
     if config.entity(&page.entity).is_some_and(|entity| entity.repair) {
-        parked::wake_found(conn, customer, entity, &stages::repairable(&report.differences)).await?;
+        parked::wake_found(conn, customer, entity, &stages::repairable(&differences)).await?;
     }
     let of_another = *contact == Contact::Stranger;
     if page.loads && !of_another {
@@ -233,6 +228,21 @@ pub async fn record(
     }
     let rest = rest.as_ref().map_or(Duration::ZERO, |rest| rest.length);
     Ok(stage::proceed(conn, config, stage, rest).await?)
+}
+
+/// What was found, with what is parked called so: it comes back by itself.
+async fn named_parked(
+    conn: &mut PgConnection,
+    customer: &str,
+    entity: &str,
+    found: &[Difference],
+) -> sqlx::Result<Vec<Difference>> {
+    let mut differences = found.to_vec();
+    if !differences.is_empty() {
+        let rows: Vec<_> = differences.iter().flat_map(Difference::rows).collect();
+        name_parked(&mut differences, &parked::listed(conn, customer, entity, &rows).await?);
+    }
+    Ok(differences)
 }
 
 fn named<T>(rows: &[T], name: impl Fn(&T) -> (Side, &Key)) -> Vec<(Side, Key)> {
