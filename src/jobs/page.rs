@@ -15,7 +15,7 @@ use crate::ledger::mapping::{self, Mapping, State};
 use crate::ledger::page::{NewPage, Page};
 use crate::ledger::parked::Seen;
 use crate::ledger::{difference, page, parked, pause, quarantine, stage as barrier, sweep, watermark};
-use crate::stages::{self, Contact, Key, PageMode, PageReport, Rest};
+use crate::stages::{self, Contact, Difference, Key, PageMode, PageReport, Rest, name_parked};
 use crate::told::told;
 
 /// A released page.
@@ -209,9 +209,10 @@ pub async fn record(
     // After the parking: a row of this very page may wait for a pair of this very page.
     let there: Vec<_> = report.paired.iter().chain(&report.standing).cloned().collect();
     parked::wake(conn, customer, entity, &there).await?;
-    difference::insert(conn, customer, page.run, entity, &report.differences).await?;
+    let differences = named_parked(conn, customer, entity, &report.differences).await?;
+    difference::insert(conn, customer, page.run, entity, &differences).await?;
     if config.entity(&page.entity).is_some_and(|entity| entity.repair) {
-        parked::wake_found(conn, customer, entity, &stages::repairable(&report.differences)).await?;
+        parked::wake_found(conn, customer, entity, &stages::repairable(&differences)).await?;
     }
     let of_another = *contact == Contact::Stranger;
     if page.loads && !of_another {
@@ -227,6 +228,21 @@ pub async fn record(
     }
     let rest = rest.as_ref().map_or(Duration::ZERO, |rest| rest.length);
     Ok(stage::proceed(conn, config, stage, rest).await?)
+}
+
+/// What was found, with what is parked called so: it comes back by itself.
+async fn named_parked(
+    conn: &mut PgConnection,
+    customer: &str,
+    entity: &str,
+    found: &[Difference],
+) -> sqlx::Result<Vec<Difference>> {
+    let mut differences = found.to_vec();
+    if !differences.is_empty() {
+        let rows: Vec<_> = differences.iter().flat_map(Difference::rows).collect();
+        name_parked(&mut differences, &parked::listed(conn, customer, entity, &rows).await?);
+    }
+    Ok(differences)
 }
 
 fn named<T>(rows: &[T], name: impl Fn(&T) -> (Side, &Key)) -> Vec<(Side, Key)> {

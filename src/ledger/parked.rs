@@ -100,6 +100,27 @@ pub async fn leave(conn: &mut PgConnection, customer: &str, entity: &str, rows: 
     Ok(())
 }
 
+/// Those of these rows that a page parked and none has settled since, and that are looked at again by themselves: not who waits for another
+/// record, as it may refer to one that is there by now; nor those that were only made due.
+pub async fn listed(
+    conn: &mut PgConnection,
+    customer: &str,
+    entity: &str,
+    rows: &[(Side, Key)],
+) -> sqlx::Result<Vec<(Side, Key)>> {
+    let found: Vec<(String, String)> = sqlx::query_as(
+        "select side, key from bridge.parked join unnest($3::text[], $4::text[]) as asked (side, key) using (side, key)
+         where customer = $1 and entity = $2 and run > 0 and (reason <> 'parent' or woken)",
+    )
+    .bind(customer)
+    .bind(entity)
+    .bind(rows.iter().map(|(side, _)| side.as_str()).collect::<Vec<_>>())
+    .bind(rows.iter().map(|(_, key)| key.0.as_str()).collect::<Vec<_>>())
+    .fetch_all(conn)
+    .await?;
+    Ok(found.into_iter().filter_map(|(side, key)| Some((side.parse().ok()?, Key(key)))).collect())
+}
+
 /// Makes quarantined rows due (`ids` empty: all) by the door that rows which waited come back through. Answers the customers
 /// with how many of theirs are due.
 pub async fn wake_quarantined(

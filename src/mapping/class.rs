@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use chrono_tz::Tz;
+use uuid::Uuid;
 
 use crate::config::Hours;
 
@@ -54,7 +55,8 @@ impl Class {
 /// The canonical text of a value that the database printed as `raw`, or why there is none.
 pub(super) fn canonical(class: Class, raw: &str, zone: Tz) -> Result<Cow<'_, str>, Reason> {
     Ok(match class {
-        Class::Text | Class::Uuid | Class::Date | Class::Other => raw.into(),
+        Class::Text | Class::Date | Class::Other => raw.into(),
+        Class::Uuid => uuid(raw),
         Class::Bool => match raw {
             "t" | "true" => "true".into(),
             "f" | "false" => "false".into(),
@@ -64,6 +66,13 @@ pub(super) fn canonical(class: Class, raw: &str, zone: Tz) -> Result<Cow<'_, str
         Class::Instant => stamp::canonical_instant(raw, zone, Hours::default())?,
         Class::Json => json::canonical(raw)?.into(),
     })
+}
+
+/// As PostgreSQL prints it, which a text beside one need not; what is none stays as it is.
+fn uuid(raw: &str) -> Cow<'_, str> {
+    const PRINTED_LENGTH: usize = 36;
+    let is_printed = raw.len() == PRINTED_LENGTH && !raw.bytes().any(|byte| byte.is_ascii_uppercase());
+    if is_printed { raw.into() } else { Uuid::try_parse(raw).map_or(raw.into(), |id| id.to_string().into()) }
 }
 
 /// What PostgreSQL's `numeric` holds before and after the point.
@@ -209,6 +218,23 @@ mod tests {
         }
         assert!(number(&format!("1e{}", "9".repeat(100_000))).is_err());
         assert_eq!(number(&"0".repeat(1_000_000)).expect("zero"), "0");
+    }
+
+    #[test]
+    fn uuids_and_moments_compare_as_they_are_printed() {
+        let printed = "0f0e0d0c-0000-4000-8000-00000000000a";
+        for raw in [printed, "0F0E0D0C-0000-4000-8000-00000000000A", "{0f0e0d0c-0000-4000-8000-00000000000a}"] {
+            assert_eq!(canonical(Class::Uuid, raw, Tz::UTC).expect("a uuid"), printed, "{raw}");
+        }
+        assert_eq!(canonical(Class::Uuid, "None", Tz::UTC).expect("a text"), "None");
+        for (raw, printed) in [
+            ("2026-07-01 10:00:00.500+00", "2026-07-01 10:00:00.5+00"),
+            ("2026-07-01 10:00:00.000+00", "2026-07-01 10:00:00+00"),
+            ("2026-07-01 12:00:00+02", "2026-07-01 10:00:00+00"),
+            ("12026-07-01 10:00:00+00", "12026-07-01 10:00:00+00"),
+        ] {
+            assert_eq!(canonical(Class::Instant, raw, Tz::UTC).expect("a moment"), printed, "{raw}");
+        }
     }
 
     #[test]

@@ -214,7 +214,9 @@ pub(super) fn only_local(naive: NaiveDateTime, zone: Tz) -> Result<DateTime<Utc>
 
 /// The canonical text of a timestamp: as PostgreSQL prints it in UTC.
 pub(super) fn canonical_instant(raw: &str, zone: Tz, hours: Hours) -> Result<Cow<'_, str>, Reason> {
-    if raw.ends_with("+00") || raw.ends_with("+00 BC") || matches!(raw, "infinity" | "-infinity") {
+    // A text may have zeros at the end of its fraction.
+    let is_printed = raw.ends_with("+00") && !(raw.contains('.') && raw.ends_with("0+00"));
+    if is_printed || raw.ends_with("+00 BC") || matches!(raw, "infinity" | "-infinity") {
         return Ok(raw.into());
     }
     let at = match parse(raw).ok_or("it is no timestamp between the years 1 and 9999")? {

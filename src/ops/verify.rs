@@ -15,7 +15,8 @@ use crate::jobs::Env;
 use crate::jobs::page::contact;
 use crate::ledger::{job, mapping, parked, quarantine, watermark};
 use crate::stages::{
-    Depth, Difference, DifferenceKind, Key, Lane, Page, PageMode, Range, SweptSide, Tally, Wanted, repairable,
+    Depth, Difference, DifferenceKind, Key, Lane, Page, PageMode, Range, SweptSide, Tally, Wanted, name_parked,
+    repairable,
 };
 
 /// Between two looks at rows that a run is about to make equal.
@@ -109,23 +110,29 @@ async fn verify_entity(
     for (side, range) in ranges {
         told(Verifying { entity, rows, done });
         done += u64::from(range.rows);
-        note(&mut found, look(env, of.customer, entity, side, range).await?);
+        note(&mut found, look(env, of.customer, entity, (side, range), &[]).await?);
     }
     // What is under way is looked at until it is sure: a difference counts once no run would find it, or once it is waited for long
-    // enough.
+    // enough. Each is looked at once more, now by name: so it is known who of them is parked.
     let until = clock::instant() + of.wait;
+    let mut is_named = false;
     loop {
-        let open: Vec<Difference> = found.values().filter(|one| is_open(one)).cloned().collect();
-        let first = clock::instant() >= until;
-        if open.is_empty() || first {
+        let open: Vec<Difference> =
+            found.values().filter(|one| is_open(one) || (!is_named && is_doubtful(one))).cloned().collect();
+        if open.is_empty() || (is_named && clock::instant() >= until) {
             break;
         }
-        clock::sleep(LOOK_EVERY).await;
+        if is_named {
+            clock::sleep(LOOK_EVERY).await;
+        }
+        is_named = true;
         for side in Side::BOTH {
             let keys: Vec<Key> = open.iter().filter_map(|one| by(one, side)).collect();
             for (side, range) in named(env, entity, side, &keys) {
                 let asked: BTreeSet<Key> = range.keys.iter().cloned().collect();
-                let again = look(env, of.customer, entity, side, range).await?;
+                let of_range = open.iter().filter(|one| by(one, side).is_some_and(|key| asked.contains(&key)));
+                let rows: Vec<(Side, Key)> = of_range.flat_map(Difference::rows).collect();
+                let again = look(env, of.customer, entity, (side, range), &rows).await?;
                 found.retain(|_, one| by(one, side).is_none_or(|key| !asked.contains(&key)));
                 note(&mut found, again);
             }
@@ -165,18 +172,14 @@ async fn name_quarantined(
     entity: &EntityId,
     found: &mut BTreeMap<(Option<Key>, Option<Key>), Difference>,
 ) -> anyhow::Result<()> {
-    let keys = |one: &Difference| {
-        let both = [(Side::Legacy, one.legacy_key.clone()), (Side::Platform, one.platform_key.clone())];
-        both.into_iter().filter_map(|(side, key)| Some((side, key?))).collect::<Vec<_>>()
-    };
-    let asked: Vec<(Side, Key)> = found.values().flat_map(keys).collect();
+    let asked: Vec<(Side, Key)> = found.values().flat_map(Difference::rows).collect();
     if asked.is_empty() {
         return Ok(());
     }
     let what = || format!("reading which rows of {entity} are quarantined");
     let mut conn = env.queue.acquire().await.with_context(what)?;
     let listed = quarantine::listed(&mut conn, customer.as_str(), entity.as_str(), &asked).await.with_context(what)?;
-    for one in found.values_mut().filter(|one| keys(one).iter().any(|row| listed.contains(row))) {
+    for one in found.values_mut().filter(|one| one.rows().any(|row| listed.contains(&row))) {
         one.kind = DifferenceKind::Quarantined.as_str().into();
     }
     Ok(())
@@ -188,7 +191,12 @@ fn missing(sides: &[SweptSide], side: Side) -> Vec<Key> {
 
 /// Whether a run that goes on by itself may make it equal.
 fn is_open(difference: &Difference) -> bool {
-    [DifferenceKind::Behind, DifferenceKind::Parked].iter().any(|kind| kind.as_str() == difference.kind)
+    difference.is(DifferenceKind::Behind) || difference.is(DifferenceKind::Parked)
+}
+
+/// Whether it may be one that waits.
+fn is_doubtful(difference: &Difference) -> bool {
+    difference.is(DifferenceKind::Missed) || difference.is(DifferenceKind::Conflict)
 }
 
 /// The key it is looked at again by: the platform's, or legacy's where there is none.
@@ -216,22 +224,40 @@ pub(super) fn named(env: &Env, entity: &EntityId, side: Side, keys: &[Key]) -> V
     keys.chunks(page_rows).map(range).collect()
 }
 
+/// What differs of a range. It is told who of these `rows` is parked.
 async fn look(
     env: &Env,
     customer: &CustomerId,
     entity: &EntityId,
-    side: Side,
-    range: Range,
+    (side, range): (Side, Range),
+    rows: &[(Side, Key)],
 ) -> anyhow::Result<Vec<Difference>> {
     let mut differences = Vec::new();
     let mut rest = Some(range);
     while let Some(range) = rest {
         let page = page(env, customer, entity, PageMode::Compare, (side, range)).await?;
-        let report = env.data.run_page(&page).await?;
+        // After the watermarks and before the rows: a row that a watermark passed and no run has settled is parked at this moment.
+        let parked = parked(env, customer, entity, rows).await?;
+        let mut report = env.data.run_page(&page).await?;
+        name_parked(&mut report.differences, &parked);
         differences.extend(report.differences);
         rest = report.rest;
     }
     Ok(differences)
+}
+
+async fn parked(
+    env: &Env,
+    customer: &CustomerId,
+    entity: &EntityId,
+    rows: &[(Side, Key)],
+) -> anyhow::Result<Vec<(Side, Key)>> {
+    if rows.is_empty() {
+        return Ok(Vec::new());
+    }
+    let what = || format!("reading which rows of {entity} are parked");
+    let mut conn = env.queue.acquire().await.with_context(what)?;
+    parked::listed(&mut conn, customer.as_str(), entity.as_str(), rows).await.with_context(what)
 }
 
 async fn page(

@@ -1,18 +1,20 @@
 //! What a difference between two records is called. Pure, but for one question to the ledger.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use anyhow::Context as _;
 use sqlx::Row as _;
 
-use crate::config::Side;
+use crate::config::{EntityId, Side};
+use crate::mapping::Lens;
 use crate::pairs::Pair;
 use crate::sides::postgres::{self, Row};
+use crate::sides::{Fault, sort};
 
 use super::clocks::Measured;
 use super::entity::ReadyEntity;
 use super::plan::{Act, Verdict, stamp, went_back};
-use super::read::View;
+use super::read::{View, by_keys};
 use super::{Difference, Key, Page};
 
 /// Why two sides do not hold the same of a record.
@@ -36,12 +38,14 @@ pub enum Kind {
     Restored,
     /// It waits, as `status` says.
     Parked,
+    /// It refers to a record that its own side does not have, and waits for it for ever.
+    Orphan,
     /// It cannot be written, as `quarantine list` says.
     Quarantined,
 }
 
 impl Kind {
-    pub const ALL: [Kind; 10] = [
+    pub const ALL: [Kind; 11] = [
         Kind::Behind,
         Kind::Missed,
         Kind::Conflict,
@@ -51,6 +55,7 @@ impl Kind {
         Kind::Mapping,
         Kind::Restored,
         Kind::Parked,
+        Kind::Orphan,
         Kind::Quarantined,
     ];
 
@@ -65,6 +70,7 @@ impl Kind {
             Kind::Mapping => "mapping",
             Kind::Restored => "restored",
             Kind::Parked => "parked",
+            Kind::Orphan => "orphan",
             Kind::Quarantined => "quarantined",
         }
     }
@@ -72,7 +78,7 @@ impl Kind {
 
 /// The rows, each by a key of its record, that a run would have to look at for the difference to go: it decides as about any
 /// change. What is behind is among them: of a range that was given up the next run knows nothing; and what is quarantined, as the reason may
-/// have passed. What a person, a delete or a backup is to decide is not.
+/// have passed. What a person, a delete or a backup is to decide is not, nor what refers to nothing.
 pub fn repairable(differences: &[Difference]) -> Vec<(Side, Key)> {
     let due = differences.iter().filter(|one| {
         [Kind::Missed, Kind::Conflict, Kind::Behind, Kind::Quarantined].iter().any(|kind| kind.as_str() == one.kind)
@@ -84,6 +90,15 @@ pub fn repairable(differences: &[Difference]) -> Vec<(Side, Key)> {
     .collect()
 }
 
+/// Of these rows, some are parked. The watermark passed their stamps all the same, so they look like ones that no run would find.
+pub fn name_parked(differences: &mut [Difference], parked: &[(Side, Key)]) {
+    let doubtful = |one: &Difference| one.is(Kind::Missed) || one.is(Kind::Conflict);
+    let waits = |one: &Difference| one.rows().any(|row| parked.contains(&row));
+    for one in differences.iter_mut().filter(|one| doubtful(one) && waits(one)) {
+        one.kind = Kind::Parked.as_str().into();
+    }
+}
+
 /// What the difference is called, and the fields that differ. `None`: there is none.
 pub fn named(
     entity: &ReadyEntity,
@@ -91,6 +106,7 @@ pub fn named(
     clocks: &Measured,
     view: &View,
     verdict: &Verdict,
+    ahead: &HashSet<Key>,
 ) -> Option<(Kind, Vec<String>)> {
     let behind = |kind: Kind| if is_behind(entity, page, view) { Kind::Behind } else { kind };
     let living = view.pair.as_ref().filter(|pair| !pair.gone);
@@ -122,10 +138,42 @@ pub fn named(
         }
         Verdict::Bad { field, .. } => (Kind::Quarantined, field.iter().cloned().collect()),
         // The receipt is of a later time than the pair.
-        Verdict::Again | Verdict::Void | Verdict::Busy if is_ahead(view) => (Kind::Restored, Vec::new()),
+        Verdict::Again | Verdict::Void | Verdict::Busy if ahead.contains(&view.origin) => (Kind::Restored, Vec::new()),
         Verdict::Again | Verdict::Void | Verdict::Busy => (Kind::Behind, Vec::new()),
     };
     Some((kind, fields))
+}
+
+/// The record that this one waits for: by entity, side and key. Not of one that is stamped above the watermark, as its record may be on
+/// its way; nor through a caseless column, whose letters may be others than the key's.
+pub fn waits_for(entity: &ReadyEntity, page: &Page, view: &View, verdict: &Verdict) -> Option<(EntityId, Side, Key)> {
+    let Verdict::Parent { entity: parent, side, key } = verdict else { return None };
+    let mapping = &entity.mapping;
+    let of = Lens::Ref(parent.clone());
+    let caseless = mapping.fields.iter().any(|field| field.lens == of && field.is_caseless(mapping, *side));
+    (!caseless && !is_above(entity, page, view)).then(|| (parent.clone(), *side, key.clone()))
+}
+
+/// Those of the keys under which a record stands on its side. What is no key of this table is nobody's.
+pub async fn standing(entity: &ReadyEntity, side: Side, keys: &[Key]) -> anyhow::Result<HashSet<Key>> {
+    let ready = entity.side(side);
+    let mut standing = HashSet::new();
+    let mut sets = vec![keys];
+    while let Some(set) = sets.pop() {
+        match ready.sql.standing(&ready.database.read, set).await {
+            Ok(found) => standing.extend(found),
+            Err(error) if sort(&error) == Fault::Row => {
+                if set.len() > 1 {
+                    sets.extend(<[_; 2]>::from(set.split_at(set.len() / 2)));
+                }
+            }
+            Err(error) => {
+                let what = || format!("looking for records of {} on {side}", entity.mapping.entity);
+                return Err(error).with_context(what);
+            }
+        }
+    }
+    Ok(standing)
 }
 
 /// Whether nothing but the ledger is to be written: both sides hold the same, or nothing any more.
@@ -169,8 +217,21 @@ fn known(pair: &Pair, side: Side) -> Option<i64> {
     pair.hash(side).filter(|_| pair.intent.is_none())
 }
 
-fn is_ahead(view: &View) -> bool {
-    view.receipt.as_ref().zip(view.pair.as_ref()).is_some_and(|(receipt, pair)| receipt.rev > pair.rev)
+/// The rows whose receipts are of a later time than their pairs. Legacy was read last, and a page may have written to both meanwhile: so the
+/// pair is read once more, which every page raises first.
+pub async fn ahead(entity: &ReadyEntity, page: &Page, judged: &[(View, Verdict)]) -> anyhow::Result<HashSet<Key>> {
+    let later = |view: &View| {
+        let (receipt, pair) = view.receipt.as_ref().zip(view.pair.as_ref())?;
+        (receipt.rev > pair.rev).then(|| (view.origin.clone(), receipt.rev))
+    };
+    let receipts: HashMap<Key, i64> = judged.iter().filter_map(|(view, _)| later(view)).collect();
+    if receipts.is_empty() {
+        return Ok(HashSet::new());
+    }
+    let keys: Vec<Key> = receipts.keys().cloned().collect();
+    let again = by_keys(entity, page.side, &keys).await?.into_iter();
+    let is_behind = |view: &View| view.pair.as_ref().is_some_and(|pair| pair.rev < receipts[&view.origin]);
+    Ok(again.filter(is_behind).map(|view| view.origin).collect())
 }
 
 /// Rows that the ledger knows as other pairs' are not edits: somebody exchanged keys in the ledger.
@@ -212,17 +273,18 @@ pub async fn foreign(entity: &ReadyEntity, found: &mut [(View, Kind, Vec<String>
 
 /// Whether a row of the pair is stamped above its side's watermark, or without a stamp not as the ledger knows it.
 fn is_behind(entity: &ReadyEntity, page: &Page, view: &View) -> bool {
-    let [legacy, platform] = page.watermarks;
-    [(Side::Legacy, &view.legacy, legacy), (Side::Platform, &view.platform, platform)].into_iter().any(
-        |(side, row, watermark)| {
-            // Without a stamp: the ledger does not know the row as it is.
-            let unknown = |row: &Row| view.pair.as_ref().and_then(|pair| known(pair, side)) != Some(row.hash);
-            if !entity.mapping.shape(side).has_stamp() {
-                return row.as_ref().is_some_and(unknown);
-            }
-            stamp(&entity.mapping, side, row.as_ref())
-                .zip(watermark)
-                .is_some_and(|(stamp, watermark)| stamp > watermark)
-        },
-    )
+    let unknown = |side: Side| {
+        let known = view.pair.as_ref().and_then(|pair| known(pair, side));
+        !entity.mapping.shape(side).has_stamp() && view.row(side).is_some_and(|row| known != Some(row.hash))
+    };
+    is_above(entity, page, view) || Side::BOTH.into_iter().any(unknown)
+}
+
+/// Whether a row of the pair is stamped above its side's watermark.
+fn is_above(entity: &ReadyEntity, page: &Page, view: &View) -> bool {
+    Side::BOTH.into_iter().zip(page.watermarks).any(|(side, watermark)| {
+        let stamp = stamp(&entity.mapping, side, view.row(side));
+        entity.mapping.shape(side).has_stamp()
+            && stamp.zip(watermark).is_some_and(|(stamp, watermark)| stamp > watermark)
+    })
 }

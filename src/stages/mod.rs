@@ -44,7 +44,7 @@ use crate::sides::postgres::{self, Pools, reach, reach_primary};
 use crate::sides::{Fault, Misfit, Moved, NotConfigured, Permanent, sort};
 
 pub use conflicts::{ConflictEntry, ConflictField};
-pub use differences::{Kind as DifferenceKind, repairable};
+pub use differences::{Kind as DifferenceKind, name_parked, repairable};
 use entity::{Ready, check_tables, database_of, make_ready};
 pub use fits::Look;
 use fits::{is_permanent, misfit};
@@ -227,6 +227,9 @@ pub struct PageReport {
     pub paired: Vec<(Key, Key)>,
     /// In `Compare` mode.
     pub differences: Vec<Difference>,
+    /// The records that some of these wait for, each with the difference's position.
+    #[serde(skip)]
+    waiting: Vec<(usize, (EntityId, Side, Key))>,
     /// Seconds between a change's stamp and its arrival, with the side it was made on (a bounded sample of the written rows).
     pub freshness_secs: Vec<(Side, f64)>,
     pub timings: Timings,
@@ -344,6 +347,18 @@ pub struct Difference {
     /// The name of a [`DifferenceKind`].
     pub kind: String,
     pub fields: Vec<String>,
+}
+
+impl Difference {
+    pub fn is(&self, kind: DifferenceKind) -> bool {
+        self.kind == kind.as_str()
+    }
+
+    /// Its rows, as far as it has them.
+    pub fn rows(&self) -> impl Iterator<Item = (Side, Key)> {
+        let both = [(Side::Legacy, self.legacy_key.clone()), (Side::Platform, self.platform_key.clone())];
+        both.into_iter().filter_map(|(side, key)| Some((side, key?)))
+    }
 }
 
 impl Data {
@@ -622,7 +637,8 @@ impl Data {
         let ready = self.fitting(&page.customer, &page.entity).await?;
         let clocks = self.clocks.measure(&ready.legacy.database, &ready.platform.database).await?;
         let report = self.heed(&page.customer, &page.entity, page::run(&ready, page, &clocks).await);
-        let report = self.explained(&page.customer, &page.entity, &ready, report).await?;
+        let mut report = self.explained(&page.customer, &page.entity, &ready, report).await?;
+        self.name_orphans(&page.customer, &mut report).await?;
         if !report.quarantined.is_empty() {
             // Perhaps a column is of another type by now, and takes what it did not: then all is looked at once more.
             self.forget(&page.customer, &page.entity);
@@ -632,6 +648,27 @@ impl Data {
             }
         }
         Ok(report)
+    }
+
+    /// Who waits for a record that its own side does not have waits for ever.
+    async fn name_orphans(&self, customer: &CustomerId, report: &mut PageReport) -> anyhow::Result<()> {
+        let mut asked: HashMap<(EntityId, Side), Vec<(usize, Key)>> = HashMap::new();
+        for (at, (entity, side, key)) in std::mem::take(&mut report.waiting) {
+            asked.entry((entity, side)).or_default().push((at, key));
+        }
+        for ((entity, side), waiting) in asked {
+            let ready = match self.entity(customer, &entity).await {
+                // Halted: nobody knows its records now.
+                Err(error) if is_permanent(&error) => continue,
+                ready => ready?,
+            };
+            let keys: Vec<Key> = waiting.iter().map(|(_, key)| key.clone()).collect();
+            let standing = differences::standing(&ready, side, &keys).await?;
+            for (at, _) in waiting.into_iter().filter(|(_, key)| !standing.contains(key)) {
+                report.differences[at].kind = DifferenceKind::Orphan.as_str().into();
+            }
+        }
+        Ok(())
     }
 
     /// What [`Data::run_page`] would do with the page after those that `ahead` has seen; writes nothing. The records that are

@@ -590,7 +590,9 @@ async fn compare(
     let began = clock::instant();
     let (judged, links) = decide(entity, page, clocks, views, &Ahead::default()).await?;
     report.timings.decide += began.elapsed();
+    let ahead = differences::ahead(entity, page, &judged).await?;
     let (mut notes, mut found) = (Vec::new(), Vec::new());
+    let first = report.differences.len();
     for (view, verdict) in judged {
         if view.rests() {
             continue;
@@ -600,8 +602,12 @@ async fn compare(
             Verdict::Waits(fields) => waits(report, fields.clone()),
             _ => {}
         }
-        match differences::named(entity, page, clocks, &view, &verdict) {
-            Some((kind, fields)) => found.push((view, kind, fields)),
+        match differences::named(entity, page, clocks, &view, &verdict, &ahead) {
+            Some((kind, fields)) => {
+                let waits_for = differences::waits_for(entity, page, &view, &verdict);
+                report.waiting.extend(waits_for.map(|record| (first + found.len(), record)));
+                found.push((view, kind, fields));
+            }
             None => match verdict {
                 Verdict::Act(act) if page.notes && differences::is_note(&act) => notes.push(*act),
                 _ => {}

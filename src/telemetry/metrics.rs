@@ -113,7 +113,7 @@ metrics! {
     HORIZON_HELD = Gauge, "horizon.held", "second", ["customer", "side"],
         "how far an open transaction of others holds the horizon behind the clock; 0 if none does";
     DIFFERENCE_FOUND = Gauge, "difference.found", "pair", ["customer", "kind"],
-        "pairs that the last comparison of whole tables found unequal, by kind: behind, missed, conflict, listed, deleted, foreign, mapping, restored, parked, quarantined";
+        "pairs that the last comparison of whole tables found unequal, by kind: behind, missed, conflict, listed, deleted, foreign, mapping, restored, parked, orphan, quarantined";
 
     MISSED_FOUND = Count, "missed.found", "pair", ["customer", "entity"],
         "writes that touched no stamp, found by a sweep";

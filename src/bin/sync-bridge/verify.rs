@@ -37,6 +37,7 @@ read. What a run is about to make equal is waited for. Each difference has a nam
   foreign       somebody changed the bridge's own ledger: not repaired
   mapping       it was never compared as it is mapped now
   restored      a row is older than the ledger knows it, as after a backup was brought back: not repaired
+  orphan        it refers to a record that its own side does not have: not repaired
   parked, quarantined   it waits, or cannot be written; see `status` and `quarantine list`
 
 JSON: customer, slug, differing, repairing (rows made due; with --repair),

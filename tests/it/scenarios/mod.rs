@@ -2,6 +2,7 @@
 //! and the oracles of `Systems::oracles` hold.
 
 mod changes;
+mod compared;
 mod conflicts;
 mod crashes;
 mod crowds;
@@ -16,4 +17,5 @@ mod rows;
 mod stampless;
 mod sweeps;
 mod twins;
+mod under_load;
 mod wide;

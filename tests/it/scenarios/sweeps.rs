@@ -7,24 +7,33 @@ use std::time::Duration;
 use sync_bridge::config::{Config, CustomerId, EntityId, FirstContact, Side};
 use sync_bridge::jobs::Env;
 use sync_bridge::ops::{self, RunReport, Verified, VerifyOf};
-use sync_bridge::stages::Data;
+use sync_bridge::stages::{Data, Key};
+use tokio::time::timeout;
 
 use super::mapping::persons;
+use crate::support::WAIT_MAX;
 use crate::support::bridge::{Bridge, GRACE, page_rows};
-use crate::support::systems::CUSTOMER;
+use crate::support::faults::meanwhile;
+use crate::support::queue::queue;
+use crate::support::systems::{CUSTOMER, Systems, keys};
 
 /// Two days later: whole tables are compared again.
-async fn sweep(bridge: &Bridge) -> RunReport {
+pub(super) async fn sweep(bridge: &Bridge) -> RunReport {
     let sql = "update bridge.run set opened_at = opened_at - interval '2 d', ended_at = ended_at - interval '2 d'; update bridge.swept set at = at - interval '2 d'";
     sqlx::raw_sql(sql).execute(&bridge.queue.pool).await.expect("letting time pass");
     bridge.tick().await
 }
 
-async fn verified(bridge: &Bridge, deep: bool) -> Vec<Verified> {
+pub(super) async fn verified(bridge: &Bridge, deep: bool) -> Vec<Verified> {
+    verified_after(bridge, deep, Duration::ZERO).await
+}
+
+/// As `verified`; what runs are about to make equal is waited for.
+pub(super) async fn verified_after(bridge: &Bridge, deep: bool, wait: Duration) -> Vec<Verified> {
     let data = Arc::new(Data::new(bridge.config.clone()));
     let env = Env { config: bridge.config.clone(), data, queue: bridge.queue.pool.clone() };
     let customer = CustomerId::new(CUSTOMER);
-    let of = VerifyOf { customer: &customer, entity: None, deep, wait: Duration::ZERO };
+    let of = VerifyOf { customer: &customer, entity: None, deep, wait };
     ops::verify(&env, of, |_| {}).await.expect("a comparison")
 }
 
@@ -47,7 +56,7 @@ async fn rested(hint: &str) -> Bridge {
     bridge
 }
 
-async fn rest(bridge: &Bridge) {
+pub(super) async fn rest(bridge: &Bridge) {
     let platform = "update person set updated_at = updated_at - interval '1 h';
         update sync_bridge.pair set platform_stamp = platform_stamp - interval '1 h'";
     bridge.systems.on_platform(platform).await;
@@ -419,5 +428,125 @@ async fn an_entity_that_is_not_to_be_repaired_is_left_as_it_is() {
     assert_eq!(rows, 1);
     bridge.settle().await;
     bridge.systems.both_hold(name, name, &["silent"]).await;
+    worker.stop().await;
+}
+
+#[tokio::test]
+async fn what_waits_for_a_lock_is_parked_and_not_missed() {
+    let bridge = rested("locked").await;
+    let worker = bridge.work(GRACE);
+    let mut session = bridge.systems.platform.begin().await.expect("a transaction");
+    sqlx::raw_sql("select 1 from person where email = '7@example.org' for update")
+        .execute(&mut *session)
+        .await
+        .expect("a lock");
+    bridge
+        .systems
+        .on_legacy("update person set name = 'late', last_update = clock_timestamp() where email = '7@example.org'")
+        .await;
+    bridge.tick().await;
+    assert_eq!(bridge.status().await.parked, 1);
+    // The watermark passed it.
+    for deep in [false, true] {
+        let found = verified(&bridge, deep).await;
+        assert_eq!(kinds(&found), one("parked", 1), "{found:#?}");
+    }
+    sweep(&bridge).await;
+    assert_eq!(bridge.number("select count(*) from bridge.difference where kind = 'parked'").await, 1);
+    session.rollback().await.expect("letting go");
+    bridge.settle().await;
+    let name = "select name from person where email = '7@example.org'";
+    bridge.systems.both_hold(name, name, &["late"]).await;
+    all_is_equal(&bridge).await;
+    worker.stop().await;
+}
+
+#[tokio::test]
+async fn what_is_written_while_it_is_looked_at_was_not_brought_back() {
+    let bridge = rested("torn").await;
+    let systems = &bridge.systems;
+    let id = systems.platform_rows("select id::text from person where email = '7@example.org'").await.concat();
+    let row = || keys(vec![Key(id.clone())]);
+    let write = async {
+        systems.on_platform("update person set name = 'late', updated_at = now() where email = '7@example.org'").await;
+        assert_eq!(systems.run_page("person", Side::Platform, row()).await.rows_to_legacy, 1);
+    };
+    let (report, ()) = meanwhile("read.platform", systems.compare_page("person", Side::Platform, row()), write).await;
+    let kinds: Vec<&str> = report.differences.iter().map(|one| one.kind.as_str()).collect();
+    assert_eq!(kinds, ["behind"]);
+    let report = systems.compare_page("person", Side::Platform, row()).await;
+    assert!(report.differences.is_empty(), "{report:?}");
+}
+
+/// Persons and their notes, without a foreign key between them.
+const UNBOUND: [&str; 2] = [
+    "create table person (id serial primary key, name text, last_update timestamptz not null default now());
+     create table note (id serial primary key, person integer, body text, last_update timestamptz not null default now())",
+    "create table person (id uuid primary key, name text check (name <> 'poison'), updated_at timestamptz not null default now());
+     create table note (id uuid primary key, person_id uuid, body text, updated_at timestamptz not null default now())",
+];
+
+const NOTES: &str = r#"
+[[stages]]
+name = "all"
+  [[stages.entities]]
+  id = "person"
+  legacy = { database = "legacy", table = "person", key = "id", updated_at = "last_update" }
+  platform = { database = "platform", table = "person", key = "id" }
+    [stages.entities.fields]
+    name = { legacy = "name", platform = "name" }
+  [[stages.entities]]
+  id = "note"
+  legacy = { database = "legacy", table = "note", key = "id", updated_at = "last_update" }
+  platform = { database = "platform", table = "note", key = "id" }
+    [stages.entities.fields]
+    person = { legacy = "person", platform = "person_id", lens = { ref = "person" } }
+    body = { legacy = "body", platform = "body" }
+"#;
+
+#[tokio::test]
+async fn who_refers_to_nothing_is_an_orphan_and_is_not_waited_for() {
+    let systems = Systems::new("orphans", UNBOUND[0], UNBOUND[1], NOTES).await;
+    let bridge = Bridge { config: systems.config.clone(), systems, queue: queue("orphans").await };
+    let nobody = "0f0e0d0c-0000-4000-8000-00000000000a";
+    bridge
+        .systems
+        .on_legacy(
+            "insert into person (name, last_update) values ('ann', now() - interval '1 h'), ('poison', now() - interval '1 h');
+             insert into note (person, body, last_update)
+             select who, 'of ' || who, now() - interval '1 h' from unnest(array[1, 2, 99]) who",
+        )
+        .await;
+    let platform = format!(
+        "insert into note (id, person_id, body, updated_at) values (gen_random_uuid(), '{nobody}', 'of nobody', now() - interval '1 h')"
+    );
+    bridge.systems.on_platform(&platform).await;
+    let worker = bridge.work(GRACE);
+    bridge.settle().await;
+    // The note of a person that is only quarantined waits; those of nobody are in vain, and one that was written just now may be early.
+    bridge.systems.on_legacy("insert into note (person, body) values (98, 'early')").await;
+    let expected = [("quarantined", 1), ("parked", 2), ("orphan", 2)].map(|(kind, count)| (kind.to_owned(), count));
+    assert_eq!(kinds(&verified(&bridge, false).await), BTreeMap::from(expected.clone()));
+    bridge.systems.on_legacy("delete from note where body = 'early'; delete from note where person = 2").await;
+    // Nothing else is open, so nobody waits a day.
+    let found = timeout(WAIT_MAX, verified_after(&bridge, true, Duration::from_secs(86_400))).await.expect("no wait");
+    let expected = [("quarantined", 1), ("orphan", 2)].map(|(kind, count)| (kind.to_owned(), count));
+    assert_eq!(kinds(&found), BTreeMap::from(expected), "{found:#?}");
+    sweep(&bridge).await;
+    assert_eq!(bridge.number("select count(*) from bridge.difference where kind = 'orphan'").await, 2);
+    let rows = ops::repair(&bridge.queue.pool, &CustomerId::new(CUSTOMER), &found).await.expect("a repair");
+    assert_eq!(rows, 1, "what refers to nothing is a person's to mend");
+    // Once the records are there, all flows.
+    bridge
+        .systems
+        .on_legacy("insert into person (id, name) values (99, 'bob'); update person set name = 'eve' where id = 2")
+        .await;
+    bridge.systems.on_platform(&format!("insert into person (id, name) values ('{nobody}', 'cid')")).await;
+    bridge.settle().await;
+    sweep(&bridge).await;
+    bridge.settle().await;
+    all_is_equal(&bridge).await;
+    let notes = |key: &str| format!("select body || ' ' || name from note join person p on p.id = {key} order by body");
+    bridge.systems.both_hold(&notes("person"), &notes("person_id"), &["of 1 ann", "of 99 bob", "of nobody cid"]).await;
     worker.stop().await;
 }

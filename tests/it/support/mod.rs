@@ -12,6 +12,7 @@ pub mod faults;
 pub mod people;
 pub mod proxy;
 pub mod queue;
+pub mod slow;
 pub mod systems;
 
 pub use database::{Template, TestDatabase, database, database_from, database_in, server, template};

@@ -218,7 +218,7 @@ impl Systems {
     }
 
     /// Where an entity's side lies.
-    fn pool_of(&self, entity: &EntityId, side: Side) -> &PgPool {
+    pub fn pool_of(&self, entity: &EntityId, side: Side) -> &PgPool {
         match side {
             Side::Legacy => &self.legacy,
             Side::Platform => self.named(&self.config.entity(entity).expect("an entity").platform.database),
@@ -427,7 +427,7 @@ impl Systems {
     }
 
     /// The living pairs: legacy key, platform key.
-    async fn pairs(&self, entity: &EntityId) -> Vec<(String, String)> {
+    pub async fn pairs(&self, entity: &EntityId) -> Vec<(String, String)> {
         sqlx::query_as(
             "select coalesce(legacy_key, '?'), platform_key from sync_bridge.pair p \
              join sync_bridge.entity e on e.id = p.entity_id where e.entity = $1 and not gone order by platform_key",
