@@ -1,6 +1,8 @@
 //! The end of tombstones: what both sides deleted long ago is forgotten, and a record that comes back after that is a new one. Owns: what may be
 //! forgotten, and in which order. Never: a row of the applications.
 
+use std::collections::HashSet;
+
 use anyhow::Context as _;
 use chrono::{DateTime, Utc};
 use sqlx::Row as _;
@@ -52,6 +54,13 @@ pub async fn prune(entity: &ReadyEntity, before: DateTime<Utc>, limit: i64) -> a
     );
     let receipts = receipts.bind(legacy.sql.entity_number()).bind(&keys).bind(&revs);
     legacy.database.write.execute(receipts).await.with_context(what)?;
+    let left =
+        postgres::query("select platform_key from sync_bridge.receipt where entity_id = $1 and platform_key = any($2)");
+    let rows = legacy.database.read.fetch_all(left.bind(legacy.sql.entity_number()).bind(&keys)).await;
+    let left: HashSet<String> =
+        rows.with_context(what)?.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>().with_context(what)?;
+    let (keys, revs): (Vec<String>, Vec<i64>) =
+        keys.into_iter().zip(revs).filter(|(key, _)| !left.contains(key)).unzip();
     let pairs = postgres::query(
         "delete from sync_bridge.pair using unnest($2::text[], $3::bigint[]) as old (key, rev) \
          where entity_id = $1 and platform_key = old.key and pair.rev = old.rev and gone and next_base is null",

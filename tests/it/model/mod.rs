@@ -92,6 +92,11 @@ pub fn protocol(size: Size) -> Vec<Case> {
             "deletes of a new record on the platform",
             PairModel { deletes: true, reinserts: true, values: 2, start: Start::NewOnPlatform, ..one },
         ),
+        pair("deletes, and tombstones that end", PairModel { deletes: true, forgets: true, values: 2, ..one }),
+        pair(
+            "deletes, rows that come back, and tombstones that end",
+            PairModel { deletes: true, reinserts: true, forgets: true, values: 2, ..one },
+        ),
         identity("partners: keys change", IdentityModel { edits: size.edits, ..IdentityModel::default() }),
         identity(
             "partners: keys change, legacy rows are deleted",
@@ -162,6 +167,12 @@ pub fn omissions() -> Vec<Case> {
                 rule: Rule::Fixed([Policy::Newest, Policy::Manual]),
                 ..PairModel { values: 2, ..PairModel::default() }
             },
+        ),
+        pair(
+            "B19",
+            "a tombstone is forgotten only while no intent is open",
+            Guard::Forgotten,
+            PairModel { forgets: true, ..gone },
         ),
         identity("C3", "one living pair per legacy key", identity::Guard::UniqueLegacyKey),
         identity("C4", "a foreign intent to create is void before its record is paired", identity::Guard::Void),

@@ -54,6 +54,8 @@ pub enum Guard {
     List,
     /// B15: the ledger row of a deleted pair stays.
     Tombstone,
+    /// B19: a tombstone is forgotten only while no intent is open.
+    Forgotten,
     /// Of B1: P's row is compared too where the values of both sides are recorded as they were read.
     ImageOnRecord,
 }
@@ -95,6 +97,8 @@ pub struct PairModel {
     pub reinserts: bool,
     /// Sightings that a sweep needs before it carries a delete over: 1 or 2.
     pub sightings: u8,
+    /// Tombstones end: the receipt first, then the ledger row.
+    pub forgets: bool,
     /// Whether the last edit that the bridge saw may be undone by one that it replaced; costs states.
     pub strict: bool,
     /// More row writes than these after the last edit are a ping-pong; 0: not counted.
@@ -117,6 +121,7 @@ impl Default for PairModel {
             deletes: false,
             reinserts: false,
             sightings: 1,
+            forgets: false,
             strict: true,
             writes_max: 0,
             alone: true,
@@ -321,6 +326,7 @@ impl Model for PairModel {
 
     fn steps(&self, judges: &mut Vec<Judge>, state: &State, words: bool, found: &mut Vec<Step<State>>) {
         self.applications(state, words, found);
+        self.forget(state, words, found);
         for at in 0..self.workers {
             let worker = state.workers[at];
             let who = char::from(b'A' + at as u8);
@@ -485,6 +491,35 @@ impl PairModel {
                 push(next, format!("{}: an application deletes the row (edit {edit})", name(side)));
             }
         }
+    }
+
+    /// What was deleted long ago is forgotten: both watermarks are past it, and no page of before is at work any more.
+    fn forget(&self, state: &State, words: bool, found: &mut Vec<Step<State>>) {
+        let pair = &state.pair;
+        let young =
+            |worker: &Worker| matches!(worker.phase, Phase::Idle | Phase::NeedsPlatform) || worker.pair.rev == pair.rev;
+        let may = self.forgets
+            && pair.there
+            && pair.gone
+            && (!pair.open || self.omits(Guard::Forgotten))
+            && state.due == [false, false]
+            && state.workers.iter().all(young);
+        if !may {
+            return;
+        }
+        let mut next = *state;
+        let told = match state.receipt.there {
+            true if state.receipt.rev > pair.rev => return,
+            true => {
+                next.receipt = Receipt::default();
+                "the receipt of a tombstone is forgotten"
+            }
+            false => {
+                next.pair = Pair::default();
+                "a tombstone is forgotten"
+            }
+        };
+        found.push(Step { state: next, words: if words { told.into() } else { String::new() }, broken: None });
     }
 
     /// An edit by an application of the fields whose bits are set. A row that comes or goes does so in all fields.
