@@ -442,11 +442,13 @@ async fn what_waits_for_a_lock_is_parked_and_not_missed() {
         .expect("a lock");
     bridge
         .systems
-        .on_legacy("update person set name = 'late', last_update = clock_timestamp() where email = '7@example.org'")
+        .on_legacy(
+            "update person set name = 'late', last_update = clock_timestamp() - interval '2 s' where email = '7@example.org'",
+        )
         .await;
     bridge.tick().await;
     assert_eq!(bridge.status().await.parked, 1);
-    // The watermark passed it.
+    // The watermark passed it: it stays one second behind the clock.
     for deep in [false, true] {
         let found = verified(&bridge, deep).await;
         assert_eq!(kinds(&found), one("parked", 1), "{found:#?}");
