@@ -334,7 +334,7 @@ fn bad_words_are_refused() {
     desk.is_refused(&["check", "--customer", "acne"], "no customer `acne`");
     desk.is_refused(&["plan"], "--customer");
     desk.is_refused(&["plan", "--customer", "acme", "--entity", "usr"], "no entity `usr`");
-    desk.is_refused(&["plan", "--customer", "acme", "--kind", "delete"], "[possible values: create, update,");
+    desk.is_refused(&["plan", "--customer", "acme", "--kind", "gone"], "[possible values: create, update,");
     desk.is_refused(&["conflicts", "show", "12", "--customer", "acme"], "a conflict is named ENTITY:ID");
     desk.is_refused(&["pause", "--customer", "acme", "--entity", "usr"], "no entity `usr`");
     desk.is_refused(&["conflicts", "undo", "usr:12", "--customer", "acme"], "no entity `usr`");

@@ -170,9 +170,9 @@ pub fn omissions() -> Vec<Case> {
         ),
         pair(
             "B19",
-            "a tombstone is forgotten only while no intent is open",
+            "a tombstone is forgotten only while nothing of it is open or due",
             Guard::Forgotten,
-            PairModel { forgets: true, ..gone },
+            PairModel { forgets: true, reinserts: true, values: 2, ..gone },
         ),
         identity("C3", "one living pair per legacy key", identity::Guard::UniqueLegacyKey),
         identity("C4", "a foreign intent to create is void before its record is paired", identity::Guard::Void),

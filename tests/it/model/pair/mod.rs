@@ -54,7 +54,7 @@ pub enum Guard {
     List,
     /// B15: the ledger row of a deleted pair stays.
     Tombstone,
-    /// B19: a tombstone is forgotten only while no intent is open.
+    /// B19: a tombstone is forgotten only while nothing of it is open or due.
     Forgotten,
     /// Of B1: P's row is compared too where the values of both sides are recorded as they were read.
     ImageOnRecord,
@@ -496,13 +496,16 @@ impl PairModel {
     /// What was deleted long ago is forgotten: both watermarks are past it, and no page of before is at work any more.
     fn forget(&self, state: &State, words: bool, found: &mut Vec<Step<State>>) {
         let pair = &state.pair;
-        let young =
-            |worker: &Worker| matches!(worker.phase, Phase::Idle | Phase::NeedsPlatform) || worker.pair.rev == pair.rev;
+        // Whoever saw the row on legacy, which nobody inserted again, looked before it was deleted.
+        let young = |worker: &Worker| match worker.phase {
+            Phase::Idle => true,
+            Phase::NeedsPlatform => !worker.legacy_first || !worker.rows[L].there(),
+            _ => worker.pair.rev == pair.rev,
+        };
         let may = self.forgets
             && pair.there
             && pair.gone
-            && (!pair.open || self.omits(Guard::Forgotten))
-            && state.due == [false, false]
+            && (self.omits(Guard::Forgotten) || !pair.open && state.due == [false, false])
             && state.workers.iter().all(young);
         if !may {
             return;
