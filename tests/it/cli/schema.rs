@@ -132,6 +132,7 @@ fn editors_are_told_what_the_file_may_hold() {
         told,
         [
             "not TOML",
+            "a brace that is missing",
             "an unknown key",
             "a missing key",
             "a number out of range",
