@@ -17,7 +17,7 @@ use crate::support::bridge::{Bridge, GRACE};
 use crate::support::eventually;
 use crate::support::slow::{Slow, compare};
 
-const PERSONS: u32 = 2000;
+const PERSONS: u32 = 1000;
 /// The first of them are damaged, and edited by nobody.
 const DAMAGED: u32 = 3;
 /// So many of the others are edited again and again at first, faster than they can arrive, so that pages find them locked and moved.
@@ -25,8 +25,8 @@ const HOT: u32 = 10;
 /// Of each of the two applications, while runs keep up.
 const EDIT_EVERY: Duration = Duration::from_millis(4);
 /// No more of both than this before the next run: a machine that is slow has slow applications, and most rows are still most of the time.
-const EDITS_A_RUN: usize = 600;
-const EDITS_MIN: u64 = 1_500;
+const EDITS_A_RUN: usize = 200;
+const EDITS_MIN: u64 = 600;
 /// Rows that runs make equal are waited for that long; those that are hot never are for long enough.
 const WAIT: Duration = Duration::from_secs(60);
 const WAIT_FOR_HOT: Duration = Duration::from_secs(5);
