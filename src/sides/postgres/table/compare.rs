@@ -220,21 +220,27 @@ impl TableSql {
              (sum(hashtextextended(k || ' ' || coalesce(h::text, ''), 0)) % {MODULUS})::bigint as hash",
             bucket = bucket("k"),
         );
-        // The ledger first: a row is there before its pair is.
         let blocks = [blocks(ledger, "sync_bridge.pair").await?, blocks(sessions, &self.table).await?];
-        let (mut of_ledger, mut of_side) = (Sums::new(), Sums::new());
-        let mut parts = Parts::of(blocks[0]);
-        while let Some(part) = parts.next() {
-            let began = clock::instant();
-            add(&mut of_ledger, ledger.fetch_all(sum(&sums, &known(part)).query().bind(pairs_of)).await?)?;
-            go_easy(&mut parts, part, began, rest).await;
-        }
-        let mut parts = Parts::of(blocks[1]);
-        while let Some(part) = parts.next() {
-            let began = clock::instant();
-            add(&mut of_side, sessions.fetch_all(self.start(&sum(&sums, &own(part)))).await?)?;
-            go_easy(&mut parts, part, began, rest).await;
-        }
+        let of_ledger = async {
+            let (mut all, mut parts) = (Sums::new(), Parts::of(blocks[0]));
+            while let Some(part) = parts.next() {
+                let began = clock::instant();
+                add(&mut all, ledger.fetch_all(sum(&sums, &known(part)).query().bind(pairs_of)).await?)?;
+                go_easy(&mut parts, part, began, rest).await;
+            }
+            Ok::<_, sqlx::Error>(all)
+        };
+        let of_side = async {
+            let (mut all, mut parts) = (Sums::new(), Parts::of(blocks[1]));
+            while let Some(part) = parts.next() {
+                let began = clock::instant();
+                add(&mut all, sessions.fetch_all(self.start(&sum(&sums, &own(part)))).await?)?;
+                go_easy(&mut parts, part, began, rest).await;
+            }
+            Ok(all)
+        };
+        // At once: what moves meanwhile makes a bucket unequal, and is looked at more closely.
+        let (of_ledger, of_side) = tokio::try_join!(of_ledger, of_side)?;
         let count = |sums: &Sums| sums.values().map(|(count, _)| u64::try_from(*count).unwrap_or(0)).sum();
         let (rows, pairs) = (count(&of_side), count(&of_ledger));
 
@@ -246,6 +252,7 @@ impl TableSql {
             count(&of_side).max(count(&of_ledger))
         };
         let mut unequal = unequal.peekable();
+        // Here the ledger first: a row is there before its pair is.
         while unequal.peek().is_some() && !(differing.more && missing.more) {
             let (mut buckets, mut rows) = (Vec::new(), 0);
             while let Some(bucket) = unequal.next_if(|bucket| rows == 0 || rows + held(*bucket) <= HELD_MAX) {
