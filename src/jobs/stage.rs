@@ -1,7 +1,7 @@
 //! A stage: note the horizons, cut the changed ranges into pages, release them in a window; and the barrier at its end, which
 //! closes it and begins the next in the same transaction.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use futures::{FutureExt, StreamExt, stream};
@@ -354,22 +354,34 @@ impl Loaded {
     }
 }
 
-/// What of it one run compares: the most overdue first, as many as took `SLICE_SECS` the last time, and one in any case. The others
-/// stay due, so that runs stay short however large the tables are. Who is due for both is compared by its rows. Pure.
-fn slice(mut due: Vec<(Depth, Due)>) -> Vec<(Depth, Due)> {
+/// What of it one run compares: the most overdue, whatever it takes, and beside it as many others as took `SLICE_SECS` the last time. The rest
+/// stays due, so that runs stay short however large the tables are, and one that is always left out (somebody holds it locked) holds up nobody.
+/// Who is due for both is compared by its rows. Pure.
+fn slice(due: Vec<(Depth, Due)>) -> Vec<(Depth, Due)> {
+    let mut of_entities: BTreeMap<String, (Depth, Due)> = BTreeMap::new();
+    for (depth, due) in due {
+        match of_entities.get_mut(&due.entity) {
+            Some((known, first)) => {
+                let overdue = first.overdue.max(due.overdue);
+                if depth == Depth::Rows {
+                    (*known, *first) = (depth, due);
+                }
+                first.overdue = overdue;
+            }
+            None => drop(of_entities.insert(due.entity.clone(), (depth, due))),
+        }
+    }
+    let mut due: Vec<(Depth, Due)> = of_entities.into_values().collect();
     due.sort_by(|(_, a), (_, b)| b.overdue.total_cmp(&a.overdue));
-    let by_rows: BTreeSet<String> =
-        due.iter().filter(|(depth, _)| *depth == Depth::Rows).map(|(_, due)| due.entity.clone()).collect();
-    due.retain(|(depth, due)| *depth == Depth::Rows || !by_rows.contains(&due.entity));
-    let mut secs = 0.0;
-    due.into_iter()
-        .enumerate()
-        .take_while(|(at, (_, due))| {
-            secs += due.secs;
-            *at == 0 || secs <= SLICE_SECS
-        })
-        .map(|(_, due)| due)
-        .collect()
+    let mut due = due.into_iter();
+    let first = due.next();
+    let mut left = SLICE_SECS;
+    let fits = |(_, one): &(Depth, Due)| {
+        let fits = one.secs <= left;
+        left -= if fits { one.secs } else { 0.0 };
+        fits
+    };
+    first.into_iter().chain(due.filter(fits)).collect()
 }
 
 fn pages_of(entity: &Entity, side: Side, mode: PageMode, ranges: Vec<Range>) -> impl Iterator<Item = NewPage> {
@@ -574,15 +586,20 @@ mod tests {
             due(Keys, "often", 3.0, 1.0),
             due(Keys, "later", 1.0, 1.5),
         ];
-        let expected = [(Keys, "often".to_owned()), (Rows, "small".to_owned())];
+        let expected = [(Rows, "small".to_owned()), (Keys, "often".to_owned()), (Keys, "later".to_owned())];
         assert_eq!(
-            named(all.clone()),
+            named(all),
             expected,
-            "what does not fit holds up what comes after it: else it would wait for ever"
+            "as overdue as the more overdue of both; the large one comes once it is the first"
         );
-        assert_eq!(named(all[..1].to_vec()), [(Rows, "large".to_owned())], "one in any case");
+        let locked = vec![due(Rows, "locked", 5.0, 60.0), due(Keys, "often", 1.5, 1.0), due(Rows, "large", 1.1, 60.0)];
+        assert_eq!(
+            named(locked),
+            [(Rows, "locked".to_owned()), (Keys, "often".to_owned())],
+            "whatever it takes, alone it is not"
+        );
         let never =
             vec![due(Rows, "b", f64::INFINITY, 0.0), due(Rows, "large", 2.0, 60.0), due(Rows, "a", f64::INFINITY, 0.0)];
-        assert_eq!(named(never), [(Rows, "b".to_owned()), (Rows, "a".to_owned())], "what never was comes first");
+        assert_eq!(named(never), [(Rows, "a".to_owned()), (Rows, "b".to_owned())], "what never was comes first");
     }
 }

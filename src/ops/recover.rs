@@ -7,14 +7,14 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use serde::Serialize;
-use sqlx::{PgConnection, PgPool};
+use sqlx::PgPool;
 
 use super::ticks;
 use super::verify::named;
 use crate::clock;
 use crate::config::{CustomerId, EntityId, Side};
 use crate::jobs::{Env, absence};
-use crate::ledger::pause::{self, Scope};
+use crate::ledger::pause::{self, Pauses, Scope};
 use crate::ledger::{job, parked, quarantine, watermark};
 use crate::stages::{Contact, Key, Page, PageMode, PageReport, Range, Recovery, Tally, Wanted};
 
@@ -181,7 +181,7 @@ async fn stand_still(queue: &PgPool, of: RecoverOf<'_>) -> anyhow::Result<()> {
             pause.reason
         );
     }
-    if !is_paused_by_others(&mut conn, of.customer).await.with_context(what)? {
+    if !are_by_others(&pauses) {
         pause::set(&mut conn, whole(of.customer), of.who, RECOVERING).await.with_context(what)?;
     }
     let until = clock::instant() + UNDER_WAY_MAX;
@@ -202,10 +202,9 @@ fn whole(customer: &CustomerId) -> Scope<'_> {
 }
 
 /// Whether an operator has paused the customer. The bridge's own pause, of a side that was brought back, is what a recovery ends.
-async fn is_paused_by_others(conn: &mut PgConnection, customer: &CustomerId) -> sqlx::Result<bool> {
-    let pauses = pause::of_customer(conn, customer.as_str()).await?;
+fn are_by_others(pauses: &Pauses) -> bool {
     let mut of_all = pauses.list().iter().filter(|pause| pause.entity.is_none() && pause.toward.is_none());
-    Ok(of_all.any(|pause| pause.who != absence::WHO && pause.reason != RECOVERING))
+    of_all.any(|pause| pause.who != absence::WHO && pause.reason != RECOVERING)
 }
 
 async fn settle(queue: &PgPool, customer: &CustomerId, entity: &EntityId, rows: &[(Side, Key)]) -> anyhow::Result<()> {
@@ -229,7 +228,7 @@ async fn go_on(queue: &PgPool, of: RecoverOf<'_>) -> anyhow::Result<bool> {
     let what = || format!("letting {} go on", of.customer);
     let mut tx = queue.begin().await.with_context(what)?;
     watermark::forget_wal(&mut tx, of.customer.as_str()).await.with_context(what)?;
-    let stays_paused = is_paused_by_others(&mut tx, of.customer).await.with_context(what)?;
+    let stays_paused = are_by_others(&pause::of_customer(&mut tx, of.customer.as_str()).await.with_context(what)?);
     if !stays_paused {
         pause::lift(&mut tx, whole(of.customer), false).await.with_context(what)?;
         ticks::ask(&mut tx, &[of.customer.to_string()]).await.with_context(what)?;
