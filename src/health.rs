@@ -72,6 +72,11 @@ impl Health {
         Pulse { told: self.told.clone(), at: told.parts.len() - 1 }
     }
 
+    /// Whether any loop tells here how it goes.
+    pub fn has_parts(&self) -> bool {
+        !lock(&self.told).parts.is_empty()
+    }
+
     /// From now on nothing new is begun.
     pub fn stopping(&self) {
         lock(&self.told).stopping = true;
@@ -110,6 +115,19 @@ impl Health {
             };
             Some(format!("{}: {trouble}", part.name))
         }))
+    }
+
+    /// What a probe is told, as JSON: `{"ready":false,"reason":"tick: ..."}`.
+    pub fn answer(&self, path: &str) -> Option<(StatusCode, serde_json::Value)> {
+        let (word, told) = match path {
+            "/livez" => ("live", self.live()),
+            "/readyz" => ("ready", self.ready()),
+            _ => return None,
+        };
+        Some(match told {
+            Ok(()) => (StatusCode::OK, serde_json::json!({ word: true })),
+            Err(reason) => (StatusCode::SERVICE_UNAVAILABLE, serde_json::json!({ word: false, "reason": reason })),
+        })
     }
 }
 
@@ -207,17 +225,12 @@ async fn probe(stream: TcpStream, health: Health) {
     }
 }
 
-/// One line of JSON: `{"ready":false,"reason":"tick: ..."}`.
 fn answer(request: &Request<Incoming>, health: &Health) -> Response<Full<Bytes>> {
-    let (word, told) = match (request.method(), request.uri().path()) {
-        (&Method::GET | &Method::HEAD, "/livez") => ("live", health.live()),
-        (&Method::GET | &Method::HEAD, "/readyz") => ("ready", health.ready()),
-        _ => return json(StatusCode::NOT_FOUND, &serde_json::json!({ "error": "there are /livez and /readyz" })),
-    };
-    match told {
-        Ok(()) => json(StatusCode::OK, &serde_json::json!({ word: true })),
-        Err(reason) => json(StatusCode::SERVICE_UNAVAILABLE, &serde_json::json!({ word: false, "reason": reason })),
-    }
+    let is_asked = matches!(*request.method(), Method::GET | Method::HEAD);
+    let known = is_asked.then(|| health.answer(request.uri().path())).flatten();
+    let nothing = || (StatusCode::NOT_FOUND, serde_json::json!({ "error": "there are /livez and /readyz" }));
+    let (status, body) = known.unwrap_or_else(nothing);
+    json(status, &body)
 }
 
 fn json(status: StatusCode, value: &serde_json::Value) -> Response<Full<Bytes>> {

@@ -5,6 +5,7 @@
 
 pub mod clock;
 pub mod config;
+pub mod console;
 pub mod demo;
 pub mod embedded;
 pub mod fault;

@@ -89,6 +89,7 @@ pub async fn round(queue: &PgPool, plan: &mut Plan) -> anyhow::Result<DateTime<U
         tx.commit().await?;
         fault::point("scheduler.after_commit").await;
         made += ticks.queued.len();
+        metrics::count(&metrics::TICK_MADE, ticks.queued.len() as u64, &[]);
         for customer in &ticks.skipped {
             metrics::count(&metrics::TICK_ENDED, 1, &[("customer", customer), ("outcome", "skipped")]);
         }

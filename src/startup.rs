@@ -1,6 +1,7 @@
 //! What every binary does around its own work: runtime, telemetry, configuration, queue database, exit code. Owns: the
 //! order of it, and what is refused before anything starts. Never: work.
 
+use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -13,6 +14,7 @@ use sqlx::PgPool;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{self, Config, ConfigError, Customer, Finding, Spot};
+use crate::console::{self, Listening, Tokens};
 use crate::embedded::Server;
 use crate::health::{self, Health};
 use crate::jobs::{self, Env};
@@ -120,6 +122,55 @@ impl ProcessArgs {
     }
 }
 
+/// Where the console listens unless it is told otherwise.
+pub const CONSOLE_ADDRESS: &str = "127.0.0.1:8088";
+
+/// What is decided about a console.
+#[derive(Debug, Clone, clap::Args)]
+pub struct ConsoleArgs {
+    /// Show the values of rows too: they are the customer's data
+    #[arg(long, env = "SYNC_BRIDGE_CONSOLE_SHOW_VALUES")]
+    show_values: bool,
+}
+
+/// A console that listens.
+///
+/// # Errors
+/// An address that cannot be had, or that needs tokens.
+pub async fn console(
+    bridge: &Bridge,
+    health: Health,
+    args: &ConsoleArgs,
+    address: SocketAddr,
+) -> anyhow::Result<Listening> {
+    let token = |name: &str| std::env::var(name).ok().filter(|token| !token.is_empty()).map(Into::into);
+    let tokens = Tokens { read: token("SYNC_BRIDGE_CONSOLE_READ_TOKEN"), act: token("SYNC_BRIDGE_CONSOLE_ACT_TOKEN") };
+    console::listen(bridge.env(), health, console::Settings { address, tokens, show_values: args.show_values }).await
+}
+
+/// On the address that is named; on the usual one otherwise, or on a free port where another console has that.
+async fn console_or_free(
+    bridge: &Bridge,
+    health: &Health,
+    args: &ConsoleArgs,
+    address: Option<SocketAddr>,
+) -> anyhow::Result<Listening> {
+    let usual: SocketAddr = CONSOLE_ADDRESS.parse().context("the usual address")?;
+    let listening = console(bridge, health.clone(), args, address.unwrap_or(usual)).await;
+    let is_taken = |error: &anyhow::Error| {
+        error
+            .chain()
+            .filter_map(|cause| cause.downcast_ref::<std::io::Error>())
+            .any(|io| io.kind() == ErrorKind::AddrInUse)
+    };
+    match listening {
+        Err(error) if address.is_none() && is_taken(&error) => {
+            console(bridge, health.clone(), args, SocketAddr::new(usual.ip(), 0)).await
+        }
+        done => done,
+    }
+}
+
 impl WorkerArgs {
     fn settings(&self) -> jobs::worker::Settings {
         jobs::worker::Settings { grace: Duration::from_secs(self.grace.into()), ..jobs::worker::Settings::default() }
@@ -152,14 +203,30 @@ pub async fn worker(config: &Path, worker: &WorkerArgs) -> anyhow::Result<()> {
     done
 }
 
-/// Scheduler and workers in this process until `stop`, and the embedded server kept running under them.
+/// Scheduler and workers in this process until `stop`, and the embedded server kept running under them; with a console if one
+/// is asked for.
 ///
 /// # Errors
 /// The first error that ends one of them; the others are stopped in order before it is returned.
-pub async fn work(bridge: &Bridge, worker: &WorkerArgs, stop: &CancellationToken) -> anyhow::Result<()> {
+pub async fn work(
+    bridge: &Bridge,
+    worker: &WorkerArgs,
+    console: Option<(&ConsoleArgs, Option<SocketAddr>)>,
+    stop: &CancellationToken,
+) -> anyhow::Result<()> {
     // Any one that ends early takes the others along.
     let all = stop.child_token();
     let health = worker.process.health().await?;
+    let listening = match console {
+        Some((args, address)) => Some(console_or_free(bridge, &health, args, address).await.map_err(refused)?),
+        None => None,
+    };
+    let console = async {
+        let Some(listening) = listening else { return Ok(()) };
+        let done = listening.serve(all.clone()).await;
+        all.cancel();
+        done
+    };
     let scheduler = async {
         let done = scheduler::run(bridge.config.clone(), bridge.queue.clone(), health.clone(), all.clone()).await;
         all.cancel();
@@ -175,8 +242,8 @@ pub async fn work(bridge: &Bridge, worker: &WorkerArgs, stop: &CancellationToken
         all.cancel();
         done
     };
-    let (scheduler, worker, server) = tokio::join!(scheduler, worker, server);
-    server.and(scheduler).and(worker)
+    let (scheduler, worker, server, console) = tokio::join!(scheduler, worker, server, console);
+    server.and(scheduler).and(worker).and(console)
 }
 
 /// Starts the embedded server again when it died, on its port, where everybody waits for it: whoever runs `up` runs it

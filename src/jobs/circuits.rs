@@ -11,8 +11,8 @@ use sqlx::Connection as _;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::Env;
 use super::failure::{self, Sorted};
+use super::{Env, measure};
 use crate::clock;
 use crate::config::{Config, DatabaseUrl, Logins};
 use crate::ledger::{circuit, job};
@@ -102,6 +102,7 @@ impl Circuits {
         let probes = TaskTracker::new();
         let ours = Ours::of(&env.config, &self.logins);
         while clock::sleep_unless(LOOK_EVERY, &stop).await {
+            measure::pools(&env);
             // The queue database's own outage is told by those who work.
             match queue::answered(queue::ANSWER_MAX, self.look(&env, &ours)).await {
                 Ok(due) => {

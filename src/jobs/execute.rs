@@ -460,7 +460,7 @@ fn report(
             tracing::info!(job, kind, customer, "{}", work.told());
             match work {
                 Work::Tick(decided) => measure::tick_ended(claim, decided.decision.outcome()),
-                Work::Page(finished) => measure::page_done(claim, finished, settled_in),
+                Work::Page(finished) => measure::page_done(claim, finished, after.missed, settled_in),
                 Work::Stage(_) | Work::Paused(_) | Work::Misfit(..) | Work::Nothing => {}
             }
         }

@@ -81,6 +81,8 @@ fn send(standing: &Standing, config: &Config, named: &mut Named) {
         let value = |customer: &&str| ((*customer).to_owned(), standing.loads.get(*customer).map_or(0.0, of));
         named.send(metric, None, customers.iter().map(value).collect(), |a, b| a + b);
     }
+    let swept = |customer: &&str| Some(((*customer).to_owned(), *standing.swept.get(*customer)?));
+    named.send(&metrics::SWEEP_AGE, None, customers.iter().filter_map(swept).collect(), f64::max);
     for kind in DifferenceKind::ALL.map(DifferenceKind::as_str) {
         let found = &standing.differences;
         let values = counts(&|customer| found.get(&(customer.to_owned(), kind.to_owned())).copied().unwrap_or(0));

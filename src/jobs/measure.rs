@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
+use super::Env;
 use super::page::Finished;
 use super::stage::{RunEnded, StageEnded};
 use crate::ledger::job::Claim;
 use crate::ledger::page::Page;
 use crate::queue::Kind;
-use crate::stages::DifferenceKind;
 use crate::telemetry::metrics::{self, count, distribution};
 
 pub fn tick_ended(claim: &Claim, outcome: &str) {
@@ -15,7 +15,7 @@ pub fn tick_ended(claim: &Claim, outcome: &str) {
 }
 
 /// A page whose recording took `settled_in`.
-pub fn page_done(claim: &Claim, finished: &Finished, settled_in: Duration) {
+pub fn page_done(claim: &Claim, finished: &Finished, missed: u64, settled_in: Duration) {
     let (page, report) = (finished.page(), finished.report());
     let (customer, entity, side) = (claim.customer.as_str(), page.entity.as_str(), page.side.as_str());
     let place = [("customer", customer), ("entity", entity), ("side", side)];
@@ -31,8 +31,7 @@ pub fn page_done(claim: &Claim, finished: &Finished, settled_in: Duration) {
     for (side, secs) in &report.freshness_secs {
         distribution(&metrics::FRESHNESS_ARRIVAL, *secs, &[place[0], ("side", side.as_str())]);
     }
-    let missed = report.differences.iter().filter(|one| one.kind == DifferenceKind::Missed.as_str()).count();
-    count(&metrics::MISSED_FOUND, missed as u64, &place[..2]);
+    count(&metrics::MISSED_FOUND, missed, &place[..2]);
     if let Some(secs) =
         finished.gone_for().filter(|_| report.tally.deletes_to_platform + report.tally.deletes_to_legacy > 0)
     {
@@ -89,4 +88,14 @@ pub fn run_ended(claim: &Claim, ended: &RunEnded) {
     let tags = [("customer", claim.customer.as_str()), ("ending", ended.ending.as_str())];
     count(&metrics::RUN_ENDED, 1, &tags);
     distribution(&metrics::RUN_DURATION, ended.secs, &tags);
+}
+
+/// How busy this process's connections are, at this moment.
+pub fn pools(env: &Env) {
+    let queue = &env.queue;
+    let at_work = queue.size() as usize - queue.num_idle().min(queue.size() as usize);
+    let of_queue = at_work as f64 / f64::from(queue.options().get_max_connections().max(1));
+    for (pool, used) in [("queue", of_queue), ("sides", env.data.connections_in_use())] {
+        distribution(&metrics::POOL_USED, used, &[("pool", pool)]);
+    }
 }

@@ -210,7 +210,7 @@ pub async fn record(
     let there: Vec<_> = report.paired.iter().chain(&report.standing).cloned().collect();
     parked::wake(conn, customer, entity, &there).await?;
     let differences = named_parked(conn, customer, entity, &report.differences).await?;
-    difference::insert(conn, customer, page.run, entity, &differences).await?;
+    let missed = difference::insert(conn, customer, page.run, entity, &differences).await?;
     if config.entity(&page.entity).is_some_and(|entity| entity.repair) {
         parked::wake_found(conn, customer, entity, &stages::repairable(&differences)).await?;
     }
@@ -227,7 +227,7 @@ pub async fn record(
         page::insert(conn, &stage, page.round, &[page_of_rest]).await?;
     }
     let rest = rest.as_ref().map_or(Duration::ZERO, |rest| rest.length);
-    Ok(stage::proceed(conn, config, stage, rest).await?)
+    Ok(After { missed, ..stage::proceed(conn, config, stage, rest).await? })
 }
 
 /// What was found, with what is parked called so: it comes back by itself.

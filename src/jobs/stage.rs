@@ -43,6 +43,8 @@ const SLICE_SECS: f64 = 3.0;
 #[derive(Debug, Default)]
 pub struct After {
     pub deliveries: Vec<Delivery>,
+    /// Pairs that a comparison found changed without a stamp.
+    pub missed: u64,
     pub stage_ended: Option<StageEnded>,
     pub run_ended: Option<RunEnded>,
 }

@@ -4,26 +4,27 @@ use sqlx::PgConnection;
 
 use crate::config::Side;
 use crate::fault;
-use crate::stages::{Difference, Key};
+use crate::stages::{Difference, DifferenceKind, Key};
 
+/// Notes what a page found. Answers how many were changed without a stamp, each pair counted once though both sides' pages meet it.
 pub async fn insert(
     conn: &mut PgConnection,
     customer: &str,
     run: i64,
     entity: &str,
     differences: &[Difference],
-) -> sqlx::Result<()> {
+) -> sqlx::Result<u64> {
     // Field names are a list each, and arrays of arrays must be even: they travel joined by U+001F.
     let fields: Vec<String> = differences.iter().map(|difference| difference.fields.join("\u{1f}")).collect();
     if differences.is_empty() {
-        return Ok(());
+        return Ok(0);
     }
-    sqlx::query(
+    let noted: Vec<String> = sqlx::query_scalar(
         "insert into bridge.difference (customer, run, entity, legacy_key, platform_key, kind, fields)
          select $1, $2, $3, legacy_key, platform_key, kind, string_to_array(fields, U&'\\001F')
          from unnest($4::text[], $5::text[], $6::text[], $7::text[]) as found (legacy_key, platform_key, kind, fields)
          -- The other side's page may have seen it before.
-         on conflict do nothing",
+         on conflict do nothing returning kind",
     )
     .bind(customer)
     .bind(run)
@@ -32,10 +33,10 @@ pub async fn insert(
     .bind(keys(differences, |difference| difference.platform_key.as_ref()))
     .bind(differences.iter().map(|difference| difference.kind.as_str()).collect::<Vec<_>>())
     .bind(fields)
-    .execute(conn)
+    .fetch_all(conn)
     .await?;
     fault::point("ledger.differences_noted").await;
-    Ok(())
+    Ok(noted.iter().filter(|kind| *kind == DifferenceKind::Missed.as_str()).count() as u64)
 }
 
 /// Forgets what was found of rows that ended well since.

@@ -1,6 +1,7 @@
 //! The bridge's own tables in the queue database, one file per table: the truth about the work. Functions take a
 //! connection and never commit; the job owns the transaction. Never: a row value, a delivery without its transaction.
 
+pub mod action;
 pub mod attempt;
 pub mod circuit;
 pub mod dead_letter;

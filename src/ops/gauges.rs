@@ -23,6 +23,8 @@ pub struct Standing {
     pub dead_letters: BTreeMap<String, i64>,
     /// By customer and kind, of the last complete comparison.
     pub differences: BTreeMap<(String, String), i64>,
+    /// By customer: seconds since the comparison of whole tables of that entity which was compared the longest ago.
+    pub swept: BTreeMap<String, f64>,
     /// By customer; of those that load nothing there is none here.
     pub loads: BTreeMap<String, LoadStanding>,
     /// By customer and side; a customer that was never loaded has none.
@@ -95,26 +97,44 @@ pub async fn standing(queue: &PgPool, config: &Config) -> anyhow::Result<Standin
     .await
     .context("counting differences")?;
     standing.differences = differences.into_iter().map(|(customer, kind, count)| ((customer, kind), count)).collect();
+    let entities: Vec<&str> = config.entities().map(|entity| entity.id.as_str()).collect();
+    let customers: Vec<&str> = config.customers.iter().map(|customer| customer.id.as_str()).collect();
+    // An entity that was loaded and never compared is as old as what is known of its customer.
+    let swept: Vec<(String, f64)> = sqlx::query_as(
+        "select loaded.customer, max(extract(epoch from now() - coalesce(compared.at, (
+             select min(opened_at) from bridge.run where run.customer = loaded.customer), now())))::float8 as age
+         from (select customer, entity from bridge.watermark
+               where customer = any($1) and entity = any($2) group by customer, entity having count(*) = 2) loaded
+         left join lateral (
+             select min(at) as at from bridge.swept
+             where swept.customer = loaded.customer and swept.entity = loaded.entity and depth = 'rows'
+             having count(*) = 2) compared on true
+         group by loaded.customer order by loaded.customer",
+    )
+    .bind(&customers)
+    .bind(&entities)
+    .fetch_all(queue)
+    .await
+    .context("reading when whole tables were compared")?;
+    standing.swept = swept.into_iter().map(|(customer, age)| (customer, age.max(0.0))).collect();
     standing.away = sqlx::query_as(
         "select (select count(*) from bridge.circuit), (select count(*) from bridge.job where waits_for is not null)",
     )
     .fetch_one(queue)
     .await
     .context("counting databases that are away")?;
-    let customers: Vec<&str> = config.customers.iter().map(|customer| customer.id.as_str()).collect();
     let loads = loads(queue, &customers).await?;
-    standing.sides = sides(queue, config, &customers, &loads).await?;
+    standing.sides = sides(queue, (&customers, &entities), config, &loads).await?;
     standing.loads = loads.iter().map(|(customer, loads)| (customer.clone(), LoadStanding::of(loads))).collect();
     Ok(standing)
 }
 
 async fn sides(
     queue: &PgPool,
+    (customers, entities): (&[&str], &[&str]),
     config: &Config,
-    customers: &[&str],
     loads: &HashMap<String, Vec<Load>>,
 ) -> anyhow::Result<BTreeMap<(String, Side), SideStanding>> {
-    let entities: Vec<&str> = config.entities().map(|entity| entity.id.as_str()).collect();
     let marks: Vec<Mark> = sqlx::query_as(
         "select customer, side, max(greatest(0, extract(epoch from now() - settled_at)))::float8 as freshness_secs,
              max(case when held_by is null then 0 else held_secs end) as held_secs, now() as now
@@ -122,7 +142,7 @@ async fn sides(
          group by customer, side order by customer, side",
     )
     .bind(customers)
-    .bind(&entities)
+    .bind(entities)
     .fetch_all(queue)
     .await
     .context("reading the watermarks")?;

@@ -1,4 +1,4 @@
-//! The operator's questions and actions, each one function with a typed answer. CLI and (later) console are faces of it.
+//! The operator's questions and actions, each one function with a typed answer. CLI and console are faces of it.
 
 use std::collections::BTreeMap;
 
@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use crate::stages::Tally;
 
+mod actions;
 mod dead_letters;
 mod depth;
 mod draft;
@@ -16,15 +17,19 @@ mod migrate;
 mod pause;
 mod preview;
 mod quarantine;
+mod reconciliation;
 mod recover;
+mod runs;
 mod status;
 mod ticks;
 mod totals;
 mod verify;
+mod workers;
 
 pub use crate::jobs::failure::DEAD_KINDS;
 pub use crate::ledger::dead_letter::Selection;
-pub use dead_letters::{DeadLetter, DeadLetterShown, dead_letter, dead_letters, discard, requeue};
+pub use actions::{Action, Intended, act, actions};
+pub use dead_letters::{Attempt, DeadLetter, DeadLetterShown, Dealt, dead_letter, dead_letters, discard, requeue};
 pub use depth::{QueueDepth, queue_depth};
 pub use draft::{Drafted, draft};
 pub use gauges::{LoadStanding, SideStanding, Standing, standing};
@@ -33,11 +38,14 @@ pub use migrate::{Migrated, has_worked, migrate, migrated};
 pub use pause::{Paused, Scope, pause, resume};
 pub use preview::{About, Note, Outcome, Preview, PreviewOf, PreviewOfRow, PreviewRow, Walked, preview};
 pub use quarantine::{QuarantinedRow, Which, quarantine, retry_quarantined};
+pub use reconciliation::{DifferenceListed, Reconciliation, Swept, reconciliation};
 pub use recover::{RecoverOf, Recovered, recover};
-pub use status::status;
+pub use runs::{Minute, PageShown, RunListed, RunShown, Settled, StageShown, freshness, rates, run, runs};
+pub use status::{status, status_of};
 pub use ticks::{tick_is_taken, tick_now, wait_for_tick};
 pub use totals::totals;
 pub use verify::{Repair, Verified, VerifyOf, Verifying, plan_repair, repair, verify};
+pub use workers::{WorkerShown, workers};
 
 /// What `sync-bridge status` tells, per customer.
 #[derive(Debug, Serialize)]

@@ -7,7 +7,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use sqlx::PgPool;
 
 use super::{Away, CustomerStatus, Load, Paused, Watermark, mapping};
-use crate::config::{Config, Schedule, Side, parse_cron};
+use crate::config::{Config, Customer, CustomerId, Schedule, Side, parse_cron};
 use crate::ledger::circuit::{self, Circuit};
 use crate::ledger::pause::{self, Pauses};
 
@@ -65,7 +65,24 @@ struct Mark {
 /// # Errors
 /// The queue database's.
 pub async fn status(queue: &PgPool, config: &Config) -> anyhow::Result<Vec<CustomerStatus>> {
-    let customers: Vec<&str> = config.customers.iter().map(|customer| customer.id.as_str()).collect();
+    of(queue, config, &config.customers).await
+}
+
+/// How this customer stands; `None` if the configuration has none of this id.
+///
+/// # Errors
+/// The queue database's.
+pub async fn status_of(
+    queue: &PgPool,
+    config: &Config,
+    customer: &CustomerId,
+) -> anyhow::Result<Option<CustomerStatus>> {
+    let Some(customer) = config.customer(customer) else { return Ok(None) };
+    Ok(of(queue, config, std::slice::from_ref(customer)).await?.pop())
+}
+
+async fn of(queue: &PgPool, config: &Config, asked: &[Customer]) -> anyhow::Result<Vec<CustomerStatus>> {
+    let customers: Vec<&str> = asked.iter().map(|customer| customer.id.as_str()).collect();
     let summaries: Vec<Summary> = sqlx::query_as(include_str!("status.sql"))
         .bind(&customers)
         .bind(CLAIM_LATE)
@@ -88,7 +105,7 @@ pub async fn status(queue: &PgPool, config: &Config) -> anyhow::Result<Vec<Custo
     let summaries: HashMap<&str, &Summary> = summaries.iter().map(|it| (it.customer.as_str(), it)).collect();
     let marks: HashMap<(&str, &str, &str), &Mark> =
         marks.iter().map(|mark| ((mark.customer.as_str(), mark.entity.as_str(), mark.side.as_str()), mark)).collect();
-    let stand = |customer: &crate::config::Customer| {
+    let stand = |customer: &Customer| {
         let id = customer.id.as_str();
         let summary = summaries.get(id)?;
         let idle = is_idle(summary.last_tick(), &customer.schedule, summary.now);
@@ -145,7 +162,7 @@ pub async fn status(queue: &PgPool, config: &Config) -> anyhow::Result<Vec<Custo
             mappings,
         })
     };
-    Ok(config.customers.iter().filter_map(stand).collect())
+    Ok(asked.iter().filter_map(stand).collect())
 }
 
 /// What is paused, by customer; of all others nothing is.
@@ -176,7 +193,7 @@ pub(super) async fn loads(queue: &PgPool, customers: &[&str]) -> anyhow::Result<
 }
 
 /// The databases that do not answer, of whichever customer, by circuit.
-async fn away(queue: &PgPool) -> anyhow::Result<HashMap<String, Away>> {
+pub(super) async fn away(queue: &PgPool) -> anyhow::Result<HashMap<String, Away>> {
     let mut conn = queue.acquire().await.context("reading which databases are away")?;
     let open = circuit::all(&mut conn).await.context("reading which databases are away")?;
     let away = |circuit: Circuit| Away {

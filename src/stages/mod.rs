@@ -375,6 +375,11 @@ impl Data {
         }
     }
 
+    /// Which part of its connections to customers' databases this process has at work.
+    pub fn connections_in_use(&self) -> f64 {
+        self.pools.in_use()
+    }
+
     /// Connects to every database of the customer and holds the mapping against the live tables. Writes nothing.
     ///
     /// # Errors

@@ -66,6 +66,8 @@ metrics! {
     OUTAGE_WAITING = Gauge, "outage.waiting", "job", [],
         "jobs that wait for such a database";
 
+    TICK_MADE = Count, "tick.made", "tick", [],
+        "ticks that schedulers made; any number of them make each once, so none of them leads";
     TICK_ENDED = Count, "tick.ended", "tick", ["customer", "outcome"],
         "ticks by outcome: opened (a run), idle, skipped, retry, dead";
 
@@ -112,14 +114,18 @@ metrics! {
 
     HORIZON_HELD = Gauge, "horizon.held", "second", ["customer", "side"],
         "how far an open transaction of others holds the horizon behind the clock; 0 if none does";
+    SWEEP_AGE = Gauge, "sweep.age", "second", ["customer"],
+        "how long ago that entity was compared whole which was so the longest ago";
     DIFFERENCE_FOUND = Gauge, "difference.found", "pair", ["customer", "kind"],
         "pairs that the last comparison of whole tables found unequal, by kind: behind, missed, conflict, listed, deleted, foreign, mapping, restored, parked, orphan, quarantined";
 
     MISSED_FOUND = Count, "missed.found", "pair", ["customer", "entity"],
-        "writes that touched no stamp, found by a sweep";
+        "pairs that were changed without a stamp, found by a sweep";
     DELETE_LATENCY = Distribution, "delete.latency", "second", ["customer", "entity"],
         "from when a row was first seen gone to when its counterpart was deleted; the oldest of a page";
 
+    POOL_USED = Distribution, "pool.used", "fraction", ["pool"],
+        "part of a process's connections that is at work: queue (to the queue database), sides (to customers' databases)";
     TELEMETRY_DROPPED = Count, "telemetry.dropped", "value", [],
         "values of metrics that were dropped because the agent was too slow";
 }
@@ -174,13 +180,14 @@ mod tests {
             sync_bridge.freshness.age sync_bridge.freshness.arrival
             sync_bridge.queue.depth sync_bridge.queue.oldest_ready_age sync_bridge.queue.claimed
             sync_bridge.outage.open sync_bridge.outage.waiting
-            sync_bridge.tick.ended sync_bridge.run.ended sync_bridge.run.duration sync_bridge.stage.duration
+            sync_bridge.tick.made sync_bridge.tick.ended sync_bridge.run.ended sync_bridge.run.duration sync_bridge.stage.duration
             sync_bridge.page.ended sync_bridge.page.duration
             sync_bridge.rows.read sync_bridge.rows.written sync_bridge.rows.unchanged
             sync_bridge.conflict.decided sync_bridge.parked.rows sync_bridge.quarantined.rows
             sync_bridge.dead_letter.open sync_bridge.dead_letter.made sync_bridge.retry.scheduled
             sync_bridge.load.rows_done sync_bridge.load.rows_left sync_bridge.load.rate sync_bridge.horizon.held
-            sync_bridge.difference.found sync_bridge.missed.found sync_bridge.delete.latency sync_bridge.telemetry.dropped";
+            sync_bridge.sweep.age sync_bridge.difference.found sync_bridge.missed.found sync_bridge.delete.latency sync_bridge.pool.used
+            sync_bridge.telemetry.dropped";
         assert_eq!(names, known.split_whitespace().collect::<Vec<_>>());
     }
 

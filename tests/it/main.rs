@@ -2,9 +2,11 @@
 
 mod chaos;
 mod cli;
+mod console;
 mod crashes;
 mod damage;
 mod databases;
+mod datadog;
 mod dead_letters;
 mod demo;
 mod durable;

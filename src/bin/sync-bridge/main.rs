@@ -10,6 +10,7 @@ use sync_bridge::{shutdown, startup};
 
 mod check;
 mod conflicts;
+mod console;
 mod dead_letters;
 mod demo;
 mod init;
@@ -21,6 +22,7 @@ mod prepare;
 mod quarantine;
 mod recover;
 mod run;
+mod runs;
 mod schema;
 mod status;
 mod up;
@@ -34,6 +36,8 @@ Examples:
   sync-bridge up                            scheduler and workers in this process
   sync-bridge run --customer acme --inline  one run now, with a report
   sync-bridge status                        how fresh everything is
+  sync-bridge runs list --customer acme     what its last runs did
+  sync-bridge console                       the same and more in a browser
   sync-bridge check                         hold the mapping against the live databases; writes nothing
   sync-bridge schema > bridge.schema.json   what editors need to complete and check the file
   sync-bridge plan --customer acme          what a run would do now, field by field; writes nothing
@@ -70,6 +74,7 @@ enum Command {
     Plan(plan::Args),
     Up(up::Args),
     Run(run::Args),
+    Runs(runs::Args),
     Status(status::Args),
     Pause(pause::PauseArgs),
     Resume(pause::ResumeArgs),
@@ -78,6 +83,7 @@ enum Command {
     Conflicts(conflicts::Args),
     Verify(verify::Args),
     Recover(recover::Args),
+    Console(console::Args),
     /// The process of sync-bridge-scheduler, from this program's file
     #[command(hide = true)]
     Scheduler {
@@ -116,7 +122,7 @@ impl Parent {
 impl Command {
     fn level(&self) -> Level {
         match self {
-            Command::Up(_) | Command::Scheduler { .. } | Command::Worker { .. } => Level::Working,
+            Command::Up(_) | Command::Console(_) | Command::Scheduler { .. } | Command::Worker { .. } => Level::Working,
             _ => Level::Answering,
         }
     }
@@ -134,6 +140,7 @@ fn main() -> ExitCode {
         Command::Plan(args) => plan::run(&config, args).await,
         Command::Up(args) => up::run(&config, args).await,
         Command::Run(args) => run::run(&config, args).await,
+        Command::Runs(args) => runs::run(&config, args).await,
         Command::Status(args) => status::run(&config, args).await,
         Command::Pause(args) => pause::pause(&config, args).await,
         Command::Resume(args) => pause::resume(&config, args).await,
@@ -142,6 +149,7 @@ fn main() -> ExitCode {
         Command::Conflicts(args) => conflicts::run(&config, args).await,
         Command::Verify(args) => verify::run(&config, args).await,
         Command::Recover(args) => recover::run(&config, args).await,
+        Command::Console(args) => console::run(&config, args).await,
         Command::Scheduler { parent, process } => parent.run(startup::scheduler(&config, &process)).await,
         Command::Worker { parent, worker } => parent.run(startup::worker(&config, &worker)).await,
     })

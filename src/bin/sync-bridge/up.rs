@@ -1,5 +1,6 @@
 //! `sync-bridge up`
 
+use std::net::SocketAddr;
 use std::path::Path;
 
 use sync_bridge::shutdown;
@@ -10,12 +11,22 @@ use tokio_util::sync::CancellationToken;
 #[derive(clap::Args)]
 #[command(after_help = "\
 Examples:
-  sync-bridge up --config bridge.toml
+  sync-bridge up --config bridge.toml                      with a console on http://127.0.0.1:8088/
+  sync-bridge up --console-listen 127.0.0.1:9000
+  sync-bridge up --no-console
 
 The embedded database lies in .sync-bridge/ beside the configuration file. Ctrl-C stops in order.")]
 pub struct Args {
     #[command(flatten)]
     worker: startup::WorkerArgs,
+    #[command(flatten)]
+    console: startup::ConsoleArgs,
+    /// Where the console listens; port 0 takes a free one and logs it [default: 127.0.0.1:8088, or a free port if that is taken]
+    #[arg(long, env = "SYNC_BRIDGE_CONSOLE_LISTEN", value_name = "ADDRESS:PORT")]
+    console_listen: Option<SocketAddr>,
+    /// Without a console
+    #[arg(long, conflicts_with_all = ["console_listen", "show_values"])]
+    no_console: bool,
 }
 
 pub async fn run(config: &Path, args: Args) -> anyhow::Result<()> {
@@ -25,13 +36,13 @@ pub async fn run(config: &Path, args: Args) -> anyhow::Result<()> {
         bridge = Bridge::open_checked(config) => bridge?,
         () = stop.cancelled() => return Ok(()),
     };
-    let done = up(&bridge, &args.worker, &stop).await;
+    let done = up(&bridge, &args, &stop).await;
     bridge.close().await?;
     tracing::info!("stopped");
     done
 }
 
-async fn up(bridge: &Bridge, worker: &startup::WorkerArgs, stop: &CancellationToken) -> anyhow::Result<()> {
+async fn up(bridge: &Bridge, args: &Args, stop: &CancellationToken) -> anyhow::Result<()> {
     startup::migrate(bridge).await?;
     tracing::info!(
         customers = bridge.config.customers.len(),
@@ -39,5 +50,6 @@ async fn up(bridge: &Bridge, worker: &startup::WorkerArgs, stop: &CancellationTo
         queue = bridge.queue_shown(),
         "up: scheduler and workers run, Ctrl-C stops them"
     );
-    startup::work(bridge, worker, stop).await
+    let console = (!args.no_console).then_some((&args.console, args.console_listen));
+    startup::work(bridge, &args.worker, console, stop).await
 }

@@ -205,6 +205,17 @@ impl Pools {
         Ok(database)
     }
 
+    /// Which part of the connections that a process may keep is at work; more than 1 where more are than it keeps.
+    pub fn in_use(&self) -> f64 {
+        let at_work = |place: &Arc<Place>| {
+            lock(&place.pool)
+                .as_ref()
+                .map_or(0, |pool| pool.size() as usize - pool.num_idle().min(pool.size() as usize))
+        };
+        let all: usize = lock(&self.open.places).iter().map(at_work).sum();
+        all as f64 / f64::from(self.open.connections_max.max(1))
+    }
+
     /// Leaves the database's connections alone from now on: they lead nowhere. Who asks for one gets a new one.
     pub fn leave(&self, url: &DatabaseUrl) {
         let left = lock(&self.databases);

@@ -1,0 +1,175 @@
+//! What the console answers, and what it says when something is wrong: as a page to people, as JSON to programs.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::{Request, State};
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Redirect, Response};
+use maud::{Markup, html};
+use serde_json::json;
+
+use super::access::Visitor;
+use super::{Console, frame};
+use crate::told::told;
+
+/// What is wrong, and what to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Problem {
+    /// Nobody knows who asks.
+    NotAllowed(&'static str),
+    /// Who asks may not.
+    Forbidden(&'static str),
+    TooMany(&'static str),
+    NotFound(String),
+    /// What was asked makes no sense.
+    Bad(String),
+    /// It cannot be done as things are.
+    Refused(String),
+    /// A database failed meanwhile.
+    Failed(String),
+}
+
+impl Problem {
+    fn status(&self) -> StatusCode {
+        match self {
+            Problem::NotAllowed(_) => StatusCode::UNAUTHORIZED,
+            Problem::Forbidden(_) => StatusCode::FORBIDDEN,
+            Problem::TooMany(_) => StatusCode::TOO_MANY_REQUESTS,
+            Problem::NotFound(_) => StatusCode::NOT_FOUND,
+            Problem::Bad(_) => StatusCode::BAD_REQUEST,
+            Problem::Refused(_) => StatusCode::CONFLICT,
+            Problem::Failed(_) => StatusCode::SERVICE_UNAVAILABLE,
+        }
+    }
+
+    fn text(&self) -> &str {
+        match self {
+            Problem::NotAllowed(text) | Problem::Forbidden(text) | Problem::TooMany(text) => text,
+            Problem::NotFound(text) | Problem::Bad(text) | Problem::Refused(text) | Problem::Failed(text) => text,
+        }
+    }
+
+    fn title(&self) -> &'static str {
+        match self {
+            Problem::NotAllowed(_) => "Who are you?",
+            Problem::Forbidden(_) => "Not allowed",
+            Problem::TooMany(_) => "Too many tries",
+            Problem::NotFound(_) => "Not here",
+            Problem::Bad(_) => "That makes no sense",
+            Problem::Refused(_) => "That cannot be done now",
+            Problem::Failed(_) => "A database did not answer",
+        }
+    }
+}
+
+impl From<anyhow::Error> for Problem {
+    fn from(error: anyhow::Error) -> Problem {
+        Problem::Failed(told(&error))
+    }
+}
+
+impl IntoResponse for Problem {
+    /// Without a body: [`finished`] knows who asked.
+    fn into_response(self) -> Response {
+        let mut response = self.status().into_response();
+        if let Problem::TooMany(_) = self {
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("60"));
+        }
+        response.extensions_mut().insert(self);
+        response
+    }
+}
+
+/// A page, a redirect or a problem.
+pub struct Answer(Response);
+
+impl Answer {
+    pub(super) fn page(markup: Markup) -> Answer {
+        Answer(markup.into_response())
+    }
+
+    pub(super) fn to(path: &str) -> Answer {
+        Answer(Redirect::to(path).into_response())
+    }
+
+    pub(super) fn to_login(from: &str) -> Answer {
+        Answer::to(&format!("/login?next={}", frame::escaped(from)))
+    }
+
+    pub(super) fn with_cookie(mut self, cookie: &str) -> Answer {
+        if let Ok(cookie) = HeaderValue::from_str(cookie) {
+            self.0.headers_mut().append(header::SET_COOKIE, cookie);
+        }
+        self
+    }
+}
+
+impl From<Problem> for Answer {
+    fn from(problem: Problem) -> Answer {
+        Answer(problem.into_response())
+    }
+}
+
+impl From<anyhow::Error> for Answer {
+    fn from(error: anyhow::Error) -> Answer {
+        Problem::from(error).into()
+    }
+}
+
+impl IntoResponse for Answer {
+    fn into_response(self) -> Response {
+        self.0
+    }
+}
+
+/// The last word on each answer: problems get a body, and everything the headers that keep browsers from being used against it.
+pub(super) async fn finished(State(console): State<Arc<Console>>, request: Request, next: Next) -> Response {
+    let is_api = request.uri().path().starts_with("/api/");
+    let is_asset = request.uri().path().starts_with("/assets/");
+    let visitor = console.access.visitor(request.headers(), crate::clock::now()).ok().flatten();
+    let mut response = next.run(request).await;
+    if let Some(problem) = response.extensions_mut().remove::<Problem>() {
+        let body = match is_api {
+            true => Json(json!({ "error": problem.text() })).into_response(),
+            false => shown(&console, visitor.as_ref(), &problem).into_response(),
+        };
+        let (parts, _) = response.into_parts();
+        let (mut of_body, body) = body.into_parts();
+        of_body.status = parts.status;
+        of_body.headers.extend(parts.headers);
+        response = Response::from_parts(of_body, body);
+    }
+    let headers = response.headers_mut();
+    for (name, value) in [
+        (
+            header::CONTENT_SECURITY_POLICY,
+            "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; connect-src 'self'; form-action 'self'; \
+             base-uri 'none'; frame-ancestors 'none'",
+        ),
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (header::X_FRAME_OPTIONS, "DENY"),
+        (header::REFERRER_POLICY, "no-referrer"),
+        (header::HeaderName::from_static("cross-origin-opener-policy"), "same-origin"),
+        (header::HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
+        (header::CACHE_CONTROL, if is_asset { "no-cache" } else { "no-store" }),
+    ] {
+        headers.insert(name, HeaderValue::from_static(value));
+    }
+    response
+}
+
+fn shown(console: &Console, visitor: Option<&Visitor>, problem: &Problem) -> Markup {
+    frame::page(
+        console,
+        visitor,
+        frame::Place::still("", problem.title()),
+        html! {
+            section class="problem" role="alert" {
+                p { (problem.text()) }
+                p { a href="/" { "To the overview" } }
+            }
+        },
+    )
+}

@@ -1,0 +1,330 @@
+//! One customer: how it stands, how it went, and what can be done with it.
+
+use std::sync::Arc;
+
+use axum::Form;
+use axum::extract::{Path, Query, State};
+use chrono::TimeDelta;
+use maud::{Markup, html};
+use serde::Deserialize;
+
+use super::access::{Actor, Visitor};
+use super::answer::{Answer, Problem};
+use super::frame::{self, Place, Table};
+use super::{Console, charts};
+use crate::clock;
+use crate::config::{Customer, Side};
+use crate::ops::{self, CustomerStatus, Intended, RunListed, Scope};
+
+/// What the pictures show.
+const MINUTES: u32 = 60;
+const RUNS_SHOWN: u32 = 20;
+const ACTIONS_SHOWN: u32 = 10;
+
+#[derive(Debug, Default, Deserialize)]
+pub(super) struct Told {
+    pub done: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct Scoped {
+    csrf: String,
+    #[serde(default)]
+    entity: String,
+    /// `to-legacy`, `to-platform`, or both.
+    #[serde(default)]
+    direction: String,
+    #[serde(default)]
+    reason: String,
+    #[serde(default)]
+    accept_deletes: bool,
+}
+
+pub(super) async fn page(
+    State(console): State<Arc<Console>>,
+    visitor: Visitor,
+    Path(named): Path<String>,
+    Query(told): Query<Told>,
+) -> Result<Answer, Problem> {
+    let customer = console.customer(&named)?;
+    let env = &console.env;
+    let status = ops::status_of(&env.queue, &env.config, &customer.id).await?;
+    let status = status.ok_or_else(|| Problem::NotFound(format!("There is no customer {named}.")))?;
+    let runs = ops::runs(&env.queue, &customer.id, RUNS_SHOWN).await?;
+    let minutes = ops::rates(&env.queue, &customer.id, MINUTES).await?;
+    let settled = ops::freshness(&env.queue, &customer.id, MINUTES).await?;
+    let actions = ops::actions(&env.queue, Some(&customer.id), ACTIONS_SHOWN).await?;
+    let now = clock::now();
+    let main = html! {
+        (frame::done(told.done.as_deref()))
+        (facts(&status))
+        section class="pictures" {
+            (charts::freshness(&settled, now - TimeDelta::minutes(MINUTES.into()), now))
+            (charts::rates(&minutes))
+        }
+        section {
+            h2 { "Entities" }
+            (Table {
+                caption: "How far each side of each entity is",
+                columns: &["Entity", "Side", "Done up to", "Freshness", "Held by"],
+                rows: status.watermarks.iter().map(|mark| vec![
+                    html! { (mark.entity) },
+                    html! { (mark.side) },
+                    frame::time(mark.watermark),
+                    html! { @match mark.freshness_secs { Some(secs) => (frame::duration(secs)), None => span class="none" { "never loaded" } } },
+                    html! { (mark.held_by.as_deref().unwrap_or("–")) },
+                ]).collect(),
+                empty: "Each entity of the configuration would be here.",
+            })
+        }
+        (trouble(&status))
+        section {
+            h2 { "Runs" }
+            (runs_table(&runs))
+        }
+        @if frame::may_act(&visitor) { (acts(&console, customer, &status, &visitor)) }
+        section {
+            h2 { "What people did" }
+            (super::actions::table(&console, &actions))
+        }
+    };
+    let title = format!("Customer {}", customer.slug);
+    Ok(Answer::page(frame::page(&console, Some(&visitor), Place::live("/", &title), main)))
+}
+
+fn facts(status: &CustomerStatus) -> Markup {
+    let of = |what: &str| format!("/{what}?customer={}", frame::escaped(&status.customer));
+    html! {
+        dl class="numbers" {
+            div { dt { "State" } dd { (frame::state(&status.state)) } }
+            div { dt { "Last tick" } dd { (frame::time(status.last_tick_at)) } }
+            div id="parked" { dt { "Parked" } dd { (frame::grouped(status.parked)) } }
+            div { dt { "Quarantined" } dd { (frame::count(status.quarantined, &of("quarantine"))) } }
+            div { dt { "Dead letters" } dd { (frame::count(status.dead_letters, &of("dead-letters"))) } }
+            div { dt { "Differences" } dd { (frame::count(status.differences, &of("reconciliation"))) } }
+            div { dt { "Conflicts" } dd { a href=(of("conflicts")) { "the log" } } }
+        }
+    }
+}
+
+/// What keeps it from being fresh: nothing of this is there on a good day.
+fn trouble(status: &CustomerStatus) -> Markup {
+    html! {
+        @if !status.away.is_empty() {
+            section { h2 { "Databases that do not answer" }
+                (Table {
+                    caption: "Databases that do not answer",
+                    columns: &["Database", "Since", "Asked again", "Jobs that wait", "It says"],
+                    rows: status.away.iter().map(|away| vec![
+                        html! { (away.database) }, frame::time(Some(away.since)), frame::time(Some(away.asked_at)),
+                        html! { (frame::grouped(away.waiting)) }, html! { (away.error) },
+                    ]).collect(),
+                    empty: "",
+                })
+            }
+        }
+        @if !status.paused.is_empty() {
+            section { h2 { "Paused" }
+                (Table {
+                    caption: "What is paused",
+                    columns: &["What", "Direction", "By", "Why", "Since"],
+                    rows: status.paused.iter().map(|pause| vec![
+                        html! { (pause.entity.as_deref().unwrap_or("the whole customer")) },
+                        html! { (pause.direction.unwrap_or("both")) },
+                        html! { (pause.who) @if pause.halted { " (ends by itself once the tables fit)" } },
+                        html! { (pause.reason) }, frame::time(Some(pause.since)),
+                    ]).collect(),
+                    empty: "",
+                })
+            }
+        }
+        @if !status.loads.is_empty() {
+            section { h2 { "Being loaded" }
+                (Table {
+                    caption: "What is being loaded",
+                    columns: &["Entity", "Side", "Rows done", "Of", "Rows/s", "Left", "Since"],
+                    rows: status.loads.iter().map(|load| vec![
+                        html! { (load.entity) }, html! { (load.side) },
+                        html! { (frame::grouped(load.rows_done)) " " progress max=(load.rows_done + load.rows_left) value=(load.rows_done) {} },
+                        html! { (frame::grouped(load.rows_done + load.rows_left)) },
+                        html! { (frame::grouped(load.rows_per_sec.round() as i64)) },
+                        html! { @match load.secs_left { Some(secs) => (frame::duration(secs)), None => span class="none" { "it stands still" } } },
+                        frame::time(Some(load.since)),
+                    ]).collect(),
+                    empty: "",
+                })
+            }
+        }
+        @if !status.mappings.is_empty() {
+            section { h2 { "Changed mappings" }
+                (Table {
+                    caption: "Entities whose mapping was changed",
+                    columns: &["Entity", "State", "Rows read", "Different", "Since"],
+                    rows: status.mappings.iter().map(|mapping| vec![
+                        html! { (mapping.entity) }, frame::state(mapping.state), html! { (frame::grouped(mapping.rows_read)) },
+                        html! { (frame::grouped(mapping.rows_different)) }, frame::time(Some(mapping.since)),
+                    ]).collect(),
+                    empty: "",
+                })
+                @if status.mappings.iter().any(|mapping| mapping.state == "waiting") {
+                    p class="told" { "One waits to be accepted: " code { "sync-bridge run --customer " (status.slug) " --accept-mapping" } }
+                }
+            }
+        }
+    }
+}
+
+pub(super) fn runs_table(runs: &[RunListed]) -> Markup {
+    let table = Table {
+        caption: "Runs, the newest first",
+        columns: &["Run", "State", "What", "Opened", "Took", "Pages", "To platform", "To legacy", "Unchanged", "Conflicts", "Parked", "Quarantined", "Dead"],
+        rows: runs
+            .iter()
+            .map(|run| {
+                let what = [(run.loads, "first load"), (run.sweep, "sweep"), (run.scan, "keys")];
+                let what: Vec<&str> = what.into_iter().filter_map(|(is, what)| is.then_some(what)).collect();
+                vec![
+                    html! { a href={ "/runs/" (run.id) } { (run.id) } },
+                    frame::state(&run.state),
+                    html! { @if what.is_empty() { "changes" } @else { (what.join(", ")) } },
+                    frame::time(Some(run.opened_at)),
+                    html! { (frame::duration(run.secs)) },
+                    html! { (frame::grouped(run.pages)) @if run.pages_left > 0 { ", " (frame::grouped(run.pages_left)) " left" } },
+                    html! { (frame::grouped(run.rows_to_platform)) },
+                    html! { (frame::grouped(run.rows_to_legacy)) },
+                    html! { (frame::grouped(run.rows_unchanged)) },
+                    html! { (frame::grouped(run.conflicts)) },
+                    html! { (frame::grouped(run.parked)) },
+                    html! { (frame::grouped(run.quarantined)) },
+                    html! { (frame::grouped(run.dead)) },
+                ]
+            })
+            .collect(),
+        empty: "The runs of the last days would be here, each with its rows. A tick that finds nothing changed opens none.",
+    };
+    html! { (table) }
+}
+
+fn acts(console: &Console, customer: &Customer, status: &CustomerStatus, visitor: &Visitor) -> Markup {
+    let to = |verb: &str| format!("/customers/{}/{verb}", frame::escaped(customer.id.as_str()));
+    let entities = || console.env.config.entities().map(|entity| (entity.id.as_str(), entity.id.as_str()));
+    let scope = || {
+        html! {
+            (frame::choice("Entity", "entity", "all of the customer", None, entities()))
+            (frame::choice("Direction", "direction", "both", None, Side::BOTH.map(|side| (side.direction(), side.direction()))))
+        }
+    };
+    html! {
+        section class="acts" {
+            h2 { "Act" }
+            details { summary { "Run now" }
+                form method="post" action=(to("tick")) { (frame::csrf(visitor)) (frame::reason()) button type="submit" { "Ask for a tick" } }
+            }
+            details { summary { "Pause" }
+                form method="post" action=(to("pause")) { (frame::csrf(visitor)) (scope()) (frame::reason()) button type="submit" { "Pause" } }
+            }
+            @if !status.paused.is_empty() {
+                details { summary { "Resume" }
+                    form method="post" action=(to("resume")) { (frame::csrf(visitor)) (scope())
+                        label class="check" { input type="checkbox" name="accept_deletes" value="true"; "the rows that are gone were deleted on purpose" }
+                        (frame::reason()) button type="submit" { "Resume" } }
+                }
+            }
+        }
+    }
+}
+
+impl Scoped {
+    fn scope<'s>(&'s self, console: &Console, customer: &'s Customer) -> Result<Scope<'s>, Problem> {
+        console.entity_asked(Some(&self.entity))?;
+        let toward = match self.direction.as_str() {
+            "" => None,
+            direction => Some(
+                Side::BOTH
+                    .into_iter()
+                    .find(|side| side.direction() == direction)
+                    .ok_or_else(|| Problem::Bad(format!("{direction} is no direction: to-legacy or to-platform")))?,
+            ),
+        };
+        let entity = Some(self.entity.as_str()).filter(|entity| !entity.is_empty());
+        Ok(Scope { customer: customer.id.as_str(), entity, toward })
+    }
+
+    fn subject(&self) -> String {
+        let parts = [self.entity.as_str(), self.direction.as_str()];
+        let parts: Vec<&str> = parts.into_iter().filter(|part| !part.is_empty()).collect();
+        if parts.is_empty() { "all of it".into() } else { parts.join(" ") }
+    }
+}
+
+pub(super) async fn pause(
+    State(console): State<Arc<Console>>,
+    visitor: Visitor,
+    Path(named): Path<String>,
+    Form(form): Form<Scoped>,
+) -> Result<Answer, Problem> {
+    let Actor(visitor) = Actor::of_form(&console.access, visitor, &form.csrf)?;
+    let customer = console.customer(&named)?;
+    let scope = form.scope(&console, customer)?;
+    let queue = &console.env.queue;
+    ops::act(queue, intended(&visitor, "pause", customer, (&form.subject(), &form)), async {
+        let left = ops::pause(queue, scope, &visitor.who, &form.reason).await?;
+        Ok(((), format!("paused; {} pauses now", left.len())))
+    })
+    .await?;
+    Ok(back(customer, "Paused. Pages that are under way end, what comes after them waits."))
+}
+
+pub(super) async fn resume(
+    State(console): State<Arc<Console>>,
+    visitor: Visitor,
+    Path(named): Path<String>,
+    Form(form): Form<Scoped>,
+) -> Result<Answer, Problem> {
+    let Actor(visitor) = Actor::of_form(&console.access, visitor, &form.csrf)?;
+    let customer = console.customer(&named)?;
+    let scope = form.scope(&console, customer)?;
+    let queue = &console.env.queue;
+    let (ended, left) = ops::act(queue, intended(&visitor, "resume", customer, (&form.subject(), &form)), async {
+        let (ended, left) = ops::resume(queue, scope, false, form.accept_deletes).await?;
+        let told = format!("{ended} pauses ended, {} are left", left.len());
+        Ok(((ended, left), told))
+    })
+    .await?;
+    let told = match (ended, left.len()) {
+        (0, _) => "Nothing of that was paused by itself.".to_owned(),
+        (_, 0) => "It goes on: a run starts now.".to_owned(),
+        (_, left) => format!("It goes on; {left} pauses are left."),
+    };
+    Ok(back(customer, &told))
+}
+
+pub(super) async fn tick(
+    State(console): State<Arc<Console>>,
+    visitor: Visitor,
+    Path(named): Path<String>,
+    Form(form): Form<Scoped>,
+) -> Result<Answer, Problem> {
+    let Actor(visitor) = Actor::of_form(&console.access, visitor, &form.csrf)?;
+    let customer = console.customer(&named)?;
+    let queue = &console.env.queue;
+    ops::act(queue, intended(&visitor, "run now", customer, (&form.subject(), &form)), async {
+        ops::tick_now(queue, &customer.id).await?;
+        Ok(((), "a tick waits".to_owned()))
+    })
+    .await?;
+    Ok(back(customer, "A tick waits for a worker."))
+}
+
+fn intended<'i>(
+    visitor: &'i Visitor,
+    action: &'i str,
+    customer: &'i Customer,
+    (subject, form): (&'i str, &'i Scoped),
+) -> Intended<'i> {
+    Intended { who: &visitor.who, action, customer: Some(customer.id.as_str()), subject, reason: &form.reason }
+}
+
+fn back(customer: &Customer, told: &str) -> Answer {
+    Answer::to(&format!("/customers/{}?done={}", frame::escaped(customer.id.as_str()), frame::escaped(told)))
+}

@@ -1,0 +1,329 @@
+//! Work that used up its attempts or can never succeed: look, bring back, give up.
+
+use std::sync::Arc;
+
+use axum::extract::{Form, Path, Query, State};
+use maud::{Markup, html};
+use serde::Deserialize;
+
+use super::Console;
+use super::access::{Actor, Visitor};
+use super::answer::{Answer, Problem};
+use super::customer::Told;
+use super::frame::{self, Place, Table};
+use crate::ops::{self, Attempt, DEAD_KINDS, DeadLetter, DeadLetterShown, Dealt, Intended, Selection};
+
+/// Shown on one page; what is done to all that the filter finds is done to the others, too.
+const SHOWN_MAX: usize = 500;
+
+#[derive(Debug, Default, Clone, Deserialize)]
+pub(super) struct Asked {
+    #[serde(default)]
+    customer: String,
+    #[serde(default)]
+    entity: String,
+    #[serde(default)]
+    kind: String,
+    /// Also those that were dealt with.
+    #[serde(default)]
+    all: bool,
+    done: Option<String>,
+}
+
+impl Asked {
+    fn selection(&self, console: &Console) -> Result<Selection, Problem> {
+        let customer = console.customer_asked(Some(&self.customer))?.map(|customer| customer.id.clone());
+        let entity = console.entity_asked(Some(&self.entity))?.cloned();
+        let error_kind = Some(self.kind.clone()).filter(|kind| !kind.is_empty());
+        if error_kind.as_deref().is_some_and(|kind| !DEAD_KINDS.contains(&kind)) {
+            return Err(Problem::Bad(format!("There is no kind {}: there are {}.", self.kind, DEAD_KINDS.join(", "))));
+        }
+        Ok(Selection { customer, entity, error_kind, ..Selection::default() })
+    }
+}
+
+pub(super) async fn page(
+    State(console): State<Arc<Console>>,
+    visitor: Visitor,
+    Query(asked): Query<Asked>,
+) -> Result<Answer, Problem> {
+    let letters = ops::dead_letters(&console.env.queue, &asked.selection(&console)?, asked.all).await?;
+    let waiting = letters.iter().filter(|letter| letter.state == "waiting").count();
+    let may = frame::may_act(&visitor) && waiting > 0;
+    let entities = console.env.config.entities().map(|entity| (entity.id.as_str(), entity.id.as_str()));
+    let chosen = |value: &'_ str| Some(value).filter(|value| !value.is_empty()).map(str::to_owned);
+    let main = html! {
+        (frame::done(asked.done.as_deref()))
+        form method="get" class="filter" {
+            (frame::choice("Customer", "customer", "all", chosen(&asked.customer).as_deref(), console.customers()))
+            (frame::choice("Entity", "entity", "all", chosen(&asked.entity).as_deref(), entities))
+            (frame::choice("Kind of error", "kind", "all", chosen(&asked.kind).as_deref(), DEAD_KINDS.iter().map(|kind| (*kind, *kind))))
+            label class="check" { input type="checkbox" name="all" value="true" checked[asked.all]; "also those that were dealt with" }
+            button type="submit" { "Show" }
+        }
+        form method="post" action="/dead-letters/act" {
+            (frame::csrf(&visitor))
+            @for (name, value) in [("customer", &asked.customer), ("entity", &asked.entity), ("kind", &asked.kind)] { input type="hidden" name=(name) value=(value); }
+            (table(&console, &letters, may))
+            @if letters.len() > SHOWN_MAX { p class="told" { "The oldest " (SHOWN_MAX) " of " (letters.len()) " are shown." } }
+            @if may {
+                fieldset class="acts" {
+                    legend { "With those that are chosen" }
+                    label class="check" { input type="checkbox" name="every" value="true"; "with all " (waiting) " that this filter finds" }
+                    (frame::reason())
+                    button type="submit" name="act" value="requeue" { "Re-enqueue" }
+                    button type="submit" name="act" value="discard" class="danger" data-confirm="Give them up? The rows of pages are left to the next comparison of whole tables." { "Discard" }
+                }
+            }
+        }
+    };
+    Ok(Answer::page(frame::page(&console, Some(&visitor), Place::live("/dead-letters", "Dead letters"), main)))
+}
+
+fn table(console: &Console, letters: &[DeadLetter], may: bool) -> Markup {
+    let columns = ["", "Id", "Customer", "What", "Rows", "Attempts", "Since", "Kind", "Error", "Re-enqueueing will"];
+    let row = |letter: &DeadLetter| {
+        let mut cells = vec![
+            html! { a href={ "/dead-letters/" (letter.id) } { (letter.id) } },
+            html! { a href={ "/customers/" (frame::escaped(&letter.customer)) } { (console.slug(&letter.customer)) } },
+            html! { (what(letter)) },
+            html! { @match letter.rows { Some(rows) => (frame::grouped(rows)), None => span class="none" { "–" } } },
+            html! { (letter.attempts) @if letter.repeats > 0 { ", died again " (letter.repeats) " times" } },
+            frame::time(Some(letter.dead_since)),
+            html! { (letter.error_kind) },
+            html! { span class="error" { (letter.error) } },
+            html! { @if letter.state == "waiting" { (letter.requeue_will) } @else { (frame::state(&letter.state)) } },
+        ];
+        if may {
+            let label = format!("Choose dead letter {}", letter.id);
+            cells.insert(0, html! { @if letter.state == "waiting" { input type="checkbox" name="id" value=(letter.id) aria-label=(label); } });
+        }
+        cells
+    };
+    let table = Table {
+        caption: "Dead letters, the oldest first",
+        columns: if may { &columns } else { &columns[1..] },
+        rows: letters.iter().take(SHOWN_MAX).map(row).collect(),
+        empty: "No dead letters. Work that fails for good would wait here, with its cause, until somebody brings it back or gives it up.",
+    };
+    html! { (table) }
+}
+
+fn what(letter: &DeadLetter) -> String {
+    let parts = [Some(letter.kind.as_str()), letter.stage.as_deref(), letter.entity.as_deref(), letter.side.as_deref()];
+    parts.into_iter().flatten().collect::<Vec<_>>().join(" ")
+}
+
+pub(super) async fn one(
+    State(console): State<Arc<Console>>,
+    visitor: Visitor,
+    Path(id): Path<i64>,
+    Query(told): Query<Told>,
+) -> Result<Answer, Problem> {
+    let found = ops::dead_letter(&console.env.queue, id).await?;
+    let shown = found.ok_or_else(|| Problem::NotFound(format!("There is no dead letter {id}.")))?;
+    let DeadLetterShown { letter, discard_will, run, mode, range, history, dealt, earlier } = &shown;
+    let waits = letter.state == "waiting";
+    let main = html! {
+        (frame::done(told.done.as_deref()))
+        dl class="facts" {
+            dt { "Customer" } dd { a href={ "/customers/" (frame::escaped(&letter.customer)) } { (console.slug(&letter.customer)) } }
+            dt { "What" } dd { (what(letter)) @if let Some(run) = run { ", run " a href={ "/runs/" (run) } { (run) } } }
+            @if let Some(range) = range {
+                dt { "Range" } dd { (range.told) }
+                dt { "Rows" } dd { (frame::grouped(range.rows.into())) " when it was cut" @if mode.as_deref() == Some("compare") { ", compared only" } }
+            }
+            @if let Some(generation) = letter.generation { dt { "Generation" } dd { (generation) } }
+            dt { "Error" } dd { span class="error" { (letter.error) } " (" (letter.error_kind) ")" }
+            dt { "Dead since" } dd { (frame::time(Some(letter.dead_since))) }
+            dt { "Attempts" } dd { (letter.attempts) @if letter.repeats > 0 { ", and it died again " (letter.repeats) " times" } }
+            dt { "State" } dd { (frame::state(&letter.state)) }
+            @if waits {
+                dt { "Re-enqueueing will" } dd { (letter.requeue_will) }
+                dt { "Discarding will" } dd { (discard_will) }
+            }
+        }
+        @if waits && frame::may_act(&visitor) {
+            form method="post" action="/dead-letters/act" {
+                (frame::csrf(&visitor))
+                input type="hidden" name="id" value=(letter.id);
+                input type="hidden" name="back" value=(format!("/dead-letters/{id}"));
+                fieldset class="acts" {
+                    legend { "Act" }
+                    (frame::reason())
+                    button type="submit" name="act" value="requeue" { "Re-enqueue" }
+                    button type="submit" name="act" value="discard" class="danger" data-confirm="Give it up?" { "Discard" }
+                }
+            }
+        }
+        section { h2 { "Attempts" } (attempts(history)) }
+        section { h2 { "What was done about it" }
+            (dealt_table(dealt.iter().map(|one| (letter.id, one)).chain(earlier.iter().flat_map(|one| one.dealt.iter().map(|dealt| (one.id, dealt))))))
+        }
+    };
+    let title = format!("Dead letter {id}");
+    Ok(Answer::page(frame::page(&console, Some(&visitor), Place::still("/dead-letters", &title), main)))
+}
+
+fn attempts(history: &[Attempt]) -> Markup {
+    let table = Table {
+        caption: "Claims that did not end well",
+        columns: &["Attempt", "Worker", "From", "To", "Ending", "Kind", "Error", "Next"],
+        rows: history
+            .iter()
+            .map(|attempt| {
+                vec![
+                    html! { (attempt.number) },
+                    html! { (attempt.worker) },
+                    frame::time(Some(attempt.claimed_at)),
+                    frame::time(Some(attempt.ended_at)),
+                    html! { (attempt.ending) },
+                    html! { (attempt.error_kind) },
+                    html! { span class="error" { (attempt.error) } },
+                    frame::time(attempt.next_run_at),
+                ]
+            })
+            .collect(),
+        empty: "Each claim that did not end well would be here.",
+    };
+    html! { (table) }
+}
+
+fn dealt_table<'d>(dealt: impl Iterator<Item = (i64, &'d Dealt)>) -> Markup {
+    let table = Table {
+        caption: "What people did about it",
+        columns: &["Dead letter", "What", "By", "Why", "At"],
+        rows: dealt
+            .map(|(id, dealt)| {
+                vec![
+                    html! { (id) },
+                    html! { (dealt.action) },
+                    html! { (dealt.who) },
+                    html! { (dealt.reason) },
+                    frame::time(Some(dealt.at)),
+                ]
+            })
+            .collect(),
+        empty: "Nobody did anything about it yet.",
+    };
+    html! { (table) }
+}
+
+/// Read by hand, as a form names an id for each box that is ticked.
+#[derive(Debug, Default)]
+struct Acting {
+    csrf: String,
+    asked: Asked,
+    ids: Vec<i64>,
+    every: bool,
+    reason: String,
+    act: String,
+    back: String,
+}
+
+impl Acting {
+    fn of(fields: Vec<(String, String)>) -> Result<Acting, Problem> {
+        let mut acting = Acting::default();
+        for (name, value) in fields {
+            match name.as_str() {
+                "csrf" => acting.csrf = value,
+                "customer" => acting.asked.customer = value,
+                "entity" => acting.asked.entity = value,
+                "kind" => acting.asked.kind = value,
+                "id" => acting.ids.push(value.parse().map_err(|_| Problem::Bad(format!("{value} is no id")))?),
+                "every" => acting.every = value == "true",
+                "reason" => acting.reason = value.trim().to_owned(),
+                "act" => acting.act = value,
+                "back" => acting.back = value,
+                _ => {}
+            }
+        }
+        Ok(acting)
+    }
+}
+
+pub(super) async fn act(
+    State(console): State<Arc<Console>>,
+    visitor: Visitor,
+    Form(fields): Form<Vec<(String, String)>>,
+) -> Result<Answer, Problem> {
+    let acting = Acting::of(fields)?;
+    let Actor(visitor) = Actor::of_form(&console.access, visitor, &acting.csrf)?;
+    let selection = match (acting.every, acting.ids.as_slice()) {
+        (true, _) => acting.asked.selection(&console)?,
+        (false, []) => return Err(Problem::Bad("Choose at least one dead letter.".into())),
+        (false, ids) => Selection::ids(ids),
+    };
+    let (count, verb) = deal(&console, &visitor, &acting.act, &selection, &acting.reason).await?;
+    let told = format!("{verb} {count}.");
+    // A page of ours, and nothing else.
+    let back = acting.back.strip_prefix("/dead-letters/").and_then(|id| id.parse::<i64>().ok());
+    Ok(Answer::to(&match back {
+        Some(id) => format!("/dead-letters/{id}?done={}", frame::escaped(&told)),
+        None => format!(
+            "/dead-letters?customer={}&entity={}&kind={}&done={}",
+            frame::escaped(&acting.asked.customer),
+            frame::escaped(&acting.asked.entity),
+            frame::escaped(&acting.asked.kind),
+            frame::escaped(&told)
+        ),
+    }))
+}
+
+/// Brings back or gives up, and notes who did. Answers how many, and the word for it.
+pub(super) async fn deal(
+    console: &Console,
+    visitor: &Visitor,
+    act: &str,
+    selection: &Selection,
+    reason: &str,
+) -> Result<(u64, &'static str), Problem> {
+    if reason.trim().is_empty() {
+        return Err(Problem::Bad("Say why: it is kept with what is done.".into()));
+    }
+    let subject = subject(selection);
+    let intended = |action| Intended {
+        who: &visitor.who,
+        action,
+        customer: selection.customer.as_ref().map(|customer| customer.as_str()),
+        subject: &subject,
+        reason,
+    };
+    let queue = &console.env.queue;
+    match act {
+        "requeue" => {
+            let count = ops::act(queue, intended("re-enqueue dead letters"), async {
+                let count = ops::requeue(queue, selection, &visitor.who, reason).await?;
+                Ok((count, format!("re-enqueued {count}")))
+            });
+            Ok((count.await?, "Re-enqueued"))
+        }
+        "discard" => {
+            let count = ops::act(queue, intended("discard dead letters"), async {
+                let count = ops::discard(queue, selection, &visitor.who, reason).await?;
+                Ok((count, format!("discarded {count}")))
+            });
+            Ok((count.await?, "Discarded"))
+        }
+        other => Err(Problem::Bad(format!("{other} is nothing that can be done: requeue or discard"))),
+    }
+}
+
+/// Which are meant, in words.
+fn subject(selection: &Selection) -> String {
+    /// Ids that are named one by one.
+    const NAMED: usize = 10;
+    if !selection.ids.is_empty() {
+        let mut ids: Vec<String> = selection.ids.iter().take(NAMED).map(ToString::to_string).collect();
+        if selection.ids.len() > NAMED {
+            ids.push(format!("and {} more", selection.ids.len() - NAMED));
+        }
+        return ids.join(", ");
+    }
+    let parts = [
+        selection.entity.as_ref().map(|entity| format!("of {entity}")),
+        selection.error_kind.as_ref().map(|kind| format!("of kind {kind}")),
+    ];
+    let parts: Vec<String> = parts.into_iter().flatten().collect();
+    if parts.is_empty() { "all".into() } else { format!("all {}", parts.join(" ")) }
+}

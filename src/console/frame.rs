@@ -1,0 +1,251 @@
+//! What every page is made of: the frame around it, tables, times, badges, forms.
+
+use chrono::{DateTime, SecondsFormat, Utc};
+use maud::{DOCTYPE, Markup, Render, html};
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+
+use super::Console;
+use super::access::{Role, Visitor};
+use crate::clock;
+
+const NAV: [(&str, &str); 8] = [
+    ("/", "Overview"),
+    ("/dead-letters", "Dead letters"),
+    ("/quarantine", "Quarantine"),
+    ("/conflicts", "Conflicts"),
+    ("/reconciliation", "Reconciliation"),
+    ("/actions", "Actions"),
+    ("/configuration", "Configuration"),
+    ("/health", "Health"),
+];
+
+/// Where a page stands.
+#[derive(Debug, Clone)]
+pub(super) struct Place<'p> {
+    /// The entry of the navigation it belongs to.
+    nav: &'p str,
+    title: &'p str,
+    /// Whether it is kept up to date while it is looked at.
+    live: bool,
+}
+
+impl<'p> Place<'p> {
+    pub fn live(nav: &'p str, title: &'p str) -> Place<'p> {
+        Place { nav, title, live: true }
+    }
+
+    pub fn still(nav: &'p str, title: &'p str) -> Place<'p> {
+        Place { nav, title, live: false }
+    }
+}
+
+/// A whole page.
+pub(super) fn page(console: &Console, visitor: Option<&Visitor>, place: Place<'_>, main: Markup) -> Markup {
+    let Place { nav, title, live } = place;
+    html! {
+        (DOCTYPE)
+        html lang="en" {
+            head {
+                meta charset="utf-8";
+                meta name="viewport" content="width=device-width, initial-scale=1";
+                meta name="color-scheme" content="light dark";
+                title { (title) " · sync-bridge" }
+                link rel="icon" href="/assets/icon.svg" type="image/svg+xml";
+                link rel="stylesheet" href="/assets/console.css";
+                script src="/assets/console.js" defer {}
+            }
+            body {
+                a class="skip" href="#main" { "Skip to the content" }
+                header {
+                    a class="brand" href="/" { img src="/assets/icon.svg" alt="" width="24" height="24"; "sync-bridge" }
+                    @if visitor.is_some() {
+                        nav aria-label="Pages" {
+                            @for (path, name) in NAV {
+                                a href=(path) aria-current=[(path == nav).then_some("page")] { (name) }
+                            }
+                        }
+                    }
+                    @if let Some(visitor) = visitor {
+                        div class="who" {
+                            span { (visitor.who) @if visitor.role == Role::Read { " (may look only)" } }
+                            @if visitor.logged_in {
+                                form method="post" action="/logout" { (csrf(visitor)) button type="submit" class="quiet" { "Log out" } }
+                            }
+                        }
+                    }
+                }
+                main id="main" data-live=[live.then_some("5")] {
+                    div class="title" {
+                        h1 { (title) }
+                        @if live { p class="updated" { "as of " (Time(clock::now())) } }
+                    }
+                    (main)
+                }
+                footer { "sync-bridge " (env!("CARGO_PKG_VERSION")) " · " (console.env.config.path.display()) }
+            }
+        }
+    }
+}
+
+/// A moment, in UTC; the browser adds how long ago that is.
+pub(super) struct Time(pub DateTime<Utc>);
+
+impl Render for Time {
+    fn render(&self) -> Markup {
+        html! { time datetime=(self.0.to_rfc3339_opts(SecondsFormat::Millis, true)) { (self.0.format("%Y-%m-%d %H:%M:%SZ")) } }
+    }
+}
+
+pub(super) fn time(at: Option<DateTime<Utc>>) -> Markup {
+    html! { @match at { Some(at) => (Time(at)), None => span class="none" { "–" } } }
+}
+
+/// As exact as a person needs it.
+pub(super) fn duration(secs: f64) -> String {
+    match secs {
+        secs if secs < 10.0 => format!("{secs:.1} s"),
+        secs if secs < 120.0 => format!("{secs:.0} s"),
+        secs if secs < 7_200.0 => format!("{:.0} min", secs / 60.0),
+        secs if secs < 172_800.0 => format!("{:.1} h", secs / 3_600.0),
+        secs => format!("{:.1} d", secs / 86_400.0),
+    }
+}
+
+/// `1234567` as `1,234,567`.
+pub(super) fn grouped(number: i64) -> String {
+    let digits = number.unsigned_abs().to_string();
+    let mut out = String::from(if number < 0 { "-" } else { "" });
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            out.push(',');
+        }
+        out.push(digit);
+    }
+    out
+}
+
+/// A number that leads to what it counts; nothing to be seen is no link.
+pub(super) fn count(number: i64, to: &str) -> Markup {
+    html! { @if number == 0 { span class="zero" { "0" } } @else { a href=(to) { (grouped(number)) } } }
+}
+
+/// How bad a state is: the words alone would be read one by one.
+pub(super) fn state(state: &str) -> Markup {
+    let tone = match state {
+        "idle" | "done" | "closed" | "settled" | "resolved" => "good",
+        "running" | "open" | "loading" | "released" | "queued" | "waiting for its turn" => "busy",
+        "degraded" | "dead" | "away" | "waiting for a worker" | "failed" => "bad",
+        "paused" | "waiting" | "never run" => "warn",
+        _ => "plain",
+    };
+    html! { span class={ "state " (tone) } { (state) } }
+}
+
+/// A record's key, the parts of one of several columns apart.
+pub(super) fn key(key: &str) -> String {
+    key.replace('\u{1f}', ", ")
+}
+
+/// A table that a phone shows as cards: each cell knows its column.
+pub(super) struct Table<'t> {
+    /// What it is, for those who do not see it.
+    pub caption: &'t str,
+    pub columns: &'t [&'t str],
+    pub rows: Vec<Vec<Markup>>,
+    /// What it would show.
+    pub empty: &'t str,
+}
+
+impl Render for Table<'_> {
+    fn render(&self) -> Markup {
+        html! {
+            @if self.rows.is_empty() {
+                p class="empty" { (self.empty) }
+            } @else {
+                div class="scroll" tabindex="0" role="region" aria-label=(self.caption) {
+                    table {
+                        caption class="unseen" { (self.caption) }
+                        thead { tr { @for column in self.columns { th scope="col" { (column) } } } }
+                        tbody {
+                            @for row in &self.rows {
+                                tr { @for (column, cell) in self.columns.iter().zip(row) { td data-label=(column) { (cell) } } }
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// What each form brings back.
+pub(super) fn csrf(visitor: &Visitor) -> Markup {
+    html! { input type="hidden" name="csrf" value=(visitor.csrf); }
+}
+
+/// Why something is done; kept with it.
+pub(super) fn reason() -> Markup {
+    html! { label class="reason" { "Why" input type="text" name="reason" required maxlength="500" placeholder="kept with what is done"; } }
+}
+
+pub(super) fn may_act(visitor: &Visitor) -> bool {
+    visitor.role == Role::Act
+}
+
+/// A choice among names, for a filter.
+pub(super) fn choice<'a>(
+    label: &str,
+    name: &str,
+    all: &str,
+    chosen: Option<&str>,
+    options: impl IntoIterator<Item = (&'a str, &'a str)>,
+) -> Markup {
+    html! {
+        label {
+            (label)
+            select name=(name) {
+                option value="" { (all) }
+                @for (value, text) in options {
+                    option value=(value) selected[chosen == Some(value)] { (text) }
+                }
+            }
+        }
+    }
+}
+
+/// What was just done, told once on the page that follows.
+pub(super) fn done(told: Option<&str>) -> Markup {
+    html! { @if let Some(told) = told { p class="done" role="status" { (told) } } }
+}
+
+/// A part of a path or query, as it may stand in one.
+pub(super) fn escaped(text: &str) -> String {
+    utf8_percent_encode(text, NON_ALPHANUMERIC).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_of_a_database_stays_text() {
+        let rows = vec![vec![html! { ("<script>alert(1)</script>") }]];
+        let table = Table { caption: "a", columns: &["b"], rows, empty: "" };
+        assert!(table.render().into_string().contains("&lt;script&gt;"));
+    }
+
+    #[test]
+    fn numbers_and_durations_are_as_exact_as_a_person_needs_them() {
+        assert_eq!((grouped(1_234_567), grouped(-999)), ("1,234,567".into(), "-999".into()));
+        assert_eq!(
+            (duration(0.44), duration(75.0), duration(12_600.0)),
+            ("0.4 s".into(), "75 s".into(), "3.5 h".into())
+        );
+    }
+
+    #[test]
+    fn an_empty_table_says_what_it_would_show() {
+        let table = Table { caption: "a", columns: &["b"], rows: Vec::new(), empty: "Rows would be here." };
+        assert!(table.render().into_string().contains("Rows would be here."));
+    }
+}

@@ -1,0 +1,111 @@
+//! Coming in with a token and a name, and leaving.
+
+use std::sync::Arc;
+
+use axum::Form;
+use axum::extract::{Query, State};
+use axum::http::HeaderMap;
+use maud::html;
+use serde::Deserialize;
+
+use super::access::{Actor, COOKIE, Role, Visitor};
+use super::answer::{Answer, Problem};
+use super::{Console, frame};
+use crate::clock;
+
+#[derive(Deserialize)]
+pub(super) struct Next {
+    #[serde(default)]
+    next: String,
+}
+
+#[derive(Deserialize)]
+pub(super) struct Entering {
+    token: String,
+    #[serde(default)]
+    who: String,
+    #[serde(default)]
+    next: String,
+}
+
+#[derive(Deserialize)]
+pub(super) struct Leaving {
+    csrf: String,
+}
+
+pub(super) async fn page(State(console): State<Arc<Console>>, Query(asked): Query<Next>) -> Answer {
+    shown(&console, &asked.next, None)
+}
+
+fn shown(console: &Console, next: &str, wrong: Option<&str>) -> Answer {
+    Answer::page(frame::page(
+        console,
+        None,
+        frame::Place::still("", "Log in"),
+        html! {
+            form method="post" action="/login" class="card narrow" {
+                @if let Some(wrong) = wrong { p class="problem" role="alert" { (wrong) } }
+                input type="hidden" name="next" value=(next);
+                label { "Token" input type="password" name="token" required autocomplete="current-password" autofocus; }
+                label { "Your name, kept with what you do" input type="text" name="who" maxlength="60" required autocomplete="username"; }
+                button type="submit" { "Log in" }
+            }
+        },
+    ))
+}
+
+pub(super) async fn enter(State(console): State<Arc<Console>>, Form(form): Form<Entering>) -> Answer {
+    let access = &console.access;
+    match access.role_of(&form.token) {
+        Ok(Some(role)) => {
+            let cookie = access.login(role, &form.who, clock::now());
+            let what = if role == Role::Act { "act" } else { "read" };
+            tracing::info!(who = form.who, "console: somebody logged in to {what}");
+            Answer::to(own(&form.next))
+                .with_cookie(&format!("{COOKIE}={cookie}; Path=/; HttpOnly; Secure; SameSite=Strict"))
+        }
+        Ok(None) => {
+            tracing::warn!("console: a wrong token");
+            shown(&console, &form.next, Some("This token opens nothing."))
+        }
+        Err(problem) => problem.into(),
+    }
+}
+
+pub(super) async fn leave(
+    State(console): State<Arc<Console>>,
+    headers: HeaderMap,
+    Form(form): Form<Leaving>,
+) -> Result<Answer, Problem> {
+    if let Some(visitor) = console.access.visitor(&headers, clock::now())? {
+        // Whoever may read may leave.
+        Actor::of_form(&console.access, Visitor { role: Role::Act, ..visitor }, &form.csrf)?;
+    }
+    Ok(Answer::to("/login").with_cookie(&format!("{COOKIE}=; Path=/; Max-Age=0; HttpOnly; Secure; SameSite=Strict")))
+}
+
+/// A path of ours; anything else leads to the overview.
+fn own(next: &str) -> &str {
+    let inside =
+        next.starts_with('/') && !next.starts_with("//") && !next.contains('\\') && !next.chars().any(char::is_control);
+    if inside { next } else { "/" }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::own;
+
+    #[test]
+    fn a_login_leads_nowhere_else() {
+        for (next, to) in [
+            ("/runs/7?a=b", "/runs/7?a=b"),
+            ("", "/"),
+            ("https://evil.example/", "/"),
+            ("//evil.example/", "/"),
+            ("/\\evil.example/", "/"),
+            ("/\t/evil.example", "/"),
+        ] {
+            assert_eq!(own(next), to, "{next}");
+        }
+    }
+}

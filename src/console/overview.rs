@@ -1,0 +1,124 @@
+//! Every customer, the worst first.
+
+use std::sync::Arc;
+
+use axum::extract::{Query, State};
+use maud::{Markup, html};
+use serde::Deserialize;
+
+use super::Console;
+use super::access::Visitor;
+use super::answer::{Answer, Problem};
+use super::frame::{self, Place, Table};
+use crate::ops::{self, CustomerStatus, QueueDepth};
+
+/// Customers on one page; a filter finds the others.
+const SHOWN_MAX: usize = 200;
+
+#[derive(Debug, Default, Deserialize)]
+pub(super) struct Asked {
+    #[serde(default)]
+    q: String,
+    #[serde(default)]
+    state: String,
+}
+
+pub(super) async fn page(
+    State(console): State<Arc<Console>>,
+    visitor: Visitor,
+    Query(asked): Query<Asked>,
+) -> Result<Answer, Problem> {
+    let env = &console.env;
+    let mut all = ops::status(&env.queue, &env.config).await?;
+    let queues = ops::queue_depth(&env.queue).await?;
+    let total = all.len();
+    let states: std::collections::BTreeSet<String> = all.iter().map(|one| one.state.clone()).collect();
+    all.retain(|one| asked.state.is_empty() || one.state == asked.state);
+    all.retain(|one| one.slug.contains(asked.q.trim()) || one.customer.contains(asked.q.trim()));
+    all.sort_by(|one, other| {
+        rank(other).cmp(&rank(one)).then(freshness(other).total_cmp(&freshness(one))).then(one.slug.cmp(&other.slug))
+    });
+    let found = all.len();
+    all.truncate(SHOWN_MAX);
+    let main = html! {
+        (summary(&all, &queues))
+        form method="get" class="filter" {
+            label { "Customer" input type="search" name="q" value=(asked.q) placeholder="id or slug"; }
+            (frame::choice("State", "state", "any", Some(&asked.state).filter(|state| !state.is_empty()).map(String::as_str),
+                states.iter().map(|state| (state.as_str(), state.as_str()))))
+            button type="submit" { "Show" }
+            @if found > SHOWN_MAX { p class="told" { "The " (SHOWN_MAX) " worst of " (found) " are shown." } }
+            @else if found < total { p class="told" { (found) " of " (total) " customers." } }
+        }
+        (Table {
+            caption: "Customers, the worst first",
+            columns: &["Customer", "State", "Freshness", "Run", "Parked", "Quarantined", "Dead letters", "Differences", "Last run ended", "Compared"],
+            rows: all.iter().map(row).collect(),
+            empty: "Each customer of the configuration would be here, with how fresh it is.",
+        })
+    };
+    Ok(Answer::page(frame::page(&console, Some(&visitor), Place::live("/", "Overview"), main)))
+}
+
+fn row(one: &CustomerStatus) -> Vec<Markup> {
+    let of = |what: &str| format!("/{what}?customer={}", frame::escaped(&one.customer));
+    vec![
+        html! { a href={ "/customers/" (frame::escaped(&one.customer)) } { (one.slug) } },
+        frame::state(&one.state),
+        html! { (age(one)) },
+        html! { @match one.open_run.or(one.load_run) { Some(run) => a href={ "/runs/" (run) } { (run) }, None => span class="none" { "–" } } },
+        frame::count(one.parked, &format!("/customers/{}#parked", frame::escaped(&one.customer))),
+        frame::count(one.quarantined, &of("quarantine")),
+        frame::count(one.dead_letters, &of("dead-letters")),
+        frame::count(one.differences, &of("reconciliation")),
+        frame::time(one.last_run_ended_at),
+        frame::time(one.compared_at),
+    ]
+}
+
+fn age(one: &CustomerStatus) -> Markup {
+    let age = one
+        .watermarks
+        .iter()
+        .filter_map(|mark| mark.freshness_secs)
+        .fold(None, |worst: Option<f64>, age| Some(worst.map_or(age, |worst| worst.max(age))));
+    html! { @match age { Some(age) => span class=[(age > LATE_SECS).then_some("late")] { (frame::duration(age)) }, None => span class="none" { "never loaded" } } }
+}
+
+/// As the monitor on `freshness.age` has it.
+const LATE_SECS: f64 = 300.0;
+
+fn freshness(one: &CustomerStatus) -> f64 {
+    one.watermarks.iter().filter_map(|mark| mark.freshness_secs).fold(0.0, f64::max)
+}
+
+/// What a person has to look at comes first.
+fn rank(one: &CustomerStatus) -> u8 {
+    match one.state.as_str() {
+        "away" | "waiting for a worker" => 4,
+        "degraded" => 3,
+        "waiting" | "paused" => 2,
+        _ => u8::from(freshness(one) > LATE_SECS),
+    }
+}
+
+/// The few numbers that say whether anything is to be done at all.
+fn summary(all: &[CustomerStatus], queues: &[QueueDepth]) -> Markup {
+    let worst = all.iter().max_by(|one, other| freshness(one).total_cmp(&freshness(other)));
+    let dead: i64 = all.iter().map(|one| one.dead_letters).sum();
+    let quarantined: i64 = all.iter().map(|one| one.quarantined).sum();
+    let oldest = queues.iter().map(|queue| queue.oldest_ready_secs).fold(0.0, f64::max);
+    let (ready, claimed) = queues.iter().fold((0, 0), |sum, queue| (sum.0 + queue.ready, sum.1 + queue.claimed));
+    html! {
+        dl class="numbers" {
+            div { dt { "Least fresh" } dd { @match worst {
+                Some(one) => { (frame::duration(freshness(one))) " " a href={ "/customers/" (frame::escaped(&one.customer)) } { (one.slug) } },
+                None => "–",
+            } } }
+            div { dt { "Jobs ready, at work" } dd { (frame::grouped(ready)) ", " (frame::grouped(claimed)) } }
+            div { dt { "Oldest ready" } dd class=[(oldest > 60.0).then_some("late")] { (frame::duration(oldest)) } }
+            div { dt { "Dead letters" } dd { (frame::count(dead, "/dead-letters")) } }
+            div { dt { "Quarantined" } dd { (frame::count(quarantined, "/quarantine")) } }
+        }
+    }
+}

@@ -1,0 +1,101 @@
+//! What the comparisons of whole tables found last.
+
+use std::sync::Arc;
+
+use axum::extract::{Query, State};
+use maud::html;
+use serde::Deserialize;
+
+use super::Console;
+use super::access::Visitor;
+use super::answer::{Answer, Problem};
+use super::frame::{self, Place, Table};
+use crate::ops;
+use crate::stages::DifferenceKind;
+
+const SHOWN: u32 = 200;
+
+#[derive(Debug, Default, Deserialize)]
+pub(super) struct Asked {
+    #[serde(default)]
+    customer: String,
+    #[serde(default)]
+    kind: String,
+}
+
+pub(super) async fn page(
+    State(console): State<Arc<Console>>,
+    visitor: Visitor,
+    Query(asked): Query<Asked>,
+) -> Result<Answer, Problem> {
+    let only = console.env.config.customers.first().filter(|_| console.env.config.customers.len() == 1);
+    let customer = console.customer_asked(Some(&asked.customer))?.or(only);
+    let kinds = DifferenceKind::ALL.map(DifferenceKind::as_str);
+    let kind = Some(asked.kind.as_str()).filter(|kind| !kind.is_empty());
+    if kind.is_some_and(|kind| !kinds.contains(&kind)) {
+        return Err(Problem::Bad(format!("There is no kind {}: there are {}.", asked.kind, kinds.join(", "))));
+    }
+    let found = match customer {
+        Some(customer) => Some(ops::reconciliation(&console.env.queue, &customer.id, kind, SHOWN).await?),
+        None => None,
+    };
+    let slug = customer.map_or("C", |customer| customer.slug.as_str());
+    let main = html! {
+        form method="get" class="filter" {
+            (frame::choice("Customer", "customer", "choose one", customer.map(|customer| customer.id.as_str()), console.customers()))
+            (frame::choice("Kind", "kind", "any", kind, kinds.map(|kind| (kind, kind))))
+            button type="submit" { "Show" }
+        }
+        @match &found {
+            None => p class="empty" { "Choose a customer: what the last comparison of each of its tables found would be here." },
+            Some(found) => {
+                section {
+                    h2 { "Differences" }
+                    (Table {
+                        caption: "How many differences of each kind",
+                        columns: &["Entity", "Kind", "Pairs"],
+                        rows: found.counts.iter().map(|(entity, kind, count)| vec![
+                            html! { (entity) }, html! { (kind) },
+                            frame::count(*count, &format!("/reconciliation?customer={}&kind={}", frame::escaped(&asked.customer), frame::escaped(kind))),
+                        ]).collect(),
+                        empty: "No differences: both sides held the same when they were compared last.",
+                    })
+                    (Table {
+                        caption: "Differences, the newest first",
+                        columns: &["Entity", "Kind", "Legacy key", "Platform key", "Fields", "Found"],
+                        rows: found.differences.iter().map(|one| vec![
+                            html! { (one.entity) },
+                            html! { (one.kind) },
+                            html! { code { (one.legacy_key.as_deref().map_or_else(|| "–".into(), frame::key)) } },
+                            html! { code { (one.platform_key.as_deref().map_or_else(|| "–".into(), frame::key)) } },
+                            html! { (one.fields.join(", ")) },
+                            html! { (frame::time(Some(one.found_at))) ", run " a href={ "/runs/" (one.run) } { (one.run) } },
+                        ]).collect(),
+                        empty: "Each pair that differs would be here by its keys.",
+                    })
+                }
+                section {
+                    h2 { "Comparisons" }
+                    (Table {
+                        caption: "The last comparison of each side of each entity",
+                        columns: &["Entity", "Side", "What", "When", "Took", "Rows", "Pairs", "Looked at one by one", "Not there"],
+                        rows: found.swept.iter().map(|one| vec![
+                            html! { (one.entity) },
+                            html! { (one.side) },
+                            html! { @if one.depth == "rows" { "keys and values" } @else { "keys" } },
+                            html! { (frame::time(Some(one.at))) ", run " a href={ "/runs/" (one.run) } { (one.run) } },
+                            html! { (frame::duration(one.secs)) },
+                            html! { (frame::grouped(one.rows)) },
+                            html! { (frame::grouped(one.pairs)) },
+                            html! { (frame::grouped(one.differing)) },
+                            html! { (frame::grouped(one.missing)) },
+                        ]).collect(),
+                        empty: "Nothing was compared yet: a run does that every `sweep_every`, once first loads are done.",
+                    })
+                }
+                p class="told" { "A proof to hand over, at any time: " code { "sync-bridge verify --customer " (slug) " --report " (slug) ".md" } }
+            },
+        }
+    };
+    Ok(Answer::page(frame::page(&console, Some(&visitor), Place::live("/reconciliation", "Reconciliation"), main)))
+}

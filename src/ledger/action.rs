@@ -1,0 +1,66 @@
+//! `bridge.action`: what people did through the console. Noted before it is done, and how it ended after, so that none is unseen.
+
+use chrono::{DateTime, Utc};
+use serde::Serialize;
+use sqlx::PgConnection;
+
+use crate::fault;
+
+/// What somebody is about to do.
+#[derive(Debug, Clone, Copy)]
+pub struct Intended<'a> {
+    /// A name for people; in the console the one that was given at the login.
+    pub who: &'a str,
+    /// Verb and noun, like `requeue dead letters`.
+    pub action: &'a str,
+    pub customer: Option<&'a str>,
+    pub subject: &'a str,
+    pub reason: &'a str,
+}
+
+/// What somebody did.
+#[derive(Debug, Clone, Serialize, sqlx::FromRow)]
+pub struct Action {
+    pub id: i64,
+    pub at: DateTime<Utc>,
+    pub who: String,
+    pub action: String,
+    pub customer: Option<String>,
+    pub subject: String,
+    pub reason: String,
+    /// `None`: it is under way, or the process ended in it.
+    pub outcome: Option<String>,
+}
+
+/// Notes what somebody is about to do. Answers its id.
+pub async fn begin(conn: &mut PgConnection, intended: Intended<'_>) -> sqlx::Result<i64> {
+    let id = sqlx::query_scalar(
+        "insert into bridge.action (who, action, customer, subject, reason) values ($1, $2, $3, $4, $5) returning id",
+    )
+    .bind(intended.who)
+    .bind(intended.action)
+    .bind(intended.customer)
+    .bind(intended.subject)
+    .bind(intended.reason)
+    .fetch_one(conn)
+    .await?;
+    fault::point("ledger.action_begun").await;
+    Ok(id)
+}
+
+/// Notes how it ended.
+pub async fn end(conn: &mut PgConnection, id: i64, outcome: &str) -> sqlx::Result<()> {
+    sqlx::query("update bridge.action set outcome = $2 where id = $1").bind(id).bind(outcome).execute(conn).await?;
+    fault::point("ledger.action_ended").await;
+    Ok(())
+}
+
+/// The newest, the newest first; of this customer only, if one is named.
+pub async fn newest(conn: &mut PgConnection, customer: Option<&str>, limit: i64) -> sqlx::Result<Vec<Action>> {
+    // Two statements, so that each follows an index.
+    let of = if customer.is_some() { "customer = $1" } else { "$1::text is null" };
+    let sql = format!(
+        "select id, at, who, action, customer, subject, reason, outcome from bridge.action where {of} order by id desc limit $2"
+    );
+    sqlx::query_as(sqlx::AssertSqlSafe(sql)).bind(customer).bind(limit).fetch_all(conn).await
+}

@@ -1,0 +1,36 @@
+//! Who is at work, and which databases are away.
+
+use anyhow::Context;
+use chrono::{DateTime, Utc};
+use serde::Serialize;
+use sqlx::PgPool;
+
+use super::Away;
+use super::status;
+
+/// A worker process that holds jobs now.
+#[derive(Debug, Clone, Serialize, sqlx::FromRow)]
+pub struct WorkerShown {
+    pub worker: String,
+    pub jobs: i64,
+    /// Of the oldest claim.
+    pub since: DateTime<Utc>,
+    /// Of the claim that is kept the longest.
+    pub lease_until: DateTime<Utc>,
+}
+
+/// # Errors
+/// The queue database's.
+pub async fn workers(queue: &PgPool) -> anyhow::Result<(Vec<WorkerShown>, Vec<Away>)> {
+    let workers = sqlx::query_as(
+        "select claimed_by as worker, count(*) as jobs, min(claimed_at) as since, max(lease_until) as lease_until
+         from bridge.job where state = 'claimed' group by claimed_by order by claimed_by",
+    )
+    .fetch_all(queue)
+    .await
+    .context("reading who is at work")?;
+    let away = status::away(queue).await?;
+    let mut away: Vec<Away> = away.into_values().collect();
+    away.sort_by(|one, other| one.database.cmp(&other.database));
+    Ok((workers, away))
+}

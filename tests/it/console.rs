@@ -1,0 +1,431 @@
+//! The console as a browser and a program meet it: a real process, real requests.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::{Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::cli::{Databases, Desk, Running, execute, number};
+use crate::support::eventually;
+
+const READ: &str = "read-token-of-a-test-0001";
+const ACT: &str = "act-token-of-a-test-00002";
+
+pub fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a free port").port()
+}
+
+/// What a console answered.
+#[derive(Debug)]
+struct Answer {
+    status: u16,
+    headers: BTreeMap<String, String>,
+    body: String,
+}
+
+impl Answer {
+    fn json(&self) -> Value {
+        serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error}: {self:?}"))
+    }
+
+    /// Where it leads, of a redirect.
+    fn to(&self) -> &str {
+        assert_eq!(self.status, 303, "{self:?}");
+        &self.headers["location"]
+    }
+
+    /// What forms bring back.
+    fn csrf(&self) -> String {
+        let (_, rest) = self.body.split_once("name=\"csrf\" value=\"").unwrap_or_else(|| panic!("no form: {self:?}"));
+        rest.split('"').next().expect("its end").to_owned()
+    }
+}
+
+/// A console that runs, and who asks it.
+pub struct Console {
+    pub port: u16,
+    running: Running,
+    headers: Vec<(String, String)>,
+}
+
+impl Console {
+    pub async fn start(desk: &Desk, more: &[&str]) -> Console {
+        let port = free_port();
+        let listen = format!("127.0.0.1:{port}");
+        let args = [&["console", "--listen", &listen][..], more].concat();
+        let mut console = Console {
+            port,
+            running: desk.start(env!("CARGO_BIN_EXE_sync-bridge"), &args),
+            headers: vec![("Host".into(), format!("127.0.0.1:{port}"))],
+        };
+        eventually("the console answers", async || {
+            console.running.must_run();
+            TcpStream::connect(("127.0.0.1", port)).is_ok()
+        })
+        .await;
+        console
+    }
+
+    fn with(&mut self, name: &str, value: &str) {
+        self.headers.retain(|(known, _)| known != name);
+        self.headers.push((name.into(), value.into()));
+    }
+
+    fn ask(&self, method: &str, path: &str, kind: &str, body: &str) -> Answer {
+        let mut stream = TcpStream::connect(("127.0.0.1", self.port)).expect("it listens");
+        stream.set_read_timeout(Some(Duration::from_secs(60))).expect("a limit");
+        let headers: String = self.headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
+        let length = body.len();
+        write!(
+            stream,
+            "{method} {path} HTTP/1.1\r\n{headers}Connection: close\r\nContent-Type: {kind}\r\nContent-Length: {length}\r\n\r\n{body}"
+        )
+        .expect("asking");
+        let mut text = String::new();
+        stream.read_to_string(&mut text).expect("an answer");
+        let (head, body) = text.split_once("\r\n\r\n").expect("a head and a body");
+        let mut lines = head.lines();
+        let status = lines.next().and_then(|line| line.split(' ').nth(1)?.parse().ok()).expect("a status");
+        let headers =
+            lines.filter_map(|line| line.split_once(": ")).map(|(name, value)| (name.to_lowercase(), value.to_owned()));
+        Answer { status, headers: headers.collect(), body: body.to_owned() }
+    }
+
+    fn get(&self, path: &str) -> Answer {
+        self.ask("GET", path, "text/plain", "")
+    }
+
+    /// As a form is sent.
+    fn post(&self, path: &str, fields: &[(&str, &str)]) -> Answer {
+        let escape = |text: &str| -> String { text.bytes().map(|byte| format!("%{byte:02X}")).collect() };
+        let body: Vec<String> = fields.iter().map(|(name, value)| format!("{name}={}", escape(value))).collect();
+        self.ask("POST", path, "application/x-www-form-urlencoded", &body.join("&"))
+    }
+
+    fn post_json(&self, path: &str, body: &Value) -> Answer {
+        self.ask("POST", path, "application/json", &body.to_string())
+    }
+}
+
+/// A customer with a row in each list: a decided conflict, a quarantined row, a dead letter, and some runs.
+pub async fn troubled(hint: &str) -> (Databases, Desk) {
+    let databases = Databases::new(hint).await;
+    let desk = databases.desk(hint);
+    desk.succeeds(&["migrate"]);
+    desk.succeeds(&["prepare"]);
+    let run = ["run", "--customer", "acme", "--inline"];
+    desk.succeeds(&run);
+    execute(&databases.platform, "alter table identity.users add constraint no_poison check (name <> 'poison')").await;
+    execute(&databases.legacy, "insert into users (mail, name) values ('eve@example.org', 'poison')").await;
+    execute(&databases.legacy, "update users set name = '<b>Ada L</b>', changed = now() where mail like 'ada%'").await;
+    execute(
+        &databases.platform,
+        "update identity.users set name = 'Ada P', updated_at = now() where email like 'ada%'",
+    )
+    .await;
+    desk.succeeds(&run);
+    desk.succeeds(&run);
+    execute(&databases.legacy, "insert into users (mail, name) values ('fred@example.org', 'Fred')").await;
+    // As a page that was tried too often: its worker is gone with each attempt.
+    execute(&databases.queue, "create function bridge.no_page() returns trigger language plpgsql as $$
+        begin if new.mode = 'sync' and old.state = 'released' and new.state = 'done' then raise exception 'no such luck' using errcode = '42P01'; end if; return new; end $$;
+        create trigger no_page before update on bridge.page for each row execute function bridge.no_page()").await;
+    let _ = desk.run(&run);
+    execute(&databases.queue, "update bridge.job set state = 'dead', ended_at = now(), token = null, lease_until = null,
+        error_kind = 'permanent', last_error = 'the table <i>orders</i> is gone' where kind = 'page' and state <> 'done' and state <> 'dead';
+        drop trigger no_page on bridge.page").await;
+    (databases, desk)
+}
+
+/// Every address of its own that a page leads to.
+fn links(body: &str) -> BTreeSet<String> {
+    let found = body.split("href=\"").skip(1).filter_map(|rest| rest.split('"').next());
+    found.filter(|path| path.starts_with('/')).map(|path| path.replace("&amp;", "&")).collect()
+}
+
+#[tokio::test]
+async fn every_page_answers_and_each_number_leads_to_what_it_counts() {
+    let (databases, desk) = troubled("console pages").await;
+    let letters = number(&databases.queue, "select count(*) from bridge.job where state = 'dead'").await;
+    assert!(letters > 0, "a dead letter is there");
+    let console = Console::start(&desk, &[]).await;
+    let mut seen: BTreeMap<String, Answer> = BTreeMap::new();
+    let mut next = BTreeSet::from(["/".to_owned()]);
+    while let Some(path) = next.pop_first() {
+        if seen.contains_key(&path) {
+            continue;
+        }
+        assert!(seen.len() < 200, "there is no end: {:?}", seen.keys());
+        let answer = console.get(&path);
+        assert_eq!(answer.status, 200, "{path}: {answer:?}");
+        let policy = &answer.headers["content-security-policy"];
+        assert!(
+            policy.starts_with("default-src 'none'") && policy.contains("frame-ancestors 'none'"),
+            "{path}: {policy}"
+        );
+        assert_eq!(answer.headers["x-content-type-options"], "nosniff", "{path}");
+        next.extend(links(&answer.body).into_iter().map(|link| link.split('#').next().unwrap_or_default().to_owned()));
+        seen.insert(path, answer);
+    }
+    for start in [
+        "/customers/",
+        "/runs/",
+        "/dead-letters/",
+        "/dead-letters",
+        "/quarantine",
+        "/conflicts/",
+        "/conflicts",
+        "/reconciliation",
+        "/actions",
+        "/configuration",
+        "/health",
+        "/assets/console.css",
+        "/assets/console.js",
+        "/assets/icon.svg",
+    ] {
+        assert!(seen.keys().any(|path| path.starts_with(start)), "nothing leads to {start}: {:?}", seen.keys());
+    }
+    let text: String = seen.values().map(|answer| answer.body.as_str()).collect();
+    for said in [
+        "no_poison",
+        "the table &lt;i&gt;orders&lt;/i&gt; is gone",
+        "nothing was written",
+        "Rows per minute",
+        "Freshness",
+    ] {
+        assert!(text.contains(said) || said == "nothing was written", "nowhere: {said}");
+    }
+    for hidden in ["Ada L", "Ada P", "<i>orders", "hunter2"] {
+        assert!(!text.contains(hidden), "{hidden} is shown");
+    }
+    for password in [&databases.legacy, &databases.platform, &databases.queue] {
+        assert!(!text.contains(password.url.expose()), "an address with its password");
+    }
+    assert_eq!(console.get("/nowhere").status, 404);
+    assert_eq!(console.get("/runs/999999").status, 404);
+    assert_eq!(console.get("/runs/x").status, 400);
+    assert_eq!(console.get("/customers/acne").status, 404);
+    assert_eq!(console.get("/livez").json(), json!({ "live": true }));
+    assert_eq!(console.get("/readyz").json(), json!({ "ready": true }));
+
+    let shown = Console::start(&desk, &["--show-values"]).await;
+    let conflict = seen.keys().find(|path| path.starts_with("/conflicts/")).expect("a conflict");
+    let page = shown.get(conflict).body;
+    assert!(page.contains("&lt;b&gt;Ada L&lt;/b&gt;") && page.contains("Ada P"), "as text: {page}");
+}
+
+#[tokio::test]
+async fn what_an_operator_does_is_done_and_noted() {
+    let (databases, desk) = troubled("console acts").await;
+    let console = Console::start(&desk, &[]).await;
+    let letters = console.get("/dead-letters");
+    let csrf = letters.csrf();
+    let first = number(&databases.queue, "select min(id) from bridge.job where state = 'dead'").await.to_string();
+    let all =
+        number(&databases.queue, "select count(*) from bridge.job where state = 'dead' and requeued_at is null").await;
+
+    // Not without a reason, not without what was given out, not without a choice.
+    let requeue =
+        |fields: &[(&str, &str)]| console.post("/dead-letters/act", &[&[("act", "requeue")][..], fields].concat());
+    assert_eq!(requeue(&[("id", &first), ("reason", "why"), ("csrf", "forged")]).status, 403);
+    assert_eq!(requeue(&[("id", &first), ("reason", "why")]).status, 403);
+    assert_eq!(requeue(&[("csrf", &csrf), ("id", &first), ("reason", " ")]).status, 400);
+    assert_eq!(requeue(&[("csrf", &csrf), ("reason", "why")]).status, 400);
+    assert_eq!(number(&databases.queue, "select count(*) from bridge.action").await, 0);
+
+    let done = requeue(&[
+        ("csrf", &csrf),
+        ("id", &first),
+        ("reason", "the disk is larger now"),
+        ("back", &format!("/dead-letters/{first}")),
+    ]);
+    assert!(done.to().starts_with(&format!("/dead-letters/{first}?done=")), "{done:?}");
+    let page = console.get(done.to());
+    assert!(page.body.contains("Re-enqueued 1.") && page.body.contains("the disk is larger now"), "{page:?}");
+    let every = requeue(&[("csrf", &csrf), ("every", "true"), ("reason", "all of them")]);
+    assert!(console.get(every.to()).body.contains(&format!("Re-enqueued {}.", all - 1)), "{every:?}");
+    desk.succeeds(&["run", "--customer", "acme", "--inline"]);
+    assert_eq!(number(&databases.platform, "select count(*) from identity.users where email like 'fred%'").await, 1);
+
+    execute(&databases.platform, "alter table identity.users drop constraint no_poison").await;
+    let row = number(&databases.queue, "select id from bridge.quarantine").await.to_string();
+    let retried = console.post("/quarantine/retry", &[("csrf", &csrf), ("id", &row), ("reason", "the rule is gone")]);
+    assert!(console.get(retried.to()).body.contains("1 rows are the next run"), "{retried:?}");
+    desk.succeeds(&["run", "--customer", "acme", "--inline"]);
+    assert_eq!(number(&databases.platform, "select count(*) from identity.users where name = 'poison'").await, 1);
+
+    let list = console.get("/conflicts?customer=acme&state=decided");
+    let conflict = links(&list.body).into_iter().find(|link| link.starts_with("/conflicts/")).expect("a conflict");
+    let before = number(&databases.legacy, "select count(*) from users where name = 'Ada P'").await;
+    let undone = console.post(&conflict, &[("csrf", &csrf), ("act", "undo"), ("reason", "she asked for it")]);
+    assert!(console.get(undone.to()).body.contains("the loser is back"), "{undone:?}");
+    assert_ne!(number(&databases.legacy, "select count(*) from users where name = 'Ada P'").await, before);
+    let again = console.post(&conflict, &[("csrf", &csrf), ("act", "undo"), ("reason", "once more")]);
+    assert!(again.status == 409 && again.body.contains("nothing to undo"), "{again:?}");
+
+    let paused = console.post(
+        "/customers/acme/pause",
+        &[("csrf", &csrf), ("entity", "user"), ("direction", "to-legacy"), ("reason", "a deploy")],
+    );
+    assert!(console.get(paused.to()).body.contains("a deploy"), "{paused:?}");
+    assert_eq!(
+        number(&databases.queue, "select count(*) from bridge.pause where entity = 'user' and toward = 'legacy'").await,
+        1
+    );
+    let wrong =
+        console.post("/customers/acme/pause", &[("csrf", &csrf), ("direction", "sideways"), ("reason", "none")]);
+    assert_eq!(wrong.status, 400, "{wrong:?}");
+    let resumed = console.post(
+        "/customers/acme/resume",
+        &[("csrf", &csrf), ("entity", "user"), ("direction", "to-legacy"), ("reason", "deployed")],
+    );
+    assert!(console.get(resumed.to()).body.contains("It goes on"), "{resumed:?}");
+    assert_eq!(number(&databases.queue, "select count(*) from bridge.pause").await, 0);
+    let ticked = console.post("/customers/acme/tick", &[("csrf", &csrf), ("reason", "now")]);
+    assert!(console.get(ticked.to()).body.contains("A tick waits"), "{ticked:?}");
+
+    let noted = number(
+        &databases.queue,
+        "select count(*) from bridge.action where who <> '' and reason <> '' and outcome is not null",
+    )
+    .await;
+    assert_eq!(noted, 8, "each, also the one that failed");
+    let failed = "select count(*) from bridge.action where outcome like 'failed: %nothing to undo%'";
+    assert_eq!(number(&databases.queue, failed).await, 1);
+    assert!(console.get("/actions").body.contains("she asked for it"));
+}
+
+#[tokio::test]
+async fn a_console_with_tokens_lets_in_who_has_one_and_lets_act_who_may() {
+    let (databases, desk) = troubled("console tokens").await;
+    let desk = desk.with("SYNC_BRIDGE_CONSOLE_READ_TOKEN", READ).with("SYNC_BRIDGE_CONSOLE_ACT_TOKEN", ACT);
+    let mut console = Console::start(&desk, &[]).await;
+    assert_eq!(console.get("/runs/1?a=b").to(), "/login?next=%2Fruns%2F1%3Fa%3Db");
+    assert_eq!(console.get("/api/v1/customers").status, 401);
+    assert_eq!(console.post("/dead-letters/act", &[("act", "requeue")]).status, 401);
+    assert_eq!(console.get("/livez").status, 200, "a probe has no token");
+    let wrong = console.post("/login", &[("token", "not-the-token-of-anybody"), ("who", "Eve")]);
+    assert!(
+        wrong.status == 200 && wrong.body.contains("opens nothing") && !wrong.headers.contains_key("set-cookie"),
+        "{wrong:?}"
+    );
+
+    let login = |console: &Console, token: &str, who: &str| {
+        let entered = console.post("/login", &[("token", token), ("who", who), ("next", "/dead-letters")]);
+        assert_eq!(entered.to(), "/dead-letters");
+        let cookie = entered.headers["set-cookie"].clone();
+        for part in ["HttpOnly", "SameSite=Strict", "Secure", "Path=/"] {
+            assert!(cookie.contains(part), "{cookie}");
+        }
+        assert!(!cookie.contains(token), "the token itself is not in it");
+        cookie.split(';').next().expect("the pair").to_owned()
+    };
+    let cookie = login(&console, READ, "Reader");
+    console.with("Cookie", &cookie);
+    let page = console.get("/dead-letters");
+    assert!(page.body.contains("Reader (may look only)") && !page.body.contains("Re-enqueue</button>"), "{page:?}");
+    let denied = console
+        .post("/dead-letters/act", &[("act", "requeue"), ("every", "true"), ("reason", "why"), ("csrf", &page.csrf())]);
+    assert_eq!(denied.status, 403);
+
+    let cookie = login(&console, ACT, "Ada");
+    console.with("Cookie", &cookie);
+    let page = console.get("/dead-letters");
+    let done = console.post(
+        "/dead-letters/act",
+        &[("act", "discard"), ("every", "true"), ("reason", "not needed"), ("csrf", &page.csrf())],
+    );
+    assert!(done.to().starts_with("/dead-letters?"), "{done:?}");
+    assert_eq!(
+        number(&databases.queue, "select count(*) from bridge.action where who = 'Ada' and outcome like 'discarded %'")
+            .await,
+        1
+    );
+    let left = console.post("/logout", &[("csrf", &page.csrf())]);
+    assert_eq!(left.to(), "/login");
+    assert!(left.headers["set-cookie"].contains("Max-Age=0"));
+
+    // A program, by another name than this machine's.
+    console.headers = vec![("Host".into(), "bridge.example.org".into())];
+    console.with("Authorization", &format!("Bearer {READ}"));
+    assert_eq!(console.get("/api/v1/customers").json()[0]["slug"], "acme");
+    let body = json!({ "reason": "by a program" });
+    let denied = console.post_json("/api/v1/customers/acme/tick", &body);
+    assert_eq!((denied.status, denied.json()["error"].as_str()), (403, Some("this token may look only")));
+    console.with("Authorization", &format!("Bearer {ACT}"));
+    assert!(console.post_json("/api/v1/customers/acme/tick", &body).json()["tick"].is_i64());
+    assert_eq!(number(&databases.queue, "select count(*) from bridge.action where who = 'token to act'").await, 1);
+    console.with("Authorization", "Bearer nonsense-nonsense-nonsense");
+    assert_eq!(console.get("/api/v1/customers").status, 401);
+}
+
+#[tokio::test]
+async fn a_console_for_this_machine_answers_to_no_other_name_and_to_no_other_site() {
+    let (databases, desk) = troubled("console local").await;
+    let mut console = Console::start(&desk, &[]).await;
+    console.with("Host", "rebound.example.org");
+    for path in ["/", "/api/v1/customers", "/assets/console.js", "/livez"] {
+        assert_eq!(console.get(path).status, 403, "{path}");
+    }
+    console.with("Host", &format!("localhost:{}", console.port));
+    assert_eq!(console.get("/").status, 200);
+    // As a page of another site would have a browser send it: no header that only our own pages can set.
+    let sent = console.post_json("/api/v1/dead-letters/requeue", &json!({ "all": true, "reason": "another site" }));
+    assert_eq!(sent.status, 403, "{sent:?}");
+    console.with("X-CSRF-Token", &console.get("/quarantine").csrf());
+    let sent = console.post_json("/api/v1/dead-letters/requeue", &json!({ "all": true, "reason": "our own" }));
+    assert!(sent.json()["requeued"].as_i64().is_some_and(|count| count > 0), "{sent:?}");
+    assert_eq!(number(&databases.queue, "select count(*) from bridge.action").await, 1);
+
+    let open = desk.run(&["console", "--listen", "0.0.0.0:0"]);
+    let said = String::from_utf8_lossy(&open.stderr);
+    assert!(open.status.code() == Some(2) && said.contains("SYNC_BRIDGE_CONSOLE_READ_TOKEN"), "{said}");
+    let short = desk.with("SYNC_BRIDGE_CONSOLE_ACT_TOKEN", "short").run(&["console", "--listen", "127.0.0.1:0"]);
+    let said = String::from_utf8_lossy(&short.stderr);
+    assert!(short.status.code() == Some(2) && said.contains("shorter than 20"), "{said}");
+}
+
+#[tokio::test]
+async fn every_question_and_action_of_the_document_is_one_of_the_api() {
+    let (databases, desk) = troubled("console api").await;
+    let desk = desk.with("SYNC_BRIDGE_CONSOLE_ACT_TOKEN", ACT);
+    let mut console = Console::start(&desk, &[]).await;
+    console.with("Authorization", &format!("Bearer {ACT}"));
+    let document = console.get("/api/v1/openapi.json").json();
+    let paths = document["paths"].as_object().expect("paths");
+    let dead = number(&databases.queue, "select min(id) from bridge.job where state = 'dead'").await;
+    let run = number(&databases.queue, "select max(id) from bridge.run").await;
+    let conflict = number(&databases.platform, "select id from sync_bridge.conflict").await;
+    let filled = |path: &str| {
+        let id = if path.starts_with("/dead-letters") { dead } else { conflict };
+        let path = path.replace("{customer}", "acme").replace("{run}", &run.to_string()).replace("{entity}", "user");
+        format!("/api/v1{}", path.replace("{id}", &id.to_string()))
+    };
+    let mut asked = 0;
+    for (path, methods) in paths {
+        if methods["get"].is_object() {
+            let answer = console.get(&filled(path));
+            assert_eq!(answer.status, 200, "{path}: {answer:?}");
+            asked += 1;
+        }
+        if methods["post"].is_object() {
+            let answer = console.post_json(
+                &filled(path),
+                &json!({ "act": "undo", "reason": "as the document says", "all": true, "entity": "user" }),
+            );
+            assert!([200, 409].contains(&answer.status), "{path}: {answer:?}");
+            let silent = console.post_json(&filled(path), &json!({ "act": "undo", "all": true, "reason": " " }));
+            assert_eq!(silent.status, 400, "{path} without a reason: {silent:?}");
+            asked += 1;
+        }
+    }
+    assert_eq!(asked, 22, "each of them");
+    let source = include_str!("../../src/console/api.rs");
+    let routes = source.matches(".route(\"").count();
+    assert_eq!(routes, paths.len(), "each route is in the document");
+    let nothing = console.post_json("/api/v1/dead-letters/requeue", &json!({ "reason": "all?" }));
+    assert!(nothing.status == 400 && nothing.body.contains("say which are meant"), "{nothing:?}");
+    assert_eq!(console.get("/api/v1/nowhere").json()["error"], "There is no such page.");
+}
