@@ -44,18 +44,19 @@ pub async fn settle(conn: &mut PgConnection, customer: &str, entity: &str, rows:
     if rows.is_empty() {
         return Ok(());
     }
-    sqlx::query(
-        "delete from bridge.difference using unnest($3::text[], $4::text[]) as settled (side, key)
-         where difference.customer = $1 and difference.entity = $2
-           and (settled.side = 'legacy' and difference.legacy_key = settled.key
-                or settled.side = 'platform' and difference.platform_key = settled.key)",
-    )
-    .bind(customer)
-    .bind(entity)
-    .bind(rows.iter().map(|(side, _)| side.as_str()).collect::<Vec<_>>())
-    .bind(rows.iter().map(|(_, key)| key.0.as_str()).collect::<Vec<_>>())
-    .execute(conn)
-    .await?;
+    // A statement for each side, so that each follows its index however many differences there are.
+    for (side, column) in [(Side::Legacy, "legacy_key"), (Side::Platform, "platform_key")] {
+        let keys: Vec<&str> = rows.iter().filter(|(of, _)| *of == side).map(|(_, key)| key.0.as_str()).collect();
+        if keys.is_empty() {
+            continue;
+        }
+        let sql = format!(
+            "delete from bridge.difference using (select distinct key from unnest($3::text[]) as named (key)) settled
+             where difference.customer = $1 and difference.entity = $2 and difference.{column} = settled.key"
+        );
+        let query = sqlx::query(sqlx::AssertSqlSafe(sql)).bind(customer).bind(entity).bind(keys);
+        query.execute(&mut *conn).await?;
+    }
     fault::point("ledger.differences_settled").await;
     Ok(())
 }

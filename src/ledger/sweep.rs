@@ -76,11 +76,11 @@ pub async fn note(
     found: &SweptSide,
 ) -> sqlx::Result<()> {
     sqlx::query(
-        "insert into bridge.swept (customer, run, entity, side, depth, secs, rows, pairs, differing, missing)
-         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
+        "insert into bridge.swept (customer, run, entity, side, depth, secs, rows, pairs, differing, missing, more_missing)
+         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
          on conflict (customer, entity, side, depth) do update
          set run = excluded.run, at = now(), secs = excluded.secs, rows = excluded.rows, pairs = excluded.pairs,
-             differing = excluded.differing, missing = excluded.missing",
+             differing = excluded.differing, missing = excluded.missing, more_missing = excluded.more_missing",
     )
     .bind(customer)
     .bind(run)
@@ -92,6 +92,7 @@ pub async fn note(
     .bind(found.pairs as i64)
     .bind(found.differing as i64)
     .bind(found.missing.len() as i64)
+    .bind(found.more_missing)
     .execute(conn)
     .await?;
     fault::point("ledger.swept_noted").await;
@@ -137,11 +138,15 @@ pub async fn sight(
         fault::point("ledger.absences_over").await;
     }
     if named.is_empty() {
+        accepts_more(conn, (customer, Some(entity), Some(side)), false).await?;
         return Ok(Gone::default());
     }
     sqlx::query(
-        "insert into bridge.absence (customer, entity, side, key)
-         select $1, $2, $3, key from unnest($4::text[]) as gone (key) order by key
+        "insert into bridge.absence (customer, entity, side, key, accepted)
+         select $1, $2, $3, key, coalesce((
+             select bool_or(accepts_more) from bridge.swept
+             where swept.customer = $1 and swept.entity = $2 and swept.side = $3), false)
+         from unnest($4::text[]) as gone (key) order by key
          on conflict (customer, entity, side, key) do nothing",
     )
     .bind(customer)
@@ -151,6 +156,9 @@ pub async fn sight(
     .execute(&mut *conn)
     .await?;
     fault::point("ledger.absences_noted").await;
+    if !more {
+        accepts_more(conn, (customer, Some(entity), Some(side)), false).await?;
+    }
     let seen: Vec<(String, bool, bool)> = sqlx::query_as(
         "select key, accepted, first_seen <= now() - $5 from bridge.absence
          where customer = $1 and entity = $2 and side = $3 and key = any($4) order by key",
@@ -173,7 +181,9 @@ pub async fn foresee(
     after: Duration,
 ) -> sqlx::Result<Gone> {
     let seen: Vec<(String, bool, bool)> = sqlx::query_as(
-        "select gone.key, coalesce(accepted, false), coalesce(first_seen, now()) <= now() - $5
+        "select gone.key, coalesce(accepted, (
+                 select bool_or(accepts_more) from bridge.swept
+                 where swept.customer = $1 and swept.entity = $2 and swept.side = $3), false), coalesce(first_seen, now()) <= now() - $5
          from unnest($4::text[]) as gone (key)
          left join bridge.absence on customer = $1 and entity = $2 and side = $3 and absence.key = gone.key order by gone.key",
     )
@@ -205,8 +215,30 @@ pub async fn gone_for(
     .await
 }
 
-/// An operator says that all rows which are gone now may be. Answers how many.
+/// Whether rows may be gone that were not named one by one, as more are gone than are named.
+async fn accepts_more(
+    conn: &mut PgConnection,
+    (customer, entity, side): (&str, Option<&str>, Option<Side>),
+    may: bool,
+) -> sqlx::Result<()> {
+    sqlx::query(
+        "update bridge.swept set accepts_more = $4 and more_missing
+         where customer = $1 and ($2::text is null or entity = $2) and ($3::text is null or side = $3)
+           and accepts_more <> ($4 and more_missing)",
+    )
+    .bind(customer)
+    .bind(entity)
+    .bind(side.map(Side::as_str))
+    .bind(may)
+    .execute(conn)
+    .await?;
+    fault::point("ledger.accepts_more").await;
+    Ok(())
+}
+
+/// An operator says that all rows which are gone now may be, those beyond the named ones, too. Answers how many are named.
 pub async fn accept(conn: &mut PgConnection, customer: &str, entity: Option<&str>) -> sqlx::Result<u64> {
+    accepts_more(&mut *conn, (customer, entity, None), true).await?;
     let done = sqlx::query(
         "update bridge.absence set accepted = true
          where customer = $1 and ($2::text is null or entity = $2) and not accepted",

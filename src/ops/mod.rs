@@ -39,7 +39,7 @@ pub use pause::{Paused, Scope, pause, resume};
 pub use preview::{About, Note, Outcome, Preview, PreviewOf, PreviewOfRow, PreviewRow, Walked, preview};
 pub use quarantine::{QuarantinedRow, Which, quarantine, retry_quarantined};
 pub use reconciliation::{DifferenceListed, Reconciliation, Swept, reconciliation};
-pub use recover::{RecoverOf, Recovered, recover};
+pub use recover::{CannotRecover, RecoverOf, Recovered, recover};
 pub use runs::{Minute, PageShown, RunListed, RunShown, Settled, StageShown, freshness, rates, run, runs};
 pub use status::{status, status_of};
 pub use ticks::{tick_is_taken, tick_now, wait_for_tick};

@@ -48,6 +48,11 @@ pub struct Recovered {
     pub quarantined: u64,
 }
 
+/// A recovery that cannot begin as things are; nothing was changed.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct CannotRecover(String);
+
 /// Why the customer stands still meanwhile.
 const RECOVERING: &str = "`sync-bridge recover` is under way";
 
@@ -55,7 +60,7 @@ const RECOVERING: &str = "`sync-bridge recover` is under way";
 /// it before.
 ///
 /// # Errors
-/// Pages that do not end; a database that does not answer: the customer stays paused, and the command may be repeated.
+/// [`CannotRecover`]. Pages that do not end; a database that does not answer: the customer stays paused, and the command may be repeated.
 pub async fn recover(
     env: &Env,
     of: RecoverOf<'_>,
@@ -67,10 +72,7 @@ pub async fn recover(
     let mut all = Vec::new();
     let mut ahead = env.data.ahead(of.customer, &env.config).await?;
     for entity in env.config.entities().map(|entity| &entity.id) {
-        let receipts_forgotten = match of.plan {
-            true => 0,
-            false => env.data.forget_receipts_ahead(of.customer, entity).await?,
-        };
+        let receipts_forgotten = env.data.forget_receipts_ahead(of.customer, entity, of.plan).await?;
         let mut recovered = Recovered {
             entity: entity.clone(),
             rows_read: 0,
@@ -174,12 +176,13 @@ async fn stand_still(queue: &PgPool, of: RecoverOf<'_>) -> anyhow::Result<()> {
         .find(|pause| (pause.entity.is_some() || pause.toward.is_some()) && !pause.halted && pause.who != absence::WHO);
     if let Some(pause) = of_parts {
         let toward = pause.toward.map_or(String::new(), |side| format!(" towards {side}"));
-        anyhow::bail!(
+        return Err(CannotRecover(format!(
             "{}{toward} is paused by {} ({}), and a recovery decides about everything: `sync-bridge resume` it first, and pause the customer as a whole if need be",
             pause.entity.as_deref().map_or_else(|| "the customer".to_owned(), |entity| format!("entity `{entity}`")),
             pause.who,
             pause.reason
-        );
+        ))
+        .into());
     }
     if !are_by_others(&pauses) {
         pause::set(&mut conn, whole(of.customer), of.who, RECOVERING).await.with_context(what)?;

@@ -58,6 +58,8 @@ pub struct Verified {
     /// Over what both sides agree on, in hexadecimal: two calls that answer the same found the same values.
     pub checksum: String,
     pub by_kind: BTreeMap<String, u64>,
+    /// More rows are gone than are named: there are more differences than are counted.
+    pub at_least: bool,
     /// The first of them.
     pub differences: Vec<Difference>,
     pub secs: f64,
@@ -144,14 +146,17 @@ async fn verify_entity(
     found.values().for_each(|one| *by_kind.entry(one.kind.clone()).or_default() += 1);
     let unequal = found.values().filter(|one| one.legacy_key.is_some() && one.platform_key.is_some()).count() as u64;
     let rows_of = |side: Side| sides.iter().find(|found| found.side == side).map_or(0, |found| found.rows);
+    // No more pairs are equal than rows are there: of those that are gone not all may be named, and of some both rows are.
+    let equal = pairs.saturating_sub(unequal).min(rows_of(Side::Legacy)).min(rows_of(Side::Platform));
     Ok(Verified {
         entity: entity.clone(),
         legacy_rows: rows_of(Side::Legacy),
         platform_rows: rows_of(Side::Platform),
         pairs,
-        equal: pairs.saturating_sub(unequal),
+        equal,
         checksum,
         by_kind,
+        at_least: sides.iter().any(|found| found.more_missing),
         differences: found.into_values().take(NAMED_MAX).collect(),
         secs: began.elapsed().as_secs_f64(),
     })

@@ -625,13 +625,18 @@ impl Data {
     }
 
     /// Forgets receipts of an entity that are of a later time than the pairs: the platform was brought back to before them. Nobody may be
-    /// at work for the customer. Answers how many.
+    /// at work for the customer. Answers how many; a `plan` only counts them.
     ///
     /// # Errors
     /// As `cut`.
-    pub async fn forget_receipts_ahead(&self, customer: &CustomerId, entity: &EntityId) -> anyhow::Result<u64> {
+    pub async fn forget_receipts_ahead(
+        &self,
+        customer: &CustomerId,
+        entity: &EntityId,
+        plan: bool,
+    ) -> anyhow::Result<u64> {
         let ready = self.fitting(customer, entity).await?;
-        recover::forget_receipts_ahead(&ready).await
+        recover::forget_receipts_ahead(&ready, plan).await
     }
 
     /// Works on a page. Whatever it wrote is committed when it returns; it may be repeated at any time, by anybody.

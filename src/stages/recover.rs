@@ -11,11 +11,12 @@ use super::entity::ReadyEntity;
 /// Receipts that are compared at a time.
 const BATCH: i64 = 10_000;
 
-/// Deletes receipts of revisions that the pair ledger has not issued, or not yet again. Nobody may be at work for the customer.
+/// Deletes receipts of revisions that the pair ledger has not issued, or not yet again; only counts them if it is a `plan`. Nobody may be at
+/// work for the customer.
 ///
 /// # Errors
 /// A database that does not answer.
-pub async fn forget_receipts_ahead(entity: &ReadyEntity) -> anyhow::Result<u64> {
+pub async fn forget_receipts_ahead(entity: &ReadyEntity, plan: bool) -> anyhow::Result<u64> {
     let what = || format!("comparing receipts of {} with its pairs", entity.mapping.entity);
     let (legacy, platform) = (&entity.legacy, &entity.platform);
     let (mut after, mut forgotten) = (String::new(), 0);
@@ -43,7 +44,9 @@ pub async fn forget_receipts_ahead(entity: &ReadyEntity) -> anyhow::Result<u64> 
         let ahead = platform.database.read.fetch_all(query).await.with_context(what)?;
         let ahead: Vec<String> =
             ahead.iter().map(|row| row.try_get(0)).collect::<sqlx::Result<_>>().with_context(what)?;
-        if !ahead.is_empty() {
+        if plan {
+            forgotten += ahead.len() as u64;
+        } else if !ahead.is_empty() {
             let query =
                 postgres::query("delete from sync_bridge.receipt where entity_id = $1 and platform_key = any($2)");
             let query = query.bind(legacy.sql.entity_number()).bind(ahead);

@@ -1,4 +1,4 @@
-//! The end of tombstones: what both sides deleted long ago is forgotten, and a record that comes back after that is a new one. Owns: what may be
+//! The end of tombstones: what is gone from both sides since long ago is forgotten, and a record that comes back after that is a new one. Owns: what may be
 //! forgotten, and in which order. Never: a row of the applications.
 
 use std::collections::HashSet;
@@ -9,6 +9,7 @@ use sqlx::Row as _;
 
 use crate::sides::postgres;
 
+use super::Key;
 use super::entity::ReadyEntity;
 
 /// A schema of before says nothing of how old they are: they stay.
@@ -35,15 +36,35 @@ pub async fn prune(entity: &ReadyEntity, before: DateTime<Utc>, limit: i64) -> a
         noted => noted.with_context(what)?,
     };
     let old = postgres::query(
-        "select platform_key, rev from sync_bridge.pair \
+        "select platform_key, rev, legacy_key from sync_bridge.pair \
          where entity_id = $1 and gone and next_base is null and gone_rev = rev and gone_seen < $2 limit $3",
     );
     let rows = platform.database.read.fetch_all(old.bind(number).bind(before).bind(limit)).await.with_context(what)?;
-    let (mut keys, mut revs): (Vec<String>, Vec<i64>) = (Vec::new(), Vec::new());
+    let mut old: Vec<(Key, i64, Option<Key>)> = Vec::new();
     for row in &rows {
-        keys.push(row.try_get(0).with_context(what)?);
-        revs.push(row.try_get(1).with_context(what)?);
+        let legacy_key: Option<String> = row.try_get(2).with_context(what)?;
+        old.push((Key(row.try_get(0).with_context(what)?), row.try_get(1).with_context(what)?, legacy_key.map(Key)));
     }
+    if old.is_empty() {
+        return Ok(0);
+    }
+    // A row that stands on one side still (it was only marked as deleted) would be a record without a partner, to be made anew on the other.
+    let platform_keys: Vec<Key> = old.iter().map(|(key, ..)| key.clone()).collect();
+    let legacy_keys: Vec<Key> = old.iter().filter_map(|(.., key)| key.clone()).collect();
+    let on_platform = platform.sql.standing(&platform.database.read, &platform_keys).await.with_context(what)?;
+    let on_legacy = legacy.sql.standing(&legacy.database.read, &legacy_keys).await.with_context(what)?;
+    let stands = |(key, _, legacy_key): &(Key, i64, Option<Key>)| {
+        on_platform.contains(key) || legacy_key.as_ref().is_some_and(|key| on_legacy.contains(key))
+    };
+    let (standing, old): (Vec<_>, Vec<_>) = old.into_iter().partition(stands);
+    if !standing.is_empty() {
+        let again = postgres::query(
+            "update sync_bridge.pair set gone_seen = now() where entity_id = $1 and platform_key = any($2) and gone",
+        );
+        let keys: Vec<String> = standing.into_iter().map(|(key, ..)| key.0).collect();
+        platform.database.write.execute(again.bind(number).bind(keys)).await.with_context(what)?;
+    }
+    let (keys, revs): (Vec<String>, Vec<i64>) = old.into_iter().map(|(key, rev, _)| (key.0, rev)).unzip();
     if keys.is_empty() {
         return Ok(0);
     }

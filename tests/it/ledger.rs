@@ -4,13 +4,14 @@ use std::time::{Duration, Instant};
 
 use futures::future::join_all;
 use sqlx::{Connection as _, PgConnection, PgPool};
+use sync_bridge::config::Side;
 use sync_bridge::jobs::janitor;
 use sync_bridge::ledger::job::{self, Back, Claim, Claimed};
-use sync_bridge::ledger::{page, parked, requeue, run, stage, tick};
+use sync_bridge::ledger::{difference, page, parked, requeue, run, stage, sweep, tick};
 use sync_bridge::ops::{self, Selection};
 use sync_bridge::queue::upkeep;
 use sync_bridge::queue::{self, Delivery, Kind};
-use sync_bridge::stages::PageReport;
+use sync_bridge::stages::{Depth, Difference, Key, PageReport, SweptSide};
 use uuid::Uuid;
 
 use crate::support::database;
@@ -591,4 +592,69 @@ async fn a_database_that_lies_dormant_says_zero_not_nothing() {
     assert!(depth.iter().all(|depth| depth.ready + depth.later + depth.claimed == 0));
     let totals = ops::totals(&queue.pool).await.expect("an answer");
     assert_eq!((totals.runs, totals.freshness_p50_secs), (0, None));
+}
+
+fn difference(key: i32) -> Difference {
+    let key = |side: &str| Some(Key(format!("{side}{key}")));
+    Difference { legacy_key: key("l"), platform_key: key("p"), kind: "missed".into(), fields: vec!["name".into()] }
+}
+
+#[tokio::test]
+async fn what_is_settled_of_many_differences_is_found_by_its_keys() {
+    let queue = queue("differences").await;
+    let stage = open_stage(&queue.pool, 1).await;
+    let mut tx = queue.pool.begin().await.expect("a transaction");
+    let all: Vec<Difference> = (0..20_000).map(difference).collect();
+    let insert = difference::insert(&mut tx, CUSTOMER, stage.run, "user", &all).await.expect("noted");
+    assert_eq!(insert, 20_000);
+    let again = difference::insert(&mut tx, CUSTOMER, stage.run, "user", &all[..10]).await.expect("noted");
+    assert_eq!(again, 0, "the other side's page meets the same pairs: each counts once");
+    tx.commit().await.expect("a commit");
+    execute(&queue.pool, "analyze bridge.difference").await;
+    let rows: Vec<(Side, Key)> = all[..2_000].iter().flat_map(Difference::rows).collect();
+    let mut tx = queue.pool.begin().await.expect("a transaction");
+    difference::settle(&mut tx, CUSTOMER, "user", &rows).await.expect("settled");
+    // Of this transaction: each difference that is settled is looked up, and none of the others is read for each of them.
+    let read: i64 = sqlx::query_scalar(
+        "select (coalesce(seq_tup_read, 0) + coalesce(idx_tup_fetch, 0))::bigint from pg_stat_xact_user_tables
+         where schemaname = 'bridge' and relname = 'difference'",
+    )
+    .fetch_one(&mut *tx)
+    .await
+    .expect("what was read");
+    assert!(read <= 60_000, "{read} rows were read to settle 2,000");
+    tx.commit().await.expect("a commit");
+    assert_eq!(number(&queue.pool, "select count(*) from bridge.difference").await, 18_000);
+}
+
+#[tokio::test]
+async fn who_accepts_that_more_is_gone_than_is_named_accepts_all_of_it() {
+    let queue = queue("accepts more").await;
+    let stage = open_stage(&queue.pool, 1).await;
+    let mut conn = queue.pool.acquire().await.expect("a connection");
+    let keys = |from: u32, upto: u32| (from..upto).map(|key| Key(key.to_string())).collect::<Vec<_>>();
+    let mut look = async |missing: Vec<Key>, more_missing: bool| {
+        let found = SweptSide {
+            side: Side::Legacy,
+            depth: Depth::Keys,
+            took: Duration::ZERO,
+            rows: 0,
+            pairs: 10,
+            ranges: Vec::new(),
+            differing: 0,
+            missing,
+            more_missing,
+        };
+        sweep::note(&mut conn, (CUSTOMER, stage.run, "user"), &found).await.expect("noted");
+        let what = (CUSTOMER, "user", Side::Legacy);
+        let seen =
+            sweep::sight(&mut conn, what, &found.missing, more_missing, Duration::ZERO).await.expect("an answer");
+        seen.unaccepted
+    };
+    assert_eq!(look(keys(0, 4), true).await, 4, "named, and more are gone");
+    let mut other = queue.pool.acquire().await.expect("a connection");
+    assert_eq!(sweep::accept(&mut other, CUSTOMER, Some("user")).await.expect("accepted"), 4);
+    assert_eq!(look(keys(2, 6), true).await, 0, "others of those that were gone");
+    assert_eq!(look(keys(6, 9), false).await, 0, "the rest of them");
+    assert_eq!(look(keys(6, 10), false).await, 1, "what is gone since is nothing that anybody accepted");
 }

@@ -7,7 +7,7 @@ use clap::ValueEnum;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 use sync_bridge::config::{Customer, Side};
-use sync_bridge::ops::{self, RecoverOf, Recovered};
+use sync_bridge::ops::{self, CannotRecover, RecoverOf, Recovered};
 use sync_bridge::shutdown;
 use sync_bridge::stages::Recovery;
 use sync_bridge::startup::{self, Bridge, Embedded, Look};
@@ -24,7 +24,7 @@ A database that is not as far as it was at the last run (a backup was brought ba
 pauses its customer: what it holds looks like edits, and is none. This reads every row of both sides. What differs is decided as asked,
 and the loser is kept in the conflict log; a record that is gone on one side is made again from the other, under its keys. Nothing is deleted.
 Then the customer goes on. A command that was cut off may be repeated. While an entity or a direction is paused by itself it is refused: what
-is left out now would flow as edits later.
+is left out now would flow as edits later. A plan counts records as waiting whose receipts would be forgotten first (receipts_forgotten).
 
 JSON: customer, slug, plan, entities: entity, rows_read, creates_to_platform, creates_to_legacy, updates_to_platform, updates_to_legacy,
   adopted, recorded, conflicts, listed, receipts_forgotten, parked, quarantined
@@ -109,7 +109,7 @@ async fn recover(bridge: &Bridge, customer: &Customer, args: &Args) -> anyhow::R
     });
     let done = done.await;
     bar.finish_and_clear();
-    done
+    done.map_err(|error| if error.is::<CannotRecover>() { startup::refused(error) } else { error })
 }
 
 fn table(entities: &[Recovered]) -> String {

@@ -4,13 +4,13 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context as _, anyhow};
+use anyhow::{Context as _, anyhow, bail};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 use sync_bridge::config::{Customer, CustomerId, EntityId};
 use sync_bridge::ops::{self, Repair, Verified, VerifyOf, Verifying};
 use sync_bridge::stages::Key;
-use sync_bridge::startup::{self, Bridge, Drift, Embedded, Look};
+use sync_bridge::startup::{self, Bridge, Drift, Embedded, Look, refused};
 use sync_bridge::{clock, shutdown};
 
 use crate::out;
@@ -42,7 +42,8 @@ read. What a run is about to make equal is waited for. Each difference has a nam
 
 JSON: customer, slug, differing, repairing (rows made due; with --repair),
   plan (with --plan): entity, creates_to_platform and so on (records), conflicts (fields), parked, quarantined, left (for a person),
-  entities: entity, legacy_rows, platform_rows, pairs, equal, checksum (over what both sides agree on), by_kind, secs,
+  entities: entity, legacy_rows, platform_rows, pairs, equal, checksum (over what both sides agree on), by_kind, at_least (more
+    are gone than are counted), secs,
     differences (the first 10,000): legacy_key, platform_key, kind, fields
 
 Exit codes: 0 equal, 1 a database failed meanwhile, 2 refused, 3 not equal";
@@ -91,6 +92,9 @@ struct Shown<'v> {
 
 pub async fn run(config: &Path, args: Args) -> anyhow::Result<()> {
     let stop = shutdown::on_signal()?;
+    if let Some(file) = &args.report {
+        may_be_written(file).map_err(refused)?;
+    }
     let config = startup::load(config)?;
     let customer = out::customer(&config, &args.customer)?.clone();
     let entity = args.entity.as_deref().map(|named| out::entity(&config, named)).transpose()?.cloned();
@@ -183,7 +187,8 @@ fn planned(plan: &[Repair]) -> String {
 
 fn kinds(entity: &Verified) -> String {
     let kinds: Vec<String> = entity.by_kind.iter().map(|(kind, count)| format!("{count} {kind}")).collect();
-    if kinds.is_empty() { "none".into() } else { kinds.join(", ") }
+    let at_least = if entity.at_least { "at least " } else { "" };
+    if kinds.is_empty() { "none".into() } else { format!("{at_least}{}", kinds.join(", ")) }
 }
 
 fn table(entities: &[Verified]) -> String {
@@ -225,6 +230,18 @@ fn table(entities: &[Verified]) -> String {
 
 fn key(key: Option<&Key>) -> String {
     key.map_or_else(|| "-".into(), |key| key.0.clone())
+}
+
+/// Whether the report can be written, before hours are spent on it.
+fn may_be_written(file: &Path) -> anyhow::Result<()> {
+    if file.extension().is_some_and(|extension| extension == "json") {
+        bail!("{}: give the Markdown's name, like acme.md; the JSON is written beside it", file.display());
+    }
+    for file in [file.to_path_buf(), file.with_extension("json")] {
+        let opened = std::fs::OpenOptions::new().create(true).append(true).open(&file);
+        opened.with_context(|| format!("writing {}", file.display()))?;
+    }
+    Ok(())
 }
 
 /// A report that can be handed over. Keys, no values.

@@ -77,3 +77,26 @@ async fn verify_names_what_differs_says_what_a_repair_would_do_and_repairs() {
     let both = desk.run(&["verify", "--customer", "acme", "--plan", "--repair"]);
     assert_eq!(both.status.code(), Some(2), "one or the other");
 }
+
+#[tokio::test]
+async fn no_more_is_called_equal_than_there_is() {
+    let databases = Databases::new("verify empty").await;
+    let desk = databases.desk("verify-empty");
+    desk.succeeds(&["migrate"]);
+    desk.succeeds(&["prepare"]);
+    for _ in 0..2 {
+        desk.succeeds(&["run", "--customer", "acme", "--inline"]);
+    }
+    execute(&databases.legacy, "truncate users").await;
+    execute(&databases.platform, "truncate identity.users").await;
+    let (code, said) = verified(&desk, &[]);
+    let numbers = ["legacy_rows", "platform_rows", "equal"].map(|of| said["entities"][0][of].clone());
+    assert_eq!((code, numbers), (Some(0), [0, 0, 0].map(|n| json!(n))), "nothing equals nothing: {said}");
+    // The report would overwrite itself; and where it cannot be written is said before anything is compared.
+    for (file, message) in [("report.json", "the Markdown's name"), ("nowhere/report.md", "writing nowhere/report.md")]
+    {
+        let refused = desk.run(&[&VERIFY[..], &["--report", file]].concat());
+        let stderr = String::from_utf8_lossy(&refused.stderr);
+        assert!(refused.status.code() == Some(2) && stderr.contains(message), "{stderr}");
+    }
+}

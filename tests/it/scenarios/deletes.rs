@@ -3,9 +3,8 @@
 use std::sync::Arc;
 
 use sync_bridge::config::{Config, CustomerId, Deletes, EntityId, FirstContact, Side};
-use sync_bridge::jobs::{Env, retention};
+use sync_bridge::jobs::retention;
 use sync_bridge::ops::{self, RunReport, Scope};
-use sync_bridge::stages::Data;
 
 use super::mapping::persons;
 use crate::outages::by_login;
@@ -91,8 +90,7 @@ async fn what_was_deleted_long_ago_is_forgotten_and_what_comes_back_then_is_new(
         look(&bridge).await;
     }
     assert_eq!(bridge.systems.platform_rows(TOMBSTONES).await.len(), 3);
-    let data = Arc::new(Data::new(bridge.config.clone()));
-    let env = Env { config: bridge.config.clone(), data, queue: bridge.queue.pool.clone() };
+    let env = bridge.env();
     let round = async || retention::round(&env).await.expect("a round").tombstones;
     let days = async |days: u32| {
         let sql = format!("update sync_bridge.pair set gone_seen = gone_seen - interval '{days} d' where gone");
@@ -389,6 +387,27 @@ name = "all"
         )
         .await;
     assert!(bridge.systems.platform_rows(marked).await.is_empty());
+
+    // However long that is ago: a row that was only marked is no new record, as it would be if its pair were forgotten.
+    bridge.systems.on_legacy("delete from person where email = '7@example.org'").await;
+    look(&bridge).await;
+    look(&bridge).await;
+    assert_eq!(bridge.systems.platform_rows(marked).await, ["7@example.org"]);
+    let env = bridge.env();
+    let forgotten = async || {
+        let forgotten = retention::round(&env).await.expect("a round").tombstones;
+        let old = "update sync_bridge.pair set gone_seen = gone_seen - interval '100 d' where gone";
+        bridge.systems.on_platform(old).await;
+        forgotten
+    };
+    for _ in 0..3 {
+        assert_eq!(forgotten().await, 0);
+        look(&bridge).await;
+    }
+    hold(&bridge, 7, ["0", "1"]).await;
+    // Until whoever keeps the marked rows has done with them.
+    bridge.systems.on_platform("delete from person where email = '7@example.org'").await;
+    assert_eq!(forgotten().await, 1);
     worker.stop().await;
 }
 

@@ -1,10 +1,8 @@
 //! A side that was brought back from a backup: nothing of it flows, the customer stands still with the way out named, and `recover` goes
 //! on from there.
 
-use std::sync::Arc;
 
 use sync_bridge::config::{CustomerId, Side};
-use sync_bridge::jobs::Env;
 use sync_bridge::ops::{self, RecoverOf, Recovered};
 use sync_bridge::stages::{Data, Recovery};
 
@@ -63,13 +61,8 @@ async fn work_goes_on(bridge: &Bridge) {
     bridge.settle().await;
 }
 
-fn env(bridge: &Bridge) -> Env {
-    let data = Arc::new(Data::new(bridge.config.clone()));
-    Env { config: bridge.config.clone(), data, queue: bridge.queue.pool.clone() }
-}
-
 async fn recover(bridge: &Bridge, recovery: Recovery, plan: bool) -> Vec<Recovered> {
-    let env = env(bridge);
+    let env = bridge.env();
     let customer = CustomerId::new(CUSTOMER);
     let of = RecoverOf { customer: &customer, recovery, plan, who: "ann" };
     ops::recover(&env, of, |_, _| {}).await.expect("a recovery").0
@@ -151,9 +144,11 @@ async fn a_recovery_of_all_is_refused_while_a_part_is_paused() {
         let scope = ops::Scope { customer: CUSTOMER, entity, toward };
         ops::pause(&bridge.queue.pool, scope, "ann", "their year ends").await.expect("a pause");
         let before = bridge.systems.images().await;
-        let (env, customer) = (env(&bridge), CustomerId::new(CUSTOMER));
+        let (env, customer) = (bridge.env(), CustomerId::new(CUSTOMER));
         let of = RecoverOf { customer: &customer, recovery: Recovery::From(Side::Platform), plan: false, who: "bob" };
-        let refused = ops::recover(&env, of, |_, _| {}).await.expect_err("a refusal").to_string();
+        let refused = ops::recover(&env, of, |_, _| {}).await.expect_err("a refusal");
+        assert!(refused.is::<ops::CannotRecover>(), "exit code 2");
+        let refused = refused.to_string();
         assert!(refused.starts_with(&format!("{expected} by ann (their year ends)")), "{refused}");
         assert_eq!(before, bridge.systems.images().await);
         assert_eq!(bridge.status().await.paused.len(), 1, "nothing else is paused by this");

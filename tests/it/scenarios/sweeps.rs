@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sync_bridge::config::{Config, CustomerId, EntityId, FirstContact, Side};
-use sync_bridge::jobs::Env;
 use sync_bridge::ops::{self, RunReport, Verified, VerifyOf};
 use sync_bridge::stages::{Data, Key};
 use tokio::time::timeout;
@@ -30,11 +29,9 @@ pub(super) async fn verified(bridge: &Bridge, deep: bool) -> Vec<Verified> {
 
 /// As `verified`; what runs are about to make equal is waited for.
 pub(super) async fn verified_after(bridge: &Bridge, deep: bool, wait: Duration) -> Vec<Verified> {
-    let data = Arc::new(Data::new(bridge.config.clone()));
-    let env = Env { config: bridge.config.clone(), data, queue: bridge.queue.pool.clone() };
     let customer = CustomerId::new(CUSTOMER);
     let of = VerifyOf { customer: &customer, entity: None, deep, wait };
-    ops::verify(&env, of, |_| {}).await.expect("a comparison")
+    ops::verify(&bridge.env(), of, |_| {}).await.expect("a comparison")
 }
 
 /// The differences of the persons: kind, legacy key and platform's e-mail address or its key.

@@ -34,12 +34,17 @@ impl Worker {
 }
 
 impl Bridge {
-    pub fn work(&self, grace: Duration) -> Worker {
+    /// What a process of its own would have.
+    pub fn env(&self) -> Env {
         let data = Arc::new(Data::new(self.config.clone()));
-        let env = Env { config: self.config.clone(), data, queue: self.queue.pool.clone() };
+        Env { config: self.config.clone(), data, queue: self.queue.pool.clone() }
+    }
+
+    pub fn work(&self, grace: Duration) -> Worker {
         let stop = CancellationToken::new();
         let settings = worker::Settings { grace, ..worker::Settings::default() };
-        Worker { stop: stop.clone(), running: tokio::spawn(worker::run(env, settings, Health::default(), stop)) }
+        let running = tokio::spawn(worker::run(self.env(), settings, Health::default(), stop.clone()));
+        Worker { stop, running }
     }
 
     pub async fn tick(&self) -> RunReport {

@@ -284,7 +284,10 @@ impl TableSql {
                 }
                 go_easy(&mut parts, part, began, rest).await;
             }
-            known_rows.into_keys().for_each(|key| missing.add(key));
+            // In their order: where more are missing than are named, each look names the same.
+            let mut left: Vec<String> = known_rows.into_keys().collect();
+            left.sort_unstable();
+            left.into_iter().for_each(|key| missing.add(key));
         }
         differing.keys.sort_unstable();
         missing.keys.sort_unstable();
