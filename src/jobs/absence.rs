@@ -28,13 +28,14 @@ pub struct Carried {
 /// What was found on a side of an entity, and what is known of the rows that are gone there.
 type Sighted<'s> = (&'s EntityId, &'s SweptSide, Gone);
 
-/// Notes what was found, and makes pages of the rows whose counterparts are to go. Answers how many pages.
+/// Notes what was found, and makes pages of the rows whose counterparts are to go. Answers how many pages, and of each entity of which too
+/// much is gone why it stands still.
 pub async fn record(
     conn: &mut PgConnection,
     config: &Config,
     stage: &Stage,
     swept: &[(EntityId, SweptSide)],
-) -> anyhow::Result<i32> {
+) -> anyhow::Result<(i32, Vec<String>)> {
     let mut sighted = Vec::new();
     for (entity, found) in swept {
         sweep::note(conn, (&stage.customer, stage.run, entity.as_str()), found).await?;
@@ -47,13 +48,15 @@ pub async fn record(
     let known = config.customers.iter().find(|known| known.id.as_str() == stage.customer);
     let slug = known.map_or(stage.customer.as_str(), |known| &known.slug);
     let Carried { pages, masses } = carry(config, &sighted);
+    let mut held = Vec::new();
     for (entity, what) in &masses {
         let reason = reason(slug, entity, what);
         tracing::error!(customer = stage.customer, %entity, "halted, the other entities go on: {reason}");
         let scope = Scope { customer: &stage.customer, entity: Some(entity.as_str()), toward: None };
         pause::set(conn, scope, WHO, &reason).await?;
+        held.push(format!("{entity}: {reason}"));
     }
-    Ok(page::insert(conn, stage, 0, &pages).await?)
+    Ok((page::insert(conn, stage, 0, &pages).await?, held))
 }
 
 /// What `record` would do now; notes nothing.

@@ -17,6 +17,7 @@ use crate::clock;
 use crate::config::{Config, DatabaseUrl, Logins};
 use crate::ledger::{circuit, job};
 use crate::queue;
+use crate::telemetry::events;
 use crate::told::told;
 
 /// How often a worker looks which circuits are open, and whether anybody is to be woken.
@@ -78,7 +79,11 @@ impl Circuits {
                 anyhow::Ok(circuit::open(&mut conn, database, error, ask_in(0)).await?)
             };
             match queue::answered(queue::ANSWER_MAX, opened).await {
-                Ok(true) => tracing::error!(database, "does not answer, its work waits: {error}"),
+                Ok(true) => {
+                    tracing::error!(database, "does not answer, its work waits: {error}");
+                    events::can_connect(database, false);
+                    events::tell(&events::DATABASE_AWAY, &[("database", database)], error);
+                }
                 Ok(false) => {}
                 // Who needs it will ask again.
                 Err(wrong) => tracing::warn!(database, "noting that it does not answer: {}", told(&wrong)),
@@ -169,7 +174,12 @@ async fn probe(env: Env, database: String, url: DatabaseUrl, asked: i32) {
         })
     };
     match queue::answered(queue::ANSWER_MAX, noted).await {
-        Ok(Some(secs)) => tracing::info!(database, secs, "answers again"),
+        Ok(Some(secs)) => {
+            tracing::info!(database, secs, "answers again");
+            events::can_connect(&database, true);
+            let away = format!("It was away for {secs:.0} s; its work goes on.");
+            events::tell(&events::DATABASE_BACK, &[("database", &database)], &away);
+        }
         Ok(None) => {}
         Err(error) => tracing::warn!(database, "noting whether it answers: {}", told(&error)),
     }

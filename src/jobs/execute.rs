@@ -470,7 +470,7 @@ fn report(
         }
         Ending::Dead { error_kind, error } => {
             tracing::error!(job, kind, customer, attempt = claim.attempt, error_kind, "dead letter: {error}");
-            measure::dead(claim, page, error_kind);
+            measure::dead(claim, page, error_kind, error);
         }
         Ending::Waits(away) => {
             tracing::info!(job, kind, customer, database = away.database, "waits: {}", away.error);
@@ -479,6 +479,9 @@ fn report(
         Ending::HandedBack => tracing::info!(job, kind, customer, "handed back: this worker stops"),
         Ending::Crowded => tracing::debug!(job, kind, customer, "handed back: the customer has its share of places"),
         Ending::Lost => {}
+    }
+    for (event, text) in &after.noted {
+        measure::noted(claim, event, text);
     }
     if let Some(ended) = &after.stage_ended {
         tracing::info!(customer, stage = ended.stage, secs = ended.secs, "stage closed");

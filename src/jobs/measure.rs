@@ -8,6 +8,7 @@ use super::stage::{RunEnded, StageEnded};
 use crate::ledger::job::Claim;
 use crate::ledger::page::Page;
 use crate::queue::Kind;
+use crate::telemetry::events::{self, Event};
 use crate::telemetry::metrics::{self, count, distribution};
 
 pub fn tick_ended(claim: &Claim, outcome: &str) {
@@ -59,7 +60,9 @@ pub fn comes_again(kind: Kind, error_kind: &str) {
     count(&metrics::RETRY_SCHEDULED, 1, &[("queue", kind.as_str()), ("error_kind", error_kind)]);
 }
 
-pub fn dead(claim: &Claim, page: Option<&Page>, error_kind: &str) {
+pub fn dead(claim: &Claim, page: Option<&Page>, error_kind: &str, error: &str) {
+    let text = format!("{} {} ({error_kind}): {error}", claim.kind.as_str(), claim.subject);
+    events::tell(&events::DEAD_LETTER, &[("customer", &claim.customer), ("error_kind", error_kind)], &text);
     let tags = [("customer", claim.customer.as_str()), ("queue", claim.kind.as_str()), ("error_kind", error_kind)];
     count(&metrics::DEAD_LETTER_MADE, 1, &tags);
     failed(claim, page, "dead");
@@ -88,6 +91,15 @@ pub fn run_ended(claim: &Claim, ended: &RunEnded) {
     let tags = [("customer", claim.customer.as_str()), ("ending", ended.ending.as_str())];
     count(&metrics::RUN_ENDED, 1, &tags);
     distribution(&metrics::RUN_DURATION, ended.secs, &tags);
+    if ended.ending == "degraded" {
+        let text = format!("run {} ended without its dead letters", ended.run);
+        events::tell(&events::RUN_DEGRADED, &tags[..1], &text);
+    }
+}
+
+/// What somebody has to look at.
+pub fn noted(claim: &Claim, event: &'static Event, text: &str) {
+    events::tell(event, &[("customer", &claim.customer)], text);
 }
 
 /// How busy this process's connections are, at this moment.

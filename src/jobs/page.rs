@@ -16,6 +16,7 @@ use crate::ledger::page::{NewPage, Page};
 use crate::ledger::parked::Seen;
 use crate::ledger::{difference, page, parked, pause, quarantine, stage as barrier, sweep, watermark};
 use crate::stages::{self, Contact, Difference, Key, PageMode, PageReport, Rest, name_parked};
+use crate::telemetry::events;
 use crate::told::told;
 
 /// A released page.
@@ -267,7 +268,8 @@ pub async fn record_misfit(
     reason: &str,
 ) -> anyhow::Result<After> {
     pause::halt(conn, page.customer.as_str(), page.entity.as_str(), reason).await?;
-    record_paused(conn, config, page).await
+    let noted = vec![(&events::TABLES_CHANGED, format!("{}: {reason}", page.entity))];
+    Ok(After { noted, ..record_paused(conn, config, page).await? })
 }
 
 /// A page that is paused leaves its stage with its range, and takes along what waits there of its entity: the stage goes on

@@ -24,6 +24,7 @@ use crate::ledger::{dead_letter, difference, page, parked, pause, run, stage, sw
 use crate::queue::{self, Delivery, Kind};
 use crate::sides::Restored;
 use crate::stages::{Cut, Depth, Key, Known, Lane, PageMode, Range, SweptSide, seen};
+use crate::telemetry::events::{self, Event};
 use crate::told::told;
 
 /// Rounds over what was parked. Each but the last made at least one pair or had rows woken, so a chain of parents longer
@@ -45,6 +46,8 @@ pub struct After {
     pub deliveries: Vec<Delivery>,
     /// Pairs that a comparison found changed without a stamp.
     pub missed: u64,
+    /// What somebody has to look at, with what is to be said of it.
+    pub noted: Vec<(&'static Event, String)>,
     pub stage_ended: Option<StageEnded>,
     pub run_ended: Option<RunEnded>,
 }
@@ -417,16 +420,21 @@ pub async fn record(conn: &mut PgConnection, config: &Config, claim: &Claim, pla
     let going = |stage: &str| -> Vec<&str> {
         entities_of(config, stage).into_iter().filter(|entity| !plan.lacks(entity)).collect()
     };
+    let mut noted: Vec<(&'static Event, String)> = Vec::new();
     if let Some(reason) = &plan.restored {
         tracing::error!(customer = stage.customer, "paused: {reason}");
+        noted.push((&events::SIDE_RESTORED, reason.clone()));
         let scope = Scope { customer: &stage.customer, entity: None, toward: None };
         pause::set(conn, scope, absence::WHO, reason).await?;
     }
     for (entity, reason) in &plan.halted {
         pause::halt(conn, &stage.customer, entity.as_str(), reason).await?;
+        noted.push((&events::TABLES_CHANGED, format!("{entity}: {reason}")));
     }
     let mut pages = page::insert(conn, &stage, 0, &plan.pages).await?;
-    pages += absence::record(conn, config, &stage, &plan.swept).await?;
+    let (of_deletes, held) = absence::record(conn, config, &stage, &plan.swept).await?;
+    pages += of_deletes;
+    noted.extend(held.into_iter().map(|reason| (&events::DELETES_HELD, reason)));
     stage::hold_open(conn, &stage.customer).await?;
     if stage.name != RECONCILIATION && !stage.loads {
         let woken = parked::take_woken(conn, &stage.customer, &going(&stage.name), PARKED_MAX).await?;
@@ -453,7 +461,8 @@ pub async fn record(conn: &mut PgConnection, config: &Config, claim: &Claim, pla
         let named: Vec<&str> = config.stages.iter().map(|stage| stage.name.as_str()).chain([RECONCILIATION]).collect();
         dead_letter::overtake_unnamed(conn, &stage, &named).await?;
     }
-    Ok(proceed(conn, config, Stage { state: "open".into(), pages_left: pages, ..stage }, Duration::ZERO).await?)
+    let stage = Stage { state: "open".into(), pages_left: pages, ..stage };
+    Ok(After { noted, ..proceed(conn, config, stage, Duration::ZERO).await? })
 }
 
 /// A stage that cannot be cut: its watermarks stay where they are, the run goes on and ends degraded.

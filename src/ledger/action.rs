@@ -4,8 +4,6 @@ use chrono::{DateTime, Utc};
 use serde::Serialize;
 use sqlx::PgConnection;
 
-use crate::fault;
-
 /// What somebody is about to do.
 #[derive(Debug, Clone, Copy)]
 pub struct Intended<'a> {
@@ -34,7 +32,7 @@ pub struct Action {
 
 /// Notes what somebody is about to do. Answers its id.
 pub async fn begin(conn: &mut PgConnection, intended: Intended<'_>) -> sqlx::Result<i64> {
-    let id = sqlx::query_scalar(
+    sqlx::query_scalar(
         "insert into bridge.action (who, action, customer, subject, reason) values ($1, $2, $3, $4, $5) returning id",
     )
     .bind(intended.who)
@@ -43,15 +41,12 @@ pub async fn begin(conn: &mut PgConnection, intended: Intended<'_>) -> sqlx::Res
     .bind(intended.subject)
     .bind(intended.reason)
     .fetch_one(conn)
-    .await?;
-    fault::point("ledger.action_begun").await;
-    Ok(id)
+    .await
 }
 
 /// Notes how it ended.
 pub async fn end(conn: &mut PgConnection, id: i64, outcome: &str) -> sqlx::Result<()> {
     sqlx::query("update bridge.action set outcome = $2 where id = $1").bind(id).bind(outcome).execute(conn).await?;
-    fault::point("ledger.action_ended").await;
     Ok(())
 }
 

@@ -265,7 +265,7 @@ async fn parked(
     parked::listed(&mut conn, customer.as_str(), entity.as_str(), rows).await.with_context(what)
 }
 
-async fn page(
+pub(super) async fn page(
     env: &Env,
     customer: &CustomerId,
     entity: &EntityId,

@@ -4,7 +4,9 @@
 use anyhow::Context as _;
 use chrono::{DateTime, Utc};
 use serde::Serialize;
-use sqlx::Row as _;
+use sqlx::postgres::PgArguments;
+use sqlx::query::Query;
+use sqlx::{Postgres, Row as _};
 
 use crate::config::Side;
 use crate::sides::postgres;
@@ -57,7 +59,6 @@ pub async fn list(
     state: Option<&str>,
     limit: i64,
 ) -> anyhow::Result<Vec<ConflictEntry>> {
-    let database = &entity.platform.database;
     let query = postgres::query(
         "select id, legacy_key, platform_key, decided_at, kind, state, fields, legacy_stamp, platform_stamp, \
          clock_difference_secs from sync_bridge.conflict \
@@ -68,6 +69,24 @@ pub async fn list(
     .bind(id)
     .bind(state)
     .bind(limit);
+    entries(entity, query).await
+}
+
+/// The newest entries of one record.
+pub async fn of_record(entity: &ReadyEntity, platform_key: &Key, limit: i64) -> anyhow::Result<Vec<ConflictEntry>> {
+    let query = postgres::query(
+        "select id, legacy_key, platform_key, decided_at, kind, state, fields, legacy_stamp, platform_stamp, \
+         clock_difference_secs from sync_bridge.conflict \
+         where entity_id = $1 and platform_key = $2 order by decided_at desc, id desc limit $3",
+    )
+    .bind(entity.platform.sql.entity_number())
+    .bind(platform_key.0.clone())
+    .bind(limit);
+    entries(entity, query).await
+}
+
+async fn entries(entity: &ReadyEntity, query: Query<'_, Postgres, PgArguments>) -> anyhow::Result<Vec<ConflictEntry>> {
+    let database = &entity.platform.database;
     let rows = database
         .read
         .fetch_all(query)

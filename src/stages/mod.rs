@@ -11,6 +11,7 @@ mod differences;
 pub mod draft;
 mod drawn;
 mod entity;
+mod explain;
 mod fits;
 mod horizon;
 mod legacy;
@@ -46,6 +47,7 @@ use crate::sides::{Fault, Misfit, Moved, NotConfigured, Permanent, sort};
 pub use conflicts::{ConflictEntry, ConflictField};
 pub use differences::{Kind as DifferenceKind, name_parked, repairable};
 use entity::{Ready, check_tables, database_of, make_ready};
+pub use explain::{Record, RecordField, RecordPair, RecordRow, RecordValue};
 pub use fits::Look;
 use fits::{is_permanent, misfit};
 pub use pace::Rest;
@@ -747,6 +749,36 @@ impl Data {
     ) -> anyhow::Result<Vec<ConflictEntry>> {
         let ready = self.entity(customer, entity).await?;
         conflicts::list(&ready, id, state, limit).await
+    }
+
+    /// What became of one record, the newest entries first.
+    ///
+    /// # Errors
+    /// As `cut`.
+    pub async fn conflicts_of(
+        &self,
+        customer: &CustomerId,
+        entity: &EntityId,
+        platform_key: &Key,
+        limit: i64,
+    ) -> anyhow::Result<Vec<ConflictEntry>> {
+        let ready = self.entity(customer, entity).await?;
+        conflicts::of_record(&ready, platform_key, limit).await
+    }
+
+    /// One record as both sides show it now; `None` if neither a row nor a pair of this key is there.
+    ///
+    /// # Errors
+    /// As `cut`.
+    pub async fn record(
+        &self,
+        customer: &CustomerId,
+        entity: &EntityId,
+        side: Side,
+        key: &Key,
+    ) -> anyhow::Result<Option<Record>> {
+        let ready = self.entity(customer, entity).await?;
+        explain::record(&ready, side, key).await
     }
 
     /// Decides an open conflict: the winner's values go to the other side, now.

@@ -4,6 +4,7 @@
 use tracing_appender::non_blocking::WorkerGuard;
 
 mod dogstatsd;
+pub mod events;
 pub mod logs;
 pub mod metrics;
 

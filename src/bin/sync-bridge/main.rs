@@ -13,6 +13,7 @@ mod conflicts;
 mod console;
 mod dead_letters;
 mod demo;
+mod explain;
 mod init;
 mod migrate;
 mod out;
@@ -41,6 +42,7 @@ Examples:
   sync-bridge check                         hold the mapping against the live databases; writes nothing
   sync-bridge schema > bridge.schema.json   what editors need to complete and check the file
   sync-bridge plan --customer acme          what a run would do now, field by field; writes nothing
+  sync-bridge explain --customer acme --entity user --key 17   the whole story of one record
   sync-bridge dead-letters list             work that waits for a person
   sync-bridge pause --customer acme --reason '…'   and resume: nothing is lost meanwhile
   sync-bridge quarantine list               rows that cannot be written as they are
@@ -72,6 +74,7 @@ enum Command {
     Check(check::Args),
     Schema(schema::Args),
     Plan(plan::Args),
+    Explain(explain::Args),
     Up(up::Args),
     Run(run::Args),
     Runs(runs::Args),
@@ -138,6 +141,7 @@ fn main() -> ExitCode {
         Command::Check(args) => check::run(&config, args).await,
         Command::Schema(args) => schema::run(args),
         Command::Plan(args) => plan::run(&config, args).await,
+        Command::Explain(args) => explain::run(&config, args).await,
         Command::Up(args) => up::run(&config, args).await,
         Command::Run(args) => run::run(&config, args).await,
         Command::Runs(args) => runs::run(&config, args).await,

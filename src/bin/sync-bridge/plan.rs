@@ -272,7 +272,8 @@ fn counts(plan: &Preview) -> comfy_table::Table {
     table
 }
 
-fn row_shown(row: &PreviewRow, values: bool) -> String {
+/// A row of a plan, in words.
+pub fn row_shown(row: &PreviewRow, values: bool) -> String {
     let entity = &row.entity;
     match &row.what {
         PreviewOfRow::Acted(acted) => acted_shown(entity, acted, values),

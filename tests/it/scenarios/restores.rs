@@ -1,7 +1,6 @@
 //! A side that was brought back from a backup: nothing of it flows, the customer stands still with the way out named, and `recover` goes
 //! on from there.
 
-
 use sync_bridge::config::{CustomerId, Side};
 use sync_bridge::ops::{self, RecoverOf, Recovered};
 use sync_bridge::stages::{Data, Recovery};
