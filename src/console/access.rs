@@ -7,7 +7,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::bail;
-use axum::extract::{FromRequestParts, State};
+use axum::extract::{FromRequestParts, OriginalUri, State};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, Method, header};
 use chrono::{DateTime, TimeDelta, Utc};
@@ -262,7 +262,9 @@ impl FromRequestParts<Arc<Console>> for Visitor {
 
     async fn from_request_parts(parts: &mut Parts, console: &Arc<Console>) -> Result<Visitor, Answer> {
         let found = console.access.visitor(&parts.headers, clock::now());
-        let to = parts.uri.path_and_query().map_or("/", |path| path.as_str());
+        // As it was asked for: the API's own routes see what follows their prefix.
+        let asked = parts.extensions.get::<OriginalUri>().map_or(&parts.uri, |OriginalUri(uri)| uri);
+        let to = asked.path_and_query().map_or("/", |path| path.as_str());
         match found {
             Ok(Some(visitor)) => Ok(visitor),
             Ok(None) if is_api(to) => Err(Problem::NotAllowed("a token is needed: Authorization: Bearer …").into()),

@@ -39,7 +39,7 @@ pub(super) async fn page(
         Some(customer) => Some(ops::reconciliation(&console.env.queue, &customer.id, kind, SHOWN).await?),
         None => None,
     };
-    let slug = customer.map_or("C", |customer| customer.slug.as_str());
+    let (id, slug) = customer.map_or(("", "C"), |customer| (customer.id.as_str(), customer.slug.as_str()));
     let main = html! {
         form method="get" class="filter" {
             (frame::choice("Customer", "customer", "choose one", customer.map(|customer| customer.id.as_str()), console.customers()))
@@ -56,7 +56,7 @@ pub(super) async fn page(
                         columns: &["Entity", "Kind", "Pairs"],
                         rows: found.counts.iter().map(|(entity, kind, count)| vec![
                             html! { (entity) }, html! { (kind) },
-                            frame::count(*count, &format!("/reconciliation?customer={}&kind={}", frame::escaped(&asked.customer), frame::escaped(kind))),
+                            frame::count(*count, &format!("/reconciliation?customer={}&kind={}", frame::escaped(id), frame::escaped(kind))),
                         ]).collect(),
                         empty: "No differences: both sides held the same when they were compared last.",
                     })

@@ -220,7 +220,7 @@ pub async fn freshness(queue: &PgPool, customer: &CustomerId, minutes: u32) -> a
     sqlx::query_as(
         "with since as (select now() - make_interval(mins => $2) as at),
          ticks as (
-             select ended_at as at, at as up_to from bridge.tick, since
+             select tick.ended_at as at, tick.at as up_to from bridge.tick, since
              where customer = $1 and state = 'idle' and id >= coalesce((
                  select max(id) from bridge.tick where customer = $1 and state = 'idle' and ended_at < since.at), 0)
          ),

@@ -4,9 +4,8 @@
 use anyhow::Context as _;
 use chrono::{DateTime, Utc};
 use serde::Serialize;
-use sqlx::postgres::PgArguments;
-use sqlx::query::Query;
-use sqlx::{Postgres, Row as _};
+use sqlx::Row as _;
+use sqlx::postgres::PgRow;
 
 use crate::config::Side;
 use crate::sides::postgres;
@@ -69,7 +68,7 @@ pub async fn list(
     .bind(id)
     .bind(state)
     .bind(limit);
-    entries(entity, query).await
+    entries(entity, entity.platform.database.read.fetch_all(query).await)
 }
 
 /// The newest entries of one record.
@@ -82,16 +81,13 @@ pub async fn of_record(entity: &ReadyEntity, platform_key: &Key, limit: i64) -> 
     .bind(entity.platform.sql.entity_number())
     .bind(platform_key.0.clone())
     .bind(limit);
-    entries(entity, query).await
+    entries(entity, entity.platform.database.read.fetch_all(query).await)
 }
 
-async fn entries(entity: &ReadyEntity, query: Query<'_, Postgres, PgArguments>) -> anyhow::Result<Vec<ConflictEntry>> {
+fn entries(entity: &ReadyEntity, rows: sqlx::Result<Vec<PgRow>>) -> anyhow::Result<Vec<ConflictEntry>> {
     let database = &entity.platform.database;
-    let rows = database
-        .read
-        .fetch_all(query)
-        .await
-        .with_context(|| format!("reading the conflicts of {} in {}", entity.mapping.entity, database.shown))?;
+    let what = || format!("reading the conflicts of {} in {}", entity.mapping.entity, database.shown);
+    let rows = rows.with_context(what)?;
     rows.iter()
         .map(|row| {
             Ok(ConflictEntry {

@@ -13,6 +13,7 @@ use sync_bridge::embedded::Server;
 use crate::support::{Folder, TestDatabase, database, eventually};
 
 mod check;
+mod explain;
 mod health;
 mod init;
 mod metrics;
@@ -75,6 +76,10 @@ const VERBS: &[&[&str]] = &[
     &["check"],
     &["plan", "--customer", "acme"],
     &["verify", "--customer", "acme"],
+    &["runs", "list", "--customer", "acme"],
+    &["runs", "show", "17"],
+    &["explain", "--customer", "acme", "--entity", "user", "--key", "1"],
+    &["console", "--listen", "127.0.0.1:0"],
     &["recover", "--customer", "acme", "--from", "legacy", "--plan"],
     &["conflicts", "list", "--customer", "acme"],
     &["worker"],

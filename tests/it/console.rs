@@ -141,7 +141,8 @@ pub async fn troubled(hint: &str) -> (Databases, Desk) {
 
 /// Every address of its own that a page leads to.
 fn links(body: &str) -> BTreeSet<String> {
-    let found = body.split("href=\"").skip(1).filter_map(|rest| rest.split('"').next());
+    let found = ["href=\"", "src=\""].into_iter().flat_map(|named| body.split(named).skip(1));
+    let found = found.filter_map(|rest| rest.split('"').next());
     found.filter(|path| path.starts_with('/')).map(|path| path.replace("&amp;", "&")).collect()
 }
 
