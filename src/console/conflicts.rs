@@ -176,7 +176,7 @@ fn images(console: &Console, entry: &ConflictEntry) -> Markup {
                             (None, Some(side)) => { (side) ", which was kept" },
                             (None, None) => "nobody yet",
                         }
-                        @if let Some(policy) = &field.policy { " by " (policy) }
+                        @if let Some(policy) = &field.policy { " (policy " (policy) ")" }
                     },
                     html! { (field.why) },
                 ]
