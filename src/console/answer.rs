@@ -12,6 +12,7 @@ use serde_json::json;
 
 use super::access::Visitor;
 use super::{Console, frame};
+use crate::clock;
 use crate::told::told;
 
 /// What is wrong, and what to do.
@@ -128,7 +129,9 @@ impl IntoResponse for Answer {
 pub(super) async fn finished(State(console): State<Arc<Console>>, request: Request, next: Next) -> Response {
     let is_api = request.uri().path().starts_with("/api/");
     let is_asset = request.uri().path().starts_with("/assets/");
-    let visitor = console.access.visitor(request.headers(), crate::clock::now()).ok().flatten();
+    // For the frame of a page that says what is wrong; a program's token is not looked at twice.
+    let visitor = || console.access.visitor(request.headers(), clock::now()).ok().flatten();
+    let visitor = if is_api { None } else { visitor() };
     let mut response = next.run(request).await;
     if let Some(problem) = response.extensions_mut().remove::<Problem>() {
         let body = match is_api {
