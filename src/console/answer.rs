@@ -130,8 +130,10 @@ pub(super) async fn finished(State(console): State<Arc<Console>>, request: Reque
     let is_api = request.uri().path().starts_with("/api/");
     let is_asset = request.uri().path().starts_with("/assets/");
     // For the frame of a page that says what is wrong; a program's token is not looked at twice.
-    let visitor = || console.access.visitor(request.headers(), clock::now()).ok().flatten();
-    let visitor = if is_api { None } else { visitor() };
+    let visitor = match is_api {
+        true => None,
+        false => console.access.visitor(request.headers(), clock::now()).ok().flatten(),
+    };
     let mut response = next.run(request).await;
     if let Some(problem) = response.extensions_mut().remove::<Problem>() {
         let body = match is_api {
