@@ -224,7 +224,11 @@ async fn accepts_more(
     sqlx::query(
         "update bridge.swept set accepts_more = $4 and more_missing
          where customer = $1 and ($2::text is null or entity = $2) and ($3::text is null or side = $3)
-           and accepts_more <> ($4 and more_missing)",
+           and accepts_more <> ($4 and more_missing)
+           -- What an older look of the other depth left says nothing of what is gone by now.
+           and (not $4 or at = (
+               select max(latest.at) from bridge.swept as latest
+               where latest.customer = swept.customer and latest.entity = swept.entity and latest.side = swept.side))",
     )
     .bind(customer)
     .bind(entity)

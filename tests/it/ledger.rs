@@ -657,4 +657,10 @@ async fn who_accepts_that_more_is_gone_than_is_named_accepts_all_of_it() {
     assert_eq!(look(keys(2, 6), true).await, 0, "others of those that were gone");
     assert_eq!(look(keys(6, 9), false).await, 0, "the rest of them");
     assert_eq!(look(keys(6, 10), false).await, 1, "what is gone since is nothing that anybody accepted");
+    // Once more were gone than were named, as a look at rows saw; by now one look named all that is, and that is what is accepted.
+    let stale = "insert into bridge.swept (customer, run, entity, side, depth, at, secs, rows, pairs, differing, missing, more_missing)
+                 select customer, run, entity, side, 'rows', at - interval '1 h', secs, rows, pairs, differing, missing, true from bridge.swept";
+    execute(&queue.pool, stale).await;
+    sweep::accept(&mut other, CUSTOMER, Some("user")).await.expect("accepted");
+    assert_eq!(look(keys(6, 12), false).await, 2, "and no more than that");
 }
