@@ -1,15 +1,15 @@
 //! Who may do what in the console. Owns: tokens, the signed cookie of a login, the token against forged requests, the bound on tries.
 //! Keeps no sessions: any replica knows a login of any other, and a token that is changed ends all that came by it.
 
-use std::collections::VecDeque;
-use std::net::{IpAddr, SocketAddr};
+use std::collections::{HashMap, VecDeque};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::bail;
-use axum::extract::{FromRequestParts, OriginalUri, State};
+use axum::extract::{ConnectInfo, FromRequestParts, OriginalUri, State};
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, Method, header};
+use axum::http::{Extensions, HeaderMap, Method, header};
 use chrono::{DateTime, TimeDelta, Utc};
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use secrecy::{ExposeSecret as _, SecretString};
@@ -23,9 +23,12 @@ use crate::clock;
 /// How long a login lasts: a working day.
 const LOGIN_LASTS: TimeDelta = TimeDelta::hours(12);
 
-/// Wrong tokens that are looked at in a minute, whoever sends them. A guess has no chance anyway; this keeps it out of the logs.
+/// Wrong tokens from one place that are looked at in a minute. A guess has no chance anyway; this keeps it out of the logs, and who guesses
+/// keeps nobody else out.
 const TRIES_MAX: usize = 20;
 const TRIES_IN: Duration = Duration::from_secs(60);
+/// Places that are told apart; those beyond count as one.
+const PLACES_MAX: usize = 1_000;
 
 /// A token shorter than this can be guessed.
 const TOKEN_MIN: usize = 20;
@@ -77,8 +80,8 @@ pub struct Access {
     tokens: Tokens,
     /// Signs what this process gives out where there are no tokens.
     own: [u8; 32],
-    /// Of the latest wrong tokens.
-    tries: Mutex<VecDeque<Instant>>,
+    /// The latest wrong tokens, by where they came from.
+    tries: Mutex<HashMap<IpAddr, VecDeque<Instant>>>,
 }
 
 impl Access {
@@ -112,7 +115,12 @@ impl Access {
     }
 
     /// Who asks, by cookie or bearer token; everybody, where there are no tokens.
-    pub(super) fn visitor(&self, headers: &HeaderMap, now: DateTime<Utc>) -> Result<Option<Visitor>, Problem> {
+    pub(super) fn visitor(
+        &self,
+        headers: &HeaderMap,
+        from: IpAddr,
+        now: DateTime<Utc>,
+    ) -> Result<Option<Visitor>, Problem> {
         if !self.has_tokens() {
             return Ok(Some(Visitor {
                 who: local_user(),
@@ -123,7 +131,7 @@ impl Access {
         }
         if let Some(given) = headers.get(header::AUTHORIZATION) {
             let token = given.to_str().ok().and_then(|given| given.strip_prefix("Bearer "));
-            let role = token.map(|token| self.role_of(token)).transpose()?.flatten();
+            let role = token.map(|token| self.role_of(token, from)).transpose()?.flatten();
             let role = role.ok_or(Problem::NotAllowed("this token opens nothing"))?;
             return Ok(Some(Visitor {
                 who: format!("token to {}", role.as_str()),
@@ -138,14 +146,19 @@ impl Access {
     /// The role that a token opens.
     ///
     /// # Errors
-    /// Too many wrong ones were tried.
-    pub(super) fn role_of(&self, token: &str) -> Result<Option<Role>, Problem> {
+    /// Too many wrong ones were tried from there.
+    pub(super) fn role_of(&self, token: &str, from: IpAddr) -> Result<Option<Role>, Problem> {
         let now = clock::instant();
-        let mut tries = self.tries.lock().unwrap_or_else(PoisonError::into_inner);
-        while tries.front().is_some_and(|first| now.duration_since(*first) > TRIES_IN) {
-            tries.pop_front();
+        let mut all = self.tries.lock().unwrap_or_else(PoisonError::into_inner);
+        all.retain(|_, tries| {
+            tries.retain(|tried| now.duration_since(*tried) <= TRIES_IN);
+            !tries.is_empty()
+        });
+        let mut place = place(from);
+        if all.len() >= PLACES_MAX && !all.contains_key(&place) {
+            place = IpAddr::V6(Ipv6Addr::UNSPECIFIED);
         }
-        if tries.len() >= TRIES_MAX {
+        if all.get(&place).is_some_and(|tries| tries.len() >= TRIES_MAX) {
             return Err(Problem::TooMany("too many wrong tokens were tried: wait a minute"));
         }
         // Both are compared whatever the first says, and by their digests, so that no time tells how much was right.
@@ -154,7 +167,7 @@ impl Access {
         let (acts, reads) = (opens(&self.tokens.act), opens(&self.tokens.read));
         let role = if acts { Some(Role::Act) } else { reads.then_some(Role::Read) };
         if role.is_none() {
-            tries.push_back(now);
+            all.entry(place).or_default().push_back(now);
         }
         Ok(role)
     }
@@ -206,6 +219,21 @@ impl Access {
     /// Takes as long whatever they hold.
     pub(super) fn is_same(&self, one: &str, other: &str) -> bool {
         mac(&self.own, one).verify_slice(&digest(&self.own, other)).is_ok()
+    }
+}
+
+/// The address that a request came from.
+pub(super) fn from(extensions: &Extensions) -> IpAddr {
+    let known = extensions.get::<ConnectInfo<SocketAddr>>();
+    known.map_or(IpAddr::V6(Ipv6Addr::UNSPECIFIED), |ConnectInfo(from)| from.ip())
+}
+
+/// An address, or the network that its owner has all addresses of.
+fn place(from: IpAddr) -> IpAddr {
+    const NETWORK: u128 = !0 << 64;
+    match from.to_canonical() {
+        IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() & NETWORK)),
+        address @ IpAddr::V4(_) => address,
     }
 }
 
@@ -261,7 +289,7 @@ impl FromRequestParts<Arc<Console>> for Visitor {
     type Rejection = Answer;
 
     async fn from_request_parts(parts: &mut Parts, console: &Arc<Console>) -> Result<Visitor, Answer> {
-        let found = console.access.visitor(&parts.headers, clock::now());
+        let found = console.access.visitor(&parts.headers, from(&parts.extensions), clock::now());
         // As it was asked for: the API's own routes see what follows their prefix.
         let asked = parts.extensions.get::<OriginalUri>().map_or(&parts.uri, |OriginalUri(uri)| uri);
         let to = asked.path_and_query().map_or("/", |path| path.as_str());
@@ -344,6 +372,8 @@ mod tests {
         "127.0.0.1:8088".parse().expect("an address")
     }
 
+    const HERE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1));
+
     fn access() -> Access {
         let tokens = Tokens { read: Some(READ.into()), act: Some(ACT.into()) };
         Access::new("0.0.0.0:8088".parse().expect("an address"), tokens).expect("good tokens")
@@ -367,15 +397,15 @@ mod tests {
     #[test]
     fn each_token_opens_its_role_and_the_login_lasts_for_a_day_of_work() {
         let (access, now) = (access(), clock::now());
-        assert_eq!(access.role_of(READ), Ok(Some(Role::Read)));
-        assert_eq!(access.role_of(ACT), Ok(Some(Role::Act)));
-        assert_eq!(access.role_of("nothing"), Ok(None));
-        assert_eq!(access.visitor(&HeaderMap::new(), now), Ok(None));
+        assert_eq!(access.role_of(READ, HERE), Ok(Some(Role::Read)));
+        assert_eq!(access.role_of(ACT, HERE), Ok(Some(Role::Act)));
+        assert_eq!(access.role_of("nothing", HERE), Ok(None));
+        assert_eq!(access.visitor(&HeaderMap::new(), HERE, now), Ok(None));
         let cookie = access.login(Role::Read, " Ada\n Lovelace ", now);
         let headers = with(header::COOKIE, &format!("other=1; {COOKIE}={cookie}"));
-        let visitor = access.visitor(&headers, now).expect("known").expect("somebody");
+        let visitor = access.visitor(&headers, HERE, now).expect("known").expect("somebody");
         assert_eq!((visitor.who.as_str(), visitor.role), ("Ada Lovelace", Role::Read));
-        assert_eq!(access.visitor(&headers, now + LOGIN_LASTS), Ok(None), "it ended");
+        assert_eq!(access.visitor(&headers, HERE, now + LOGIN_LASTS), Ok(None), "it ended");
     }
 
     #[test]
@@ -390,12 +420,12 @@ mod tests {
             "read.99999999999.416461.".into(),
         ] {
             let headers = with(header::COOKIE, &format!("{COOKIE}={forged}"));
-            assert_eq!(access.visitor(&headers, now), Ok(None), "{forged}");
+            assert_eq!(access.visitor(&headers, HERE, now), Ok(None), "{forged}");
         }
         let other = Tokens { read: Some("another-token-to-read-with".into()), act: None };
         let other = Access::new(local(), other).expect("a good token");
         assert_eq!(
-            other.visitor(&with(header::COOKIE, &format!("{COOKIE}={cookie}")), now),
+            other.visitor(&with(header::COOKIE, &format!("{COOKIE}={cookie}")), HERE, now),
             Ok(None),
             "the token was changed"
         );
@@ -405,10 +435,23 @@ mod tests {
     fn wrong_tokens_are_looked_at_only_so_often() {
         let access = access();
         for _ in 0..TRIES_MAX {
-            assert_eq!(access.role_of("a guess"), Ok(None));
+            assert_eq!(access.role_of("a guess", HERE), Ok(None));
         }
-        assert!(matches!(access.role_of("a guess"), Err(Problem::TooMany(_))));
-        assert!(matches!(access.role_of(ACT), Err(Problem::TooMany(_))), "also the right one, which so tells nothing");
+        assert!(matches!(access.role_of("a guess", HERE), Err(Problem::TooMany(_))));
+        assert!(
+            matches!(access.role_of(ACT, HERE), Err(Problem::TooMany(_))),
+            "also the right one, which so tells nothing"
+        );
+        let elsewhere = |last: u16| IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 1, 0, 0, 0, last));
+        assert_eq!(access.role_of(ACT, elsewhere(1)), Ok(Some(Role::Act)), "who guesses keeps nobody else out");
+        for last in 0..TRIES_MAX as u16 {
+            assert_eq!(access.role_of("a guess", elsewhere(last)), Ok(None));
+        }
+        assert!(matches!(access.role_of("a guess", elsewhere(99)), Err(Problem::TooMany(_))), "a network is one place");
+        for last in 0..2 * PLACES_MAX as u32 {
+            let _ = access.role_of("a guess", IpAddr::V4(std::net::Ipv4Addr::from_bits(last)));
+        }
+        assert!(access.tries.lock().expect("no panic").len() <= PLACES_MAX + 1, "places are bounded");
     }
 
     #[test]
@@ -416,7 +459,10 @@ mod tests {
         let (access, now) = (access(), clock::now());
         let visitor = |role| {
             let cookie = access.login(role, "Ada", now);
-            access.visitor(&with(header::COOKIE, &format!("{COOKIE}={cookie}")), now).expect("known").expect("somebody")
+            access
+                .visitor(&with(header::COOKIE, &format!("{COOKIE}={cookie}")), HERE, now)
+                .expect("known")
+                .expect("somebody")
         };
         let (acts, reads) = (visitor(Role::Act), visitor(Role::Read));
         assert!(Actor::of_form(&access, acts.clone(), &acts.csrf).is_ok());
@@ -424,7 +470,7 @@ mod tests {
         assert!(Actor::of_form(&access, acts, "").is_err());
         assert!(Actor::of_form(&access, reads.clone(), &reads.csrf).is_err());
         let bearer = access
-            .visitor(&with(header::AUTHORIZATION, &format!("Bearer {ACT}")), now)
+            .visitor(&with(header::AUTHORIZATION, &format!("Bearer {ACT}")), HERE, now)
             .expect("known")
             .expect("somebody");
         assert!(Actor::of_form(&access, bearer, "").is_err(), "which has none");

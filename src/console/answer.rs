@@ -10,7 +10,7 @@ use axum::response::{IntoResponse, Redirect, Response};
 use maud::{Markup, html};
 use serde_json::json;
 
-use super::access::Visitor;
+use super::access::{self, Visitor};
 use super::{Console, frame};
 use crate::clock;
 use crate::told::told;
@@ -132,7 +132,9 @@ pub(super) async fn finished(State(console): State<Arc<Console>>, request: Reque
     // For the frame of a page that says what is wrong; a program's token is not looked at twice.
     let visitor = match is_api {
         true => None,
-        false => console.access.visitor(request.headers(), clock::now()).ok().flatten(),
+        false => {
+            console.access.visitor(request.headers(), access::from(request.extensions()), clock::now()).ok().flatten()
+        }
     };
     let mut response = next.run(request).await;
     if let Some(problem) = response.extensions_mut().remove::<Problem>() {

@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, SecondsFormat, Utc};
 use maud::{DOCTYPE, Markup, Render, html};
-use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 use super::Console;
 use super::access::{Role, Visitor};
@@ -218,9 +218,12 @@ pub(super) fn done(told: Option<&str>) -> Markup {
     html! { @if let Some(told) = told { p class="done" role="status" { (told) } } }
 }
 
+/// What stands for itself in an address; a dot would not as a whole part of one.
+const SPECIAL: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'~');
+
 /// A part of a path or query, as it may stand in one.
 pub(super) fn escaped(text: &str) -> String {
-    utf8_percent_encode(text, NON_ALPHANUMERIC).to_string()
+    utf8_percent_encode(text, SPECIAL).to_string()
 }
 
 #[cfg(test)]

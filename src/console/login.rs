@@ -1,9 +1,10 @@
 //! Coming in with a token and a name, and leaving.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::Form;
-use axum::extract::{Query, State};
+use axum::extract::{ConnectInfo, Query, State};
 use axum::http::HeaderMap;
 use maud::html;
 use serde::Deserialize;
@@ -54,9 +55,13 @@ fn shown(console: &Console, next: &str, wrong: Option<&str>) -> Answer {
     ))
 }
 
-pub(super) async fn enter(State(console): State<Arc<Console>>, Form(form): Form<Entering>) -> Answer {
+pub(super) async fn enter(
+    State(console): State<Arc<Console>>,
+    ConnectInfo(from): ConnectInfo<SocketAddr>,
+    Form(form): Form<Entering>,
+) -> Answer {
     let access = &console.access;
-    match access.role_of(&form.token) {
+    match access.role_of(&form.token, from.ip()) {
         Ok(Some(role)) => {
             let cookie = access.login(role, &form.who, clock::now());
             let what = if role == Role::Act { "act" } else { "read" };
@@ -74,10 +79,11 @@ pub(super) async fn enter(State(console): State<Arc<Console>>, Form(form): Form<
 
 pub(super) async fn leave(
     State(console): State<Arc<Console>>,
+    ConnectInfo(from): ConnectInfo<SocketAddr>,
     headers: HeaderMap,
     Form(form): Form<Leaving>,
 ) -> Result<Answer, Problem> {
-    if let Some(visitor) = console.access.visitor(&headers, clock::now())? {
+    if let Some(visitor) = console.access.visitor(&headers, from.ip(), clock::now())? {
         // Whoever may read may leave.
         Actor::of_form(&console.access, Visitor { role: Role::Act, ..visitor }, &form.csrf)?;
     }

@@ -95,8 +95,9 @@ impl Listening {
     pub async fn serve(self, stop: CancellationToken) -> anyhow::Result<()> {
         tracing::info!("console: http://{}/", self.address);
         let ended = stop.clone();
+        let service = self.router.into_make_service_with_connect_info::<SocketAddr>();
         let serving =
-            axum::serve(self.listener, self.router).with_graceful_shutdown(async move { ended.cancelled().await });
+            axum::serve(self.listener, service).with_graceful_shutdown(async move { ended.cancelled().await });
         tokio::select! {
             done = serving.into_future() => done.context("serving the console"),
             // A browser that keeps its connection open does not keep the process.

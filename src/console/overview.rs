@@ -31,7 +31,7 @@ pub(super) async fn page(
     let env = &console.env;
     let mut all = ops::status(&env.queue, &env.config).await?;
     let queues = ops::queue_depth(&env.queue).await?;
-    let total = all.len();
+    let (total, summed) = (all.len(), summary(&all, &queues));
     let states: std::collections::BTreeSet<String> = all.iter().map(|one| one.state.clone()).collect();
     all.retain(|one| asked.state.is_empty() || one.state == asked.state);
     all.retain(|one| one.slug.contains(asked.q.trim()) || one.customer.contains(asked.q.trim()));
@@ -41,7 +41,7 @@ pub(super) async fn page(
     let found = all.len();
     all.truncate(SHOWN_MAX);
     let main = html! {
-        (summary(&all, &queues))
+        (summed)
         form method="get" class="filter" {
             label { "Customer" input type="search" name="q" value=(asked.q) placeholder="id or slug"; }
             (frame::choice("State", "state", "any", Some(&asked.state).filter(|state| !state.is_empty()).map(String::as_str),

@@ -88,8 +88,9 @@ pub async fn agreed(entity: &ReadyEntity) -> anyhow::Result<(u64, String)> {
     let platform = &entity.platform;
     let what = || format!("reading the pairs of {} in {}", entity.mapping.entity, platform.database.shown);
     let query = postgres::query(
-        "select count(*), (coalesce(sum(hashtextextended(concat_ws(' ', platform_key, legacy_key, encode(base, 'hex')), 0)), 0) \
-         % 9223372036854775807)::bigint from sync_bridge.pair where entity_id = $1 and not gone",
+        "select count(*), (coalesce(sum(hashtextextended(coalesce(encode(base, 'base64'), ''), hashtextextended(coalesce(legacy_key, ''), \
+         hashtextextended(platform_key, 0)))), 0) % 9223372036854775807)::bigint \
+         from sync_bridge.pair where entity_id = $1 and not gone",
     )
     .bind(platform.sql.entity_number());
     let rows = platform.database.read.fetch_all(query).await.with_context(what)?;

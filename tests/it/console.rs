@@ -5,6 +5,7 @@ use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::time::Duration;
 
+use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
 use crate::cli::{Databases, Desk, Running, execute, number};
@@ -19,10 +20,10 @@ pub fn free_port() -> u16 {
 
 /// What a console answered.
 #[derive(Debug)]
-struct Answer {
-    status: u16,
+pub struct Answer {
+    pub status: u16,
     headers: BTreeMap<String, String>,
-    body: String,
+    pub body: String,
 }
 
 impl Answer {
@@ -68,6 +69,11 @@ impl Console {
         console
     }
 
+    /// Ends it in order.
+    pub fn stop(self) {
+        assert_eq!(self.running.stop(Signal::SIGTERM).status.code(), Some(0));
+    }
+
     fn with(&mut self, name: &str, value: &str) {
         self.headers.retain(|(known, _)| known != name);
         self.headers.push((name.into(), value.into()));
@@ -93,7 +99,7 @@ impl Console {
         Answer { status, headers: headers.collect(), body: body.to_owned() }
     }
 
-    fn get(&self, path: &str) -> Answer {
+    pub fn get(&self, path: &str) -> Answer {
         self.ask("GET", path, "text/plain", "")
     }
 
@@ -144,7 +150,7 @@ pub async fn troubled(hint: &str) -> (Databases, Desk) {
 }
 
 /// Every address of its own that a page leads to.
-fn links(body: &str) -> BTreeSet<String> {
+pub fn links(body: &str) -> BTreeSet<String> {
     let found = ["href=\"", "src=\""].into_iter().flat_map(|named| body.split(named).skip(1));
     let found = found.filter_map(|rest| rest.split('"').next());
     found.filter(|path| path.starts_with('/')).map(|path| path.replace("&amp;", "&")).collect()

@@ -24,6 +24,7 @@ mod mutations;
 mod outages;
 mod pages;
 mod pauses;
+mod plans;
 mod pooler;
 mod replicas;
 mod retention;

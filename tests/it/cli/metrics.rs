@@ -1,11 +1,15 @@
 //! What an agent hears: a real process, a real socket.
 
+use std::collections::BTreeSet;
 use std::net::UdpSocket;
 use std::thread::JoinHandle;
 
+use nix::sys::signal::Signal;
 use sync_bridge::telemetry::metrics;
 
-use super::{Databases, Desk, execute};
+use super::{Databases, Desk, execute, number};
+use crate::support::door::{Door, Way};
+use crate::support::{eventually, server};
 
 /// Ends the listening.
 const END: &[u8] = b"end";
@@ -107,4 +111,91 @@ async fn an_agent_hears_what_a_run_did_and_how_things_stand_after_it() {
         lines.iter().any(|line| line.starts_with("sync_bridge.conflict.decided:1|c|#customer:c-1,entity:user,policy:"))
     );
     has(&lines, "sync_bridge.freshness.arrival:", "customer:c-1,side:legacy");
+}
+
+/// What `docs/TELEMETRY.md` and the dashboards promise, of processes that had something to tell of everything.
+#[tokio::test(flavor = "multi_thread")]
+async fn every_metric_is_heard_with_its_tags_and_no_other() {
+    let databases = Databases::new("all metrics").await;
+    let agent = Agent::new();
+    let door = Door::new(server().await.port()).await;
+    let platform = door.url(databases.platform.url.expose());
+    let desk = agent.hears(databases.desk("all-metrics")).with("PLATFORM_URL", platform.expose());
+    desk.succeeds(&["migrate"]);
+    desk.succeeds(&["prepare"]);
+    let file = desk.folder.path().join("bridge.toml");
+    let usual = std::fs::read_to_string(&file).expect("the configuration");
+    let defaults = "[defaults]\nattempts_max = 1\nsweep_every = \"1s\"\ndeletes_every = \"1s\"\ndeletes_after = \"1s\"\n[[customers]]";
+    let schedule = "slug = \"acme\"\nschedule = \"* * * * * *\"";
+    let bent = usual.replacen("[[customers]]", defaults, 1).replacen("slug = \"acme\"", schedule, 1);
+    std::fs::write(&file, bent).expect("writing a configuration");
+    let run = ["run", "--customer", "acme", "--inline"];
+    desk.succeeds(&run);
+    // A conflict, a write that touches no stamp, a row that is gone.
+    execute(&databases.legacy, "update users set name = 'L', changed = now() where mail like 'ada%'").await;
+    execute(&databases.platform, "update identity.users set name = 'P', updated_at = now() where email like 'ada%'")
+        .await;
+    desk.succeeds(&run);
+    execute(&databases.legacy, "update users set name = 'S' where mail like 'ada%'").await;
+    execute(&databases.legacy, "delete from users where mail like 'bob%'").await;
+    eventually("both were found", async || {
+        execute(&databases.queue, "update bridge.swept set at = at - interval '2 s'").await;
+        execute(&databases.queue, "update bridge.absence set first_seen = first_seen - interval '2 s'").await;
+        desk.succeeds(&run);
+        number(&databases.platform, "select count(*) from identity.users where name = 'S' or email like 'bob%'").await
+            == 1
+    })
+    .await;
+    // A database that is away for a while, a scheduler's tick, and a page that fails for good.
+    let mut worker = desk.start(env!("CARGO_BIN_EXE_sync-bridge-worker"), &[]);
+    door.is(Way::Shut);
+    let waits = desk.start(env!("CARGO_BIN_EXE_sync-bridge"), &["run", "--customer", "acme"]);
+    eventually("it is missed", async || {
+        worker.must_run();
+        number(&databases.queue, "select count(*) from bridge.circuit").await == 1
+    })
+    .await;
+    door.is(Way::Open);
+    assert_eq!(waits.end().status.code(), Some(0));
+    assert_eq!(worker.stop(Signal::SIGTERM).status.code(), Some(0));
+    let scheduler = desk.start(env!("CARGO_BIN_EXE_sync-bridge-scheduler"), &[]);
+    eventually("a tick is made", async || {
+        number(&databases.queue, "select count(*) from bridge.tick where origin = 'schedule'").await > 0
+    })
+    .await;
+    assert_eq!(scheduler.stop(Signal::SIGTERM).status.code(), Some(0));
+    execute(
+        &databases.platform,
+        "create function refuse() returns trigger language plpgsql as
+         $$ begin raise exception 'not now' using errcode = 'XX001'; end $$;
+         create trigger refuse before insert on identity.users for each statement execute function refuse()",
+    )
+    .await;
+    execute(
+        &databases.legacy,
+        "insert into users (mail, name) values ('eve@example.org', 'Eve'), ('fay@example.org', 'Fay')",
+    )
+    .await;
+    assert_eq!(desk.run(&run).status.code(), Some(1));
+    drop(desk);
+
+    let mut unheard: BTreeSet<&str> = metrics::ALL.iter().map(|metric| metric.name).collect();
+    // Sent by those that could not send: `telemetry::dogstatsd` has a test of its own for that.
+    unheard.remove(metrics::TELEMETRY_DROPPED.name);
+    for line in agent.heard().iter().filter(|line| !line.starts_with("_e{") && !line.starts_with("_sc|")) {
+        let name = line.split(':').next().unwrap_or_default();
+        let metric = metrics::ALL.iter().find(|metric| metric.name == name).unwrap_or_else(|| panic!("{line}"));
+        let (_, tags) = line.split_once("|#").unwrap_or_else(|| panic!("{line}"));
+        let tags: BTreeSet<&str> = tags.split(',').filter_map(|tag| tag.split(':').next()).collect();
+        let wanted: BTreeSet<&str> = metric.tags.iter().copied().chain(["env", "service", "version"]).collect();
+        assert_eq!(tags, wanted, "{line}");
+        let kind = match metric.kind {
+            metrics::Kind::Count => "|c|",
+            metrics::Kind::Gauge => "|g|",
+            metrics::Kind::Distribution => "|d|",
+        };
+        assert!(line.contains(kind), "{line}");
+        unheard.remove(name);
+    }
+    assert_eq!(unheard, BTreeSet::new(), "promised, and nobody heard it");
 }

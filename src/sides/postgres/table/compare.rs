@@ -215,10 +215,11 @@ impl TableSql {
                 scope = self.scope_sql(2),
             )
         };
+        // A row's hash is over its key, too; mixed with the key's own, what has none counts as well, and unlike any that has one.
         let sums = format!(
-            "select {bucket} as bucket, count(*) as rows, \
-             (sum(hashtextextended(k || ' ' || coalesce(h::text, ''), 0)) % {MODULUS})::bigint as hash",
+            "select {bucket} as bucket, count(*) as rows, (sum(coalesce(h # {key}, ~{key})) % {MODULUS})::bigint as hash",
             bucket = bucket("k"),
+            key = "hashtextextended(k, 0)",
         );
         let blocks = [blocks(ledger, "sync_bridge.pair").await?, blocks(sessions, &self.table).await?];
         let of_ledger = async {

@@ -1,0 +1,134 @@
+//! What is asked about a ledger of many weeks: no question of the command line, the console or the metrics reads through a table that grows
+//! with time. Counted by the database itself.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use sqlx::PgPool;
+use sync_bridge::{config, ops, queue};
+
+use crate::cli::{self, Databases};
+use crate::console::{Console, links};
+use crate::support::crowd::Crowd;
+use crate::support::eventually;
+
+const CROWD: Crowd = Crowd { customers: 40, runs: 200, pages: 8 };
+
+/// What grows with every tick.
+const GROWING: [&str; 6] = ["tick", "run", "stage", "page", "job", "attempt"];
+
+/// Rows of a table that were read one after the other, and by an index, up to now.
+async fn read(queue: &PgPool) -> BTreeMap<String, (i64, i64)> {
+    let rows: Vec<(String, i64, i64)> = sqlx::query_as(
+        "select relname::text, coalesce(seq_tup_read, 0), coalesce(idx_tup_fetch, 0) from pg_stat_user_tables
+         where schemaname = 'bridge' order by 1",
+    )
+    .fetch_all(queue)
+    .await
+    .expect("counts");
+    rows.into_iter().map(|(name, by_scan, by_index)| (name, (by_scan, by_index))).collect()
+}
+
+/// Whoever asked has left, so that all is counted.
+async fn counted(queue: &PgPool) -> BTreeMap<String, (i64, i64)> {
+    eventually("nobody else is there", async || {
+        let others: i64 = sqlx::query_scalar(
+            "select count(*) from pg_stat_activity
+             where datname = current_database() and pid <> pg_backend_pid() and backend_type = 'client backend'",
+        )
+        .fetch_one(queue)
+        .await
+        .expect("a count");
+        others == 0
+    })
+    .await;
+    read(queue).await
+}
+
+/// That whatever was asked since `before` needed few rows of the tables that grow.
+async fn asked_little(
+    queue: &PgPool,
+    before: &BTreeMap<String, (i64, i64)>,
+    who: &str,
+) -> BTreeMap<String, (i64, i64)> {
+    let after = counted(queue).await;
+    for table in GROWING {
+        let (scanned, fetched) = (after[table].0 - before[table].0, after[table].1 - before[table].1);
+        assert_eq!(scanned, 0, "{who} reads through bridge.{table}");
+        // Of 64,000 pages and 160,000 jobs.
+        assert!(fetched <= 10_000, "{who} fetches {fetched} rows of bridge.{table}");
+    }
+    after
+}
+
+#[tokio::test]
+async fn no_question_reads_through_a_table_that_grows_with_time() {
+    let databases = Databases::new("plans").await;
+    let desk = databases.desk("plans");
+    desk.succeeds(&["migrate"]);
+    desk.succeeds(&["prepare"]);
+    let text = cli::config(true);
+    let (head, stages) = text.split_once("[[stages]]").expect("stages");
+    let (head, _) = head.split_once("[[customers]]").expect("a customer");
+    let many = CROWD.customers("{ legacy = \"${LEGACY_URL}\", platform = \"${PLATFORM_URL}\" }");
+    let text = format!("{head}{many}[[stages]]{stages}");
+    std::fs::write(desk.folder.path().join("bridge.toml"), &text).expect("writing the configuration");
+    let url = &databases.queue.url;
+    let pool = sqlx::postgres::PgPoolOptions::new().max_connections(1).connect(url.expose()).await.expect("connecting");
+    CROWD.fill(&pool).await;
+    // A scan of a small table would be the better plan; of these none is small enough.
+    let letter: i64 = sqlx::query_scalar("select min(id) from bridge.job where state = 'dead'")
+        .fetch_one(&pool)
+        .await
+        .expect("an id");
+    let run: i64 = sqlx::query_scalar("select max(id) from bridge.run").fetch_one(&pool).await.expect("an id");
+    let (letter, run) = (letter.to_string(), run.to_string());
+
+    let mut before = counted(&pool).await;
+    for args in [
+        &["status"][..],
+        &["runs", "list", "--customer", "customer-7"],
+        &["runs", "show", &run],
+        &["dead-letters", "list"],
+        &["dead-letters", "list", "--customer", "customer-7", "--entity", "user", "--kind", "permanent"],
+        &["dead-letters", "show", &letter],
+        &["quarantine", "list"],
+        &["explain", "--customer", "customer-1", "--entity", "user", "--key", "1"],
+    ] {
+        desk.succeeds(args);
+        before = asked_little(&pool, &before, &args.join(" ")).await;
+    }
+
+    // Gauges are about the queue database alone.
+    let file = desk.folder.path().join("nowhere.toml");
+    let nowhere = ["LEGACY", "PLATFORM", "QUEUE"].map(|side| format!("${{{side}_URL}}"));
+    let text = nowhere.iter().fold(text, |text, url| text.replace(url, "postgres://127.0.0.1:1/nowhere"));
+    std::fs::write(&file, text).expect("writing a configuration");
+    let config = config::load(&file).unwrap_or_else(|error| panic!("{error}"));
+    let own = queue::connect(url).await.expect("connecting");
+    let standing = ops::standing(&own, &config).await.expect("an answer");
+    assert_eq!(standing.sides.len(), 2 * CROWD.customers as usize);
+    own.close().await;
+    before = asked_little(&pool, &before, "the gauges").await;
+
+    // A page of each kind, and whatever a program may ask.
+    let console = Console::start(&desk, &[]).await;
+    let mut seen = BTreeSet::new();
+    let mut next = BTreeSet::from(["/".to_owned(), "/api/v1/customers".into(), "/api/v1/dead-letters".into()]);
+    let kind = |path: &str| -> String {
+        let path = path.split(['?', '#']).next().unwrap_or_default();
+        path.chars().filter(|c| !c.is_ascii_digit()).collect()
+    };
+    while let Some(path) = next.pop_first() {
+        if seen.insert(kind(&path)) {
+            let answer = console.get(&path);
+            assert_eq!(answer.status, 200, "{path}: {answer:?}");
+            next.extend(links(&answer.body));
+        }
+    }
+    for wanted in ["/customers/c-", "/runs/", "/dead-letters/", "/quarantine", "/reconciliation", "/actions", "/health"]
+    {
+        assert!(seen.contains(wanted), "{wanted} was not asked: {seen:?}");
+    }
+    console.stop();
+    asked_little(&pool, &before, &format!("one of {seen:?}")).await;
+}
