@@ -19,6 +19,7 @@ use super::failure::{self, DEAD_KINDS, Panicked, Sorted, TimeLimit};
 use super::lease::Leases;
 use super::shares::{self, Shares};
 use super::stage::After;
+use super::traced::{self, Traced};
 use super::{Env, measure, page, stage, tick};
 use crate::clock;
 use crate::config::{Config, CustomerId, DatabaseUrl};
@@ -26,6 +27,7 @@ use crate::ledger::job::{self, Back, Claim, Claimed, EXHAUSTED, LastError};
 use crate::ledger::page::Page;
 use crate::ledger::refused;
 use crate::queue::{self, ANSWER_MAX, Kind, Payload};
+use crate::telemetry::traces;
 use crate::told::told;
 
 /// Well below the queue's orphan window of 10 minutes.
@@ -55,6 +57,13 @@ pub struct Executor {
     pub hurry: CancellationToken,
     /// What the work of a page may take.
     pub page_limit: Duration,
+}
+
+/// A job with all that is known of it before its work.
+struct Loaded {
+    subject: Subject,
+    /// Nobody receives traces, or it is not known.
+    traced: Option<Traced>,
 }
 
 /// What a job is of, loaded.
@@ -143,11 +152,11 @@ impl Executor {
 
     async fn run(&self, claim: Claim) {
         let held = self.leases.hold(&claim);
-        let subject = match queue::answered(ANSWER_MAX, self.load(&claim)).await {
-            Ok(subject) => subject,
+        let loaded = match queue::answered(ANSWER_MAX, self.load(&claim)).await {
+            Ok(loaded) => loaded,
             Err(error) => return self.settle(&claim, None, self.failed(&claim, error)).await,
         };
-        let span = subject.span(&claim);
+        let (span, subject) = (loaded.span(&claim), &loaded.subject);
         async {
             crate::fault::point("job.claimed").await;
             let limit = match claim.kind {
@@ -188,7 +197,7 @@ impl Executor {
                 () = self.hurry.cancelled() => Ending::HandedBack,
             };
             crate::fault::point("job.worked").await;
-            self.settle(&claim, subject.page(), ending).await;
+            self.settle(&claim, Some(&loaded), ending).await;
         }
         .instrument(span)
         .await;
@@ -198,20 +207,21 @@ impl Executor {
     async fn bury(&self, claim: Claim, last: Option<LastError>) {
         let _held = self.leases.hold(&claim);
         // Only to tell which page it is.
-        let subject = queue::answered(ANSWER_MAX, self.load(&claim)).await.ok();
-        let page = subject.as_ref().and_then(Subject::page);
-        self.settle(&claim, page, exhausted(&claim, last)).await;
+        let loaded = queue::answered(ANSWER_MAX, self.load(&claim)).await.ok();
+        let span = loaded.as_ref().map_or_else(tracing::Span::none, |loaded| loaded.span(&claim));
+        self.settle(&claim, loaded.as_ref(), exhausted(&claim, last)).instrument(span).await;
     }
 
-    async fn load(&self, claim: &Claim) -> anyhow::Result<Subject> {
+    async fn load(&self, claim: &Claim) -> anyhow::Result<Loaded> {
         let mut conn = queue::acquire(&self.env.queue).await?;
-        Ok(match claim.kind {
+        let subject = match claim.kind {
             Kind::Tick => tick::load(&mut conn, claim.subject).await?.map_or(Subject::Ended, Subject::Tick),
             Kind::Stage => stage::load(&mut conn, claim.subject).await?.map_or(Subject::Ended, Subject::Stage),
             Kind::Page => {
                 page::load(&mut conn, claim.subject, claim.attempt).await?.map_or(Subject::Ended, Subject::Page)
             }
-        })
+        };
+        Ok(Loaded { subject, traced: traced::load(&mut conn, claim).await })
     }
 
     /// What an error makes of the claim.
@@ -249,27 +259,30 @@ impl Executor {
     }
 
     /// Records the ending, and says so once: the single place where every outcome passes.
-    async fn settle(&self, claim: &Claim, page: Option<&Page>, ending: Ending) {
+    async fn settle(&self, claim: &Claim, loaded: Option<&Loaded>, ending: Ending) {
         let began = clock::instant();
         match self.record_retrying(claim, &ending).await {
             // An outcome that cannot be written down though the database is there: the job has failed all the same.
             Err(error) if matches!(ending, Ending::Done(_)) && failure::sort(&error) != Sorted::Outage => {
                 let failed = self.failed(claim, error.context("recording the outcome"));
                 let recorded = self.record_retrying(claim, &failed).await;
-                report(claim, page, &failed, recorded, began.elapsed());
+                report(claim, loaded, &failed, recorded, began.elapsed());
             }
-            recorded => report(claim, page, &ending, recorded, began.elapsed()),
+            recorded => report(claim, loaded, &ending, recorded, began.elapsed()),
         }
     }
 
     async fn record_retrying(&self, claim: &Claim, ending: &Ending) -> anyhow::Result<Option<After>> {
-        let mut tries = Tries::default();
-        loop {
-            match queue::answered(ANSWER_MAX, self.record_once(claim, ending)).await {
-                Ok(recorded) => return Ok(recorded),
-                Err(error) => tries.after(error).await?,
+        let recorded = async {
+            let mut tries = Tries::default();
+            loop {
+                match queue::answered(ANSWER_MAX, self.record_once(claim, ending)).await {
+                    Ok(recorded) => return Ok(recorded),
+                    Err(error) => tries.after(error).await?,
+                }
             }
-        }
+        };
+        recorded.instrument(tracing::debug_span!("settle")).await
     }
 
     /// The one transaction of an outcome; `None` if the claim was not ours any more.
@@ -301,15 +314,32 @@ impl Executor {
     }
 }
 
+impl Loaded {
+    /// Of this attempt, in its place in the log and in its tick's trace.
+    fn span(&self, claim: &Claim) -> tracing::Span {
+        let span = self.subject.span(claim);
+        if let Some(traced) = &self.traced {
+            traced.hang(&span, claim);
+        }
+        span
+    }
+}
+
 impl Subject {
-    /// Spans nest as the work does: run > stage > page.
+    /// Spans nest as the work does: run > stage > page. Those of tick, run and stage are for the log; a trace gets its own of these
+    /// once they have ended, as many jobs work on one.
     fn span(&self, claim: &Claim) -> tracing::Span {
         let (job, attempt, customer) = (claim.job, claim.attempt, claim.customer.as_str());
         match self {
-            Subject::Tick(tick) => tracing::info_span!("tick", customer, tick = tick.id(), job, attempt),
+            Subject::Tick(tick) => {
+                let tick = tracing::info_span!("tick", customer, tick = tick.id());
+                tracing::info_span!(parent: &tick, "probe", job, attempt)
+            }
             Subject::Stage(stage) => {
                 let run = tracing::info_span!("run", customer, run = stage.stage().run);
-                tracing::info_span!(parent: &run, "stage", stage = stage.stage().name, id = stage.stage().id, job, attempt)
+                let stage =
+                    tracing::info_span!(parent: &run, "stage", stage = stage.stage().name, id = stage.stage().id);
+                tracing::info_span!(parent: &stage, "cut", job, attempt)
             }
             Subject::Page(page) => {
                 let page = page.page();
@@ -432,16 +462,21 @@ async fn record(conn: &mut PgConnection, env: &Env, claim: &Claim, ending: &Endi
 /// What is told of an outcome, once it is committed: one line at the level of who must act, and the metrics.
 fn report(
     claim: &Claim,
-    page: Option<&Page>,
+    loaded: Option<&Loaded>,
     ending: &Ending,
     recorded: anyhow::Result<Option<After>>,
     settled_in: Duration,
 ) {
     let (job, kind, customer) = (claim.job, claim.kind.as_str(), claim.customer.as_str());
+    let page = loaded.and_then(|loaded| loaded.subject.page());
     let after = match recorded {
         Ok(Some(after)) => after,
-        Ok(None) => return tracing::warn!(job, kind, customer, "the claim was lost; the outcome is not recorded"),
+        Ok(None) => {
+            traces::note("lost", None);
+            return tracing::warn!(job, kind, customer, "the claim was lost; the outcome is not recorded");
+        }
         Err(error) => {
+            traces::note("not_recorded", Some("outage"));
             return tracing::error!(
                 job,
                 kind,
@@ -451,6 +486,7 @@ fn report(
             );
         }
     };
+    traces::note(ending.name(), ending.error_kind());
     match ending {
         Ending::Done(Work::Misfit(page, reason)) => {
             let entity = page.entity.as_str();
@@ -483,13 +519,57 @@ fn report(
     for (event, text) in &after.noted {
         measure::noted(claim, event, text);
     }
-    if let Some(ended) = &after.stage_ended {
-        tracing::info!(customer, stage = ended.stage, secs = ended.secs, "stage closed");
+    if let Some(ended) = after.stage_ended.as_ref().filter(|ended| ended.ending == "closed") {
+        tracing::info!(customer, stage = ended.stage.name, secs = ended.lived.secs, "stage closed");
         measure::stage_ended(claim, ended);
     }
     if let Some(ended) = &after.run_ended {
-        tracing::info!(customer, run = ended.run, ending = ended.ending, secs = ended.secs, "run closed");
+        let closed = &ended.closed;
+        tracing::info!(customer, run = ended.run, ending = closed.ending, secs = closed.secs(), "run closed");
         measure::run_ended(claim, ended);
+    }
+    if let Some(traced) = loaded.and_then(|loaded| loaded.traced.as_ref()) {
+        if let Some(outcome) = ending.tick_outcome(claim) {
+            traced.tick_ended(claim, outcome);
+        }
+        if let Some(ended) = &after.stage_ended {
+            traced.stage_ended(claim, ended);
+        }
+        if let Some(ended) = &after.run_ended {
+            traced.run_ended(claim, ended);
+        }
+    }
+}
+
+impl Ending {
+    /// As traces name it.
+    fn name(&self) -> &'static str {
+        match self {
+            Ending::Done(_) => "done",
+            Ending::Retry { .. } => "retry",
+            Ending::Dead { .. } => "dead",
+            Ending::Waits(_) => "waits",
+            Ending::HandedBack => "handed_back",
+            Ending::Crowded => "crowded",
+            Ending::Lost => "lost",
+        }
+    }
+
+    fn error_kind(&self) -> Option<&'static str> {
+        match self {
+            Ending::Retry { error_kind, .. } | Ending::Dead { error_kind, .. } => Some(*error_kind),
+            Ending::Waits(_) => Some("outage"),
+            Ending::Done(_) | Ending::HandedBack | Ending::Crowded | Ending::Lost => None,
+        }
+    }
+
+    /// What became of the tick, if this ends one.
+    fn tick_outcome(&self, claim: &Claim) -> Option<&'static str> {
+        match self {
+            Ending::Done(Work::Tick(decided)) => Some(decided.decision.outcome()),
+            Ending::Dead { .. } if claim.kind == Kind::Tick => Some("dead"),
+            _ => None,
+        }
     }
 }
 

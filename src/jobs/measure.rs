@@ -84,14 +84,15 @@ fn page_ended(claim: &Claim, page: &Page, ending: &str) {
 }
 
 pub fn stage_ended(claim: &Claim, ended: &StageEnded) {
-    distribution(&metrics::STAGE_DURATION, ended.secs, &[("customer", &claim.customer), ("stage", &ended.stage)]);
+    let tags = [("customer", claim.customer.as_str()), ("stage", ended.stage.name.as_str())];
+    distribution(&metrics::STAGE_DURATION, ended.lived.secs, &tags);
 }
 
 pub fn run_ended(claim: &Claim, ended: &RunEnded) {
-    let tags = [("customer", claim.customer.as_str()), ("ending", ended.ending.as_str())];
+    let tags = [("customer", claim.customer.as_str()), ("ending", ended.closed.ending.as_str())];
     count(&metrics::RUN_ENDED, 1, &tags);
-    distribution(&metrics::RUN_DURATION, ended.secs, &tags);
-    if ended.ending == "degraded" {
+    distribution(&metrics::RUN_DURATION, ended.closed.secs(), &tags);
+    if ended.closed.ending == "degraded" {
         let text = format!("run {} ended without its dead letters", ended.run);
         events::tell(&events::RUN_DEGRADED, &tags[..1], &text);
     }

@@ -4,7 +4,7 @@
 //!
 //! All there are, in the order the work flows: `tick`, `stage`, `page`; beside them `meet` (which waiting rows go into one page), `janitor` (what got lost comes back),
 //! `worker` (the process), `execute` (one delivery from claim to outcome), `lease` (the claims this process holds), `claims` (whether it gets any),
-//! `failure` (what an error means), `circuits` (databases that are away), `shares` (what one customer may take of a process's places) and `measure` (what outcomes tell to metrics); and the chores of the process that keeps
+//! `failure` (what an error means), `circuits` (databases that are away), `shares` (what one customer may take of a process's places), `measure` (what outcomes tell to metrics) and `traced` (what they tell to traces); and the chores of the process that keeps
 //! house, `gauges` and `retention`.
 
 use std::sync::Arc;
@@ -29,6 +29,7 @@ pub mod retention;
 mod shares;
 pub mod stage;
 pub mod tick;
+mod traced;
 pub mod worker;
 
 /// What every job needs; built once in the binary.

@@ -17,8 +17,9 @@ use crate::ledger::mapping::{self, Mapping};
 use crate::ledger::page::NewPage;
 use crate::ledger::parked::Named;
 use crate::ledger::pause::{Pauses, Scope};
+use crate::ledger::run::Closed;
 pub use crate::ledger::stage::RECONCILIATION;
-use crate::ledger::stage::{Proposal, Stage};
+use crate::ledger::stage::{Lived, Proposal, Stage};
 use crate::ledger::sweep::Due;
 use crate::ledger::{dead_letter, difference, page, parked, pause, run, stage, sweep, watermark};
 use crate::queue::{self, Delivery, Kind};
@@ -54,16 +55,16 @@ pub struct After {
 
 #[derive(Debug)]
 pub struct StageEnded {
-    pub stage: String,
-    pub secs: f64,
+    pub stage: Stage,
+    /// `closed` or `dead`.
+    pub ending: &'static str,
+    pub lived: Lived,
 }
 
 #[derive(Debug)]
 pub struct RunEnded {
     pub run: i64,
-    /// `done` or `degraded`.
-    pub ending: String,
-    pub secs: f64,
+    pub closed: Closed,
 }
 
 impl From<Vec<Delivery>> for After {
@@ -469,9 +470,10 @@ pub async fn record(conn: &mut PgConnection, config: &Config, claim: &Claim, pla
 pub async fn record_dead(conn: &mut PgConnection, config: &Config, claim: &Claim) -> anyhow::Result<After> {
     let locked = stage::lock(conn, claim.subject).await?;
     let Some(stage) = locked.filter(|stage| stage.state == "queued") else { return Ok(After::default()) };
-    stage::end(conn, stage.id, "dead").await?;
+    let lived = stage::end(conn, stage.id, "dead").await?;
     dead_letter::count_again(conn, claim, Some(&stage)).await?;
-    Ok(advance(conn, config, &stage).await?)
+    let after = advance(conn, config, &stage).await?;
+    Ok(After { stage_ended: lived.map(|lived| StageEnded { stage, ending: "dead", lived }), ..after })
 }
 
 /// Goes on with an open stage whose row the caller holds: releases what the window takes, or, when no page is left, has
@@ -495,9 +497,9 @@ pub async fn proceed(conn: &mut PgConnection, config: &Config, stage: Stage, res
     if stage.loads {
         mapping::advance(conn, &stage.customer, config.mapping_percent_max).await?;
     }
-    let secs = stage::end(conn, stage.id, "closed").await?;
-    let stage_ended = secs.map(|secs| StageEnded { stage: stage.name.clone(), secs });
-    Ok(After { stage_ended, ..advance(conn, config, &stage).await? })
+    let lived = stage::end(conn, stage.id, "closed").await?;
+    let after = advance(conn, config, &stage).await?;
+    Ok(After { stage_ended: lived.map(|lived| StageEnded { stage, ending: "closed", lived }), ..after })
 }
 
 /// The pages of another round over what was parked; where nothing else is due, over rows that wait for each other.
@@ -520,7 +522,7 @@ async fn pages_for_round(conn: &mut PgConnection, config: &Config, stage: &Stage
 async fn advance(conn: &mut PgConnection, config: &Config, ended: &Stage) -> sqlx::Result<After> {
     if ended.name == RECONCILIATION {
         let closed = run::close(conn, ended.run).await?;
-        let run_ended = closed.map(|(ending, secs)| RunEnded { run: ended.run, ending, secs });
+        let run_ended = closed.map(|closed| RunEnded { run: ended.run, closed });
         return Ok(After { run_ended, ..After::default() });
     }
     // By name: the file may have been changed since the run was opened. A stage that is gone ends the run.

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
 
 use super::interval;
@@ -83,8 +84,24 @@ pub async fn close_left(conn: &mut PgConnection, customer: &str) -> sqlx::Result
     Ok(())
 }
 
-/// Closes a run: degraded if a page or stage of it is dead. Answers the ending and how many seconds it was open.
-pub async fn close(conn: &mut PgConnection, id: i64) -> sqlx::Result<Option<(String, f64)>> {
+/// How a run was closed.
+#[derive(Debug, Clone, sqlx::FromRow)]
+pub struct Closed {
+    /// `done` or `degraded`.
+    pub ending: String,
+    pub opened_at: DateTime<Utc>,
+    pub ended_at: DateTime<Utc>,
+}
+
+impl Closed {
+    /// For how long it was open.
+    pub fn secs(&self) -> f64 {
+        (self.ended_at - self.opened_at).as_seconds_f64()
+    }
+}
+
+/// Closes a run: degraded if a page or stage of it is dead.
+pub async fn close(conn: &mut PgConnection, id: i64) -> sqlx::Result<Option<Closed>> {
     let answer = sqlx::query_as(
         "update bridge.run
          set ended_at = now(),
@@ -92,7 +109,7 @@ pub async fn close(conn: &mut PgConnection, id: i64) -> sqlx::Result<Option<(Str
                             or exists (select from bridge.stage where stage.run = run.id and stage.state = 'dead')
                           then 'degraded' else 'done' end
          where id = $1 and state in ('open', 'loading')
-         returning state, extract(epoch from ended_at - opened_at)::float8",
+         returning state as ending, opened_at, ended_at",
     )
     .bind(id)
     .fetch_optional(conn)

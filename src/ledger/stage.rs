@@ -171,12 +171,20 @@ pub async fn next_round(conn: &mut PgConnection, id: i64, pages: i32) -> sqlx::R
     Ok(())
 }
 
-/// Ends a stage whose pages have all ended (`closed`), or whose job died (`dead`). Answers how many seconds it was open.
-pub async fn end(conn: &mut PgConnection, id: i64, state: &'static str) -> sqlx::Result<Option<f64>> {
-    let answer = sqlx::query_scalar(
+/// When a stage was there, and for how many seconds it was open.
+#[derive(Debug, Clone, Copy, sqlx::FromRow)]
+pub struct Lived {
+    pub created_at: DateTime<Utc>,
+    pub ended_at: DateTime<Utc>,
+    pub secs: f64,
+}
+
+/// Ends a stage whose pages have all ended (`closed`), or whose job died (`dead`).
+pub async fn end(conn: &mut PgConnection, id: i64, state: &'static str) -> sqlx::Result<Option<Lived>> {
+    let answer = sqlx::query_as(
         "update bridge.stage set state = $2, ended_at = now()
          where id = $1 and state in ('queued', 'open') and pages_left = 0
-         returning extract(epoch from ended_at - coalesce(opened_at, created_at))::float8",
+         returning created_at, ended_at, extract(epoch from ended_at - coalesce(opened_at, created_at))::float8 as secs",
     )
     .bind(id)
     .bind(state)

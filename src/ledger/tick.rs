@@ -7,6 +7,7 @@ use sqlx::PgConnection;
 
 use super::interval;
 use crate::fault;
+use crate::queue::Kind;
 
 /// A tick as its job needs it.
 #[derive(Debug, Clone, sqlx::FromRow)]
@@ -113,6 +114,43 @@ pub async fn queued(conn: &mut PgConnection, customer: &str) -> sqlx::Result<Opt
 
 pub async fn get(conn: &mut PgConnection, id: i64) -> sqlx::Result<Option<Tick>> {
     sqlx::query_as("select id, customer, state from bridge.tick where id = $1").bind(id).fetch_optional(conn).await
+}
+
+/// Which tick a job is of, and which run and stage.
+#[derive(Debug, Clone, sqlx::FromRow)]
+pub struct Lineage {
+    pub tick: i64,
+    pub made_at: DateTime<Utc>,
+    /// Of a tick's job there is neither.
+    pub run: Option<i64>,
+    pub stage: Option<i64>,
+    pub stage_name: Option<String>,
+}
+
+/// Of the job of this kind and subject; `None` if its subject is gone, or waits for a run.
+pub async fn lineage(conn: &mut PgConnection, kind: Kind, subject: i64) -> sqlx::Result<Option<Lineage>> {
+    let sql = match kind {
+        Kind::Tick => {
+            "select id as tick, created_at as made_at, null::bigint as run, null::bigint as stage, null::text as stage_name
+             from bridge.tick where id = $1"
+        }
+        Kind::Stage => {
+            "select tick.id as tick, tick.created_at as made_at, run.id as run, stage.id as stage, stage.name as stage_name
+             from bridge.stage
+             join bridge.run on run.id = stage.run
+             join bridge.tick on tick.id = run.tick
+             where stage.id = $1"
+        }
+        Kind::Page => {
+            "select tick.id as tick, tick.created_at as made_at, run.id as run, stage.id as stage, stage.name as stage_name
+             from bridge.page
+             join bridge.stage on stage.id = page.stage
+             join bridge.run on run.id = page.run
+             join bridge.tick on tick.id = run.tick
+             where page.id = $1"
+        }
+    };
+    sqlx::query_as(sql).bind(subject).fetch_optional(conn).await
 }
 
 /// Ends a queued tick. Answers whether it was queued.

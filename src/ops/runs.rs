@@ -7,6 +7,7 @@ use serde::Serialize;
 use sqlx::PgPool;
 
 use crate::config::CustomerId;
+use crate::telemetry::traces::Trace;
 
 /// A run in a list, with what its pages did.
 #[derive(Debug, Clone, Serialize, sqlx::FromRow)]
@@ -46,6 +47,8 @@ pub struct RunShown {
     /// What asked for it: `schedule`, `operator`, `ahead`.
     pub origin: String,
     pub tick_at: DateTime<Utc>,
+    /// Of its tick, whether or not traces are sent.
+    pub trace_id: String,
     pub stages: Vec<StageShown>,
     /// In the order in which they were released, at most as many as were asked for.
     pub page_list: Vec<PageShown>,
@@ -135,12 +138,14 @@ pub async fn run(queue: &PgPool, id: i64, pages_max: u32) -> anyhow::Result<Opti
     let found: Option<RunListed> =
         sqlx::query_as(sqlx::AssertSqlSafe(sql)).bind(id).fetch_optional(queue).await.with_context(what)?;
     let Some(run) = found else { return Ok(None) };
-    let (origin, tick_at): (String, DateTime<Utc>) =
-        sqlx::query_as("select origin, at from bridge.tick where id = (select tick from bridge.run where id = $1)")
-            .bind(id)
-            .fetch_one(queue)
-            .await
-            .with_context(what)?;
+    let (tick, made_at, origin, tick_at): (i64, DateTime<Utc>, String, DateTime<Utc>) = sqlx::query_as(
+        "select id, created_at, origin, at from bridge.tick where id = (select tick from bridge.run where id = $1)",
+    )
+    .bind(id)
+    .fetch_one(queue)
+    .await
+    .with_context(what)?;
+    let trace_id = Trace::of(tick, made_at).to_string();
     let stages = sqlx::query_as(
         "select stage.id, stage.name, stage.state, stage.round, stage.created_at, stage.opened_at, stage.ended_at,
              done.pages, stage.pages_left::bigint as pages_left, done.rows_read, done.rows_to_platform, done.rows_to_legacy
@@ -170,7 +175,7 @@ pub async fn run(queue: &PgPool, id: i64, pages_max: u32) -> anyhow::Result<Opti
     .fetch_all(queue)
     .await
     .with_context(what)?;
-    Ok(Some(RunShown { run, origin, tick_at, stages, page_list }))
+    Ok(Some(RunShown { run, origin, tick_at, trace_id, stages, page_list }))
 }
 
 /// What arrived in each of the last `minutes`, the oldest first; those in which nothing did are 0.

@@ -3,6 +3,8 @@
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
+use tracing::{Instrument as _, debug_span};
+
 use crate::clock;
 use crate::config::{Policy, Side};
 use crate::fault;
@@ -36,7 +38,7 @@ const SAMPLES_MAX: usize = 20;
 pub async fn run(entity: &ReadyEntity, page: &Page, clocks: &Measured) -> anyhow::Result<PageReport> {
     let mut report = PageReport::default();
     let began = clock::instant();
-    let (mut views, rest) = origins(entity, page, rows_max(entity)).await?;
+    let (mut views, rest) = origins(entity, page, rows_max(entity)).instrument(debug_span!("read")).await?;
     report.timings.read += began.elapsed();
     report.rest = rest;
     report.rows_read = views.len() as u64;
@@ -53,7 +55,7 @@ pub async fn run(entity: &ReadyEntity, page: &Page, clocks: &Measured) -> anyhow
             break;
         }
         let began = clock::instant();
-        views = by_keys(entity, page.side, &again).await?;
+        views = by_keys(entity, page.side, &again).instrument(debug_span!("read")).await?;
         report.timings.read += began.elapsed();
     }
     Ok(report)
@@ -82,7 +84,8 @@ async fn turn_over(
     report: &mut PageReport,
 ) -> anyhow::Result<Vec<Key>> {
     let began = clock::instant();
-    let (judged, links) = decide(entity, page, clocks, views, &Ahead::default()).await?;
+    let none = Ahead::default();
+    let (judged, links) = decide(entity, page, clocks, views, &none).instrument(debug_span!("decide")).await?;
     report.timings.decide += began.elapsed();
     fault::point("page.decided").await;
     let Sorted { acts, mut again, voids } = sort_out(page, judged, report);
@@ -91,7 +94,7 @@ async fn turn_over(
         again.extend(voids.iter().map(|view| view.origin.clone()));
         let pairs = voids.iter().filter_map(|view| view.pair.as_ref());
         let pairs: Vec<_> = pairs.map(|pair| (pair.platform_key.clone(), pair.rev, pair.generation)).collect();
-        void(entity, &pairs).await?;
+        void(entity, &pairs).instrument(debug_span!("void")).await?;
     }
     let (committed, moved) = commit(entity, page, acts, &links, turn, report).await?;
     report.timings.write += began.elapsed();
@@ -361,7 +364,7 @@ async fn commit(
     if kept.is_empty() {
         return Ok((Vec::new(), moved));
     }
-    let outcome = commit_platform(entity, kept, links).await?;
+    let outcome = commit_platform(entity, kept, links).instrument(debug_span!("write_platform")).await?;
     moved.extend(outcome.moved.into_iter().map(|act| act.view.origin));
     for (act, failure) in outcome.failed {
         give_up(page, act.view, failure, turn.last, &mut moved, report);
@@ -380,7 +383,7 @@ async fn commit(
     if intents.is_empty() {
         return Ok((finished, moved));
     }
-    let outcome = commit_legacy(entity, intents, links).await?;
+    let outcome = commit_legacy(entity, intents, links).instrument(debug_span!("write_legacy")).await?;
     moved.extend(outcome.moved.into_iter().map(|intent| intent.act.view.origin));
     for (intent, failure) in outcome.failed {
         give_up(page, intent.act.view, failure, turn.last, &mut moved, report);
@@ -411,7 +414,7 @@ async fn commit(
             generation: intent.act.pair.generation,
         })
         .collect();
-    fold(entity, &made).await?;
+    fold(entity, &made).instrument(debug_span!("fold")).await?;
     report.rows_to_legacy += outcome.done.len() as u64;
     outcome.done.iter().for_each(|(intent, _)| wrote_legacy(intent, &mut report.tally));
     finished.extend(outcome.done.into_iter().map(|(mut intent, key)| {
@@ -588,7 +591,8 @@ async fn compare(
     report: &mut PageReport,
 ) -> anyhow::Result<()> {
     let began = clock::instant();
-    let (judged, links) = decide(entity, page, clocks, views, &Ahead::default()).await?;
+    let none = Ahead::default();
+    let (judged, links) = decide(entity, page, clocks, views, &none).instrument(debug_span!("decide")).await?;
     report.timings.decide += began.elapsed();
     let ahead = differences::ahead(entity, page, &judged).await?;
     let (mut notes, mut found) = (Vec::new(), Vec::new());
@@ -623,7 +627,7 @@ async fn compare(
     }));
     if !notes.is_empty() {
         // What moved meanwhile is the next run's, and the next comparison's.
-        let outcome = commit_platform(entity, notes, &links).await?;
+        let outcome = commit_platform(entity, notes, &links).instrument(debug_span!("write_platform")).await?;
         report.tally.recorded += outcome.committed.len() as u64;
         for Committed { act, platform_key, .. } in outcome.committed.into_iter().filter(|it| it.act.pair.gone) {
             // Nothing of it waits any more, and nothing is listed.

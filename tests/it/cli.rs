@@ -113,11 +113,14 @@ impl Desk {
         let mut command = Command::new(program);
         for (name, _) in std::env::vars_os() {
             let named = name.to_string_lossy().into_owned();
-            if ["SYNC_BRIDGE_", "DD_", "LOG_FORMAT", "RUST_LOG", "PG"].iter().any(|start| named.starts_with(start)) {
+            if ["SYNC_BRIDGE_", "DD_", "OTEL_", "LOG_FORMAT", "RUST_LOG", "PG"]
+                .iter()
+                .any(|start| named.starts_with(start))
+            {
                 command.env_remove(name);
             }
         }
-        command.current_dir(self.folder.path()).envs(&self.env).env("LOG_FORMAT", "text");
+        command.current_dir(self.folder.path()).env("LOG_FORMAT", "text").envs(&self.env);
         command
     }
 
@@ -180,6 +183,10 @@ impl Running {
             let output = self.child.take().expect("it was not stopped").wait_with_output().expect("its output");
             panic!("ended early: {} {}", output.status, String::from_utf8_lossy(&output.stderr));
         }
+    }
+
+    pub fn id(&self) -> u32 {
+        self.child.as_ref().expect("it was not stopped").id()
     }
 
     pub fn signal(&self, signal: Signal) {

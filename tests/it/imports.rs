@@ -34,11 +34,17 @@ struct Reserved {
     except: &'static [(&'static str, &'static str)],
 }
 
-const RESERVED: [Reserved; 3] = [
+const RESERVED: [Reserved; 4] = [
     Reserved {
         words: &["apalis", "apalis_postgres", "apalis_core", "apalis_sql"],
         only_in: &["queue"],
         why: "the queue can be replaced only if one place knows it",
+        except: &[],
+    },
+    Reserved {
+        words: &["opentelemetry", "opentelemetry_sdk", "opentelemetry_otlp", "tracing_opentelemetry"],
+        only_in: &["telemetry"],
+        why: "work says what it does with spans of `tracing`; how these are sent is known in one place",
         except: &[],
     },
     Reserved {

@@ -34,3 +34,4 @@ mod scheduler;
 mod second;
 mod supervisor;
 mod support;
+mod traces;

@@ -167,5 +167,6 @@ fn shown(run: &RunShown) -> String {
         }
         tables.push(pages.to_string());
     }
+    tables.push(format!("its trace, where traces are sent: {}", run.trace_id));
     tables.join("\n")
 }
