@@ -1,4 +1,5 @@
-//! Errors as a person reads them. Owns: the one text of an error with its causes. Never: what is done about it.
+//! What a person reads, whoever shows it: errors with their causes, numbers, durations, keys. Owns: the one text of each. Never: what is done
+//! about it.
 
 use sqlx::error::DatabaseError;
 
@@ -38,9 +39,65 @@ fn message(error: &dyn DatabaseError) -> String {
     }
 }
 
+/// `1234567` as `1,234,567`.
+pub fn grouped(number: i64) -> String {
+    let digits = number.unsigned_abs().to_string();
+    let mut out = String::from(if number < 0 { "-" } else { "" });
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            out.push(',');
+        }
+        out.push(digit);
+    }
+    out
+}
+
+/// As exact as a person needs it: `0.4 s`, `75 s`, `12 min`, `3.5 h`, `4.0 d`.
+pub fn duration(secs: f64) -> String {
+    match secs {
+        secs if secs < 10.0 => format!("{secs:.1} s"),
+        secs if secs < 120.0 => format!("{secs:.0} s"),
+        secs if secs < 7_200.0 => format!("{:.0} min", secs / 60.0),
+        secs if secs < 172_800.0 => format!("{:.1} h", secs / 3_600.0),
+        secs => format!("{:.1} d", secs / 86_400.0),
+    }
+}
+
+/// A record's key, the parts of one of several columns apart.
+pub fn key(key: &str) -> String {
+    key.replace('\u{1f}', ", ")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn numbers_are_grouped_by_thousands() {
+        for (number, shown) in [
+            (0, "0"),
+            (999, "999"),
+            (1_000, "1,000"),
+            (-1_234_567, "-1,234,567"),
+            (i64::MIN, "-9,223,372,036,854,775,808"),
+        ] {
+            assert_eq!(grouped(number), shown);
+        }
+    }
+
+    #[test]
+    fn durations_have_a_unit_that_fits() {
+        for (secs, shown) in [
+            (0.04, "0.0 s"),
+            (9.94, "9.9 s"),
+            (75.0, "75 s"),
+            (720.0, "12 min"),
+            (12_600.0, "3.5 h"),
+            (345_600.0, "4.0 d"),
+        ] {
+            assert_eq!(duration(secs), shown);
+        }
+    }
 
     #[test]
     fn a_line_of_postgresqls_source_is_left_out() {

@@ -13,8 +13,8 @@ use serde_json::{Value, json};
 
 use super::access::{Actor, Visitor};
 use super::answer::{Answer, Problem};
-use super::{Console, conflicts, dead_letters, quarantine};
-use crate::config::{CustomerId, Side};
+use super::{Console, conflicts, customer, dead_letters, quarantine};
+use crate::config::CustomerId;
 use crate::ops::{self, Intended, Scope, Selection, Which};
 use crate::stages::ConflictField;
 
@@ -133,9 +133,9 @@ async fn conflict_list(
     Path(named): Path<String>,
     Query(asked): Query<Limited>,
 ) -> Answered {
-    let (customer, entity) = (console.customer(&named)?, console.entity_asked(asked.entity.as_deref())?);
+    let (customer, entity) = (&console.customer(&named)?.id, console.entity_asked(asked.entity.as_deref())?);
     let limit = asked.limit.unwrap_or(200).min(CONFLICTS_MAX);
-    let mut entries = conflicts::list(&console, customer, entity, asked.state.as_deref(), limit.into()).await?;
+    let mut entries = ops::conflicts(&console.env.data, customer, entity, asked.state.as_deref(), limit.into()).await?;
     entries.iter_mut().for_each(|entry| mask(&console, &mut entry.fields));
     json_of(entries)
 }
@@ -256,22 +256,17 @@ impl Scoped {
         if self.reason.trim().is_empty() {
             return Err(Problem::Bad("say why: it is kept with what is done".into()));
         }
-        console.entity_asked(self.entity.as_deref())?;
-        let toward = match self.direction.as_deref() {
-            None => None,
-            Some(direction) => {
-                let side = Side::BOTH.into_iter().find(|side| side.direction() == direction);
-                Some(
-                    side.ok_or_else(|| Problem::Bad(format!("{direction} is no direction: to-legacy or to-platform")))?,
-                )
-            }
-        };
-        Ok(Scope { customer: customer.as_str(), entity: self.entity.as_deref(), toward })
+        console.scope(customer, self.entity.as_deref(), self.direction.as_deref())
     }
 
-    fn intended<'i>(&'i self, visitor: &'i Visitor, action: &'i str, customer: &'i CustomerId) -> Intended<'i> {
-        let subject = self.entity.as_deref().unwrap_or("all of it");
-        Intended { who: &visitor.who, action, customer: Some(customer.as_str()), subject, reason: &self.reason }
+    fn intended<'i>(
+        &'i self,
+        visitor: &'i Visitor,
+        action: &'i str,
+        scope: Scope<'i>,
+        subject: &'i str,
+    ) -> Intended<'i> {
+        Intended { who: &visitor.who, action, customer: Some(scope.customer), subject, reason: &self.reason }
     }
 }
 
@@ -283,7 +278,8 @@ async fn pause(
 ) -> Answered {
     let customer = &console.customer(&named)?.id;
     let (scope, queue) = (asked.scope(&console, customer)?, &console.env.queue);
-    let left = ops::act(queue, asked.intended(&visitor, "pause", customer), async {
+    let subject = customer::told(scope);
+    let left = ops::act(queue, asked.intended(&visitor, "pause", scope, &subject), async {
         let left = ops::pause(queue, scope, &visitor.who, &asked.reason).await?;
         Ok((left.clone(), format!("paused; {} pauses now", left.len())))
     });
@@ -298,7 +294,8 @@ async fn resume(
 ) -> Answered {
     let customer = &console.customer(&named)?.id;
     let (scope, queue) = (asked.scope(&console, customer)?, &console.env.queue);
-    let done = ops::act(queue, asked.intended(&visitor, "resume", customer), async {
+    let subject = customer::told(scope);
+    let done = ops::act(queue, asked.intended(&visitor, "resume", scope, &subject), async {
         let (ended, left) = ops::resume(queue, scope, false, asked.accept_deletes).await?;
         let told = format!("{ended} pauses ended, {} are left", left.len());
         Ok(((ended, left), told))
@@ -314,8 +311,9 @@ async fn tick(
     Json(asked): Json<Scoped>,
 ) -> Answered {
     let (customer, queue) = (&console.customer(&named)?.id, &console.env.queue);
-    asked.scope(&console, customer)?;
-    let id = ops::act(queue, asked.intended(&visitor, "run now", customer), async {
+    let scope = asked.scope(&console, customer)?;
+    let subject = customer::told(scope);
+    let id = ops::act(queue, asked.intended(&visitor, "run now", scope, &subject), async {
         let id = ops::tick_now(queue, customer).await?;
         Ok((id, "a tick waits".to_owned()))
     });

@@ -50,7 +50,7 @@ pub(super) async fn page(
         return Err(Problem::Bad(format!("There is no state {}.", asked.state)));
     }
     let entries = match customer {
-        Some(customer) => list(&console, customer, entity, state, SHOWN).await?,
+        Some(customer) => ops::conflicts(&console.env.data, &customer.id, entity, state, SHOWN).await?,
         None => Vec::new(),
     };
     let entities = console.env.config.entities().map(|entity| (entity.id.as_str(), entity.id.as_str()));
@@ -73,23 +73,6 @@ pub(super) async fn page(
         @if entries.len() as i64 == SHOWN { p class="told" { "The newest " (SHOWN) " are shown." } }
     };
     Ok(Answer::page(frame::page(&console, Some(&visitor), Place::live("/conflicts", "Conflicts"), main)))
-}
-
-/// The newest, of all entities or of one.
-pub(super) async fn list(
-    console: &Console,
-    customer: &Customer,
-    entity: Option<&EntityId>,
-    state: Option<&str>,
-    limit: i64,
-) -> anyhow::Result<Vec<ConflictEntry>> {
-    let mut entries = Vec::new();
-    for id in console.env.config.entities().map(|entity| &entity.id).filter(|id| entity.is_none_or(|one| one == *id)) {
-        entries.extend(console.env.data.conflicts(&customer.id, id, None, state, limit).await?);
-    }
-    entries.sort_by_key(|entry| std::cmp::Reverse((entry.decided_at, entry.id)));
-    entries.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
-    Ok(entries)
 }
 
 fn path(customer: &Customer, entry: &ConflictEntry) -> String {

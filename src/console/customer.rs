@@ -236,25 +236,15 @@ fn acts(console: &Console, customer: &Customer, status: &CustomerStatus, visitor
 
 impl Scoped {
     fn scope<'s>(&'s self, console: &Console, customer: &'s Customer) -> Result<Scope<'s>, Problem> {
-        console.entity_asked(Some(&self.entity))?;
-        let toward = match self.direction.as_str() {
-            "" => None,
-            direction => Some(
-                Side::BOTH
-                    .into_iter()
-                    .find(|side| side.direction() == direction)
-                    .ok_or_else(|| Problem::Bad(format!("{direction} is no direction: to-legacy or to-platform")))?,
-            ),
-        };
-        let entity = Some(self.entity.as_str()).filter(|entity| !entity.is_empty());
-        Ok(Scope { customer: customer.id.as_str(), entity, toward })
+        console.scope(&customer.id, Some(&self.entity), Some(&self.direction))
     }
+}
 
-    fn subject(&self) -> String {
-        let parts = [self.entity.as_str(), self.direction.as_str()];
-        let parts: Vec<&str> = parts.into_iter().filter(|part| !part.is_empty()).collect();
-        if parts.is_empty() { "all of it".into() } else { parts.join(" ") }
-    }
+/// As the record of an action calls it.
+pub(super) fn told(scope: Scope<'_>) -> String {
+    let parts = scope.entity.into_iter().chain(scope.toward.map(Side::direction));
+    let parts: Vec<&str> = parts.collect();
+    if parts.is_empty() { "all of it".into() } else { parts.join(" ") }
 }
 
 pub(super) async fn pause(
@@ -267,7 +257,7 @@ pub(super) async fn pause(
     let customer = console.customer(&named)?;
     let scope = form.scope(&console, customer)?;
     let queue = &console.env.queue;
-    ops::act(queue, intended(&visitor, "pause", customer, (&form.subject(), &form)), async {
+    ops::act(queue, intended(&visitor, "pause", customer, (&told(scope), &form)), async {
         let left = ops::pause(queue, scope, &visitor.who, &form.reason).await?;
         Ok(((), format!("paused; {} pauses now", left.len())))
     })
@@ -285,7 +275,7 @@ pub(super) async fn resume(
     let customer = console.customer(&named)?;
     let scope = form.scope(&console, customer)?;
     let queue = &console.env.queue;
-    let (ended, left) = ops::act(queue, intended(&visitor, "resume", customer, (&form.subject(), &form)), async {
+    let (ended, left) = ops::act(queue, intended(&visitor, "resume", customer, (&told(scope), &form)), async {
         let (ended, left) = ops::resume(queue, scope, false, form.accept_deletes).await?;
         let told = format!("{ended} pauses ended, {} are left", left.len());
         Ok(((ended, left), told))
@@ -308,7 +298,8 @@ pub(super) async fn tick(
     let Actor(visitor) = Actor::of_form(&console.access, visitor, &form.csrf)?;
     let customer = console.customer(&named)?;
     let queue = &console.env.queue;
-    ops::act(queue, intended(&visitor, "run now", customer, (&form.subject(), &form)), async {
+    let subject = told(form.scope(&console, customer)?);
+    ops::act(queue, intended(&visitor, "run now", customer, (&subject, &form)), async {
         ops::tick_now(queue, &customer.id).await?;
         Ok(((), "a tick waits".to_owned()))
     })

@@ -7,6 +7,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use super::Console;
 use super::access::{Role, Visitor};
 use crate::clock;
+pub(super) use crate::told::{duration, grouped, key};
 
 const NAV: [(&str, &str); 8] = [
     ("/", "Overview"),
@@ -100,30 +101,6 @@ pub(super) fn time(at: Option<DateTime<Utc>>) -> Markup {
     html! { @match at { Some(at) => (Time(at)), None => span class="none" { "–" } } }
 }
 
-/// As exact as a person needs it.
-pub(super) fn duration(secs: f64) -> String {
-    match secs {
-        secs if secs < 10.0 => format!("{secs:.1} s"),
-        secs if secs < 120.0 => format!("{secs:.0} s"),
-        secs if secs < 7_200.0 => format!("{:.0} min", secs / 60.0),
-        secs if secs < 172_800.0 => format!("{:.1} h", secs / 3_600.0),
-        secs => format!("{:.1} d", secs / 86_400.0),
-    }
-}
-
-/// `1234567` as `1,234,567`.
-pub(super) fn grouped(number: i64) -> String {
-    let digits = number.unsigned_abs().to_string();
-    let mut out = String::from(if number < 0 { "-" } else { "" });
-    for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index).is_multiple_of(3) {
-            out.push(',');
-        }
-        out.push(digit);
-    }
-    out
-}
-
 /// A number that leads to what it counts; nothing to be seen is no link.
 pub(super) fn count(number: i64, to: &str) -> Markup {
     html! { @if number == 0 { span class="zero" { "0" } } @else { a href=(to) { (grouped(number)) } } }
@@ -139,11 +116,6 @@ pub(super) fn state(state: &str) -> Markup {
         _ => "plain",
     };
     html! { span class={ "state " (tone) } { (state) } }
-}
-
-/// A record's key, the parts of one of several columns apart.
-pub(super) fn key(key: &str) -> String {
-    key.replace('\u{1f}', ", ")
 }
 
 /// A table that a phone shows as cards: each cell knows its column.
@@ -235,15 +207,6 @@ mod tests {
         let rows = vec![vec![html! { ("<script>alert(1)</script>") }]];
         let table = Table { caption: "a", columns: &["b"], rows, empty: "" };
         assert!(table.render().into_string().contains("&lt;script&gt;"));
-    }
-
-    #[test]
-    fn numbers_and_durations_are_as_exact_as_a_person_needs_them() {
-        assert_eq!((grouped(1_234_567), grouped(-999)), ("1,234,567".into(), "-999".into()));
-        assert_eq!(
-            (duration(0.44), duration(75.0), duration(12_600.0)),
-            ("0.4 s".into(), "75 s".into(), "3.5 h".into())
-        );
     }
 
     #[test]

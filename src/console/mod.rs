@@ -35,9 +35,10 @@ use self::access::Access;
 pub use self::access::Tokens;
 use self::answer::Problem;
 use crate::clock;
-use crate::config::{Customer, EntityId};
+use crate::config::{Customer, CustomerId, EntityId, Side};
 use crate::health::Health;
 use crate::jobs::Env;
+use crate::ops::Scope;
 
 /// A form holds ids and a reason.
 const BODY_MAX: usize = 1 << 20;
@@ -182,6 +183,22 @@ impl Console {
         found
             .map(Some)
             .ok_or_else(|| Problem::NotFound(format!("There is no entity {named} in this console's configuration.")))
+    }
+
+    /// What is to be paused, or to go on; empty is as good as not said.
+    fn scope<'s>(
+        &self,
+        customer: &'s CustomerId,
+        entity: Option<&'s str>,
+        direction: Option<&'s str>,
+    ) -> Result<Scope<'s>, Problem> {
+        self.entity_asked(entity)?;
+        let entity = entity.filter(|entity| !entity.is_empty());
+        let toward = direction.filter(|direction| !direction.is_empty()).map(|direction| {
+            let side = Side::BOTH.into_iter().find(|side| side.direction() == direction);
+            side.ok_or_else(|| Problem::Bad(format!("{direction} is no direction: to-legacy or to-platform")))
+        });
+        Ok(Scope { customer: customer.as_str(), entity, toward: toward.transpose()? })
     }
 
     /// Ids and slugs, for a choice.

@@ -14,7 +14,7 @@ use super::bars::Step;
 use super::children::{Children, Program};
 use super::compare::{Comparison, compare};
 use super::folder::{Database, Folder};
-use super::report::{Course, Report, grouped};
+use super::report::{Course, Report};
 use super::samples::{self, ACME, Amounts, Sample, Systems};
 use super::watch::{Progress, Watch};
 use super::writers::{self, Pace, Tally};
@@ -24,6 +24,7 @@ use crate::embedded::{self, Server};
 use crate::ops;
 use crate::stages::Data;
 use crate::startup;
+use crate::told::grouped;
 
 const WORKERS: usize = 2;
 

@@ -9,6 +9,7 @@ use serde::Serialize;
 
 use super::compare::Comparison;
 use crate::ops::Totals;
+use crate::told::grouped;
 
 /// More lines than these say nothing new.
 const DIFFERENCES_SHOWN_MAX: usize = 20;
@@ -195,19 +196,6 @@ fn row(name: &str, numbers: &[i64]) -> Vec<Cell> {
     std::iter::once(Cell::new(name)).chain(numbers.iter().map(|number| Cell::new(grouped(*number)))).collect()
 }
 
-/// 12345 as 12,345.
-pub fn grouped(number: i64) -> String {
-    let digits = number.unsigned_abs().to_string();
-    let mut text = String::new();
-    for (at, digit) in digits.chars().enumerate() {
-        if at > 0 && (digits.len() - at).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    if number < 0 { format!("-{text}") } else { text }
-}
-
 fn as_i64(number: usize) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }
@@ -283,12 +271,5 @@ mod tests {
         let (report, comparisons) = report();
         let expected = include_str!("report.txt");
         assert_eq!(report.table(&comparisons), expected, "{}", report.table(&comparisons));
-    }
-
-    #[test]
-    fn numbers_are_grouped_by_thousands() {
-        for (number, text) in [(0, "0"), (999, "999"), (1000, "1,000"), (-1234567, "-1,234,567")] {
-            assert_eq!(grouped(number), text);
-        }
     }
 }

@@ -1,4 +1,4 @@
-//! `bridge.action`: what people did through the console. Noted before it is done, and how it ended after, so that none is unseen.
+//! `bridge.action`: what people did through the console, and what they erased. Noted before it is done, and how it ended after, so that none is unseen.
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
@@ -48,6 +48,24 @@ pub async fn begin(conn: &mut PgConnection, intended: Intended<'_>) -> sqlx::Res
 pub async fn end(conn: &mut PgConnection, id: i64, outcome: &str) -> sqlx::Result<()> {
     sqlx::query("update bridge.action set outcome = $2 where id = $1").bind(id).bind(outcome).execute(conn).await?;
     Ok(())
+}
+
+/// When the customer's last action of this name with this word in its subject was.
+pub async fn last(
+    conn: &mut PgConnection,
+    customer: &str,
+    action: &str,
+    word: &str,
+) -> sqlx::Result<Option<DateTime<Utc>>> {
+    sqlx::query_scalar(
+        "select max(at) from bridge.action
+         where customer = $1 and action = $2 and $3 = any(string_to_array(subject, ' '))",
+    )
+    .bind(customer)
+    .bind(action)
+    .bind(word)
+    .fetch_one(conn)
+    .await
 }
 
 /// The newest, the newest first; of this customer only, if one is named.

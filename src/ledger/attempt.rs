@@ -3,7 +3,9 @@
 
 use sqlx::PgConnection;
 
+use crate::config::Side;
 use crate::fault;
+use crate::keyset::Key;
 
 /// Attempts kept of one job. Failures are few, as they are counted; what an outage adds goes first.
 const KEPT_MAX: i64 = 20;
@@ -60,6 +62,29 @@ pub async fn hand_over(conn: &mut PgConnection, from: i64, to: i64) -> sqlx::Res
     sqlx::query("update bridge.attempt set job = $2 where job = $1").bind(from).bind(to).execute(&mut *conn).await?;
     fault::point("ledger.attempts_handed_over").await;
     trim(conn, &[to]).await
+}
+
+/// What stands in place of a message that was erased.
+pub const ERASED: &str = "the message was erased with the values of a record";
+
+/// Takes away the messages of an entity's pages that may have held one of these rows: what a trigger or a database said may quote it. What
+/// only says that something did not answer in time stays. Answers how many.
+pub async fn erase_messages(
+    conn: &mut PgConnection,
+    customer: &str,
+    entity: &str,
+    rows: &[(Side, Key)],
+) -> sqlx::Result<u64> {
+    let erased: i64 = sqlx::query_scalar(include_str!("erase_messages.sql"))
+        .bind(customer)
+        .bind(entity)
+        .bind(rows.iter().map(|(side, _)| side.as_str()).collect::<Vec<_>>())
+        .bind(rows.iter().map(|(_, key)| key.0.as_str()).collect::<Vec<_>>())
+        .bind(ERASED)
+        .fetch_one(conn)
+        .await?;
+    fault::point("ledger.messages_erased").await;
+    Ok(u64::try_from(erased).unwrap_or(0))
 }
 
 async fn trim(conn: &mut PgConnection, jobs: &[i64]) -> sqlx::Result<()> {

@@ -39,10 +39,11 @@ pub async fn insert(
     Ok(noted.iter().filter(|kind| *kind == DifferenceKind::Missed.as_str()).count() as u64)
 }
 
-/// Forgets what was found of rows that ended well since.
-pub async fn settle(conn: &mut PgConnection, customer: &str, entity: &str, rows: &[(Side, Key)]) -> sqlx::Result<()> {
+/// Forgets what was found of rows that ended well since. Answers how many differences that were.
+pub async fn settle(conn: &mut PgConnection, customer: &str, entity: &str, rows: &[(Side, Key)]) -> sqlx::Result<u64> {
+    let mut settled = 0;
     if rows.is_empty() {
-        return Ok(());
+        return Ok(settled);
     }
     // A statement for each side, so that each follows its index however many differences there are.
     for (side, column) in [(Side::Legacy, "legacy_key"), (Side::Platform, "platform_key")] {
@@ -55,10 +56,10 @@ pub async fn settle(conn: &mut PgConnection, customer: &str, entity: &str, rows:
              where difference.customer = $1 and difference.entity = $2 and difference.{column} = settled.key"
         );
         let query = sqlx::query(sqlx::AssertSqlSafe(sql)).bind(customer).bind(entity).bind(keys);
-        query.execute(&mut *conn).await?;
+        settled += query.execute(&mut *conn).await?.rows_affected();
     }
     fault::point("ledger.differences_settled").await;
-    Ok(())
+    Ok(settled)
 }
 
 /// The comparison of `run` is complete: what earlier ones found of the same entities no longer counts, nor what they found of others than are

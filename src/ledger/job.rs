@@ -300,6 +300,31 @@ pub async fn claimed(conn: &mut PgConnection, customer: &str) -> sqlx::Result<i6
         .await
 }
 
+/// The claims of an entity's pages that somebody holds now.
+pub async fn claims_of(conn: &mut PgConnection, customer: &str, entity: &str) -> sqlx::Result<Vec<(i64, Uuid)>> {
+    sqlx::query_as(
+        "select job.id, token from bridge.job join bridge.page on page.id = job.subject
+         where job.kind = 'page' and job.state = 'claimed' and job.customer = $1 and page.entity = $2",
+    )
+    .bind(customer)
+    .bind(entity)
+    .fetch_all(conn)
+    .await
+}
+
+/// How many of these claims are held still.
+pub async fn still_held(conn: &mut PgConnection, claims: &[(i64, Uuid)]) -> sqlx::Result<i64> {
+    let (jobs, tokens): (Vec<i64>, Vec<Uuid>) = claims.iter().copied().unzip();
+    sqlx::query_scalar(
+        "select count(*) from bridge.job join unnest($1::bigint[], $2::uuid[]) as held (id, token) using (id, token)
+         where state = 'claimed'",
+    )
+    .bind(jobs)
+    .bind(tokens)
+    .fetch_one(conn)
+    .await
+}
+
 /// Puts the job aside until `database` answers: the attempt is given back, and nothing is delivered before `wake`, or, if
 /// that gets lost, before `WAIT_MAX` is over. Whether the claim was still ours.
 #[must_use = "an outcome is recorded only by the holder of the claim"]

@@ -5,6 +5,7 @@ use sqlx::PgConnection;
 
 use crate::config::{CustomerId, EntityId, Side};
 use crate::fault;
+use crate::keyset::Key;
 use crate::stages::{Lane, PageMode, PageReport, Range};
 
 use super::unknown;
@@ -278,6 +279,46 @@ pub async fn dead(conn: &mut PgConnection, id: i64) -> sqlx::Result<bool> {
             .await?;
     fault::point("ledger.page_dead").await;
     Ok(done.rows_affected() == 1)
+}
+
+/// Takes the keys of these rows out of the ranges of pages that ended, which nobody works on again. Answers of how many pages.
+pub async fn erase_keys(
+    conn: &mut PgConnection,
+    customer: &str,
+    entity: &str,
+    rows: &[(Side, Key)],
+) -> sqlx::Result<u64> {
+    let mut erased = 0;
+    for (side, key) in rows {
+        let done = sqlx::query(include_str!("page_erase_keys.sql"))
+            .bind(customer)
+            .bind(entity)
+            .bind(side.as_str())
+            .bind(&key.0)
+            .execute(&mut *conn)
+            .await?;
+        erased += done.rows_affected();
+    }
+    fault::point("ledger.keys_erased").await;
+    Ok(erased)
+}
+
+/// How many pages name one of these rows, those that [`erase_keys`] would change left out: they wait, are at work, or are dead letters.
+pub async fn naming(conn: &mut PgConnection, customer: &str, entity: &str, rows: &[(Side, Key)]) -> sqlx::Result<u64> {
+    let naming: i64 = sqlx::query_scalar(
+        "select count(distinct page.id) from bridge.page join unnest($3::text[], $4::text[]) as named (side, key) using (side)
+         where page.customer = $1 and page.entity = $2
+           and (range -> 'keys' ? named.key or named.key in (range #>> '{after,key}', range #>> '{upto,key}'))
+           and (state in ('waiting', 'released') or state = 'dead' and exists (
+               select from bridge.job where job.kind = 'page' and job.subject = page.id and job.dealt is null))",
+    )
+    .bind(customer)
+    .bind(entity)
+    .bind(rows.iter().map(|(side, _)| side.as_str()).collect::<Vec<_>>())
+    .bind(rows.iter().map(|(_, key)| key.0.as_str()).collect::<Vec<_>>())
+    .fetch_one(conn)
+    .await?;
+    Ok(u64::try_from(naming).unwrap_or(0))
 }
 
 fn count(count: u64) -> i64 {

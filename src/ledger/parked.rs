@@ -60,12 +60,12 @@ pub async fn upsert(conn: &mut PgConnection, seen: Seen<'_>, rows: &[Parked]) ->
     Ok(())
 }
 
-/// Forgets rows that ended well.
-pub async fn remove(conn: &mut PgConnection, customer: &str, entity: &str, rows: &[(Side, Key)]) -> sqlx::Result<()> {
+/// Forgets rows that ended well. Answers how many waited.
+pub async fn remove(conn: &mut PgConnection, customer: &str, entity: &str, rows: &[(Side, Key)]) -> sqlx::Result<u64> {
     if rows.is_empty() {
-        return Ok(());
+        return Ok(0);
     }
-    sqlx::query(
+    let done = sqlx::query(
         "delete from bridge.parked using unnest($3::text[], $4::text[]) as settled (side, key)
          where parked.customer = $1 and parked.entity = $2 and parked.side = settled.side and parked.key = settled.key",
     )
@@ -76,7 +76,7 @@ pub async fn remove(conn: &mut PgConnection, customer: &str, entity: &str, rows:
     .execute(conn)
     .await?;
     fault::point("ledger.parked_removed").await;
-    Ok(())
+    Ok(done.rows_affected())
 }
 
 /// Forgets rows that wait no longer for another reason than having ended well, but not those that were woken meanwhile: these

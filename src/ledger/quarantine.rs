@@ -37,12 +37,39 @@ pub async fn upsert(
     Ok(())
 }
 
-/// Forgets rows that ended well.
-pub async fn remove(conn: &mut PgConnection, customer: &str, entity: &str, rows: &[(Side, Key)]) -> sqlx::Result<()> {
+/// What stands in place of a reason that was erased.
+pub const ERASED: &str =
+    "the reason was erased with the record's values; `sync-bridge quarantine retry` finds it again";
+
+/// Takes the reasons of these rows away; the rows stay listed. Answers how many.
+pub async fn erase_reasons(
+    conn: &mut PgConnection,
+    customer: &str,
+    entity: &str,
+    rows: &[(Side, Key)],
+) -> sqlx::Result<u64> {
+    let done = sqlx::query(
+        "update bridge.quarantine set reason = $5 from unnest($3::text[], $4::text[]) as erased (side, key)
+         where quarantine.customer = $1 and quarantine.entity = $2 and quarantine.side = erased.side
+           and quarantine.key = erased.key and quarantine.reason <> $5",
+    )
+    .bind(customer)
+    .bind(entity)
+    .bind(rows.iter().map(|(side, _)| side.as_str()).collect::<Vec<_>>())
+    .bind(rows.iter().map(|(_, key)| key.listed()).collect::<Vec<_>>())
+    .bind(ERASED)
+    .execute(conn)
+    .await?;
+    fault::point("ledger.reasons_erased").await;
+    Ok(done.rows_affected())
+}
+
+/// Forgets rows that ended well. Answers how many were listed.
+pub async fn remove(conn: &mut PgConnection, customer: &str, entity: &str, rows: &[(Side, Key)]) -> sqlx::Result<u64> {
     if rows.is_empty() {
-        return Ok(());
+        return Ok(0);
     }
-    sqlx::query(
+    let done = sqlx::query(
         "delete from bridge.quarantine using unnest($3::text[], $4::text[]) as settled (side, key)
          where quarantine.customer = $1 and quarantine.entity = $2 and quarantine.side = settled.side
            and quarantine.key = settled.key",
@@ -54,7 +81,7 @@ pub async fn remove(conn: &mut PgConnection, customer: &str, entity: &str, rows:
     .execute(conn)
     .await?;
     fault::point("ledger.quarantine_removed").await;
-    Ok(())
+    Ok(done.rows_affected())
 }
 
 /// Those of the rows that are listed.

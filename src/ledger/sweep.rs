@@ -173,6 +173,22 @@ pub async fn sight(
     Ok(Gone::of(seen))
 }
 
+/// Forgets that these rows are gone. Answers how many were noted.
+pub async fn forget(conn: &mut PgConnection, customer: &str, entity: &str, rows: &[(Side, Key)]) -> sqlx::Result<u64> {
+    let done = sqlx::query(
+        "delete from bridge.absence using unnest($3::text[], $4::text[]) as forgotten (side, key)
+         where absence.customer = $1 and absence.entity = $2 and absence.side = forgotten.side and absence.key = forgotten.key",
+    )
+    .bind(customer)
+    .bind(entity)
+    .bind(rows.iter().map(|(side, _)| side.as_str()).collect::<Vec<_>>())
+    .bind(rows.iter().map(|(_, key)| key.0.as_str()).collect::<Vec<_>>())
+    .execute(conn)
+    .await?;
+    fault::point("ledger.absences_forgotten").await;
+    Ok(done.rows_affected())
+}
+
 /// What `sight` would answer; notes nothing.
 pub async fn foresee(
     conn: &mut PgConnection,

@@ -1,4 +1,4 @@
-//! What people did through the console.
+//! What people did through the console, and what they erased.
 
 use anyhow::Context;
 use sqlx::PgPool;

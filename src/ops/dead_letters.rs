@@ -10,6 +10,7 @@ use super::ticks;
 use crate::keyset::{Key, Lane, Position, Range};
 use crate::ledger::dead_letter::{self, Letter, Selection};
 use crate::ledger::requeue;
+use crate::told;
 
 /// More than a person reads; `requeue` and `discard` know no such bound.
 const LISTED_MAX: i64 = 10_000;
@@ -261,13 +262,13 @@ impl From<Letter> for DeadLetter {
 /// `None` if it cannot be read, which may be what the page died of.
 fn shown(range: Value) -> Option<RangeShown> {
     let range: Range = serde_json::from_value(range).ok()?;
-    let told = told(&range);
+    let told = sentence(&range);
     let Range { lane, after, upto, keys, rows } = range;
     Some(RangeShown { told, lane, after, upto, keys, rows })
 }
 
-fn told(range: &Range) -> String {
-    let key = |key: &Key| key.0.replace('\u{1f}', ", ");
+fn sentence(range: &Range) -> String {
+    let key = |key: &Key| told::key(&key.0);
     let position = |position: &Position| match &position.stamp {
         Some(stamp) => format!("{stamp} (key {})", key(&position.key)),
         None => format!("key {}", key(&position.key)),
@@ -343,7 +344,7 @@ mod tests {
                 "11 named rows: 1; 2; 3; 4; 5; 6; 7; 8; 9; 10; …",
             ),
         ] {
-            assert_eq!(super::told(&range), told);
+            assert_eq!(super::sentence(&range), told);
         }
     }
 }

@@ -146,17 +146,14 @@ pub async fn run(queue: &PgPool, id: i64, pages_max: u32) -> anyhow::Result<Opti
     .await
     .with_context(what)?;
     let trace_id = Trace::of(tick, made_at).to_string();
-    let stages = sqlx::query_as(
+    let stages = sqlx::query_as(sqlx::AssertSqlSafe(format!(
         "select stage.id, stage.name, stage.state, stage.round, stage.created_at, stage.opened_at, stage.ended_at,
              done.pages, stage.pages_left::bigint as pages_left, done.rows_read, done.rows_to_platform, done.rows_to_legacy
          from bridge.stage
          cross join lateral (
-             select count(*) as pages, coalesce(sum(rows_read), 0)::bigint as rows_read,
-                 coalesce(sum(rows_to_platform), 0)::bigint as rows_to_platform,
-                 coalesce(sum(rows_to_legacy), 0)::bigint as rows_to_legacy
-             from bridge.page where page.stage = stage.id) done
+             select count(*) as pages, {FLOWED} from bridge.page where page.stage = stage.id) done
          where stage.run = $1 order by stage.position",
-    )
+    )))
     .bind(id)
     .fetch_all(queue)
     .await
@@ -183,7 +180,7 @@ pub async fn run(queue: &PgPool, id: i64, pages_max: u32) -> anyhow::Result<Opti
 /// # Errors
 /// The queue database's.
 pub async fn rates(queue: &PgPool, customer: &CustomerId, minutes: u32) -> anyhow::Result<Vec<Minute>> {
-    sqlx::query_as(
+    sqlx::query_as(sqlx::AssertSqlSafe(format!(
         "with recent as (
              -- Backwards from the newest, up to the last that ended before.
              select id from bridge.run where run.customer = $1 and id >= coalesce((
@@ -192,8 +189,7 @@ pub async fn rates(queue: &PgPool, customer: &CustomerId, minutes: u32) -> anyho
              select id from bridge.run where run.customer = $1 and state = 'loading'
          ),
          done as (
-             select date_trunc('minute', page.ended_at) as at, sum(page.rows_to_platform)::bigint as rows_to_platform,
-                 sum(page.rows_to_legacy)::bigint as rows_to_legacy
+             select date_trunc('minute', page.ended_at) as at, {FLOWED}
              from recent join bridge.page on page.run = recent.id
              where page.ended_at >= date_trunc('minute', now()) - make_interval(mins => $2 - 1)
              group by 1
@@ -201,7 +197,7 @@ pub async fn rates(queue: &PgPool, customer: &CustomerId, minutes: u32) -> anyho
          select minute as at, coalesce(rows_to_platform, 0) as rows_to_platform, coalesce(rows_to_legacy, 0) as rows_to_legacy
          from generate_series(date_trunc('minute', now()) - make_interval(mins => $2 - 1), date_trunc('minute', now()), '1 min') minute
          left join done on done.at = minute order by minute",
-    )
+    )))
     .bind(customer.as_str())
     .bind(i32::try_from(minutes).unwrap_or(i32::MAX))
     .fetch_all(queue)
@@ -243,6 +239,11 @@ pub async fn freshness(queue: &PgPool, customer: &CustomerId, minutes: u32) -> a
     .with_context(|| format!("reading how fresh {customer} was"))
 }
 
+/// What flowed in some pages.
+const FLOWED: &str = "coalesce(sum(page.rows_read), 0)::bigint as rows_read,
+    coalesce(sum(page.rows_to_platform), 0)::bigint as rows_to_platform,
+    coalesce(sum(page.rows_to_legacy), 0)::bigint as rows_to_legacy";
+
 /// Runs of `which` with what their pages did.
 fn listed(which: &str, order: &str) -> String {
     format!(
@@ -252,10 +253,7 @@ fn listed(which: &str, order: &str) -> String {
          from {which} run
          cross join lateral (
              select count(*) as pages, count(*) filter (where state in ('waiting', 'released')) as pages_left,
-                 coalesce(sum(rows_read), 0)::bigint as rows_read,
-                 coalesce(sum(rows_to_platform), 0)::bigint as rows_to_platform,
-                 coalesce(sum(rows_to_legacy), 0)::bigint as rows_to_legacy,
-                 coalesce(sum(rows_unchanged), 0)::bigint as rows_unchanged,
+                 {FLOWED}, coalesce(sum(rows_unchanged), 0)::bigint as rows_unchanged,
                  coalesce(sum(conflicts), 0)::bigint as conflicts, coalesce(sum(parked), 0)::bigint as parked,
                  coalesce(sum(quarantined), 0)::bigint as quarantined, coalesce(sum(differences), 0)::bigint as differences,
                  count(*) filter (where state = 'dead') as dead

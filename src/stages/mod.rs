@@ -11,6 +11,7 @@ mod differences;
 pub mod draft;
 mod drawn;
 mod entity;
+mod erase;
 mod explain;
 mod fits;
 mod horizon;
@@ -47,6 +48,7 @@ use crate::sides::{Fault, Misfit, Moved, NotConfigured, Permanent, sort};
 pub use conflicts::{ConflictEntry, ConflictField};
 pub use differences::{Kind as DifferenceKind, name_parked, repairable};
 use entity::{Ready, check_tables, database_of, make_ready};
+pub use erase::{Ending, Subject, Values};
 pub use explain::{Record, RecordField, RecordPair, RecordRow, RecordValue};
 pub use fits::Look;
 use fits::{is_permanent, misfit};
@@ -55,6 +57,7 @@ pub use preview::{Ahead, Foreseen, ForeseenField, ForeseenKind, Wanted};
 use registry::register;
 pub use registry::seen;
 pub use sweep::SweptSide;
+pub use tombstones::Tombstone;
 
 /// As long as a page's lease: a younger intent may belong to a living page.
 const RULING_LEASE: Duration = Duration::from_secs(15);
@@ -828,6 +831,66 @@ impl Data {
     ) -> anyhow::Result<u64> {
         let ready = self.entity(customer, entity).await?;
         tombstones::prune(&ready, before, TOMBSTONES_PRUNED_MAX).await
+    }
+
+    /// The records that a key names, for [`Data::erase_values`].
+    ///
+    /// # Errors
+    /// As `cut`.
+    pub async fn subjects(
+        &self,
+        customer: &CustomerId,
+        entity: &EntityId,
+        side: Side,
+        key: &Key,
+    ) -> anyhow::Result<Vec<Subject>> {
+        let ready = self.entity(customer, entity).await?;
+        erase::find(&ready, side, key).await
+    }
+
+    /// Takes away what the sides keep of a record's values; a `plan` only counts. Where a person is to decide about it nothing goes.
+    ///
+    /// # Errors
+    /// Somebody is writing the record; or as `cut`.
+    pub async fn erase_values(
+        &self,
+        customer: &CustomerId,
+        entity: &EntityId,
+        subject: &Subject,
+        plan: bool,
+    ) -> anyhow::Result<Values> {
+        let ready = self.entity(customer, entity).await?;
+        erase::values(&ready, subject, RULING_LEASE.as_secs_f64(), plan).await
+    }
+
+    /// Whether a record lives, or has ended and since when: `Old` if since before `before`.
+    ///
+    /// # Errors
+    /// As `cut`.
+    pub async fn ending(
+        &self,
+        customer: &CustomerId,
+        entity: &EntityId,
+        subject: &Subject,
+        before: DateTime<Utc>,
+        plan: bool,
+    ) -> anyhow::Result<Ending> {
+        let ready = self.entity(customer, entity).await?;
+        erase::ending(&ready, subject, before, plan).await
+    }
+
+    /// Forgets a record that ended long ago. Answers how many receipts and how many pairs went.
+    ///
+    /// # Errors
+    /// As `cut`.
+    pub async fn forget_record(
+        &self,
+        customer: &CustomerId,
+        entity: &EntityId,
+        old: Tombstone,
+    ) -> anyhow::Result<(u64, u64)> {
+        let ready = self.entity(customer, entity).await?;
+        tombstones::forget(&ready, vec![old]).await
     }
 
     async fn rule(

@@ -13,6 +13,8 @@ use sync_bridge::embedded::Server;
 use crate::support::{Folder, TestDatabase, database, eventually};
 
 mod check;
+mod completions;
+mod erase;
 mod explain;
 mod health;
 mod init;
@@ -22,6 +24,7 @@ mod plan;
 mod rings;
 mod schema;
 mod verify;
+mod watch;
 
 /// Must never be seen in any output.
 const SECRET: &str = "hunter2";
@@ -65,6 +68,7 @@ const VERBS: &[&[&str]] = &[
     &["run", "--customer", "acme"],
     &["run", "--customer", "acme", "--inline"],
     &["status"],
+    &["status", "--watch"],
     &["pause", "--customer", "acme"],
     &["resume", "--customer", "acme"],
     &["dead-letters", "list"],
@@ -79,6 +83,7 @@ const VERBS: &[&[&str]] = &[
     &["runs", "list", "--customer", "acme"],
     &["runs", "show", "17"],
     &["explain", "--customer", "acme", "--entity", "user", "--key", "1"],
+    &["erase", "--customer", "acme", "--entity", "user", "--key", "1", "--reason", "none"],
     &["console", "--listen", "127.0.0.1:0"],
     &["recover", "--customer", "acme", "--from", "legacy", "--plan"],
     &["conflicts", "list", "--customer", "acme"],
@@ -466,22 +471,36 @@ async fn the_ddl_that_is_printed_is_what_an_administrator_can_run() {
     }
 }
 
+/// The verbs that a help text names.
+pub fn verbs_of(help: &str) -> Vec<String> {
+    let Some((_, commands)) = help.split_once("Commands:\n") else { return Vec::new() };
+    let lines = commands.lines().take_while(|line| !line.is_empty());
+    let verbs = lines.filter_map(|line| line.strip_prefix("  ")?.split_whitespace().next());
+    verbs.filter(|verb| *verb != "help").map(str::to_owned).collect()
+}
+
 #[test]
 fn help_says_how() {
     let desk = Desk::new("help", "this file is not read");
-    for args in [
-        &["--help"][..],
-        &["run", "--help"],
-        &["up", "--help"],
-        &["prepare", "--help"],
-        &["plan", "--help"],
-        &["init", "--help"],
-    ] {
-        let output = desk.run(args);
-        let stdout = String::from_utf8_lossy(&output.stdout);
-        assert!(output.status.success() && stdout.contains("Examples:"), "{args:?}: {stdout}");
-        assert!(!stdout.contains("\n  scheduler") && !stdout.contains("\n  worker"), "hidden: {stdout}");
+    // Those that answer nothing, or something of a form of its own.
+    let without_json = ["init", "schema", "up", "console", "completions"];
+    let mut asked: Vec<Vec<String>> = vec![Vec::new()];
+    let mut count = 0;
+    while let Some(verb) = asked.pop() {
+        let words: Vec<&str> = verb.iter().map(String::as_str).chain(["--help"]).collect();
+        let help = desk.succeeds(&words);
+        count += 1;
+        assert!(help.contains("Examples:\n  sync-bridge "), "{verb:?}: {help}");
+        assert!(!help.contains("\n  scheduler") && !help.contains("\n  worker"), "hidden: {help}");
+        if verb.len() <= 1 {
+            assert!(help.contains("Exit codes: 0 "), "{verb:?}: {help}");
+        }
+        let inner = verbs_of(&help);
+        let answers = inner.is_empty() && !without_json.contains(&verb[0].as_str());
+        assert_eq!(help.contains("--json"), answers || help.contains("--json |"), "{verb:?}: {help}");
+        asked.extend(inner.into_iter().map(|one| [verb.clone(), vec![one]].concat()));
     }
+    assert!(count > 30, "{count} verbs");
     for program in [env!("CARGO_BIN_EXE_sync-bridge-scheduler"), env!("CARGO_BIN_EXE_sync-bridge-worker")] {
         let output = desk.command(program).arg("--help").output().expect("starting it");
         assert!(output.status.success() && !output.stdout.is_empty(), "{program}");

@@ -9,6 +9,7 @@ use clap::{Subcommand, ValueEnum};
 use serde::Serialize;
 use serde_json::json;
 use sync_bridge::config::{Customer, EntityId, Side};
+use sync_bridge::ops;
 use sync_bridge::stages::{ConflictEntry, ConflictField};
 use sync_bridge::startup::{self, Look, Sides, refused};
 
@@ -19,7 +20,12 @@ Examples:
   sync-bridge conflicts list --customer acme --state open
   sync-bridge conflicts show user:12 --customer acme --show-values
   sync-bridge conflicts resolve user:12 --customer acme --winner legacy
-  sync-bridge conflicts undo user:12 --customer acme";
+  sync-bridge conflicts undo user:12 --customer acme
+
+JSON of `list` and `show`: conflict, customer, state, kind, legacy_key, platform_key, decided_at, legacy_stamp, platform_stamp,
+  clock_difference_secs, fields (field, winner, policy, why; legacy and platform with --show-values); of the others: conflict, state
+
+Exit codes: 0 done, 1 failed, or nothing could be decided; 2 refused: there is no such conflict, too";
 
 /// What both sides changed: see who won, decide what waits for a person, bring a loser back
 #[derive(clap::Args)]
@@ -64,7 +70,7 @@ enum Verb {
         one: One,
         /// Whose values count
         #[arg(long, value_enum)]
-        winner: Winner,
+        winner: out::OfSide,
     },
 }
 
@@ -118,12 +124,6 @@ impl State {
             State::Superseded => "superseded",
         }
     }
-}
-
-#[derive(Clone, Copy, ValueEnum)]
-enum Winner {
-    Legacy,
-    Platform,
 }
 
 /// `ENTITY:ID`; ids of two entities may be the same, for their logs may lie in two databases.
@@ -210,14 +210,7 @@ pub async fn run(config: &Path, args: Args) -> anyhow::Result<()> {
 async fn act(sides: &Sides, customer: &Customer, entity: Option<&EntityId>, verb: Verb) -> anyhow::Result<()> {
     match verb {
         Verb::List { of, state, limit, values, .. } => {
-            let mut entries = Vec::new();
-            for id in sides.config.entities().map(|entity| &entity.id).filter(|id| entity.is_none_or(|one| one == *id))
-            {
-                let state = state.map(State::as_str);
-                entries.extend(sides.data.conflicts(&customer.id, id, None, state, limit).await?);
-            }
-            entries.sort_by_key(|entry| std::cmp::Reverse((entry.decided_at, entry.id)));
-            entries.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
+            let entries = ops::conflicts(&sides.data, &customer.id, entity, state.map(State::as_str), limit).await?;
             let shown: Vec<Shown<'_>> = entries.iter().map(|entry| show(customer, entry, values.show_values)).collect();
             if of.json { out::say_json(&shown) } else { out::say(&table(&shown)) }
         }
@@ -233,11 +226,7 @@ async fn act(sides: &Sides, customer: &Customer, entity: Option<&EntityId>, verb
         }
         Verb::Resolve { one, winner } => {
             let entity = EntityId::new(one.conflict.entity.as_str());
-            let winner = match winner {
-                Winner::Legacy => Side::Legacy,
-                Winner::Platform => Side::Platform,
-            };
-            sides.data.resolve_conflict(&customer.id, &entity, one.conflict.id, winner).await?;
+            sides.data.resolve_conflict(&customer.id, &entity, one.conflict.id, winner.side()).await?;
             say_done(&one, State::Resolved)
         }
     }

@@ -14,7 +14,9 @@ Examples:
   sync-bridge console --listen 0.0.0.0:8088               with tokens in the environment, behind a proxy with TLS
 
 Environment: SYNC_BRIDGE_CONSOLE_READ_TOKEN, SYNC_BRIDGE_CONSOLE_ACT_TOKEN: at least 20 characters each, as of `openssl rand -hex 32`;
-needed where the address is not a loopback one. Programs send one as `Authorization: Bearer ...`; see /api/v1/openapi.json.")]
+needed where the address is not a loopback one. Programs send one as `Authorization: Bearer ...`; see /api/v1/openapi.json.
+
+Exit codes: 0 stopped in order, 1 failed, 2 refused: an address that is taken, or needs tokens, too")]
 pub struct Args {
     #[command(flatten)]
     console: startup::ConsoleArgs,

@@ -17,6 +17,13 @@ use crate::out;
 
 /// Work that used up its attempts or can never succeed: list it, look at it, bring it back, give it up
 #[derive(clap::Args)]
+#[command(after_help = "\
+Examples:
+  sync-bridge dead-letters list --customer acme
+  sync-bridge dead-letters show 17
+  sync-bridge dead-letters requeue --all --reason 'the disk is larger now'
+
+Exit codes: 0 done, 1 failed, or an id is none that waits; 2 refused")]
 pub struct Args {
     #[command(subcommand)]
     verb: Verb,
@@ -25,6 +32,13 @@ pub struct Args {
 #[derive(Subcommand)]
 enum Verb {
     /// Show dead letters with what re-enqueueing would do
+    #[command(after_help = "\
+Examples:
+  sync-bridge dead-letters list --kind timeout --younger-than 2h
+  sync-bridge dead-letters list --all-states --json
+
+JSON: a list; each: id, customer, kind, stage, entity, side, rows, generation, attempts, repeats, repeated_at, error_kind, error, dead_since,
+  state, requeue_will")]
     List {
         #[command(flatten)]
         of: Of,
@@ -36,6 +50,11 @@ enum Verb {
         json: bool,
     },
     /// Show one with its cause, its range, its attempts and what was done about it before
+    #[command(after_help = "\
+Examples:
+  sync-bridge dead-letters show 17
+
+JSON: as `list`, with discard_will, run, mode, range, history, dealt, earlier")]
     Show {
         /// Its id, as `list` shows it
         #[arg(value_name = "ID")]
@@ -49,7 +68,9 @@ enum Verb {
 Examples:
   sync-bridge dead-letters requeue 17 18 --reason 'disk is larger now'
   sync-bridge dead-letters requeue --customer acme --kind timeout --younger-than 2h
-  sync-bridge dead-letters requeue --all")]
+  sync-bridge dead-letters requeue --all
+
+JSON: requeued (how many)")]
     Requeue {
         #[command(flatten)]
         of: Of,
@@ -64,7 +85,9 @@ Examples:
     #[command(after_help = "\
 Examples:
   sync-bridge dead-letters discard 17 --reason 'the table is gone for good'
-  sync-bridge dead-letters discard --customer acme --older-than 30d --reason 'loaded anew'")]
+  sync-bridge dead-letters discard --customer acme --older-than 30d --reason 'loaded anew'
+
+JSON: discarded (how many)")]
     Discard {
         #[command(flatten)]
         of: Of,

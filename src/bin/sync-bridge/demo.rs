@@ -16,8 +16,9 @@ Examples:
   sync-bridge demo --people 50000 --json      one line for a program; exit code 0 only with 0 differences
   sync-bridge demo --seconds 5 --keep d       then go on with `sync-bridge up --config d/bridge.toml`
 
-Everything runs on an embedded PostgreSQL server of its own. Ctrl-C ends it in order, with
-exit code 1: nothing was compared.")]
+Everything runs on an embedded PostgreSQL server of its own.
+
+Exit codes: 0 both ended up equal, 1 they differ, it failed, or Ctrl-C ended it before anything was compared; 2 refused")]
 pub struct Args {
     /// People on the legacy side, of both customers together
     #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = value_parser!(u32).range(20..=1_000_000))]

@@ -3,7 +3,6 @@
 use std::path::Path;
 
 use anyhow::anyhow;
-use clap::ValueEnum;
 use serde_json::json;
 use sync_bridge::config::{Customer, EntityId, Side};
 use sync_bridge::ops::{self, Explained};
@@ -37,19 +36,13 @@ pub struct Args {
     key: String,
     /// Whose key it is; the first side that has it, unless it is said
     #[arg(long, value_enum)]
-    side: Option<OfSide>,
+    side: Option<out::OfSide>,
     /// Show the values of both sides too: they are the customer's data
     #[arg(long)]
     show_values: bool,
     /// One line of JSON
     #[arg(long)]
     json: bool,
-}
-
-#[derive(Clone, Copy, ValueEnum)]
-enum OfSide {
-    Legacy,
-    Platform,
 }
 
 pub async fn run(config: &Path, args: Args) -> anyhow::Result<()> {
@@ -77,12 +70,8 @@ pub async fn run(config: &Path, args: Args) -> anyhow::Result<()> {
 async fn find(bridge: &Bridge, customer: &Customer, entity: &EntityId, args: &Args) -> anyhow::Result<Explained> {
     bridge.must_be_migrated().await?;
     startup::check(&bridge.data, [customer], Look::Everything).await?;
-    let key = Key(args.key.split(',').map(str::trim).collect::<Vec<_>>().join("\u{1f}"));
-    let sides = match args.side {
-        Some(OfSide::Legacy) => vec![Side::Legacy],
-        Some(OfSide::Platform) => vec![Side::Platform],
-        None => Side::BOTH.to_vec(),
-    };
+    let key = out::key_of(&args.key);
+    let sides = args.side.map_or_else(|| Side::BOTH.to_vec(), |side| vec![side.side()]);
     let env = bridge.env();
     for side in sides {
         // What is no key of one side at all may be one of the other.

@@ -4,15 +4,17 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, Parser, Subcommand};
 use sync_bridge::telemetry::logs::Level;
 use sync_bridge::{shutdown, startup};
 
 mod check;
+mod completions;
 mod conflicts;
 mod console;
 mod dead_letters;
 mod demo;
+mod erase;
 mod explain;
 mod init;
 mod migrate;
@@ -28,6 +30,7 @@ mod schema;
 mod status;
 mod up;
 mod verify;
+mod watch;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -36,13 +39,14 @@ Examples:
   sync-bridge prepare                       install the bridge's own schema on both sides
   sync-bridge up                            scheduler and workers in this process
   sync-bridge run --customer acme --inline  one run now, with a report
-  sync-bridge status                        how fresh everything is
+  sync-bridge status                        how fresh everything is; `--watch` goes on looking
   sync-bridge runs list --customer acme     what its last runs did
   sync-bridge console                       the same and more in a browser
   sync-bridge check                         hold the mapping against the live databases; writes nothing
   sync-bridge schema > bridge.schema.json   what editors need to complete and check the file
   sync-bridge plan --customer acme          what a run would do now, field by field; writes nothing
   sync-bridge explain --customer acme --entity user --key 17   the whole story of one record
+  sync-bridge erase --customer acme --entity user --key 17 --plan   what is kept of one record's values, for an erasure request
   sync-bridge dead-letters list             work that waits for a person
   sync-bridge pause --customer acme --reason '…'   and resume: nothing is lost meanwhile
   sync-bridge quarantine list               rows that cannot be written as they are
@@ -75,6 +79,7 @@ enum Command {
     Schema(schema::Args),
     Plan(plan::Args),
     Explain(explain::Args),
+    Erase(erase::Args),
     Up(up::Args),
     Run(run::Args),
     Runs(runs::Args),
@@ -87,6 +92,7 @@ enum Command {
     Verify(verify::Args),
     Recover(recover::Args),
     Console(console::Args),
+    Completions(completions::Args),
     /// The process of sync-bridge-scheduler, from this program's file
     #[command(hide = true)]
     Scheduler {
@@ -142,6 +148,7 @@ fn main() -> ExitCode {
         Command::Schema(args) => schema::run(args),
         Command::Plan(args) => plan::run(&config, args).await,
         Command::Explain(args) => explain::run(&config, args).await,
+        Command::Erase(args) => erase::run(&config, args).await,
         Command::Up(args) => up::run(&config, args).await,
         Command::Run(args) => run::run(&config, args).await,
         Command::Runs(args) => runs::run(&config, args).await,
@@ -154,6 +161,7 @@ fn main() -> ExitCode {
         Command::Verify(args) => verify::run(&config, args).await,
         Command::Recover(args) => recover::run(&config, args).await,
         Command::Console(args) => console::run(&config, args).await,
+        Command::Completions(args) => completions::run(&args, Cli::command()),
         Command::Scheduler { parent, process } => parent.run(startup::scheduler(&config, &process)).await,
         Command::Worker { parent, worker } => parent.run(startup::worker(&config, &worker)).await,
     })
@@ -161,10 +169,10 @@ fn main() -> ExitCode {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory as _;
+    use super::*;
 
     #[test]
     fn the_command_line_is_consistent() {
-        super::Cli::command().debug_assert();
+        Cli::command().debug_assert();
     }
 }

@@ -2,19 +2,37 @@
 
 use std::path::Path;
 
+use serde_json::json;
 use sync_bridge::startup::{self, Bridge, Embedded};
 
 use crate::out;
 
 /// Bring the queue database to this version; safe to repeat and to run twice at once
 #[derive(clap::Args)]
-pub struct Args {}
+#[command(after_help = "\
+Examples:
+  sync-bridge migrate            also makes the embedded queue database where the file names none
+  sync-bridge migrate --json
 
-pub async fn run(config: &Path, _args: Args) -> anyhow::Result<()> {
+Before the processes of a new release are started; those of the release before work on beside it.
+
+JSON: database, migrated
+
+Exit codes: 0 up to date, 1 failed: repeat it, 2 refused")]
+pub struct Args {
+    /// One line of JSON
+    #[arg(long)]
+    json: bool,
+}
+
+pub async fn run(config: &Path, args: Args) -> anyhow::Result<()> {
     let bridge = Bridge::open(startup::load(config)?, Embedded::Make).await?;
     let shown = bridge.queue_shown();
     let done = startup::migrate(&bridge).await;
     bridge.close().await?;
     done?;
+    if args.json {
+        return out::say_json(&json!({ "database": shown, "migrated": true }));
+    }
     out::say(&format!("queue database {shown}: up to date"))
 }

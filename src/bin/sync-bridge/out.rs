@@ -4,11 +4,12 @@ use std::io::{ErrorKind, Write as _};
 
 use anyhow::{Context as _, anyhow};
 use chrono::{DateTime, Utc};
-use comfy_table::{Cell, CellAlignment, ContentArrangement, Table, presets};
+use comfy_table::{Cell, CellAlignment, Color, ContentArrangement, Table, presets};
 use serde::Serialize;
-use sync_bridge::config::{Config, Customer, EntityId};
-use sync_bridge::stages::Tally;
+use sync_bridge::config::{Config, Customer, EntityId, Side};
+use sync_bridge::stages::{Key, Tally};
 use sync_bridge::startup::refused;
+pub use sync_bridge::told::{duration as shown_secs, grouped, key};
 
 /// Writes a result to stdout. Who reads may leave early (`| head`): that is no error.
 pub fn say(text: &str) -> anyhow::Result<()> {
@@ -46,25 +47,32 @@ pub fn number(number: i64) -> Cell {
     Cell::new(grouped(number)).set_alignment(CellAlignment::Right)
 }
 
+/// A count that should be 0.
+pub fn alarm(count: i64) -> Cell {
+    let cell = number(count);
+    if count > 0 { toned(cell, Color::Yellow) } else { cell }
+}
+
+/// How a customer stands: what needs a person stands out.
+pub fn state(state: &str) -> Cell {
+    match state {
+        "degraded" | "away" | "waiting for a worker" => toned(text(state), Color::Red),
+        "paused" | "waiting" | "never run" => toned(text(state), Color::Yellow),
+        _ => text(state),
+    }
+}
+
+/// Tables have colours on a terminal only; there, too, somebody may not want any (`NO_COLOR`).
+fn toned(cell: Cell, color: Color) -> Cell {
+    if console::colors_enabled() { cell.fg(color) } else { cell }
+}
+
 pub fn time(time: Option<DateTime<Utc>>) -> Cell {
     Cell::new(time.map_or_else(|| "-".into(), |time| time.format("%Y-%m-%d %H:%M:%SZ").to_string()))
 }
 
 pub fn duration(secs: Option<f64>) -> Cell {
     Cell::new(secs.map_or_else(|| "-".into(), shown_secs)).set_alignment(CellAlignment::Right)
-}
-
-/// `1234567` as `1,234,567`.
-pub fn grouped(number: i64) -> String {
-    let digits = number.unsigned_abs().to_string();
-    let mut out = String::from(if number < 0 { "-" } else { "" });
-    for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index).is_multiple_of(3) {
-            out.push(',');
-        }
-        out.push(digit);
-    }
-    out
 }
 
 /// A count.
@@ -80,17 +88,6 @@ pub fn done(tally: &Tally) -> [Cell; 5] {
     let Tally { creates_to_platform, creates_to_legacy, updates_to_platform, updates_to_legacy, conflicts, .. } =
         *tally;
     [creates_to_platform, creates_to_legacy, updates_to_platform, updates_to_legacy, conflicts].map(count)
-}
-
-/// As exact as a person needs it: `0.4 s`, `75 s`, `12 min`, `3.5 h`, `4.0 d`.
-pub fn shown_secs(secs: f64) -> String {
-    match secs {
-        secs if secs < 10.0 => format!("{secs:.1} s"),
-        secs if secs < 120.0 => format!("{secs:.0} s"),
-        secs if secs < 7_200.0 => format!("{:.0} min", secs / 60.0),
-        secs if secs < 172_800.0 => format!("{:.1} h", secs / 3_600.0),
-        secs => format!("{:.1} d", secs / 86_400.0),
-    }
 }
 
 /// The entity an operator names.
@@ -110,9 +107,25 @@ pub fn who() -> String {
     named.into_iter().find(|name| !name.is_empty()).unwrap_or_else(|| "operator".into())
 }
 
-/// A record's key, the parts of one of several columns apart.
-pub fn key(key: &str) -> String {
-    key.replace('\u{1f}', ", ")
+/// One of the two, where an operator names it.
+#[derive(Clone, Copy, clap::ValueEnum)]
+pub enum OfSide {
+    Legacy,
+    Platform,
+}
+
+impl OfSide {
+    pub fn side(self) -> Side {
+        match self {
+            OfSide::Legacy => Side::Legacy,
+            OfSide::Platform => Side::Platform,
+        }
+    }
+}
+
+/// A record's key as an operator writes it, commas between the parts of one of several columns.
+pub fn key_of(written: &str) -> Key {
+    Key(written.split(',').map(str::trim).collect::<Vec<_>>().join("\u{1f}"))
 }
 
 /// The customer an operator names by id or slug.
@@ -134,27 +147,6 @@ pub fn customer<'c>(config: &'c Config, named: &str) -> anyhow::Result<&'c Custo
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn numbers_are_grouped_by_thousands() {
-        for (number, shown) in [
-            (0, "0"),
-            (999, "999"),
-            (1_000, "1,000"),
-            (-1_234_567, "-1,234,567"),
-            (i64::MIN, "-9,223,372,036,854,775,808"),
-        ] {
-            assert_eq!(grouped(number), shown);
-        }
-    }
-
-    #[test]
-    fn durations_have_a_unit_that_fits() {
-        for (secs, shown) in [(0.04, "0.0 s"), (9.94, "9.9 s"), (75.0, "75 s"), (720.0, "12 min"), (12_600.0, "3.5 h")]
-        {
-            assert_eq!(shown_secs(secs), shown);
-        }
-    }
 
     #[test]
     fn control_characters_do_not_reach_the_terminal() {

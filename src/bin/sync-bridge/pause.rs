@@ -37,7 +37,11 @@ Examples:
   sync-bridge pause --customer acme --entity user
   sync-bridge pause --customer acme --direction to-legacy   legacy is not written; its edits still go to the platform
 
-Pages that are under way end; the next ones wait. Changes made meanwhile are taken over after `resume`.")]
+Pages that are under way end; the next ones wait. Changes made meanwhile are taken over after `resume`.
+
+JSON: paused: all that is paused of the customer: entity, direction, who, reason, since, halted
+
+Exit codes: 0 paused, 1 failed, 2 refused")]
 pub struct PauseArgs {
     #[command(flatten)]
     what: What,
@@ -56,7 +60,11 @@ Examples:
   sync-bridge resume --customer acme          ends the pause of the customer; an entity's own stays
   sync-bridge resume --customer acme --all    ends every pause of the customer
   sync-bridge resume --customer acme --entity user --accept-deletes
-                                              that many rows were deleted on purpose: their counterparts go, too")]
+                                              that many rows were deleted on purpose: their counterparts go, too
+
+JSON: resumed (how many pauses ended), paused: what is left of them, as `pause` tells
+
+Exit codes: 0 done, or nothing of it was paused; 1 failed; 2 refused")]
 pub struct ResumeArgs {
     #[command(flatten)]
     what: What,

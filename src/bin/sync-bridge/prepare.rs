@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use anyhow::Context as _;
+use serde::Serialize;
 use sync_bridge::config::Side;
 use sync_bridge::pairs;
 use sync_bridge::startup::{self, Look, Sides};
@@ -17,11 +18,18 @@ Examples:
   sync-bridge prepare --print     only show the DDL, for an administrator to run by hand
 
 Repeat it when customers or entities are added. A schema that belongs to another role is left as it is: only the entities
-are registered in it, for which the bridge's role needs `usage` on the schema and all rights on rows of its tables.")]
+are registered in it, for which the bridge's role needs `usage` on the schema and all rights on rows of its tables.
+
+JSON: a list; each customer: customer, slug, databases
+
+Exit codes: 0 prepared, 1 a database failed meanwhile: repeat it, 2 refused")]
 pub struct Args {
     /// Only show the DDL; connects to nothing
     #[arg(long)]
     print: bool,
+    /// One line of JSON
+    #[arg(long, conflicts_with = "print")]
+    json: bool,
 }
 
 pub async fn run(config: &Path, args: Args) -> anyhow::Result<()> {
@@ -32,20 +40,32 @@ pub async fn run(config: &Path, args: Args) -> anyhow::Result<()> {
     let sides = Sides::open(startup::load(config)?).await?;
     let done = prepare(&sides).await;
     sides.close().await?;
-    out::say(&done?)
+    let prepared = done?;
+    if args.json {
+        return out::say_json(&prepared);
+    }
+    let line = |one: &Prepared| format!("customer {}: prepared {}", one.slug, one.databases.join(", "));
+    out::say(&prepared.iter().map(line).collect::<Vec<_>>().join("\n"))
 }
 
-async fn prepare(sides: &Sides) -> anyhow::Result<String> {
+#[derive(Serialize)]
+struct Prepared {
+    customer: String,
+    slug: String,
+    databases: Vec<String>,
+}
+
+async fn prepare(sides: &Sides) -> anyhow::Result<Vec<Prepared>> {
     let Sides { config, data, .. } = sides;
     startup::check(data, &config.customers, Look::Tables).await?;
-    let mut lines = Vec::new();
+    let mut prepared = Vec::new();
     for customer in &config.customers {
         let done = data.prepare(&customer.id).await.with_context(|| format!("preparing customer {}", customer.slug));
         done.map_err(|error| if lacks_a_right(&error) { startup::refused(error.context(RIGHTS)) } else { error })?;
         let databases: Vec<String> = customer.databases.values().map(ToString::to_string).collect();
-        lines.push(format!("customer {}: prepared {}", customer.slug, databases.join(", ")));
+        prepared.push(Prepared { customer: customer.id.to_string(), slug: customer.slug.clone(), databases });
     }
-    Ok(lines.join("\n"))
+    Ok(prepared)
 }
 
 /// What to do about a missing right.

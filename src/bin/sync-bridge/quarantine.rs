@@ -13,6 +13,12 @@ use crate::out;
 
 /// Rows that cannot be written as they are: list them, look at them again
 #[derive(clap::Args)]
+#[command(after_help = "\
+Examples:
+  sync-bridge quarantine list --customer acme
+  sync-bridge quarantine retry 17 18
+
+Exit codes: 0 done, 1 failed, or an id is not in quarantine, 2 refused")]
 pub struct Args {
     #[command(subcommand)]
     verb: Verb,
@@ -21,6 +27,12 @@ pub struct Args {
 #[derive(Subcommand)]
 enum Verb {
     /// Show the rows with what is wrong
+    #[command(after_help = "\
+Examples:
+  sync-bridge quarantine list
+  sync-bridge quarantine list --customer acme --entity user --json
+
+JSON: a list; each row: id, customer, entity, side, key, field, reason, since, seen_at, due")]
     List {
         #[command(flatten)]
         of: Of,
@@ -32,7 +44,9 @@ enum Verb {
     #[command(after_help = "\
 Examples:
   sync-bridge quarantine retry 17 18
-  sync-bridge quarantine retry --all --customer acme --entity user")]
+  sync-bridge quarantine retry --all --customer acme --entity user
+
+JSON: due (how many rows)")]
     Retry {
         /// Their ids, as `list` shows them
         #[arg(value_name = "ID", required_unless_present = "all", conflicts_with = "all")]

@@ -23,7 +23,12 @@ const TAKEN_WITHIN: Duration = Duration::from_secs(10);
 Examples:
   sync-bridge run --customer acme            workers elsewhere do it
   sync-bridge run --customer acme --inline   this process does it
-  sync-bridge run --customer acme --accept-mapping   the changed mapping may touch as many rows as `status` says")]
+  sync-bridge run --customer acme --accept-mapping   the changed mapping may touch as many rows as `status` says
+
+JSON: run, ending (idle, done, degraded, skipped), pages, rows_read, rows_to_platform, rows_to_legacy, rows_unchanged, conflicts, parked,
+  quarantined, dead_letters, differences (null: nothing was compared), secs, by_kind and entities as `plan` counts them
+
+Exit codes: 0 done, nothing changed, or skipped (stderr says why); 1 failed, or pages became dead letters; 2 refused")]
 pub struct Args {
     /// The customer, by id or slug
     #[arg(long)]

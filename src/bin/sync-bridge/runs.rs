@@ -11,6 +11,12 @@ use crate::out;
 
 /// What runs did: the newest of a customer, or one stage by stage and page by page
 #[derive(clap::Args)]
+#[command(after_help = "\
+Examples:
+  sync-bridge runs list --customer acme
+  sync-bridge runs show 4711 --pages 1000
+
+Exit codes: 0 here it is, 1 the queue database failed meanwhile, 2 refused: there is no such run, too")]
 pub struct Args {
     #[command(subcommand)]
     verb: Verb,
@@ -19,6 +25,12 @@ pub struct Args {
 #[derive(Subcommand)]
 enum Verb {
     /// Show the newest runs of a customer; a tick that finds nothing changed opens none
+    #[command(after_help = "\
+Examples:
+  sync-bridge runs list --customer acme --limit 100 --json
+
+JSON: a list; each run: id, customer, state, loads, sweep, scan, opened_at, ended_at, secs, pages, pages_left, rows_read, rows_to_platform,
+  rows_to_legacy, rows_unchanged, conflicts, parked, quarantined, differences, dead")]
     List {
         /// The customer, by id or slug
         #[arg(long)]
@@ -31,6 +43,11 @@ enum Verb {
         json: bool,
     },
     /// Show one run with its stages and pages
+    #[command(after_help = "\
+Examples:
+  sync-bridge runs show 4711
+
+JSON: as `list`, with origin, tick_at, stages, page_list")]
     Show {
         /// Its id, as `list` and `status` show it
         #[arg(value_name = "ID")]

@@ -7,6 +7,11 @@ use crate::out;
 
 /// Print the JSON Schema of the configuration file, for editors
 #[derive(clap::Args)]
+#[command(after_help = "\
+Examples:
+  sync-bridge schema > bridge.schema.json     and `#:schema ./bridge.schema.json` as the first line of bridge.toml
+
+Exit codes: 0 here it is")]
 pub struct Args {}
 
 pub fn run(_args: Args) -> anyhow::Result<()> {

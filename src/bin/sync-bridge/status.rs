@@ -2,35 +2,93 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::time::Duration;
 
+use anyhow::Context as _;
+use sync_bridge::config::CustomerId;
 use sync_bridge::ops::{self, Away, CustomerStatus, Unknown};
 use sync_bridge::startup::{self, Bridge, Embedded};
 
-use crate::{out, pause};
+use crate::{out, pause, watch};
 
 /// Show per customer and side how fresh it is, what runs, what waits
 #[derive(clap::Args)]
+#[command(after_help = "\
+Examples:
+  sync-bridge status
+  sync-bridge status --customer acme --watch     a view that is kept up to date, what needs a person first; Ctrl-C ends it
+  sync-bridge status --watch --json | jq .       a line for each look
+
+JSON: a list; each customer: customer, slug, state, away, open_run, load_run, last_tick_at, last_run_ended_at, watermarks (entity, side,
+  watermark, freshness_secs, held_by), parked, quarantined, dead_letters, differences, compared_at, paused, loads, mappings
+
+Exit codes: 0 here it is, or stopped by Ctrl-C; 1 the queue database failed meanwhile; 2 refused")]
 pub struct Args {
+    /// Only this customer, by id or slug
+    #[arg(long)]
+    customer: Option<String>,
+    /// Go on looking until Ctrl-C: in place on a terminal, else one look after the other
+    #[arg(long)]
+    watch: bool,
+    /// Seconds between two looks
+    #[arg(long, requires = "watch", default_value_t = 2, value_parser = clap::value_parser!(u64).range(1..=3_600), value_name = "SECONDS")]
+    every: u64,
     /// One line of JSON
     #[arg(long)]
     json: bool,
 }
 
 pub async fn run(config: &Path, args: Args) -> anyhow::Result<()> {
-    let bridge = Bridge::open(startup::load(config)?, Embedded::MustExist).await?;
-    let status = read(&bridge).await;
+    let config = startup::load(config)?;
+    let customer = args.customer.as_deref().map(|named| out::customer(&config, named)).transpose()?;
+    let customer = customer.map(|customer| customer.id.clone());
+    let bridge = Bridge::open(config, Embedded::MustExist).await?;
+    let done = show(&bridge, customer.as_ref(), &args).await;
     bridge.close().await?;
-    let (status, unknown) = status?;
-    for one in &unknown {
-        eprintln!("warning: {}", shown(one));
-    }
-    if args.json { out::say_json(&status) } else { out::say(&tables(&status)) }
+    done
 }
 
-async fn read(bridge: &Bridge) -> anyhow::Result<(Vec<CustomerStatus>, Vec<Unknown>)> {
+async fn show(bridge: &Bridge, customer: Option<&CustomerId>, args: &Args) -> anyhow::Result<()> {
     bridge.must_be_migrated().await?;
-    let status = ops::status(&bridge.queue, &bridge.config).await?;
-    Ok((status, ops::unknown(&bridge.queue, &bridge.config).await?))
+    for one in &ops::unknown(&bridge.queue, &bridge.config).await? {
+        eprintln!("warning: {}", shown(one));
+    }
+    if args.watch {
+        let look = async || {
+            let mut status = read(bridge, customer).await?;
+            if args.json {
+                return serde_json::to_string(&status).context("writing the result as JSON");
+            }
+            // What a small window cuts off is what matters least.
+            status.sort_by_key(|one| urgency(&one.state));
+            let Tables { customers, sides, others } = tables(&status);
+            Ok([vec![customers], others, sides].concat().join("\n"))
+        };
+        return watch::run(Duration::from_secs(args.every), args.json, look).await;
+    }
+    let status = read(bridge, customer).await?;
+    if args.json {
+        return out::say_json(&status);
+    }
+    let Tables { customers, sides, others } = tables(&status);
+    out::say(&[vec![customers], sides, others].concat().join("\n"))
+}
+
+async fn read(bridge: &Bridge, customer: Option<&CustomerId>) -> anyhow::Result<Vec<CustomerStatus>> {
+    match customer {
+        Some(customer) => Ok(ops::status_of(&bridge.queue, &bridge.config, customer).await?.into_iter().collect()),
+        None => ops::status(&bridge.queue, &bridge.config).await,
+    }
+}
+
+/// What needs a person first.
+fn urgency(state: &str) -> u8 {
+    match state {
+        "degraded" | "away" | "waiting for a worker" => 0,
+        "paused" | "waiting" | "never run" => 1,
+        "idle" => 3,
+        _ => 2,
+    }
 }
 
 fn shown(unknown: &Unknown) -> String {
@@ -43,7 +101,14 @@ fn shown(unknown: &Unknown) -> String {
     )
 }
 
-fn tables(status: &[CustomerStatus]) -> String {
+/// The customers, their sides, and what there is only now and then.
+struct Tables {
+    customers: String,
+    sides: Vec<String>,
+    others: Vec<String>,
+}
+
+fn tables(status: &[CustomerStatus]) -> Tables {
     let mut customers = out::table(&[
         "customer",
         "state",
@@ -60,14 +125,14 @@ fn tables(status: &[CustomerStatus]) -> String {
     for one in status {
         customers.add_row(vec![
             out::text(&one.slug),
-            out::text(&one.state),
+            out::state(&one.state),
             out::text(&one.open_run.map_or_else(|| "-".into(), |run| run.to_string())),
             out::time(one.last_tick_at),
             out::time(one.last_run_ended_at),
             out::number(one.parked),
-            out::number(one.quarantined),
-            out::number(one.dead_letters),
-            out::number(one.differences),
+            out::alarm(one.quarantined),
+            out::alarm(one.dead_letters),
+            out::alarm(one.differences),
             out::time(one.compared_at),
         ]);
         for mark in &one.watermarks {
@@ -81,15 +146,13 @@ fn tables(status: &[CustomerStatus]) -> String {
             ]);
         }
     }
-    let mut tables = vec![customers.to_string()];
-    if !sides.is_empty() {
-        tables.push(sides.to_string());
-    }
-    tables.extend(loads(status));
-    tables.extend(mappings(status));
-    tables.extend(away(status));
-    tables.extend(pause::table(status.iter().map(|one| (one.slug.as_str(), one.paused.as_slice()))));
-    tables.join("\n")
+    let mut others = Vec::new();
+    others.extend(loads(status));
+    others.extend(mappings(status));
+    others.extend(away(status));
+    others.extend(pause::table(status.iter().map(|one| (one.slug.as_str(), one.paused.as_slice()))));
+    let sides = if sides.is_empty() { Vec::new() } else { vec![sides.to_string()] };
+    Tables { customers: customers.to_string(), sides, others }
 }
 
 /// What is being loaded.

@@ -15,7 +15,9 @@ Examples:
   sync-bridge up --console-listen 127.0.0.1:9000
   sync-bridge up --no-console
 
-The embedded database lies in .sync-bridge/ beside the configuration file. Ctrl-C stops in order.")]
+The embedded database lies in .sync-bridge/ beside the configuration file. Ctrl-C stops in order.
+
+Exit codes: 0 stopped in order, 1 failed, 2 refused: configuration, databases or mapping; nothing was started")]
 pub struct Args {
     #[command(flatten)]
     worker: startup::WorkerArgs,

@@ -47,6 +47,8 @@ pub enum By {
     /// `sync-bridge run --inline`, which makes its tick.
     Run,
     Scheduler,
+    /// `sync-bridge erase` of the record, by its key on legacy.
+    Erase,
 }
 
 /// A kind of change. In its SQL `{e}` is the record's address and `{n}` a number of its own.
@@ -101,7 +103,7 @@ const EDIT: &str = "update person set phone = 'l', last_update = now() where ema
 const LATER: &str = "update bridge.run set opened_at = opened_at - interval '9 d', ended_at = ended_at - interval '9 d' \
                      where ended_at is not null; update bridge.swept set at = at - interval '9 d'; update bridge.absence set first_seen = first_seen - interval '9 d'";
 
-pub const KINDS: [Kind; 35] = [
+pub const KINDS: [Kind; 37] = [
     Kind {
         name: "create on legacy",
         legacy: "insert into person (email, first, last, phone) values ('{e}', 'A', 'B', '1')",
@@ -348,6 +350,38 @@ pub const KINDS: [Kind; 35] = [
         legacy: "insert into person (email, first, phone, last_update) values ('{e}', 'A', 'l', now() - interval '9 s')",
         platform: "insert into person (email, name, phone) values ('{e}', 'A', 'p')",
         before: Some("platform.after_commit"),
+        rare: true,
+        ..NEW
+    },
+    Kind {
+        name: "erased while it lives",
+        ready: &[
+            ["insert into person (id, email, first, last, phone) values (1000000 + {n}, '{e}', 'A', 'B', '0')", "", ""],
+            [
+                "update person set phone = 'l', last_update = now() - interval '9 s' where email = '{e}'",
+                "update person set phone = 'p', name = 'C', updated_at = now() where email = '{e}'",
+                "",
+            ],
+        ],
+        by: By::Erase,
+        rare: true,
+        ..NEW
+    },
+    Kind {
+        name: "erased after its end",
+        ready: &[
+            ["insert into person (id, email, first) values (1000000 + {n}, '{e}', 'A')", "", ""],
+            ["", "update person set name = 'B', updated_at = now() where email = '{e}'", ""],
+            [
+                "delete from person where email = '{e}'",
+                "delete from person where email = '{e}'",
+                "insert into bridge.parked (customer, entity, side, key, reason, woken, run, stage, round) \
+                 values ('c-1', 'person', 'legacy', (1000000 + {n})::text, 'busy', true, 0, 0, 0)",
+            ],
+        ],
+        platform: "update sync_bridge.pair set gone_rev = rev, gone_seen = now() - interval '9 d' where gone",
+        gone: true,
+        by: By::Erase,
         rare: true,
         ..NEW
     },

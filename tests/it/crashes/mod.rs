@@ -143,7 +143,7 @@ impl Matrix {
         self.change(kind, &record).await;
         let told = self.folder.path().join("told");
         let file = std::fs::File::create(&told).expect("making a file");
-        self.works(kind, &[("SYNC_BRIDGE_LOG", "off,sync_bridge::fault=trace")], Some(file)).await;
+        self.works(kind, &record, &[("SYNC_BRIDGE_LOG", "off,sync_bridge::fault=trace")], Some(file)).await;
         let ends = self.end(kind, &record).await?;
         let mut passes = BTreeMap::new();
         for line in std::fs::read_to_string(&told).expect("reading what a process told").lines() {
@@ -159,7 +159,7 @@ impl Matrix {
     /// Kills a process at the n-th pass of a point while it carries the kind of change over.
     pub async fn case(&mut self, kind: &Kind, calm: &Calm, record: &Record, point: &str, pass: u32) -> Outcome {
         self.change(kind, record).await;
-        let killed = self.works(kind, &[("SYNC_BRIDGE_FAULT", &format!("{point}:{pass}"))], None).await;
+        let killed = self.works(kind, record, &[("SYNC_BRIDGE_FAULT", &format!("{point}:{pass}"))], None).await;
         match self.end(kind, record).await {
             Err(wrong) => Outcome::Wrong(wrong),
             Ok(ends) if ends != calm.ends => {
@@ -178,7 +178,7 @@ impl Matrix {
         if let Some(point) = kind.before {
             asks().await;
             let fault = format!("{point}:1");
-            assert!(self.works(kind, &[("SYNC_BRIDGE_FAULT", &fault)], None).await, "{} at {point}", kind.name);
+            assert!(self.works(kind, record, &[("SYNC_BRIDGE_FAULT", &fault)], None).await, "{} at {point}", kind.name);
             self.time_passes().await;
         }
         if kind.by == By::Worker {
@@ -198,7 +198,33 @@ impl Matrix {
         self.on(&self.platform, kind.mended[1], record).await;
         self.on(&self.queue, kind.mended_queue, record).await;
         self.go_on(kind).await?;
+        if kind.by == By::Erase {
+            self.erased(record).await?;
+        }
         self.ends(kind, record).await
+    }
+
+    fn erase(&self, record: &Record) -> Command {
+        let key = (1_000_000 + record.number).to_string();
+        let of = ["--customer", "acme", "--entity", "person", "--side", "legacy", "--key", &key, "--reason", "a test"];
+        self.command("sync-bridge", &[&["erase"][..], &of].concat())
+    }
+
+    /// A call that was cut off is finished by the next; the one after that finds nothing.
+    async fn erased(&self, record: &Record) -> Result<(), String> {
+        for last in [false, true] {
+            let mut again = self.erase(record);
+            again.stdout(Stdio::piped()).stderr(Stdio::piped());
+            let output = again.output().await.expect("running a process");
+            let said = String::from_utf8_lossy(&output.stdout).into_owned();
+            if !output.status.success() || last && !said.starts_with("nothing is left") {
+                return Err(format!("erased once more: {said} {}", String::from_utf8_lossy(&output.stderr)));
+            }
+        }
+        let key = (1_000_000 + record.number).to_string();
+        let kept = "select count(*) from sync_bridge.pair where legacy_key = $1 and (gone or complement is not null)";
+        let kept: i64 = sqlx::query_scalar(kept).bind(&key).fetch_one(&self.platform).await.expect("reading pairs");
+        if kept > 0 { Err(format!("{kept} tombstones or values are kept")) } else { Ok(()) }
     }
 
     async fn on(&self, pool: &PgPool, sql: &str, record: &Record) {
@@ -234,12 +260,13 @@ impl Matrix {
     }
 
     /// A process that does the kind's work until nothing is left to do; whether it died of a fault before.
-    async fn works(&self, kind: &Kind, env: &[(&str, &str)], told: Option<std::fs::File>) -> bool {
+    async fn works(&self, kind: &Kind, record: &Record, env: &[(&str, &str)], told: Option<std::fs::File>) -> bool {
         let scheduled = self.scheduled().await;
         let mut command = match kind.by {
             By::Worker => self.command("sync-bridge-worker", &[]),
             By::Run => self.command("sync-bridge", &["run", "--customer", "acme", "--inline"]),
             By::Scheduler => self.command("sync-bridge-scheduler", &[]),
+            By::Erase => self.erase(record),
         };
         command.envs(env.iter().copied()).env("LOG_FORMAT", "json");
         if let Some(told) = told {
@@ -253,8 +280,8 @@ impl Matrix {
             }
             eventually("the work is not done", async || match kind.by {
                 By::Worker => self.jobs_left().await == 0,
-                // It ends by itself.
-                By::Run => false,
+                // They end by themselves.
+                By::Run | By::Erase => false,
                 By::Scheduler => self.scheduled().await > scheduled,
             })
             .await;
@@ -488,6 +515,8 @@ async fn a_process_killed_at_a_fault_point_changes_nothing_in_the_end() {
         ("update after a death", &["void.after"]),
         ("create on legacy", &["job.claimed"]),
         ("first contact", &["job.recorded"]),
+        ("erased while it lives", &["erase.before_commit", "erase.after_commit", "erase.listed"]),
+        ("erased after its end", &["erase.listed", "tombstones.receipts", "tombstones.pairs"]),
     ] {
         let kind = KINDS.iter().find(|kind| kind.name == name).expect("a kind of this name");
         let calm = matrix.calm(kind).await.unwrap_or_else(|wrong| panic!("{name} without a crash: {wrong}"));

@@ -8,6 +8,7 @@ mod crashes;
 mod crowds;
 mod deletes;
 mod drawn;
+mod erasures;
 mod fleet;
 mod guards;
 mod kinds;

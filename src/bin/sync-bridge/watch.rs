@@ -1,0 +1,157 @@
+//! `--watch`: one look after another until Ctrl-C. Owns: how looks follow each other on a terminal, in a pipe, as JSON. Never: what a look
+//! holds.
+
+use std::io::{ErrorKind, Write as _};
+use std::time::Duration;
+
+use anyhow::Context as _;
+use console::{Term, measure_text_width, truncate_str};
+use sync_bridge::told::told;
+use sync_bridge::{clock, shutdown};
+
+use crate::out;
+
+/// Into the screen that programs have beside the lines of a shell, and back; with the cursor out of the way.
+const ENTER: &str = "\x1b[?1049h\x1b[?25l";
+const LEAVE: &str = "\x1b[?25h\x1b[?1049l";
+/// To the upper left corner; to the end of a line; to the end of the screen.
+const HOME: &str = "\x1b[H";
+const CLEAR_LINE: &str = "\x1b[K";
+const CLEAR_REST: &str = "\x1b[J";
+
+/// Where looks are shown.
+enum Shown {
+    /// One over the other, as large as the terminal is.
+    Screen(Screen),
+    /// One after the other, each below its time.
+    Pages,
+    /// A line each.
+    Json,
+}
+
+/// Looks every so often until Ctrl-C or SIGTERM, or until nobody reads any more. Answers are JSON if that was asked for.
+///
+/// # Errors
+/// The first look's. What later ones say is shown, and asked for again.
+pub async fn run(every: Duration, json: bool, look: impl AsyncFn() -> anyhow::Result<String>) -> anyhow::Result<()> {
+    let stop = shutdown::on_signal()?;
+    let mut shown = None;
+    let mut last = String::new();
+    loop {
+        let said = tokio::select! {
+            biased;
+            () = stop.cancelled() => break,
+            said = look() => said,
+        };
+        let trouble = match said {
+            Ok(text) => {
+                last = text;
+                None
+            }
+            Err(error) if shown.is_none() => return Err(error),
+            Err(error) => Some(told(&error)),
+        };
+        let shown = shown.get_or_insert_with(|| match (json, Screen::on_terminal()) {
+            (true, _) => Shown::Json,
+            (false, Some(screen)) => Shown::Screen(screen),
+            (false, None) => Shown::Pages,
+        });
+        if !shown.show(every, &last, trouble.as_deref())? {
+            break;
+        }
+        if !clock::sleep_unless(every, &stop).await {
+            break;
+        }
+    }
+    Ok(())
+}
+
+impl Shown {
+    /// Answers whether anybody reads.
+    fn show(&self, every: Duration, text: &str, trouble: Option<&str>) -> anyhow::Result<bool> {
+        let now = clock::now().format("%Y-%m-%d %H:%M:%SZ");
+        if let (Shown::Pages | Shown::Json, Some(trouble)) = (self, trouble) {
+            eprintln!("warning: {trouble}");
+            return Ok(true);
+        }
+        write(&match self {
+            Shown::Screen(screen) => {
+                let head = match trouble {
+                    Some(trouble) => format!("{now}, no answer, so this is older: {}", out::plain(trouble)),
+                    None => format!("{now}, every {} s; Ctrl-C ends", every.as_secs()),
+                };
+                screen.frame(&format!("{head}\n{text}"))
+            }
+            Shown::Pages => format!("{now}\n{text}\n\n"),
+            Shown::Json => format!("{text}\n"),
+        })
+    }
+}
+
+/// The terminal's other screen; left when this goes.
+struct Screen(Term);
+
+impl Screen {
+    /// `None` where stdout is no terminal that can be drawn on.
+    fn on_terminal() -> Option<Screen> {
+        let term = Term::stdout();
+        let can = term.is_term() && std::env::var_os("TERM").is_none_or(|term| term != "dumb");
+        (can && matches!(write(ENTER), Ok(true))).then_some(Screen(term))
+    }
+
+    fn frame(&self, text: &str) -> String {
+        let (rows, columns) = self.0.size();
+        let lines = fitted(text, rows.into(), columns.into());
+        format!("{HOME}{}{CLEAR_LINE}{CLEAR_REST}", lines.join(&format!("{CLEAR_LINE}\r\n")))
+    }
+}
+
+impl Drop for Screen {
+    fn drop(&mut self) {
+        let _ = write(LEAVE);
+    }
+}
+
+/// As many lines as there is room for, none of them longer; the last says how many are missing.
+fn fitted(text: &str, rows: usize, columns: usize) -> Vec<String> {
+    let all = text.lines().count();
+    let kept = if all > rows { rows.saturating_sub(1) } else { all };
+    let mut lines: Vec<String> = text.lines().take(kept).map(str::to_owned).collect();
+    if kept < all && rows > 0 {
+        lines.push(format!("… {} more lines: make the window larger, or name a `--customer`", all - kept));
+    }
+    for line in lines.iter_mut().filter(|line| measure_text_width(line) > columns) {
+        *line = truncate_str(line, columns, "…").into_owned();
+    }
+    lines
+}
+
+/// Answers whether anybody reads.
+fn write(text: &str) -> anyhow::Result<bool> {
+    let mut stdout = std::io::stdout().lock();
+    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(false),
+        done => done.map(|()| true).context("writing to stdout"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_does_not_fit_is_counted_and_cut() {
+        assert_eq!(fitted("one\ntwo", 2, 80), ["one", "two"]);
+        let cut = fitted("one\ntwo\nthree\nfour", 3, 80);
+        assert_eq!(cut[..2], ["one", "two"]);
+        assert!(cut.len() == 3 && cut[2].starts_with("… 2 more lines"), "{cut:?}");
+        assert_eq!(fitted("a long line\nb", 2, 6), ["a lon…", "b"]);
+        for rows in 0..6 {
+            for columns in 0..30 {
+                let cut = fitted("one\n\u{1b}[31mtwo\u{1b}[0m and more\nthree\n┌──────────────┐", rows, columns);
+                assert!(cut.len() <= rows, "{rows}: {cut:?}");
+                assert!(cut.iter().all(|line| measure_text_width(line) <= columns.max(1)), "{columns}: {cut:?}");
+            }
+        }
+    }
+}
