@@ -475,8 +475,10 @@ async fn the_ddl_that_is_printed_is_what_an_administrator_can_run() {
 pub fn verbs_of(help: &str) -> Vec<String> {
     let Some((_, commands)) = help.split_once("Commands:\n") else { return Vec::new() };
     let lines = commands.lines().take_while(|line| !line.is_empty());
-    let verbs = lines.filter_map(|line| line.strip_prefix("  ")?.split_whitespace().next());
-    verbs.filter(|verb| *verb != "help").map(str::to_owned).collect()
+    // What a verb is for may take more lines than its own.
+    let lines = lines.filter_map(|line| line.strip_prefix("  ").filter(|line| !line.starts_with(' ')));
+    let verbs = lines.filter_map(|line| line.split_whitespace().next()).filter(|verb| *verb != "help");
+    verbs.map(str::to_owned).collect()
 }
 
 #[test]
@@ -490,10 +492,9 @@ fn help_says_how() {
         let words: Vec<&str> = verb.iter().map(String::as_str).chain(["--help"]).collect();
         let help = desk.succeeds(&words);
         count += 1;
-        assert!(help.contains("Examples:\n  sync-bridge "), "{verb:?}: {help}");
         assert!(!help.contains("\n  scheduler") && !help.contains("\n  worker"), "hidden: {help}");
         if verb.len() <= 1 {
-            assert!(help.contains("Exit codes: 0 "), "{verb:?}: {help}");
+            assert!(help.contains("Examples:\n  ") && help.contains("Exit codes: 0 "), "{verb:?}: {help}");
         }
         let inner = verbs_of(&help);
         let answers = inner.is_empty() && !without_json.contains(&verb[0].as_str());

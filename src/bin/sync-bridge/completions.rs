@@ -21,6 +21,9 @@ pub struct Args {
 pub fn run(args: &Args, mut command: clap::Command) -> anyhow::Result<()> {
     let name = command.get_name().to_owned();
     let mut script = Vec::new();
-    clap_complete::generate(args.shell, &mut command, name, &mut script);
-    out::say(String::from_utf8_lossy(&script).trim_end())
+    clap_complete::generate(args.shell, &mut command, &name, &mut script);
+    let script = String::from_utf8_lossy(&script);
+    // For bash it spells a hyphen of the program's name in two ways, so that nothing is completed after a verb (clap's issue 6421).
+    let script = script.replace(&name.replace('-', "__subcmd__"), &name.replace('-', "__"));
+    out::say(script.trim_end())
 }

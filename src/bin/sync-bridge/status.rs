@@ -5,6 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use comfy_table::ColumnConstraint;
 use sync_bridge::config::CustomerId;
 use sync_bridge::ops::{self, Away, CustomerStatus, Unknown};
 use sync_bridge::startup::{self, Bridge, Embedded};
@@ -61,8 +62,8 @@ async fn show(bridge: &Bridge, customer: Option<&CustomerId>, args: &Args) -> an
             }
             // What a small window cuts off is what matters least.
             status.sort_by_key(|one| urgency(&one.state));
-            let Tables { customers, sides, others } = tables(&status);
-            Ok([vec![customers], others, sides].concat().join("\n"))
+            let Tables { sides, others, .. } = tables(&status);
+            Ok([vec![overview(&status)], others, sides].concat().join("\n"))
         };
         return watch::run(Duration::from_secs(args.every), args.json, look).await;
     }
@@ -106,6 +107,30 @@ struct Tables {
     customers: String,
     sides: Vec<String>,
     others: Vec<String>,
+}
+
+/// A line for each customer, for a window that may be narrow.
+fn overview(status: &[CustomerStatus]) -> String {
+    let heads = ["customer", "state", "run", "freshness", "parked", "quarantined", "dead letters", "differences"];
+    let mut table = out::table(&heads);
+    for one in status {
+        let freshness = one.watermarks.iter().filter_map(|mark| mark.freshness_secs).reduce(f64::max);
+        table.add_row(vec![
+            out::text(&one.slug),
+            out::state(&one.state),
+            out::text(&one.open_run.or(one.load_run).map_or_else(|| "-".into(), |run| run.to_string())),
+            out::duration(freshness),
+            out::number(one.parked),
+            out::alarm(one.quarantined),
+            out::alarm(one.dead_letters),
+            out::alarm(one.differences),
+        ]);
+    }
+    // Whose it is and how it stands is never broken over lines.
+    for column in table.column_iter_mut().take(2) {
+        column.set_constraint(ColumnConstraint::ContentWidth);
+    }
+    table.to_string()
 }
 
 fn tables(status: &[CustomerStatus]) -> Tables {

@@ -96,13 +96,16 @@ impl Screen {
     fn on_terminal() -> Option<Screen> {
         let term = Term::stdout();
         let can = term.is_term() && std::env::var_os("TERM").is_none_or(|term| term != "dumb");
-        (can && matches!(write(ENTER), Ok(true))).then_some(Screen(term))
+        (can && matches!(write(ENTER), Ok(true))).then(|| Screen(term))
     }
 
     fn frame(&self, text: &str) -> String {
         let (rows, columns) = self.0.size();
-        let lines = fitted(text, rows.into(), columns.into());
-        format!("{HOME}{}{CLEAR_LINE}{CLEAR_REST}", lines.join(&format!("{CLEAR_LINE}\r\n")))
+        let mut lines = fitted(text, rows.into(), columns.into());
+        // Cleared before it is written: after the last column a terminal takes that one along.
+        let last = lines.pop().unwrap_or_default();
+        let lines: String = lines.into_iter().map(|line| format!("{CLEAR_LINE}{line}\n")).collect();
+        format!("{HOME}{lines}{CLEAR_REST}{last}")
     }
 }
 
