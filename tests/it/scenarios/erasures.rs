@@ -9,6 +9,7 @@ use crate::support::people::{SAME, people};
 use crate::support::systems::{CUSTOMER, Systems, run_page};
 
 const KEPT: &str = "select coalesce(complement::text, '-') from sync_bridge.pair";
+const OPEN: &str = "select count(*)::text from sync_bridge.pair where next_base is not null";
 const PARTS: &str = "select concat_ws('|', first, last) from person";
 
 /// Legacy had one name in two parts, which it has not any more; they are kept. And a conflict is in the log.
@@ -19,6 +20,10 @@ async fn mary(hint: &str) -> Systems {
     systems.on_platform("update person set name = 'Z', phone = 'p', updated_at = now()").await;
     systems.on_legacy("update person set phone = 'l', last_update = now() - interval '5 s'").await;
     systems.settle().await;
+    // What was announced before is noted by this, so that no intent is open.
+    systems.on_legacy("update person set phone = 'q', last_update = now()").await;
+    systems.settle().await;
+    assert_eq!(systems.platform_rows(OPEN).await, ["0"]);
     assert!(systems.platform_rows(KEPT).await[0].contains("Mary Ann"));
     assert_eq!(systems.platform_rows(LOG).await.len(), 1);
     systems
@@ -98,10 +103,9 @@ async fn what_was_carried_out_stays_agreed_on_when_values_are_erased() {
     systems.on_platform("update person set phone = '1', updated_at = now()").await;
     // Announced, done, and noted by nobody yet.
     systems.run_page("person", Side::Platform, page(&systems, Side::Platform).await).await;
-    let open = "select count(*)::text from sync_bridge.pair where next_base is not null";
-    assert_eq!(systems.platform_rows(open).await, ["1"]);
+    assert_eq!(systems.platform_rows(OPEN).await, ["1"]);
     erase(&systems).await.expect("erased");
-    assert_eq!(systems.platform_rows(open).await, ["0"]);
+    assert_eq!(systems.platform_rows(OPEN).await, ["0"]);
     // By the old base this were a conflict, or undone.
     systems.on_legacy("update person set phone = '2', last_update = now() - interval '1 h'").await;
     is_erased(&mut systems, "2").await;
