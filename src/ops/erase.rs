@@ -155,6 +155,10 @@ pub enum CannotErase {
 /// [`CannotErase`]. Pages that do not end; a database that does not answer: what is left is removed by the next call.
 pub async fn erase(env: &Env, of: EraseOf<'_>) -> anyhow::Result<Erased> {
     let (subjects, planned) = foreseen(env, of).await?;
+    if !of.plan && planned.kept == Some(Kept::Young) && planned.ended_at.is_none() && planned.removed.is_nothing() {
+        // Nobody has noted yet that it ended: from now on it is as old as that.
+        return all(env, of, &subjects).await;
+    }
     if of.plan || planned.removed.is_nothing() {
         return Ok(planned);
     }
@@ -194,7 +198,7 @@ async fn foreseen(env: &Env, of: EraseOf<'_>) -> anyhow::Result<(Vec<Subject>, E
         }
         match &found {
             None => found = Some((subjects, planned)),
-            Some((others, _)) if others.iter().any(|one| subjects.iter().any(|other| one.pair == other.pair)) => {}
+            Some((others, _)) if subjects.iter().any(|one| is_among(one, others)) => {}
             Some(_) => return Err(CannotErase::TwoOf { entity: of.entity.clone(), key: shown(of.key) }.into()),
         }
     }
@@ -211,6 +215,10 @@ async fn foreseen(env: &Env, of: EraseOf<'_>) -> anyhow::Result<(Vec<Subject>, E
         }
     }
     Err(CannotErase::NoSuch { entity: of.entity.clone(), key: shown(of.key) }.into())
+}
+
+fn is_among(subject: &Subject, others: &[Subject]) -> bool {
+    subject.pair.is_some() && others.iter().any(|other| other.pair == subject.pair)
 }
 
 fn shown(key: &Key) -> String {

@@ -29,6 +29,7 @@ pub struct Args {
     /// The customer, by id or slug
     #[arg(long)]
     customer: String,
+    /// Its entity
     #[arg(long)]
     entity: String,
     /// Its key; the parts of one of several columns with commas between them

@@ -283,6 +283,10 @@ async fn a_record_that_both_sides_deleted_goes_with_its_keys() {
     assert!(count(&kept(&databases).await, "zoe@ended.example") > 3);
     assert_eq!(json_of(&desk, &of)["kept"], "young", "and as often as it is asked");
 
+    // Where nobody has noted since when, the call itself does, also where it has nothing else to do.
+    execute(&databases.platform, "update sync_bridge.pair set gone_seen = null, gone_rev = null where gone").await;
+    let noted = json_of(&desk, &of);
+    assert!(noted["kept"] == "young" && noted["ended_at"].is_string() && noted["quarantined"] == 0, "{noted}");
     execute(&databases.platform, "update sync_bridge.pair set gone_seen = now() - interval '23 h' where gone").await;
     assert_eq!(json_of(&desk, &of)["kept"], "young");
     execute(&databases.platform, "update sync_bridge.pair set gone_seen = now() - interval '25 h' where gone").await;
