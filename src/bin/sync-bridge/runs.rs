@@ -47,7 +47,7 @@ JSON: a list; each run: id, customer, state, loads, sweep, scan, opened_at, ende
 Examples:
   sync-bridge runs show 4711
 
-JSON: as `list`, with origin, tick_at, stages, page_list")]
+JSON: as `list`, with origin, tick_at, trace_id, stages, page_list")]
     Show {
         /// Its id, as `list` and `status` show it
         #[arg(value_name = "ID")]
