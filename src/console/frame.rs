@@ -74,7 +74,7 @@ pub(super) fn page(console: &Console, visitor: Option<&Visitor>, place: Place<'_
                         }
                     }
                 }
-                main id="main" data-live=[live.then_some("5")] {
+                main id="main" tabindex="-1" data-live=[live.then_some("5")] {
                     div class="title" {
                         h1 { (title) }
                         @if live { p class="updated" { "as of " (Time(clock::now())) } }
@@ -102,13 +102,22 @@ pub(super) fn time(at: Option<DateTime<Utc>>) -> Markup {
 
 /// As exact as a person needs it.
 pub(super) fn duration(secs: f64) -> String {
-    match secs {
-        secs if secs < 10.0 => format!("{secs:.1} s"),
-        secs if secs < 120.0 => format!("{secs:.0} s"),
-        secs if secs < 7_200.0 => format!("{:.0} min", secs / 60.0),
-        secs if secs < 172_800.0 => format!("{:.1} h", secs / 3_600.0),
-        secs => format!("{:.1} d", secs / 86_400.0),
-    }
+    let (number, unit) = match secs {
+        secs if secs < 10.0 => (format!("{secs:.1}"), "s"),
+        secs if secs < 120.0 => (format!("{secs:.0}"), "s"),
+        secs if secs < 7_200.0 => (format!("{:.0}", secs / 60.0), "min"),
+        secs if secs < 172_800.0 => (format!("{:.1}", secs / 3_600.0), "h"),
+        secs => (format!("{:.1}", secs / 86_400.0), "d"),
+    };
+    let whole = number.strip_suffix(".0").filter(|_| secs >= 10.0).unwrap_or(&number);
+    // Together on one line, however narrow the column.
+    format!("{whole}\u{a0}{unit}")
+}
+
+/// `1 row`, `2 rows`.
+pub(super) fn counted(number: impl TryInto<i64>, what: &str) -> String {
+    let number = number.try_into().unwrap_or(i64::MAX);
+    format!("{} {what}{}", grouped(number), if number == 1 { "" } else { "s" })
 }
 
 /// `1234567` as `1,234,567`.
@@ -165,7 +174,7 @@ impl Render for Table<'_> {
                 div class="scroll" tabindex="0" role="region" aria-label=(self.caption) {
                     table {
                         caption class="unseen" { (self.caption) }
-                        thead { tr { @for column in self.columns { th scope="col" { (column) } } } }
+                        thead { tr { @for column in self.columns { th scope="col" { @if column.is_empty() { span class="unseen" { "Choice" } } @else { (column) } } } } }
                         tbody {
                             @for row in &self.rows {
                                 tr { @for (column, cell) in self.columns.iter().zip(row) { td data-label=(column) { (cell) } } }
@@ -241,9 +250,10 @@ mod tests {
     fn numbers_and_durations_are_as_exact_as_a_person_needs_them() {
         assert_eq!((grouped(1_234_567), grouped(-999)), ("1,234,567".into(), "-999".into()));
         assert_eq!(
-            (duration(0.44), duration(75.0), duration(12_600.0)),
-            ("0.4 s".into(), "75 s".into(), "3.5 h".into())
+            [0.44, 5.0, 75.0, 12_600.0, 259_200.0].map(duration),
+            ["0.4\u{a0}s", "5.0\u{a0}s", "75\u{a0}s", "3.5\u{a0}h", "3\u{a0}d"]
         );
+        assert_eq!((counted(1, "row"), counted(2_000_u64, "row")), ("1 row".into(), "2,000 rows".into()));
     }
 
     #[test]
