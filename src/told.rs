@@ -52,15 +52,23 @@ pub fn grouped(number: i64) -> String {
     out
 }
 
-/// As exact as a person needs it: `0.4 s`, `75 s`, `12 min`, `3.5 h`, `4.0 d`.
+/// `1 row`, `2,000 rows`.
+pub fn counted(number: impl TryInto<i64>, what: &str) -> String {
+    let number = number.try_into().unwrap_or(i64::MAX);
+    format!("{} {what}{}", grouped(number), if number == 1 { "" } else { "s" })
+}
+
+/// As exact as a person needs it: `0.4 s`, `75 s`, `12 min`, `3.5 h`, `4 d`.
 pub fn duration(secs: f64) -> String {
-    match secs {
-        secs if secs < 10.0 => format!("{secs:.1} s"),
-        secs if secs < 120.0 => format!("{secs:.0} s"),
-        secs if secs < 7_200.0 => format!("{:.0} min", secs / 60.0),
-        secs if secs < 172_800.0 => format!("{:.1} h", secs / 3_600.0),
-        secs => format!("{:.1} d", secs / 86_400.0),
-    }
+    let (number, unit) = match secs {
+        secs if secs < 10.0 => (format!("{secs:.1}"), "s"),
+        secs if secs < 120.0 => (format!("{secs:.0}"), "s"),
+        secs if secs < 7_200.0 => (format!("{:.0}", secs / 60.0), "min"),
+        secs if secs < 172_800.0 => (format!("{:.1}", secs / 3_600.0), "h"),
+        secs => (format!("{:.1}", secs / 86_400.0), "d"),
+    };
+    let whole = number.strip_suffix(".0").filter(|_| secs >= 10.0).unwrap_or(&number);
+    format!("{whole} {unit}")
 }
 
 /// A record's key, the parts of one of several columns apart.
@@ -93,10 +101,15 @@ mod tests {
             (75.0, "75 s"),
             (720.0, "12 min"),
             (12_600.0, "3.5 h"),
-            (345_600.0, "4.0 d"),
+            (345_600.0, "4 d"),
         ] {
             assert_eq!(duration(secs), shown);
         }
+    }
+
+    #[test]
+    fn what_is_counted_is_one_or_many() {
+        assert_eq!((counted(1, "row"), counted(2_000_u64, "row")), ("1 row".into(), "2,000 rows".into()));
     }
 
     #[test]

@@ -6,11 +6,9 @@ use maud::{Markup, html};
 use super::frame::{duration, grouped};
 use crate::ops::{Minute, RunShown, Settled};
 
+/// A picture's own measure: it is stretched to the room there is. Words stand beside it, as large on a phone as elsewhere.
 const WIDTH: f64 = 720.0;
-const HEIGHT: f64 = 160.0;
-/// Room for the scale's words.
-const LEFT: f64 = 56.0;
-const BOTTOM: f64 = 20.0;
+const HEIGHT: f64 = 140.0;
 
 /// Rows a timeline's pages are drawn in, so that those of one moment do not hide each other.
 const LANES_MAX: usize = 12;
@@ -30,8 +28,8 @@ pub(super) fn rates(minutes: &[Minute]) -> Markup {
     let (up, down): (i64, i64) =
         minutes.iter().fold((0, 0), |sum, one| (sum.0 + one.rows_to_platform, sum.1 + one.rows_to_legacy));
     let top = ceiling(most as f64);
-    let middle = (HEIGHT - BOTTOM) / 2.0;
-    let width = (WIDTH - LEFT) / (minutes.len().max(1) as f64);
+    let middle = HEIGHT / 2.0;
+    let width = WIDTH / (minutes.len().max(1) as f64);
     let told = format!(
         "In the last {} minutes {} rows went to the platform and {} to legacy, at most {} in a minute.",
         minutes.len(),
@@ -39,27 +37,24 @@ pub(super) fn rates(minutes: &[Minute]) -> Markup {
         grouped(down),
         grouped(most)
     );
+    let picture = html! {
+        line class="axis" x1="0" y1=(middle) x2=(WIDTH) y2=(middle) {}
+        @for (index, minute) in minutes.iter().enumerate() {
+            @let x = width * index as f64;
+            @let up = middle * (minute.rows_to_platform as f64) / top;
+            @let down = middle * (minute.rows_to_legacy as f64) / top;
+            g {
+                title { (minute.at.format("%H:%MZ")) ": " (grouped(minute.rows_to_platform)) " to platform, " (grouped(minute.rows_to_legacy)) " to legacy" }
+                rect class="platform" x=(round(x)) y=(round(middle - up)) width=(round(width * 0.8)) height=(round(up)) {}
+                rect class="legacy" x=(round(x)) y=(round(middle)) width=(round(width * 0.8)) height=(round(down)) {}
+            }
+        }
+    };
+    let top = grouped(top as i64);
     html! {
         figure {
             figcaption { "Rows per minute" span class="key platform" { "to platform" } span class="key legacy" { "to legacy" } }
-            svg viewBox={ "0 0 " (WIDTH) " " (HEIGHT) } role="img" aria-label=(told) {
-                line class="axis" x1=(LEFT) y1=(middle) x2=(WIDTH) y2=(middle) {}
-                text class="scale" x=(LEFT - 6.0) y="12" text-anchor="end" { (grouped(top as i64)) }
-                text class="scale" x=(LEFT - 6.0) y=(middle + 4.0) text-anchor="end" { "0" }
-                text class="scale" x=(LEFT - 6.0) y=(HEIGHT - BOTTOM) text-anchor="end" { (grouped(top as i64)) }
-                @for (index, minute) in minutes.iter().enumerate() {
-                    @let x = LEFT + width * index as f64;
-                    @let up = middle * (minute.rows_to_platform as f64) / top;
-                    @let down = middle * (minute.rows_to_legacy as f64) / top;
-                    g {
-                        title { (minute.at.format("%H:%MZ")) ": " (grouped(minute.rows_to_platform)) " to platform, " (grouped(minute.rows_to_legacy)) " to legacy" }
-                        rect class="platform" x=(round(x)) y=(round(middle - up)) width=(round(width * 0.8)) height=(round(up)) {}
-                        rect class="legacy" x=(round(x)) y=(round(middle)) width=(round(width * 0.8)) height=(round(down)) {}
-                    }
-                }
-                (ends(minutes.first().map(|one| one.at), minutes.last().map(|one| one.at)))
-            }
-            p class="told" { (told) }
+            (chart(&told, &[&top, "0", &top], [minutes.first(), minutes.last()].map(|one| one.map(|one| one.at)), &picture))
         }
     }
 }
@@ -69,28 +64,37 @@ pub(super) fn freshness(settled: &[Settled], from: DateTime<Utc>, now: DateTime<
     let points = saw(settled, from, now);
     let worst = points.iter().map(|(_, age)| *age).fold(0.0, f64::max);
     let top = ceiling(worst);
-    let (low, span) = (HEIGHT - BOTTOM, secs(now - from).max(1.0));
+    let span = secs(now - from).max(1.0);
     let at = |(at, age): &(DateTime<Utc>, f64)| {
-        let x = LEFT + (WIDTH - LEFT) * secs(*at - from) / span;
-        format!("{},{}", round(x), round(low - (low - 6.0) * age / top))
+        let x = WIDTH * secs(*at - from) / span;
+        format!("{},{}", round(x), round(HEIGHT - HEIGHT * age / top))
     };
     let line = points.iter().map(at).collect::<Vec<_>>().join(" ");
     let told = match points.last() {
         None => "Nothing is known of this time.".to_owned(),
         Some((_, last)) => format!("At most {} in this time; {} now.", duration(worst), duration(*last)),
     };
+    let picture = html! {
+        line class="axis" x1="0" y1=(HEIGHT) x2=(WIDTH) y2=(HEIGHT) {}
+        @if !points.is_empty() { polyline class="line" points=(line) {} }
+    };
     html! {
         figure {
             figcaption { "Freshness: age of what may not have arrived yet" }
-            svg viewBox={ "0 0 " (WIDTH) " " (HEIGHT) } role="img" aria-label=(told) {
-                line class="axis" x1=(LEFT) y1=(low) x2=(WIDTH) y2=(low) {}
-                text class="scale" x=(LEFT - 6.0) y="12" text-anchor="end" { (duration(top)) }
-                text class="scale" x=(LEFT - 6.0) y=(low) text-anchor="end" { "0" }
-                @if !points.is_empty() { polyline class="line" points=(line) {} }
-                (ends(Some(from), Some(now)))
-            }
-            p class="told" { (told) }
+            (chart(&told, &[&duration(top), "0"], [Some(from), Some(now)], &picture))
         }
+    }
+}
+
+/// A picture between its scale, from the top down, and its time; and what it shows, in words.
+fn chart(told: &str, scale: &[&str], ends: [Option<DateTime<Utc>>; 2], picture: &Markup) -> Markup {
+    html! {
+        div class="chart" {
+            div class="scale" aria-hidden="true" { @for mark in scale { span { (mark) } } }
+            svg viewBox={ "0 0 " (WIDTH) " " (HEIGHT) } preserveAspectRatio="none" role="img" aria-label=(told) { (picture) }
+            div class="ends" aria-hidden="true" { @for at in ends { span { @if let Some(at) = at { (at.format("%H:%MZ")) } } } }
+        }
+        p class="told" { (told) }
     }
 }
 
@@ -121,21 +125,20 @@ fn saw(settled: &[Settled], from: DateTime<Utc>, now: DateTime<Utc>) -> Vec<(Dat
 
 /// A run from its opening on: its stages, and below each its pages while they were worked on.
 pub(super) fn timeline(run: &RunShown, now: DateTime<Utc>) -> Markup {
-    const ROW: f64 = 16.0;
+    const STAGE: f64 = 16.0;
+    const LANE: f64 = 8.0;
     let (from, to) = (run.run.opened_at, run.run.ended_at.unwrap_or(now));
     let span = secs(to - from).max(0.001);
-    let left = 130.0;
-    let x = |at: DateTime<Utc>| left + (WIDTH - left) * (secs(at - from) / span).clamp(0.0, 1.0);
-    let mut y = 0.0;
-    let mut rows: Vec<Markup> = Vec::new();
+    let x = |at: DateTime<Utc>| WIDTH * (secs(at - from) / span).clamp(0.0, 1.0);
+    let bar = |class: String, (begin, end): (DateTime<Utc>, DateTime<Utc>), (y, height): (f64, f64), told: &str| {
+        let width = (x(end) - x(begin)).max(2.0);
+        html! { rect class=(class) x=(round(x(begin).min(WIDTH - width))) y=(y) width=(round(width)) height=(height) { title { (told) } } }
+    };
+    let mut stages: Vec<(&str, String, f64, Vec<Markup>)> = Vec::new();
     for stage in &run.stages {
         let (begin, end) = (stage.opened_at.unwrap_or(stage.created_at), stage.ended_at.unwrap_or(to));
         let took = format!("{}: {} in {} pages", stage.name, duration(secs(end - begin)), stage.pages);
-        rows.push(html! {
-            text class="scale" x=(left - 8.0) y=(y + 12.0) text-anchor="end" { (stage.name) }
-            rect class={ "stage " (stage.state) } x=(round(x(begin))) y=(y + 2.0) width=(round((x(end) - x(begin)).max(2.0))) height="12" { title { (took) } }
-        });
-        y += ROW;
+        let mut bars = vec![bar(format!("stage {}", stage.state), (begin, end), (2.0, 12.0), &took)];
         // Each page in the first lane that is free by then.
         let mut lanes: Vec<DateTime<Utc>> = Vec::new();
         for page in run.page_list.iter().filter(|page| page.stage == stage.name) {
@@ -150,7 +153,6 @@ pub(super) fn timeline(run: &RunShown, now: DateTime<Utc>) -> Markup {
             } else {
                 lanes[lane] = end
             }
-            let top = y + 8.0 * lane as f64;
             let what = format!(
                 "page {}: {} of {}, {}, {} rows, {}",
                 page.id,
@@ -160,31 +162,32 @@ pub(super) fn timeline(run: &RunShown, now: DateTime<Utc>) -> Markup {
                 page.rows_read,
                 duration(secs(end - begin))
             );
-            rows.push(html! {
-                rect class={ "page " (page.state) } x=(round(x(begin))) y=(top + 1.0) width=(round((x(end) - x(begin)).max(1.5))) height="6" { title { (what) } }
-            });
+            let top = STAGE + LANE * lane as f64;
+            bars.push(bar(format!("page {}", page.state), (begin, end), (top, LANE - 2.0), &what));
         }
-        y += 8.0 * lanes.len() as f64 + 4.0;
+        stages.push((&stage.name, took, STAGE + LANE * lanes.len() as f64, bars));
     }
     let told = format!("{} stages and {} pages in {}.", run.stages.len(), run.run.pages, duration(secs(to - from)));
     html! {
         figure {
-            figcaption { "From its opening to its end" }
-            svg viewBox={ "0 0 " (WIDTH) " " (y.max(ROW) + BOTTOM) } role="img" aria-label=(told) {
-                @for row in &rows { (row) }
-                text class="scale" x=(left) y=(y.max(ROW) + 14.0) { "0" }
-                text class="scale" x=(WIDTH) y=(y.max(ROW) + 14.0) text-anchor="end" { (duration(secs(to - from))) }
+            figcaption {
+                "From its opening to its end"
+                span class="key stage" { "stage" }
+                @for (state, words) in [("done", "page"), ("released", "page at work"), ("dead", "page that died")] {
+                    @if run.page_list.iter().any(|page| page.state == state) { span class={ "key page " (state) } { (words) } }
+                }
+            }
+            div class="timeline" {
+                @for (name, took, height, bars) in &stages {
+                    span { (name) }
+                    svg viewBox={ "0 0 " (WIDTH) " " (height) } height=(height) preserveAspectRatio="none" role="img" aria-label=(took) {
+                        @for bar in bars { (bar) }
+                    }
+                }
+                div class="ends" aria-hidden="true" { span { "0" } span { (duration(secs(to - from))) } }
             }
             p class="told" { (told) }
         }
-    }
-}
-
-fn ends(first: Option<DateTime<Utc>>, last: Option<DateTime<Utc>>) -> Markup {
-    let shown = |at: Option<DateTime<Utc>>| at.map(|at| at.format("%H:%MZ").to_string()).unwrap_or_default();
-    html! {
-        text class="scale" x=(LEFT) y=(HEIGHT - 4.0) { (shown(first)) }
-        text class="scale" x=(WIDTH) y=(HEIGHT - 4.0) text-anchor="end" { (shown(last)) }
     }
 }
 

@@ -58,9 +58,14 @@ pub(super) async fn page(
     let main = html! {
         (frame::done(told.done.as_deref()))
         (facts(&status))
+        (trouble(&status))
         section class="pictures" {
             (charts::freshness(&settled, now - TimeDelta::minutes(MINUTES.into()), now))
             (charts::rates(&minutes))
+        }
+        section {
+            h2 { "Runs" }
+            (runs_table(&runs))
         }
         section {
             h2 { "Entities" }
@@ -76,11 +81,6 @@ pub(super) async fn page(
                 ]).collect(),
                 empty: "Each entity of the configuration would be here.",
             })
-        }
-        (trouble(&status))
-        section {
-            h2 { "Runs" }
-            (runs_table(&runs))
         }
         @if frame::may_act(&visitor) { (acts(&console, customer, &status, &visitor)) }
         section {
@@ -145,7 +145,7 @@ fn trouble(status: &CustomerStatus) -> Markup {
                     columns: &["Entity", "Side", "Rows done", "Of", "Rows/s", "Left", "Since"],
                     rows: status.loads.iter().map(|load| vec![
                         html! { (load.entity) }, html! { (load.side) },
-                        html! { (frame::grouped(load.rows_done)) " " progress max=(load.rows_done + load.rows_left) value=(load.rows_done) {} },
+                        html! { (frame::grouped(load.rows_done)) " " progress max=(load.rows_done + load.rows_left) value=(load.rows_done) aria-label="Rows done" {} },
                         html! { (frame::grouped(load.rows_done + load.rows_left)) },
                         html! { (frame::grouped(load.rows_per_sec.round() as i64)) },
                         html! { @match load.secs_left { Some(secs) => (frame::duration(secs)), None => span class="none" { "it stands still" } } },
@@ -259,7 +259,7 @@ pub(super) async fn pause(
     let queue = &console.env.queue;
     ops::act(queue, intended(&visitor, "pause", customer, (&told(scope), &form)), async {
         let left = ops::pause(queue, scope, &visitor.who, &form.reason).await?;
-        Ok(((), format!("paused; {} pauses now", left.len())))
+        Ok(((), format!("paused; {} now", frame::counted(left.len(), "pause"))))
     })
     .await?;
     Ok(back(customer, "Paused. Pages that are under way end, what comes after them waits."))
@@ -277,14 +277,14 @@ pub(super) async fn resume(
     let queue = &console.env.queue;
     let (ended, left) = ops::act(queue, intended(&visitor, "resume", customer, (&told(scope), &form)), async {
         let (ended, left) = ops::resume(queue, scope, false, form.accept_deletes).await?;
-        let told = format!("{ended} pauses ended, {} are left", left.len());
+        let told = format!("{} ended, {} left", frame::counted(ended, "pause"), left.len());
         Ok(((ended, left), told))
     })
     .await?;
     let told = match (ended, left.len()) {
         (0, _) => "Nothing of that was paused by itself.".to_owned(),
         (_, 0) => "It goes on: a run starts now.".to_owned(),
-        (_, left) => format!("It goes on; {left} pauses are left."),
+        (_, left) => format!("It goes on, but for {} that there still is.", frame::counted(left, "pause")),
     };
     Ok(back(customer, &told))
 }

@@ -7,7 +7,8 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use super::Console;
 use super::access::{Role, Visitor};
 use crate::clock;
-pub(super) use crate::told::{duration, grouped, key};
+use crate::told;
+pub(super) use crate::told::{counted, grouped, key};
 
 const NAV: [(&str, &str); 8] = [
     ("/", "Overview"),
@@ -75,7 +76,7 @@ pub(super) fn page(console: &Console, visitor: Option<&Visitor>, place: Place<'_
                         }
                     }
                 }
-                main id="main" data-live=[live.then_some("5")] {
+                main id="main" tabindex="-1" data-live=[live.then_some("5")] {
                     div class="title" {
                         h1 { (title) }
                         @if live { p class="updated" { "as of " (Time(clock::now())) } }
@@ -99,6 +100,11 @@ impl Render for Time {
 
 pub(super) fn time(at: Option<DateTime<Utc>>) -> Markup {
     html! { @match at { Some(at) => (Time(at)), None => span class="none" { "–" } } }
+}
+
+/// As exact as a person needs it, together on one line however narrow the column.
+pub(super) fn duration(secs: f64) -> String {
+    told::duration(secs).replace(' ', "\u{a0}")
 }
 
 /// A number that leads to what it counts; nothing to be seen is no link.
@@ -137,7 +143,7 @@ impl Render for Table<'_> {
                 div class="scroll" tabindex="0" role="region" aria-label=(self.caption) {
                     table {
                         caption class="unseen" { (self.caption) }
-                        thead { tr { @for column in self.columns { th scope="col" { (column) } } } }
+                        thead { tr { @for column in self.columns { th scope="col" { @if column.is_empty() { span class="unseen" { "Choice" } } @else { (column) } } } } }
                         tbody {
                             @for row in &self.rows {
                                 tr { @for (column, cell) in self.columns.iter().zip(row) { td data-label=(column) { (cell) } } }

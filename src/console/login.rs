@@ -47,8 +47,8 @@ fn shown(console: &Console, next: &str, wrong: Option<&str>) -> Answer {
             form method="post" action="/login" class="card narrow" {
                 @if let Some(wrong) = wrong { p class="problem" role="alert" { (wrong) } }
                 input type="hidden" name="next" value=(next);
-                label { "Token" input type="password" name="token" required autocomplete="current-password" autofocus; }
-                label { "Your name, kept with what you do" input type="text" name="who" maxlength="60" required autocomplete="username"; }
+                label { "Your name, kept with what you do" input type="text" name="who" maxlength="60" required autocomplete="username" autofocus; }
+                label { "Token" input type="password" name="token" required autocomplete="current-password"; }
                 button type="submit" { "Log in" }
             }
         },

@@ -97,6 +97,8 @@ fn rank(one: &CustomerStatus) -> u8 {
     match one.state.as_str() {
         "away" | "waiting for a worker" => 4,
         "degraded" => 3,
+        // Also while a run is under way: it does not go up and down.
+        _ if one.dead_letters > 0 => 3,
         "waiting" | "paused" => 2,
         _ => u8::from(freshness(one) > LATE_SECS),
     }

@@ -104,7 +104,7 @@ pub(super) async fn retry(
     let entity = console.entity_asked(Some(last("entity")))?;
     let which = Which { customer: customer.map(|customer| &customer.id), entity, ids: if every { &[] } else { &ids } };
     let count = self::again(&console, &visitor, which, last("reason")).await?;
-    let told = format!("{count} rows are the next run's, which starts now.");
+    let told = format!("{} for the next run, which starts now.", frame::counted(count, "row"));
     Ok(Answer::to(&format!(
         "/quarantine?customer={}&entity={}&done={}",
         frame::escaped(last("customer")),
@@ -126,7 +126,7 @@ pub(super) async fn again(
     let subject = match (which.ids, which.entity) {
         ([], None) => "all".to_owned(),
         ([], Some(entity)) => format!("all of {entity}"),
-        (ids, _) => format!("{} rows", ids.len()),
+        (ids, _) => frame::counted(ids.len(), "row"),
     };
     let intended = Intended {
         who: &visitor.who,
@@ -138,7 +138,7 @@ pub(super) async fn again(
     let (queue, config) = (&console.env.queue, &console.env.config);
     let count = ops::act(queue, intended, async {
         let count = ops::retry_quarantined(queue, config, which).await?;
-        Ok((count, format!("{count} rows are due")))
+        Ok((count, format!("{} due", frame::counted(count, "row"))))
     });
     Ok(count.await?)
 }

@@ -11,8 +11,8 @@ use serde_json::{Value, json};
 use crate::cli::{Databases, Desk, Running, execute, number};
 use crate::support::eventually;
 
-const READ: &str = "read-token-of-a-test-0001";
-const ACT: &str = "act-token-of-a-test-00002";
+pub const READ: &str = "read-token-of-a-test-0001";
+pub const ACT: &str = "act-token-of-a-test-00002";
 
 pub fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a free port").port()
@@ -133,8 +133,14 @@ pub async fn troubled(hint: &str) -> (Databases, Desk) {
     .await;
     desk.succeeds(&run);
     desk.succeeds(&run);
-    execute(&databases.legacy, "insert into users (mail, name) values ('fred@example.org', 'Fred')").await;
-    // A page that uses up its one attempt.
+    a_page_dies(&databases, &desk, "fred").await;
+    (databases, desk)
+}
+
+/// A page that brings somebody new uses up its one attempt.
+pub async fn a_page_dies(databases: &Databases, desk: &Desk, name: &str) {
+    let insert = format!("insert into users (mail, name) values ('{name}@example.org', '{name}')");
+    execute(&databases.legacy, &insert).await;
     let refuse = "create function refuse() returns trigger language plpgsql as
         $$ begin raise exception 'the table <i>orders</i> is gone' using errcode = 'XX001'; end $$;
         create trigger refuse before insert on identity.users for each row execute function refuse()";
@@ -142,11 +148,10 @@ pub async fn troubled(hint: &str) -> (Databases, Desk) {
     let file = desk.folder.path().join("bridge.toml");
     let usual = std::fs::read_to_string(&file).expect("the configuration");
     std::fs::write(&file, format!("[defaults]\nattempts_max = 1\n{usual}")).expect("writing a configuration");
-    let ended = desk.run(&run);
+    let ended = desk.run(&["run", "--customer", "acme", "--inline"]);
     assert_eq!(ended.status.code(), Some(1), "{}", String::from_utf8_lossy(&ended.stderr));
     std::fs::write(&file, usual).expect("writing a configuration");
-    execute(&databases.platform, "drop trigger refuse on identity.users").await;
-    (databases, desk)
+    execute(&databases.platform, "drop function refuse cascade").await;
 }
 
 /// Every address of its own that a page leads to.
@@ -257,7 +262,7 @@ async fn what_an_operator_does_is_done_and_noted() {
     execute(&databases.platform, "alter table identity.users drop constraint no_poison").await;
     let row = number(&databases.queue, "select id from bridge.quarantine").await.to_string();
     let retried = console.post("/quarantine/retry", &[("csrf", &csrf), ("id", &row), ("reason", "the rule is gone")]);
-    assert!(console.get(retried.to()).body.contains("1 rows are the next run"), "{retried:?}");
+    assert!(console.get(retried.to()).body.contains("1 row for the next run"), "{retried:?}");
     desk.succeeds(&["run", "--customer", "acme", "--inline"]);
     assert_eq!(number(&databases.platform, "select count(*) from identity.users where name = 'poison'").await, 1);
 

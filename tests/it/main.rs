@@ -1,5 +1,6 @@
 //! The integration tests: one binary, one module per feature. `support` makes the databases.
 
+mod browser;
 mod chaos;
 mod cli;
 mod console;

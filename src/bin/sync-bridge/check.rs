@@ -9,6 +9,7 @@ use sync_bridge::config::{Config, CustomerId, Finding, Severity};
 use sync_bridge::startup::{self, Sides, refused};
 
 use crate::out;
+use sync_bridge::told::counted;
 
 /// Hold the mapping against the live databases; writes nothing
 #[derive(clap::Args)]
@@ -169,8 +170,4 @@ fn object(config: &Config, finding: &Finding) -> Option<String> {
     let side = finding.side.map(|side| format!(", {side}")).unwrap_or_default();
     let object = finding.object.as_deref().map(|object| format!(": {object}")).unwrap_or_default();
     Some(format!("customer {slug}{side}{object}"))
-}
-
-fn counted(count: usize, what: &str) -> String {
-    if count == 1 { format!("1 {what}") } else { format!("{count} {what}s") }
 }

@@ -33,16 +33,33 @@ const inUse = (main) =>
     [...main.querySelectorAll("input[name=reason]")].some((input) => input.value !== "") ||
     window.getSelection().toString() !== "";
 
+// Where somebody is on the page: what has the focus, as the n-th of those that are alike, and how far each table is scrolled.
+const alike = (main, element) => [...main.querySelectorAll(element.tagName)].filter((one) =>
+    ["href", "aria-label"].every((name) => one.getAttribute(name) === element.getAttribute(name)));
+
+const standing = (main) => {
+    const focused = document.activeElement;
+    const index = main.contains(focused) ? alike(main, focused).indexOf(focused) : -1;
+    const tables = [...main.querySelectorAll(".scroll")].map((table) => [table, table.scrollLeft]);
+    return (kept) => {
+        for (const [table, left] of tables) for (const same of alike(kept, table)) same.scrollLeft = left;
+        if (main.contains(focused)) (alike(kept, focused)[index] ?? kept).focus({ preventScroll: true });
+    };
+};
+
 const renew = async (main) => {
     if (inUse(main)) return main;
     const url = new URL(window.location.href);
     url.searchParams.delete("done");
     const answer = await fetch(url, { credentials: "same-origin", headers: { accept: "text/html" } });
-    if (!answer.ok || answer.redirected) return main;
+    if (answer.redirected) throw new Error("the login has ended: load the page again");
+    if (!answer.ok) throw new Error("the console could not answer");
     const fresh = new DOMParser().parseFromString(await answer.text(), "text/html").getElementById("main");
     if (fresh === null || inUse(main)) return main;
     const kept = document.importNode(fresh, true);
+    const restore = standing(main);
     main.replaceWith(kept);
+    restore(kept);
     tell(kept);
     ask(kept);
     return kept;
@@ -57,10 +74,11 @@ document.addEventListener("DOMContentLoaded", () => {
         const round = async () => {
             try {
                 main = await renew(main);
-                main.classList.remove("stale");
-            } catch {
+                if (window.getSelection().toString() === "") tell(main);
+            } catch (problem) {
+                const why = problem instanceof TypeError ? "the console does not answer" : problem.message;
                 const updated = main.querySelector(".updated");
-                if (updated !== null) updated.textContent = "the console does not answer; this is what it said last";
+                if (updated !== null) updated.textContent = why + "; this is what it said last";
             }
             setTimeout(round, every * 1000);
         };

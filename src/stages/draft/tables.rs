@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::names::{CREATED, DELETED, Likeness, Name, UPDATED};
 use super::view::{Seen, View};
+use crate::told::counted;
 
 /// Fewer points are a coincidence.
 const POINTS_MIN: u32 = 35;
@@ -91,10 +92,6 @@ fn best(open: &[Candidate], points: &[u32], table: fn(&Candidate) -> usize) -> B
         }
     }
     best
-}
-
-fn counted(count: usize, what: &str) -> String {
-    if count == 1 { format!("1 {what}") } else { format!("{count} {what}s") }
 }
 
 /// Every two tables that have anything in common.

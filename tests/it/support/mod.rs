@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 pub mod bridge;
+pub mod browser;
 pub mod crowd;
 mod database;
 pub mod door;
