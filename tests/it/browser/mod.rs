@@ -74,7 +74,7 @@ async fn an_operator_finds_why_a_customer_is_late_and_mends_it() {
 
     // In by a token, to where one wanted to go.
     browser.open("/dead-letters").await;
-    assert_eq!(browser.path().await, "/login?next=%2Fdead%2Dletters");
+    assert_eq!(browser.path().await, "/login?next=%2Fdead-letters");
     log_in(&browser, "not-the-token-of-anybody", "Ada").await;
     browser.reads("This token opens nothing.").await;
     log_in(&browser, ACT, "Ada").await;
@@ -128,7 +128,7 @@ async fn an_operator_finds_why_a_customer_is_late_and_mends_it() {
     // Both sides of a conflict; the loser comes back.
     browser.follow("Conflicts").await;
     let decided = id_of(&databases.platform, "sync_bridge.conflict where state = 'decided'").await[0];
-    browser.follow_to(&format!("/conflicts/c%2D1/user/{decided}")).await;
+    browser.follow_to(&format!("/conflicts/c-1/user/{decided}")).await;
     browser.reads("Ada P").await;
     browser.reads("<b>Ada L</b>").await;
     assert_eq!((browser.count(".value.won").await, browser.count(".value.lost").await), (1, 1));
@@ -143,7 +143,7 @@ async fn an_operator_finds_why_a_customer_is_late_and_mends_it() {
     // One that waits for a person.
     browser.follow("Conflicts").await;
     let open = id_of(&databases.platform, "sync_bridge.conflict where state = 'open'").await[0];
-    browser.follow_to(&format!("/conflicts/c%2D1/user/{open}")).await;
+    browser.follow_to(&format!("/conflicts/c-1/user/{open}")).await;
     browser.reads("nobody yet").await;
     browser.fill("Why", "as his passport says").await;
     browser.press("Platform's values count").await;

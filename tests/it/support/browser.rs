@@ -4,7 +4,7 @@
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
 use std::process::{Child, ChildStdout, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use axum::http::{Method, Request};
 use base64::Engine as _;
@@ -16,7 +16,7 @@ use hyper_util::rt::TokioExecutor;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use super::WAIT_MAX;
+use super::{LOOK_EVERY, WAIT_MAX};
 
 /// What to do where there is none.
 pub const MISSING: &str = "the tests of the console need Chromium and chromedriver. Debian: apt-get install chromium chromium-driver \
@@ -87,16 +87,10 @@ impl Driver {
 
 impl Drop for Driver {
     fn drop(&mut self) {
-        if self.shut_down().is_err() {
-            let _ = self.process.kill();
-        }
-        let start = Instant::now();
-        while self.process.try_wait().is_ok_and(|ended| ended.is_none()) {
-            if start.elapsed() > Duration::from_secs(10) {
-                let _ = self.process.kill();
-            }
-            std::thread::sleep(Duration::from_millis(10));
-        }
+        // By its answer its browsers are gone.
+        let _ = self.shut_down();
+        let _ = self.process.kill();
+        let _ = self.process.wait();
     }
 }
 
@@ -199,9 +193,11 @@ impl Browser {
 
     /// As `eventually`; where it does not come, shows the page.
     pub async fn waits(&self, what: &str, mut condition: impl AsyncFnMut() -> bool) {
+        let mut looks = tokio::time::interval(LOOK_EVERY);
+        looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let holds = tokio::time::timeout(WAIT_MAX, async {
             while !condition().await {
-                tokio::time::sleep(Duration::from_millis(20)).await;
+                looks.tick().await;
             }
         });
         if holds.await.is_err() {
