@@ -8,8 +8,9 @@ select job.id, job.customer, job.kind, coalesce(page.stage_name, stage.name) as 
         where target.state = 'open' and target.customer = page.customer and target.name = page.stage_name
           and (run.state = 'loading') = page.loads) as stage_open
 from bridge.job
-left join bridge.page on job.kind = 'page' and page.id = job.subject
-left join bridge.stage on job.kind = 'stage' and stage.id = job.subject
+-- Each by its id (`limit` keeps it so): there are few letters beside what was done in weeks, whatever their number is guessed to be.
+left join lateral (select * from bridge.page where job.kind = 'page' and page.id = job.subject limit 1) page on true
+left join lateral (select * from bridge.stage where job.kind = 'stage' and stage.id = job.subject limit 1) stage on true
 where job.state = 'dead'
   and ($1 or job.requeued_at is null)
   and (cardinality($2::bigint[]) = 0 or job.id = any($2))
