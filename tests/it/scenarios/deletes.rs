@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use sync_bridge::config::{Config, CustomerId, Deletes, EntityId, FirstContact, Side};
 use sync_bridge::jobs::retention;
+use sync_bridge::keyset::Key;
+use sync_bridge::ledger::parked;
 use sync_bridge::ops::{self, RunReport, Scope};
 
 use super::mapping::persons;
@@ -75,6 +77,23 @@ async fn s19_a_row_that_is_gone_goes_on_the_other_side_after_a_second_look() {
     bridge.settle().await;
     let name = "select name from person where email = 'new@example.org'";
     bridge.systems.both_hold(name, name, &["new"]).await;
+    worker.stop().await;
+}
+
+/// As a row that waited, or that `verify --repair` made due: a page that names a row which is gone by now is no look at what is gone.
+#[tokio::test]
+async fn a_page_that_finds_its_row_gone_deletes_nothing() {
+    let bridge = persons("named and gone").await;
+    let worker = bridge.work(GRACE);
+    let id = bridge.systems.legacy_rows("select id::text from person where email = '9@example.org'").await.concat();
+    bridge.systems.on_legacy("delete from person where email = '9@example.org'").await;
+    let mut conn = bridge.queue.pool.acquire().await.expect("connecting");
+    let due = parked::wake_found(&mut conn, CUSTOMER, "person", &[(Side::Legacy, Key(id))]).await;
+    assert_eq!(due.expect("made due"), 1);
+    drop(conn);
+    let report = bridge.tick().await;
+    assert_eq!((report.ending.as_str(), report.rows_to_platform), ("done", 0), "{report:#?}");
+    hold(&bridge, 9, ["0", "1"]).await;
     worker.stop().await;
 }
 
