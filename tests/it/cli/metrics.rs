@@ -130,13 +130,16 @@ async fn every_metric_is_heard_with_its_tags_and_no_other() {
     let bent = usual.replacen("[[customers]]", defaults, 1).replacen("slug = \"acme\"", schedule, 1);
     std::fs::write(&file, bent).expect("writing a configuration");
     let run = ["run", "--customer", "acme", "--inline"];
+    // Its stamp is older than the overlap of any tail: what is written without one is for a sweep to find.
+    let old = "insert into users (mail, name, changed) values ('old@example.org', 'Old', now() - interval '1 day')";
+    execute(&databases.legacy, old).await;
     desk.succeeds(&run);
     // A conflict, a write that touches no stamp, a row that is gone.
     execute(&databases.legacy, "update users set name = 'L', changed = now() where mail like 'ada%'").await;
     execute(&databases.platform, "update identity.users set name = 'P', updated_at = now() where email like 'ada%'")
         .await;
     desk.succeeds(&run);
-    execute(&databases.legacy, "update users set name = 'S' where mail like 'ada%'").await;
+    execute(&databases.legacy, "update users set name = 'S' where mail like 'old%'").await;
     execute(&databases.legacy, "delete from users where mail like 'bob%'").await;
     eventually("both were found", async || {
         execute(&databases.queue, "update bridge.swept set at = at - interval '2 s'").await;
