@@ -92,6 +92,21 @@ pub(super) async fn page(
                         ]).collect(),
                         empty: "Nothing was compared yet: a run does that every `sweep_every`, once first loads are done.",
                     })
+                    @if !found.walks.is_empty() {
+                        (Table {
+                            caption: "Large tables that are being compared, a slice in each run",
+                            columns: &["Entity", "Side", "Since", "Done", "Rows", "Looked at one by one"],
+                            rows: found.walks.iter().map(|one| vec![
+                                html! { (one.entity) },
+                                html! { (one.side) },
+                                html! { (frame::time(Some(one.began_at))) },
+                                html! { (format!("{:.0} %", one.done * 100.0)) },
+                                html! { (frame::grouped(one.rows)) },
+                                html! { (frame::grouped(one.differing)) },
+                            ]).collect(),
+                            empty: "",
+                        })
+                    }
                 }
                 p class="told" { "A proof to hand over, at any time: " code { "sync-bridge verify --customer " (slug) " --report " (slug) ".md" } }
             },

@@ -8,7 +8,7 @@ use crate::ledger::page::{self, NewPage};
 use crate::ledger::pause::{self, Scope};
 use crate::ledger::stage::Stage;
 use crate::ledger::sweep::{self, Gone};
-use crate::stages::{Key, Lane, PageMode, Range, SweptSide};
+use crate::stages::{Key, Lane, PageMode, Range, Reach, SweptSide};
 
 /// Rows that may be gone whatever their share is: of a small table a few are a lot.
 const ROWS_FREE: u64 = 50;
@@ -39,7 +39,7 @@ pub async fn record(
     let mut sighted = Vec::new();
     for (entity, found) in swept {
         sweep::note(conn, (&stage.customer, stage.run, entity.as_str()), found).await?;
-        if follows(config, entity, found.side) {
+        if found.reach == Reach::Whole && follows(config, entity, found.side) {
             let what = (stage.customer.as_str(), entity.as_str(), found.side);
             let gone = sweep::sight(conn, what, &found.missing, found.more_missing, config.deletes_after).await?;
             sighted.push((entity, found, gone));
@@ -67,7 +67,9 @@ pub async fn foresee(
     swept: &[(EntityId, SweptSide)],
 ) -> anyhow::Result<Carried> {
     let mut sighted = Vec::new();
-    for (entity, found) in swept.iter().filter(|(entity, found)| follows(config, entity, found.side)) {
+    for (entity, found) in
+        swept.iter().filter(|(entity, found)| found.reach == Reach::Whole && follows(config, entity, found.side))
+    {
         let what = (customer, entity.as_str(), found.side);
         sighted.push((entity, found, sweep::foresee(conn, what, &found.missing, config.deletes_after).await?));
     }
@@ -146,6 +148,7 @@ mod tests {
         SweptSide {
             side: Side::Legacy,
             depth: Depth::Keys,
+            reach: Reach::Whole,
             took: Duration::ZERO,
             rows,
             pairs,

@@ -335,8 +335,15 @@ impl Loaded {
         let due = slice(rows.chain(keys.into_iter().map(|due| (Depth::Keys, due))).collect());
         let sweeps = due.into_iter().filter_map(|(depth, due)| {
             let entity = *going.iter().find(|entity| entity.id.as_str() == due.entity)?;
+            let next = due.slice.filter(|_| depth == Depth::Rows && deepest == Depth::Rows);
             let depth = if depth == Depth::Rows { deepest } else { depth };
-            Some(async move { (entity, env.data.sweep(customer, &entity.id, depth).await) }.boxed())
+            let swept = async move {
+                match next {
+                    Some(next) => env.data.sweep_slice(customer, &entity.id, next).await,
+                    None => env.data.sweep(customer, &entity.id, depth).await,
+                }
+            };
+            Some(swept.map(move |swept| (entity, swept)).boxed())
         });
         let swept: Vec<_> = stream::iter(sweeps.collect::<Vec<_>>()).buffered(CUTS_AT_ONCE).collect().await;
         for (entity, swept) in swept {
@@ -362,11 +369,12 @@ impl Loaded {
 
 /// What of it one run compares: the most overdue, whatever it takes, and beside it as many others as took `SLICE_SECS` the last time. The rest
 /// stays due, so that runs stay short however large the tables are, and one that is always left out (somebody holds it locked) holds up nobody.
-/// Who is due for both is compared by its rows. Pure.
+/// Who is due for both is compared by its rows, which are no keys where the table is large. Pure.
 fn slice(due: Vec<(Depth, Due)>) -> Vec<(Depth, Due)> {
-    let mut of_entities: BTreeMap<String, (Depth, Due)> = BTreeMap::new();
+    let mut of_entities: BTreeMap<(String, bool), (Depth, Due)> = BTreeMap::new();
     for (depth, due) in due {
-        match of_entities.get_mut(&due.entity) {
+        let by_itself = due.is_large && due.slice.is_some();
+        match of_entities.get_mut(&(due.entity.clone(), by_itself)) {
             Some((known, first)) => {
                 let overdue = first.overdue.max(due.overdue);
                 if depth == Depth::Rows {
@@ -374,7 +382,7 @@ fn slice(due: Vec<(Depth, Due)>) -> Vec<(Depth, Due)> {
                 }
                 first.overdue = overdue;
             }
-            None => drop(of_entities.insert(due.entity.clone(), (depth, due))),
+            None => drop(of_entities.insert((due.entity.clone(), by_itself), (depth, due))),
         }
     }
     let mut due: Vec<(Depth, Due)> = of_entities.into_values().collect();
@@ -579,9 +587,10 @@ pub fn key_pages(config: &Config, lane: Lane, parts: Vec<Vec<Named>>) -> Vec<New
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::stages::NextSlice;
 
     fn due(depth: Depth, entity: &str, overdue: f64, secs: f64) -> (Depth, Due) {
-        (depth, Due { entity: entity.into(), overdue, secs })
+        (depth, Due { entity: entity.into(), overdue, secs, slice: None, is_large: false })
     }
 
     fn named(due: Vec<(Depth, Due)>) -> Vec<(Depth, String)> {
@@ -611,6 +620,11 @@ mod tests {
             [(Rows, "locked".to_owned()), (Keys, "often".to_owned())],
             "whatever it takes, alone it is not"
         );
+        let (_, large) = due(Rows, "large", 1.1, 0.2);
+        let next = NextSlice { from: [Some(9); 2], share: 0.1 };
+        let large = (Rows, Due { is_large: true, slice: Some(next), ..large });
+        let both = [(Keys, "large".to_owned()), (Rows, "large".to_owned())];
+        assert_eq!(named(vec![large, due(Keys, "large", 1.2, 9.0)]), both, "a slice says nothing of what is gone");
         let never =
             vec![due(Rows, "b", f64::INFINITY, 0.0), due(Rows, "large", 2.0, 60.0), due(Rows, "a", f64::INFINITY, 0.0)];
         assert_eq!(named(never), [(Rows, "a".to_owned()), (Rows, "b".to_owned())], "what never was comes first");

@@ -78,9 +78,20 @@ pub async fn replace(conn: &mut PgConnection, customer: &str, run: i64, configur
     .execute(&mut *conn)
     .await?;
     fault::point("ledger.differences_renamed").await;
+    // The other side's slice may have seen it in a run before.
+    for key in ["legacy_key", "platform_key"] {
+        let sql = format!(
+            "delete from bridge.difference as before using bridge.difference as found
+             where found.customer = $1 and found.run = $2 and before.customer = $1 and before.run < $2
+               and before.entity = found.entity and before.{key} = found.{key}"
+        );
+        sqlx::query(sqlx::AssertSqlSafe(sql)).bind(customer).bind(run).execute(&mut *conn).await?;
+        fault::point("ledger.differences_seen_again").await;
+    }
     sqlx::query(
-        "delete from bridge.difference where customer = $1 and run <> $2 and (entity <> all($3) or entity in (
-             select entity from bridge.swept where swept.customer = $1 and swept.run = $2 and depth = 'rows'))",
+        "delete from bridge.difference where customer = $1 and run <> $2 and (entity <> all($3) or run < (
+             select min(since_run) from bridge.swept
+             where swept.customer = $1 and swept.entity = difference.entity and swept.run = $2 and depth = 'rows'))",
     )
     .bind(customer)
     .bind(run)

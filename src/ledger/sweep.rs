@@ -8,7 +8,10 @@ use super::interval;
 use crate::config::Side;
 use crate::fault;
 use crate::keyset::Key;
-use crate::stages::{Depth, SweptSide};
+use crate::stages::{Depth, NextSlice, Reach, SweptSide};
+
+/// A large table is compared in at least so many slices: at a day, one every ten minutes.
+pub const SLICES: u32 = 144;
 
 pub fn depth_str(depth: Depth) -> &'static str {
     match depth {
@@ -18,17 +21,22 @@ pub fn depth_str(depth: Depth) -> &'static str {
 }
 
 /// An entity whose tables are to be compared.
-#[derive(Debug, Clone, PartialEq, sqlx::FromRow)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Due {
     pub entity: String,
-    /// How many times the interval has passed; infinite where that does not say why.
+    /// How many times the interval has passed, of slices by how much of it they are late beyond 1; infinite where that does not say why.
     pub overdue: f64,
-    /// How long it took the last time, both sides together; 0 where nobody knows.
+    /// How long it took the last time, both sides together; 0 where nobody knows. Of slices, one.
     pub secs: f64,
+    /// What may be left to later runs of a large table; none if all of it is to be looked at now.
+    pub slice: Option<NextSlice>,
+    /// Whether it is known to be large: a slice does not say which rows are gone.
+    pub is_large: bool,
 }
 
-/// The entities whose tables were not compared on both sides since `every` ago (or ever); for `Depth::Rows` also those of which a page
-/// was discarded since, as its rows are the next sweep's. A comparison of rows is one of keys, too.
+/// The entities whose tables were not compared on both sides since `every` ago (or ever), but those of which the slices are in time; for
+/// `Depth::Rows` also those of which a page was discarded since, as its rows are the next sweep's. A comparison of rows is one of keys, too, if
+/// it was not made in slices. After the last slice comes the first one.
 pub async fn due(
     conn: &mut PgConnection,
     customer: &str,
@@ -36,25 +44,41 @@ pub async fn due(
     depth: Depth,
     every: Duration,
 ) -> sqlx::Result<Vec<Due>> {
-    sqlx::query_as(
-        "select asked.entity, case when passed >= 1 then passed else 'infinity' end as overdue, secs
+    let due: Vec<(String, f64, f64, bool, bool, Vec<Option<i64>>, f64)> = sqlx::query_as(
+        "select asked.entity,
+                case when discarded then 'infinity' when is_large then 1 + walked.passed - walked.done
+                     when last.passed >= 1 then last.passed else 'infinity' end,
+                secs, discarded, is_large, array[walked.legacy, walked.platform], walked.passed
          from unnest($2::text[]) as asked (entity)
          cross join lateral (
              select (extract(epoch from now() - min(latest)) / extract(epoch from $4))::float8 as passed
              from (select max(at) as latest, count(*) over () as sides from bridge.swept
-                   where swept.customer = $1 and swept.entity = asked.entity and swept.depth = any($3) group by side) ends
+                   where swept.customer = $1 and swept.entity = asked.entity and swept.depth = any($3)
+                     and swept.run = swept.since_run group by side) ends
              where sides = 2) last
          cross join lateral (
-             select coalesce(sum(swept.secs), 0) as secs from bridge.swept
+             select coalesce(sum(swept.secs / case when swept.run = swept.since_run then 1 else $7 end), 0) as secs,
+                    coalesce(bool_or(swept.run > swept.since_run), false) as was_large, max(swept.at) as at
+             from bridge.swept
              where swept.customer = $1 and swept.entity = asked.entity and swept.depth = $6) took
-         where (
-             select count(distinct side) from bridge.swept
-             where swept.customer = $1 and swept.entity = asked.entity and swept.depth = any($3) and swept.at > now() - $4
-               and not exists (
-                   select from bridge.job join bridge.page on page.id = job.subject
-                   where $5 and job.customer = $1 and job.dealt = 'discarded' and job.kind = 'page'
-                     and page.entity = asked.entity
-                     and job.requeued_at >= coalesce((select opened_at from bridge.run where run.id = swept.run), swept.at))) < 2",
+         cross join lateral (
+             select case when count(*) = 0 then 0 else max(block) filter (where side = 'legacy') end as legacy,
+                    case when count(*) = 0 then 0 else max(block) filter (where side = 'platform') end as platform,
+                    coalesce(min(done), 0) as done, count(*) > 0 or was_large as is_large,
+                    case when count(*) > 0 or was_large
+                         then extract(epoch from now() - coalesce(min(began_at), took.at)) / extract(epoch from $4) else 0 end::float8 as passed
+             from bridge.walk where $5 and walk.customer = $1 and walk.entity = asked.entity) walked
+         cross join lateral (
+             select exists (
+                 select from bridge.job join bridge.page on page.id = job.subject
+                 where $5 and job.customer = $1 and job.dealt = 'discarded' and job.kind = 'page' and page.entity = asked.entity
+                   and job.requeued_at >= (
+                       select min(coalesce((select opened_at from bridge.run where run.id = swept.since_run), swept.at))
+                       from bridge.swept where swept.customer = $1 and swept.entity = asked.entity and swept.depth = $6)) as discarded) given_up
+         where discarded or case when is_large then walked.done <= walked.passed else (
+                select count(distinct side) from bridge.swept
+                where swept.customer = $1 and swept.entity = asked.entity and swept.depth = any($3) and swept.at > now() - $4
+                  and swept.run = swept.since_run) < 2 end",
     )
     .bind(customer)
     .bind(entities)
@@ -65,22 +89,68 @@ pub async fn due(
     .bind(interval(every))
     .bind(depth == Depth::Rows)
     .bind(depth_str(depth))
+    .bind(f64::from(SLICES))
     .fetch_all(conn)
-    .await
+    .await?;
+    let due = due.into_iter().map(|(entity, overdue, secs, discarded, is_large, blocks, passed)| {
+        let block = |at: usize| Some(u32::try_from((*blocks.get(at)?)?).unwrap_or(u32::MAX));
+        let next = NextSlice { from: [block(0), block(1)], share: passed + 1.0 / f64::from(SLICES) };
+        let slice = (depth == Depth::Rows && !discarded).then_some(next);
+        Due { entity, overdue, secs, slice, is_large }
+    });
+    Ok(due.collect())
 }
 
-/// Notes what was found, in place of what was found before.
+/// Notes what was found: of whole tables in place of what was found before; of slices once the last of them is compared.
 pub async fn note(
     conn: &mut PgConnection,
     (customer, run, entity): (&str, i64, &str),
     found: &SweptSide,
 ) -> sqlx::Result<()> {
+    let Reach::Upto { block, done } = found.reach else {
+        return end(conn, (customer, run, entity), found).await;
+    };
     sqlx::query(
-        "insert into bridge.swept (customer, run, entity, side, depth, secs, rows, pairs, differing, missing, more_missing)
-         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
+        "insert into bridge.walk as walk (customer, entity, side, since_run, block, done, secs, rows, pairs, differing)
+         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
+         on conflict (customer, entity, side) do update
+         set block = excluded.block, done = excluded.done, secs = walk.secs + excluded.secs, rows = walk.rows + excluded.rows,
+             pairs = walk.pairs + excluded.pairs, differing = walk.differing + excluded.differing",
+    )
+    .bind(customer)
+    .bind(entity)
+    .bind(found.side.as_str())
+    .bind(run)
+    .bind(i64::from(block))
+    .bind(done)
+    .bind(found.took.as_secs_f64())
+    .bind(found.rows as i64)
+    .bind(found.pairs as i64)
+    .bind(found.differing as i64)
+    .execute(conn)
+    .await?;
+    fault::point("ledger.walked").await;
+    Ok(())
+}
+
+/// A comparison is complete: that of a whole table, or, with its last slice, a walk's.
+async fn end(
+    conn: &mut PgConnection,
+    (customer, run, entity): (&str, i64, &str),
+    found: &SweptSide,
+) -> sqlx::Result<()> {
+    sqlx::query(
+        "with walked as (
+             delete from bridge.walk where customer = $1 and entity = $3 and side = $4 and $5 = 'rows'
+             returning since_run, secs, rows, pairs, differing
+         )
+         insert into bridge.swept (customer, run, since_run, entity, side, depth, secs, rows, pairs, differing, missing, more_missing)
+         select $1, $2, coalesce(walked.since_run, $2), $3, $4, $5, $6 + coalesce(walked.secs, 0), $7 + coalesce(walked.rows, 0),
+                $8 + coalesce(walked.pairs, 0), $9 + coalesce(walked.differing, 0), $10, $11
+         from (values (1)) as one left join walked on $12
          on conflict (customer, entity, side, depth) do update
-         set run = excluded.run, at = now(), secs = excluded.secs, rows = excluded.rows, pairs = excluded.pairs,
-             differing = excluded.differing, missing = excluded.missing, more_missing = excluded.more_missing",
+         set run = excluded.run, since_run = excluded.since_run, at = now(), secs = excluded.secs, rows = excluded.rows,
+             pairs = excluded.pairs, differing = excluded.differing, missing = excluded.missing, more_missing = excluded.more_missing",
     )
     .bind(customer)
     .bind(run)
@@ -93,6 +163,7 @@ pub async fn note(
     .bind(found.differing as i64)
     .bind(found.missing.len() as i64)
     .bind(found.more_missing)
+    .bind(found.reach == Reach::Rest)
     .execute(conn)
     .await?;
     fault::point("ledger.swept_noted").await;

@@ -11,6 +11,7 @@ use crate::config::CustomerId;
 #[derive(Debug, Clone, Serialize)]
 pub struct Reconciliation {
     pub swept: Vec<Swept>,
+    pub walks: Vec<Walk>,
     /// By entity and kind.
     pub counts: Vec<(String, String, i64)>,
     /// The first of them.
@@ -32,6 +33,18 @@ pub struct Swept {
     /// Rows that were looked at one by one, and rows that are not there.
     pub differing: i64,
     pub missing: i64,
+}
+
+/// A comparison of a large table that is under way, slice by slice.
+#[derive(Debug, Clone, Serialize, sqlx::FromRow)]
+pub struct Walk {
+    pub entity: String,
+    pub side: String,
+    pub began_at: DateTime<Utc>,
+    /// How much of the table was compared, from 0 to 1.
+    pub done: f64,
+    pub rows: i64,
+    pub differing: i64,
 }
 
 /// A pair that was not equal.
@@ -65,6 +78,13 @@ pub async fn reconciliation(
     .fetch_all(queue)
     .await
     .with_context(what)?;
+    let walks = sqlx::query_as(
+        "select entity, side, began_at, done, rows, differing from bridge.walk where customer = $1 order by entity, side",
+    )
+    .bind(customer.as_str())
+    .fetch_all(queue)
+    .await
+    .with_context(what)?;
     // Those of a comparison under way do not count before it is complete.
     let counts = sqlx::query_as(
         "select entity, kind, count(*) from bridge.difference
@@ -87,5 +107,5 @@ pub async fn reconciliation(
     .fetch_all(queue)
     .await
     .with_context(what)?;
-    Ok(Reconciliation { swept, counts, differences })
+    Ok(Reconciliation { swept, walks, counts, differences })
 }

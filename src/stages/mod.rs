@@ -41,8 +41,8 @@ use serde::{Deserialize, Serialize};
 use crate::config::{Config, Customer, CustomerId, DatabaseUrl, EntityId, Finding, Locator, Policy, Side};
 pub use crate::keyset::{Key, Lane, Position, Range, Signature};
 use crate::pairs;
-pub use crate::sides::postgres::Depth;
 use crate::sides::postgres::{self, Pools, reach, reach_primary};
+pub use crate::sides::postgres::{Depth, Reach};
 use crate::sides::{Fault, Misfit, Moved, NotConfigured, Permanent, sort};
 
 pub use conflicts::{ConflictEntry, ConflictField};
@@ -56,7 +56,7 @@ pub use pace::Rest;
 pub use preview::{Ahead, Foreseen, ForeseenField, ForeseenKind, Wanted};
 use registry::register;
 pub use registry::seen;
-pub use sweep::SweptSide;
+pub use sweep::{NextSlice, SweptSide};
 pub use tombstones::Tombstone;
 
 /// As long as a page's lease: a younger intent may belong to a living page.
@@ -615,6 +615,21 @@ impl Data {
     ) -> anyhow::Result<Vec<SweptSide>> {
         let ready = self.fitting(customer, entity).await?;
         let swept = self.heed(customer, entity, sweep::sweep(&ready, depth, &self.paces).await);
+        self.explained(customer, entity, &ready, swept).await
+    }
+
+    /// As `sweep`, of the next slice of tables that are large; of those nothing says which rows are not there.
+    ///
+    /// # Errors
+    /// As `cut`.
+    pub async fn sweep_slice(
+        &self,
+        customer: &CustomerId,
+        entity: &EntityId,
+        next: NextSlice,
+    ) -> anyhow::Result<Vec<SweptSide>> {
+        let ready = self.fitting(customer, entity).await?;
+        let swept = self.heed(customer, entity, sweep::sweep_slice(&ready, next, &self.paces).await);
         self.explained(customer, entity, &ready, swept).await
     }
 

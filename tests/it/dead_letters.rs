@@ -173,8 +173,8 @@ async fn a_sweep_counts_for_the_entities_it_compared_until_a_page_of_theirs_is_d
     assert_eq!(due(Depth::Rows).await, both);
     execute(
         &queue.pool,
-        "insert into bridge.swept (customer, run, entity, side, depth, secs, rows, pairs, differing, missing)
-         select distinct page.customer, page.run, page.entity, ends.side, 'keys', 1.5, 0, 0, 0, 0
+        "insert into bridge.swept (customer, run, since_run, entity, side, depth, secs, rows, pairs, differing, missing)
+         select distinct page.customer, page.run, page.run, page.entity, ends.side, 'keys', 1.5, 0, 0, 0, 0
          from bridge.page, unnest('{legacy,platform}'::text[]) as ends (side)",
     )
     .await;
@@ -188,12 +188,28 @@ async fn a_sweep_counts_for_the_entities_it_compared_until_a_page_of_theirs_is_d
     assert_eq!(due(Depth::Keys).await, [never("other")], "rows are keys, too");
     assert_eq!(ops::discard(&queue.pool, &Selection::default(), "ann", "no").await.expect("an answer"), 1);
     let taken = (entity.clone(), 9.0, 3.0);
-    assert_eq!(due(Depth::Rows).await, [taken, never("other")], "the discarded page's rows are the next one's");
+    assert_eq!(due(Depth::Rows).await, [taken.clone(), never("other")], "the discarded page's rows are the next one's");
     assert_eq!(due(Depth::Keys).await, [never("other")]);
     execute(&queue.pool, "update bridge.run set opened_at = now() + interval '1 s'").await;
     assert_eq!(due(Depth::Rows).await, [never("other")], "which has been");
     execute(&queue.pool, "update bridge.swept set at = now() - interval '2 h'").await;
-    assert_eq!(due(Depth::Rows).await, [(entity.clone(), 2.0, 3.0), never("other")], "it is long ago");
+    let long_ago = [(entity.clone(), 2.0, 3.0), never("other")];
+    assert_eq!(due(Depth::Rows).await, long_ago, "it is long ago");
+    // The slices of a walk are due as time passes, and no other way; whoever counted on the whole gets it.
+    let walk = "insert into bridge.walk (customer, entity, side, since_run, began_at, block, done, secs, rows, pairs, differing)
+                select customer, entity, side, run, now() - interval '15 min', 40, 0.3, 1, 0, 0, 0 from bridge.swept";
+    execute(&queue.pool, walk).await;
+    assert_eq!(due(Depth::Rows).await, [never("other")], "it is further than the time");
+    execute(&queue.pool, "update bridge.walk set began_at = began_at - interval '15 min'").await;
+    let late = [(entity.clone(), 1.0, 3.0), never("other")];
+    assert_eq!(due(Depth::Rows).await, late, "half the time has passed, and a third is done");
+    execute(&queue.pool, "update bridge.walk set done = 0.9").await;
+    execute(&queue.pool, "update bridge.run set opened_at = now() - interval '1 d'").await;
+    assert_eq!(
+        due(Depth::Rows).await,
+        [taken.clone(), never("other")],
+        "a page was discarded since the last one began"
+    );
 }
 
 /// Its first attempt leaves an intent, which the second must not take for that of a living page.

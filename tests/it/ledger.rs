@@ -11,7 +11,7 @@ use sync_bridge::ledger::{difference, page, parked, requeue, run, stage, sweep, 
 use sync_bridge::ops::{self, Selection};
 use sync_bridge::queue::upkeep;
 use sync_bridge::queue::{self, Delivery, Kind};
-use sync_bridge::stages::{Depth, Difference, Key, PageReport, SweptSide};
+use sync_bridge::stages::{Depth, Difference, Key, PageReport, Reach, SweptSide};
 use uuid::Uuid;
 
 use crate::support::database;
@@ -637,6 +637,7 @@ async fn who_accepts_that_more_is_gone_than_is_named_accepts_all_of_it() {
         let found = SweptSide {
             side: Side::Legacy,
             depth: Depth::Keys,
+            reach: Reach::Whole,
             took: Duration::ZERO,
             rows: 0,
             pairs: 10,
@@ -658,8 +659,8 @@ async fn who_accepts_that_more_is_gone_than_is_named_accepts_all_of_it() {
     assert_eq!(look(keys(6, 9), false).await, 0, "the rest of them");
     assert_eq!(look(keys(6, 10), false).await, 1, "what is gone since is nothing that anybody accepted");
     // Once more were gone than were named, as a look at rows saw; by now one look named all that is, and that is what is accepted.
-    let stale = "insert into bridge.swept (customer, run, entity, side, depth, at, secs, rows, pairs, differing, missing, more_missing)
-                 select customer, run, entity, side, 'rows', at - interval '1 h', secs, rows, pairs, differing, missing, true from bridge.swept";
+    let stale = "insert into bridge.swept (customer, run, since_run, entity, side, depth, at, secs, rows, pairs, differing, missing, more_missing)
+                 select customer, run, run, entity, side, 'rows', at - interval '1 h', secs, rows, pairs, differing, missing, true from bridge.swept";
     execute(&queue.pool, stale).await;
     sweep::accept(&mut other, CUSTOMER, Some("user")).await.expect("accepted");
     assert_eq!(look(keys(6, 12), false).await, 2, "and no more than that");

@@ -19,8 +19,8 @@ pub use catalog::{
 pub use pool::{Database, LOCK_WAIT, Pools, READER, Sessions, reach, reach_primary};
 pub use survey::{Survey, Surveyed, TABLES_MAX, survey};
 pub use table::{
-    Compared, Depth, Found, LedgerRow, Lower, Put, Row, ScopeValue, TableSql, Want, filter_check, key_spelling,
-    qualified,
+    Compared, Depth, Found, LedgerRow, Lower, Put, Reach, Row, ScopeValue, Slice, TableSql, Want, filter_check,
+    key_spelling, qualified,
 };
 pub use words::shown_ident;
 

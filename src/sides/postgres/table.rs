@@ -17,7 +17,7 @@ use crate::keyset::{Key, Lane, Position, Range, Signature};
 use crate::mapping::{Cell, Class, DIGITS, LookUp, Shape, StampKind};
 use crate::pairs::{Base, Complement, Intent, Listed, Pair, Receipt};
 
-pub use compare::{Compared, Depth};
+pub use compare::{Compared, Depth, Reach, Slice};
 
 use further::{Further, Rows};
 

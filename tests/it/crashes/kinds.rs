@@ -103,7 +103,7 @@ const EDIT: &str = "update person set phone = 'l', last_update = now() where ema
 const LATER: &str = "update bridge.run set opened_at = opened_at - interval '9 d', ended_at = ended_at - interval '9 d' \
                      where ended_at is not null; update bridge.swept set at = at - interval '9 d'; update bridge.absence set first_seen = first_seen - interval '9 d'";
 
-pub const KINDS: [Kind; 37] = [
+pub const KINDS: [Kind; 38] = [
     Kind {
         name: "create on legacy",
         legacy: "insert into person (email, first, last, phone) values ('{e}', 'A', 'B', '1')",
@@ -213,6 +213,16 @@ pub const KINDS: [Kind; 37] = [
         legacy: "update person set phone = 'poison', last_update = now() where email = '{e}'",
         queue: LATER,
         mended: ["update person set phone = 'cure', last_update = now() where email = '{e}'", ""],
+        rare: true,
+        ..PAIRED
+    },
+    Kind {
+        name: "a slice compared",
+        legacy: EDIT,
+        queue: "insert into bridge.walk (customer, entity, side, since_run, began_at, block, done, secs, rows, pairs, differing) \
+                select 'c-1', 'person', side, 1, now() - interval '12 h', 1, 0.1, 1, 1, 1, 0 \
+                from unnest(array['legacy', 'platform']) as ends (side) \
+                on conflict (customer, entity, side) do update set began_at = excluded.began_at, done = 0.1",
         rare: true,
         ..PAIRED
     },

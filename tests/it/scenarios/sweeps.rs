@@ -385,9 +385,79 @@ async fn a_large_table_is_compared_in_parts_and_nothing_of_it_is_missed() {
     let found = verified(&bridge, false).await;
     assert_eq!(kinds(&found), expected, "{found:#?}");
     sweep(&bridge).await;
+    walk_for(&bridge, "1 d").await;
     bridge.settle().await;
     let silent = "select count(*)::text from person where name = 'silent'";
     bridge.systems.both_hold(silent, silent, &["3"]).await;
+    worker.stop().await;
+}
+
+/// Lets time pass for the slices of a large table, and a run take the next one.
+async fn walk_for(bridge: &Bridge, passed: &str) {
+    let sql = "update bridge.walk set began_at = began_at - $1::text::interval";
+    sqlx::query(sql).bind(passed).execute(&bridge.queue.pool).await.expect("letting time pass");
+    bridge.tick().await;
+}
+
+#[tokio::test]
+async fn a_large_table_is_compared_a_slice_in_a_run_until_all_of_it_is() {
+    let mut bridge = persons("slices").await;
+    let mut config = Config::clone(&bridge.config);
+    page_rows(&mut config, 1000);
+    bridge.config = Arc::new(config);
+    let worker = bridge.work(GRACE);
+    // More than eight megabytes; a row that is written again finds room in its block.
+    bridge
+        .systems
+        .on_legacy(
+            "alter table person add filler text;
+             alter table person set (fillfactor = 50);
+             insert into person (email, name, filler)
+             select 'm' || n || '@example.org', 'm' || n, repeat('x', 1500) from generate_series(1, 2900) n",
+        )
+        .await;
+    let rows = bridge.systems.legacy_rows("select count(*)::text from person").await;
+    bridge.settle().await;
+    rest(&bridge).await;
+    bridge.settle().await;
+    let silent =
+        "update person set name = 'silent' where email in ('m1@example.org', 'm1400@example.org', 'm2900@example.org')";
+    bridge.systems.on_legacy(silent).await;
+    let blocks = "select ((ctid::text::point)[0] / (pg_relation_size('person') / 8192) * 10)::integer::text
+                  from person where name = 'silent' order by id";
+    assert_eq!(bridge.systems.legacy_rows(blocks).await, ["0", "5", "10"], "where they lie");
+    let arrived = "select name from person where name = 'silent'";
+
+    sweep(&bridge).await;
+    bridge.settle().await;
+    assert_eq!(bridge.systems.platform_rows(arrived).await.len(), 1, "the first slice has one of them");
+    let first = bridge.number("select rows from bridge.walk where side = 'legacy' and done < 0.02").await;
+    assert!((10..400).contains(&first), "{first} rows of {rows:?}");
+    let runs = "select count(*) from bridge.run";
+    let before = bridge.number(runs).await;
+    bridge.tick().await;
+    assert_eq!(bridge.number(runs).await, before, "the next slice is not due yet");
+
+    // What a look at the keys found gone stays noted: slices say nothing of it.
+    bridge.systems.on_legacy("delete from person where email = 'm2000@example.org'").await;
+    let keys = "update bridge.swept set at = at - interval '1 h' where depth = 'keys'";
+    sqlx::raw_sql(keys).execute(&bridge.queue.pool).await.expect("letting time pass");
+    bridge.tick().await;
+    assert_eq!(bridge.number("select count(*) from bridge.absence").await, 1);
+
+    walk_for(&bridge, "12 h").await;
+    bridge.settle().await;
+    assert_eq!(bridge.systems.platform_rows(arrived).await.len(), 2, "half a day later half of it is compared");
+    assert_eq!(bridge.number("select count(*) from bridge.absence").await, 1);
+    assert_eq!(bridge.number("select count(*) from bridge.walk where done between 0.5 and 0.52").await, 2);
+
+    walk_for(&bridge, "12 h").await;
+    assert_eq!(bridge.number("select count(*) from bridge.walk").await, 0, "and all of it within the day");
+    let whole = "select rows from bridge.swept where side = 'legacy' and depth = 'rows' and since_run < run";
+    assert_eq!(vec![(bridge.number(whole).await + 1).to_string()], rows, "each row once");
+    bridge.settle().await;
+    assert_eq!(bridge.systems.platform_rows(arrived).await.len(), 3);
+    assert_eq!(bridge.number("select count(*) from bridge.walk where done < 0.02").await, 2, "the next walk has begun");
     worker.stop().await;
 }
 

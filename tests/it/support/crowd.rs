@@ -65,8 +65,8 @@ impl Crowd {
              select 'c-' || c, 'user', side, now(), '{{}}', now() - interval '1 min'
              from generate_series(1, {customers}) c, unnest(array['legacy', 'platform']) side;
 
-             insert into bridge.swept (customer, run, entity, side, depth, secs, rows, pairs, differing, missing)
-             select 'c-' || c, 1, 'user', side, depth, 1, 1000, 1000, 0, 0
+             insert into bridge.swept (customer, run, since_run, entity, side, depth, secs, rows, pairs, differing, missing)
+             select 'c-' || c, 1, 1, 'user', side, depth, 1, 1000, 1000, 0, 0
              from generate_series(1, {customers}) c, unnest(array['legacy', 'platform']) side, unnest(array['rows', 'keys']) depth;
 
              insert into bridge.parked (customer, entity, side, key, reason, woken, run, stage, round)

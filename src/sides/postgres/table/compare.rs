@@ -17,6 +17,13 @@ use crate::keyset::{Key, Signature};
 use super::super::{Sessions, Statement};
 use super::{TableSql, sums_over};
 
+/// Blocks of a slice that one statement reads (1 MiB): keys and hashes of so many rows are held in memory.
+const BLOCKS_OF_SLICE: u32 = 128;
+
+/// No part of a slice is begun after so long, nor once so many rows differ: the rest is the next run's.
+const SLICE_MAX: Duration = Duration::from_secs(5);
+const SLICE_KEYS_MAX: usize = 10_000;
+
 /// Few enough to be answered in one go, and of a table of ten million rows each still holds but 600.
 const BUCKETS: i64 = 16_384;
 
@@ -81,6 +88,30 @@ impl Named {
             self.more = true;
         }
     }
+}
+
+/// How far a comparison went in a table.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Reach {
+    Whole,
+    /// From where the one before ended to this block, before which so much of the table lies (below 1).
+    Upto {
+        block: u32,
+        done: f64,
+    },
+    /// From where the one before ended to the end.
+    Rest,
+}
+
+/// What a comparison of a slice found.
+#[derive(Debug, PartialEq)]
+pub struct Slice {
+    pub reach: Reach,
+    /// Rows of the slice, and living pairs that have one of them.
+    pub rows: u64,
+    pub pairs: u64,
+    /// As in `Compared`.
+    pub differing: Vec<Key>,
 }
 
 /// By bucket: count and sum of hashes. Sums of parts add up to that of the whole.
@@ -191,30 +222,17 @@ impl TableSql {
         depth: Depth,
         rest: &RestFor<'_>,
     ) -> Result<Compared, sqlx::Error> {
-        let (key, hash) = match self.side {
-            Side::Legacy => ("legacy_key", "legacy_hash"),
-            Side::Platform => ("platform_key", "platform_hash"),
-        };
         let hash_of = |hash: String| if depth == Depth::Rows { hash } else { "0::bigint".to_owned() };
-        // Of a pair that somebody meant to write nothing is known before it is looked at: the write may not have come to pass. And what a person
-        // is to decide about differs although nobody touched it.
+        let (key, hash) = self.known();
         let known = |part: Part| {
             format!(
-                "select g.{key} as k, {hash} as h from sync_bridge.pair g \
-                 where g.entity_id = $1 and not g.gone and g.{key} is not null{part}",
-                hash = hash_of(format!("case when g.next_base is null and g.listed is null then g.{hash} end")),
+                "select {key} as k, {hash} as h from sync_bridge.pair g \
+                 where g.entity_id = $1 and not g.gone and {key} is not null{part}",
+                hash = hash_of(hash.clone()),
                 part = part.sql("g"),
             )
         };
-        let own = |part: Part| {
-            format!(
-                "select {key} as k, {hash} as h from {table} where true{scope}",
-                key = self.key_text(),
-                hash = hash_of(self.row_hash()),
-                table = self.seen_part(part),
-                scope = self.scope_sql(2),
-            )
-        };
+        let own = |part: Part| self.rows_of(part, &hash_of(self.row_hash()));
         // A row's hash is over its key, too; mixed with the key's own, what has none counts as well, and unlike any that has one.
         let sums = format!(
             "select {bucket} as bucket, count(*) as rows, (sum(coalesce(h # {key}, ~{key})) % {MODULUS})::bigint as hash",
@@ -295,6 +313,79 @@ impl TableSql {
         Ok(Compared { rows, pairs, differing, missing })
     }
 
+    /// Compares the slice of the table that begins with block `from` and ends where `share` of it lies before (1 and more: at its end), row by
+    /// row: each one's hash is held against that of its key. So, unlike by sums, one slice can be compared today and the next one tomorrow, whatever is
+    /// written in between. A row that moves to a block which was read is the next walk's; one that is not there shows itself to
+    /// `compare_with_ledger` alone. Where that would take too long a slice ends before `share`.
+    pub async fn compare_slice(
+        &self,
+        sessions: &Sessions,
+        (ledger, pairs_of): (&Sessions, i32),
+        (from, share): (u32, f64),
+        rest: &RestFor<'_>,
+    ) -> Result<Slice, sqlx::Error> {
+        let (key, hash) = self.known();
+        let differ = Statement::new(format!(
+            "select w.k, g.entity_id is null as new from unnest($2::text[], $3::bigint[]) as w (k, h) \
+             left join sync_bridge.pair g on g.entity_id = $1 and not g.gone and {key} = w.k where ({hash}) is distinct from w.h",
+        ));
+        let blocks = blocks(sessions, &self.table).await?.unwrap_or(0);
+        let began = clock::instant();
+        let (mut at, mut rows, mut unpaired, mut differing) = (from, 0, 0, Vec::new());
+        let mut parts = Parts::of(Some(blocks));
+        let reach = loop {
+            let Some(part) = part_of_slice(at, share, blocks) else { break Reach::Upto { block: at, done: share } };
+            let part_began = clock::instant();
+            let own = Statement::new(self.rows_of(part, &self.row_hash()));
+            let (mut keys, mut hashes) = (Vec::new(), Vec::new());
+            for row in sessions.fetch_all(self.start(&own)).await? {
+                keys.push(row.try_get::<String, _>("k")?);
+                hashes.push(row.try_get::<i64, _>("h")?);
+            }
+            rows += keys.len() as u64;
+            for row in ledger.fetch_all(differ.query().bind(pairs_of).bind(keys).bind(hashes)).await? {
+                differing.push(Key(row.try_get("k")?));
+                unpaired += u64::from(row.try_get::<bool, _>("new")?);
+            }
+            let Some(next) = part.upto else { break Reach::Rest };
+            at = next;
+            if began.elapsed() > SLICE_MAX || differing.len() >= SLICE_KEYS_MAX {
+                break Reach::Upto { block: at, done: (f64::from(at) / f64::from(blocks.max(1))).min(share) };
+            }
+            go_easy(&mut parts, part, part_began, rest).await;
+        };
+        differing.sort_unstable();
+        Ok(Slice { reach, rows, pairs: rows - unpaired, differing })
+    }
+
+    /// Whether the table is so large that it is compared slice by slice; `None` if its rows cannot be read by their blocks, which would
+    /// read the whole table each time before PostgreSQL 14.
+    pub async fn has_slices(&self, sessions: &Sessions) -> Result<Option<bool>, sqlx::Error> {
+        let is_new = Statement::new("select current_setting('server_version_num')::integer >= 140000".to_owned());
+        let is_new = sessions.fetch_all(is_new.query()).await?.first().map(|row| row.try_get(0)).transpose()?;
+        let blocks = blocks(sessions, &self.table).await?;
+        Ok(blocks.filter(|_| is_new == Some(true)).map(|blocks| blocks > BLOCKS_FIRST))
+    }
+
+    /// Key and hash that a pair `g` knows of its row on this side. Of a pair that somebody meant to write nothing is known before it is
+    /// looked at: the write may not have come to pass. And what a person is to decide about differs although nobody touched it.
+    fn known(&self) -> (&'static str, String) {
+        let (key, hash) = match self.side {
+            Side::Legacy => ("g.legacy_key", "legacy_hash"),
+            Side::Platform => ("g.platform_key", "platform_hash"),
+        };
+        (key, format!("case when g.next_base is null and g.listed is null then g.{hash} end"))
+    }
+
+    fn rows_of(&self, part: Part, hash: &str) -> String {
+        format!(
+            "select {key} as k, {hash} as h from {table} where true{scope}",
+            key = self.key_text(),
+            table = self.seen_part(part),
+            scope = self.scope_sql(2),
+        )
+    }
+
     /// As `seen`, of a part of the table itself.
     fn seen_part(&self, part: Part) -> String {
         if part == Part::WHOLE {
@@ -339,6 +430,17 @@ impl TableSql {
             self.entity_number
         )
     }
+}
+
+/// The next part of a slice; none where the slice is over. Pure.
+fn part_of_slice(from: u32, share: f64, blocks: u32) -> Option<Part> {
+    let next = from.saturating_add(BLOCKS_OF_SLICE);
+    if share >= 1.0 {
+        // The last part has no end: the table may have grown by then.
+        return Some(Part { from, upto: Some(next).filter(|next| *next < blocks) });
+    }
+    let end = (f64::from(blocks) * share) as u32;
+    (from < end).then(|| Part { from, upto: Some(next.min(end)) })
 }
 
 fn bucket(key: &str) -> String {
@@ -412,6 +514,26 @@ mod tests {
         let part = parts.next().expect("a part");
         assert_eq!(parts.took(part, 9.0), Duration::from_secs(9));
         assert!(parts.size < BLOCKS_FIRST, "and the next is smaller");
+    }
+
+    #[test]
+    fn slices_meet_and_the_last_one_has_no_end() {
+        let walk = |from: u32, share: f64, blocks: u32| {
+            let mut parts: Vec<Part> = Vec::new();
+            while let Some(part) = part_of_slice(parts.last().map_or(Some(from), |last| last.upto)?, share, blocks) {
+                parts.push(part);
+                part.upto?;
+            }
+            Some(parts)
+        };
+        let parts = walk(0, 0.25, 1600).expect("an end");
+        assert_eq!(parts.first().map(|part| part.from), Some(0));
+        assert!(parts.windows(2).all(|two| two[0].upto == Some(two[1].from)), "no gap: {parts:?}");
+        assert_eq!(parts.last().and_then(|part| part.upto), Some(400));
+        assert_eq!(walk(400, 0.25, 1600), Some(vec![]), "it is done");
+        assert_eq!(part_of_slice(400, 0.26, 1600), Some(Part { from: 400, upto: Some(416) }), "from where it ended");
+        assert_eq!(part_of_slice(1500, 1.2, 1600), Some(Part { from: 1500, upto: None }));
+        assert_eq!(part_of_slice(1500, 1.2, 800), Some(Part { from: 1500, upto: None }), "it is smaller by now");
     }
 
     #[test]
