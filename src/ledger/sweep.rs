@@ -44,11 +44,11 @@ pub async fn due(
     depth: Depth,
     every: Duration,
 ) -> sqlx::Result<Vec<Due>> {
-    let due: Vec<(String, f64, f64, bool, bool, Vec<Option<i64>>, f64)> = sqlx::query_as(
+    let due: Vec<Overdue> = sqlx::query_as(
         "select asked.entity,
                 case when discarded then 'infinity' when is_large then 1 + walked.passed - walked.done
-                     when last.passed >= 1 then last.passed else 'infinity' end,
-                secs, discarded, is_large, array[walked.legacy, walked.platform], walked.passed
+                     when last.passed >= 1 then last.passed else 'infinity' end as overdue,
+                secs, discarded, is_large, walked.legacy, walked.platform, walked.passed
          from unnest($2::text[]) as asked (entity)
          cross join lateral (
              select (extract(epoch from now() - min(latest)) / extract(epoch from $4))::float8 as passed
@@ -92,13 +92,29 @@ pub async fn due(
     .bind(f64::from(SLICES))
     .fetch_all(conn)
     .await?;
-    let due = due.into_iter().map(|(entity, overdue, secs, discarded, is_large, blocks, passed)| {
-        let block = |at: usize| Some(u32::try_from((*blocks.get(at)?)?).unwrap_or(u32::MAX));
-        let next = NextSlice { from: [block(0), block(1)], share: passed + 1.0 / f64::from(SLICES) };
-        let slice = (depth == Depth::Rows && !discarded).then_some(next);
-        Due { entity, overdue, secs, slice, is_large }
+    let due = due.into_iter().map(|due| {
+        let block = |block: i64| u32::try_from(block).unwrap_or(u32::MAX);
+        let from = [due.legacy.map(block), due.platform.map(block)];
+        let next = NextSlice { from, share: due.passed + 1.0 / f64::from(SLICES) };
+        let slice = (depth == Depth::Rows && !due.discarded).then_some(next);
+        Due { entity: due.entity, overdue: due.overdue, secs: due.secs, slice, is_large: due.is_large }
     });
     Ok(due.collect())
+}
+
+/// As it is read for `Due`.
+#[derive(sqlx::FromRow)]
+struct Overdue {
+    entity: String,
+    overdue: f64,
+    secs: f64,
+    discarded: bool,
+    is_large: bool,
+    /// The blocks where the next slice begins; none where the side is done.
+    legacy: Option<i64>,
+    platform: Option<i64>,
+    /// How much of the interval has passed since the walk began.
+    passed: f64,
 }
 
 /// Notes what was found: of whole tables in place of what was found before; of slices once the last of them is compared.
