@@ -77,7 +77,7 @@ pub(super) async fn page(
                     html! { (mark.side) },
                     frame::time(mark.watermark),
                     html! { @match mark.freshness_secs { Some(secs) => (frame::duration(secs)), None => span class="none" { "never loaded" } } },
-                    html! { (mark.held_by.as_deref().unwrap_or("–")) },
+                    html! { (mark.waits_for().unwrap_or_else(|| "–".into())) },
                 ]).collect(),
                 empty: "Each entity of the configuration would be here.",
             })

@@ -65,7 +65,9 @@ pub(super) async fn page(
                         columns: &["Entity", "Kind", "Legacy key", "Platform key", "Fields", "Found"],
                         rows: found.differences.iter().map(|one| vec![
                             html! { (one.entity) },
-                            html! { (one.kind) },
+                            html! { @if one.kind == "listed" {
+                                a href={ "/conflicts?state=open&customer=" (frame::escaped(id)) } { "listed" }
+                            } @else { (one.kind) } },
                             html! { code { (one.legacy_key.as_deref().map_or_else(|| "–".into(), frame::key)) } },
                             html! { code { (one.platform_key.as_deref().map_or_else(|| "–".into(), frame::key)) } },
                             html! { (one.fields.join(", ")) },

@@ -440,6 +440,7 @@ pub async fn record(conn: &mut PgConnection, config: &Config, claim: &Claim, pla
         pause::halt(conn, &stage.customer, entity.as_str(), reason).await?;
         noted.push((&events::TABLES_CHANGED, format!("{entity}: {reason}")));
     }
+    watermark::note_locked(conn, &stage.customer, &plan.locked, ("run", stage.run)).await?;
     let mut pages = page::insert(conn, &stage, 0, &plan.pages).await?;
     let (of_deletes, held) = absence::record(conn, config, &stage, &plan.swept).await?;
     pages += of_deletes;

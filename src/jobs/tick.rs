@@ -338,6 +338,7 @@ pub async fn record(
     pause::lift_halts(conn, &claim.customer, &lifted).await?;
     mapping::note(conn, &claim.customer, noted).await?;
     watermark::note_seen(conn, &claim.customer, seen).await?;
+    watermark::note_locked(conn, &claim.customer, locked, ("tick", claim.subject)).await?;
     // A load whose end an older worker recorded.
     mapping::advance(conn, &claim.customer, config.mapping_percent_max).await?;
     match *decision {

@@ -8,7 +8,7 @@ use sqlx::PgConnection;
 
 use super::stage::Proposal;
 use super::unknown;
-use crate::config::Side;
+use crate::config::{EntityId, Side};
 use crate::fault;
 use crate::keyset::Signature;
 
@@ -143,7 +143,7 @@ pub async fn apply(conn: &mut PgConnection, stage: i64) -> sqlx::Result<()> {
          on conflict (customer, entity, side) do update
          set watermark = greatest(mark.watermark, excluded.watermark), signature = excluded.signature,
              held_by = excluded.held_by, held_secs = excluded.held_secs, debt = excluded.debt,
-             settled_at = greatest(mark.settled_at, excluded.settled_at), updated_at = now()",
+             settled_at = greatest(mark.settled_at, excluded.settled_at), updated_at = now(), locked_since = null",
     )
     .bind(stage)
     .execute(conn)
@@ -156,7 +156,7 @@ pub async fn apply(conn: &mut PgConnection, stage: i64) -> sqlx::Result<()> {
 /// `locked`.
 pub async fn settle(conn: &mut PgConnection, customer: &str, at: DateTime<Utc>, locked: &[&str]) -> sqlx::Result<()> {
     sqlx::query(
-        "update bridge.watermark set settled_at = greatest(settled_at, $2), updated_at = now()
+        "update bridge.watermark set settled_at = greatest(settled_at, $2), updated_at = now(), locked_since = null
          where customer = $1 and entity <> all($3) and not exists (
              select from bridge.pause
              where pause.customer = $1 and (pause.entity is null or pause.entity = watermark.entity))",
@@ -167,5 +167,27 @@ pub async fn settle(conn: &mut PgConnection, customer: &str, at: DateTime<Utc>, 
     .execute(conn)
     .await?;
     fault::point("ledger.watermarks_settled").await;
+    Ok(())
+}
+
+/// Notes that a tick or a run left these entities out, since somebody holds their tables locked.
+pub async fn note_locked(
+    conn: &mut PgConnection,
+    customer: &str,
+    locked: &[EntityId],
+    (of, id): (&'static str, i64),
+) -> sqlx::Result<()> {
+    if locked.is_empty() {
+        return Ok(());
+    }
+    sqlx::query(
+        "update bridge.watermark set locked_since = now() where customer = $1 and entity = any($2) and locked_since is null",
+    )
+    .bind(customer)
+    .bind(locked.iter().map(EntityId::as_str).collect::<Vec<_>>())
+    .execute(&mut *conn)
+    .await?;
+    let sql = format!("update bridge.{of} set left_out = true where id = $1");
+    sqlx::query(sqlx::AssertSqlSafe(sql)).bind(id).execute(conn).await?;
     Ok(())
 }

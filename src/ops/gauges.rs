@@ -1,13 +1,13 @@
 //! How everything stands, as numbers for gauges: a few statements whatever the number of customers, each over what is open
 //! or waits and never over what is done.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 
 use anyhow::Context;
 use chrono::{DateTime, Utc};
 use sqlx::PgPool;
 
-use super::status::{LastTick, is_idle, loads, pauses};
+use super::status::{LastTick, idle_since, loads, pauses};
 use super::{Load, QueueDepth, mapping, queue_depth};
 use crate::config::{Config, Side};
 
@@ -135,29 +135,30 @@ async fn sides(
     config: &Config,
     loads: &HashMap<String, Vec<Load>>,
 ) -> anyhow::Result<BTreeMap<(String, Side), SideStanding>> {
+    let (idle, since): (Vec<String>, Vec<DateTime<Utc>>) = idle(queue, config, customers).await?.into_iter().unzip();
+    // Of what the last tick asked and found as it was nothing is known to wait, so nothing is held back either.
     let marks: Vec<Mark> = sqlx::query_as(
-        "select customer, side, max(greatest(0, extract(epoch from now() - settled_at)))::float8 as freshness_secs,
-             max(case when held_by is null then 0 else held_secs end) as held_secs, now() as now
-         from bridge.watermark where customer = any($1) and entity = any($2)
+        "select customer, side, now() as now,
+             max(case when settled_at >= idle.since then 0
+                      else greatest(0, extract(epoch from now() - settled_at)) end)::float8 as freshness_secs,
+             max(case when held_by is null or settled_at >= idle.since then 0 else held_secs end) as held_secs
+         from bridge.watermark left join unnest($3::text[], $4::timestamptz[]) as idle (customer, since) using (customer)
+         where customer = any($1) and entity = any($2)
          group by customer, side order by customer, side",
     )
     .bind(customers)
     .bind(entities)
+    .bind(idle)
+    .bind(since)
     .fetch_all(queue)
     .await
     .context("reading the watermarks")?;
-    let idle = idle(queue, config, customers).await?;
     let pauses = pauses(queue, customers).await?;
     let mappings = mapping::standings(queue, customers).await?;
     let mut sides = BTreeMap::new();
     for mark in marks {
         let side: Side = mark.side.parse().map_err(|wrong: String| anyhow::anyhow!("a watermark: {wrong}"))?;
         let known = SideStanding { freshness_secs: mark.freshness_secs, held_secs: mark.held_secs };
-        // Nothing is known to wait, so nothing is held back either.
-        let known = match idle.contains(&mark.customer) {
-            true => SideStanding { freshness_secs: 0.0, held_secs: 0.0 },
-            false => known,
-        };
         // What is paused or being loaded is not known to be done since.
         let paused = pauses
             .get(&mark.customer)
@@ -174,8 +175,8 @@ async fn sides(
     Ok(sides)
 }
 
-/// The customers whose last tick found nothing to do.
-async fn idle(queue: &PgPool, config: &Config, customers: &[&str]) -> anyhow::Result<HashSet<String>> {
+/// The customers whose last tick found nothing to do, with when it asked.
+async fn idle(queue: &PgPool, config: &Config, customers: &[&str]) -> anyhow::Result<Vec<(String, DateTime<Utc>)>> {
     type Row = (String, DateTime<Utc>, Option<DateTime<Utc>>, Option<String>, bool);
     let rows: Vec<Row> = sqlx::query_as(
         "select wanted.customer, now(), last_tick.at, last_tick.state,
@@ -194,9 +195,10 @@ async fn idle(queue: &PgPool, config: &Config, customers: &[&str]) -> anyhow::Re
     .context("reading the last ticks")?;
     let schedules: BTreeMap<&str, _> =
         config.customers.iter().map(|customer| (customer.id.as_str(), &customer.schedule)).collect();
-    let is_idle = |(customer, now, at, state, runs): Row| {
+    let idle = |(customer, now, at, state, runs): Row| {
         let tick = LastTick { at, state: state.as_deref(), runs };
-        schedules.get(customer.as_str()).is_some_and(|schedule| is_idle(tick, schedule, now)).then_some(customer)
+        let since = idle_since(tick, schedules.get(customer.as_str())?, now)?;
+        Some((customer, since))
     };
-    Ok(rows.into_iter().filter_map(is_idle).collect())
+    Ok(rows.into_iter().filter_map(idle).collect())
 }

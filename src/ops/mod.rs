@@ -60,7 +60,7 @@ pub struct CustomerStatus {
     pub slug: String,
     /// `idle`, `running`, `loading` (nothing else), `degraded` (dead letters wait, or an entity's tables do not fit its mapping),
     /// `waiting` (a changed mapping is to be accepted), `never run`, `waiting for a worker` (work is due and nobody takes it),
-    /// `away` (a database of it does not answer), `paused` (all of it).
+    /// `locked` (somebody holds a table of it locked), `away` (a database of it does not answer), `paused` (all of it).
     pub state: String,
     pub away: Vec<Away>,
     /// The run that carries changes over.
@@ -74,6 +74,7 @@ pub struct CustomerStatus {
     pub parked: i64,
     pub quarantined: i64,
     pub dead_letters: i64,
+    /// Pairs that were unequal when whole tables were compared last, and those of which a person is to decide (`listed`), as they come.
     pub differences: i64,
     /// When the comparison that found them ended; `None` if there was none yet.
     pub compared_at: Option<DateTime<Utc>>,
@@ -116,11 +117,22 @@ pub struct Watermark {
     pub entity: String,
     pub side: String,
     pub watermark: Option<DateTime<Utc>>,
-    /// Seconds since the last moment at which everything stamped up to then was known to be done; 0 after an idle tick, never less
-    /// than since when it is paused or being loaded.
+    /// Seconds since the last moment at which everything stamped up to then was known to be done; 0 after an idle tick that asked it, never
+    /// less than since when it is paused or being loaded.
     pub freshness_secs: Option<f64>,
     /// Who holds the horizon back, if anybody.
     pub held_by: Option<String>,
+    /// Since when its tables cannot be asked, as somebody holds one of them locked.
+    pub locked_since: Option<DateTime<Utc>>,
+}
+
+impl Watermark {
+    /// What keeps it from being further, if anything.
+    pub fn waits_for(&self) -> Option<String> {
+        let locked =
+            |since: DateTime<Utc>| format!("somebody has locked a table of it since {}", since.format("%H:%M:%SZ"));
+        self.locked_since.map(locked).or_else(|| self.held_by.clone())
+    }
 }
 
 /// What a run did, in all its pages.

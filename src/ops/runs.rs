@@ -213,7 +213,7 @@ pub struct Settled {
 }
 
 /// How fresh a customer was over the last `minutes`, as its idle ticks and its runs left it, the oldest first; with the last before,
-/// if it is known.
+/// if it is known. Those that left an entity out, as its tables were locked, settled not all.
 ///
 /// # Errors
 /// The queue database's.
@@ -222,12 +222,12 @@ pub async fn freshness(queue: &PgPool, customer: &CustomerId, minutes: u32) -> a
         "with since as (select now() - make_interval(mins => $2) as at),
          ticks as (
              select tick.ended_at as at, tick.at as up_to from bridge.tick, since
-             where customer = $1 and state = 'idle' and id >= coalesce((
+             where customer = $1 and state = 'idle' and not left_out and id >= coalesce((
                  select max(id) from bridge.tick where customer = $1 and state = 'idle' and ended_at < since.at), 0)
          ),
          runs as (
              select ended_at as at, opened_at as up_to from bridge.run, since
-             where customer = $1 and not first_load and ended_at is not null and id >= coalesce((
+             where customer = $1 and not first_load and not left_out and ended_at is not null and id >= coalesce((
                  select max(id) from bridge.run where customer = $1 and not first_load and ended_at < since.at), 0)
          )
          select at, up_to from (select at, up_to from ticks union all select at, up_to from runs) known order by at, up_to",

@@ -58,6 +58,7 @@ struct Mark {
     watermark: DateTime<Utc>,
     held_by: Option<String>,
     settled_at: DateTime<Utc>,
+    locked_since: Option<DateTime<Utc>>,
 }
 
 /// How every customer of the configuration stands, in its order.
@@ -90,7 +91,7 @@ async fn of(queue: &PgPool, config: &Config, asked: &[Customer]) -> anyhow::Resu
         .await
         .context("reading how customers stand")?;
     let marks: Vec<Mark> = sqlx::query_as(
-        "select customer, entity, side, watermark, held_by, settled_at from bridge.watermark
+        "select customer, entity, side, watermark, held_by, settled_at, locked_since from bridge.watermark
          where customer = any($1) order by customer, entity, side",
     )
     .bind(&customers)
@@ -108,7 +109,7 @@ async fn of(queue: &PgPool, config: &Config, asked: &[Customer]) -> anyhow::Resu
     let stand = |customer: &Customer| {
         let id = customer.id.as_str();
         let summary = summaries.get(id)?;
-        let idle = is_idle(summary.last_tick(), &customer.schedule, summary.now);
+        let idle = idle_since(summary.last_tick(), &customer.schedule, summary.now);
         let pauses = pauses.get(id).cloned().unwrap_or_default();
         let loads = loads.get(id).cloned().unwrap_or_default();
         let mappings = mappings.get(id).cloned().unwrap_or_default();
@@ -119,13 +120,16 @@ async fn of(queue: &PgPool, config: &Config, asked: &[Customer]) -> anyhow::Resu
                 let changed = mapping::since(&mappings, entity);
                 let since = [pauses.since(entity, side), loading.map(|load| load.since), changed];
                 let waits = since.into_iter().flatten().min().map_or(0.0, |since| secs(summary.now - since));
-                let age = |mark: &&Mark| if idle { 0.0 } else { secs(summary.now - mark.settled_at) };
+                // Not of what the tick could not ask.
+                let asked = |mark: &Mark| idle.is_some_and(|at| mark.settled_at >= at);
+                let age = |mark: &&Mark| if asked(mark) { 0.0 } else { secs(summary.now - mark.settled_at) };
                 Watermark {
                     entity: entity.to_owned(),
                     side: side.as_str().to_owned(),
                     watermark: mark.map(|mark| mark.watermark),
                     freshness_secs: mark.map(age).map(|age| age.max(waits)),
                     held_by: mark.and_then(|mark| mark.held_by.clone()),
+                    locked_since: mark.and_then(|mark| mark.locked_since),
                 }
             },
         );
@@ -133,12 +137,15 @@ async fn of(queue: &PgPool, config: &Config, asked: &[Customer]) -> anyhow::Resu
             customer.databases.values().map(|url| (logins.name(url), url.to_string())).collect();
         let shown = named.iter().filter_map(|(circuit, shown)| Some((away.get(circuit)?, shown)));
         let away: Vec<Away> = shown.map(|(away, shown)| Away { database: shown.clone(), ..away.clone() }).collect();
+        let watermarks: Vec<Watermark> = watermarks.collect();
+        let is_locked = watermarks.iter().any(|mark| mark.locked_since.is_some());
         Some(CustomerStatus {
             customer: id.to_owned(),
             slug: customer.slug.clone(),
             state: match away.is_empty() {
                 _ if pauses.all() => "paused",
                 false => "away",
+                true if state(summary) == "idle" && is_locked => "locked",
                 true if state(summary) == "idle" && pauses.list().iter().any(|pause| pause.halted) => "degraded",
                 true if state(summary) == "idle" && mappings.iter().any(|mapping| mapping.state == "waiting") => {
                     "waiting"
@@ -151,7 +158,7 @@ async fn of(queue: &PgPool, config: &Config, asked: &[Customer]) -> anyhow::Resu
             load_run: summary.load_run,
             last_tick_at: summary.newest_tick_at,
             last_run_ended_at: summary.run_ended_at,
-            watermarks: watermarks.collect(),
+            watermarks,
             parked: summary.parked,
             quarantined: summary.quarantined,
             dead_letters: summary.dead_letters,
@@ -237,13 +244,13 @@ pub(super) struct LastTick<'a> {
     pub runs: bool,
 }
 
-/// Whether the last tick found nothing to do, and none is overdue since: then nothing is known to wait.
-pub(super) fn is_idle(tick: LastTick<'_>, schedule: &Schedule, now: DateTime<Utc>) -> bool {
-    let LastTick { at: Some(at), state: Some("idle"), runs: false } = tick else { return false };
+/// As of when the last tick found nothing to do, if none is overdue since: then nothing is known to wait of what it asked.
+pub(super) fn idle_since(tick: LastTick<'_>, schedule: &Schedule, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
+    let LastTick { at: Some(at), state: Some("idle"), runs: false } = tick else { return None };
     let next = parse_cron(&schedule.expression)
         .ok()
         .and_then(|cron| cron.find_next_occurrence(&at.with_timezone(&schedule.timezone), false).ok());
-    next.is_none_or(|next| now < next.with_timezone(&Utc) + TICK_LATE)
+    next.is_none_or(|next| now < next.with_timezone(&Utc) + TICK_LATE).then_some(at)
 }
 
 fn secs(delta: TimeDelta) -> f64 {

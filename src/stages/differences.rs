@@ -7,7 +7,7 @@ use sqlx::Row as _;
 
 use crate::config::{EntityId, Side};
 use crate::mapping::Lens;
-use crate::pairs::Pair;
+use crate::pairs::{Listed, Pair};
 use crate::sides::postgres::{self, Row};
 use crate::sides::{Fault, sort};
 
@@ -113,9 +113,8 @@ pub fn named(
     let (kind, fields) = match verdict {
         Verdict::Nothing => match (&view.legacy, &view.platform) {
             (Some(_), Some(_)) => {
-                let listed = living.map(|pair| &pair.listed).filter(|listed| !listed.is_empty())?;
-                let fields = entity.mapping.fields.iter().filter(|field| listed.has(field.fingerprint));
-                (Kind::Listed, fields.map(|field| field.name.clone()).collect())
+                let pair = living?;
+                (Kind::Listed, listed(entity, &pair.listed, pair.legacy_key.as_ref(), &pair.platform_key)?.fields)
             }
             (None, None) => return None,
             _ => living.map(|_| (behind(Kind::Deleted), Vec::new()))?,
@@ -186,6 +185,22 @@ pub fn is_note(act: &Act) -> bool {
         && act.held.is_none()
         && act.waits.is_empty()
         && (act.fields.is_empty() || act.view.legacy.is_none())
+}
+
+/// What a person is to decide about of a pair, if there is anything: told as soon as it is known, not by the next comparison.
+pub fn listed(
+    entity: &ReadyEntity,
+    listed: &Listed,
+    legacy_key: Option<&Key>,
+    platform_key: &Key,
+) -> Option<Difference> {
+    let fields = entity.mapping.fields.iter().filter(|field| listed.has(field.fingerprint));
+    (!listed.is_empty()).then(|| Difference {
+        legacy_key: legacy_key.cloned(),
+        platform_key: Some(platform_key.clone()),
+        kind: Kind::Listed.as_str().into(),
+        fields: fields.map(|field| field.name.clone()).collect(),
+    })
 }
 
 /// Whether nothing of it differs but what a person is to decide about.

@@ -88,7 +88,7 @@ async fn turn_over(
     let (judged, links) = decide(entity, page, clocks, views, &none).instrument(debug_span!("decide")).await?;
     report.timings.decide += began.elapsed();
     fault::point("page.decided").await;
-    let Sorted { acts, mut again, voids } = sort_out(page, judged, report);
+    let Sorted { acts, mut again, voids } = sort_out(entity, page, judged, report);
     let began = clock::instant();
     if !voids.is_empty() {
         again.extend(voids.iter().map(|view| view.origin.clone()));
@@ -120,11 +120,17 @@ pub struct Sorted {
 }
 
 /// Reports what ends by its verdict alone.
-pub fn sort_out(page: &Page, judged: Vec<(View, Verdict)>, report: &mut PageReport) -> Sorted {
+pub fn sort_out(entity: &ReadyEntity, page: &Page, judged: Vec<(View, Verdict)>, report: &mut PageReport) -> Sorted {
     let mut sorted = Sorted { acts: Vec::new(), again: Vec::new(), voids: Vec::new() };
     for (view, verdict) in judged {
         match verdict {
-            Verdict::Nothing => unchanged(page, view, report),
+            Verdict::Nothing => {
+                let pair = view.pair.as_ref().filter(|pair| !pair.gone);
+                report.differences.extend(pair.and_then(|pair| {
+                    differences::listed(entity, &pair.listed, pair.legacy_key.as_ref(), &pair.platform_key)
+                }));
+                unchanged(page, view, report);
+            }
             Verdict::Waits(fields) => {
                 waits(report, fields);
                 unchanged(page, view, report);
@@ -509,6 +515,12 @@ pub fn record(entity: &ReadyEntity, page: &Page, committed: Vec<Committed>, repo
             (false, Some(_)) => Some((Side::Platform, act.view.platform.as_ref())),
             (false, None) => None,
         };
+        report.differences.extend(differences::listed(
+            entity,
+            &act.pair.listed,
+            act.pair.legacy_key.as_ref(),
+            &platform_key,
+        ));
         // A first load and rows named by key say nothing about how late a change arrives.
         if page.range.lane == Lane::Stamp
             && let Some((side, row)) = source

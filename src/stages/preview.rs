@@ -403,7 +403,7 @@ pub async fn run(
             break;
         }
         let (judged, links) = decide(entity, page, clocks, views, ahead).await?;
-        let Sorted { acts, mut again, voids } = sort_out(page, judged, &mut report);
+        let Sorted { acts, mut again, voids } = sort_out(entity, page, judged, &mut report);
         let Claims { kept, in_the_way } = claims::settle(entity, page.side, acts).await?;
         again.extend(in_the_way.into_iter().flat_map(|(act, first)| first.into_iter().chain([act.view.origin])));
         let committed: Vec<Committed> = kept.into_iter().map(would_be_committed).collect();

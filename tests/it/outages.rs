@@ -276,10 +276,29 @@ async fn a_table_that_somebody_holds_locked_stops_its_entity_alone() {
         assert_eq!(bridge.systems.platform_rows("select name from team").await, [name], "others go on");
     }
     assert_eq!(bridge.number(settled).await, before, "what was not asked is not settled");
+    // Whatever the last tick found of the others: who is late, and why, is told.
+    let late = async || {
+        let status = bridge.status().await;
+        let of = |entity: &str| {
+            let marks = status.watermarks.iter().filter(move |mark| mark.entity == entity);
+            marks
+                .map(|mark| (mark.freshness_secs.is_some_and(|secs| secs > 0.0), mark.locked_since.is_some()))
+                .collect::<Vec<_>>()
+        };
+        (status.state.clone(), of("person"), of("team"))
+    };
+    assert_eq!(late().await, ("locked".into(), vec![(true, true); 2], vec![(false, false); 2]));
+    let standing = ops::standing(&bridge.queue.pool, &bridge.config).await.expect("gauges");
+    assert!(standing.sides.values().all(|side| side.freshness_secs > 0.0), "{:?}", standing.sides);
+    let customer = CustomerId::new(CUSTOMER);
+    let known = ops::freshness(&bridge.queue.pool, &customer, 60).await.expect("a picture");
+    let settled_at = bridge.number(settled).await;
+    assert!(known.iter().all(|known| known.up_to.timestamp_millis() <= settled_at + 1), "{known:?} {settled_at}");
     assert_eq!(bridge.number("select count(*) from bridge.attempt").await, 0);
     application.rollback().await.expect("a rollback");
     bridge.settle().await;
     assert_eq!(same(&bridge).await, ["b@example.org|c"]);
+    assert_eq!(late().await, ("idle".into(), vec![(false, false); 2], vec![(false, false); 2]));
     assert_eq!((bridge.number(DEAD).await, bridge.status().await.paused.len()), (0, 0));
     worker.stop().await;
 }

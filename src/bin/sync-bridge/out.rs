@@ -56,7 +56,7 @@ pub fn alarm(count: i64) -> Cell {
 /// How a customer stands: what needs a person stands out.
 pub fn state(state: &str) -> Cell {
     match state {
-        "degraded" | "away" | "waiting for a worker" => toned(text(state), Color::Red),
+        "degraded" | "away" | "locked" | "waiting for a worker" => toned(text(state), Color::Red),
         "paused" | "waiting" | "never run" => toned(text(state), Color::Yellow),
         _ => text(state),
     }

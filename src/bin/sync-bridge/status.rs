@@ -21,7 +21,7 @@ Examples:
   sync-bridge status --watch --json | jq .       a line for each look
 
 JSON: a list; each customer: customer, slug, state, away, open_run, load_run, last_tick_at, last_run_ended_at, watermarks (entity, side,
-  watermark, freshness_secs, held_by), parked, quarantined, dead_letters, differences, compared_at, paused, loads, mappings
+  watermark, freshness_secs, held_by, locked_since), parked, quarantined, dead_letters, differences, compared_at, paused, loads, mappings
 
 Exit codes: 0 here it is, or stopped by Ctrl-C; 1 the queue database failed meanwhile; 2 refused")]
 pub struct Args {
@@ -62,8 +62,8 @@ async fn show(bridge: &Bridge, customer: Option<&CustomerId>, args: &Args) -> an
             }
             // What a small window cuts off is what matters least.
             status.sort_by_key(|one| urgency(&one.state));
-            let Tables { sides, others, .. } = tables(&status);
-            Ok([vec![overview(&status)], others, sides].concat().join("\n"))
+            let Tables { customers, sides, others, .. } = tables(&status);
+            Ok([vec![customers], others, sides].concat().join("\n"))
         };
         return watch::run(Duration::from_secs(args.every), args.json, look).await;
     }
@@ -71,8 +71,8 @@ async fn show(bridge: &Bridge, customer: Option<&CustomerId>, args: &Args) -> an
     if args.json {
         return out::say_json(&status);
     }
-    let Tables { customers, sides, others } = tables(&status);
-    out::say(&[vec![customers], sides, others].concat().join("\n"))
+    let Tables { customers, times, sides, others } = tables(&status);
+    out::say(&[vec![customers], others, sides, vec![times]].concat().join("\n"))
 }
 
 async fn read(bridge: &Bridge, customer: Option<&CustomerId>) -> anyhow::Result<Vec<CustomerStatus>> {
@@ -85,7 +85,7 @@ async fn read(bridge: &Bridge, customer: Option<&CustomerId>) -> anyhow::Result<
 /// What needs a person first.
 fn urgency(state: &str) -> u8 {
     match state {
-        "degraded" | "away" | "waiting for a worker" => 0,
+        "degraded" | "away" | "locked" | "waiting for a worker" => 0,
         "paused" | "waiting" | "never run" => 1,
         "idle" => 3,
         _ => 2,
@@ -102,9 +102,10 @@ fn shown(unknown: &Unknown) -> String {
     )
 }
 
-/// The customers, their sides, and what there is only now and then.
+/// The customers, when they were worked on, their sides, and what there is only now and then.
 struct Tables {
     customers: String,
+    times: String,
     sides: Vec<String>,
     others: Vec<String>,
 }
@@ -134,30 +135,13 @@ fn overview(status: &[CustomerStatus]) -> String {
 }
 
 fn tables(status: &[CustomerStatus]) -> Tables {
-    let mut customers = out::table(&[
-        "customer",
-        "state",
-        "run",
-        "last tick",
-        "last run ended",
-        "parked",
-        "quarantined",
-        "dead letters",
-        "differences",
-        "compared",
-    ]);
+    let mut times = out::table(&["customer", "last tick", "last run ended", "compared"]);
     let mut sides = out::table(&["customer", "entity", "side", "done up to", "freshness", "held by"]);
     for one in status {
-        customers.add_row(vec![
+        times.add_row(vec![
             out::text(&one.slug),
-            out::state(&one.state),
-            out::text(&one.open_run.map_or_else(|| "-".into(), |run| run.to_string())),
             out::time(one.last_tick_at),
             out::time(one.last_run_ended_at),
-            out::number(one.parked),
-            out::alarm(one.quarantined),
-            out::alarm(one.dead_letters),
-            out::alarm(one.differences),
             out::time(one.compared_at),
         ]);
         for mark in &one.watermarks {
@@ -167,7 +151,7 @@ fn tables(status: &[CustomerStatus]) -> Tables {
                 out::text(&mark.side),
                 out::time(mark.watermark),
                 out::duration(mark.freshness_secs),
-                out::text(mark.held_by.as_deref().unwrap_or("-")),
+                out::text(&mark.waits_for().unwrap_or_else(|| "-".into())),
             ]);
         }
     }
@@ -177,7 +161,7 @@ fn tables(status: &[CustomerStatus]) -> Tables {
     others.extend(away(status));
     others.extend(pause::table(status.iter().map(|one| (one.slug.as_str(), one.paused.as_slice()))));
     let sides = if sides.is_empty() { Vec::new() } else { vec![sides.to_string()] };
-    Tables { customers: customers.to_string(), sides, others }
+    Tables { customers: overview(status), times: times.to_string(), sides, others }
 }
 
 /// What is being loaded.

@@ -104,8 +104,13 @@ async fn a_conflict_is_listed_without_values_resolved_and_undone() {
     let list = |more: &[&str]| json_of(&desk, &[&["conflicts", "list", "--json"][..], &of, more].concat());
     assert_eq!(desk.succeeds(&["conflicts", "list", "--customer", "c-1"]), "no conflicts\n");
 
+    // Counted where one looks first, without waiting for a comparison of whole tables.
+    let waits = || json_of(&desk, &["status", "--json"])[0]["differences"].clone();
+    run(&desk);
+    assert_eq!(waits(), 0);
     edit_both(&databases, "Ada L", "Ada P").await;
     assert_eq!(run(&desk)["conflicts"], 1);
+    assert_eq!(waits(), 1);
     let open = list(&["--state", "open"]);
     let name = open[0]["conflict"].as_str().expect("a name").to_owned();
     assert!(name.starts_with("user:") && open.as_array().is_some_and(|all| all.len() == 1), "{open}");
@@ -124,10 +129,12 @@ async fn a_conflict_is_listed_without_values_resolved_and_undone() {
     // Edits that change what it is about: another entry takes its place; and one that ends the difference leaves none.
     edit_both(&databases, "Ada M", "Ada Q").await;
     run(&desk);
+    assert_eq!(waits(), 1, "the same record");
     assert_eq!(list(&["--state", "superseded"])[0]["conflict"], name);
     edit_both(&databases, "Ada", "Ada").await;
     run(&desk);
     assert_eq!(list(&["--state", "open"]), json!([]));
+    assert_eq!(waits(), 0);
     assert_eq!(list(&["--state", "superseded"]).as_array().map(Vec::len), Some(2));
     edit_both(&databases, "Ada L", "Ada P").await;
     run(&desk);
@@ -145,6 +152,7 @@ async fn a_conflict_is_listed_without_values_resolved_and_undone() {
     assert_eq!(desk.run(&resolve).status.code(), Some(1), "it is not open any more");
     settle(&desk);
     holds(&databases, "Ada L").await;
+    assert_eq!(waits(), 0, "it is decided");
 
     std::fs::write(&file, newest).expect("writing a configuration");
     edit_both(&databases, "Ada 1", "Ada 2").await;

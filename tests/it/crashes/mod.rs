@@ -451,7 +451,7 @@ fn stop(child: &Child) {
 
 /// Functions of the ledger that write without a fault point, and why.
 #[cfg(test)]
-const WITHOUT_A_POINT: [(&str, &str); 15] = [
+const WITHOUT_A_POINT: [(&str, &str); 16] = [
     ("action.rs: begin", "what an operator asks for is done by the console, which is not killed here"),
     ("action.rs: end", "what an operator asks for is done by the console, which is not killed here"),
     ("circuit.rs: prune", "housekeeping, one statement by itself"),
@@ -466,6 +466,7 @@ const WITHOUT_A_POINT: [(&str, &str); 15] = [
     ("refused.rs: insert", "one statement by itself, of what is none of ours"),
     ("refused.rs: prune", "housekeeping, one statement by itself"),
     ("sweep.rs: accept", "what an operator asks for is done by a command of its own, which is not killed here"),
+    ("watermark.rs: note_locked", "of a tick or a stage, whose outcome stands in the same transaction"),
     ("watermark.rs: forget_wal", "what an operator asks for is done by a command of its own, which is not killed here"),
 ];
 
