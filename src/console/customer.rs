@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::Form;
 use axum::extract::{Path, Query, State};
 use chrono::TimeDelta;
-use maud::{Markup, html};
+use maud::{Markup, Render as _, html};
 use serde::Deserialize;
 
 use super::access::{Actor, Visitor};
@@ -14,12 +14,13 @@ use super::frame::{self, Place, Table};
 use super::{Console, charts};
 use crate::clock;
 use crate::config::{Customer, Side};
-use crate::ops::{self, CustomerStatus, Intended, RunListed, Scope};
+use crate::ops::{self, CustomerStatus, Intended, ParkedRow, RunListed, Scope};
 
 /// What the pictures show.
 const MINUTES: u32 = 60;
 const RUNS_SHOWN: u32 = 20;
 const ACTIONS_SHOWN: u32 = 10;
+const PARKED_SHOWN: u32 = 100;
 
 #[derive(Debug, Default, Deserialize)]
 pub(super) struct Told {
@@ -54,6 +55,7 @@ pub(super) async fn page(
     let minutes = ops::rates(&env.queue, &customer.id, MINUTES).await?;
     let settled = ops::freshness(&env.queue, &customer.id, MINUTES).await?;
     let actions = ops::actions(&env.queue, Some(&customer.id), ACTIONS_SHOWN).await?;
+    let parked = ops::parked(&env.queue, &customer.id, PARKED_SHOWN).await?;
     let now = clock::now();
     let main = html! {
         (frame::done(told.done.as_deref()))
@@ -82,6 +84,11 @@ pub(super) async fn page(
                 empty: "Each entity of the configuration would be here.",
             })
         }
+        section id="parked" {
+            h2 { "Parked rows" }
+            (parked_table(customer, &parked))
+            @if parked.len() as u32 == PARKED_SHOWN { p class="told" { "The first " (PARKED_SHOWN) " are shown." } }
+        }
         @if frame::may_act(&visitor) { (acts(&console, customer, &status, &visitor)) }
         section {
             h2 { "What people did" }
@@ -98,13 +105,42 @@ fn facts(status: &CustomerStatus) -> Markup {
         dl class="numbers" {
             div { dt { "State" } dd { (frame::state(&status.state)) } }
             div { dt { "Last tick" } dd { (frame::time(status.last_tick_at)) } }
-            div id="parked" { dt { "Parked" } dd { (frame::grouped(status.parked)) } }
+            div { dt { "Parked" } dd { (frame::count(status.parked, &format!("/customers/{}#parked", frame::escaped(&status.customer)))) } }
             div { dt { "Quarantined" } dd { (frame::count(status.quarantined, &of("quarantine"))) } }
             div { dt { "Dead letters" } dd { (frame::count(status.dead_letters, &of("dead-letters"))) } }
             div { dt { "Differences" } dd { (frame::count(status.differences, &of("reconciliation"))) } }
             div { dt { "Conflicts" } dd { a href=(of("conflicts")) { "the log" } } }
         }
     }
+}
+
+fn parked_table(customer: &Customer, parked: &[ParkedRow]) -> Markup {
+    let waits_for = |row: &ParkedRow| match (&row.waits_entity, &row.waits_side, &row.waits_key) {
+        (Some(entity), Some(side), Some(key)) => html! { (entity) " " code { (frame::key(key)) } " on " (side) },
+        _ => html! { (row.reason) },
+    };
+    Table {
+        caption: "Rows that come back by themselves",
+        columns: &["Entity", "Side", "Key", "Waits for", "Since", "Next"],
+        rows: parked
+            .iter()
+            .map(|row| {
+                vec![
+                    html! { (row.entity) },
+                    html! { (row.side) },
+                    html! { code { (frame::key(&row.key)) } },
+                    waits_for(row),
+                    frame::time(Some(row.since)),
+                    html! { @if row.woken { "with the next run" } @else { "once that is there" } },
+                ]
+            })
+            .collect(),
+        empty: &format!(
+            "No row of {} waits: those that wait for their parent, or were busy, would be here.",
+            customer.slug
+        ),
+    }
+    .render()
 }
 
 /// What keeps it from being fresh: nothing of this is there on a good day.

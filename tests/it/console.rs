@@ -166,6 +166,11 @@ async fn every_page_answers_and_each_number_leads_to_what_it_counts() {
     let (databases, desk) = troubled("console pages").await;
     let letters = number(&databases.queue, "select count(*) from bridge.job where state = 'dead'").await;
     assert!(letters > 0, "a dead letter is there");
+    let parked = "insert into bridge.parked
+        (customer, entity, side, key, reason, waits_entity, waits_side, waits_key, woken, run, stage, round)
+        select id, 'user', 'legacy', 'child-7', 'parent', 'user', 'legacy', 'parent-7', false, 1, 1, 0
+        from (select distinct customer as id from bridge.run) one";
+    execute(&databases.queue, parked).await;
     let console = Console::start(&desk, &[]).await;
     let mut seen: BTreeMap<String, Answer> = BTreeMap::new();
     let mut next = BTreeSet::from(["/".to_owned()]);
@@ -204,7 +209,14 @@ async fn every_page_answers_and_each_number_leads_to_what_it_counts() {
         assert!(seen.keys().any(|path| path.starts_with(start)), "nothing leads to {start}: {:?}", seen.keys());
     }
     let text: String = seen.values().map(|answer| answer.body.as_str()).collect();
-    for said in ["no_poison", "the table &lt;i&gt;orders&lt;/i&gt; is gone", "Rows per minute", "Freshness"] {
+    for said in [
+        "child-7",
+        "parent-7",
+        "no_poison",
+        "the table &lt;i&gt;orders&lt;/i&gt; is gone",
+        "Rows per minute",
+        "Freshness",
+    ] {
         assert!(text.contains(said), "nowhere: {said}");
     }
     for hidden in ["Ada L", "Ada P", "<i>orders", "hunter2"] {
