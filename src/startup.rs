@@ -126,7 +126,7 @@ impl ProcessArgs {
 pub const CONSOLE_ADDRESS: &str = "127.0.0.1:8088";
 
 /// What is decided about a console.
-#[derive(Debug, Clone, clap::Args)]
+#[derive(Debug, Clone, Default, clap::Args)]
 pub struct ConsoleArgs {
     /// Show the values of rows too: they are the customer's data
     #[arg(long, env = "SYNC_BRIDGE_CONSOLE_SHOW_VALUES")]
@@ -137,26 +137,24 @@ pub struct ConsoleArgs {
 ///
 /// # Errors
 /// An address that cannot be had, or that needs tokens.
-pub async fn console(
-    bridge: &Bridge,
-    health: Health,
-    args: &ConsoleArgs,
-    address: SocketAddr,
-) -> anyhow::Result<Listening> {
+pub async fn console(env: Env, health: Health, args: &ConsoleArgs, address: SocketAddr) -> anyhow::Result<Listening> {
     let token = |name: &str| std::env::var(name).ok().filter(|token| !token.is_empty()).map(Into::into);
     let tokens = Tokens { read: token("SYNC_BRIDGE_CONSOLE_READ_TOKEN"), act: token("SYNC_BRIDGE_CONSOLE_ACT_TOKEN") };
-    console::listen(bridge.env(), health, console::Settings { address, tokens, show_values: args.show_values }).await
+    console::listen(env, health, console::Settings { address, tokens, show_values: args.show_values }).await
 }
 
 /// On the address that is named; on the usual one otherwise, or on a free port where another console has that.
-async fn console_or_free(
-    bridge: &Bridge,
+///
+/// # Errors
+/// As `console`.
+pub async fn console_or_free(
+    env: Env,
     health: &Health,
     args: &ConsoleArgs,
     address: Option<SocketAddr>,
 ) -> anyhow::Result<Listening> {
     let usual: SocketAddr = CONSOLE_ADDRESS.parse().context("the usual address")?;
-    let listening = console(bridge, health.clone(), args, address.unwrap_or(usual)).await;
+    let listening = console(env.clone(), health.clone(), args, address.unwrap_or(usual)).await;
     let is_taken = |error: &anyhow::Error| {
         error
             .chain()
@@ -165,7 +163,7 @@ async fn console_or_free(
     };
     match listening {
         Err(error) if address.is_none() && is_taken(&error) => {
-            console(bridge, health.clone(), args, SocketAddr::new(usual.ip(), 0)).await
+            console(env, health.clone(), args, SocketAddr::new(usual.ip(), 0)).await
         }
         done => done,
     }
@@ -218,7 +216,7 @@ pub async fn work(
     let all = stop.child_token();
     let health = worker.process.health().await?;
     let listening = match console {
-        Some((args, address)) => Some(console_or_free(bridge, &health, args, address).await.map_err(refused)?),
+        Some((args, address)) => Some(console_or_free(bridge.env(), &health, args, address).await.map_err(refused)?),
         None => None,
     };
     let console = async {

@@ -1,7 +1,9 @@
 //! The course of a demo: make both systems, load, let applications write while the bridge works, settle, compare. Owns: the
 //! order, the bounds, the bars. Never: how any of it is done.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
@@ -20,10 +22,13 @@ use super::watch::{Progress, Watch};
 use super::writers::{self, Pace, Tally};
 use crate::clock;
 use crate::config::{self, Config, Side};
+use crate::console::Listening;
 use crate::embedded::{self, Server};
+use crate::health::Health;
+use crate::jobs::Env;
 use crate::ops;
 use crate::stages::Data;
-use crate::startup;
+use crate::startup::{self, ConsoleArgs};
 use crate::told::grouped;
 
 const WORKERS: usize = 2;
@@ -53,6 +58,8 @@ pub struct Options {
     pub keep: Option<PathBuf>,
     /// The program of the worker and scheduler processes.
     pub program: PathBuf,
+    /// Where the console listens; on the usual address, or a free port, if nobody says.
+    pub console: Option<SocketAddr>,
 }
 
 /// How a demo ended.
@@ -105,6 +112,10 @@ async fn on_server(
         stand = Stand::make(options, folder, server) => stand?,
     };
     let program = Program { file: options.program.clone(), config: folder.demo_config(), logs: folder.logs() };
+    let console = stand.console(options.console).await?;
+    let closed = CancellationToken::new();
+    let _ends_with_this = closed.clone().drop_guard();
+    tokio::spawn(console.serve(closed));
     let mut children = Children::start(program, WORKERS)?;
     let tallies = [Tally::default(), Tally::default()];
     let played = tokio::select! {
@@ -185,6 +196,17 @@ impl Stand {
         let watch = Watch::open(queue, server, &samples::ALL).await?;
         step.end("the bridge is prepared");
         Ok(Stand { config, customers, watch })
+    }
+
+    /// How it goes, in a browser, as long as the demo does.
+    async fn console(&self, address: Option<SocketAddr>) -> anyhow::Result<Listening> {
+        let step = Step::begin("opening a console");
+        let config = Arc::new(self.config.clone());
+        let env = Env { data: Arc::new(Data::new(config.clone())), config, queue: self.watch.queue.clone() };
+        let console = startup::console_or_free(env, &Health::default(), &ConsoleArgs::default(), address).await;
+        let console = console.map_err(startup::refused)?;
+        step.end(&format!("how it goes: http://{}/", console.address));
+        Ok(console)
     }
 
     /// First load, applications, settling.

@@ -1,5 +1,6 @@
 //! `sync-bridge demo` as one runs it.
 
+use std::io::Write as _;
 use std::process::{Command, Stdio};
 
 use nix::sys::signal::{Signal, kill};
@@ -25,13 +26,29 @@ async fn a_demo_whose_worker_is_killed_ends_with_both_sides_equal() {
     let folder = Folder::new("demo");
     let kept = folder.path().join("kept");
     let mut demo = Command::new(env!("CARGO_BIN_EXE_sync-bridge"));
-    demo.args(["demo", "--people", "60", "--seconds", "6", "--json", "--keep"]).arg(&kept);
+    let console = std::net::TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).expect("a free port");
+    demo.args([
+        "demo",
+        "--people",
+        "60",
+        "--seconds",
+        "6",
+        "--json",
+        "--console-listen",
+        &console.to_string(),
+        "--keep",
+    ])
+    .arg(&kept);
     let demo = demo.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("starting the demo");
     let log = kept.join("logs/worker-1.log");
     eventually("a worker works", async || {
         std::fs::read_to_string(&log).is_ok_and(|log| log.contains("worker started"))
     })
     .await;
+    let mut looks = std::net::TcpStream::connect(console).expect("the console listens");
+    write!(looks, "GET / HTTP/1.1\r\nhost: {console}\r\nconnection: close\r\n\r\n").expect("asking it");
+    let page = std::io::read_to_string(looks).expect("an answer");
+    assert!(page.starts_with("HTTP/1.1 200") && page.contains("acme"), "{page}");
     let killed = workers(demo.id())[0];
     kill(Pid::from_raw(killed), Signal::SIGKILL).expect("killing a worker");
 

@@ -30,7 +30,7 @@ pub async fn run(config: &Path, args: Args) -> anyhow::Result<()> {
     let bridge = Bridge::open(startup::load(config)?, Embedded::MustExist).await?;
     let done = async {
         bridge.must_be_migrated().await?;
-        let listening = startup::console(&bridge, Health::default(), &args.console, args.listen).await;
+        let listening = startup::console(bridge.env(), Health::default(), &args.console, args.listen).await;
         listening.map_err(startup::refused)?.serve(stop).await
     };
     let done = done.await;

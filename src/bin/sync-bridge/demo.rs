@@ -16,7 +16,7 @@ Examples:
   sync-bridge demo --people 50000 --json      one line for a program; exit code 0 only with 0 differences
   sync-bridge demo --seconds 5 --keep d       then go on with `sync-bridge up --config d/bridge.toml`
 
-Everything runs on an embedded PostgreSQL server of its own.
+Everything runs on an embedded PostgreSQL server of its own. While it works, a console on http://127.0.0.1:8088/ shows how it goes.
 
 Exit codes: 0 both ended up equal, 1 they differ, it failed, or Ctrl-C ended it before anything was compared; 2 refused")]
 pub struct Args {
@@ -32,6 +32,9 @@ pub struct Args {
     /// Keep server, data, configuration and logs in this new folder
     #[arg(long, value_name = "DIR")]
     keep: Option<PathBuf>,
+    /// Where the console listens while it works [default: 127.0.0.1:8088, or a free port if that is taken]
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    console_listen: Option<std::net::SocketAddr>,
     /// Another number makes other people and other edits
     #[arg(long, value_name = "N", default_value_t = 1)]
     seed: u64,
@@ -45,6 +48,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
         seed: args.seed,
         keep: args.keep,
         program: std::env::current_exe().context("finding this program's own file")?,
+        console: args.console_listen,
     };
     let Ending::Compared { report, comparisons, next } = demo::run(&options, &stop).await? else {
         bail!("interrupted before both sides were compared");
