@@ -4,7 +4,7 @@ use anyhow::Context;
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 
-use super::preview::{PreviewOfRow, PreviewRow};
+use super::preview::{PreviewOfRow, PreviewRow, narrowed};
 use super::verify::{named, page};
 use crate::config::{CustomerId, EntityId, Side};
 use crate::jobs::Env;
@@ -70,6 +70,7 @@ pub async fn explain(
     (side, key): (Side, &Key),
 ) -> anyhow::Result<Option<Explained>> {
     let what = || format!("reading what is known of {entity} {}", key.listed());
+    let key = &env.data.spelled(customer, entity, side, key).await?;
     let Some(record) = env.data.record(customer, entity, side, key).await? else { return Ok(None) };
     let of_side = |of: Side| {
         let row = if of == Side::Legacy { &record.legacy } else { &record.platform };
@@ -136,7 +137,7 @@ async fn next(
     entity: &EntityId,
     (side, key): (Side, &Key),
 ) -> anyhow::Result<Vec<PreviewRow>> {
-    let mut ahead = env.data.ahead(customer, &env.config).await?;
+    let mut ahead = env.data.ahead(customer, &narrowed(env, customer, entity).await?).await?;
     let mut rows = Vec::new();
     for range in named(env, entity, side, std::slice::from_ref(key)) {
         let page = page(env, customer, entity, PageMode::Sync, range).await?;

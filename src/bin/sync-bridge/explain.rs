@@ -7,7 +7,7 @@ use serde_json::json;
 use sync_bridge::config::{Customer, EntityId, Side};
 use sync_bridge::ops::{self, Explained};
 use sync_bridge::stages::{Key, RecordRow, RecordValue};
-use sync_bridge::startup::{self, Bridge, Embedded, Look, refused};
+use sync_bridge::startup::{self, Bridge, Embedded, refused};
 
 use crate::{out, plan};
 
@@ -32,7 +32,7 @@ pub struct Args {
     /// Its entity
     #[arg(long)]
     entity: String,
-    /// Its key; the parts of one of several columns with commas between them
+    /// Its key; the parts of one of several columns with commas between them, or as a JSON array of strings
     #[arg(long)]
     key: String,
     /// Whose key it is; the first side that has it, unless it is said
@@ -50,8 +50,9 @@ pub async fn run(config: &Path, args: Args) -> anyhow::Result<()> {
     let config = startup::load(config)?;
     let customer = out::customer(&config, &args.customer)?.clone();
     let entity = out::entity(&config, &args.entity)?.clone();
+    let keys = out::keys_of(&config, &entity, args.side, &args.key)?;
     let bridge = Bridge::open(config, Embedded::MustExist).await?;
-    let found = find(&bridge, &customer, &entity, &args).await;
+    let found = find(&bridge, &customer, &entity, (&keys, &args.key)).await;
     bridge.close().await?;
     let mut explained = found?;
     if !args.show_values {
@@ -68,22 +69,25 @@ pub async fn run(config: &Path, args: Args) -> anyhow::Result<()> {
     }
 }
 
-async fn find(bridge: &Bridge, customer: &Customer, entity: &EntityId, args: &Args) -> anyhow::Result<Explained> {
+async fn find(
+    bridge: &Bridge,
+    customer: &Customer,
+    entity: &EntityId,
+    (keys, written): (&[(Side, Key)], &str),
+) -> anyhow::Result<Explained> {
     bridge.must_be_migrated().await?;
-    startup::check(&bridge.data, [customer], Look::Everything).await?;
-    let key = out::key_of(&args.key);
-    let sides = args.side.map_or_else(|| Side::BOTH.to_vec(), |side| vec![side.side()]);
+    startup::check_entity(&bridge.data, customer, entity).await?;
     let env = bridge.env();
-    for side in sides {
-        // What is no key of one side at all may be one of the other.
-        match ops::explain(&env, &customer.id, entity, (side, &key)).await {
-            Ok(Some(found)) => return Ok(found),
-            Ok(None) => {}
-            Err(error) if args.side.is_some() => return Err(error),
-            Err(error) => tracing::debug!("{side}: {error:#}"),
+    for (side, key) in keys {
+        if let Some(found) = ops::explain(&env, &customer.id, entity, (*side, key)).await? {
+            return Ok(found);
         }
     }
-    Err(refused(anyhow!("customer {} has no {entity} {}, neither a row nor a pair", customer.slug, args.key)))
+    Err(refused(anyhow!(
+        "customer {} has no {entity} {}, neither a row nor a pair",
+        customer.slug,
+        out::plain(written)
+    )))
 }
 
 /// Leaves values out: they are the customer's data.

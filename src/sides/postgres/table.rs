@@ -286,6 +286,17 @@ impl TableSql {
         rows.iter().map(|row| self.found(row)).collect()
     }
 
+    /// The key in the one spelling that the ledgers know, whatever of the column's own somebody wrote.
+    pub async fn spelled(&self, sessions: &Sessions, key: &Key) -> Result<Key, sqlx::Error> {
+        let own = format!("${}", self.first_own());
+        let parts: Vec<String> = (self.keys.iter().enumerate())
+            .map(|(at, key)| format!("({})::{} as {}", self.key_part(&own, at), key.type_sql, key.name))
+            .collect();
+        let statement = Statement::new(format!("select {} from (select {}) t", self.key_text(), parts.join(", ")));
+        let rows = sessions.fetch_all(self.start(&statement).bind(key.0.clone())).await?;
+        rows.first().map_or_else(|| Ok(key.clone()), |row| Ok(Key(row.try_get(0)?)))
+    }
+
     /// Rows and what stands beside them, by key, both ways outer: ledger rows without a row, rows without a ledger row.
     pub async fn read_keys(&self, sessions: &Sessions, wants: &[Want]) -> Result<Vec<Found>, sqlx::Error> {
         let own = self.first_own();
