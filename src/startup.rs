@@ -13,7 +13,7 @@ use futures::{StreamExt as _, TryStreamExt as _, stream};
 use sqlx::PgPool;
 use tokio_util::sync::CancellationToken;
 
-use crate::config::{self, Config, ConfigError, Customer, Finding, Spot};
+use crate::config::{self, Config, ConfigError, Customer, EntityId, Finding, Spot};
 use crate::console::{self, Listening, Tokens};
 use crate::embedded::Server;
 use crate::health::{self, Health};
@@ -528,6 +528,15 @@ pub async fn check(data: &Data, customers: impl IntoIterator<Item = &Customer>, 
     let found: Vec<Option<String>> = stream::iter(checks).buffered(CHECKS_AT_ONCE).collect().await;
     let found: Vec<String> = found.into_iter().flatten().collect();
     if found.is_empty() { Ok(()) } else { Err(refused(anyhow!(found.join("\n")))) }
+}
+
+/// Holds the mapping of one entity against the databases that it lies in.
+///
+/// # Errors
+/// What does not fit, as a refusal; what is away or locked for the moment is none.
+pub async fn check_entity(data: &Data, customer: &Customer, entity: &EntityId) -> anyhow::Result<()> {
+    let checked = data.check_entity(&customer.id, entity).await;
+    checked.map_err(|error| unless_away(refused(error.context(format!("customer {}", customer.slug)))))
 }
 
 /// Everything that is to be told of these customers' mappings and databases; writes nothing.

@@ -34,9 +34,8 @@ const LOOK_EVERY: Duration = Duration::from_millis(200);
 pub struct EraseOf<'a> {
     pub customer: &'a CustomerId,
     pub entity: &'a EntityId,
-    /// Whose key it is; none: the only side that knows it.
-    pub side: Option<Side>,
-    pub key: &'a Key,
+    /// The key, as each side has it whose it may be: it is the only one's that knows it.
+    pub keys: &'a [(Side, Key)],
     /// Only what would be removed.
     pub plan: bool,
     pub who: &'a str,
@@ -143,9 +142,9 @@ pub enum CannotErase {
     #[error("legacy's {entity} {key} is another record than the platform's: say which one is meant with `--side`")]
     TwoOf { entity: EntityId, key: String },
     #[error(
-        "a person is to decide about {open} of its conflicts first: see `sync-bridge conflicts list --entity {entity} --state open`"
+        "a person is to decide about {open} of its conflicts first: see `sync-bridge conflicts list --customer {customer} --entity {entity} --state open`"
     )]
-    Open { entity: EntityId, open: u64 },
+    Open { customer: String, entity: EntityId, open: u64 },
 }
 
 /// Takes away what is kept of the record's values: by pages that were at work before in the queue database last, so that none of them brings
@@ -160,7 +159,7 @@ pub async fn erase(env: &Env, of: EraseOf<'_>) -> anyhow::Result<Erased> {
         return all(env, of, &subjects).await;
     }
     if of.plan || planned.removed.is_nothing() {
-        return Ok(planned);
+        return Ok(Erased { plan: of.plan, ..planned });
     }
     let keys: BTreeSet<&(Side, Key)> = subjects.iter().flat_map(|subject| &subject.keys).collect();
     let marks: Vec<String> = keys.iter().map(|(side, key)| format!("{side} {}", mark(of, *side, key))).collect();
@@ -186,10 +185,13 @@ pub async fn erase(env: &Env, of: EraseOf<'_>) -> anyhow::Result<Erased> {
 
 /// Which records the key means, and what would be removed of them.
 async fn foreseen(env: &Env, of: EraseOf<'_>) -> anyhow::Result<(Vec<Subject>, Erased)> {
-    let sides = of.side.map_or_else(|| Side::BOTH.to_vec(), |side| vec![side]);
+    let mut keys = Vec::with_capacity(of.keys.len());
+    for (side, key) in of.keys {
+        keys.push((*side, env.data.spelled(of.customer, of.entity, *side, key).await?));
+    }
     let mut found: Option<(Vec<Subject>, Erased)> = None;
-    for side in sides {
-        let subjects = env.data.subjects(of.customer, of.entity, side, of.key).await?;
+    for (side, key) in &keys {
+        let subjects = env.data.subjects(of.customer, of.entity, *side, key).await?;
         let planned = all(env, EraseOf { plan: true, ..of }, &subjects).await?;
         // A message is of any record of its page.
         let is_kept = !Removed { messages: 0, ..planned.removed }.is_nothing();
@@ -199,7 +201,7 @@ async fn foreseen(env: &Env, of: EraseOf<'_>) -> anyhow::Result<(Vec<Subject>, E
         match &found {
             None => found = Some((subjects, planned)),
             Some((others, _)) if subjects.iter().any(|one| is_among(one, others)) => {}
-            Some(_) => return Err(CannotErase::TwoOf { entity: of.entity.clone(), key: shown(of.key) }.into()),
+            Some(_) => return Err(CannotErase::TwoOf { entity: of.entity.clone(), key: shown(key) }.into()),
         }
     }
     if let Some(found) = found {
@@ -207,14 +209,15 @@ async fn foreseen(env: &Env, of: EraseOf<'_>) -> anyhow::Result<(Vec<Subject>, E
     }
     let what = || "reading what was erased before".to_owned();
     let mut conn = env.queue.acquire().await.with_context(what)?;
-    for side in of.side.map_or_else(|| Side::BOTH.to_vec(), |side| vec![side]) {
-        let mark = mark(of, side, of.key);
+    for (side, key) in &keys {
+        let mark = mark(of, *side, key);
         let before = action::last(&mut conn, of.customer.as_str(), ACTION, &mark).await.with_context(what)?;
         if before.is_some() {
             return Ok((Vec::new(), Erased { plan: of.plan, erased_at: before, ..Erased::default() }));
         }
     }
-    Err(CannotErase::NoSuch { entity: of.entity.clone(), key: shown(of.key) }.into())
+    let key = keys.first().map_or_else(String::new, |(_, key)| shown(key));
+    Err(CannotErase::NoSuch { entity: of.entity.clone(), key }.into())
 }
 
 fn is_among(subject: &Subject, others: &[Subject]) -> bool {
@@ -260,7 +263,9 @@ async fn all(env: &Env, of: EraseOf<'_>, subjects: &[Subject]) -> anyhow::Result
     for subject in subjects {
         let values = env.data.erase_values(of.customer, of.entity, subject, of.plan).await?;
         if values.open > 0 {
-            return Err(CannotErase::Open { entity: of.entity.clone(), open: values.open }.into());
+            let slug = env.config.customer(of.customer).map_or(of.customer.as_str(), |customer| &customer.slug);
+            let (customer, entity) = (slug.to_owned(), of.entity.clone());
+            return Err(CannotErase::Open { customer, entity, open: values.open }.into());
         }
         erased.removed.conflicts += values.conflicts;
         erased.removed.complements += values.complements;

@@ -212,7 +212,7 @@ fn mapping_note(entity: &EntityId, (different, read): (u64, u64), is_waiting: bo
 }
 
 /// The configuration with this entity and those that it refers to, also through others.
-async fn narrowed(env: &Env, customer: &CustomerId, entity: &EntityId) -> anyhow::Result<Config> {
+pub(super) async fn narrowed(env: &Env, customer: &CustomerId, entity: &EntityId) -> anyhow::Result<Config> {
     let mut kept: HashSet<EntityId> = HashSet::new();
     let mut next = vec![entity.clone()];
     while let Some(entity) = next.pop() {

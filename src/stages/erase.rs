@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 use anyhow::Context as _;
 use chrono::{DateTime, Utc};
 use sqlx::Row as _;
+use sqlx::postgres::PgRow;
 
 use crate::config::Side;
 use crate::fault;
@@ -130,7 +131,7 @@ async fn logged_keys(entity: &ReadyEntity, side: Side, key: &Key) -> anyhow::Res
 }
 
 /// Takes the record's values away in one transaction, under the pair's revision: whoever read them before is refused, and reads again.
-/// Planned, the same is rolled back.
+/// Planned, they are only counted, under no lock.
 ///
 /// # Errors
 /// Others write the record all the time; a database that does not answer.
@@ -143,12 +144,19 @@ pub async fn values(entity: &ReadyEntity, subject: &Subject, lease_secs: f64, pl
         };
         let lives = view.as_ref().is_some_and(|view| view.pair.as_ref().is_some_and(|pair| !pair.gone) || stands(view));
         let pair = view.as_ref().and_then(|view| view.pair.as_ref());
-        if let (Some(view), false) = (&view, plan)
+        if plan {
+            let (platform, legacy) = logged_under(subject);
+            let number = entity.platform.sql.entity_number();
+            let logged = postgres::query(LOGGED).bind(number).bind(platform).bind(legacy);
+            let logged = entity.platform.database.read.fetch_all(logged).await.with_context(what)?;
+            return counted(&logged, pair, lives).with_context(what);
+        }
+        if let Some(view) = &view
             && !is_settled(entity, view, lease_secs).await?
         {
             continue;
         }
-        if let Some(values) = attempt(entity, subject, pair, lives, plan).await.with_context(what)? {
+        if let Some(values) = attempt(entity, subject, pair, lives).await.with_context(what)? {
             return Ok(values);
         }
     }
@@ -182,13 +190,35 @@ async fn is_settled(entity: &ReadyEntity, view: &View, lease_secs: f64) -> anyho
     }
 }
 
+/// The record's entries in the conflict log, and the same taken away.
+const LOGGED: &str =
+    "select state from sync_bridge.conflict where entity_id = $1 and (platform_key = $2 or legacy_key = $3)";
+const LOGGED_ERASED: &str =
+    "delete from sync_bridge.conflict where entity_id = $1 and (platform_key = $2 or legacy_key = $3) returning state";
+
+/// By which keys these are found, of platform and legacy.
+fn logged_under(subject: &Subject) -> (Option<&str>, Option<&str>) {
+    let of = |wanted: Side| subject.keys.iter().find(|(side, _)| *side == wanted).map(|(_, key)| key.0.as_str());
+    // A legacy key alone is nobody's name while there is a pair: another record may have had it.
+    (of(Side::Platform), of(Side::Legacy).filter(|_| subject.pair.is_none()))
+}
+
+fn counted(logged: &[PgRow], pair: Option<&Pair>, lives: bool) -> Result<Values, sqlx::Error> {
+    let mut values = Values { conflicts: logged.len() as u64, ..Values::default() };
+    for entry in logged {
+        let state: String = entry.try_get(0)?;
+        values.open += u64::from(lives && state == "open");
+    }
+    values.complements = u64::from(pair.is_some_and(|pair| pair.complement.encode().is_some()));
+    Ok(values)
+}
+
 /// `None`: the pair is not as it was read.
 async fn attempt(
     entity: &ReadyEntity,
     subject: &Subject,
     pair: Option<&Pair>,
     lives: bool,
-    plan: bool,
 ) -> Result<Option<Values>, sqlx::Error> {
     let number = entity.platform.sql.entity_number();
     let mut transaction = entity.platform.database.write.begin().await?;
@@ -201,20 +231,10 @@ async fn attempt(
             return Ok(None);
         }
     }
-    let of = |wanted: Side| subject.keys.iter().find(|(side, _)| *side == wanted).map(|(_, key)| key.0.as_str());
-    // A legacy key alone is nobody's name while there is a pair: another record may have had it.
-    let legacy = of(Side::Legacy).filter(|_| subject.pair.is_none());
-    let logged = postgres::query(
-        "delete from sync_bridge.conflict where entity_id = $1 and (platform_key = $2 or legacy_key = $3) returning state",
-    );
-    let logged = logged.bind(number).bind(of(Side::Platform)).bind(legacy).fetch_all(&mut *transaction).await?;
-    let mut values = Values { conflicts: logged.len() as u64, ..Values::default() };
-    for entry in &logged {
-        let state: String = entry.try_get(0)?;
-        values.open += u64::from(lives && state == "open");
-    }
-    values.complements = u64::from(pair.is_some_and(|pair| pair.complement.encode().is_some()));
-    if plan || values.open > 0 || values.conflicts + values.complements == 0 {
+    let (platform, legacy) = logged_under(subject);
+    let logged = postgres::query(LOGGED_ERASED).bind(number).bind(platform).bind(legacy);
+    let values = counted(&logged.fetch_all(&mut *transaction).await?, pair, lives)?;
+    if values.open > 0 || values.conflicts + values.complements == 0 {
         transaction.rollback().await?;
         return Ok(Some(values));
     }

@@ -398,6 +398,19 @@ impl Data {
         Ok(())
     }
 
+    /// The part of [`Data::check`] that is one entity's: databases that only others lie in are not asked. Writes nothing.
+    ///
+    /// # Errors
+    /// Names the database, table or column, and what to do.
+    pub async fn check_entity(&self, customer: &CustomerId, entity: &EntityId) -> anyhow::Result<()> {
+        for url in self.config.databases_of(customer, self.config.entity(entity)) {
+            reach(url).await?;
+        }
+        self.forget(customer, entity);
+        self.entity(customer, entity).await?;
+        Ok(())
+    }
+
     /// The part of [`Data::check`] that needs no schema `sync_bridge`: for the time before it is installed. Writes nothing.
     ///
     /// # Errors
@@ -782,6 +795,39 @@ impl Data {
     ) -> anyhow::Result<Vec<ConflictEntry>> {
         let ready = self.entity(customer, entity).await?;
         conflicts::of_record(&ready, platform_key, limit).await
+    }
+
+    /// The key as the ledgers know it, of what a person wrote.
+    ///
+    /// # Errors
+    /// As `cut`.
+    pub async fn spelled(
+        &self,
+        customer: &CustomerId,
+        entity: &EntityId,
+        side: Side,
+        key: &Key,
+    ) -> anyhow::Result<Key> {
+        let ready = self.entity(customer, entity).await?;
+        read::spelled(&ready, side, key).await
+    }
+
+    /// Whether a side's row of this key lies in a range that names none, as it is by now.
+    ///
+    /// # Errors
+    /// As `cut`.
+    pub async fn lies_in(
+        &self,
+        customer: &CustomerId,
+        entity: &EntityId,
+        side: Side,
+        key: &Key,
+        range: &Range,
+    ) -> anyhow::Result<bool> {
+        let ready = self.entity(customer, entity).await?;
+        let of = ready.side(side);
+        let lies = of.sql.lies_in(&of.database.read, key, range).await;
+        lies.with_context(|| format!("asking {} whether a row of {entity} lies in a page", of.database.shown))
     }
 
     /// One record as both sides show it now; `None` if neither a row nor a pair of this key is there.

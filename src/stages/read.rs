@@ -176,6 +176,20 @@ fn named_max(range: &Range, limit: i64) -> usize {
     }
 }
 
+/// The key as the ledgers know it: what a person writes may be another spelling that the column takes for the same.
+///
+/// # Errors
+/// A database that does not answer; what is no key at all on this side stays as it is.
+pub async fn spelled(entity: &ReadyEntity, side: Side, key: &Key) -> anyhow::Result<Key> {
+    let ready = entity.side(side);
+    match ready.sql.spelled(&ready.database.read, key).await {
+        Err(error) if sort(&error) == Fault::Row => Ok(key.clone()),
+        spelled => spelled.with_context(|| {
+            format!("asking {} how it spells a key of {}", ready.database.shown, entity.mapping.entity)
+        }),
+    }
+}
+
 /// The same for rows named by key: rows that were parked, moved, or are decided again.
 pub async fn by_keys(entity: &ReadyEntity, side: Side, keys: &[Key]) -> anyhow::Result<Vec<View>> {
     let mut views: Vec<View> = keys.iter().cloned().map(View::of).collect();

@@ -3,9 +3,10 @@
 use std::path::Path;
 
 use serde_json::json;
-use sync_bridge::config::{Customer, EntityId};
+use sync_bridge::config::{Customer, EntityId, Side};
 use sync_bridge::ops::{self, CannotErase, EraseOf, Erased, Kept};
-use sync_bridge::startup::{self, Bridge, Embedded, Look, refused};
+use sync_bridge::stages::Key;
+use sync_bridge::startup::{self, Bridge, Embedded, refused};
 
 use crate::out;
 
@@ -34,7 +35,7 @@ pub struct Args {
     /// Its entity
     #[arg(long)]
     entity: String,
-    /// Its key; the parts of one of several columns with commas between them
+    /// Its key; the parts of one of several columns with commas between them, or as a JSON array of strings
     #[arg(long)]
     key: String,
     /// Whose key it is; the side that has it, unless it is said
@@ -55,8 +56,9 @@ pub async fn run(config: &Path, args: Args) -> anyhow::Result<()> {
     let config = startup::load(config)?;
     let customer = out::customer(&config, &args.customer)?.clone();
     let entity = out::entity(&config, &args.entity)?.clone();
+    let keys = out::keys_of(&config, &entity, args.side, &args.key)?;
     let bridge = Bridge::open(config, Embedded::MustExist).await?;
-    let erased = erase(&bridge, &customer, &entity, &args).await;
+    let erased = erase(&bridge, &customer, &entity, &keys, &args).await;
     bridge.close().await?;
     let erased = erased.map_err(|error| if error.is::<CannotErase>() { refused(error) } else { error })?;
     if args.json {
@@ -70,14 +72,19 @@ pub async fn run(config: &Path, args: Args) -> anyhow::Result<()> {
     out::say(&shown(&erased))
 }
 
-async fn erase(bridge: &Bridge, customer: &Customer, entity: &EntityId, args: &Args) -> anyhow::Result<Erased> {
+async fn erase(
+    bridge: &Bridge,
+    customer: &Customer,
+    entity: &EntityId,
+    keys: &[(Side, Key)],
+    args: &Args,
+) -> anyhow::Result<Erased> {
     bridge.must_be_migrated().await?;
-    startup::check(&bridge.data, [customer], Look::Everything).await?;
+    startup::check_entity(&bridge.data, customer, entity).await?;
     let of = EraseOf {
         customer: &customer.id,
         entity,
-        side: args.side.map(out::OfSide::side),
-        key: &out::key_of(&args.key),
+        keys,
         plan: args.plan,
         who: &out::who(),
         reason: args.reason.as_deref().unwrap_or_default(),

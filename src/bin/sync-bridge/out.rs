@@ -7,6 +7,7 @@ use chrono::{DateTime, Utc};
 use comfy_table::{Cell, CellAlignment, Color, ContentArrangement, Table, presets};
 use serde::Serialize;
 use sync_bridge::config::{Config, Customer, EntityId, Side};
+use sync_bridge::mapping::join_key;
 use sync_bridge::stages::{Key, Tally};
 use sync_bridge::startup::refused;
 pub use sync_bridge::told::{duration as shown_secs, grouped, key};
@@ -123,9 +124,34 @@ impl OfSide {
     }
 }
 
-/// A record's key as an operator writes it, commas between the parts of one of several columns.
-pub fn key_of(written: &str) -> Key {
-    Key(written.split(',').map(str::trim).collect::<Vec<_>>().join("\u{1f}"))
+/// A record's key as an operator writes it, read as each side that may be meant has it: one of one column as it is written; the parts of one of several
+/// columns with commas between them, or as a JSON array of strings, where they hold commas or spaces themselves.
+///
+/// # Errors
+/// No such side has a key of so many parts.
+pub fn keys_of(
+    config: &Config,
+    entity: &EntityId,
+    side: Option<OfSide>,
+    written: &str,
+) -> anyhow::Result<Vec<(Side, Key)>> {
+    let parts: Vec<String> = serde_json::from_str(written)
+        .unwrap_or_else(|_| written.split(',').map(|part| part.trim().to_owned()).collect());
+    let sides = side.map_or_else(|| Side::BOTH.to_vec(), |side| vec![side.side()]);
+    let columns = |side: Side| config.entity(entity).map_or(&[][..], |entity| &entity.table(side).key);
+    let read = |side: Side| match columns(side).len() {
+        1 => Some((side, Key(written.to_owned()))),
+        count => (count == parts.len()).then(|| (side, join_key(parts.iter().map(String::as_str)))),
+    };
+    let keys: Vec<(Side, Key)> = sides.iter().filter_map(|&side| read(side)).collect();
+    if keys.is_empty() {
+        let known: Vec<String> = sides.iter().map(|&side| format!("{} on {side}", columns(side).join(", "))).collect();
+        return Err(refused(anyhow!(
+            "`{written}` is no key of {entity}: its columns are {}; their values with commas between them, or as a JSON array of strings",
+            known.join("; ")
+        )));
+    }
+    Ok(keys)
 }
 
 /// The customer an operator names by id or slug.

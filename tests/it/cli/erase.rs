@@ -5,7 +5,7 @@ use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
 
 use super::operator::json_of;
 use super::{Databases, Desk, execute, number};
-use crate::support::{TestDatabase, database};
+use crate::support::{TestDatabase, database, eventually};
 
 const LEGACY: &str = "
     create table member (
@@ -55,6 +55,8 @@ const LOST: &str = "0-lost";
 const WON: &str = "0-won";
 const QUOTED: &str = "0-quoted";
 const LISTED: &str = "0-listed";
+/// A key of one column may hold anything.
+const ZOE: &str = "zoe, ended ";
 
 async fn ready(hint: &str) -> (Databases, Desk) {
     let databases = Databases {
@@ -181,7 +183,18 @@ async fn the_values_of_a_record_that_lives_go_and_all_else_goes_on() {
         assert!(count(&before, value) > 0, "{value} is kept nowhere: {before:#?}");
     }
 
+    // Whatever spelling of the key somebody writes, it is this record's.
+    let spelled = format!("0{key}");
+    let of = of.map(|word| if word == key { spelled.as_str() } else { word });
+    // Under no lock: somebody may be writing the record.
+    let mut other = PgConnection::connect(databases.platform.url.expose()).await.expect("connecting");
+    let mut writes = other.begin().await.expect("a transaction");
+    sqlx::raw_sql("select from sync_bridge.pair for update; select from sync_bridge.conflict for update")
+        .execute(&mut *writes)
+        .await
+        .expect("locking");
     let planned = json_of(&desk, &[&of[..], &["--plan"]].concat());
+    writes.rollback().await.expect("leaving");
     assert_eq!(kept(&databases).await, before, "a plan writes nothing");
     let wanted = json!({ "conflicts": 1, "complements": 1, "quarantined": 1, "messages": 2, "pairs": 0, "parked": 0, "kept": "lives" });
     let is = |said: &Value, wanted: &Value| {
@@ -211,10 +224,18 @@ async fn the_values_of_a_record_that_lives_go_and_all_else_goes_on() {
     // There is nothing left, and it is said so as often as it is asked.
     for _ in 0..2 {
         let again = json_of(&desk, &[&of[..], &["--reason", "once more"]].concat());
-        is(&again, &json!({ "conflicts": 0, "complements": 0, "quarantined": 0, "messages": 0, "kept": "lives" }));
+        is(
+            &again,
+            &json!({ "plan": false, "conflicts": 0, "complements": 0, "quarantined": 0, "messages": 0, "kept": "lives" }),
+        );
     }
-    let text = desk.succeeds(&["erase", "--customer", "acme", "--entity", "member", "--key", uuid, "--plan"]);
+    let loud = uuid.to_uppercase();
+    let of_platform = ["erase", "--customer", "acme", "--entity", "member", "--key", &loud];
+    let text = desk.succeeds(&[&of_platform[..], &["--plan"]].concat());
     assert!(text.starts_with("nothing is left to erase\n") && text.contains("its pair stays"), "{text}");
+    assert!(text.ends_with("nothing was written\n"), "{text}");
+    let text = desk.succeeds(&[&of_platform[..], &["--reason", "once more"]].concat());
+    assert!(text.contains("its pair stays") && !text.contains("nothing was written"), "{text}");
     assert_eq!(number(&databases.queue, "select count(*) from bridge.action").await, 1);
 
     // No echo, no twin: what is edited flows on as before.
@@ -240,13 +261,12 @@ async fn the_values_of_a_record_that_lives_go_and_all_else_goes_on() {
 #[tokio::test]
 async fn a_record_that_both_sides_deleted_goes_with_its_keys() {
     let (databases, desk) = ready("erase ended").await;
-    execute(&databases.legacy, "insert into card (mail, holder) values ('zoe@ended.example', 'Zoe'), ('bob@x', 'Bob')")
-        .await;
+    execute(&databases.legacy, "insert into card (mail, holder) values ('zoe, ended ', 'Zoe'), ('bob@x', 'Bob')").await;
     settle(&desk);
     // From the platform, so that legacy has a receipt.
     execute(&databases.platform, "update card set holder = 'Z', updated_at = now() where mail like 'zoe%'").await;
     settle(&desk);
-    let explained = ["explain", "--customer", "acme", "--entity", "card", "--key", "zoe@ended.example", "--json"];
+    let explained = ["explain", "--customer", "acme", "--entity", "card", "--key", ZOE, "--json"];
     let explained = json_of(&desk, &explained);
     let uuid = explained["record"]["platform"]["key"].as_str().expect("a key").to_owned();
     for database in [&databases.legacy, &databases.platform] {
@@ -256,23 +276,22 @@ async fn a_record_that_both_sides_deleted_goes_with_its_keys() {
     execute(
         &databases.queue,
         "insert into bridge.parked (customer, entity, side, key, reason, woken, run, stage, round)
-           values ('c-1', 'card', 'legacy', 'zoe@ended.example', 'busy', true, 0, 0, 0)",
+           values ('c-1', 'card', 'legacy', 'zoe, ended ', 'busy', true, 0, 0, 0)",
     )
     .await;
     settle(&desk);
     // As comparisons and runs leave them.
     let listed = format!(
         "insert into bridge.parked (customer, entity, side, key, reason, woken, run, stage, round)
-           values ('c-1', 'card', 'legacy', 'zoe@ended.example', 'busy', false, 1, 1, 0);
+           values ('c-1', 'card', 'legacy', 'zoe, ended ', 'busy', false, 1, 1, 0);
          insert into bridge.quarantine (customer, entity, side, key, reason, page)
-           values ('c-1', 'card', 'platform', '{uuid}', 'zoe@ended.example is not wanted', 1);
-         insert into bridge.absence (customer, entity, side, key) values ('c-1', 'card', 'legacy', 'zoe@ended.example');
+           values ('c-1', 'card', 'platform', '{uuid}', 'zoe, ended  is not wanted', 1);
+         insert into bridge.absence (customer, entity, side, key) values ('c-1', 'card', 'legacy', 'zoe, ended ');
          insert into bridge.difference (customer, run, entity, legacy_key, platform_key, kind, fields)
-           values ('c-1', 1, 'card', 'zoe@ended.example', '{uuid}', 'deleted', '{{}}');"
+           values ('c-1', 1, 'card', 'zoe, ended ', '{uuid}', 'deleted', '{{}}');"
     );
     execute(&databases.queue, &listed).await;
-    let of =
-        ["erase", "--customer", "acme", "--entity", "card", "--key", "zoe@ended.example", "--json", "--reason", "4712"];
+    let of = ["erase", "--customer", "acme", "--entity", "card", "--key", ZOE, "--json", "--reason", "4712"];
     let first = json_of(&desk, &of);
     assert_eq!(
         (&first["kept"], &first["quarantined"], &first["pairs"]),
@@ -280,7 +299,7 @@ async fn a_record_that_both_sides_deleted_goes_with_its_keys() {
         "{first}"
     );
     assert!(first["ended_at"].is_string(), "{first}");
-    assert!(count(&kept(&databases).await, "zoe@ended.example") > 3);
+    assert!(count(&kept(&databases).await, ZOE) > 3);
     assert_eq!(json_of(&desk, &of)["kept"], "young", "and as often as it is asked");
 
     // Where nobody has noted since when, the call itself does, also where it has nothing else to do.
@@ -304,23 +323,24 @@ async fn a_record_that_both_sides_deleted_goes_with_its_keys() {
     is(&last, &json!({ "receipts": 1, "pages_left": 0 }));
     assert!(last["pages"].as_u64() > Some(0), "{last}");
     let after = kept(&databases).await;
-    for value in ["zoe@ended.example", &uuid] {
+    for value in [ZOE, &uuid] {
         assert_eq!(count(&after, value), 0, "{value} is kept: {after:#?}");
     }
 
     let again = json_of(&desk, &of);
     assert!(again["erased_at"].is_string() && again["pairs"] == 0, "{again}");
-    let text = desk.succeeds(&["erase", "--customer", "acme", "--entity", "card", "--key", &uuid, "--plan"]);
+    let text =
+        desk.succeeds(&["erase", "--customer", "acme", "--entity", "card", "--key", &uuid.to_uppercase(), "--plan"]);
     assert!(text.starts_with("nothing is left of it: it was erased at "), "{text}");
     desk.ends_with(
         2,
-        &["erase", "--customer", "acme", "--entity", "card", "--key", "nobody@x", "--reason", "none"],
-        "no card nobody@x is known",
+        &["erase", "--customer", "acme", "--entity", "card", "--key", "nobody, at all", "--reason", "none"],
+        "no card nobody, at all is known",
     );
     // One of this key that comes now is a new one.
     execute(
         &databases.platform,
-        "insert into card (id, mail, holder) values (gen_random_uuid(), 'zoe@ended.example', 'New')",
+        "insert into card (id, mail, holder) values (gen_random_uuid(), 'zoe, ended ', 'New')",
     )
     .await;
     settle(&desk);
@@ -343,9 +363,15 @@ async fn what_would_be_wrong_is_refused_and_nothing_goes() {
     let before = kept(&databases).await;
     let key = key_of(&databases).await;
     let of = ["erase", "--customer", "acme", "--entity", "member", "--key", &key];
+    let list = ["conflicts", "list", "--customer", "acme", "--entity", "member", "--state", "open"];
     for more in [&["--plan"][..], &["--reason", "none"]] {
-        desk.ends_with(2, &[&of[..], more].concat(), "a person is to decide about 1 of its conflicts first");
+        let said =
+            format!("a person is to decide about 1 of its conflicts first: see `sync-bridge {}`", list.join(" "));
+        desk.ends_with(2, &[&of[..], more].concat(), &said);
     }
+    assert!(desk.succeeds(&list).contains("member:"));
+    let told = desk.succeeds(&["explain", "--customer", "acme", "--entity", "member", "--key", &key]);
+    assert!(told.contains("A person is to decide: `sync-bridge conflicts resolve member:"), "{told}");
     desk.ends_with(2, &of, "--reason");
     desk.ends_with(2, &[&of[..], &["--side", "platform", "--plan"]].concat(), "is known");
     desk.ends_with(
@@ -423,4 +449,42 @@ async fn a_key_of_two_records_is_nobodys_name_and_a_workers_rights_are_enough() 
         execute(database, &format!("drop owned by {role}")).await;
     }
     execute(&databases.queue, &format!("drop role {role}")).await;
+}
+
+#[tokio::test]
+async fn an_erasure_waits_for_a_page_that_is_slow_to_write_the_record() {
+    let (databases, desk) = ready("erase slow").await;
+    execute(&databases.legacy, "insert into member (mail, phone) values ('zoe@example.org', '1')").await;
+    settle(&desk);
+    execute(&databases.legacy, "update member set phone = '2', changed = now() - interval '5 s'").await;
+    execute(&databases.platform, "update member set phone = '3', updated_at = now()").await;
+    assert_eq!(run(&desk)["conflicts"], 1);
+    settle(&desk);
+    execute(
+        &databases.platform,
+        "create table gate (id integer);
+         insert into gate values (1);
+         create function slow() returns trigger language plpgsql as
+         $$ begin while exists (select from public.gate) loop perform pg_sleep(0.02); end loop; return new; end $$;
+         create trigger slow before update on member for each row execute function slow()",
+    )
+    .await;
+    execute(&databases.legacy, "update member set phone = '4', changed = now()").await;
+    let bridge = env!("CARGO_BIN_EXE_sync-bridge");
+    let page = desk.start(bridge, &["run", "--customer", "acme", "--inline"]);
+    let sleeps = "select count(*) from pg_stat_activity where datname = current_database() and wait_event = 'PgSleep'";
+    eventually("the page writes", async || number(&databases.platform, sleeps).await == 1).await;
+    let key = key_of(&databases).await;
+    let of = ["erase", "--customer", "acme", "--entity", "member", "--key", &key, "--reason", "none"];
+    let erases = desk.start(bridge, &of);
+    // It has looked at what there is, and noted what it is about to do.
+    eventually("it waits", async || number(&databases.queue, "select count(*) from bridge.action").await == 1).await;
+    execute(&databases.platform, "delete from gate").await;
+    for process in [page, erases] {
+        let ended = process.end();
+        assert_eq!(ended.status.code(), Some(0), "{}", String::from_utf8_lossy(&ended.stderr));
+    }
+    assert_eq!(number(&databases.platform, "select count(*) from sync_bridge.conflict").await, 0);
+    settle(&desk);
+    assert_eq!(number(&databases.platform, "select count(*) from member where phone = '4'").await, 1);
 }
