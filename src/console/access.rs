@@ -121,15 +121,7 @@ impl Access {
         from: IpAddr,
         now: DateTime<Utc>,
     ) -> Result<Option<Visitor>, Problem> {
-        if !self.has_tokens() {
-            return Ok(Some(Visitor {
-                who: local_user(),
-                role: Role::Act,
-                csrf: self.csrf(None, "local"),
-                logged_in: false,
-            }));
-        }
-        if let Some(given) = headers.get(header::AUTHORIZATION) {
+        if let Some(given) = headers.get(header::AUTHORIZATION).filter(|_| self.has_tokens()) {
             let token = given.to_str().ok().and_then(|given| given.strip_prefix("Bearer "));
             let role = token.map(|token| self.role_of(token, from)).transpose()?.flatten();
             let role = role.ok_or(Problem::NotAllowed("this token opens nothing"))?;
@@ -140,7 +132,16 @@ impl Access {
                 logged_in: false,
             }));
         }
-        Ok(cookie(headers).and_then(|cookie| self.login_of(cookie, now)))
+        Ok(self.known(headers, now))
+    }
+
+    /// Who asks, without a look at a bearer token, which counts as a try.
+    pub(super) fn known(&self, headers: &HeaderMap, now: DateTime<Utc>) -> Option<Visitor> {
+        if !self.has_tokens() {
+            let csrf = self.csrf(None, "local");
+            return Some(Visitor { who: local_user(), role: Role::Act, csrf, logged_in: false });
+        }
+        cookie(headers).and_then(|cookie| self.login_of(cookie, now))
     }
 
     /// The role that a token opens.
@@ -214,6 +215,17 @@ impl Access {
         };
         let key = token.map_or(&self.own[..], |token| token.expose_secret().as_bytes());
         hex(&digest(key, &parts.join("\u{1f}")))
+    }
+
+    /// A text of ours for an address of ours.
+    pub(super) fn vouched(&self, text: &str) -> String {
+        format!("{}.{text}", self.seal(self.tokens.act.as_ref().map(|_| Role::Act), &["told", text]))
+    }
+
+    /// The text, if it is ours.
+    pub(super) fn vouches<'t>(&self, vouched: &'t str) -> Option<&'t str> {
+        let (_, text) = vouched.split_once('.')?;
+        self.is_same(&self.vouched(text), vouched).then_some(text)
     }
 
     /// Takes as long whatever they hold.
@@ -341,6 +353,12 @@ impl FromRequestParts<Arc<Console>> for Actor {
             return Ok(Actor(visitor));
         }
         let given = parts.headers.get(CSRF_HEADER).and_then(|given| given.to_str().ok()).unwrap_or_default();
+        if given.is_empty() {
+            return Err(Problem::Forbidden(
+                "a program acts on a console with tokens, by Authorization: Bearer …; else X-CSRF-Token of a page is needed",
+            )
+            .into());
+        }
         Ok(Actor::of_form(&console.access, visitor, given)?)
     }
 }

@@ -163,7 +163,7 @@ pub(super) fn csrf(visitor: &Visitor) -> Markup {
 
 /// Why something is done; kept with it.
 pub(super) fn reason() -> Markup {
-    html! { label class="reason" { "Why" input type="text" name="reason" required maxlength="500" placeholder="kept with what is done"; } }
+    html! { label class="reason" { "Why" input type="text" name="reason" required maxlength=(super::REASON_MAX) placeholder="kept with what is done"; } }
 }
 
 pub(super) fn may_act(visitor: &Visitor) -> bool {
@@ -191,9 +191,9 @@ pub(super) fn choice<'a>(
     }
 }
 
-/// What was just done, told once on the page that follows.
-pub(super) fn done(told: Option<&str>) -> Markup {
-    html! { @if let Some(told) = told { p class="done" role="status" { (told) } } }
+/// What was just done, told once on the page that follows; of what an address says only what the console wrote into it.
+pub(super) fn done(console: &Console, told: Option<&str>) -> Markup {
+    html! { @if let Some(told) = told.and_then(|told| console.access.vouches(told)) { p class="done" role="status" { (told) } } }
 }
 
 /// What stands for itself in an address; a dot would not as a whole part of one.

@@ -154,6 +154,11 @@ pub fn keys_of(
     Ok(keys)
 }
 
+/// As people call a customer; of one that is not in the file any more, its id.
+pub fn slug<'c>(config: &'c Config, customer: &'c str) -> &'c str {
+    config.customer_named(customer).map_or(customer, |known| known.slug.as_str())
+}
+
 /// The customer an operator names by id or slug.
 ///
 /// # Errors
