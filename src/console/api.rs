@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 use super::access::{Actor, Visitor};
 use super::answer::{Answer, Problem};
-use super::{Console, conflicts, dead_letters, quarantine};
+use super::{Console, Door, conflicts, dead_letters, quarantine};
 use crate::ops::{self, By, DEAD_KINDS, Selection, Which};
 use crate::stages::{ConflictField, DifferenceKind};
 
@@ -24,7 +24,7 @@ const DIFFERENCES_MAX: u32 = 10_000;
 const CONFLICTS_MAX: u32 = 10_000;
 const MINUTES_MAX: u32 = 24 * 60;
 
-pub(super) fn router() -> Router<Arc<Console>> {
+pub(super) fn router() -> Router<Door> {
     Router::new()
         .route("/openapi.json", get(openapi))
         .route("/customers", get(customers))

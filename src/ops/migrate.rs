@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::Context;
-use sqlx::migrate::Migrator;
+use sqlx::migrate::{Migration, Migrator};
 use sqlx::{Connection, PgConnection, PgPool};
 
 use crate::clock;
@@ -23,6 +23,18 @@ const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// # Errors
 /// The database is of a newer version, a right is missing, or somebody else migrates for minutes.
 pub async fn migrate(pool: &PgPool) -> anyhow::Result<()> {
+    by(pool, &MIGRATOR).await
+}
+
+/// As a binary would that knows only these versions: what a rollout begins with, in its test.
+#[doc(hidden)]
+pub async fn migrate_some(pool: &PgPool, knows: impl Fn(i64) -> bool) -> anyhow::Result<()> {
+    let known: Vec<Migration> = MIGRATOR.iter().filter(|migration| knows(migration.version)).cloned().collect();
+    let (table_name, create_schemas) = (MIGRATOR.table_name.clone(), MIGRATOR.create_schemas.clone());
+    by(pool, &Migrator { migrations: known.into(), table_name, create_schemas, ..Migrator::DEFAULT }).await
+}
+
+async fn by(pool: &PgPool, migrator: &Migrator) -> anyhow::Result<()> {
     // A session's lock, not a transaction's: two sets of migrations run under it, each in transactions of its own.
     let mut conn = queue::session(pool).await.context("connecting to the queue database")?;
     let began = clock::instant();
@@ -34,7 +46,7 @@ pub async fn migrate(pool: &PgPool) -> anyhow::Result<()> {
         );
         clock::sleep(LOOK_EVERY).await;
     }
-    let migrated = migrate_locked(&mut conn, pool).await;
+    let migrated = migrate_locked(&mut conn, pool, migrator).await;
     // With the session goes the lock.
     let _ = conn.close().await;
     migrated
@@ -45,13 +57,13 @@ async fn try_lock(conn: &mut PgConnection) -> anyhow::Result<bool> {
     locked.context("asking for the lock of the migrations")
 }
 
-async fn migrate_locked(conn: &mut PgConnection, queue: &PgPool) -> anyhow::Result<()> {
+async fn migrate_locked(conn: &mut PgConnection, queue: &PgPool, migrator: &Migrator) -> anyhow::Result<()> {
     refuse_newer(conn).await?;
     upkeep::setup(queue).await.context(
         "making apalis' tables in the queue database: its user needs the right to create schemas and the extensions \
          hstore and pgcrypto",
     )?;
-    MIGRATOR.run(queue).await.context("making the bridge's tables in the queue database")
+    migrator.run(queue).await.context("making the bridge's tables in the queue database")
 }
 
 /// How far a queue database is.
@@ -74,10 +86,9 @@ pub enum Migrated {
 pub async fn migrated(queue: &PgPool) -> anyhow::Result<Migrated> {
     let mut conn = queue.acquire().await.context("looking at the queue database")?;
     let known = known();
-    match applied(&mut conn).await? {
-        None => return Ok(Migrated::No),
-        Some(applied) if applied < known => return Ok(Migrated::Partly),
-        Some(_) => {}
+    let Some(applied) = applied(&mut conn).await? else { return Ok(Migrated::No) };
+    if MIGRATOR.iter().any(|migration| !applied.contains(&migration.version)) {
+        return Ok(Migrated::Partly);
     }
     let needs: i64 = sqlx::query_scalar("select min_version from bridge.meta")
         .fetch_one(&mut *conn)
@@ -97,8 +108,8 @@ pub async fn has_worked(queue: &PgPool, config: &Config) -> bool {
         .unwrap_or(false)
 }
 
-/// The version of the bridge's tables, if there are any.
-async fn applied(conn: &mut PgConnection) -> anyhow::Result<Option<i64>> {
+/// The versions that the bridge's tables have, if there are any.
+async fn applied(conn: &mut PgConnection) -> anyhow::Result<Option<Vec<i64>>> {
     let there: bool = sqlx::query_scalar("select to_regclass('bridge._sqlx_migrations') is not null")
         .fetch_one(&mut *conn)
         .await
@@ -106,10 +117,11 @@ async fn applied(conn: &mut PgConnection) -> anyhow::Result<Option<i64>> {
     if !there {
         return Ok(None);
     }
-    sqlx::query_scalar("select max(version) from bridge._sqlx_migrations where success")
-        .fetch_one(&mut *conn)
+    let applied = sqlx::query_scalar("select version from bridge._sqlx_migrations where success order by version")
+        .fetch_all(&mut *conn)
         .await
-        .context("reading the version of the bridge's tables")
+        .context("reading the version of the bridge's tables")?;
+    Ok(Some(applied))
 }
 
 fn known() -> i64 {
@@ -118,12 +130,11 @@ fn known() -> i64 {
 
 /// An older binary must not work on tables it does not know.
 async fn refuse_newer(conn: &mut PgConnection) -> anyhow::Result<()> {
-    let (applied, known) = (applied(conn).await?, known());
+    let (applied, known) = (applied(conn).await?.unwrap_or_default(), known());
+    let newest = applied.last().copied().unwrap_or(0);
     anyhow::ensure!(
-        applied.is_none_or(|applied| applied <= known),
-        "the queue database is of version {}, this binary knows {}: use the newer binary, or another queue database",
-        applied.unwrap_or(0),
-        known
+        newest <= known,
+        "the queue database is of version {newest}, this binary knows {known}: use the newer binary, or another queue database"
     );
     Ok(())
 }

@@ -53,7 +53,7 @@ pub struct Args {
 }
 
 pub async fn run(config: &Path, args: Args) -> anyhow::Result<()> {
-    let config = startup::load(config)?;
+    let config = startup::load(config).await?;
     let customer = out::customer(&config, &args.customer)?.clone();
     let entity = out::entity(&config, &args.entity)?.clone();
     let keys = out::keys_of(&config, &entity, args.side, &args.key)?;

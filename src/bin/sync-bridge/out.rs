@@ -6,7 +6,7 @@ use anyhow::{Context as _, anyhow};
 use chrono::{DateTime, Utc};
 use comfy_table::{Cell, CellAlignment, Color, ContentArrangement, Table, presets};
 use serde::Serialize;
-use sync_bridge::config::{Config, Customer, EntityId, Side};
+use sync_bridge::config::{Config, Customer, CustomerId, EntityId, Side};
 use sync_bridge::mapping::join_key;
 use sync_bridge::stages::{Key, Tally};
 use sync_bridge::startup::refused;
@@ -57,8 +57,8 @@ pub fn alarm(count: i64) -> Cell {
 /// How a customer stands: what needs a person stands out.
 pub fn state(state: &str) -> Cell {
     match state {
-        "degraded" | "away" | "locked" | "waiting for a worker" => toned(text(state), Color::Red),
-        "paused" | "waiting" | "never run" => toned(text(state), Color::Yellow),
+        "degraded" | "away" | "locked" | "waiting for a worker" | "unreadable" => toned(text(state), Color::Red),
+        "paused" | "disabled" | "waiting" | "never run" => toned(text(state), Color::Yellow),
         _ => text(state),
     }
 }
@@ -159,6 +159,18 @@ pub fn slug<'c>(config: &'c Config, customer: &'c str) -> &'c str {
     config.customer_named(customer).map_or(customer, |known| known.slug.as_str())
 }
 
+/// The id of the customer that an operator names by id or slug, also of one that is not worked for.
+///
+/// # Errors
+/// Names those there are.
+pub fn known_customer(config: &Config, named: &str) -> anyhow::Result<CustomerId> {
+    let unserved = config.unserved.iter().find(|one| one.id.as_str() == named || one.slug == named);
+    match (config.customer_named(named), unserved) {
+        (None, Some(one)) => Ok(one.id.clone()),
+        _ => customer(config, named).map(|customer| customer.id.clone()),
+    }
+}
+
 /// The customer an operator names by id or slug.
 ///
 /// # Errors
@@ -167,6 +179,9 @@ pub fn customer<'c>(config: &'c Config, named: &str) -> anyhow::Result<&'c Custo
     /// As many as a line holds.
     const LISTED_MAX: usize = 12;
     config.customer_named(named).ok_or_else(|| {
+        if let Some(one) = config.unserved.iter().find(|one| one.id.as_str() == named || one.slug == named) {
+            return refused(anyhow!("customer `{named}` is not worked for: {}", one.why));
+        }
         let mut slugs: Vec<&str> = config.customers.iter().take(LISTED_MAX).map(|one| one.slug.as_str()).collect();
         if config.customers.len() > LISTED_MAX {
             slugs.push("…");
