@@ -30,6 +30,7 @@ mod pooler;
 mod replicas;
 mod retention;
 mod samples;
+mod scaling;
 mod scenarios;
 mod scheduler;
 mod second;
