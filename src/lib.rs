@@ -13,6 +13,7 @@ pub mod health;
 pub mod jobs;
 pub mod keyset;
 pub mod ledger;
+pub mod manifests;
 pub mod mapping;
 pub mod ops;
 pub mod pairs;

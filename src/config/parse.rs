@@ -89,6 +89,23 @@ pub(super) struct Defaults {
 /// # Errors
 /// All problems of the file, each with file, line, field and what to do; never a secret.
 pub fn load(path: &Path) -> Result<Config, ConfigError> {
+    read_text(path, &text_of(path)?)
+}
+
+/// The same for whoever connects to nothing and has not got the secrets: a URL with variables is taken as it is written, and elsewhere a
+/// variable that is not set stands for itself.
+///
+/// # Errors
+/// As `load`, without what only the values of variables could tell.
+pub fn load_unset(path: &Path) -> Result<Config, ConfigError> {
+    let itself = |name: &str| std::env::var(name).or_else(|_| Ok(format!("${{{name}}}")));
+    let text = text_of(path)?;
+    let mut reader = Reader::new(Report::new(path.display().to_string(), &text), &itself);
+    reader.urls_as_written = true;
+    parsed(path, &text, reader)
+}
+
+fn text_of(path: &Path) -> Result<String, ConfigError> {
     let refuse =
         |what: String| Err(ConfigError::unreadable(format!("reading the configuration {}: {what}", path.display())));
     match std::fs::metadata(path) {
@@ -104,10 +121,7 @@ pub fn load(path: &Path) -> Result<Config, ConfigError> {
         Ok(bytes) => bytes,
         Err(error) => return refuse(error.to_string()),
     };
-    match String::from_utf8(bytes) {
-        Ok(text) => read_text(path, &text),
-        Err(_) => refuse("it is not UTF-8".into()),
-    }
+    String::from_utf8(bytes).or_else(|_| refuse("it is not UTF-8".into()))
 }
 
 /// The same from the text of a file that is not written yet.
@@ -120,7 +134,10 @@ pub fn read_text(path: &Path, text: &str) -> Result<Config, ConfigError> {
 
 /// The same from text, with variables from anywhere.
 pub(super) fn parse(path: &Path, text: &str, env: Lookup<'_>) -> Result<Config, ConfigError> {
-    let mut reader = Reader::new(Report::new(path.display().to_string(), text), env);
+    parsed(path, text, Reader::new(Report::new(path.display().to_string(), text), env))
+}
+
+fn parsed(path: &Path, text: &str, mut reader: Reader<'_>) -> Result<Config, ConfigError> {
     let (table, errors) = DeTable::parse_recoverable(text);
     // What was recovered from a broken file would only give further problems that are none; so would its next errors.
     if let Some(error) = errors.iter().min_by_key(|error| error.span().map_or(0, |at| at.start)) {
@@ -160,6 +177,7 @@ pub(super) fn read<'t>(path: &Path, table: &'t DeTable<'t>, reader: &mut Reader<
     Some(Config {
         path: path.to_owned(),
         source: reader.report.source.clone(),
+        variables: std::mem::take(&mut reader.variables),
         queue: queue?,
         customers,
         stages: stages?,

@@ -17,6 +17,7 @@ mod demo;
 mod erase;
 mod explain;
 mod init;
+mod manifests;
 mod migrate;
 mod out;
 mod pause;
@@ -53,6 +54,7 @@ Examples:
   sync-bridge conflicts list --customer acme    what both sides changed, and who won
   sync-bridge verify --customer acme        prove that both sides hold the same
   sync-bridge recover --customer acme --from platform --plan   after a backup was brought back
+  sync-bridge manifests > fleet.yaml        the fleet as Kubernetes objects
 
 Exit codes: 0 fine, 1 failed, 2 bad input, configuration or database (nothing was started or written)
 
@@ -92,6 +94,7 @@ enum Command {
     Verify(verify::Args),
     Recover(recover::Args),
     Console(console::Args),
+    Manifests(manifests::Args),
     Completions(completions::Args),
     /// The process of sync-bridge-scheduler, from this program's file
     #[command(hide = true)]
@@ -161,6 +164,7 @@ fn main() -> ExitCode {
         Command::Verify(args) => verify::run(&config, args).await,
         Command::Recover(args) => recover::run(&config, args).await,
         Command::Console(args) => console::run(&config, args).await,
+        Command::Manifests(args) => manifests::run(&config, args),
         Command::Completions(args) => completions::run(&args, Cli::command()),
         Command::Scheduler { parent, process } => parent.run(startup::scheduler(&config, &process)).await,
         Command::Worker { parent, worker } => parent.run(startup::worker(&config, &worker)).await,
