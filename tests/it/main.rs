@@ -10,6 +10,7 @@ mod databases;
 mod datadog;
 mod dead_letters;
 mod demo;
+mod deploy;
 mod durable;
 mod embedded;
 mod fairness;
