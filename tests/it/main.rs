@@ -14,6 +14,7 @@ mod deploy;
 mod durable;
 mod embedded;
 mod fairness;
+mod fleet;
 mod histories;
 mod imports;
 mod jobs;

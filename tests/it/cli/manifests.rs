@@ -196,7 +196,7 @@ fn kubernetes_knows_every_object_and_all_that_stands_in_it() {
                 (version, kind) => panic!("{version} {kind}: this test does not know it"),
             };
             assert_eq!(unknown, Vec::<String>::new(), "{}", name(object));
-            let namespace = way.contains(&"--namespace").then(|| json!("sync")).unwrap_or_default();
+            let namespace = if way.contains(&"--namespace") { json!("sync") } else { Value::Null };
             assert_eq!(object["metadata"]["namespace"], namespace, "{}", name(object));
         }
         // KEDA reads texts here, whatever they hold.
