@@ -317,6 +317,7 @@ async fn of_the_journal(systems: &Systems, journal: &Mutex<Journal>) -> (Vec<Str
 #[cfg(test)]
 mod tests {
     #[tokio::test]
+    #[ignore = "takes a minute or two: cargo test --test it -- --ignored fleet::"]
     async fn workers_come_and_go_by_what_is_wanted_and_nothing_is_lost_doubled_or_tried_again() {
         let program = std::path::Path::new(env!("CARGO_BIN_EXE_sync-bridge"));
         let binaries = program.parent().expect("programs lie in a folder").to_owned();
