@@ -14,6 +14,7 @@ pub mod jobs;
 pub mod keyset;
 pub mod ledger;
 mod listening;
+pub mod manifests;
 pub mod mapping;
 pub mod ops;
 pub mod pairs;

@@ -281,7 +281,10 @@ async fn keep_server(server: Option<&Server>, stop: &CancellationToken) -> anyho
 /// # Errors
 /// All problems of the file.
 pub fn loaded(path: &Path) -> Result<Config, ConfigError> {
-    let config = config::load(path)?;
+    lawful(config::load(path)?)
+}
+
+fn lawful(config: Config) -> Result<Config, ConfigError> {
     let flaws = laws::of_file(&config);
     if flaws.is_empty() {
         return Ok(config);
@@ -330,6 +333,14 @@ pub async fn with_customers(config: Config) -> anyhow::Result<Config> {
         }
     }
     Ok(config)
+}
+
+/// The same for whoever connects to nothing and has not got the variables.
+///
+/// # Errors
+/// All problems of the file, as a refusal.
+pub fn load_unset(path: &Path) -> anyhow::Result<Config> {
+    config::load_unset(path).and_then(lawful).map_err(refused)
 }
 
 /// Whether an embedded server that was never made may be made now.

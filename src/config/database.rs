@@ -42,21 +42,34 @@ const FORM: &str = "the form is `postgres://user:${PASSWORD}@host:5432/database`
                     digits is percent-encoded";
 
 pub(super) fn read(text: &Text, reader: &mut Reader<'_>) -> Option<DatabaseUrl> {
-    let url = understand(text);
+    let url = if reader.urls_as_written { as_written(text) } else { understand(text) };
     if let Err((message, help)) = &url {
         reader.problem(text, message.as_str(), Some(help.clone()));
     }
     url.ok()
 }
 
+/// With its variables in it, if it has any; nobody can connect to it then.
+fn as_written(text: &Text) -> Result<DatabaseUrl, (String, String)> {
+    if text.variables.is_empty() {
+        return understand(text);
+    }
+    without_secret(text)?;
+    Ok(DatabaseUrl::new(text.raw.clone(), text.raw.clone()))
+}
+
+fn without_secret(text: &Text) -> Result<(), (String, String)> {
+    if secrets::literal_secrets(&text.raw).is_empty() {
+        return Ok(());
+    }
+    let name = text.field().rsplit('.').next().unwrap_or("database").to_uppercase().replace('-', "_");
+    let help = format!("put it into an environment variable and write `${{{name}_URL}}`, or `:${{{name}_PASSWORD}}@`");
+    Err(("a password must not stand in this file".into(), help))
+}
+
 /// Message and help never quote the value.
 fn understand(text: &Text) -> Result<DatabaseUrl, (String, String)> {
-    if !secrets::literal_secrets(&text.raw).is_empty() {
-        let name = text.field().rsplit('.').next().unwrap_or("database").to_uppercase().replace('-', "_");
-        let help =
-            format!("put it into an environment variable and write `${{{name}_URL}}`, or `:${{{name}_PASSWORD}}@`");
-        return Err(("a password must not stand in this file".into(), help));
-    }
+    without_secret(text)?;
     if let Some(name) = text.value.strip_prefix(EMBEDDED) {
         let good = !name.is_empty() && name.len() <= NAME_BYTES_MAX;
         if !good || !name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-')) {

@@ -2,7 +2,7 @@
 //!
 //! `parse` turns the text into these types and refuses everything it does not understand, naming file, line and field.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -37,7 +37,7 @@ pub use expression::{Expression, Value as ExpressionValue};
 pub use finding::{Finding, Severity};
 pub use kept::Kept;
 pub use limits::Limits;
-pub use parse::{load, read_file, read_text};
+pub use parse::{load, load_unset, read_file, read_text};
 pub use reader::parse_duration;
 pub use report::{ConfigError, all_known, nearest, suggest};
 pub use schedule::{DayWindow, parse_cron};
@@ -51,6 +51,8 @@ pub struct Config {
     pub path: PathBuf,
     /// Its text, to show places of it.
     pub source: Source,
+    /// The environment variables that it takes anything from.
+    pub variables: BTreeSet<String>,
     /// The queue database; `None` means an embedded one beside the file.
     pub queue: Option<DatabaseUrl>,
     /// Those that are served.

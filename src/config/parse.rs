@@ -92,11 +92,28 @@ pub(super) struct Defaults {
 /// # Errors
 /// All problems of the file, each with file, line, field and what to do; never a secret.
 pub fn load(path: &Path) -> Result<Config, ConfigError> {
+    read_text(path, &text_of(path)?)
+}
+
+/// The same for whoever connects to nothing and has not got the secrets: a URL with variables is taken as it is written, and elsewhere a
+/// variable that is not set stands for itself.
+///
+/// # Errors
+/// As `load`, without what only the values of variables could tell.
+pub fn load_unset(path: &Path) -> Result<Config, ConfigError> {
+    let itself = |name: &str| std::env::var(name).or_else(|_| Ok(format!("${{{name}}}")));
+    let text = text_of(path)?;
+    let mut reader = Reader::new(Report::new(path.display().to_string(), &text), &itself);
+    reader.urls_as_written = true;
+    parsed(path, &text, reader)
+}
+
+fn text_of(path: &Path) -> Result<String, ConfigError> {
     if std::fs::metadata(path).is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound) {
         let what = "no such file: name it with --config or SYNC_BRIDGE_CONFIG";
         return Err(ConfigError::unreadable(format!("reading the configuration {}: {what}", path.display())));
     }
-    read_text(path, &read_file(path)?)
+    read_file(path)
 }
 
 /// The text of a file of ours.
@@ -116,10 +133,7 @@ pub fn read_file(path: &Path) -> Result<String, ConfigError> {
         Ok(bytes) => bytes,
         Err(error) => return refuse(error.to_string()),
     };
-    match String::from_utf8(bytes) {
-        Ok(text) => Ok(text),
-        Err(_) => refuse("it is not UTF-8".into()),
-    }
+    String::from_utf8(bytes).or_else(|_| refuse("it is not UTF-8".into()))
 }
 
 /// The same from the text of a file that is not written yet.
@@ -132,7 +146,10 @@ pub fn read_text(path: &Path, text: &str) -> Result<Config, ConfigError> {
 
 /// The same from text, with variables from anywhere.
 pub(super) fn parse(path: &Path, text: &str, env: Lookup<'_>) -> Result<Config, ConfigError> {
-    let mut reader = Reader::new(Report::new(path.display().to_string(), text), env);
+    parsed(path, text, Reader::new(Report::new(path.display().to_string(), text), env))
+}
+
+fn parsed(path: &Path, text: &str, mut reader: Reader<'_>) -> Result<Config, ConfigError> {
     let (table, errors) = DeTable::parse_recoverable(text);
     // What was recovered from a broken file would only give further problems that are none; so would its next errors.
     if let Some(error) = errors.iter().min_by_key(|error| error.span().map_or(0, |at| at.start)) {
@@ -175,6 +192,7 @@ pub(super) fn read<'t>(path: &Path, table: &'t DeTable<'t>, reader: &mut Reader<
     Some(Config {
         path: path.to_owned(),
         source: reader.report.source.clone(),
+        variables: std::mem::take(&mut reader.variables),
         queue: queue?,
         customers,
         roster: kept.then_some(0),

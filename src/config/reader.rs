@@ -16,6 +16,10 @@ use super::report::{Report, suggest};
 pub(super) struct Reader<'a> {
     pub report: Report,
     pub env: Lookup<'a>,
+    /// Every variable that was filled in.
+    pub variables: BTreeSet<String>,
+    /// Nobody connects: what a URL's variables hold is not looked at.
+    pub urls_as_written: bool,
     /// The keys that each table was asked for, by its place.
     #[cfg(test)]
     pub asked: std::collections::BTreeMap<String, BTreeSet<&'static str>>,
@@ -26,6 +30,8 @@ impl<'a> Reader<'a> {
         Reader {
             report,
             env,
+            variables: BTreeSet::new(),
+            urls_as_written: false,
             #[cfg(test)]
             asked: std::collections::BTreeMap::new(),
         }
@@ -347,6 +353,7 @@ impl<'t> Node<'t> {
             return None;
         }
         let mut text = self.plain(raw);
+        reader.variables.extend(filled.variables.iter().cloned());
         text.value = filled.value;
         text.variables = filled.variables;
         Some(text)

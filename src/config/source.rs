@@ -60,6 +60,11 @@ impl Source {
         Source { file: file.into(), text: text.into(), lines }
     }
 
+    /// As it was read, variables not filled in.
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
     pub fn place(&self, at: &Range<usize>) -> Place {
         let (line, start, source) = self.line_of(at.start);
         let before = at.start.saturating_sub(start).min(source.len());

@@ -129,8 +129,7 @@ async fn of(queue: &PgPool, config: &Config, asked: &[Asked<'_>]) -> anyhow::Res
     let stand = |Asked { id, slug, served }: &Asked<'_>| {
         let id = id.as_str();
         let summary = summaries.get(id)?;
-        let idle =
-            served.ok().and_then(|customer| idle_since(summary.last_tick(), &customer.schedule, summary.now));
+        let idle = served.ok().and_then(|customer| idle_since(summary.last_tick(), &customer.schedule, summary.now));
         let pauses = pauses.get(id).cloned().unwrap_or_default();
         let loads = loads.get(id).cloned().unwrap_or_default();
         let mappings = mappings.get(id).cloned().unwrap_or_default();

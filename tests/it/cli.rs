@@ -19,6 +19,7 @@ mod erase;
 mod explain;
 mod health;
 mod init;
+mod manifests;
 mod metrics;
 mod operator;
 mod plan;
@@ -146,7 +147,13 @@ impl Desk {
     }
 
     pub fn start(&self, program: &str, args: &[&str]) -> Running {
+        self.start_with(program, args, &[])
+    }
+
+    /// With further variables.
+    pub fn start_with(&self, program: &str, args: &[&str], env: &[(String, String)]) -> Running {
         let mut command = self.command(program);
+        command.envs(env.iter().cloned());
         command.args(args).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         Running { child: Some(command.spawn().expect("starting a process")) }
     }

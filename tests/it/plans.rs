@@ -108,7 +108,24 @@ async fn no_question_reads_through_a_table_that_grows_with_time() {
     let standing = ops::standing(&own, &config).await.expect("an answer");
     assert_eq!(standing.sides.len(), 2 * CROWD.customers as usize);
     own.close().await;
-    before = asked_little(&pool, &before, "the gauges").await;
+    asked_little(&pool, &before, "the gauges").await;
+
+    // Whoever scales the workers asks each few seconds, also of a queue that is longer than anybody's.
+    let due = "insert into bridge.job (kind, customer, subject, run_at)
+               select 'page', 'c-' || n % 40, -n, date_trunc('second', now()) - interval '1 minute' from generate_series(1, 20000) as n";
+    sqlx::raw_sql(due).execute(&pool).await.expect("jobs that are due");
+    sqlx::raw_sql("analyze bridge.job").execute(&pool).await.expect("a look at them");
+    before = counted(&pool).await;
+    let number: i32 = sqlx::query_scalar("select bridge.workers_wanted()").fetch_one(&pool).await.expect("an answer");
+    assert!(number > 1, "{number}");
+    let after = counted(&pool).await;
+    let (scanned, fetched) = (after["job"].0 - before["job"].0, after["job"].1 - before["job"].1);
+    assert!(
+        scanned == 0 && fetched <= 11_000,
+        "the scaler reads {scanned} rows of bridge.job in order and {fetched} by an index"
+    );
+    sqlx::raw_sql("delete from bridge.job where subject < 0").execute(&pool).await.expect("none is due");
+    before = counted(&pool).await;
 
     // A page of each kind, and whatever a program may ask.
     let console = Console::start(&desk, &[]).await;

@@ -18,6 +18,7 @@ mod demo;
 mod erase;
 mod explain;
 mod init;
+mod manifests;
 mod migrate;
 mod out;
 mod pause;
@@ -55,6 +56,7 @@ Examples:
   sync-bridge verify --customer acme        prove that both sides hold the same
   sync-bridge recover --customer acme --from platform --plan   after a backup was brought back
   sync-bridge customers list                who is worked for; `add`, `apply`, `disable` and `remove` without a restart
+  sync-bridge manifests > fleet.yaml        the fleet as Kubernetes objects
 
 Exit codes: 0 fine, 1 failed, 2 bad input, configuration or database (nothing was started or written)
 
@@ -95,6 +97,7 @@ enum Command {
     Recover(recover::Args),
     Customers(customers::Args),
     Console(console::Args),
+    Manifests(manifests::Args),
     Completions(completions::Args),
     /// The process of sync-bridge-scheduler, from this program's file
     #[command(hide = true)]
@@ -165,6 +168,7 @@ fn main() -> ExitCode {
         Command::Recover(args) => recover::run(&config, args).await,
         Command::Customers(args) => customers::run(&config, args).await,
         Command::Console(args) => console::run(&config, args).await,
+        Command::Manifests(args) => manifests::run(&config, args),
         Command::Completions(args) => completions::run(&args, Cli::command()),
         Command::Scheduler { parent, process } => parent.run(startup::scheduler(&config, &process)).await,
         Command::Worker { parent, worker } => parent.run(startup::worker(&config, &worker)).await,

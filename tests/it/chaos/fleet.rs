@@ -35,6 +35,8 @@ pub struct Programs {
 pub struct Slot {
     pub name: String,
     pub is_worker: bool,
+    /// Nobody is started here any more.
+    over: CancellationToken,
     /// 0: none runs.
     pid: AtomicI32,
     stopped: AtomicBool,
@@ -44,7 +46,9 @@ pub struct Slot {
 pub struct Fleet {
     pub slots: Vec<Arc<Slot>>,
     pub told: Arc<Told>,
-    over: CancellationToken,
+    programs: Arc<Programs>,
+    /// Workers so far.
+    workers: usize,
     managers: JoinSet<()>,
 }
 
@@ -59,26 +63,43 @@ pub struct Told {
 
 impl Fleet {
     pub fn start(programs: Programs, schedulers: usize, workers: usize) -> Fleet {
-        let names = (1..=schedulers).map(|n| (format!("scheduler-{n}"), false));
-        let names = names.chain((1..=workers).map(|n| (format!("worker-{n}"), true)));
-        let slots: Vec<Arc<Slot>> = names
-            .map(|(name, is_worker)| {
-                let (pid, stopped, asked) = (AtomicI32::new(0), AtomicBool::new(false), Mutex::new(None));
-                Arc::new(Slot { name, is_worker, pid, stopped, asked })
-            })
-            .collect();
-        let (programs, told, over) = (Arc::new(programs), Arc::<Told>::default(), CancellationToken::new());
-        let mut managers = JoinSet::new();
-        for slot in &slots {
-            managers.spawn(manage(programs.clone(), slot.clone(), told.clone(), over.clone()));
+        let (told, programs) = (Arc::default(), Arc::new(programs));
+        let mut fleet = Fleet { slots: Vec::new(), told, programs, workers: 0, managers: JoinSet::new() };
+        for n in 1..=schedulers {
+            fleet.place(format!("scheduler-{n}"), false);
         }
-        Fleet { slots, told, over, managers }
+        for _ in 0..workers {
+            fleet.one_more();
+        }
+        fleet
+    }
+
+    /// A further worker.
+    pub fn one_more(&mut self) {
+        self.workers += 1;
+        self.place(format!("worker-{}", self.workers), true);
+    }
+
+    /// Asks the newest worker to stop; it is not waited for.
+    pub fn one_less(&mut self) {
+        if let Some(at) = self.slots.iter().rposition(|slot| slot.is_worker) {
+            let slot = self.slots.remove(at);
+            slot.over.cancel();
+            slot.ask_to_stop();
+        }
+    }
+
+    fn place(&mut self, name: String, is_worker: bool) {
+        let (pid, stopped, asked) = (AtomicI32::new(0), AtomicBool::new(false), Mutex::new(None));
+        let slot = Arc::new(Slot { name, is_worker, over: CancellationToken::new(), pid, stopped, asked });
+        self.managers.spawn(manage(self.programs.clone(), slot.clone(), self.told.clone()));
+        self.slots.push(slot);
     }
 
     /// Asks all to stop and waits until they have.
     pub async fn stop(mut self) -> Arc<Told> {
-        self.over.cancel();
         for slot in &self.slots {
+            slot.over.cancel();
             slot.signal(Signal::SIGCONT);
             slot.ask_to_stop();
         }
@@ -115,7 +136,8 @@ impl Slot {
     }
 }
 
-async fn manage(programs: Arc<Programs>, slot: Arc<Slot>, told: Arc<Told>, over: CancellationToken) {
+async fn manage(programs: Arc<Programs>, slot: Arc<Slot>, told: Arc<Told>) {
+    let over = &slot.over;
     while !over.is_cancelled() {
         let began = clock::instant();
         let mut child = programs.command(&slot).spawn().expect("starting a process");
@@ -134,7 +156,7 @@ async fn manage(programs: Arc<Programs>, slot: Arc<Slot>, told: Arc<Told>, over:
             told.stops.lock().expect("nobody panics with it").push(asked.elapsed());
         }
         told.restarts.fetch_add(1, Ordering::SeqCst);
-        clock::sleep_unless(RESTART_AFTER, &over).await;
+        clock::sleep_unless(RESTART_AFTER, over).await;
     }
 }
 

@@ -5,7 +5,7 @@
 #![allow(dead_code, reason = "the tests and the example use different parts")]
 
 pub mod fleet;
-mod writers;
+pub mod writers;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -25,7 +25,7 @@ use sync_bridge::config::{DatabaseUrl, Side};
 use sync_bridge::embedded::{Options, Server};
 use sync_bridge::ops;
 use tokio_util::sync::CancellationToken;
-use writers::{Journal, lock, tokens, write};
+use writers::{Journal, PAUSE, lock, tokens, write};
 
 use crate::support::Folder;
 use crate::support::people::{LEGACY, PLATFORM, SAME, STAGES};
@@ -150,7 +150,7 @@ pub async fn run(course: Course) -> Outcome {
         for n in 0..APPLICATIONS {
             let url = chaos.places[place].url.clone();
             let seed = course.seed.wrapping_mul(1000) + n * 2 + u64::from(side == Side::Legacy);
-            applications.spawn(write(side, url, seed, journal.clone(), stop.clone()));
+            applications.spawn(write(side, url, seed, PAUSE, journal.clone(), stop.clone()));
         }
     }
     chaos.happens(Duration::from_secs(course.seconds)).await;
@@ -416,7 +416,7 @@ impl Chaos {
 }
 
 /// What is not there any more, and what is there twice; for both sides.
-fn judge(
+pub fn judge(
     journal: &Journal,
     standing: &[Vec<String>; 2],
     emails: &[Vec<String>; 2],

@@ -14,7 +14,7 @@ use sync_bridge::config::{DatabaseUrl, Side};
 use tokio_util::sync::CancellationToken;
 
 /// Between two actions of one application.
-const PAUSE: Duration = Duration::from_millis(80);
+pub const PAUSE: Duration = Duration::from_millis(80);
 
 /// An application gives up sooner than a half-open connection is noticed.
 const ACTION_MAX: Duration = Duration::from_secs(5);
@@ -111,14 +111,21 @@ const PLATFORM: Words = Words {
 };
 
 /// One application on one side, whatever happens to its database, until it is stopped.
-pub async fn write(side: Side, url: DatabaseUrl, seed: u64, journal: Arc<Mutex<Journal>>, stop: CancellationToken) {
+pub async fn write(
+    side: Side,
+    url: DatabaseUrl,
+    seed: u64,
+    pause: Duration,
+    journal: Arc<Mutex<Journal>>,
+    stop: CancellationToken,
+) {
     let words = match side {
         Side::Legacy => &LEGACY,
         Side::Platform => &PLATFORM,
     };
     let mut rng = StdRng::seed_from_u64(seed);
     let mut connection: Option<PgConnection> = None;
-    while clock::sleep_unless(PAUSE, &stop).await {
+    while clock::sleep_unless(pause, &stop).await {
         if connection.is_none() {
             connection = clock::within(ACTION_MAX, PgConnection::connect(url.expose())).await.and_then(Result::ok);
         }

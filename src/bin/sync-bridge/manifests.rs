@@ -1,0 +1,85 @@
+//! `sync-bridge manifests`
+
+use std::path::Path;
+
+use anyhow::anyhow;
+use serde_json::json;
+use sync_bridge::manifests::{self, Scaling, Wanted};
+use sync_bridge::startup;
+
+use crate::out;
+
+/// Print Kubernetes objects that run this configuration; connects to nothing and needs none of the variables
+#[derive(clap::Args)]
+#[command(after_help = "\
+Examples:
+  sync-bridge manifests --namespace sync --image example/sync-bridge:0.1.0 > fleet.yaml
+  sync-bridge manifests --namespace sync | kubectl diff -f -        what an apply would change
+  sync-bridge manifests --hpa                                       where there is no KEDA
+
+The first lines say which keys the Secret must have; values are never asked for and never printed. The same configuration gives the same
+text. docs/DEPLOY.md goes from here to a running fleet.
+
+JSON: a List of the objects
+
+Exit codes: 0 here they are, 2 refused: the configuration, or what cannot be in a cluster")]
+pub struct Args {
+    /// The namespace of every object; left out: the one they are applied in
+    #[arg(long, value_name = "NAME")]
+    namespace: Option<String>,
+    /// The image of deploy/Containerfile
+    #[arg(long, default_value = concat!("sync-bridge:", env!("CARGO_PKG_VERSION")), value_name = "IMAGE")]
+    image: String,
+    /// The Secret with the variables that the configuration names
+    #[arg(long, default_value = manifests::NAME, value_name = "NAME")]
+    secret: String,
+    /// Workers at least; one that ends leaves the other to work
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..), value_name = "COUNT")]
+    workers_min: u32,
+    /// Workers at most
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..), value_name = "COUNT")]
+    workers_max: u32,
+    /// Scale workers by their use of processors, without KEDA
+    #[arg(long)]
+    hpa: bool,
+    /// How long a worker's stop may take; a pod has ten seconds more
+    #[arg(long, default_value_t = 25, value_name = "SECONDS")]
+    grace: u32,
+    /// A port on which databases listen, for the network policy; once for each
+    #[arg(long, default_value = "5432", value_name = "PORT")]
+    database_port: Vec<u16>,
+    /// An agent of Datadog is on each node: send it metrics and traces
+    #[arg(long)]
+    datadog: bool,
+    /// One line of JSON
+    #[arg(long)]
+    json: bool,
+}
+
+pub fn run(config: &Path, args: Args) -> anyhow::Result<()> {
+    if args.workers_min > args.workers_max {
+        return Err(startup::refused(anyhow!("--workers-min is more than --workers-max")));
+    }
+    let wanted = Wanted {
+        namespace: args.namespace,
+        image: args.image,
+        secret: args.secret,
+        workers: args.workers_min..=args.workers_max,
+        scaling: if args.hpa { Scaling::Cpu } else { Scaling::Keda },
+        grace_secs: args.grace,
+        database_ports: args.database_port,
+        datadog: args.datadog,
+    };
+    let config = startup::load_unset(config)?;
+    let objects = manifests::objects(&config, &wanted).map_err(startup::refused)?;
+    if args.json {
+        return out::say_json(&json!({ "apiVersion": "v1", "kind": "List", "items": objects }));
+    }
+    let keys = manifests::secret_keys(&config, &wanted).join(" ");
+    let version = env!("CARGO_PKG_VERSION");
+    let (yaml, secret) = (manifests::yaml(&objects)?, &wanted.secret);
+    out::say(&format!(
+        "# Made by `sync-bridge manifests` {version}: not to be edited, but made again.\n# Secret {secret}: {keys}\n{}",
+        yaml.trim_end()
+    ))
+}

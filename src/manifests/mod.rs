@@ -1,0 +1,222 @@
+//! `sync-bridge manifests`: the fleet as Kubernetes objects, made from the configuration. Owns: which objects there are, what they are called
+//! and labelled. Pure: nothing is asked of a cluster or a database, and no value of a variable is in it. Never: a flag, port or path that the
+//! programs do not have; a test holds each against them.
+
+mod names;
+mod pods;
+mod scaling;
+
+use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
+
+use anyhow::{Context as _, ensure};
+use serde_json::{Map, Value, json};
+
+pub use self::scaling::QUERY;
+use crate::config::{Config, Customer};
+
+/// What every object is called, or begins with.
+pub const NAME: &str = "sync-bridge";
+
+/// etcd takes 1.5 MB; Kubernetes takes 1 MiB of a ConfigMap.
+const CONFIG_BYTES_MAX: usize = 1_000_000;
+
+/// What the cluster decides about the fleet.
+#[derive(Debug, Clone)]
+pub struct Wanted {
+    /// `None`: the namespace that they are applied in.
+    pub namespace: Option<String>,
+    pub image: String,
+    /// The Secret that holds the variables of the configuration, the console's tokens and the scaler's URL.
+    pub secret: String,
+    /// Worker processes, at least and at most.
+    pub workers: RangeInclusive<u32>,
+    pub scaling: Scaling,
+    /// How long a worker's stop may take.
+    pub grace_secs: u32,
+    /// Where databases listen.
+    pub database_ports: Vec<u16>,
+    /// Whether an agent of Datadog is on each node.
+    pub datadog: bool,
+}
+
+/// By what workers are scaled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scaling {
+    /// By the work there is, as the queue database tells it.
+    Keda,
+    /// By what is there without KEDA: their use of processors.
+    Cpu,
+}
+
+/// The key of the Secret with the scaler's own URL of the queue database.
+pub const SCALER_URL: &str = "SCALER_DATABASE_URL";
+
+/// All objects, in the order they are to be applied in. The same configuration and the same wishes give the same.
+///
+/// # Errors
+/// What cannot be: an embedded queue or side, a file that no ConfigMap holds.
+pub fn objects(config: &Config, wanted: &Wanted) -> anyhow::Result<Vec<Value>> {
+    ensure!(
+        !config.needs_embedded(),
+        "there is no embedded database in a cluster: name the queue's as `url` under `[queue]`, and each customer's by its URL"
+    );
+    let bytes = config.source.text().len();
+    ensure!(
+        bytes <= CONFIG_BYTES_MAX,
+        "the configuration has {bytes} bytes, and a ConfigMap holds {CONFIG_BYTES_MAX} of them"
+    );
+    let fleet = Fleet { config, wanted };
+    let mut objects = vec![fleet.configuration()];
+    objects.extend(config.customers.iter().map(|customer| fleet.customer(customer)));
+    objects.push(pods::migration(&fleet));
+    for process in pods::Process::ALL {
+        objects.push(pods::deployment(&fleet, process));
+    }
+    objects.push(fleet.service());
+    objects.extend([pods::Process::Scheduler, pods::Process::Worker].map(|process| fleet.disruption_budget(process)));
+    objects.extend(fleet.network());
+    objects.extend(scaling::objects(&fleet));
+    Ok(objects)
+}
+
+/// As YAML, one document for each.
+///
+/// # Errors
+/// None that is known.
+pub fn yaml(objects: &[Value]) -> anyhow::Result<String> {
+    // A long line, as of a query, stays one.
+    let options = serde_saphyr::ser_options! { folded_wrap_chars: usize::MAX };
+    let document = |object| serde_saphyr::to_string_with_options(object, options.clone());
+    let documents: Result<Vec<String>, _> = objects.iter().map(document).collect();
+    Ok(documents.context("writing YAML")?.iter().map(|document| format!("---\n{}\n", document.trim_end())).collect())
+}
+
+/// What stands in the Secret: the variables of the configuration, and what the fleet itself needs.
+pub fn secret_keys(config: &Config, wanted: &Wanted) -> Vec<String> {
+    let own = pods::TOKENS.iter().map(|(token, _)| *token);
+    let scaler = (wanted.scaling == Scaling::Keda).then_some(SCALER_URL);
+    config.variables.iter().map(String::as_str).chain(own).chain(scaler).map(str::to_owned).collect()
+}
+
+struct Fleet<'f> {
+    config: &'f Config,
+    wanted: &'f Wanted,
+}
+
+impl Fleet<'_> {
+    fn object(&self, api: &str, kind: &str, metadata: Value, rest: Value) -> Value {
+        let mut object = json!({ "apiVersion": api, "kind": kind, "metadata": metadata });
+        if let (Value::Object(object), Value::Object(rest)) = (&mut object, rest) {
+            object.extend(rest);
+        }
+        object
+    }
+
+    fn metadata(&self, name: &str, labels: Labels) -> Value {
+        let mut metadata = json!({ "name": name, "labels": labels.0 });
+        if let Some(namespace) = &self.wanted.namespace {
+            metadata["namespace"] = json!(namespace);
+        }
+        metadata
+    }
+
+    fn configuration(&self) -> Value {
+        let data = json!({ "data": { pods::CONFIG_FILE: self.config.source.text() } });
+        self.object("v1", "ConfigMap", self.metadata(&called("config"), Labels::of("config")), data)
+    }
+
+    /// What a customer is found by: one pool of processes serves all, so none of these can have its labels.
+    fn customer(&self, customer: &Customer) -> Value {
+        let name = names::name(&called("customer"), &customer.slug);
+        let data = json!({ "data": {
+            "id": customer.id.as_str(),
+            "schedule": customer.schedule.expression,
+            "slug": customer.slug,
+            "timezone": customer.schedule.timezone.name(),
+            "workers": pods::Process::Worker.called(),
+        } });
+        self.object("v1", "ConfigMap", self.metadata(&name, Labels::of("customer").and(customer)), data)
+    }
+
+    fn service(&self) -> Value {
+        let process = pods::Process::Console;
+        let spec = json!({ "spec": {
+            "ports": [{ "name": pods::CONSOLE_PORT_NAME, "port": 80, "targetPort": pods::CONSOLE_PORT_NAME }],
+            "selector": process.selector(),
+        } });
+        self.object("v1", "Service", self.metadata(&process.called(), process.labels()), spec)
+    }
+
+    /// One at a time: a drained node waits until what ran there runs elsewhere.
+    fn disruption_budget(&self, process: pods::Process) -> Value {
+        let spec = json!({ "spec": { "maxUnavailable": 1, "selector": { "matchLabels": process.selector() } } });
+        self.object("policy/v1", "PodDisruptionBudget", self.metadata(&process.called(), process.labels()), spec)
+    }
+
+    /// Nobody reaches any of them but who looks at the console, and they reach databases and names alone.
+    fn network(&self) -> Vec<Value> {
+        let port = |protocol: &str, port: u16| json!({ "protocol": protocol, "port": port });
+        let databases = self.wanted.database_ports.iter().map(|number| port("TCP", *number)).collect::<Vec<_>>();
+        let mut egress = vec![json!({ "ports": [port("UDP", 53), port("TCP", 53)] }), json!({ "ports": databases })];
+        if self.wanted.datadog {
+            egress.push(json!({ "ports": [port("UDP", pods::DOGSTATSD_PORT), port("TCP", pods::OTLP_PORT)] }));
+        }
+        let all = json!({ "spec": {
+            "podSelector": { "matchLabels": { "app.kubernetes.io/instance": NAME, "app.kubernetes.io/name": NAME } },
+            "policyTypes": ["Ingress", "Egress"],
+            "egress": egress,
+        } });
+        let console = pods::Process::Console;
+        let looked_at = json!({ "spec": {
+            "podSelector": { "matchLabels": console.selector() },
+            "policyTypes": ["Ingress"],
+            // Of this namespace; an ingress of another one is let in by a policy beside this one.
+            "ingress": [{ "from": [{ "podSelector": {} }], "ports": [{ "protocol": "TCP", "port": pods::CONSOLE_PORT_NAME }] }],
+        } });
+        let api = "networking.k8s.io/v1";
+        vec![
+            self.object(api, "NetworkPolicy", self.metadata(NAME, Labels::of("network")), all),
+            self.object(api, "NetworkPolicy", self.metadata(&console.called(), console.labels()), looked_at),
+        ]
+    }
+}
+
+fn called(what: &str) -> String {
+    format!("{NAME}-{what}")
+}
+
+/// An object's labels.
+#[derive(Debug, Clone)]
+struct Labels(BTreeMap<String, String>);
+
+impl Labels {
+    /// `component: sync` is what the parts of a synchronisation were always found by.
+    fn of(component: &str) -> Labels {
+        let labels = [
+            ("app.kubernetes.io/component", component),
+            ("app.kubernetes.io/instance", NAME),
+            ("app.kubernetes.io/managed-by", NAME),
+            ("app.kubernetes.io/name", NAME),
+            ("app.kubernetes.io/part-of", NAME),
+            ("app.kubernetes.io/version", env!("CARGO_PKG_VERSION")),
+            ("component", "sync"),
+        ];
+        Labels(labels.map(|(name, value)| (name.to_owned(), value.to_owned())).into())
+    }
+
+    /// With a customer's own, `business` among them; none of them takes the place of one of ours.
+    fn and(self, customer: &Customer) -> Labels {
+        let theirs = customer.labels.iter().map(|(name, value)| (names::label_name(name), names::label(value)));
+        let mut all: BTreeMap<String, String> = theirs.collect();
+        all.extend(self.0);
+        all.insert("customer".into(), names::label(&customer.slug));
+        Labels(all)
+    }
+
+    /// Those by which pods are selected: they must never change.
+    fn selector(&self) -> Map<String, Value> {
+        let chosen = ["app.kubernetes.io/component", "app.kubernetes.io/instance", "app.kubernetes.io/name"];
+        chosen.into_iter().map(|name| (name.to_owned(), json!(self.0[name]))).collect()
+    }
+}

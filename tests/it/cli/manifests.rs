@@ -1,0 +1,506 @@
+//! `sync-bridge manifests`: what it prints for the example, word for word (`manifests/example.yaml`; `REWRITE_SNAPSHOTS=1` writes it anew); that
+//! Kubernetes' own types know all of it, that its parts fit each other, and that the programs do what it says.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::time::Duration;
+
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
+use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::core::v1::{ConfigMap, Service};
+use k8s_openapi::api::networking::v1::NetworkPolicy;
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
+use nix::sys::signal::Signal;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+
+use super::health::{free_port, get};
+use super::{Databases, Desk, SECRET, STAGES, config};
+use crate::support::eventually;
+
+const EXAMPLE: &str = include_str!("../../../examples/bridge.toml");
+
+/// Every way to ask for them.
+const WAYS: [&[&str]; 3] = [
+    &["manifests"],
+    &["manifests", "--hpa", "--namespace", "sync"],
+    &[
+        "manifests",
+        "--datadog",
+        "--secret",
+        "other",
+        "--image",
+        "example/bridge:7",
+        "--workers-min",
+        "1",
+        "--grace",
+        "60",
+        "--database-port",
+        "6432",
+    ],
+];
+
+/// The objects, by YAML as `kubectl` would read it.
+fn printed(desk: &Desk, args: &[&str]) -> Vec<Value> {
+    let text = desk.succeeds(args);
+    let objects: Vec<Value> = serde_saphyr::from_multiple(&text).unwrap_or_else(|error| panic!("{error}: {text}"));
+    let list: Value = serde_json::from_str(&desk.succeeds(&[args, &["--json"]].concat())).expect("JSON");
+    assert_eq!(list, json!({ "apiVersion": "v1", "kind": "List", "items": objects }), "YAML and JSON are the same");
+    objects
+}
+
+fn of_kind<'o>(objects: &'o [Value], kind: &str) -> Vec<&'o Value> {
+    objects.iter().filter(|object| object["kind"] == kind).collect()
+}
+
+/// Kind and name.
+fn name(object: &Value) -> String {
+    let text = |value: &Value| value.as_str().expect("a text").to_owned();
+    format!("{} {}", text(&object["kind"]), text(&object["metadata"]["name"]))
+}
+
+/// The pods that objects make: whose they are, their labels and what is in them.
+fn pods(objects: &[Value]) -> Vec<(String, &Value, &Value)> {
+    let kinds = ["Job", "Deployment"].into_iter().flat_map(|kind| of_kind(objects, kind));
+    kinds
+        .map(|object| {
+            let template = &object["spec"]["template"];
+            (name(object), &template["metadata"]["labels"], &template["spec"])
+        })
+        .collect()
+}
+
+/// The names of the pods' owners that these labels select.
+fn selected(objects: &[Value], wanted: &Value) -> Vec<String> {
+    let wanted = wanted.as_object().expect("labels");
+    assert!(!wanted.is_empty(), "it selects everything");
+    let fits = |labels: &Value| wanted.iter().all(|(label, value)| labels[label] == *value);
+    pods(objects).into_iter().filter(|(_, labels, _)| fits(labels)).map(|(name, ..)| name).collect()
+}
+
+/// What Kubernetes' own type does not know of an object, or holds otherwise.
+fn unknown<T: DeserializeOwned + Serialize>(object: &Value) -> Vec<String> {
+    let mut unknown = Vec::new();
+    let known: Result<T, _> = serde_ignored::deserialize(object, |path| unknown.push(path.to_string()));
+    match known {
+        Ok(known) if serde_json::to_value(&known).expect("JSON") != *object => {
+            unknown.push("it is not what was said".into())
+        }
+        Ok(_) => {}
+        Err(error) => unknown.push(error.to_string()),
+    }
+    unknown
+}
+
+/// What of an object KEDA 2 has no member for, by the members that are used of it: its types are no crate's.
+fn unknown_to_keda(object: &Value, members: &[&str]) -> Vec<String> {
+    fn paths(value: &Value, at: &str, found: &mut BTreeSet<String>) {
+        match value {
+            Value::Object(table) => table.iter().for_each(|(name, value)| paths(value, &format!("{at}.{name}"), found)),
+            Value::Array(items) => items.iter().for_each(|item| paths(item, at, found)),
+            _ => drop(found.insert(at.trim_start_matches('.').to_owned())),
+        }
+    }
+    let mut found = BTreeSet::new();
+    paths(&object["spec"], "", &mut found);
+    found.into_iter().filter(|path| !members.contains(&path.as_str())).collect()
+}
+
+/// https://keda.sh/docs/2.16/reference/scaledobject-spec/, .../scalers/postgresql/, .../concepts/authentication/
+const SCALED_OBJECT: [&str; 17] = [
+    "scaleTargetRef.name",
+    "minReplicaCount",
+    "maxReplicaCount",
+    "pollingInterval",
+    "fallback.failureThreshold",
+    "fallback.replicas",
+    "advanced.horizontalPodAutoscalerConfig.behavior.scaleUp.stabilizationWindowSeconds",
+    "advanced.horizontalPodAutoscalerConfig.behavior.scaleUp.policies.type",
+    "advanced.horizontalPodAutoscalerConfig.behavior.scaleUp.policies.value",
+    "advanced.horizontalPodAutoscalerConfig.behavior.scaleUp.policies.periodSeconds",
+    "advanced.horizontalPodAutoscalerConfig.behavior.scaleDown.stabilizationWindowSeconds",
+    "advanced.horizontalPodAutoscalerConfig.behavior.scaleDown.policies.type",
+    "advanced.horizontalPodAutoscalerConfig.behavior.scaleDown.policies.value",
+    "advanced.horizontalPodAutoscalerConfig.behavior.scaleDown.policies.periodSeconds",
+    "triggers.type",
+    "triggers.metricType",
+    "triggers.authenticationRef.name",
+];
+const POSTGRESQL: [&str; 2] = ["triggers.metadata.query", "triggers.metadata.targetQueryValue"];
+const TRIGGER_AUTHENTICATION: [&str; 3] = ["secretTargetRef.parameter", "secretTargetRef.name", "secretTargetRef.key"];
+
+/// Every `${NAME}` that does not stand in a comment.
+fn variables_of(text: &str) -> BTreeSet<String> {
+    let code =
+        text.lines().map(|line| line.split(" #").next().unwrap_or_default()).filter(|line| !line.starts_with('#'));
+    code.flat_map(|line| line.split("${").skip(1))
+        .filter_map(|rest| rest.split('}').next())
+        .map(str::to_owned)
+        .collect()
+}
+
+#[test]
+fn the_example_gives_these_objects_and_every_time_the_same() {
+    let desk = Desk::new("manifests", EXAMPLE);
+    let text = desk.succeeds(&["manifests"]);
+    assert_eq!(desk.succeeds(&["manifests"]), text, "twice the same");
+    let values = format!("postgres://u:{SECRET}@localhost/d");
+    let set = ["QUEUE_DATABASE_URL", "ACME_LEGACY_URL", "ACME_PLATFORM_URL", "BIRCH_LEGACY_URL", "BIRCH_IDENTITY_URL"];
+    let knowing = set.into_iter().fold(Desk::new("manifests", EXAMPLE), |desk, name| desk.with(name, values.clone()));
+    assert_eq!(knowing.succeeds(&["manifests"]), text, "whatever the variables hold");
+
+    let version = env!("CARGO_PKG_VERSION");
+    // What changes with each version, and the hash of the migration with it.
+    let shown = [format!("sync-bridge:{version}"), format!("\"{version}\""), format!("manifests` {version}")]
+        .iter()
+        .fold(text, |text, named| text.replace(named, &named.replace(version, "VERSION")));
+    let (before, after) = shown.split_once("\n  name: sync-bridge-migrate-").expect("a migration");
+    let shown = format!("{before}\n  name: sync-bridge-migrate-HASH{}", &after[8..]);
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/cli/manifests/example.yaml");
+    if std::env::var_os("REWRITE_SNAPSHOTS").is_some() {
+        std::fs::create_dir_all(path.parent().expect("a folder")).expect("a folder");
+        std::fs::write(&path, &shown).expect("writing the snapshot");
+    }
+    let before = std::fs::read_to_string(&path).unwrap_or_default();
+    for (now, before) in shown.lines().zip(before.lines()) {
+        assert_eq!(now, before, "{}: REWRITE_SNAPSHOTS=1 takes it over, if it was meant", path.display());
+    }
+    assert_eq!(shown, before, "{}", path.display());
+}
+
+#[test]
+fn kubernetes_knows_every_object_and_all_that_stands_in_it() {
+    let desk = Desk::new("manifests", EXAMPLE);
+    let mut kinds = BTreeSet::new();
+    for way in WAYS {
+        let objects = printed(&desk, way);
+        let names: BTreeSet<String> = objects.iter().map(name).collect();
+        assert_eq!(names.len(), objects.len(), "{names:?}");
+        for object in &objects {
+            let kind = object["kind"].as_str().expect("a kind");
+            kinds.insert(kind.to_owned());
+            let unknown = match (object["apiVersion"].as_str().expect("a version"), kind) {
+                ("v1", "ConfigMap") => unknown::<ConfigMap>(object),
+                ("v1", "Service") => unknown::<Service>(object),
+                ("batch/v1", "Job") => unknown::<Job>(object),
+                ("apps/v1", "Deployment") => unknown::<Deployment>(object),
+                ("policy/v1", "PodDisruptionBudget") => unknown::<PodDisruptionBudget>(object),
+                ("networking.k8s.io/v1", "NetworkPolicy") => unknown::<NetworkPolicy>(object),
+                ("autoscaling/v2", "HorizontalPodAutoscaler") => unknown::<HorizontalPodAutoscaler>(object),
+                ("keda.sh/v1alpha1", "ScaledObject") => {
+                    unknown_to_keda(object, &[&SCALED_OBJECT[..], &POSTGRESQL].concat())
+                }
+                ("keda.sh/v1alpha1", "TriggerAuthentication") => unknown_to_keda(object, &TRIGGER_AUTHENTICATION),
+                (version, kind) => panic!("{version} {kind}: this test does not know it"),
+            };
+            assert_eq!(unknown, Vec::<String>::new(), "{}", name(object));
+            let namespace = if way.contains(&"--namespace") { json!("sync") } else { Value::Null };
+            assert_eq!(object["metadata"]["namespace"], namespace, "{}", name(object));
+        }
+        // KEDA reads texts here, whatever they hold.
+        for scaled in of_kind(&objects, "ScaledObject") {
+            let metadata = scaled["spec"]["triggers"][0]["metadata"].as_object().expect("members");
+            assert!(metadata.values().all(Value::is_string), "{metadata:?}");
+        }
+        let scaled = if way.contains(&"--hpa") {
+            ["HorizontalPodAutoscaler"].as_slice()
+        } else {
+            &["ScaledObject", "TriggerAuthentication"]
+        };
+        for kind in ["HorizontalPodAutoscaler", "ScaledObject", "TriggerAuthentication"] {
+            assert_eq!(of_kind(&objects, kind).len(), usize::from(scaled.contains(&kind)), "{way:?}: {kind}");
+        }
+    }
+    assert_eq!(kinds.len(), 9, "{kinds:?}");
+    // The check itself notices.
+    let wrong = json!({ "apiVersion": "v1", "kind": "ConfigMap", "metadata": { "nam": "x" }, "dat": {} });
+    assert_eq!(unknown::<ConfigMap>(&wrong)[..2], ["dat".to_owned(), "metadata.?.nam".to_owned()]);
+    assert_eq!(unknown_to_keda(&json!({ "spec": { "pollingIntervall": 15 } }), &SCALED_OBJECT), ["pollingIntervall"]);
+}
+
+#[test]
+fn the_parts_fit_each_other() {
+    let desk = Desk::new("manifests", EXAMPLE);
+    for way in WAYS {
+        let objects = printed(&desk, way);
+        let deployments = of_kind(&objects, "Deployment");
+        let called: Vec<String> = deployments.iter().map(|one| name(one)).collect();
+        assert_eq!(
+            called,
+            ["Deployment sync-bridge-scheduler", "Deployment sync-bridge-worker", "Deployment sync-bridge-console"]
+        );
+        for one in &deployments {
+            assert_eq!(selected(&objects, &one["spec"]["selector"]["matchLabels"]), [name(one)]);
+            let spread =
+                &one["spec"]["template"]["spec"]["topologySpreadConstraints"][0]["labelSelector"]["matchLabels"];
+            assert_eq!(selected(&objects, spread), [name(one)]);
+        }
+        assert_eq!(deployments[0]["spec"]["replicas"], 2);
+        assert_eq!(deployments[1]["spec"]["replicas"], Value::Null, "an apply does not undo what a scaler did");
+        for budget in of_kind(&objects, "PodDisruptionBudget") {
+            let own = budget["metadata"]["name"].as_str().expect("a name");
+            assert_eq!(selected(&objects, &budget["spec"]["selector"]["matchLabels"]), [format!("Deployment {own}")]);
+        }
+        let service = of_kind(&objects, "Service")[0];
+        assert_eq!(selected(&objects, &service["spec"]["selector"]), ["Deployment sync-bridge-console"]);
+        let policies = of_kind(&objects, "NetworkPolicy");
+        let all = selected(&objects, &policies[0]["spec"]["podSelector"]["matchLabels"]);
+        assert_eq!(all.len(), 4, "the migration too: {all:?}");
+        assert_eq!(policies[0]["spec"]["ingress"], Value::Null, "nobody is let in");
+        assert_eq!(
+            selected(&objects, &policies[1]["spec"]["podSelector"]["matchLabels"]),
+            ["Deployment sync-bridge-console"]
+        );
+        let text = objects.iter().map(Value::to_string).collect::<String>();
+        let port = if way.contains(&"6432") { "6432" } else { "5432" };
+        assert!(text.contains(&format!("[{{\"port\":{port},\"protocol\":\"TCP\"}}]")), "{text}");
+
+        // Ports by their names.
+        let console = &deployments[2]["spec"]["template"]["spec"]["containers"][0];
+        for named in
+            [&service["spec"]["ports"][0]["targetPort"], &policies[1]["spec"]["ingress"][0]["ports"][0]["port"]]
+        {
+            assert_eq!(*named, console["ports"][0]["name"]);
+        }
+        for (_, _, pod) in pods(&objects) {
+            let container = &pod["containers"][0];
+            for probe in ["startupProbe", "livenessProbe", "readinessProbe"] {
+                let port = &container[probe]["httpGet"]["port"];
+                assert!(*port == container["ports"][0]["name"] || container["ports"].is_null(), "{probe}: {container}");
+            }
+            // What is mounted is what there is, where the program is told to look.
+            let volume = &pod["volumes"][0];
+            assert_eq!(container["volumeMounts"][0]["name"], volume["name"]);
+            let file = of_kind(&objects, "ConfigMap")[0];
+            assert_eq!(volume["configMap"]["name"], file["metadata"]["name"]);
+            assert_eq!(file["data"]["bridge.toml"], EXAMPLE);
+            let path = format!("{}/bridge.toml", container["volumeMounts"][0]["mountPath"].as_str().expect("a path"));
+            assert_eq!(container["env"][0], json!({ "name": "SYNC_BRIDGE_CONFIG", "value": path }));
+        }
+
+        // What scales, scales the workers; and who scales by the queue has a login of its own.
+        for kind in ["ScaledObject", "HorizontalPodAutoscaler"] {
+            for scaled in of_kind(&objects, kind) {
+                assert_eq!(scaled["spec"]["scaleTargetRef"]["name"], deployments[1]["metadata"]["name"]);
+            }
+        }
+        if let [login] = of_kind(&objects, "TriggerAuthentication")[..] {
+            let scaled = of_kind(&objects, "ScaledObject")[0];
+            assert_eq!(scaled["spec"]["triggers"][0]["authenticationRef"]["name"], login["metadata"]["name"]);
+        }
+    }
+}
+
+#[test]
+fn no_pod_has_a_right_that_it_does_not_need() {
+    let desk = Desk::new("manifests", EXAMPLE);
+    let objects = printed(&desk, &["manifests"]);
+    for (name, _, pod) in pods(&objects) {
+        let rights = &pod["securityContext"];
+        assert_eq!(
+            (&rights["runAsNonRoot"], &rights["seccompProfile"]["type"]),
+            (&json!(true), &json!("RuntimeDefault")),
+            "{name}"
+        );
+        assert!(rights["runAsUser"].as_u64() > Some(0) && rights["runAsGroup"].as_u64() > Some(0), "{name}");
+        assert_eq!(
+            (&pod["automountServiceAccountToken"], &pod["enableServiceLinks"]),
+            (&json!(false), &json!(false)),
+            "{name}"
+        );
+        for container in pod["containers"].as_array().expect("containers") {
+            let all = json!({ "allowPrivilegeEscalation": false, "capabilities": { "drop": ["ALL"] }, "readOnlyRootFilesystem": true });
+            assert_eq!(container["securityContext"], all, "{name}");
+            let resources = &container["resources"];
+            assert!(resources["requests"]["cpu"].is_string() && resources["requests"]["memory"].is_string(), "{name}");
+            assert!(resources["limits"]["memory"].is_string(), "{name}");
+        }
+    }
+}
+
+#[test]
+fn the_secret_has_a_key_for_each_variable_and_nothing_holds_a_value() {
+    let tokens = ["SYNC_BRIDGE_CONSOLE_READ_TOKEN", "SYNC_BRIDGE_CONSOLE_ACT_TOKEN"].map(str::to_owned);
+    let parts =
+        EXAMPLE.replace("\"${QUEUE_DATABASE_URL}\"", "\"postgres://${Q_USER}:${Q_PASSWORD}@${Q_HOST}:${Q_PORT}/q\"");
+    for text in [EXAMPLE, &parts] {
+        let desk = Desk::new("secrets", text).with("ACME_LEGACY_URL", format!("postgres://u:{SECRET}@localhost/d"));
+        for way in WAYS {
+            let secret = if way.contains(&"--secret") { "other" } else { "sync-bridge" };
+            let objects = printed(&desk, way);
+            let mut all = variables_of(text);
+            assert!(all.len() > 6, "{all:?}");
+            for (name, _, pod) in pods(&objects) {
+                let env = pod["containers"][0]["env"].as_array().expect("variables");
+                let from_secret: BTreeMap<String, &Value> = env
+                    .iter()
+                    .filter(|one| one["valueFrom"]["secretKeyRef"].is_object())
+                    .map(|one| (one["name"].as_str().expect("a name").to_owned(), &one["valueFrom"]["secretKeyRef"]))
+                    .collect();
+                assert!(from_secret.iter().all(|(name, key)| key["key"] == *name && key["name"] == secret), "{env:?}");
+                let mut wanted = variables_of(text);
+                if name.ends_with("console") {
+                    wanted.extend(tokens.clone());
+                }
+                assert_eq!(from_secret.keys().cloned().collect::<BTreeSet<_>>(), wanted, "{name}");
+            }
+            for login in of_kind(&objects, "TriggerAuthentication") {
+                let key = &login["spec"]["secretTargetRef"][0];
+                assert_eq!((&key["name"], &key["key"]), (&json!(secret), &json!("SCALER_DATABASE_URL")));
+                all.insert("SCALER_DATABASE_URL".into());
+            }
+            all.extend(tokens.clone());
+            let printed = desk.succeeds(way);
+            let told = printed
+                .lines()
+                .nth(1)
+                .and_then(|line| line.strip_prefix(&format!("# Secret {secret}: ")))
+                .expect("its keys");
+            assert_eq!(told.split(' ').map(str::to_owned).collect::<BTreeSet<_>>(), all);
+            assert!(!printed.contains(SECRET));
+        }
+    }
+}
+
+#[test]
+fn customers_are_found_by_their_labels_whatever_these_hold() {
+    let names = ["acme", "A.c_m-e_", "Acme", "x-", &"long".repeat(15)];
+    let customers: String = names
+        .iter()
+        .enumerate()
+        .map(|(number, slug)| {
+            format!(
+                "[[customers]]\nid = \"c-{number}\"\nslug = \"{slug}\"\nschedule = \"*/{} * * * *\"\n\
+                 labels = {{ business = \"Nord & Süd {number}/\", \"strange key!\" = \"\", component = \"theirs\", \"example.org/team\" = \"t\" }}\n\
+                 databases = {{ legacy = \"${{L}}\", platform = \"${{P}}\" }}\n",
+                number + 1
+            )
+        })
+        .collect();
+    let desk = Desk::new("labels", &format!("[queue]\nurl = \"${{Q}}\"\n{customers}{STAGES}"));
+    let objects = printed(&desk, &["manifests"]);
+    let is_word = |text: &str, more: &str| {
+        let end = |c: char| c.is_ascii_alphanumeric();
+        text.len() <= 63
+            && text.starts_with(end)
+            && text.ends_with(end)
+            && text.chars().all(|c| end(c) || more.contains(c))
+    };
+    let mut found = BTreeSet::new();
+    for object in &objects {
+        let labels = object["metadata"]["labels"].as_object().expect("labels");
+        let own = object["metadata"]["name"].as_str().expect("a name");
+        assert!(is_word(own, "-") && own == own.to_lowercase(), "{own}");
+        for (label, value) in labels {
+            let value = value.as_str().expect("a text");
+            assert!(value.is_empty() || is_word(value, "-_."), "{own}: {label}: {value}");
+            assert!(is_word(label.rsplit('/').next().unwrap_or_default(), "-_."), "{own}: {label}");
+        }
+        assert_eq!(labels["component"], "sync", "{own}");
+        if labels["app.kubernetes.io/component"] == "customer" {
+            assert!(labels["business"].as_str().expect("a text").starts_with("Nord---S-d-"), "{labels:?}");
+            assert_eq!(
+                (&labels["example.org/team"], &object["data"]["workers"]),
+                (&json!("t"), &json!("sync-bridge-worker"))
+            );
+            let number: usize =
+                object["data"]["id"].as_str().and_then(|id| id.strip_prefix("c-")?.parse().ok()).expect("a number");
+            assert_eq!(
+                (&object["data"]["slug"], &object["data"]["schedule"]),
+                (&json!(names[number]), &json!(format!("*/{} * * * *", number + 1)))
+            );
+            found.insert((labels["customer"].clone().to_string(), labels["business"].to_string()));
+        }
+    }
+    assert_eq!(found.len(), names.len(), "two customers are never one: {found:?}");
+    assert!(found.iter().any(|(customer, _)| customer == "\"acme\""), "what fits stays: {found:?}");
+}
+
+#[test]
+fn what_cannot_be_in_a_cluster_is_refused() {
+    let refused = |text: &str, args: &[&str], message: &str| Desk::new("refused", text).is_refused(args, message);
+    let manifests = &["manifests"][..];
+    refused(&config(false), manifests, "there is no embedded database in a cluster");
+    refused(
+        &config(true).replace("${LEGACY_URL}", "embedded:legacy"),
+        manifests,
+        "there is no embedded database in a cluster",
+    );
+    refused(
+        &config(true),
+        &["manifests", "--workers-min", "3", "--workers-max", "2"],
+        "--workers-min is more than --workers-max",
+    );
+    refused(&config(true), &["manifests", "--workers-min", "0"], "0 is not in 1..");
+    refused(&format!("{}# {}", config(true), "x".repeat(1_000_000)), manifests, "a ConfigMap holds 1000000");
+    // What is wrong whatever the variables hold.
+    for (old, new, message) in [
+        ("slug =", "slugg =", "did you mean `slug`?"),
+        ("${LEGACY_URL}", "postgres://bridge:hunter2@${HOST}/acme", "a password must not stand in this file"),
+        ("${LEGACY_URL}", "mysql://localhost/acme", "is no PostgreSQL URL"),
+        ("lens = \"lowercase\"", "lens = { ref = \"usr\" }", "did you mean `user`?"),
+        ("lens = \"lowercase\"", "lens = { values = { A = \"x\", B = \"x\" } }", "email"),
+    ] {
+        refused(&config(true).replacen(old, new, 1), manifests, message);
+    }
+}
+
+/// Each container as it stands, with a port that is free, and the variables of its Secret: the command line is understood, the probes are
+/// answered on that port, and SIGTERM ends it within its grace.
+#[tokio::test]
+async fn every_process_starts_as_it_is_told_and_answers_its_probes() {
+    let databases = Databases::new("manifests").await;
+    let token = "read-read-read-read-read";
+    let desk = databases.desk("manifests").with("SYNC_BRIDGE_CONSOLE_READ_TOKEN", token);
+    let objects = printed(&desk, &["manifests", "--grace", "12"]);
+    let programs = Path::new(env!("CARGO_BIN_EXE_sync-bridge")).parent().expect("programs lie in a folder");
+    let mut count = 0;
+    for (name, _, pod) in pods(&objects) {
+        let container = &pod["containers"][0];
+        let text = |value: &Value| value.as_str().expect("a text").to_owned();
+        let program = programs.join(text(&container["command"][0])).to_string_lossy().into_owned();
+        let port = free_port();
+        let args: Vec<String> = container["args"].as_array().expect("words").iter().map(text).collect();
+        let declared = container["ports"][0]["containerPort"].as_u64();
+        let listens = declared.map(|declared| format!("0.0.0.0:{declared}"));
+        assert_eq!(args.iter().any(|word| Some(word) == listens.as_ref()), declared.is_some(), "{name}: {args:?}");
+        let args = args
+            .iter()
+            .map(|word| if Some(word) == listens.as_ref() { format!("0.0.0.0:{port}") } else { word.clone() });
+        let args: Vec<String> = args.collect();
+        let words: Vec<&str> = args.iter().map(String::as_str).collect();
+        // The one variable that is no secret: where the file is.
+        let (file, env) = (desk.folder.path().join("bridge.toml"), &container["env"][0]);
+        let told = [(text(&env["name"]), file.to_string_lossy().into_owned())];
+        let mut process = desk.start_with(&program, &words, &told);
+        count += 1;
+        if declared.is_none() {
+            let output = process.end();
+            assert_eq!(output.status.code(), Some(0), "{name}: {}", String::from_utf8_lossy(&output.stderr));
+            continue;
+        }
+        for probe in ["startupProbe", "livenessProbe", "readinessProbe"] {
+            let path = text(&container[probe]["httpGet"]["path"]);
+            eventually(&format!("{name}: {path} is answered"), async || {
+                process.must_run();
+                get(port, &path).is_some_and(|(status, _)| status == 200)
+            })
+            .await;
+        }
+        let grace = pod["terminationGracePeriodSeconds"].as_u64().expect("seconds");
+        if let Some(at) = words.iter().position(|word| *word == "--grace") {
+            assert!(words[at + 1].parse::<u64>().is_ok_and(|own| own == 12 && own + 5 <= grace), "{words:?}");
+        }
+        let began = std::time::Instant::now();
+        let output = process.stop(Signal::SIGTERM);
+        assert_eq!(output.status.code(), Some(0), "{name}: {}", String::from_utf8_lossy(&output.stderr));
+        assert!(began.elapsed() < Duration::from_secs(grace), "{name} took {:?}", began.elapsed());
+    }
+    assert_eq!(count, 4, "the migration and three processes");
+    // What the scaler asks is answered by the queue database that the migration made.
+    let query =
+        objects.iter().find_map(|object| object["spec"]["triggers"][0]["metadata"]["query"].as_str()).expect("a query");
+    assert_eq!(super::number(&databases.queue, &format!("select ({query})::bigint")).await, 0);
+}
