@@ -191,6 +191,45 @@ pub async fn to_attach(
     rows.into_iter().map(page).collect()
 }
 
+/// A page that writes and has not come through.
+#[derive(Debug, Clone)]
+pub struct Unfinished {
+    pub side: Side,
+    pub range: Range,
+    /// Of the run under way.
+    pub run: Option<i64>,
+    /// The dead letter that it is.
+    pub letter: Option<i64>,
+}
+
+/// The entity's pages that wait, are at work, or are dead letters nobody has dealt with, the latter first.
+pub async fn unfinished(
+    conn: &mut PgConnection,
+    customer: &str,
+    entity: &str,
+    limit: i64,
+) -> sqlx::Result<Vec<Unfinished>> {
+    let rows: Vec<(String, Value, Option<i64>, Option<i64>)> = sqlx::query_as(
+        "select page.side, page.range, page.run, job.id
+         from bridge.page
+         left join bridge.job on job.kind = 'page' and job.subject = page.id and job.state = 'dead' and job.requeued_at is null
+         where page.customer = $1 and page.entity = $2 and page.mode <> 'compare'
+           and (page.state in ('waiting', 'released') or page.state = 'dead' and job.id is not null)
+         order by job.id is null, page.id limit $3",
+    )
+    .bind(customer)
+    .bind(entity)
+    .bind(limit)
+    .fetch_all(conn)
+    .await?;
+    let unfinished = |(side, range, run, letter): (String, Value, Option<i64>, Option<i64>)| {
+        // One that cannot be read is a dead letter for that: nobody knows what lies in it.
+        let range = serde_json::from_value(range).ok()?;
+        Some(side.parse().map_err(unknown).map(|side| Unfinished { side, range, run, letter }))
+    };
+    rows.into_iter().filter_map(unfinished).collect()
+}
+
 /// Whether pages of the customer and these entities (those of a load, or the others) wait for a run.
 pub async fn unattached(conn: &mut PgConnection, customer: &str, entities: &[&str], loads: bool) -> sqlx::Result<bool> {
     sqlx::query_scalar(

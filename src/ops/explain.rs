@@ -1,36 +1,64 @@
-//! `sync-bridge explain`: the whole story of one record. Only reads.
+//! `sync-bridge explain`: the whole story of one record. Owns: what leads a run to it, and what that would do, what it waits for first. Only
+//! reads.
+
+use std::collections::BTreeSet;
 
 use anyhow::Context;
 use chrono::{DateTime, Utc};
 use serde::Serialize;
+use sqlx::PgConnection;
 
+use super::Paused;
 use super::preview::{PreviewOfRow, PreviewRow, narrowed};
 use super::verify::{named, page};
-use crate::config::{CustomerId, EntityId, Side};
+use crate::config::{CustomerId, Deletes, EntityId, Side};
 use crate::jobs::Env;
-use crate::ledger::{pause, watermark};
-use crate::stages::{ConflictEntry, Key, PageMode, Record, Wanted};
+use crate::ledger::pause::Pauses;
+use crate::ledger::{page as pages, pause, sweep, tick, watermark};
+use crate::stages::{Ahead, ConflictEntry, Depth, Key, PageMode, ParkedReason, Record, RecordRow, Wanted};
 
 /// Conflicts that are told of.
 const CONFLICTS_MAX: i64 = 20;
+/// Pages that are asked whether the record is theirs, dead letters first.
+const PAGES_MAX: i64 = 200;
+/// Records one behind the other that wait for the next one.
+const CHAIN_MAX: usize = 8;
 
 /// What is known of a record, and what would become of it.
 #[derive(Debug, Serialize)]
 pub struct Explained {
-    pub record: Record,
-    pub parked: Vec<ParkedShown>,
+    #[serde(flatten)]
+    pub look: Look,
     pub quarantined: Vec<QuarantineShown>,
     /// The newest first.
     pub conflicts: Vec<ConflictEntry>,
-    /// Up to when changes are surely done, of legacy and the platform.
-    pub watermarks: [Option<DateTime<Utc>>; 2],
-    /// Why nothing flows at all, if it is so.
-    pub paused: Option<String>,
-    /// Whether the next run looks at it: it is stamped above a watermark, or was made due.
-    pub due: bool,
-    /// What a run that looks at it would do; empty: nothing.
+    /// What a run that looks at it would do, with what it waits for first; empty: nothing.
     #[serde(skip)]
     pub next: Vec<PreviewRow>,
+    /// Why `next` may not come true.
+    pub unsure: Option<String>,
+}
+
+/// A record, and what leads runs to it or keeps them from it.
+#[derive(Debug, Serialize)]
+pub struct Look {
+    pub record: Record,
+    pub parked: Vec<ParkedShown>,
+    /// Pages that have not come through with it: no watermark stands for these.
+    pub pages: Vec<PageOwning>,
+    /// One of its rows is not there any more.
+    pub gone: Option<GoneShown>,
+    /// Up to when changes are surely done, of legacy and the platform.
+    pub watermarks: [Option<DateTime<Utc>>; 2],
+    /// What of it is stopped, the oldest first.
+    pub paused: Vec<Paused>,
+    /// Nothing of it goes on.
+    pub stands_still: bool,
+    /// Whether the next run looks at it.
+    pub due: bool,
+    /// The side that is not to be written.
+    #[serde(skip)]
+    held: Option<Side>,
 }
 
 /// Why a row waits.
@@ -41,10 +69,13 @@ pub struct ParkedShown {
     /// `parent`, `busy`, `paused`.
     pub reason: String,
     pub waits_entity: Option<String>,
+    /// Of one that is paused, the side that is not to be written.
     pub waits_side: Option<String>,
     pub waits_key: Option<String>,
     /// What it waited for is there.
     pub woken: bool,
+    /// The next run takes it.
+    pub due: bool,
     pub since: DateTime<Utc>,
 }
 
@@ -59,6 +90,31 @@ pub struct QuarantineShown {
     pub since: DateTime<Utc>,
 }
 
+/// A page that the record is a part of.
+#[derive(Debug, Clone, Serialize)]
+pub struct PageOwning {
+    pub side: Side,
+    /// The dead letter that it is; none: a run looks at it.
+    pub letter: Option<i64>,
+    /// The run under way that it belongs to.
+    pub run: Option<i64>,
+}
+
+/// A row of a pair that is not there any more.
+#[derive(Debug, Serialize)]
+pub struct GoneShown {
+    pub side: Side,
+    /// How long ago a run saw that first; `None`: none has.
+    pub seen_secs: Option<f64>,
+    /// How often runs look which rows are gone, and how far apart two looks lie that take a row for deleted.
+    pub every_secs: f64,
+    pub after_secs: f64,
+    /// Whether its counterpart goes, too, or is marked.
+    pub follows: bool,
+    /// Whether the next run would see to that, unless too many rows are gone at once.
+    pub due: bool,
+}
+
 /// The record of this key on `side`; `None` if there is neither a row nor a pair.
 ///
 /// # Errors
@@ -69,31 +125,10 @@ pub async fn explain(
     entity: &EntityId,
     (side, key): (Side, &Key),
 ) -> anyhow::Result<Option<Explained>> {
-    let what = || format!("reading what is known of {entity} {}", key.listed());
-    let key = &env.data.spelled(customer, entity, side, key).await?;
-    let Some(record) = env.data.record(customer, entity, side, key).await? else { return Ok(None) };
-    let of_side = |of: Side| {
-        let row = if of == Side::Legacy { &record.legacy } else { &record.platform };
-        let of_pair = record.pair.as_ref().and_then(|pair| match of {
-            Side::Legacy => pair.legacy_key.clone(),
-            Side::Platform => Some(pair.platform_key.clone()),
-        });
-        row.as_ref().map(|row| row.key.clone()).or(of_pair)
-    };
-    let keys: Vec<(Side, Key)> = Side::BOTH.into_iter().filter_map(|side| Some((side, of_side(side)?))).collect();
-    let (names, texts): (Vec<&str>, Vec<&str>) = keys.iter().map(|(side, key)| (side.as_str(), key.0.as_str())).unzip();
-    let parked: Vec<ParkedShown> = sqlx::query_as(
-        "select side, key, reason, waits_entity, waits_side, waits_key, woken, since
-         from bridge.parked join unnest($3::text[], $4::text[]) as asked (side, key) using (side, key)
-         where customer = $1 and entity = $2 order by side",
-    )
-    .bind(customer.as_str())
-    .bind(entity.as_str())
-    .bind(&names)
-    .bind(&texts)
-    .fetch_all(&env.queue)
-    .await
-    .with_context(what)?;
+    let key = env.data.spelled(customer, entity, side, key).await?;
+    let it = (entity.clone(), side, key);
+    let Some(mut look) = look(env, customer, &it).await? else { return Ok(None) };
+    let (names, texts) = unzipped(&keys(&look.record));
     let quarantined: Vec<QuarantineShown> = sqlx::query_as(
         "select id, side, key, field, reason, since
          from bridge.quarantine join unnest($3::text[], $4::text[]) as asked (side, key) using (side, key)
@@ -105,44 +140,242 @@ pub async fn explain(
     .bind(&texts)
     .fetch_all(&env.queue)
     .await
-    .with_context(what)?;
-    let conflicts = match of_side(Side::Platform) {
+    .with_context(|| format!("reading what is quarantined of {entity}"))?;
+    let conflicts = match key_on(&look.record, Side::Platform) {
         Some(key) => env.data.conflicts_of(customer, entity, &key, CONFLICTS_MAX).await?,
         None => Vec::new(),
     };
+    let Foretold { rows: mut next, unsure, with_others } = foretell(env, customer, &it, look.held).await?;
+    // Who waits is looked at as soon as what it waits for is there.
+    let waits = look.parked.iter().any(|row| row.reason == "parent") && with_others;
+    look.due |= waits && !look.stands_still && next.iter().all(|row| waits_for(row).is_none());
+    match look.gone.as_ref().filter(|_| next.is_empty()) {
+        // Nothing but its end is to be carried over.
+        Some(gone) if gone.follows => {
+            let of = key_on(&look.record, gone.side).map(|key| (entity.clone(), gone.side, key));
+            look.due = gone.due && !look.stands_still;
+            if let Some(of) = of {
+                let mut ahead = env.data.ahead(customer, &narrowed(env, customer, entity).await?).await?;
+                next = foresee(env, customer, &of, PageMode::Delete, (look.held, &mut ahead)).await?;
+            }
+        }
+        Some(_) => {}
+        None => look.gone = None,
+    }
+    Ok(Some(Explained { look, quarantined, conflicts, next, unsure }))
+}
+
+/// A record by entity, side and key.
+type Named = (EntityId, Side, Key);
+
+async fn look(env: &Env, customer: &CustomerId, (entity, side, key): &Named) -> anyhow::Result<Option<Look>> {
+    let what = || format!("reading what is known of {entity} {}", key.listed());
+    let Some(record) = env.data.record(customer, entity, *side, key).await? else { return Ok(None) };
     let mut conn = env.queue.acquire().await.with_context(what)?;
     let watermarks = watermark::of_entity(&mut conn, customer.as_str(), entity.as_str()).await.with_context(what)?;
     let pauses = pause::of_customer(&mut conn, customer.as_str()).await.with_context(what)?;
+    let now = tick::now(&mut conn).await.with_context(what)?;
+    let may_load = env.config.customer(customer).is_none_or(|customer| customer.may_load(now));
+    let parked = parked(&mut conn, customer, entity, &keys(&record)).await.with_context(what)?;
+    let gone = gone(env, &mut conn, (customer, entity), &record, may_load).await.with_context(what)?;
+    let owning =
+        pages::unfinished(&mut conn, customer.as_str(), entity.as_str(), PAGES_MAX).await.with_context(what)?;
     drop(conn);
-    let of_it =
-        pauses.list().iter().find(|pause| pause.entity.as_deref().is_none_or(|paused| paused == entity.as_str()));
-    let paused = of_it.map(|pause| {
-        let toward = pause.toward.map_or(String::new(), |side| format!(" ({})", side.direction()));
-        format!("paused by {}{toward}: {}", pause.who, pause.reason)
-    });
-    let is_above = |row: &Option<crate::stages::RecordRow>, mark: Option<DateTime<Utc>>| {
-        row.as_ref().is_some_and(|row| row.stamp.is_none_or(|stamp| mark.is_none_or(|mark| stamp > mark)))
+    let pages = holding(env, customer, &record, owning).await?;
+    let is_above = |row: &Option<RecordRow>, mark: Option<DateTime<Utc>>| {
+        row.as_ref().is_some_and(|row| row.seen && mark.map_or(may_load, |mark| row.stamp.is_none_or(|at| at > mark)))
     };
-    let due = is_above(&record.legacy, watermarks[0])
+    let is_due = is_above(&record.legacy, watermarks[0])
         || is_above(&record.platform, watermarks[1])
-        || parked.iter().any(|row| row.woken);
-    let next = next(env, customer, entity, (side, key)).await?;
-    Ok(Some(Explained { record, parked, quarantined, conflicts, watermarks, paused, due, next }))
+        || parked.iter().any(|row| row.due)
+        || pages.iter().any(|page| page.letter.is_none());
+    let stands_still = pauses.entity(entity.as_str());
+    Ok(Some(Look {
+        record,
+        parked,
+        pages,
+        gone,
+        watermarks,
+        paused: of_entity(&pauses, entity),
+        stands_still,
+        due: is_due && !stands_still,
+        held: pauses.held(entity.as_str()),
+    }))
 }
 
-/// What a run that looks at the record would do.
-async fn next(
-    env: &Env,
+fn of_entity(pauses: &Pauses, entity: &EntityId) -> Vec<Paused> {
+    let of_it = pauses.list().iter().filter(|pause| pause.entity.as_deref().is_none_or(|of| of == entity.as_str()));
+    of_it.map(Paused::from).collect()
+}
+
+/// The record's key on a side, of its row or, where that is gone, of its pair.
+fn key_on(record: &Record, side: Side) -> Option<Key> {
+    let of_pair = record.pair.as_ref().and_then(|pair| match side {
+        Side::Legacy => pair.legacy_key.clone(),
+        Side::Platform => Some(pair.platform_key.clone()),
+    });
+    row_on(record, side).map(|row| row.key.clone()).or(of_pair)
+}
+
+fn row_on(record: &Record, side: Side) -> Option<&RecordRow> {
+    match side {
+        Side::Legacy => record.legacy.as_ref(),
+        Side::Platform => record.platform.as_ref(),
+    }
+}
+
+fn keys(record: &Record) -> Vec<(Side, Key)> {
+    Side::BOTH.into_iter().filter_map(|side| Some((side, key_on(record, side)?))).collect()
+}
+
+fn unzipped(keys: &[(Side, Key)]) -> (Vec<&'static str>, Vec<String>) {
+    keys.iter().map(|(side, key)| (side.as_str(), key.0.clone())).unzip()
+}
+
+async fn parked(
+    conn: &mut PgConnection,
     customer: &CustomerId,
     entity: &EntityId,
-    (side, key): (Side, &Key),
+    keys: &[(Side, Key)],
+) -> sqlx::Result<Vec<ParkedShown>> {
+    let (names, texts) = unzipped(keys);
+    sqlx::query_as(
+        "select side, key, reason, waits_entity, waits_side, waits_key, woken,
+             -- Those that a load parked are its own while it lasts.
+             exists (select from bridge.due
+                 where due.customer = parked.customer and due.entity = parked.entity and due.side = parked.side and due.key = parked.key
+                   and not exists (select from bridge.run where run.id = due.run and run.state = 'loading')) as due,
+             since
+         from bridge.parked join unnest($3::text[], $4::text[]) as asked (side, key) using (side, key)
+         where customer = $1 and entity = $2 order by side",
+    )
+    .bind(customer.as_str())
+    .bind(entity.as_str())
+    .bind(names)
+    .bind(texts)
+    .fetch_all(conn)
+    .await
+}
+
+/// Of a living pair the row that is missing, if the other one stands.
+async fn gone(
+    env: &Env,
+    conn: &mut PgConnection,
+    (customer, entity): (&CustomerId, &EntityId),
+    record: &Record,
+    may_load: bool,
+) -> sqlx::Result<Option<GoneShown>> {
+    let lives = record.pair.as_ref().is_some_and(|pair| !pair.gone && pair.announced_secs.is_none());
+    let side = match (&record.legacy, &record.platform) {
+        (None, Some(row)) if lives && row.seen => Side::Legacy,
+        (Some(row), None) if lives && row.seen => Side::Platform,
+        _ => return Ok(None),
+    };
+    let Some(key) = key_on(record, side) else { return Ok(None) };
+    let declared = env.config.entity(entity);
+    let follows = declared.is_some_and(|entity| env.config.deletes(entity, side.other()) != Deletes::Keep);
+    let (every, after) = (env.config.deletes_every, env.config.deletes_after);
+    let seen_secs = sweep::gone_for(conn, (customer.as_str(), entity.as_str(), side), &[key]).await?;
+    let looks =
+        !sweep::due(conn, customer.as_str(), &[entity.as_str()], Depth::Keys, every).await?.is_empty() && may_load;
+    Ok(Some(GoneShown {
+        side,
+        seen_secs,
+        every_secs: every.as_secs_f64(),
+        after_secs: after.as_secs_f64(),
+        follows,
+        due: follows && looks && seen_secs.is_some_and(|secs| secs >= after.as_secs_f64()),
+    }))
+}
+
+/// Those of these pages that the record is a part of.
+async fn holding(
+    env: &Env,
+    customer: &CustomerId,
+    record: &Record,
+    pages: Vec<pages::Unfinished>,
+) -> anyhow::Result<Vec<PageOwning>> {
+    let mut holding = Vec::new();
+    for page in pages {
+        let Some(key) = key_on(record, page.side) else { continue };
+        let holds = match page.range.lane.is_named() {
+            true => page.range.keys.contains(&key),
+            false if row_on(record, page.side).is_none() => false,
+            false => env.data.lies_in(customer, &record.entity, page.side, &key, &page.range).await?,
+        };
+        if holds {
+            holding.push(PageOwning { side: page.side, letter: page.letter, run: page.run });
+        }
+    }
+    Ok(holding)
+}
+
+/// What a run would do.
+struct Foretold {
+    rows: Vec<PreviewRow>,
+    /// Why it may do otherwise.
+    unsure: Option<String>,
+    /// Whether it would look at others first, for which the record waits.
+    with_others: bool,
+}
+
+/// What a run that looks at the record would do, after what it would do with the records that it waits for.
+async fn foretell(env: &Env, customer: &CustomerId, it: &Named, held: Option<Side>) -> anyhow::Result<Foretold> {
+    let mut ahead = env.data.ahead(customer, &narrowed(env, customer, &it.0).await?).await?;
+    let mut told = Foretold { rows: Vec::new(), unsure: None, with_others: false };
+    let mut chain = vec![(it.clone(), held)];
+    let mut asked = BTreeSet::new();
+    while let Some((row, held)) = chain.last().cloned() {
+        let rows = foresee(env, customer, &row, PageMode::Sync, (held, &mut ahead)).await?;
+        if let Some(parent) = rows.iter().find_map(waits_for) {
+            let why = match () {
+                () if chain.iter().any(|(row, _)| *row == parent) => Some(
+                    "waits for it in turn; runs make such records without the reference first, where that may be empty",
+                ),
+                () if chain.len() > CHAIN_MAX => Some("is one of many that wait for each other"),
+                () if !asked.insert(parent.clone()) => None,
+                () => match look(env, customer, &parent).await? {
+                    None => Some("is not there"),
+                    Some(look) if look.due => {
+                        told.with_others = true;
+                        chain.push((parent, look.held));
+                        continue;
+                    }
+                    Some(_) => Some("is not looked at by the next run"),
+                },
+            };
+            let (entity, side, key) = &parent;
+            let key = crate::told::key(&key.listed());
+            told.unsure = told.unsure.or(why.map(|why| format!("{entity} {key} of {side} {why}")));
+        }
+        told.rows.extend(rows);
+        chain.pop();
+    }
+    Ok(told)
+}
+
+fn waits_for(row: &PreviewRow) -> Option<Named> {
+    match &row.what {
+        PreviewOfRow::Parked { reason: ParkedReason::Parent { entity, side, key }, .. } => {
+            Some((entity.clone(), *side, key.clone()))
+        }
+        _ => None,
+    }
+}
+
+async fn foresee(
+    env: &Env,
+    customer: &CustomerId,
+    (entity, side, key): &Named,
+    mode: PageMode,
+    (held, ahead): (Option<Side>, &mut Ahead),
 ) -> anyhow::Result<Vec<PreviewRow>> {
-    let mut ahead = env.data.ahead(customer, &narrowed(env, customer, entity).await?).await?;
     let mut rows = Vec::new();
-    for range in named(env, entity, side, std::slice::from_ref(key)) {
-        let page = page(env, customer, entity, PageMode::Sync, range).await?;
+    for range in named(env, entity, *side, std::slice::from_ref(key)) {
+        let mut page = page(env, customer, entity, mode, range).await?;
+        page.held = held;
         let mut wanted = Wanted { only: None, conflicts: 10, others: 10 };
-        let (report, acted) = env.data.foresee(&page, &mut ahead, &mut wanted).await?;
+        let (report, acted) = env.data.foresee(&page, ahead, &mut wanted).await?;
         rows.extend(acted.into_iter().map(PreviewOfRow::Acted));
         let parked = report.parked.into_iter();
         rows.extend(parked.map(|row| PreviewOfRow::Parked { side: row.side, key: row.key, reason: row.reason }));

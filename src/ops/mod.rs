@@ -38,7 +38,7 @@ pub use dead_letters::{Attempt, DeadLetter, DeadLetterShown, Dealt, dead_letter,
 pub use depth::{QueueDepth, queue_depth};
 pub use draft::{Drafted, draft};
 pub use erase::{CannotErase, EraseOf, Erased, Kept, Removed, erase};
-pub use explain::{Explained, ParkedShown, QuarantineShown, explain};
+pub use explain::{Explained, GoneShown, Look, PageOwning, ParkedShown, QuarantineShown, explain};
 pub use gauges::{LoadStanding, SideStanding, Standing, standing};
 pub use mapping::{Accepted, MappingStanding, Unknown, accept_mapping, unknown};
 pub use migrate::{Migrated, has_worked, migrate, migrated};

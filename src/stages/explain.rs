@@ -45,7 +45,7 @@ pub struct RecordPair {
     pub generation: i32,
     /// Both rows are gone.
     pub gone: bool,
-    /// How long ago a write to legacy was announced that nobody has settled yet.
+    /// How long ago a write to legacy was announced that legacy knows nothing of.
     pub announced_secs: Option<f64>,
     /// When each row was stamped as it was looked at last.
     pub legacy_stamp: Option<DateTime<Utc>>,
@@ -91,7 +91,10 @@ pub async fn record(entity: &ReadyEntity, side: Side, key: &Key) -> anyhow::Resu
         return Ok(None);
     }
     let mapping = &entity.mapping;
-    let base = match standing(view.pair.as_ref(), view.receipt.as_ref()) {
+    let standing = standing(view.pair.as_ref(), view.receipt.as_ref());
+    // Receipt of what was announced may be there already: then nobody waits for anything.
+    let is_pending = matches!(standing, Standing::Pending { .. });
+    let base = match standing {
         Standing::Agreed { base, .. } | Standing::Pending { base, .. } => Some(base),
         Standing::Unpaired | Standing::Ahead => None,
     };
@@ -137,7 +140,7 @@ pub async fn record(entity: &ReadyEntity, side: Side, key: &Key) -> anyhow::Resu
         rev: pair.rev,
         generation: pair.generation,
         gone: pair.gone,
-        announced_secs: pair.intent.as_ref().map(|intent| intent.age_secs),
+        announced_secs: pair.intent.as_ref().filter(|_| is_pending).map(|intent| intent.age_secs),
         legacy_stamp: pair.legacy_stamp,
         platform_stamp: pair.platform_stamp,
     });

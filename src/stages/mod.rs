@@ -812,6 +812,24 @@ impl Data {
         read::spelled(&ready, side, key).await
     }
 
+    /// Whether a side's row of this key lies in a range that names none, as it is by now.
+    ///
+    /// # Errors
+    /// As `cut`.
+    pub async fn lies_in(
+        &self,
+        customer: &CustomerId,
+        entity: &EntityId,
+        side: Side,
+        key: &Key,
+        range: &Range,
+    ) -> anyhow::Result<bool> {
+        let ready = self.entity(customer, entity).await?;
+        let of = ready.side(side);
+        let lies = of.sql.lies_in(&of.database.read, key, range).await;
+        lies.with_context(|| format!("asking {} whether a row of {entity} lies in a page", of.database.shown))
+    }
+
     /// One record as both sides show it now; `None` if neither a row nor a pair of this key is there.
     ///
     /// # Errors

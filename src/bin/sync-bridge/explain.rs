@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::anyhow;
 use serde_json::json;
 use sync_bridge::config::{Customer, EntityId, Side};
-use sync_bridge::ops::{self, Explained};
+use sync_bridge::ops::{self, Explained, GoneShown, Look, ParkedShown};
 use sync_bridge::stages::{Key, RecordRow, RecordValue};
 use sync_bridge::startup::{self, Bridge, Embedded, refused};
 
@@ -18,11 +18,14 @@ Examples:
   sync-bridge explain --customer acme --entity user --key 17
   sync-bridge explain --customer acme --entity user --side platform --key 6f9619ff-8b86-4d01-b42d-00cf4fc964ff --show-values
   sync-bridge explain --customer acme --entity membership --key 17,3            a key of two columns
+  sync-bridge explain --customer acme --entity seat --key '[\"Room 4, north\",\"3\"]'   of two, with a comma in one
 
 A field's state: equal; which side changed it since both agreed (legacy, platform, both); never agreed; listed (for a person); unknown.
 
 JSON: record (entity, legacy, platform: key, stamp, seen; pair: legacy_key, platform_key, rev, generation, gone, announced_secs, stamps;
-  fields: field, state, legacy, platform), parked, quarantined, conflicts, watermarks, paused, due, next (as `plan` words it)
+  fields: field, state, legacy, platform), parked, pages (side, letter: a dead letter, run), gone (of a row that is missing: side, seen_secs,
+  every_secs, after_secs, follows, due), quarantined, conflicts, watermarks, paused (entity, direction, who, reason, since, halted),
+  stands_still, due, next (as `plan` words it, with what it waits for first), unsure (why it may be otherwise)
 
 Exit codes: 0 here it is, 1 a database failed meanwhile, 2 refused: there is no such record, too")]
 pub struct Args {
@@ -65,7 +68,7 @@ pub async fn run(config: &Path, args: Args) -> anyhow::Result<()> {
         said["next"] = json!(next);
         out::say_json(&said)
     } else {
-        out::say(&shown(&explained, args.show_values))
+        out::say(&shown(&explained, &customer.slug, args.show_values))
     }
 }
 
@@ -92,7 +95,7 @@ async fn find(
 
 /// Leaves values out: they are the customer's data.
 fn hide(explained: &mut Explained) {
-    for field in &mut explained.record.fields {
+    for field in &mut explained.look.record.fields {
         for value in [&mut field.legacy, &mut field.platform] {
             if let RecordValue::Value { text } = value {
                 "•••".clone_into(text);
@@ -104,8 +107,9 @@ fn hide(explained: &mut Explained) {
     }
 }
 
-fn shown(explained: &Explained, values: bool) -> String {
-    let Explained { record, parked, quarantined, conflicts, watermarks, paused, due, next } = explained;
+fn shown(explained: &Explained, slug: &str, values: bool) -> String {
+    let Explained { look, quarantined, conflicts, next, unsure } = explained;
+    let Look { record, parked, watermarks, .. } = look;
     let key = |key: Option<&Key>| key.map_or_else(|| "-".into(), |key| out::plain(&out::key(&key.listed())));
     let mut facts = out::table(&["", "legacy", "platform"]);
     let rows = [&record.legacy, &record.platform];
@@ -150,16 +154,7 @@ fn shown(explained: &Explained, values: bool) -> String {
         fields.add_row(cells.map(|cell| out::text(&cell)));
     }
     text.push(fields.to_string());
-    for row in parked {
-        let waits = match (&row.waits_entity, &row.waits_key) {
-            (Some(entity), Some(key)) => {
-                format!("for {entity} {} of {}", out::key(key), row.waits_side.as_deref().unwrap_or("-"))
-            }
-            _ => row.reason.clone(),
-        };
-        let woken = if row.woken { "; that is there, so the next run looks again" } else { "" };
-        text.push(format!("Its {} row waits since {} {}{woken}.", row.side, time(Some(row.since)), out::plain(&waits)));
-    }
+    text.extend(parked.iter().map(waiting));
     for row in quarantined {
         let field = row.field.as_deref().map(|field| format!("{field}: ")).unwrap_or_default();
         text.push(format!("Its {} row is quarantined ({}): {field}{}", row.side, row.id, out::plain(&row.reason)));
@@ -176,15 +171,103 @@ fn shown(explained: &Explained, values: bool) -> String {
             entry.state
         ));
     }
-    text.extend(paused.clone().map(|paused| format!("Nothing flows: {}.", out::plain(&paused))));
-    text.push(match (next.is_empty(), due) {
-        (true, true) => "The next run looks at it, and has nothing to do.".to_owned(),
-        (true, false) => "No run looks at it before it changes, and there is nothing to do.".into(),
-        (false, true) => "The next run would do this:".into(),
-        (false, false) => {
-            "No run looks at it before it changes or a sweep meets it; one that did would do this:".into()
-        }
-    });
+    text.extend(look.paused.iter().map(|paused| {
+        let kept_back = match paused.direction {
+            None => "Nothing of it flows",
+            Some("to-legacy") => "Nothing is written to legacy",
+            Some(_) => "Nothing is written to the platform",
+        };
+        format!("{kept_back}: paused by {}: {}.", out::plain(&paused.who), out::plain(&paused.reason))
+    }));
+    text.extend(look.pages.iter().map(|page| match (page.letter, page.run) {
+        (Some(letter), _) => format!("Its {} row lies in a page that is dead letter {letter}.", page.side),
+        (None, Some(run)) => format!("Its {} row lies in a page of run {run}, which is under way.", page.side),
+        (None, None) => format!("Its {} row lies in a page that waits for the next run.", page.side),
+    }));
+    text.extend(look.gone.as_ref().map(missing));
+    if record.legacy.is_none() && record.platform.is_none() && record.pair.as_ref().is_some_and(|pair| !pair.gone) {
+        text.push("No row of it is there any more, which a run notes that looks for rows that are gone.".into());
+    }
+    text.push(ahead(explained, slug));
     text.extend(next.iter().map(|row| plan::row_shown(row, values).trim_end().to_owned()));
+    text.extend(unsure.as_ref().map(|why| format!("That is not sure: {}.", out::plain(why))));
     text.join("\n")
+}
+
+fn waiting(row: &ParkedShown) -> String {
+    let since = out::time(Some(row.since)).content();
+    let side = row.waits_side.as_deref().unwrap_or("-");
+    let (why, over) = match (row.reason.as_str(), &row.waits_entity, &row.waits_key) {
+        ("parent", Some(entity), Some(key)) => {
+            (format!("waits since {since} for {entity} {} of {side}", out::key(key)), "that is there")
+        }
+        ("paused", ..) => (format!("waits since {since}, as {side} was not to be written"), "that is over"),
+        _ => (format!("is to be looked at again since {since}: it was asked for, or others were writing it"), ""),
+    };
+    let due = match (row.due, over) {
+        (false, _) | (true, "") => String::new(),
+        (true, over) => format!("; {over}, so the next run looks again"),
+    };
+    format!("Its {} row {}{due}.", row.side, out::plain(&why))
+}
+
+/// What becomes of a record of which one row is missing.
+fn missing(gone: &GoneShown) -> String {
+    let GoneShown { side, seen_secs, every_secs, after_secs, follows, due } = gone;
+    let [every, after] = [every_secs, after_secs].map(|secs| out::shown_secs(*secs));
+    let seen = seen_secs.map_or_else(
+        || "which no run has seen yet".to_owned(),
+        |secs| format!("as a run saw {} ago for the first time", out::shown_secs(secs)),
+    );
+    match (follows, due) {
+        (false, _) => format!(
+            "Its {side} row is gone. The other one stays, as `deletes` says; an edit of it brings the record back."
+        ),
+        (true, true) => {
+            format!("Its {side} row is gone, {seen}: unless too many rows are gone at once, the other one follows now.")
+        }
+        (true, false) => format!(
+            "Its {side} row is gone, {seen}. Runs look for such rows every {every}; once two looks that lie {after} apart have seen it, the other one follows."
+        ),
+    }
+}
+
+/// Whether runs look at it, and what makes them.
+fn ahead(explained: &Explained, slug: &str) -> String {
+    let Explained { look, quarantined, conflicts, next, .. } = explained;
+    if look.due {
+        return match next.is_empty() {
+            true => "The next run looks at it, and has nothing to do.".into(),
+            false => "The next run would do this:".into(),
+        };
+    }
+    let mut until = Vec::new();
+    if look.stands_still {
+        until.push("it is paused no more".to_owned());
+    } else if look.gone.as_ref().is_some_and(|gone| gone.follows) {
+        return "That would do this:".into();
+    } else {
+        until.push("it changes".into());
+        let letters = look.pages.iter().filter_map(|page| page.letter);
+        until.extend(letters.map(|letter| format!("`sync-bridge dead-letters requeue {letter}`")));
+        until.extend(quarantined.iter().map(|row| format!("`sync-bridge quarantine retry {}`", row.id)));
+        if look.parked.iter().any(|row| row.reason == "parent") {
+            until.push("what it waits for is there".into());
+        }
+        if !next.is_empty() {
+            until.push("a sweep meets it".into());
+        }
+    }
+    let until = until.join(", or ");
+    let open = conflicts.iter().find(|entry| entry.state == "open").map(|entry| {
+        let name = format!("{}:{}", entry.entity, entry.id);
+        format!(
+            " A person is to decide: `sync-bridge conflicts resolve {name} --customer {slug} --winner legacy|platform`."
+        )
+    });
+    match next.is_empty() {
+        true if open.is_none() => format!("No run looks at it before {until}, and there is nothing to do."),
+        true => format!("No run looks at it before {until}.{}", open.unwrap_or_default()),
+        false => format!("No run looks at it before {until}.{} One that did would do this:", open.unwrap_or_default()),
+    }
 }

@@ -250,21 +250,7 @@ impl TableSql {
     /// The rows of a range in its order, at most `limit`, each with what stands beside it.
     pub async fn read_range(&self, sessions: &Sessions, range: &Range, limit: i64) -> Result<Vec<Found>, sqlx::Error> {
         let mut next = self.first_own();
-        let mut bounds = String::new();
-        let mut of_stamps = Vec::new();
-        for (operator, bound) in [(">", &range.after), ("<=", &range.upto)] {
-            if bound.is_some() {
-                of_stamps.push(format!("{}= ${next}::{}", &operator[..1], self.stamp_type()));
-                bounds.push_str(&format!(" and {}", self.compare(range.lane, operator, &mut next)));
-            }
-        }
-        if range.lane == Lane::Stamp && !of_stamps.is_empty() {
-            let within = |stamp: &str| format!("{stamp} {}", of_stamps.join(&format!(" and {stamp} ")));
-            bounds.push_str(&self.with_any_stamp(2, within));
-        }
-        if range.lane == Lane::Null {
-            bounds.push_str(&format!(" and {}", self.unstamped(2)));
-        }
+        let bounds = self.within(range, &mut next);
         let sql = format!(
             "select 0::bigint as n, {ledger}, {row} from {table} left join sync_bridge.{store} g on g.entity_id = $1 \
              and g.{own} = {key} where true{scope}{bounds} order by {order} limit ${next}",
@@ -278,12 +264,51 @@ impl TableSql {
             order = self.order(range.lane),
         );
         let statement = Statement::new(sql);
-        let mut query = self.start(&statement);
-        for bound in [&range.after, &range.upto].into_iter().flatten() {
-            query = self.bind_position(query, range.lane, bound);
-        }
-        let rows = sessions.fetch_all(query.bind(limit)).await?;
+        let rows = sessions.fetch_all(self.bind_range(self.start(&statement), range).bind(limit)).await?;
         rows.iter().map(|row| self.found(row)).collect()
+    }
+
+    /// Whether the row of this key lies in the range, as it is by now.
+    pub async fn lies_in(&self, sessions: &Sessions, key: &Key, range: &Range) -> Result<bool, sqlx::Error> {
+        let mut next = self.first_own();
+        let bounds = self.within(range, &mut next);
+        let statement = Statement::new(format!(
+            "select exists (select from {} where {}{}{bounds})",
+            self.seen(),
+            self.key_is(&format!("${next}")),
+            self.scope_sql(2)
+        ));
+        let query = self.bind_range(self.start(&statement), range).bind(key.0.clone());
+        sessions.fetch_all(query).await?.first().map_or(Ok(false), |row| row.try_get(0))
+    }
+
+    /// The bounds of a range, from parameter `next` on, for [`Self::bind_range`].
+    fn within(&self, range: &Range, next: &mut usize) -> String {
+        let mut bounds = String::new();
+        let mut of_stamps = Vec::new();
+        for (operator, bound) in [(">", &range.after), ("<=", &range.upto)] {
+            if bound.is_some() {
+                of_stamps.push(format!("{}= ${next}::{}", &operator[..1], self.stamp_type()));
+                bounds.push_str(&format!(" and {}", self.compare(range.lane, operator, next)));
+            }
+        }
+        if range.lane == Lane::Stamp && !of_stamps.is_empty() {
+            let within = |stamp: &str| format!("{stamp} {}", of_stamps.join(&format!(" and {stamp} ")));
+            bounds.push_str(&self.with_any_stamp(2, within));
+        }
+        if range.lane == Lane::Null {
+            bounds.push_str(&format!(" and {}", self.unstamped(2)));
+        }
+        bounds
+    }
+
+    fn bind_range<'q>(
+        &self,
+        query: Query<'q, sqlx::Postgres, PgArguments>,
+        range: &Range,
+    ) -> Query<'q, sqlx::Postgres, PgArguments> {
+        let bounds = [&range.after, &range.upto].into_iter().flatten();
+        bounds.fold(query, |query, bound| self.bind_position(query, range.lane, bound))
     }
 
     /// The key in the one spelling that the ledgers know, whatever of the column's own somebody wrote.

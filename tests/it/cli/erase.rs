@@ -370,6 +370,8 @@ async fn what_would_be_wrong_is_refused_and_nothing_goes() {
         desk.ends_with(2, &[&of[..], more].concat(), &said);
     }
     assert!(desk.succeeds(&list).contains("member:"));
+    let told = desk.succeeds(&["explain", "--customer", "acme", "--entity", "member", "--key", &key]);
+    assert!(told.contains("A person is to decide: `sync-bridge conflicts resolve member:"), "{told}");
     desk.ends_with(2, &of, "--reason");
     desk.ends_with(2, &[&of[..], &["--side", "platform", "--plan"]].concat(), "is known");
     desk.ends_with(

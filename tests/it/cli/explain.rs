@@ -3,8 +3,29 @@
 use serde_json::json;
 
 use super::operator::json_of;
-use super::{execute, number};
+use super::{Databases, Desk, execute, nobody_there, number};
 use crate::console::troubled;
+use crate::support::database;
+
+/// What is told of a user, and in words.
+fn user(desk: &Desk, key: &str) -> (serde_json::Value, String) {
+    let of = ["explain", "--customer", "acme", "--entity", "user", "--key", key];
+    (json_of(desk, &[&of[..], &["--json"]].concat()), desk.succeeds(&of))
+}
+
+fn run(desk: &Desk) {
+    desk.succeeds(&["run", "--customer", "acme", "--inline"]);
+}
+
+async fn key(databases: &Databases, name: &str) -> String {
+    let key = format!("select id::bigint from users where mail like '{name}%'");
+    number(&databases.legacy, &key).await.to_string()
+}
+
+async fn on_platform(databases: &Databases, name: &str) -> i64 {
+    let rows = format!("select count(*) from identity.users where email like '{name}%'");
+    number(&databases.platform, &rows).await
+}
 
 #[tokio::test]
 async fn the_story_of_one_record_is_told_without_a_value_unless_asked() {
@@ -34,6 +55,246 @@ async fn the_story_of_one_record_is_told_without_a_value_unless_asked() {
     assert!(text.contains("is quarantined") && text.contains("no_poison") && text.contains("never paired"), "{text}");
     desk.ends_with(2, &["explain", "--customer", "acme", "--entity", "user", "--key", "424242"], "has no user 424242");
     desk.ends_with(2, &["explain", "--customer", "acme", "--entity", "usr", "--key", "1"], "no entity `usr`");
+}
+
+#[tokio::test]
+async fn what_no_run_looks_at_is_told_with_what_brings_it_back() {
+    let (databases, desk) = troubled("explain dead").await;
+    let fred = key(&databases, "fred").await;
+    let dead = "select id from bridge.job where state = 'dead' and requeued_at is null";
+    let letter = number(&databases.queue, dead).await;
+    let (said, text) = user(&desk, &fred);
+    assert_eq!((&said["due"], &said["pages"][0]["letter"]), (&json!(false), &json!(letter)), "{said}");
+    let command = format!("dead-letters requeue {letter}");
+    assert!(text.contains(&command) && text.contains("One that did would do this:"), "{text}");
+    let ada = key(&databases, "ada").await;
+    let (said, text) = user(&desk, &ada);
+    assert!(said["next"] == json!([]) && text.contains("and there is nothing to do"), "{text}");
+    let eve = key(&databases, "eve").await;
+    let (said, text) = user(&desk, &eve);
+    let retry = format!("quarantine retry {}", said["quarantined"][0]["id"]);
+    assert!(said["due"] == false && text.contains(&retry), "{text}");
+
+    desk.succeeds(&["dead-letters", "requeue", &letter.to_string()]);
+    desk.succeeds(&retry.split(' ').collect::<Vec<_>>());
+    let (said, text) = user(&desk, &fred);
+    assert_eq!((&said["due"], &said["pages"][0]["letter"]), (&json!(true), &json!(null)), "{said}");
+    assert!(said["next"][0].as_str().is_some_and(|next| next.contains(": create")), "{said}");
+    assert!(text.contains("waits for the next run"), "{text}");
+    assert_eq!(user(&desk, &eve).0["due"], true);
+    run(&desk);
+    assert_eq!(on_platform(&databases, "fred").await, 1, "as it was foretold");
+    assert_eq!(user(&desk, &eve).0["due"], false);
+
+    // What fails on the way is no answer.
+    execute(&databases.queue, "alter table bridge.parked rename waits_key to waits_for").await;
+    let of_ada = ["explain", "--customer", "acme", "--entity", "user", "--key", &ada];
+    desk.ends_with(1, &of_ada, "reading what is known of user");
+}
+
+#[tokio::test]
+async fn what_a_pause_keeps_back_is_told_and_what_it_lets_pass() {
+    let (databases, desk) = troubled("explain pause").await;
+    let ada = key(&databases, "ada").await;
+    let edit = "update identity.users set name = 'Ada Q', updated_at = now() where email like 'ada%'";
+    let there = "select count(*) from users where name = 'Ada Q'";
+    desk.succeeds(&["pause", "--customer", "acme", "--direction", "to-legacy"]);
+    execute(&databases.platform, edit).await;
+    let (said, text) = user(&desk, &ada);
+    assert_eq!((&said["due"], &said["stands_still"]), (&json!(true), &json!(false)), "{said}");
+    assert!(
+        text.contains("Nothing is written to legacy: paused by") && !text.contains("Nothing of it flows"),
+        "{text}"
+    );
+    assert!(said["next"][0].as_str().is_some_and(|next| next.contains("parked: legacy is paused")), "{said}");
+    run(&desk);
+    assert_eq!(number(&databases.legacy, there).await, 0);
+    let (said, text) = user(&desk, &ada);
+    assert_eq!((&said["parked"][0]["reason"], &said["parked"][0]["due"]), (&json!("paused"), &json!(false)), "{said}");
+    assert!(text.contains("as legacy was not to be written.") && !text.contains("looks again"), "{text}");
+
+    desk.succeeds(&["pause", "--customer", "acme", "--entity", "user"]);
+    desk.succeeds(&["resume", "--customer", "acme", "--direction", "to-legacy"]);
+    let (said, text) = user(&desk, &ada);
+    assert_eq!((&said["due"], &said["stands_still"]), (&json!(false), &json!(true)), "{said}");
+    assert!(text.contains("Nothing of it flows: paused") && text.contains("before it is paused no more"), "{text}");
+    desk.succeeds(&["resume", "--customer", "acme", "--entity", "user"]);
+    let (said, text) = user(&desk, &ada);
+    assert!(said["due"] == true && text.contains("that is over, so the next run looks again"), "{text}");
+    assert!(said["next"][0].as_str().is_some_and(|next| next.contains("name: to legacy")), "{said}");
+    run(&desk);
+    assert_eq!(number(&databases.legacy, there).await, 1, "as it was foretold");
+    // The intent of that write is carried out, and a later one takes it away.
+    let open = "select count(*) from sync_bridge.pair where next_base is not null";
+    assert_eq!(number(&databases.platform, open).await, 1);
+    let (said, text) = user(&desk, &ada);
+    assert!(said["record"]["pair"]["announced_secs"].is_null() && !text.contains("announced"), "{text}");
+}
+
+#[tokio::test]
+async fn a_row_that_is_gone_is_told_with_what_becomes_of_its_counterpart() {
+    let (databases, desk) = troubled("explain gone").await;
+    let bob = key(&databases, "bob").await;
+    execute(&databases.legacy, "delete from users where mail like 'bob%'").await;
+    let goes = |said: &serde_json::Value| {
+        assert!(said["next"][0].as_str().is_some_and(|next| next.contains(": delete")), "{said}");
+    };
+    let (said, text) = user(&desk, &bob);
+    assert_eq!((&said["gone"]["side"], &said["gone"]["seen_secs"]), (&json!("legacy"), &json!(null)), "{said}");
+    assert!(said["due"] == false && text.contains("every 10 min") && text.contains("no run has seen yet"), "{text}");
+    goes(&said);
+    let later = "update bridge.swept set at = at - interval '1 h'; update bridge.absence set first_seen = first_seen - interval '1 h'";
+    execute(&databases.queue, later).await;
+    run(&desk);
+    assert_eq!(on_platform(&databases, "bob").await, 1);
+    let (said, text) = user(&desk, &bob);
+    assert!(said["gone"]["seen_secs"].is_number() && said["due"] == false, "{said}");
+    assert!(text.contains("for the first time") && text.contains("5 min apart"), "{text}");
+    execute(&databases.queue, later).await;
+    let (said, text) = user(&desk, &bob);
+    assert!(said["due"] == true && text.contains("The next run would do this:"), "{text}");
+    goes(&said);
+    run(&desk);
+    assert_eq!(on_platform(&databases, "bob").await, 0, "as it was foretold");
+    let (said, _) = user(&desk, &bob);
+    assert_eq!((&said["record"]["pair"]["gone"], &said["gone"]), (&json!(true), &json!(null)), "{said}");
+    let ada = key(&databases, "ada").await;
+    execute(&databases.legacy, "delete from users where mail like 'ada%'").await;
+    execute(&databases.platform, "delete from identity.users where email like 'ada%'").await;
+    assert!(user(&desk, &ada).1.contains("No row of it is there any more"));
+}
+
+/// Who works in a team that comes in a later stage, a seat that is known by two columns, and a place that lies in a database of its own.
+const STAGES: &str = r#"
+[[stages]]
+name = "people"
+  [[stages.entities]]
+  id = "person"
+  legacy = { database = "legacy", table = "person", key = "id" }
+  platform = { database = "platform", table = "person", key = "id" }
+    [stages.entities.fields]
+    name = { legacy = "name", platform = "name" }
+    team = { legacy = "team_id", platform = "team_id", lens = { ref = "team" } }
+
+[[stages]]
+name = "rest"
+  [[stages.entities]]
+  id = "team"
+  legacy = { database = "legacy", table = "team", key = "id" }
+  platform = { database = "platform", table = "team", key = "id" }
+    [stages.entities.fields]
+    name = { legacy = "name", platform = "name" }
+    parent = { legacy = "parent_id", platform = "parent_id", lens = { ref = "team" } }
+  [[stages.entities]]
+  id = "seat"
+  legacy = { database = "legacy", table = "seat", key = ["room", "number"] }
+  platform = { database = "platform", table = "seat", key = "id" }
+    [stages.entities.fields]
+    room = { legacy = "room", platform = "room" }
+    number = { legacy = "number", platform = "number" }
+  [[stages.entities]]
+  id = "place"
+  legacy = { database = "legacy", table = "place", key = "id" }
+  platform = { database = "geo", table = "place", key = "id" }
+    [stages.entities.fields]
+    name = { legacy = "name", platform = "name" }
+"#;
+
+/// The three tables with a key of a column, of either side.
+fn tables(key: &str, reference: &str) -> String {
+    let stamp = "updated_at timestamptz not null default now()";
+    format!(
+        "create table team (id {key}, name text, parent_id {reference}, {stamp}); create table place (id {key}, name text, {stamp});
+         create table person (id {key}, name text, team_id {reference}, {stamp});"
+    )
+}
+
+#[tokio::test]
+async fn what_it_waits_for_is_foretold_before_it_and_only_its_databases_are_asked() {
+    let legacy = database("explain chain l").await;
+    let platform = database("explain chain p").await;
+    let (geo, queue) = (database("explain chain g").await, database("explain chain q").await);
+    let stamp = "updated_at timestamptz not null default now()";
+    let of_legacy = tables("integer generated by default as identity (start with 100) primary key", "integer");
+    let of_platform = tables("uuid primary key default gen_random_uuid()", "uuid");
+    execute(
+        &legacy,
+        &format!("{of_legacy} create table seat (room text, number integer, {stamp}, primary key (room, number))"),
+    )
+    .await;
+    execute(
+        &platform,
+        &format!("{of_platform} create table seat (id uuid primary key default gen_random_uuid(), room text, number integer, {stamp})"),
+    )
+    .await;
+    execute(&geo, &of_platform).await;
+    let config = format!(
+        "[queue]\nurl = \"${{QUEUE_URL}}\"\n[[customers]]\nid = \"c-1\"\nslug = \"acme\"\n\
+         databases = {{ legacy = \"${{LEGACY_URL}}\", platform = \"${{PLATFORM_URL}}\", geo = \"${{GEO_URL}}\" }}\n{STAGES}"
+    );
+    let desk = Desk::new("explain-chain", &config)
+        .with("LEGACY_URL", legacy.url.expose())
+        .with("PLATFORM_URL", platform.url.expose())
+        .with("GEO_URL", geo.url.expose())
+        .with("QUEUE_URL", queue.url.expose());
+    desk.succeeds(&["migrate"]);
+    desk.succeeds(&["prepare"]);
+    run(&desk);
+    let of = |entity: &str, key: &str| {
+        json_of(
+            &desk,
+            &["explain", "--customer", "acme", "--entity", entity, "--key", key, "--side", "legacy", "--json"],
+        )
+    };
+    let next = |said: &serde_json::Value| -> Vec<String> {
+        let lines = said["next"].as_array().expect("a list").iter();
+        lines.map(|line| line.as_str().expect("a line").lines().next().unwrap_or_default().to_owned()).collect()
+    };
+    execute(
+        &legacy,
+        "insert into team (id, name) values (9, 'new');
+         insert into person (id, name, team_id) values (90, 'of a new team', 9), (91, 'of no team', 77);
+         insert into seat (room, number) values ('Room 4, north', 3)",
+    )
+    .await;
+    let said = of("person", "90");
+    let lines = next(&said);
+    assert_eq!((&said["due"], &said["unsure"], lines.len()), (&json!(true), &json!(null), 2), "{said}");
+    assert!(lines[0].starts_with("team 9 = ") && lines[0].ends_with(": create"), "{said}");
+    assert!(lines[1].starts_with("person 90 = ") && lines[1].ends_with(": create"), "{said}");
+    let said = of("person", "91");
+    assert_eq!(next(&said), ["person 91 of legacy: parked: waits for team 77 of legacy"]);
+    assert_eq!(said["unsure"], "team 77 of legacy is not there");
+    run(&desk);
+    let people = "select count(*) from person join team on team.id = team_id";
+    assert_eq!(number(&platform, people).await, 1, "as it was foretold");
+    run(&desk);
+    // Who is parked is looked at in the run that makes what it waits for.
+    assert_eq!(of("person", "91")["due"], false);
+    execute(&legacy, "insert into team (id, name) values (77, 'late')").await;
+    let said = of("person", "91");
+    assert_eq!(
+        (&said["due"], &said["parked"][0]["woken"], next(&said).len()),
+        (&json!(true), &json!(false), 2),
+        "{said}"
+    );
+    run(&desk);
+    assert_eq!(number(&platform, people).await, 2, "as it was foretold");
+
+    execute(&legacy, "insert into team (id, name, parent_id) values (5, 'one', 6), (6, 'other', 5)").await;
+    let said = of("team", "5");
+    assert!(said["unsure"].as_str().is_some_and(|why| why.contains("waits for it in turn")), "{said}");
+
+    let seat = of("seat", r#"["Room 4, north","3"]"#);
+    assert_eq!(seat["record"]["legacy"]["key"], "Room 4, north\u{1f}3");
+    let seat = ["explain", "--customer", "acme", "--entity", "seat", "--side", "legacy", "--key", "Room 4, north, 3"];
+    desk.ends_with(2, &seat, "is no key of seat: its columns are room, number on legacy");
+
+    let desk = desk.with("GEO_URL", nobody_there());
+    let of = |entity: &'static str| ["explain", "--customer", "acme", "--entity", entity, "--key", "90"];
+    assert!(desk.succeeds(&of("person")).contains("nothing to do"));
+    desk.succeeds(&["erase", "--customer", "acme", "--entity", "person", "--key", "90", "--plan"]);
+    desk.ends_with(1, &of("place"), "customer acme: connecting to");
 }
 
 #[tokio::test]
