@@ -222,9 +222,9 @@ impl<'s> Stand<'s> {
         let edit = "update grps set bud_ct = -125000 * id, chg_ts = now() where id in (select id from grps where del = 'N' order by id limit 3)";
         self.tell(BIRCH, Database::Legacy, edit).await?;
         // A disk with a broken block under one table.
-        let broken = "create function broken() returns trigger language plpgsql as
+        let broken = "create function check_disk() returns trigger language plpgsql as
              $$ begin raise exception 'invalid page in block 1182 of relation base/16412/24987' using errcode = 'XX001'; end $$;
-             create trigger broken before update on geo.sites for each row execute function broken()";
+             create trigger broken before update on geo.sites for each row execute function check_disk()";
         self.tell(BIRCH, Database::Geo, broken).await?;
         let edit = "update sites set inhab = inhab + 1, last_update = localtimestamp where id in (select id from sites where closed is null order by id limit 40)";
         self.tell(BIRCH, Database::Legacy, edit).await?;

@@ -2,9 +2,11 @@
 //! about it.
 
 use sqlx::error::DatabaseError;
+use sqlx::postgres::PgDatabaseError;
 
 /// An error with its causes. Some errors say their cause themselves: it is not said twice. PostgreSQL's number of a line in its
-/// own source is left out, which reads like a line of the configuration; so are values of rows, which a data exception quotes.
+/// own source is left out, which reads like a line of the configuration; so is what may hold values of rows ([`message`]). Whatever is told of
+/// an error, in a log, the ledger, an event or to a person, is told by this.
 pub fn told(error: &anyhow::Error) -> String {
     let mut told = String::new();
     for cause in error.chain() {
@@ -32,11 +34,30 @@ pub fn without_line(said: &str) -> &str {
     }
 }
 
+/// What the database said, without values of rows: a data exception quotes them, and what is raised inside a function, as of a trigger, is in
+/// words of its author, who may. Then only where it came up and its code are told; the words are in the database's own log.
 fn message(error: &dyn DatabaseError) -> String {
-    match error.code().as_deref() {
-        Some(code @ ("22P02" | "22003" | "22007" | "22008")) => format!("a value does not fit its type [{code}]"),
-        _ => error.message().to_string(),
+    let code = error.code().unwrap_or_default();
+    let answer = error.try_downcast_ref::<PgDatabaseError>();
+    let context = answer.and_then(|answer| answer.r#where()).unwrap_or_default();
+    let function = context.lines().find(|line| line.starts_with("PL/pgSQL function "));
+    match (function, code.as_ref()) {
+        (Some(function), code) => format!("a function of the database failed: {function} [{code}]"),
+        (None, code) if code.starts_with("22") && !QUOTES_NOTHING.contains(&code) => {
+            format!("a value does not fit its type [{code}]")
+        }
+        (None, code) if !context.lines().all(is_its_own) => format!("a function of the database failed [{code}]"),
+        _ => error.message().to_owned(),
     }
+}
+
+/// Data exceptions that name no value: a text that is too long, a NULL, a division by zero.
+const QUOTES_NOTHING: [&str; 3] = ["22001", "22004", "22012"];
+
+/// Where the database was outside of any function: `while locking tuple (0,1) in relation "users"`, and at which statement's parameters.
+fn is_its_own(context: &str) -> bool {
+    let own = ["while ", "portal \"", "unnamed portal with parameters: ", "extended query with parameters: "];
+    own.iter().any(|start| context.starts_with(start))
 }
 
 /// `1234567` as `1,234,567`.

@@ -63,12 +63,36 @@ async fn a_database_is_dropped_with_its_last_connection_open() {
 async fn an_error_of_the_database_is_said_once_and_without_values() {
     let database = database("told").await;
     let mut connection = PgConnection::connect(database.url.expose()).await.expect("connecting to a test's database");
-    let mut told = async |sql: &'static str| {
-        let error = sqlx::query(sql).execute(&mut connection).await.expect_err("it is wrong");
-        sync_bridge::told::told(&anyhow::Error::from(error).context("asking"))
+    let mut told = async |sql: &str| match sqlx::raw_sql(sqlx::AssertSqlSafe(sql)).execute(&mut connection).await {
+        Ok(_) => String::new(),
+        Err(error) => sync_bridge::told::told(&anyhow::Error::from(error).context("asking")),
     };
     let missing = "asking: error returned from database: relation \"nowhere\" does not exist";
     assert_eq!(told("select from nowhere").await, missing);
     let unread = "asking: error returned from database: a value does not fit its type [22P02]";
     assert_eq!(told("select 'a secret'::int").await, unread);
+    let unread = "asking: error returned from database: a value does not fit its type [2201B]";
+    assert_eq!(told("select 'a' ~ '(a secret'").await, unread);
+    let long = "asking: error returned from database: value too long for type character varying(1)";
+    assert_eq!(told("create temporary table short as select ''::varchar(1) as it").await, "");
+    assert_eq!(told("insert into short values ('a secret')").await, long);
+    // What a function says is in words of its author, whatever it says that it is.
+    for (made, found) in [
+        ("raise exception 'no table for %', given using errcode = '42P01'", "at RAISE [42P01]"),
+        ("raise exception '%', given", "at RAISE [P0001]"),
+        ("execute format('select %I', given)", "at EXECUTE [42703]"),
+        ("perform given::int", "at PERFORM [22P02]"),
+    ] {
+        let body = format!("begin {made}; end");
+        told(&format!("create or replace function says(given text) returns void language plpgsql as $${body}$$")).await;
+        let said = format!(
+            "asking: error returned from database: a function of the database failed: PL/pgSQL function says(text) line 1 {found}"
+        );
+        assert_eq!(told("select says('a secret')").await, said);
+    }
+    let two =
+        "create function divides(given text) returns int language sql as 'select 1; select 1 / (length(given) - 8)'";
+    assert_eq!(told(two).await, "");
+    let divided = "asking: error returned from database: a function of the database failed [22012]";
+    assert_eq!(told("select divides('a secret')").await, divided);
 }

@@ -568,7 +568,13 @@ async fn a_dead_letter_is_shown_with_all_that_was_done_about_it() {
     assert_eq!(shown["earlier"][0]["dealt"][0]["reason"], "perhaps now");
     assert!(shown["requeue_will"].as_str().is_some_and(|will| will.contains("next run, in stage identities")));
     let told = desk.succeeds(&["dead-letters", "show", &second]);
-    for part in ["not now", "perhaps now", "page identities user legacy", "discarding will", "requeue"] {
+    for part in [
+        "PL/pgSQL function refuse() line 1 at RAISE [XX001]",
+        "perhaps now",
+        "page identities user legacy",
+        "discarding will",
+        "requeue",
+    ] {
         assert!(told.contains(part), "{part}: {told}");
     }
     let unknown = desk.run(&["dead-letters", "show", "4711"]);

@@ -192,7 +192,7 @@ async fn what_the_queue_database_says_is_told_once_and_without_its_line() {
     let (health, stop) = (Health::default(), CancellationToken::new());
     let running =
         tokio::spawn(scheduler::run(config(1, "* * * * * *"), queue.pool.clone(), health.clone(), stop.clone()));
-    let told = "schedule: error returned from database: not now";
+    let told = "schedule: error returned from database: a function of the database failed: PL/pgSQL function no() line 1 at RAISE [55P03]";
     eventually("it is told", async || health.ready() == Err(told.into())).await;
     stop.cancel();
     running.await.expect("no panic").expect("an end in order");

@@ -92,7 +92,7 @@ async fn an_operator_finds_why_a_customer_is_late_and_mends_it() {
     browser.follow_to(&format!("/runs/{run}")).await;
     browser.reads("From its opening to its end").await;
     browser.follow_to(&format!("/dead-letters/{first}")).await;
-    browser.reads("the table <i>orders</i> is gone").await;
+    browser.reads("function \"<i>refuse</i>\"() line 1 at RAISE [XX001]").await;
 
     // Brought back, and done by the worker.
     browser.fill("Why", "the table is back").await;

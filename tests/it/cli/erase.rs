@@ -166,8 +166,12 @@ async fn traces(databases: &Databases, desk: &Desk) {
     execute(&databases.legacy, "update member set phone = 'poison', changed = now() where mail like 'zoe%'").await;
     assert_eq!(run(desk)["quarantined"], 1);
     settle(desk);
-    // Reasons hold no values; one of another release might.
+    // Reasons and errors hold no values; those of another release might.
+    assert_eq!(count(&kept(databases).await, QUOTED), 0, "in the words of a trigger");
     execute(&databases.queue, &format!("update bridge.quarantine set reason = reason || ' {LISTED}'")).await;
+    for said in ["bridge.job set last_error = last_error", "bridge.attempt set error = error"] {
+        execute(&databases.queue, &format!("update {said} || ' {QUOTED}'")).await;
+    }
 }
 
 #[tokio::test]
