@@ -11,11 +11,11 @@ use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode, header};
-use hyper_util::rt::TokioIo;
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
 
 use crate::clock;
+use crate::listening::{self, Bounds};
 
 /// A loop that has not gone round for so long will not do so again: its waits are all bounded, the longest at half a minute.
 const HOPELESS_AFTER: Duration = Duration::from_secs(300);
@@ -23,7 +23,7 @@ const HOPELESS_AFTER: Duration = Duration::from_secs(300);
 /// A probe is answered in less than a millisecond; who is slower than this is no probe.
 const PROBE_MAX: Duration = Duration::from_secs(5);
 
-/// Probes answered at a time; more than that wait to be taken.
+/// Probes answered at a time.
 const PROBES_AT_ONCE: usize = 16;
 
 /// What the loops of this process last said of themselves.
@@ -192,37 +192,14 @@ pub async fn serve(address: SocketAddr, health: Health) -> anyhow::Result<Socket
     let own = listener.local_addr().with_context(|| format!("listening on {address} for health"))?;
     tracing::info!("health is told on http://{own}/livez and /readyz");
     tokio::spawn(async move {
-        let free = Arc::new(Semaphore::new(PROBES_AT_ONCE));
-        while let Ok(place) = free.clone().acquire_owned().await {
-            match listener.accept().await {
-                Ok((stream, _)) => {
-                    let health = health.clone();
-                    tokio::spawn(async move {
-                        let _ = clock::within(PROBE_MAX, probe(stream, health)).await;
-                        drop(place);
-                    });
-                }
-                // Out of file descriptors, perhaps: not at once again.
-                Err(error) => {
-                    tracing::warn!("taking a probe of health: {error}");
-                    clock::sleep(PROBE_MAX).await;
-                }
-            }
-        }
+        let service = |_| {
+            let health = health.clone();
+            service_fn(move |request| std::future::ready(Ok::<_, Infallible>(answer(&request, &health))))
+        };
+        let bounds = Bounds { at_once: PROBES_AT_ONCE, whole: PROBE_MAX };
+        listening::serve(listener, bounds, &CancellationToken::new(), service).await;
     });
     Ok(own)
-}
-
-async fn probe(stream: TcpStream, health: Health) {
-    let answer = service_fn(|request| {
-        let answer = answer(&request, &health);
-        async move { Ok::<_, Infallible>(answer) }
-    });
-    let mut serving = hyper::server::conn::http1::Builder::new();
-    serving.keep_alive(false);
-    if let Err(error) = serving.serve_connection(TokioIo::new(stream), answer).await {
-        tracing::debug!("answering a probe of health: {error}");
-    }
 }
 
 fn answer(request: &Request<Incoming>, health: &Health) -> Response<Full<Bytes>> {

@@ -13,6 +13,7 @@ pub mod health;
 pub mod jobs;
 pub mod keyset;
 pub mod ledger;
+mod listening;
 pub mod mapping;
 pub mod ops;
 pub mod pairs;

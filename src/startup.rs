@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::{self, Config, ConfigError, Customer, Finding, Spot};
 use crate::console::{self, Listening, Tokens};
-use crate::embedded::Server;
+use crate::embedded::{Server, Unseen};
 use crate::health::{self, Health};
 use crate::jobs::{self, Env};
 use crate::mapping::laws;
@@ -223,9 +223,9 @@ pub async fn work(
     };
     let console = async {
         let Some(listening) = listening else { return Ok(()) };
-        let done = listening.serve(all.clone()).await;
+        listening.serve(all.clone()).await;
         all.cancel();
-        done
+        Ok(())
     };
     let scheduler = async {
         let done = scheduler::run(bridge.config.clone(), bridge.queue.clone(), health.clone(), all.clone()).await;
@@ -249,6 +249,8 @@ pub async fn work(
 /// Starts the embedded server again when it died, on its port, where everybody waits for it: whoever runs `up` runs it
 /// for want of a process manager.
 ///
+/// Nobody takes it for dead who only cannot look, for want of open files perhaps.
+///
 /// # Errors
 /// A server that does not start again.
 async fn keep_server(server: Option<&Server>, stop: &CancellationToken) -> anyhow::Result<()> {
@@ -265,6 +267,7 @@ async fn keep_server(server: Option<&Server>, stop: &CancellationToken) -> anyho
                     tracing::warn!("the embedded server had died and was started again");
                 }
             }
+            Err(error) if error.is::<Unseen>() => tracing::warn!("{}", told(&error)),
             Err(error) if failures + 1 < SERVER_STARTS_MAX => {
                 failures += 1;
                 tracing::warn!(failures, "starting the embedded server again: {error:#}");

@@ -121,15 +121,7 @@ impl Access {
         from: IpAddr,
         now: DateTime<Utc>,
     ) -> Result<Option<Visitor>, Problem> {
-        if !self.has_tokens() {
-            return Ok(Some(Visitor {
-                who: local_user(),
-                role: Role::Act,
-                csrf: self.csrf(None, "local"),
-                logged_in: false,
-            }));
-        }
-        if let Some(given) = headers.get(header::AUTHORIZATION) {
+        if let Some(given) = headers.get(header::AUTHORIZATION).filter(|_| self.has_tokens()) {
             let token = given.to_str().ok().and_then(|given| given.strip_prefix("Bearer "));
             let role = token.map(|token| self.role_of(token, from)).transpose()?.flatten();
             let role = role.ok_or(Problem::NotAllowed("this token opens nothing"))?;
@@ -140,7 +132,16 @@ impl Access {
                 logged_in: false,
             }));
         }
-        Ok(cookie(headers).and_then(|cookie| self.login_of(cookie, now)))
+        Ok(self.known(headers, now))
+    }
+
+    /// Who asks, without a look at a bearer token, which counts as a try.
+    pub(super) fn known(&self, headers: &HeaderMap, now: DateTime<Utc>) -> Option<Visitor> {
+        if !self.has_tokens() {
+            let csrf = self.csrf(None, "local");
+            return Some(Visitor { who: local_user(), role: Role::Act, csrf, logged_in: false });
+        }
+        cookie(headers).and_then(|cookie| self.login_of(cookie, now))
     }
 
     /// The role that a token opens.

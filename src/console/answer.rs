@@ -3,17 +3,21 @@
 use std::sync::Arc;
 
 use axum::Json;
+use axum::body::to_bytes;
 use axum::extract::{Request, State};
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::{HeaderValue, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Redirect, Response};
 use maud::{Markup, html};
 use serde_json::json;
 
-use super::access::{self, Visitor};
+use super::access::Visitor;
 use super::{Console, frame};
 use crate::clock;
 use crate::told::told;
+
+/// A sentence about a request that cannot be read.
+const SAID_MAX: usize = 1 << 14;
 
 /// What is wrong, and what to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,6 +34,8 @@ pub enum Problem {
     Refused(String),
     /// A database failed meanwhile.
     Failed(String),
+    /// It never came to a question or an action: a method, a path, a query or a body that cannot be read.
+    Unread(StatusCode, String),
 }
 
 impl Problem {
@@ -42,6 +48,7 @@ impl Problem {
             Problem::Bad(_) => StatusCode::BAD_REQUEST,
             Problem::Refused(_) => StatusCode::CONFLICT,
             Problem::Failed(_) => StatusCode::SERVICE_UNAVAILABLE,
+            Problem::Unread(status, _) => *status,
         }
     }
 
@@ -49,6 +56,7 @@ impl Problem {
         match self {
             Problem::NotAllowed(text) | Problem::Forbidden(text) | Problem::TooMany(text) => text,
             Problem::NotFound(text) | Problem::Bad(text) | Problem::Refused(text) | Problem::Failed(text) => text,
+            Problem::Unread(_, text) => text,
         }
     }
 
@@ -58,7 +66,7 @@ impl Problem {
             Problem::Forbidden(_) => "Not allowed",
             Problem::TooMany(_) => "Too many tries",
             Problem::NotFound(_) => "Not here",
-            Problem::Bad(_) => "That makes no sense",
+            Problem::Bad(_) | Problem::Unread(..) => "That makes no sense",
             Problem::Refused(_) => "That cannot be done now",
             Problem::Failed(_) => "A database did not answer",
         }
@@ -129,22 +137,24 @@ impl IntoResponse for Answer {
 pub(super) async fn finished(State(console): State<Arc<Console>>, request: Request, next: Next) -> Response {
     let is_api = request.uri().path().starts_with("/api/");
     let is_asset = request.uri().path().starts_with("/assets/");
-    // For the frame of a page that says what is wrong; a program's token is not looked at twice.
-    let visitor = match is_api {
-        true => None,
-        false => {
-            console.access.visitor(request.headers(), access::from(request.extensions()), clock::now()).ok().flatten()
-        }
-    };
+    // For the frame of a page that says what is wrong.
+    let visitor = if is_api { None } else { console.access.known(request.headers(), clock::now()) };
+    let method = request.method().clone();
     let mut response = next.run(request).await;
-    if let Some(problem) = response.extensions_mut().remove::<Problem>() {
+    let problem = match response.extensions_mut().remove::<Problem>() {
+        None => unread(&method, &mut response).await,
+        said => said,
+    };
+    if let Some(problem) = problem {
         let body = match is_api {
             true => Json(json!({ "error": problem.text() })).into_response(),
             false => shown(&console, visitor.as_ref(), &problem).into_response(),
         };
-        let (parts, _) = response.into_parts();
+        let (mut parts, _) = response.into_parts();
         let (mut of_body, body) = body.into_parts();
-        of_body.status = parts.status;
+        of_body.status = problem.status();
+        parts.headers.remove(header::CONTENT_TYPE);
+        parts.headers.remove(header::CONTENT_LENGTH);
         of_body.headers.extend(parts.headers);
         response = Response::from_parts(of_body, body);
     }
@@ -165,6 +175,25 @@ pub(super) async fn finished(State(console): State<Arc<Console>>, request: Reque
         headers.insert(name, HeaderValue::from_static(value));
     }
     response
+}
+
+/// What the router or an extractor turned away, in words of its own or none.
+async fn unread(method: &Method, response: &mut Response) -> Option<Problem> {
+    let status = response.status();
+    let kind = response.headers().get(header::CONTENT_TYPE);
+    let is_text = kind.is_none_or(|kind| kind.as_bytes().starts_with(b"text/plain"));
+    if !(status.is_client_error() || status.is_server_error()) || !is_text {
+        return None;
+    }
+    let said = to_bytes(std::mem::take(response.body_mut()), SAID_MAX).await.unwrap_or_default();
+    let said = String::from_utf8_lossy(&said).trim().to_owned();
+    let status = if status == StatusCode::UNPROCESSABLE_ENTITY { StatusCode::BAD_REQUEST } else { status };
+    let said = match response.headers().get(header::ALLOW).and_then(|allow| allow.to_str().ok()) {
+        Some(allow) => format!("There is no {method} here, only {allow}."),
+        None if said.is_empty() => status.to_string(),
+        None => said,
+    };
+    Some(Problem::Unread(status, said))
 }
 
 fn shown(console: &Console, visitor: Option<&Visitor>, problem: &Problem) -> Markup {

@@ -1,6 +1,7 @@
 //! The same questions and actions for programs: `/api/v1`, described in `assets/openapi.json`. A bearer token opens it where the
 //! console has tokens.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use axum::extract::{Path, Query, State};
@@ -14,9 +15,8 @@ use serde_json::{Value, json};
 use super::access::{Actor, Visitor};
 use super::answer::{Answer, Problem};
 use super::{Console, conflicts, customer, dead_letters, quarantine};
-use crate::config::CustomerId;
-use crate::ops::{self, Intended, Scope, Selection, Which};
-use crate::stages::ConflictField;
+use crate::ops::{self, DEAD_KINDS, Intended, Scope, Selection, Which};
+use crate::stages::{ConflictField, DifferenceKind};
 
 const RUNS_MAX: u32 = 1_000;
 const PAGES_MAX: u32 = 10_000;
@@ -69,23 +69,45 @@ async fn customer(State(console): State<Arc<Console>>, _: Visitor, Path(named): 
     json_of(found.ok_or_else(|| Problem::NotFound(format!("There is no customer {named}.")))?)
 }
 
+/// A name that somebody gives. One that says nothing is a mistake, like a script's variable that is not set, and never means all.
+#[derive(Debug, Deserialize)]
+#[serde(try_from = "String")]
+struct Named(String);
+
+impl TryFrom<String> for Named {
+    type Error = &'static str;
+
+    fn try_from(name: String) -> Result<Named, &'static str> {
+        let says_something = !name.trim().is_empty();
+        says_something.then_some(Named(name)).ok_or("an empty name names nothing: leave it out if any is meant")
+    }
+}
+
+fn name(named: &Option<Named>) -> Option<&str> {
+    named.as_ref().map(|Named(name)| name.as_str())
+}
+
+/// One of those there are.
+fn known<'n>(what: &str, named: &'n Option<Named>, all: &[&str]) -> Result<Option<&'n str>, Problem> {
+    match name(named) {
+        Some(name) if !all.contains(&name) => {
+            Err(Problem::Bad(format!("There is no {what} {name}: there are {}.", all.join(", "))))
+        }
+        name => Ok(name),
+    }
+}
+
 #[derive(Deserialize)]
-struct Limited {
+#[serde(deny_unknown_fields)]
+struct Newest {
     limit: Option<u32>,
-    minutes: Option<u32>,
-    kind: Option<String>,
-    state: Option<String>,
-    entity: Option<String>,
-    customer: Option<String>,
-    #[serde(default)]
-    all: bool,
 }
 
 async fn runs(
     State(console): State<Arc<Console>>,
     _: Visitor,
     Path(named): Path<String>,
-    Query(asked): Query<Limited>,
+    Query(asked): Query<Newest>,
 ) -> Answered {
     let limit = asked.limit.unwrap_or(50).min(RUNS_MAX);
     json_of(ops::runs(&console.env.queue, &console.customer(&named)?.id, limit).await?)
@@ -96,11 +118,17 @@ async fn run(State(console): State<Arc<Console>>, _: Visitor, Path(id): Path<i64
     json_of(found.ok_or_else(|| Problem::NotFound(format!("There is no run {id}, or it is too old to be kept.")))?)
 }
 
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Latest {
+    minutes: Option<u32>,
+}
+
 async fn rates(
     State(console): State<Arc<Console>>,
     _: Visitor,
     Path(named): Path<String>,
-    Query(asked): Query<Limited>,
+    Query(asked): Query<Latest>,
 ) -> Answered {
     let minutes = asked.minutes.unwrap_or(60).clamp(1, MINUTES_MAX);
     json_of(ops::rates(&console.env.queue, &console.customer(&named)?.id, minutes).await?)
@@ -110,32 +138,49 @@ async fn freshness(
     State(console): State<Arc<Console>>,
     _: Visitor,
     Path(named): Path<String>,
-    Query(asked): Query<Limited>,
+    Query(asked): Query<Latest>,
 ) -> Answered {
     let minutes = asked.minutes.unwrap_or(60).clamp(1, MINUTES_MAX);
     json_of(ops::freshness(&console.env.queue, &console.customer(&named)?.id, minutes).await?)
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Differences {
+    kind: Option<Named>,
+    limit: Option<u32>,
 }
 
 async fn reconciliation(
     State(console): State<Arc<Console>>,
     _: Visitor,
     Path(named): Path<String>,
-    Query(asked): Query<Limited>,
+    Query(asked): Query<Differences>,
 ) -> Answered {
     let limit = asked.limit.unwrap_or(1_000).min(DIFFERENCES_MAX);
     let customer = &console.customer(&named)?.id;
-    json_of(ops::reconciliation(&console.env.queue, customer, asked.kind.as_deref(), limit).await?)
+    let kind = known("kind", &asked.kind, &DifferenceKind::ALL.map(DifferenceKind::as_str))?;
+    json_of(ops::reconciliation(&console.env.queue, customer, kind, limit).await?)
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Entries {
+    entity: Option<Named>,
+    state: Option<Named>,
+    limit: Option<u32>,
 }
 
 async fn conflict_list(
     State(console): State<Arc<Console>>,
     _: Visitor,
     Path(named): Path<String>,
-    Query(asked): Query<Limited>,
+    Query(asked): Query<Entries>,
 ) -> Answered {
-    let (customer, entity) = (&console.customer(&named)?.id, console.entity_asked(asked.entity.as_deref())?);
+    let (customer, entity) = (&console.customer(&named)?.id, console.entity_asked(name(&asked.entity))?);
+    let state = known("state", &asked.state, &conflicts::STATES.map(|(state, _)| state))?;
     let limit = asked.limit.unwrap_or(200).min(CONFLICTS_MAX);
-    let mut entries = ops::conflicts(&console.env.data, customer, entity, asked.state.as_deref(), limit.into()).await?;
+    let mut entries = ops::conflicts(&console.env.data, customer, entity, state, limit.into()).await?;
     entries.iter_mut().for_each(|entry| mask(&console, &mut entry.fields));
     json_of(entries)
 }
@@ -158,6 +203,7 @@ fn mask(console: &Console, fields: &mut [ConflictField]) {
 }
 
 #[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 struct Deciding {
     act: String,
     reason: String,
@@ -173,10 +219,23 @@ async fn decide(
     Ok(Json(json!({ "done": told })))
 }
 
-async fn letters(State(console): State<Arc<Console>>, _: Visitor, Query(asked): Query<Limited>) -> Answered {
-    let customer = console.customer_asked(asked.customer.as_deref())?.map(|customer| customer.id.clone());
-    let entity = console.entity_asked(asked.entity.as_deref())?.cloned();
-    let selection = Selection { customer, entity, error_kind: asked.kind, ..Selection::default() };
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Letters {
+    customer: Option<Named>,
+    entity: Option<Named>,
+    kind: Option<Named>,
+    #[serde(default)]
+    all: bool,
+}
+
+async fn letters(State(console): State<Arc<Console>>, _: Visitor, Query(asked): Query<Letters>) -> Answered {
+    let selection = Selection {
+        customer: console.customer_asked(name(&asked.customer))?.map(|customer| customer.id.clone()),
+        entity: console.entity_asked(name(&asked.entity))?.cloned(),
+        error_kind: known("kind", &asked.kind, &DEAD_KINDS)?.map(str::to_owned),
+        ..Selection::default()
+    };
     json_of(ops::dead_letters(&console.env.queue, &selection, asked.all).await?)
 }
 
@@ -185,14 +244,14 @@ async fn letter(State(console): State<Arc<Console>>, _: Visitor, Path(id): Path<
     json_of(found.ok_or_else(|| Problem::NotFound(format!("There is no dead letter {id}.")))?)
 }
 
-/// Which are meant; something has to be said.
+/// Which dead letters are meant; something has to be said.
 #[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 struct Dealing {
-    #[serde(default)]
-    ids: Vec<i64>,
-    customer: Option<String>,
-    entity: Option<String>,
-    kind: Option<String>,
+    ids: Option<Vec<i64>>,
+    customer: Option<Named>,
+    entity: Option<Named>,
+    kind: Option<Named>,
     #[serde(default)]
     all: bool,
     reason: String,
@@ -201,85 +260,136 @@ struct Dealing {
 impl Dealing {
     fn selection(&self, console: &Console) -> Result<Selection, Problem> {
         let Dealing { ids, customer, entity, kind, all, .. } = self;
-        if !all && ids.is_empty() && customer.is_none() && entity.is_none() && kind.is_none() {
+        if !all && ids.is_none() && customer.is_none() && entity.is_none() && kind.is_none() {
             return Err(Problem::Bad("say which are meant: ids, customer, entity, kind or all".into()));
         }
         Ok(Selection {
-            ids: ids.clone(),
-            customer: console.customer_asked(customer.as_deref())?.map(|customer| customer.id.clone()),
-            entity: console.entity_asked(entity.as_deref())?.cloned(),
-            error_kind: kind.clone(),
+            ids: chosen(ids.as_deref(), *all)?,
+            customer: console.customer_asked(name(customer))?.map(|customer| customer.id.clone()),
+            entity: console.entity_asked(name(entity))?.cloned(),
+            error_kind: known("kind", kind, &DEAD_KINDS)?.map(str::to_owned),
             ..Selection::default()
         })
     }
 }
 
+/// The ids that are named, each once; none where none are to be named. An empty list means none of them, and is no way to say all.
+fn chosen(ids: Option<&[i64]>, all: bool) -> Result<Vec<i64>, Problem> {
+    match ids {
+        Some([]) => Err(Problem::Bad("ids is an empty list: nothing is meant".into())),
+        Some(_) if all => Err(Problem::Bad("say ids or all, not both".into())),
+        ids => Ok(ids.into_iter().flatten().copied().collect::<BTreeSet<i64>>().into_iter().collect()),
+    }
+}
+
+/// An id that was named and not found is a mistake worth a word; what was found is done all the same.
+fn all_found(ids: &[i64], count: u64, are_not: &str, done: &str) -> Result<(), Problem> {
+    let named = ids.len() as u64;
+    if count < named {
+        let unknown = named - count;
+        return Err(Problem::Refused(format!("{unknown} of {named} ids are {are_not}; {done}: {count}")));
+    }
+    Ok(())
+}
+
 async fn requeue(State(console): State<Arc<Console>>, Actor(visitor): Actor, Json(asked): Json<Dealing>) -> Answered {
     let selection = asked.selection(&console)?;
     let (count, _) = dead_letters::deal(&console, &visitor, "requeue", &selection, &asked.reason).await?;
+    all_found(&selection.ids, count, "no dead letters that wait", "requeued")?;
     Ok(Json(json!({ "requeued": count })))
 }
 
 async fn discard(State(console): State<Arc<Console>>, Actor(visitor): Actor, Json(asked): Json<Dealing>) -> Answered {
     let selection = asked.selection(&console)?;
     let (count, _) = dead_letters::deal(&console, &visitor, "discard", &selection, &asked.reason).await?;
+    all_found(&selection.ids, count, "no dead letters that wait", "discarded")?;
     Ok(Json(json!({ "discarded": count })))
 }
 
-async fn quarantined(State(console): State<Arc<Console>>, _: Visitor, Query(asked): Query<Limited>) -> Answered {
-    let customer = console.customer_asked(asked.customer.as_deref())?.map(|customer| &customer.id);
-    let which = Which { customer, entity: console.entity_asked(asked.entity.as_deref())?, ids: &[] };
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Rows {
+    customer: Option<Named>,
+    entity: Option<Named>,
+}
+
+async fn quarantined(State(console): State<Arc<Console>>, _: Visitor, Query(asked): Query<Rows>) -> Answered {
+    let customer = console.customer_asked(name(&asked.customer))?.map(|customer| &customer.id);
+    let which = Which { customer, entity: console.entity_asked(name(&asked.entity))?, ids: &[] };
     json_of(ops::quarantine(&console.env.queue, which).await?)
 }
 
-async fn retry(State(console): State<Arc<Console>>, Actor(visitor): Actor, Json(asked): Json<Dealing>) -> Answered {
-    if !asked.all && asked.ids.is_empty() && asked.customer.is_none() && asked.entity.is_none() {
+/// Which quarantined rows are meant; something has to be said.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Retrying {
+    ids: Option<Vec<i64>>,
+    customer: Option<Named>,
+    entity: Option<Named>,
+    #[serde(default)]
+    all: bool,
+    reason: String,
+}
+
+async fn retry(State(console): State<Arc<Console>>, Actor(visitor): Actor, Json(asked): Json<Retrying>) -> Answered {
+    let Retrying { ids, customer, entity, all, reason } = &asked;
+    if !all && ids.is_none() && customer.is_none() && entity.is_none() {
         return Err(Problem::Bad("say which are meant: ids, customer, entity or all".into()));
     }
-    let customer = console.customer_asked(asked.customer.as_deref())?.map(|customer| &customer.id);
-    let which = Which { customer, entity: console.entity_asked(asked.entity.as_deref())?, ids: &asked.ids };
-    let count = quarantine::again(&console, &visitor, which, &asked.reason).await?;
+    let ids = chosen(ids.as_deref(), *all)?;
+    let customer = console.customer_asked(name(customer))?.map(|customer| &customer.id);
+    let which = Which { customer, entity: console.entity_asked(name(entity))?, ids: &ids };
+    let count = quarantine::again(&console, &visitor, which, reason).await?;
+    all_found(&ids, count, "not in quarantine", "due")?;
     Ok(Json(json!({ "due": count })))
 }
 
 #[derive(Deserialize)]
-struct Scoped {
-    entity: Option<String>,
-    direction: Option<String>,
+#[serde(deny_unknown_fields)]
+struct Pausing {
+    entity: Option<Named>,
+    direction: Option<Named>,
+    reason: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Resuming {
+    entity: Option<Named>,
+    direction: Option<Named>,
     reason: String,
     #[serde(default)]
     accept_deletes: bool,
 }
 
-impl Scoped {
-    fn scope<'s>(&'s self, console: &Console, customer: &'s CustomerId) -> Result<Scope<'s>, Problem> {
-        if self.reason.trim().is_empty() {
-            return Err(Problem::Bad("say why: it is kept with what is done".into()));
-        }
-        console.scope(customer, self.entity.as_deref(), self.direction.as_deref())
-    }
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Ticking {
+    reason: String,
+}
 
-    fn intended<'i>(
-        &'i self,
-        visitor: &'i Visitor,
-        action: &'i str,
-        scope: Scope<'i>,
-        subject: &'i str,
-    ) -> Intended<'i> {
-        Intended { who: &visitor.who, action, customer: Some(scope.customer), subject, reason: &self.reason }
-    }
+/// Notes who is about to do something with a customer, and does it.
+async fn noted<T>(
+    console: &Console,
+    visitor: &Visitor,
+    (action, reason): (&str, &str),
+    scope: Scope<'_>,
+    work: impl Future<Output = anyhow::Result<(T, String)>>,
+) -> Result<T, Problem> {
+    let (reason, subject) = (super::reason(reason)?, customer::told(scope));
+    let intended = Intended { who: &visitor.who, action, customer: Some(scope.customer), subject: &subject, reason };
+    Ok(ops::act(&console.env.queue, intended, work).await?)
 }
 
 async fn pause(
     State(console): State<Arc<Console>>,
     Actor(visitor): Actor,
     Path(named): Path<String>,
-    Json(asked): Json<Scoped>,
+    Json(asked): Json<Pausing>,
 ) -> Answered {
-    let customer = &console.customer(&named)?.id;
-    let (scope, queue) = (asked.scope(&console, customer)?, &console.env.queue);
-    let subject = customer::told(scope);
-    let left = ops::act(queue, asked.intended(&visitor, "pause", scope, &subject), async {
+    let (customer, queue) = (&console.customer(&named)?.id, &console.env.queue);
+    let scope = console.scope(customer, name(&asked.entity), name(&asked.direction))?;
+    let left = noted(&console, &visitor, ("pause", &asked.reason), scope, async {
         let left = ops::pause(queue, scope, &visitor.who, &asked.reason).await?;
         Ok((left.clone(), format!("paused; {} pauses now", left.len())))
     });
@@ -290,12 +400,11 @@ async fn resume(
     State(console): State<Arc<Console>>,
     Actor(visitor): Actor,
     Path(named): Path<String>,
-    Json(asked): Json<Scoped>,
+    Json(asked): Json<Resuming>,
 ) -> Answered {
-    let customer = &console.customer(&named)?.id;
-    let (scope, queue) = (asked.scope(&console, customer)?, &console.env.queue);
-    let subject = customer::told(scope);
-    let done = ops::act(queue, asked.intended(&visitor, "resume", scope, &subject), async {
+    let (customer, queue) = (&console.customer(&named)?.id, &console.env.queue);
+    let scope = console.scope(customer, name(&asked.entity), name(&asked.direction))?;
+    let done = noted(&console, &visitor, ("resume", &asked.reason), scope, async {
         let (ended, left) = ops::resume(queue, scope, false, asked.accept_deletes).await?;
         let told = format!("{ended} pauses ended, {} are left", left.len());
         Ok(((ended, left), told))
@@ -308,20 +417,26 @@ async fn tick(
     State(console): State<Arc<Console>>,
     Actor(visitor): Actor,
     Path(named): Path<String>,
-    Json(asked): Json<Scoped>,
+    Json(asked): Json<Ticking>,
 ) -> Answered {
     let (customer, queue) = (&console.customer(&named)?.id, &console.env.queue);
-    let scope = asked.scope(&console, customer)?;
-    let subject = customer::told(scope);
-    let id = ops::act(queue, asked.intended(&visitor, "run now", scope, &subject), async {
+    let scope = Scope { customer: customer.as_str(), entity: None, toward: None };
+    let id = noted(&console, &visitor, ("run now", &asked.reason), scope, async {
         let id = ops::tick_now(queue, customer).await?;
         Ok((id, "a tick waits".to_owned()))
     });
     Ok(Json(json!({ "tick": id.await? })))
 }
 
-async fn actions(State(console): State<Arc<Console>>, _: Visitor, Query(asked): Query<Limited>) -> Answered {
-    let customer = console.customer_asked(asked.customer.as_deref())?.map(|customer| &customer.id);
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Done {
+    customer: Option<Named>,
+    limit: Option<u32>,
+}
+
+async fn actions(State(console): State<Arc<Console>>, _: Visitor, Query(asked): Query<Done>) -> Answered {
+    let customer = console.customer_asked(name(&asked.customer))?.map(|customer| &customer.id);
     json_of(ops::actions(&console.env.queue, customer, asked.limit.unwrap_or(200).min(RUNS_MAX)).await?)
 }
 

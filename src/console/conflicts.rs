@@ -229,9 +229,7 @@ pub(super) async fn decide(
     act: &str,
     reason: &str,
 ) -> Result<&'static str, Problem> {
-    if reason.trim().is_empty() {
-        return Err(Problem::Bad("Say why: it is kept with what is done.".into()));
-    }
+    let reason = super::reason(reason)?;
     let customer = console.customer(named)?;
     let entry = find(console, customer, entity, id).await?;
     let entity = EntityId::new(entity);

@@ -272,6 +272,7 @@ fn acts(console: &Console, customer: &Customer, status: &CustomerStatus, visitor
 
 impl Scoped {
     fn scope<'s>(&'s self, console: &Console, customer: &'s Customer) -> Result<Scope<'s>, Problem> {
+        super::reason(&self.reason)?;
         console.scope(&customer.id, Some(&self.entity), Some(&self.direction))
     }
 }

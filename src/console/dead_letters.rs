@@ -278,9 +278,7 @@ pub(super) async fn deal(
     selection: &Selection,
     reason: &str,
 ) -> Result<(u64, &'static str), Problem> {
-    if reason.trim().is_empty() {
-        return Err(Problem::Bad("Say why: it is kept with what is done.".into()));
-    }
+    let reason = super::reason(reason)?;
     let subject = subject(selection);
     let intended = |action| Intended {
         who: &visitor.who,

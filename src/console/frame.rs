@@ -163,7 +163,7 @@ pub(super) fn csrf(visitor: &Visitor) -> Markup {
 
 /// Why something is done; kept with it.
 pub(super) fn reason() -> Markup {
-    html! { label class="reason" { "Why" input type="text" name="reason" required maxlength="500" placeholder="kept with what is done"; } }
+    html! { label class="reason" { "Why" input type="text" name="reason" required maxlength=(super::REASON_MAX) placeholder="kept with what is done"; } }
 }
 
 pub(super) fn may_act(visitor: &Visitor) -> bool {

@@ -24,10 +24,14 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use axum::Router;
-use axum::extract::State;
+use axum::extract::{ConnectInfo, State};
 use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 use axum::routing::{get, post};
+use hyper::Request;
+use hyper::body::Incoming;
+use hyper::service::{Service as _, service_fn};
+use hyper_util::service::TowerToHyperService;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
@@ -38,13 +42,23 @@ use crate::clock;
 use crate::config::{Customer, CustomerId, EntityId, Side};
 use crate::health::Health;
 use crate::jobs::Env;
+use crate::listening::{self, Bounds};
 use crate::ops::Scope;
 
 /// A form holds ids and a reason.
 const BODY_MAX: usize = 1 << 20;
 
+/// What is kept with an action, in characters.
+const REASON_MAX: usize = 500;
+
 /// What a page may take; a database that is slower than this is told so.
 const PAGE_MAX: Duration = Duration::from_secs(20);
+
+/// Requests answered at a time: far more than people and programs have under way, far fewer than a process may have files open.
+const REQUESTS_AT_ONCE: usize = 64;
+
+/// What a request may take with its answer and whoever reads it.
+const REQUEST_MAX: Duration = Duration::from_secs(60);
 
 /// What running requests may take of a stop.
 const STOP_MAX: Duration = Duration::from_secs(3);
@@ -90,19 +104,21 @@ pub async fn listen(env: Env, health: Health, settings: Settings) -> anyhow::Res
 
 impl Listening {
     /// Answers until `stop`.
-    ///
-    /// # Errors
-    /// The listener's.
-    pub async fn serve(self, stop: CancellationToken) -> anyhow::Result<()> {
+    pub async fn serve(self, stop: CancellationToken) {
         tracing::info!("console: http://{}/", self.address);
-        let ended = stop.clone();
-        let service = self.router.into_make_service_with_connect_info::<SocketAddr>();
-        let serving =
-            axum::serve(self.listener, service).with_graceful_shutdown(async move { ended.cancelled().await });
+        let router = TowerToHyperService::new(self.router);
+        let service = |from: SocketAddr| {
+            let router = router.clone();
+            service_fn(move |mut request: Request<Incoming>| {
+                request.extensions_mut().insert(ConnectInfo(from));
+                router.call(request)
+            })
+        };
+        let bounds = Bounds { at_once: REQUESTS_AT_ONCE, whole: REQUEST_MAX };
         tokio::select! {
-            done = serving.into_future() => done.context("serving the console"),
-            // A browser that keeps its connection open does not keep the process.
-            () = async { stop.cancelled().await; clock::sleep(STOP_MAX).await } => Ok(()),
+            () = listening::serve(self.listener, bounds, &stop, service) => {}
+            // Who does not read an answer does not keep the process.
+            () = async { stop.cancelled().await; clock::sleep(STOP_MAX).await } => {}
         }
     }
 }
@@ -138,6 +154,17 @@ fn router(console: Arc<Console>) -> Router {
         .layer(axum::middleware::from_fn_with_state(console.clone(), access::only_local))
         .layer(axum::middleware::from_fn_with_state(console.clone(), answer::finished))
         .with_state(console)
+}
+
+/// Why somebody does something: to be said, in a sentence or two.
+fn reason(given: &str) -> Result<&str, Problem> {
+    match given.trim() {
+        "" => Err(Problem::Bad("Say why: it is kept with what is done.".into())),
+        given if given.chars().count() > REASON_MAX => {
+            Err(Problem::Bad(format!("Say why in at most {REASON_MAX} characters: it is kept with what is done.")))
+        }
+        given => Ok(given),
+    }
 }
 
 async fn bounded(request: axum::extract::Request, next: axum::middleware::Next) -> axum::response::Response {

@@ -120,9 +120,7 @@ pub(super) async fn again(
     which: Which<'_>,
     reason: &str,
 ) -> Result<u64, Problem> {
-    if reason.trim().is_empty() {
-        return Err(Problem::Bad("Say why: it is kept with what is done.".into()));
-    }
+    let reason = super::reason(reason)?;
     let subject = match (which.ids, which.entity) {
         ([], None) => "all".to_owned(),
         ([], Some(entity)) => format!("all of {entity}"),

@@ -48,6 +48,11 @@ impl Default for Options {
     }
 }
 
+/// Whether the server lives cannot be told just now; nothing says that it does not.
+#[derive(Debug, thiserror::Error)]
+#[error("looking whether the embedded server lives, which it may well do")]
+pub struct Unseen;
+
 /// A running server that we use. Dropping it stops the server unless others use it too.
 pub struct Server {
     folder: PathBuf,
@@ -134,15 +139,18 @@ impl Server {
     }
 
     /// Starts the server again on its port if it has died. Answers whether it had.
+    ///
+    /// # Errors
+    /// [`Unseen`], which is no reason to give it up; else that it does not start.
     pub async fn revive(&self) -> anyhow::Result<bool> {
         let (folder, cluster) = (self.folder.clone(), self.cluster.clone());
         blocking(move || {
-            if cluster.postmaster()?.is_some() {
+            if cluster.postmaster().context(Unseen)?.is_some() {
                 return Ok(false);
             }
             // Perhaps somebody restarts it just now.
-            let _start = start_lock(&folder)?;
-            match cluster.postmaster()? {
+            let _start = start_lock(&folder).context(Unseen)?;
+            match cluster.postmaster().context(Unseen)? {
                 Some(_) => Ok(false),
                 None => cluster.restart().map(|_| true),
             }

@@ -141,17 +141,19 @@ pub async fn troubled(hint: &str) -> (Databases, Desk) {
 pub async fn a_page_dies(databases: &Databases, desk: &Desk, name: &str) {
     let insert = format!("insert into users (mail, name) values ('{name}@example.org', '{name}')");
     execute(&databases.legacy, &insert).await;
-    let refuse = "create function refuse() returns trigger language plpgsql as
-        $$ begin raise exception 'the table <i>orders</i> is gone' using errcode = 'XX001'; end $$;
-        create trigger refuse before insert on identity.users for each row execute function refuse()";
+    let refuse = "create function \"<i>refuse</i>\"() returns trigger language plpgsql as
+        $$ begin raise exception 'there is no table for %', new.name using errcode = 'XX001'; end $$;
+        create trigger refuse before insert on identity.users for each row execute function \"<i>refuse</i>\"()";
     execute(&databases.platform, refuse).await;
     let file = desk.folder.path().join("bridge.toml");
     let usual = std::fs::read_to_string(&file).expect("the configuration");
     std::fs::write(&file, format!("[defaults]\nattempts_max = 1\n{usual}")).expect("writing a configuration");
     let ended = desk.run(&["run", "--customer", "acme", "--inline"]);
-    assert_eq!(ended.status.code(), Some(1), "{}", String::from_utf8_lossy(&ended.stderr));
+    let told = String::from_utf8_lossy(&ended.stderr);
+    assert_eq!(ended.status.code(), Some(1), "{told}");
+    assert!(told.contains("dead letter: ") && !told.contains(name), "keys are told, values are not: {told}");
     std::fs::write(&file, usual).expect("writing a configuration");
-    execute(&databases.platform, "drop function refuse cascade").await;
+    execute(&databases.platform, "drop function \"<i>refuse</i>\" cascade").await;
 }
 
 /// Every address of its own that a page leads to.
@@ -213,13 +215,13 @@ async fn every_page_answers_and_each_number_leads_to_what_it_counts() {
         "child-7",
         "parent-7",
         "no_poison",
-        "the table &lt;i&gt;orders&lt;/i&gt; is gone",
+        "function &quot;&lt;i&gt;refuse&lt;/i&gt;&quot;() line 1 at RAISE [XX001]",
         "Rows per minute",
         "Freshness",
     ] {
         assert!(text.contains(said), "nowhere: {said}");
     }
-    for hidden in ["Ada L", "Ada P", "<i>orders", "hunter2"] {
+    for hidden in ["Ada L", "Ada P", "<i>refuse", "no table for", "fred", "hunter2"] {
         assert!(!text.contains(hidden), "{hidden} is shown");
     }
     for password in [&databases.legacy, &databases.platform, &databases.queue] {
@@ -381,6 +383,11 @@ async fn a_console_with_tokens_lets_in_who_has_one_and_lets_act_who_may() {
     assert_eq!(number(&databases.queue, "select count(*) from bridge.action where who = 'token to act'").await, 1);
     console.with("Authorization", "Bearer nonsense-nonsense-nonsense");
     assert_eq!(console.get("/api/v1/customers").status, 401);
+    // Each is one try, on a page too, which shows who asks: with the one of the login these are the 20 of a minute.
+    for _ in 0..18 {
+        assert_eq!(console.get("/").status, 401);
+    }
+    assert_eq!(console.get("/").status, 429);
 }
 
 #[tokio::test]
@@ -425,22 +432,82 @@ async fn every_question_and_action_of_the_document_is_one_of_the_api() {
         let path = path.replace("{customer}", "acme").replace("{run}", &run.to_string()).replace("{entity}", "user");
         format!("/api/v1{}", path.replace("{id}", &id.to_string()))
     };
-    let mut asked = 0;
+    // What names nothing means nothing, and least of all everything.
+    for path in ["dead-letters/discard", "dead-letters/requeue", "quarantine/retry"] {
+        for nothing in [
+            json!({ "ids": [], "customer": "" }),
+            json!({ "ids": [] }),
+            json!({ "ids": [], "customer": "acme" }),
+            json!({ "ids": [], "all": true }),
+            json!({ "ids": [dead], "all": true }),
+            json!({ "customer": null, "entity": null }),
+            json!({}),
+        ] {
+            let mut body = nothing.clone();
+            body["reason"] = json!("a script whose variable is not set");
+            let refused = console.post_json(&format!("/api/v1/{path}"), &body);
+            assert!(refused.status == 400 && refused.json()["error"].is_string(), "{path} {nothing}: {refused:?}");
+        }
+    }
+    assert_eq!(number(&databases.queue, "select count(*) from bridge.action").await, 0);
+    let (mut asked, mut acted) = (0, 0);
     for (path, methods) in paths {
         if methods["get"].is_object() {
             let answer = console.get(&filled(path));
             assert_eq!(answer.status, 200, "{path}: {answer:?}");
             asked += 1;
+            let query = |name: &str, value: &str| console.get(&format!("{}?{name}={value}", filled(path)));
+            let named = methods["get"]["parameters"].as_array().expect("parameters").iter();
+            for parameter in named.filter(|parameter| parameter["in"] == "query") {
+                let (name, schema) = (parameter["name"].as_str().expect("a name"), &parameter["schema"]);
+                let answer = query(name, &sample(name, schema));
+                assert_eq!(answer.status, 200, "{path}, {name}: {answer:?}");
+                let empty = query(name, "");
+                assert!(empty.status == 400 && empty.json()["error"].is_string(), "{path}, {name}: {empty:?}");
+                if schema["enum"].is_array() {
+                    let unknown = query(name, "sideways");
+                    assert!(unknown.status == 400 && unknown.body.contains("sideways"), "{path}, {name}: {unknown:?}");
+                }
+            }
+            if path != "/openapi.json" && methods["get"]["parameters"].to_string().contains("\"query\"") {
+                let unknown = query("entitty", "user");
+                assert!(unknown.status == 400 && unknown.body.contains("entitty"), "{path}: {unknown:?}");
+            }
         }
         if methods["post"].is_object() {
-            let answer = console.post_json(
-                &filled(path),
-                &json!({ "act": "undo", "reason": "as the document says", "all": true, "entity": "user" }),
-            );
+            let schema = &methods["post"]["requestBody"]["content"]["application/json"]["schema"];
+            let members = schema["properties"].as_object().expect("members");
+            let whole = json!({ "act": "undo", "reason": "as the document says", "all": true, "entity": "user" });
+            let whole: serde_json::Map<String, Value> = whole
+                .as_object()
+                .expect("an object")
+                .clone()
+                .into_iter()
+                .filter(|(name, _)| members.contains_key(name))
+                .collect();
+            let with = |name: &str, value: Value| {
+                let mut body = whole.clone();
+                body.insert(name.into(), value);
+                console.post_json(&filled(path), &Value::Object(body))
+            };
+            for name in members.keys().filter(|name| members[*name]["type"] == "string") {
+                for nothing in ["", " "] {
+                    let silent = with(name, json!(nothing));
+                    assert!(silent.status == 400 && silent.json()["error"].is_string(), "{path}, {name}: {silent:?}");
+                }
+                if members[name]["enum"].is_array() {
+                    let unknown = with(name, json!("sideways"));
+                    assert!(unknown.status == 400 && unknown.body.contains("sideways"), "{path}, {name}: {unknown:?}");
+                }
+            }
+            let unknown = with("entitty", json!("user"));
+            assert!(unknown.status == 400 && unknown.body.contains("entitty"), "{path}: {unknown:?}");
+            let wordy = with("reason", json!("why ".repeat(200)));
+            assert!(wordy.status == 400 && wordy.body.contains("500 characters"), "{path}: {wordy:?}");
+            assert_eq!(number(&databases.queue, "select count(*) from bridge.action").await, acted, "{path}");
+            let answer = with("reason", json!("as the document says"));
             assert!([200, 409].contains(&answer.status), "{path}: {answer:?}");
-            let silent = console.post_json(&filled(path), &json!({ "act": "undo", "all": true, "reason": " " }));
-            assert_eq!(silent.status, 400, "{path} without a reason: {silent:?}");
-            asked += 1;
+            (asked, acted) = (asked + 1, acted + 1);
         }
     }
     assert_eq!(asked, 22, "each of them");
@@ -450,4 +517,84 @@ async fn every_question_and_action_of_the_document_is_one_of_the_api() {
     let nothing = console.post_json("/api/v1/dead-letters/requeue", &json!({ "reason": "all?" }));
     assert!(nothing.status == 400 && nothing.body.contains("say which are meant"), "{nothing:?}");
     assert_eq!(console.get("/api/v1/nowhere").json()["error"], "There is no such page.");
+    for (path, are_not) in
+        [("dead-letters/discard", "no dead letters that wait"), ("quarantine/retry", "not in quarantine")]
+    {
+        let unknown =
+            console.post_json(&format!("/api/v1/{path}"), &json!({ "ids": [4711, 4711], "reason": "a slip" }));
+        let said = format!("1 of 1 ids are {are_not}");
+        assert!(unknown.status == 409 && unknown.body.contains(&said), "{path}: {unknown:?}");
+    }
+    // Nor has what cannot be read an answer of another form.
+    let pause = "/api/v1/customers/acme/pause";
+    for (answer, status) in [
+        (console.get("/api/v1/runs/x"), 400),
+        (console.ask("POST", pause, "application/json", "{"), 400),
+        (console.ask("POST", pause, "text/plain", "{}"), 415),
+        (console.ask("POST", pause, "application/json", &" ".repeat(2 << 20)), 413),
+        (console.ask("DELETE", pause, "text/plain", ""), 405),
+    ] {
+        assert!(
+            answer.status == status && answer.json()["error"].as_str().is_some_and(|error| !error.is_empty()),
+            "{answer:?}"
+        );
+    }
+    for (answer, status) in [
+        (console.get("/runs/x"), 400),
+        (console.get("/dead-letters?all=yes"), 400),
+        (console.ask("POST", "/actions", "text/plain", ""), 405),
+    ] {
+        let is_framed = answer.body.contains("<main") && answer.headers["content-type"].starts_with("text/html");
+        assert!(answer.status == status && is_framed, "{answer:?}");
+    }
+}
+
+/// A value of the kind that the document says.
+fn sample(name: &str, schema: &Value) -> String {
+    match (name, schema["type"].as_str()) {
+        ("customer", _) => "acme".into(),
+        ("entity", _) => "user".into(),
+        (_, Some("boolean")) => "true".into(),
+        (_, Some("integer")) => "1".into(),
+        _ => schema["enum"][0].as_str().expect("one of a few").into(),
+    }
+}
+
+#[tokio::test]
+async fn connections_that_bring_no_request_take_no_more_than_their_places_and_end() {
+    let databases = Databases::new("half open").await;
+    let desk = databases.desk("half-open");
+    desk.succeeds(&["migrate"]);
+    // Fewer files than connections: were all of them taken, nothing could be opened any more.
+    let limited =
+        ["-c", "ulimit -n 128 && exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_sync-bridge"), "console", "--listen"];
+    let port = free_port();
+    let listen = format!("127.0.0.1:{port}");
+    let running = desk.start("sh", &[&limited[..], &[&listen]].concat());
+    let headers = vec![("Host".into(), listen.clone())];
+    let mut console = Console { port, running, headers };
+    eventually("the console answers", async || {
+        console.running.must_run();
+        TcpStream::connect(("127.0.0.1", port)).is_ok()
+    })
+    .await;
+    let half_open: Vec<TcpStream> = (0..140)
+        .map(|_| {
+            let mut stream = TcpStream::connect(("127.0.0.1", port)).expect("it listens");
+            write!(stream, "GET / HTTP/1.1\r\nHost: {listen}\r\n").expect("a part of a head");
+            stream
+        })
+        .collect();
+    assert_eq!(console.get("/").status, 200);
+    for mut stream in half_open {
+        stream.set_read_timeout(Some(Duration::from_secs(30))).expect("a limit");
+        let mut said = Vec::new();
+        let ended = stream.read_to_end(&mut said);
+        let is_late = ended
+            .is_err_and(|error| [std::io::ErrorKind::WouldBlock, std::io::ErrorKind::TimedOut].contains(&error.kind()));
+        assert!(!is_late, "it is open still");
+    }
+    let output = console.running.stop(Signal::SIGTERM);
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.code() == Some(0) && !told.contains("Too many open files"), "{told}");
 }

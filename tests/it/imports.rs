@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 /// The floors of the house, the ground first. A module may import its own floor and those below.
 const FLOORS: [&[&str]; 5] = [
-    &["config", "keyset", "telemetry", "embedded", "clock", "fault", "health", "shutdown", "told"],
+    &["config", "keyset", "telemetry", "embedded", "clock", "fault", "health", "listening", "shutdown", "told"],
     &["mapping", "pairs", "sides", "ledger", "queue"],
     &["stages", "reconcile"],
     &["scheduler", "jobs", "console", "ops"],

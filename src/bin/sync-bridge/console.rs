@@ -31,7 +31,8 @@ pub async fn run(config: &Path, args: Args) -> anyhow::Result<()> {
     let done = async {
         bridge.must_be_migrated().await?;
         let listening = startup::console(&bridge, Health::default(), &args.console, args.listen).await;
-        listening.map_err(startup::refused)?.serve(stop).await
+        listening.map_err(startup::refused)?.serve(stop).await;
+        anyhow::Ok(())
     };
     let done = done.await;
     bridge.close().await?;

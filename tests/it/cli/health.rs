@@ -124,12 +124,31 @@ async fn up_starts_its_server_again_when_that_dies() {
     let desk: Desk = databases.desk("up-revives");
     std::fs::write(desk.folder.path().join("bridge.toml"), often).expect("writing a configuration");
     desk.succeeds(&["prepare"]);
-    let mut up = desk.start(env!("CARGO_BIN_EXE_sync-bridge"), &["up"]);
+    let mut up = desk.start("sh", &["-c", "exec \"$0\" up 2> up.log", env!("CARGO_BIN_EXE_sync-bridge")]);
     eventually("it works", async || {
         up.must_run();
         users(&databases).await == 2
     })
     .await;
+    // Whoever can open no file cannot look whether the server lives: that is not to say that it died.
+    let files = |max: &str| {
+        let limit = [format!("--pid={}", up.id()), format!("--nofile={max}:")];
+        assert!(std::process::Command::new("prlimit").args(limit).status().expect("prlimit").success());
+    };
+    files("3");
+    let told = || std::fs::read_to_string(desk.folder.path().join("up.log")).expect("what it told");
+    eventually("it could not look more often than a server may fail to start", async || {
+        told().matches("looking whether the embedded server lives").count() > 5
+    })
+    .await;
+    files("1024");
+    execute(&databases.legacy, "insert into users (mail) values ('after@example.org')").await;
+    eventually("it works on", async || {
+        up.must_run();
+        users(&databases).await == 3
+    })
+    .await;
+    assert!(!told().contains("was started again"), "{}", told());
     let server = Server::join(&desk.folder.path().join(".sync-bridge")).await.expect("looking").expect("it runs");
     // Not `crash`: that waits until it is gone, and another may be there before it looks.
     let pid = nix::unistd::Pid::from_raw(server.pid().expect("it runs"));
@@ -137,12 +156,12 @@ async fn up_starts_its_server_again_when_that_dies() {
     execute(&databases.legacy, "insert into users (mail) values ('later@example.org')").await;
     eventually("it works again", async || {
         up.must_run();
-        users(&databases).await == 3
+        users(&databases).await == 4
     })
     .await;
     drop(server);
     let output = up.stop(Signal::SIGTERM);
-    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(output.status.code(), Some(0), "{}", told());
 }
 
 /// A handler that panics spends an attempt and nothing else: its worker, and its place there, go on.
