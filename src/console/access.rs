@@ -217,6 +217,17 @@ impl Access {
         hex(&digest(key, &parts.join("\u{1f}")))
     }
 
+    /// A text of ours for an address of ours.
+    pub(super) fn vouched(&self, text: &str) -> String {
+        format!("{}.{text}", self.seal(self.tokens.act.as_ref().map(|_| Role::Act), &["told", text]))
+    }
+
+    /// The text, if it is ours.
+    pub(super) fn vouches<'t>(&self, vouched: &'t str) -> Option<&'t str> {
+        let (_, text) = vouched.split_once('.')?;
+        self.is_same(&self.vouched(text), vouched).then_some(text)
+    }
+
     /// Takes as long whatever they hold.
     pub(super) fn is_same(&self, one: &str, other: &str) -> bool {
         mac(&self.own, one).verify_slice(&digest(&self.own, other)).is_ok()
@@ -342,6 +353,12 @@ impl FromRequestParts<Arc<Console>> for Actor {
             return Ok(Actor(visitor));
         }
         let given = parts.headers.get(CSRF_HEADER).and_then(|given| given.to_str().ok()).unwrap_or_default();
+        if given.is_empty() {
+            return Err(Problem::Forbidden(
+                "a program acts on a console with tokens, by Authorization: Bearer …; else X-CSRF-Token of a page is needed",
+            )
+            .into());
+        }
         Ok(Actor::of_form(&console.access, visitor, given)?)
     }
 }

@@ -1,4 +1,4 @@
-//! What people did through the console.
+//! What people did, here and on the command line.
 
 use std::sync::Arc;
 
@@ -48,14 +48,28 @@ pub(super) fn table(console: &Console, actions: &[Action]) -> Markup {
                     frame::time(Some(action.at)),
                     html! { (action.who) },
                     html! { (action.action) },
-                    html! { @if let Some(customer) = &action.customer { (console.slug(customer)) } @else { "any" } },
+                    html! { (of(console, action)) },
                     html! { (action.subject) },
                     html! { (action.reason) },
-                    html! { (action.outcome.as_deref().unwrap_or("not known: under way, or the console was stopped in it")) },
+                    html! { (action.outcome.as_deref().unwrap_or("not known: under way, or whoever did it was stopped in it")) },
                 ]
             })
             .collect(),
-        empty: "Whatever is done here by hand would be noted: who, what, when and why.",
+        empty: "Whatever is done by hand, here or on the command line, would be noted: who, what, when and why.",
     };
     html! { (table) }
+}
+
+/// Whose it was.
+fn of(console: &Console, action: &Action) -> String {
+    /// As many as a cell holds.
+    const NAMED: usize = 5;
+    let whose = action.customer.iter().chain(&action.customers);
+    let mut named: Vec<String> = whose.clone().take(NAMED).map(|customer| console.slug(customer).to_owned()).collect();
+    match whose.count() {
+        0 => return "any".into(),
+        all if all > NAMED => named.push(format!("{} more", all - NAMED)),
+        _ => {}
+    }
+    named.join(", ")
 }

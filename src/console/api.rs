@@ -14,8 +14,8 @@ use serde_json::{Value, json};
 
 use super::access::{Actor, Visitor};
 use super::answer::{Answer, Problem};
-use super::{Console, conflicts, customer, dead_letters, quarantine};
-use crate::ops::{self, DEAD_KINDS, Intended, Scope, Selection, Which};
+use super::{Console, conflicts, dead_letters, quarantine};
+use crate::ops::{self, By, DEAD_KINDS, Selection, Which};
 use crate::stages::{ConflictField, DifferenceKind};
 
 const RUNS_MAX: u32 = 1_000;
@@ -368,19 +368,6 @@ struct Ticking {
     reason: String,
 }
 
-/// Notes who is about to do something with a customer, and does it.
-async fn noted<T>(
-    console: &Console,
-    visitor: &Visitor,
-    (action, reason): (&str, &str),
-    scope: Scope<'_>,
-    work: impl Future<Output = anyhow::Result<(T, String)>>,
-) -> Result<T, Problem> {
-    let (reason, subject) = (super::reason(reason)?, customer::told(scope));
-    let intended = Intended { who: &visitor.who, action, customer: Some(scope.customer), subject: &subject, reason };
-    Ok(ops::act(&console.env.queue, intended, work).await?)
-}
-
 async fn pause(
     State(console): State<Arc<Console>>,
     Actor(visitor): Actor,
@@ -389,11 +376,8 @@ async fn pause(
 ) -> Answered {
     let (customer, queue) = (&console.customer(&named)?.id, &console.env.queue);
     let scope = console.scope(customer, name(&asked.entity), name(&asked.direction))?;
-    let left = noted(&console, &visitor, ("pause", &asked.reason), scope, async {
-        let left = ops::pause(queue, scope, &visitor.who, &asked.reason).await?;
-        Ok((left.clone(), format!("paused; {} pauses now", left.len())))
-    });
-    Ok(Json(json!({ "paused": left.await? })))
+    let left = ops::pause_by(queue, scope, by(&visitor, &asked.reason)?).await?;
+    Ok(Json(json!({ "paused": left })))
 }
 
 async fn resume(
@@ -404,12 +388,8 @@ async fn resume(
 ) -> Answered {
     let (customer, queue) = (&console.customer(&named)?.id, &console.env.queue);
     let scope = console.scope(customer, name(&asked.entity), name(&asked.direction))?;
-    let done = noted(&console, &visitor, ("resume", &asked.reason), scope, async {
-        let (ended, left) = ops::resume(queue, scope, false, asked.accept_deletes).await?;
-        let told = format!("{ended} pauses ended, {} are left", left.len());
-        Ok(((ended, left), told))
-    });
-    let (ended, left) = done.await?;
+    let by = by(&visitor, &asked.reason)?;
+    let (ended, left) = ops::resume_by(queue, scope, false, asked.accept_deletes, by).await?;
     Ok(Json(json!({ "ended": ended, "paused": left })))
 }
 
@@ -419,13 +399,13 @@ async fn tick(
     Path(named): Path<String>,
     Json(asked): Json<Ticking>,
 ) -> Answered {
-    let (customer, queue) = (&console.customer(&named)?.id, &console.env.queue);
-    let scope = Scope { customer: customer.as_str(), entity: None, toward: None };
-    let id = noted(&console, &visitor, ("run now", &asked.reason), scope, async {
-        let id = ops::tick_now(queue, customer).await?;
-        Ok((id, "a tick waits".to_owned()))
-    });
-    Ok(Json(json!({ "tick": id.await? })))
+    let customer = &console.customer(&named)?.id;
+    let id = ops::tick_by(&console.env.queue, customer, by(&visitor, &asked.reason)?).await?;
+    Ok(Json(json!({ "tick": id })))
+}
+
+fn by<'b>(visitor: &'b Visitor, reason: &'b str) -> Result<By<'b>, Problem> {
+    Ok(By { who: &visitor.who, reason: super::reason(reason)? })
 }
 
 #[derive(Deserialize)]

@@ -12,7 +12,7 @@ use super::answer::{Answer, Problem};
 use super::customer::Told;
 use super::frame::{self, Place, Table};
 use crate::config::{Customer, EntityId, Side};
-use crate::ops::{self, Intended};
+use crate::ops::{self, By};
 use crate::stages::{ConflictEntry, ConflictField};
 
 const SHOWN: i64 = 200;
@@ -112,7 +112,7 @@ pub(super) async fn one(
     let customer = console.customer(&named)?;
     let entry = find(&console, customer, &entity, id).await?;
     let main = html! {
-        (frame::done(told.done.as_deref()))
+        (frame::done(&console, told.done.as_deref()))
         dl class="facts" {
             dt { "Customer" } dd { a href={ "/customers/" (frame::escaped(customer.id.as_str())) } { (customer.slug) } }
             dt { "State" } dd { (frame::state(&entry.state)) }
@@ -218,7 +218,8 @@ pub(super) async fn act(
     let told = decide(&console, &visitor, (&named, &entity, id), &form.act, &form.reason).await?;
     let customer = console.customer(&named)?;
     let (customer, entity) = (frame::escaped(customer.id.as_str()), frame::escaped(&entity));
-    Ok(Answer::to(&format!("/conflicts/{customer}/{entity}/{id}?done={}", frame::escaped(told))))
+    let told = frame::escaped(&console.access.vouched(told));
+    Ok(Answer::to(&format!("/conflicts/{customer}/{entity}/{id}?done={told}")))
 }
 
 /// Carries out what a person decided, and notes who did.
@@ -229,7 +230,7 @@ pub(super) async fn decide(
     act: &str,
     reason: &str,
 ) -> Result<&'static str, Problem> {
-    let reason = super::reason(reason)?;
+    let by = By { who: &visitor.who, reason: super::reason(reason)? };
     let customer = console.customer(named)?;
     let entry = find(console, customer, entity, id).await?;
     let entity = EntityId::new(entity);
@@ -239,27 +240,8 @@ pub(super) async fn decide(
         "platform" => Some(Side::Platform),
         other => return Err(Problem::Bad(format!("{other} is nothing that can be done: legacy, platform or undo"))),
     };
-    let subject = format!("{entity}:{id}");
-    let intended = Intended {
-        who: &visitor.who,
-        action: if winner.is_some() { "resolve a conflict" } else { "undo a conflict" },
-        customer: Some(customer.id.as_str()),
-        subject: &subject,
-        reason,
-    };
-    let data = &console.env.data;
-    let done = ops::act(&console.env.queue, intended, async {
-        match winner {
-            Some(side) => {
-                data.resolve_conflict(&customer.id, &entity, entry.id, side).await?;
-                Ok(((), format!("{side}'s values count")))
-            }
-            None => {
-                data.undo_conflict(&customer.id, &entity, entry.id).await?;
-                Ok(((), "the loser is back".to_owned()))
-            }
-        }
-    });
-    done.await.map_err(|error| Problem::Refused(crate::told::told(&error)))?;
+    let which = (&customer.id, &entity, entry.id);
+    let done = ops::decide_conflict(&console.env.queue, &console.env.data, which, winner, by).await;
+    done.map_err(|error| Problem::Refused(crate::told::told(&error)))?;
     Ok(if winner.is_some() { "Decided, and written." } else { "Undone: the loser is back on both sides." })
 }

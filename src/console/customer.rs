@@ -14,7 +14,7 @@ use super::frame::{self, Place, Table};
 use super::{Console, charts};
 use crate::clock;
 use crate::config::{Customer, Side};
-use crate::ops::{self, CustomerStatus, Intended, ParkedRow, RunListed, Scope};
+use crate::ops::{self, By, CustomerStatus, ParkedRow, RunListed, Scope};
 
 /// What the pictures show.
 const MINUTES: u32 = 60;
@@ -58,7 +58,7 @@ pub(super) async fn page(
     let parked = ops::parked(&env.queue, &customer.id, PARKED_SHOWN).await?;
     let now = clock::now();
     let main = html! {
-        (frame::done(told.done.as_deref()))
+        (frame::done(&console, told.done.as_deref()))
         (facts(&status))
         (trouble(&status))
         section class="pictures" {
@@ -272,16 +272,12 @@ fn acts(console: &Console, customer: &Customer, status: &CustomerStatus, visitor
 
 impl Scoped {
     fn scope<'s>(&'s self, console: &Console, customer: &'s Customer) -> Result<Scope<'s>, Problem> {
-        super::reason(&self.reason)?;
         console.scope(&customer.id, Some(&self.entity), Some(&self.direction))
     }
-}
 
-/// As the record of an action calls it.
-pub(super) fn told(scope: Scope<'_>) -> String {
-    let parts = scope.entity.into_iter().chain(scope.toward.map(Side::direction));
-    let parts: Vec<&str> = parts.collect();
-    if parts.is_empty() { "all of it".into() } else { parts.join(" ") }
+    fn by<'b>(&'b self, visitor: &'b Visitor) -> Result<By<'b>, Problem> {
+        Ok(By { who: &visitor.who, reason: super::reason(&self.reason)? })
+    }
 }
 
 pub(super) async fn pause(
@@ -292,14 +288,8 @@ pub(super) async fn pause(
 ) -> Result<Answer, Problem> {
     let Actor(visitor) = Actor::of_form(&console.access, visitor, &form.csrf)?;
     let customer = console.customer(&named)?;
-    let scope = form.scope(&console, customer)?;
-    let queue = &console.env.queue;
-    ops::act(queue, intended(&visitor, "pause", customer, (&told(scope), &form)), async {
-        let left = ops::pause(queue, scope, &visitor.who, &form.reason).await?;
-        Ok(((), format!("paused; {} now", frame::counted(left.len(), "pause"))))
-    })
-    .await?;
-    Ok(back(customer, "Paused. Pages that are under way end, what comes after them waits."))
+    ops::pause_by(&console.env.queue, form.scope(&console, customer)?, form.by(&visitor)?).await?;
+    Ok(back(&console, customer, "Paused. Pages that are under way end, what comes after them waits."))
 }
 
 pub(super) async fn resume(
@@ -310,20 +300,14 @@ pub(super) async fn resume(
 ) -> Result<Answer, Problem> {
     let Actor(visitor) = Actor::of_form(&console.access, visitor, &form.csrf)?;
     let customer = console.customer(&named)?;
-    let scope = form.scope(&console, customer)?;
-    let queue = &console.env.queue;
-    let (ended, left) = ops::act(queue, intended(&visitor, "resume", customer, (&told(scope), &form)), async {
-        let (ended, left) = ops::resume(queue, scope, false, form.accept_deletes).await?;
-        let told = format!("{} ended, {} left", frame::counted(ended, "pause"), left.len());
-        Ok(((ended, left), told))
-    })
-    .await?;
+    let (scope, by) = (form.scope(&console, customer)?, form.by(&visitor)?);
+    let (ended, left) = ops::resume_by(&console.env.queue, scope, false, form.accept_deletes, by).await?;
     let told = match (ended, left.len()) {
         (0, _) => "Nothing of that was paused by itself.".to_owned(),
         (_, 0) => "It goes on: a run starts now.".to_owned(),
         (_, left) => format!("It goes on, but for {} that there still is.", frame::counted(left, "pause")),
     };
-    Ok(back(customer, &told))
+    Ok(back(&console, customer, &told))
 }
 
 pub(super) async fn tick(
@@ -334,25 +318,11 @@ pub(super) async fn tick(
 ) -> Result<Answer, Problem> {
     let Actor(visitor) = Actor::of_form(&console.access, visitor, &form.csrf)?;
     let customer = console.customer(&named)?;
-    let queue = &console.env.queue;
-    let subject = told(form.scope(&console, customer)?);
-    ops::act(queue, intended(&visitor, "run now", customer, (&subject, &form)), async {
-        ops::tick_now(queue, &customer.id).await?;
-        Ok(((), "a tick waits".to_owned()))
-    })
-    .await?;
-    Ok(back(customer, "A tick waits for a worker."))
+    ops::tick_by(&console.env.queue, &customer.id, form.by(&visitor)?).await?;
+    Ok(back(&console, customer, "A tick waits for a worker."))
 }
 
-fn intended<'i>(
-    visitor: &'i Visitor,
-    action: &'i str,
-    customer: &'i Customer,
-    (subject, form): (&'i str, &'i Scoped),
-) -> Intended<'i> {
-    Intended { who: &visitor.who, action, customer: Some(customer.id.as_str()), subject, reason: &form.reason }
-}
-
-fn back(customer: &Customer, told: &str) -> Answer {
-    Answer::to(&format!("/customers/{}?done={}", frame::escaped(customer.id.as_str()), frame::escaped(told)))
+fn back(console: &Console, customer: &Customer, told: &str) -> Answer {
+    let told = frame::escaped(&console.access.vouched(told));
+    Answer::to(&format!("/customers/{}?done={told}", frame::escaped(customer.id.as_str())))
 }

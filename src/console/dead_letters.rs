@@ -11,7 +11,7 @@ use super::access::{Actor, Visitor};
 use super::answer::{Answer, Problem};
 use super::customer::Told;
 use super::frame::{self, Place, Table};
-use crate::ops::{self, Attempt, DEAD_KINDS, DeadLetter, DeadLetterShown, Dealt, Intended, Selection};
+use crate::ops::{self, Attempt, By, DEAD_KINDS, DeadLetter, DeadLetterShown, Deal, Dealt, Selection};
 
 /// Shown on one page; what is done to all that the filter finds is done to the others, too.
 const SHOWN_MAX: usize = 500;
@@ -53,7 +53,7 @@ pub(super) async fn page(
     let entities = console.env.config.entities().map(|entity| (entity.id.as_str(), entity.id.as_str()));
     let chosen = |value: &'_ str| Some(value).filter(|value| !value.is_empty()).map(str::to_owned);
     let main = html! {
-        (frame::done(asked.done.as_deref()))
+        (frame::done(&console, asked.done.as_deref()))
         form method="get" class="filter" {
             (frame::choice("Customer", "customer", "all", chosen(&asked.customer).as_deref(), console.customers()))
             (frame::choice("Entity", "entity", "all", chosen(&asked.entity).as_deref(), entities))
@@ -125,7 +125,7 @@ pub(super) async fn one(
     let DeadLetterShown { letter, discard_will, run, mode, range, history, dealt, earlier } = &shown;
     let waits = letter.state == "waiting";
     let main = html! {
-        (frame::done(told.done.as_deref()))
+        (frame::done(&console, told.done.as_deref()))
         dl class="facts" {
             dt { "Customer" } dd { a href={ "/customers/" (frame::escaped(&letter.customer)) } { (console.slug(&letter.customer)) } }
             dt { "What" } dd { (what(letter)) @if let Some(run) = run { ", run " a href={ "/runs/" (run) } { (run) } } }
@@ -255,7 +255,7 @@ pub(super) async fn act(
         (false, ids) => Selection::ids(ids),
     };
     let (count, verb) = deal(&console, &visitor, &acting.act, &selection, &acting.reason).await?;
-    let told = format!("{verb} {count}.");
+    let told = console.access.vouched(&format!("{verb} {count}."));
     // A page of ours, and nothing else.
     let back = acting.back.strip_prefix("/dead-letters/").and_then(|id| id.parse::<i64>().ok());
     Ok(Answer::to(&match back {
@@ -278,50 +278,11 @@ pub(super) async fn deal(
     selection: &Selection,
     reason: &str,
 ) -> Result<(u64, &'static str), Problem> {
-    let reason = super::reason(reason)?;
-    let subject = subject(selection);
-    let intended = |action| Intended {
-        who: &visitor.who,
-        action,
-        customer: selection.customer.as_ref().map(|customer| customer.as_str()),
-        subject: &subject,
-        reason,
+    let by = By { who: &visitor.who, reason: super::reason(reason)? };
+    let (deal, done) = match act {
+        "requeue" => (Deal::Requeue, "Re-enqueued"),
+        "discard" => (Deal::Discard, "Discarded"),
+        other => return Err(Problem::Bad(format!("{other} is nothing that can be done: requeue or discard"))),
     };
-    let queue = &console.env.queue;
-    match act {
-        "requeue" => {
-            let count = ops::act(queue, intended("re-enqueue dead letters"), async {
-                let count = ops::requeue(queue, selection, &visitor.who, reason).await?;
-                Ok((count, format!("re-enqueued {count}")))
-            });
-            Ok((count.await?, "Re-enqueued"))
-        }
-        "discard" => {
-            let count = ops::act(queue, intended("discard dead letters"), async {
-                let count = ops::discard(queue, selection, &visitor.who, reason).await?;
-                Ok((count, format!("discarded {count}")))
-            });
-            Ok((count.await?, "Discarded"))
-        }
-        other => Err(Problem::Bad(format!("{other} is nothing that can be done: requeue or discard"))),
-    }
-}
-
-/// Which are meant, in words.
-fn subject(selection: &Selection) -> String {
-    /// Ids that are named one by one.
-    const NAMED: usize = 10;
-    if !selection.ids.is_empty() {
-        let mut ids: Vec<String> = selection.ids.iter().take(NAMED).map(ToString::to_string).collect();
-        if selection.ids.len() > NAMED {
-            ids.push(format!("and {} more", selection.ids.len() - NAMED));
-        }
-        return ids.join(", ");
-    }
-    let parts = [
-        selection.entity.as_ref().map(|entity| format!("of {entity}")),
-        selection.error_kind.as_ref().map(|kind| format!("of kind {kind}")),
-    ];
-    let parts: Vec<String> = parts.into_iter().flatten().collect();
-    if parts.is_empty() { "all".into() } else { format!("all {}", parts.join(" ")) }
+    Ok((ops::deal(&console.env.queue, deal, selection, by).await?, done))
 }

@@ -191,9 +191,9 @@ pub(super) fn choice<'a>(
     }
 }
 
-/// What was just done, told once on the page that follows.
-pub(super) fn done(told: Option<&str>) -> Markup {
-    html! { @if let Some(told) = told { p class="done" role="status" { (told) } } }
+/// What was just done, told once on the page that follows; of what an address says only what the console wrote into it.
+pub(super) fn done(console: &Console, told: Option<&str>) -> Markup {
+    html! { @if let Some(told) = told.and_then(|told| console.access.vouches(told)) { p class="done" role="status" { (told) } } }
 }
 
 /// What stands for itself in an address; a dot would not as a whole part of one.

@@ -18,6 +18,9 @@ use crate::clock;
 pub(super) struct Next {
     #[serde(default)]
     next: String,
+    /// The token was right, and the browser was told to keep the login.
+    #[serde(default)]
+    entered: bool,
 }
 
 #[derive(Deserialize)]
@@ -34,8 +37,14 @@ pub(super) struct Leaving {
     csrf: String,
 }
 
-pub(super) async fn page(State(console): State<Arc<Console>>, Query(asked): Query<Next>) -> Answer {
-    shown(&console, &asked.next, None)
+const NOT_KEPT: &str = "The token is right, but the browser did not keep the login: its cookie goes over TLS, or to localhost, only. \
+                        Reach the console by https, or let the browser take cookies of it.";
+
+pub(super) async fn page(State(console): State<Arc<Console>>, headers: HeaderMap, Query(asked): Query<Next>) -> Answer {
+    match asked.entered {
+        true if console.access.known(&headers, clock::now()).is_some() => Answer::to(own(&asked.next)),
+        entered => shown(&console, &asked.next, entered.then_some(NOT_KEPT)),
+    }
 }
 
 fn shown(console: &Console, next: &str, wrong: Option<&str>) -> Answer {
@@ -66,7 +75,8 @@ pub(super) async fn enter(
             let cookie = access.login(role, &form.who, clock::now());
             let what = if role == Role::Act { "act" } else { "read" };
             tracing::info!(who = form.who, "console: somebody logged in to {what}");
-            Answer::to(own(&form.next))
+            // Whether it was kept shows when it comes back.
+            Answer::to(&format!("/login?entered=true&next={}", frame::escaped(own(&form.next))))
                 .with_cookie(&format!("{COOKIE}={cookie}; Path=/; HttpOnly; Secure; SameSite=Strict"))
         }
         Ok(None) => {

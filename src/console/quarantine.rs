@@ -10,7 +10,7 @@ use super::Console;
 use super::access::{Actor, Visitor};
 use super::answer::{Answer, Problem};
 use super::frame::{self, Place, Table};
-use crate::ops::{self, Intended, QuarantinedRow, Which};
+use crate::ops::{self, By, QuarantinedRow, Which};
 
 const SHOWN_MAX: usize = 500;
 
@@ -54,7 +54,7 @@ pub(super) async fn page(
     };
     let entities = console.env.config.entities().map(|entity| (entity.id.as_str(), entity.id.as_str()));
     let main = html! {
-        (frame::done(asked.done.as_deref()))
+        (frame::done(&console, asked.done.as_deref()))
         form method="get" class="filter" {
             (frame::choice("Customer", "customer", "all", customer.map(|customer| customer.id.as_str()), console.customers()))
             (frame::choice("Entity", "entity", "all", entity.map(|entity| entity.as_str()), entities))
@@ -105,6 +105,7 @@ pub(super) async fn retry(
     let which = Which { customer: customer.map(|customer| &customer.id), entity, ids: if every { &[] } else { &ids } };
     let count = self::again(&console, &visitor, which, last("reason")).await?;
     let told = format!("{} for the next run, which starts now.", frame::counted(count, "row"));
+    let told = console.access.vouched(&told);
     Ok(Answer::to(&format!(
         "/quarantine?customer={}&entity={}&done={}",
         frame::escaped(last("customer")),
@@ -120,23 +121,6 @@ pub(super) async fn again(
     which: Which<'_>,
     reason: &str,
 ) -> Result<u64, Problem> {
-    let reason = super::reason(reason)?;
-    let subject = match (which.ids, which.entity) {
-        ([], None) => "all".to_owned(),
-        ([], Some(entity)) => format!("all of {entity}"),
-        (ids, _) => frame::counted(ids.len(), "row"),
-    };
-    let intended = Intended {
-        who: &visitor.who,
-        action: "retry quarantined rows",
-        customer: which.customer.map(|customer| customer.as_str()),
-        subject: &subject,
-        reason,
-    };
-    let (queue, config) = (&console.env.queue, &console.env.config);
-    let count = ops::act(queue, intended, async {
-        let count = ops::retry_quarantined(queue, config, which).await?;
-        Ok((count, format!("{} due", frame::counted(count, "row"))))
-    });
-    Ok(count.await?)
+    let by = By { who: &visitor.who, reason: super::reason(reason)? };
+    Ok(ops::retry_by(&console.env.queue, &console.env.config, which, by).await?)
 }

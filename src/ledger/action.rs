@@ -1,4 +1,4 @@
-//! `bridge.action`: what people did through the console, and what they erased. Noted before it is done, and how it ended after, so that none is unseen.
+//! `bridge.action`: what people did, in the console and on the command line. Noted before it is done, and how it ended after, so that none is unseen.
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
@@ -23,23 +23,27 @@ pub struct Action {
     pub at: DateTime<Utc>,
     pub who: String,
     pub action: String,
+    /// Of one customer, or of these.
     pub customer: Option<String>,
+    pub customers: Vec<String>,
     pub subject: String,
     pub reason: String,
     /// `None`: it is under way, or the process ended in it.
     pub outcome: Option<String>,
 }
 
-/// Notes what somebody is about to do. Answers its id.
-pub async fn begin(conn: &mut PgConnection, intended: Intended<'_>) -> sqlx::Result<i64> {
+/// Notes what somebody is about to do, where it is of no single customer with whose it is. Answers its id.
+pub async fn begin(conn: &mut PgConnection, intended: Intended<'_>, customers: &[String]) -> sqlx::Result<i64> {
     sqlx::query_scalar(
-        "insert into bridge.action (who, action, customer, subject, reason) values ($1, $2, $3, $4, $5) returning id",
+        "insert into bridge.action (who, action, customer, subject, reason, customers) values ($1, $2, $3, $4, $5, $6)
+         returning id",
     )
     .bind(intended.who)
     .bind(intended.action)
     .bind(intended.customer)
     .bind(intended.subject)
     .bind(intended.reason)
+    .bind(customers)
     .fetch_one(conn)
     .await
 }
@@ -70,10 +74,19 @@ pub async fn last(
 
 /// The newest, the newest first; of this customer only, if one is named.
 pub async fn newest(conn: &mut PgConnection, customer: Option<&str>, limit: i64) -> sqlx::Result<Vec<Action>> {
-    // Two statements, so that each follows an index.
-    let of = if customer.is_some() { "customer = $1" } else { "$1::text is null" };
-    let sql = format!(
-        "select id, at, who, action, customer, subject, reason, outcome from bridge.action where {of} order by id desc limit $2"
-    );
+    // A statement for each question, so that each follows an index.
+    let those = |of: &str| {
+        format!(
+            "(select id, at, who, action, customer, customers, subject, reason, outcome from bridge.action
+              where {of} order by id desc limit $2)"
+        )
+    };
+    let sql = match customer {
+        None => those("$1::text is null"),
+        Some(_) => {
+            let (one, several) = (those("customer = $1"), those("customers @> array[$1]"));
+            format!("{one} union all {several} order by id desc limit $2")
+        }
+    };
     sqlx::query_as(sqlx::AssertSqlSafe(sql)).bind(customer).bind(limit).fetch_all(conn).await
 }

@@ -66,6 +66,8 @@ pub struct Letter {
 
 const LETTERS: &str = include_str!("letters.sql");
 const IDS: &str = concat!("select id from (", include_str!("letters.sql"), ") as letter");
+const CUSTOMERS: &str =
+    concat!("select distinct customer from (", include_str!("letters.sql"), ") as letter order by customer");
 
 /// The first `limit` that are meant, by id; with those that were dealt with if `dealt_with`.
 pub async fn list(
@@ -81,6 +83,12 @@ pub async fn list(
 pub async fn select(conn: &mut PgConnection, selection: &Selection) -> sqlx::Result<Vec<i64>> {
     let ids: Vec<(i64,)> = bound(IDS, selection, false, None).fetch_all(conn).await?;
     Ok(ids.into_iter().map(|(id,)| id).collect())
+}
+
+/// Whose the dead letters are that are meant and wait.
+pub async fn customers(conn: &mut PgConnection, selection: &Selection) -> sqlx::Result<Vec<String>> {
+    let whose: Vec<(String,)> = bound(CUSTOMERS, selection, false, None).fetch_all(conn).await?;
+    Ok(whose.into_iter().map(|(customer,)| customer).collect())
 }
 
 fn bound<'q, O>(

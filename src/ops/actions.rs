@@ -1,13 +1,185 @@
-//! What people did through the console, and what they erased.
+//! What people do, in the console and on the command line: each noted before it is done, and how it ended after.
 
 use anyhow::Context;
 use sqlx::PgPool;
 
-use crate::config::CustomerId;
+use super::{Paused, Scope, Selection, Which, dead_letters, pause, quarantine, ticks};
+use crate::config::{Config, CustomerId, EntityId, Side};
 use crate::ledger::action;
 pub use crate::ledger::action::{Action, Intended};
+use crate::ledger::dead_letter;
 use crate::queue;
-use crate::told::told;
+use crate::stages::Data;
+use crate::told::{counted, told};
+
+/// Who acts, a name for people, and why.
+#[derive(Debug, Clone, Copy)]
+pub struct By<'a> {
+    pub who: &'a str,
+    pub reason: &'a str,
+}
+
+impl<'a> By<'a> {
+    fn intends(self, action: &'a str, customer: Option<&'a str>, subject: &'a str) -> Intended<'a> {
+        Intended { who: self.who, action, customer, subject, reason: self.reason }
+    }
+}
+
+/// What becomes of dead letters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Deal {
+    Requeue,
+    Discard,
+}
+
+/// Brings the dead letters that are meant back, or gives them up. Answers how many.
+///
+/// # Errors
+/// The queue database's; then nothing was done.
+pub async fn deal(queue: &PgPool, deal: Deal, which: &Selection, by: By<'_>) -> anyhow::Result<u64> {
+    let what = "reading whose dead letters are meant";
+    let whose = dead_letter::customers(&mut *queue.acquire().await.context(what)?, which).await.context(what)?;
+    let (one, several) = whose_is_it(which.customer.as_ref(), &whose);
+    let (action, done) = match deal {
+        Deal::Requeue => ("re-enqueue dead letters", "re-enqueued"),
+        Deal::Discard => ("discard dead letters", "discarded"),
+    };
+    act_for(queue, by.intends(action, one, &letters_told(which)), several, async {
+        let count = match deal {
+            Deal::Requeue => dead_letters::requeue(queue, which, by.who, by.reason).await?,
+            Deal::Discard => dead_letters::discard(queue, which, by.who, by.reason).await?,
+        };
+        Ok((count, format!("{done} {count}")))
+    })
+    .await
+}
+
+/// Makes the quarantined rows that are meant due again. Answers how many.
+///
+/// # Errors
+/// The queue database's; then nothing was made due.
+pub async fn retry_by(queue: &PgPool, config: &Config, which: Which<'_>, by: By<'_>) -> anyhow::Result<u64> {
+    let whose = quarantine::customers(queue, which).await?;
+    let (one, several) = whose_is_it(which.customer, &whose);
+    let subject = match (which.ids, which.entity) {
+        ([], None) => "all".to_owned(),
+        ([], Some(entity)) => format!("all of {entity}"),
+        (ids, _) => counted(ids.len(), "row"),
+    };
+    act_for(queue, by.intends("retry quarantined rows", one, &subject), several, async {
+        let count = quarantine::retry_quarantined(queue, config, which).await?;
+        Ok((count, format!("{} due", counted(count, "row"))))
+    })
+    .await
+}
+
+/// Decides an open conflict for a side, or, for none, brings the loser of a decided one back.
+///
+/// # Errors
+/// It cannot be done as things are; or a database's.
+pub async fn decide_conflict(
+    queue: &PgPool,
+    data: &Data,
+    (customer, entity, id): (&CustomerId, &EntityId, i64),
+    winner: Option<Side>,
+    by: By<'_>,
+) -> anyhow::Result<()> {
+    let action = if winner.is_some() { "resolve a conflict" } else { "undo a conflict" };
+    let subject = format!("{entity}:{id}");
+    act(queue, by.intends(action, Some(customer.as_str()), &subject), async {
+        match winner {
+            Some(side) => {
+                data.resolve_conflict(customer, entity, id, side, by.who).await?;
+                Ok(((), format!("{side}'s values count")))
+            }
+            None => {
+                data.undo_conflict(customer, entity, id).await?;
+                Ok(((), "the loser is back".to_owned()))
+            }
+        }
+    })
+    .await
+}
+
+/// Pauses. Answers all that is paused of the customer.
+///
+/// # Errors
+/// The queue database's.
+pub async fn pause_by(queue: &PgPool, scope: Scope<'_>, by: By<'_>) -> anyhow::Result<Vec<Paused>> {
+    act(queue, by.intends("pause", Some(scope.customer), &scope_told(scope)), async {
+        let left = pause::pause(queue, scope, by.who, by.reason).await?;
+        let told = format!("paused; {} now", counted(left.len(), "pause"));
+        Ok((left, told))
+    })
+    .await
+}
+
+/// Lets go on what was paused; see [`pause::resume`].
+///
+/// # Errors
+/// The queue database's.
+pub async fn resume_by(
+    queue: &PgPool,
+    scope: Scope<'_>,
+    all: bool,
+    accept_deletes: bool,
+    by: By<'_>,
+) -> anyhow::Result<(u64, Vec<Paused>)> {
+    act(queue, by.intends("resume", Some(scope.customer), &scope_told(scope)), async {
+        let (ended, left) = pause::resume(queue, scope, all, accept_deletes).await?;
+        let told = format!("{} ended, {} left", counted(ended, "pause"), left.len());
+        Ok(((ended, left), told))
+    })
+    .await
+}
+
+/// Asks for a tick now. Answers its id.
+///
+/// # Errors
+/// The queue database's.
+pub async fn tick_by(queue: &PgPool, customer: &CustomerId, by: By<'_>) -> anyhow::Result<i64> {
+    act(queue, by.intends("run now", Some(customer.as_str()), "all of it"), async {
+        Ok((ticks::tick_now(queue, customer).await?, "a tick waits".to_owned()))
+    })
+    .await
+}
+
+/// One customer, or those that several things are of.
+fn whose_is_it<'w>(named: Option<&'w CustomerId>, whose: &'w [String]) -> (Option<&'w str>, &'w [String]) {
+    match (named, whose) {
+        (Some(named), _) => (Some(named.as_str()), &[]),
+        (None, [one]) => (Some(one.as_str()), &[]),
+        (None, several) => (None, several),
+    }
+}
+
+fn scope_told(scope: Scope<'_>) -> String {
+    let parts: Vec<&str> = scope.entity.into_iter().chain(scope.toward.map(Side::direction)).collect();
+    if parts.is_empty() { "all of it".into() } else { parts.join(" ") }
+}
+
+/// Which are meant, in words.
+fn letters_told(which: &Selection) -> String {
+    /// Ids that are named one by one.
+    const NAMED: usize = 10;
+    if !which.ids.is_empty() {
+        let mut ids: Vec<String> = which.ids.iter().take(NAMED).map(ToString::to_string).collect();
+        if which.ids.len() > NAMED {
+            ids.push(format!("and {} more", which.ids.len() - NAMED));
+        }
+        return ids.join(", ");
+    }
+    let secs = |age: std::time::Duration| crate::told::duration(age.as_secs_f64());
+    let parts = [
+        which.stage.as_ref().map(|stage| format!("of stage {stage}")),
+        which.entity.as_ref().map(|entity| format!("of {entity}")),
+        which.error_kind.as_ref().map(|kind| format!("of kind {kind}")),
+        which.older_than.map(|age| format!("older than {}", secs(age))),
+        which.younger_than.map(|age| format!("younger than {}", secs(age))),
+    ];
+    let parts: Vec<String> = parts.into_iter().flatten().collect();
+    if parts.is_empty() { "all".into() } else { format!("all {}", parts.join(" ")) }
+}
 
 /// Does what somebody intends, noted before and after.
 ///
@@ -18,8 +190,17 @@ pub async fn act<T>(
     intended: Intended<'_>,
     work: impl Future<Output = anyhow::Result<(T, String)>>,
 ) -> anyhow::Result<T> {
+    act_for(queue, intended, &[], work).await
+}
+
+async fn act_for<T>(
+    queue: &PgPool,
+    intended: Intended<'_>,
+    customers: &[String],
+    work: impl Future<Output = anyhow::Result<(T, String)>>,
+) -> anyhow::Result<T> {
     let what = || format!("noting what {} is about to do", intended.who);
-    let id = action::begin(&mut *queue::acquire(queue).await?, intended).await.with_context(what)?;
+    let id = action::begin(&mut *queue::acquire(queue).await?, intended, customers).await.with_context(what)?;
     let done = work.await;
     let outcome = match &done {
         Ok((_, outcome)) => outcome.clone(),

@@ -32,7 +32,9 @@ mod workers;
 
 pub use crate::jobs::failure::DEAD_KINDS;
 pub use crate::ledger::dead_letter::Selection;
-pub use actions::{Action, Intended, act, actions};
+pub use actions::{
+    Action, By, Deal, Intended, act, actions, deal, decide_conflict, pause_by, resume_by, retry_by, tick_by,
+};
 pub use conflicts::conflicts;
 pub use dead_letters::{Attempt, DeadLetter, DeadLetterShown, Dealt, dead_letter, dead_letters, discard, requeue};
 pub use depth::{QueueDepth, queue_depth};

@@ -65,6 +65,22 @@ pub async fn quarantine(queue: &PgPool, which: Which<'_>) -> anyhow::Result<Vec<
     .context("reading the quarantine")
 }
 
+/// Whose the rows are that are meant.
+pub(super) async fn customers(queue: &PgPool, which: Which<'_>) -> anyhow::Result<Vec<String>> {
+    sqlx::query_scalar(
+        "select distinct customer from bridge.quarantine
+         where ($1::text is null or customer = $1) and ($2::text is null or entity = $2)
+           and (cardinality($3::bigint[]) = 0 or id = any($3))
+         order by customer",
+    )
+    .bind(which.customer.map(CustomerId::as_str))
+    .bind(which.entity.map(EntityId::as_str))
+    .bind(which.ids)
+    .fetch_all(queue)
+    .await
+    .context("reading whose quarantined rows are meant")
+}
+
 /// Makes quarantined rows due again, and a tick for each of their customers now. Answers how many. Those of customers and
 /// entities that the configuration does not have any more are left alone. Repeating it does nothing more.
 ///

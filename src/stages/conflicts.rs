@@ -113,13 +113,13 @@ pub async fn mark(
     entity: &ReadyEntity,
     entry: &ConflictEntry,
     state: &str,
-    winner: Option<Side>,
+    winner: Option<(Side, &str)>,
 ) -> anyhow::Result<()> {
     let mut fields = entry.fields.clone();
     for field in fields.iter_mut().filter(|field| field.winner.is_none() && field.field.is_some()) {
-        field.winner = winner;
-        if winner.is_some() {
-            (field.policy, field.why) = (Some("operator".into()), "a person decided".into());
+        if let Some((side, who)) = winner {
+            (field.winner, field.policy, field.why) =
+                (Some(side), Some("operator".into()), format!("decided by {who}"));
         }
     }
     let query = postgres::query(

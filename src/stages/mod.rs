@@ -799,7 +799,7 @@ impl Data {
         explain::record(&ready, side, key).await
     }
 
-    /// Decides an open conflict: the winner's values go to the other side, now.
+    /// Decides an open conflict: the winner's values go to the other side, now; the entry says who decided.
     ///
     /// # Errors
     /// There is no such conflict, it is not open, or a row of it cannot be written; each says what to do.
@@ -809,8 +809,9 @@ impl Data {
         entity: &EntityId,
         id: i64,
         winner: Side,
+        who: &str,
     ) -> anyhow::Result<()> {
-        self.rule(customer, entity, id, "resolved", |entry| conflicts::resolve(entry, winner)).await
+        self.rule((customer, entity, id), ("resolved", who), |entry| conflicts::resolve(entry, winner)).await
     }
 
     /// Brings the loser of a decided conflict back on both sides, if both still hold the winner's value.
@@ -818,7 +819,7 @@ impl Data {
     /// # Errors
     /// As `resolve_conflict`.
     pub async fn undo_conflict(&self, customer: &CustomerId, entity: &EntityId, id: i64) -> anyhow::Result<()> {
-        self.rule(customer, entity, id, "undone", conflicts::undo).await
+        self.rule((customer, entity, id), ("undone", ""), conflicts::undo).await
     }
 
     /// Removes conflicts decided before `before`, in one bounded batch per entity. Answers how many.
@@ -910,10 +911,8 @@ impl Data {
 
     async fn rule(
         &self,
-        customer: &CustomerId,
-        entity: &EntityId,
-        id: i64,
-        state: &str,
+        (customer, entity, id): (&CustomerId, &EntityId, i64),
+        (state, who): (&str, &str),
         ruling: impl FnOnce(&ConflictEntry) -> Result<RulingKind, String>,
     ) -> anyhow::Result<()> {
         let ready = self.entity(customer, entity).await?;
@@ -922,7 +921,7 @@ impl Data {
         let key = conflicts::key(&entry);
         let kind = ruling(&entry).map_err(Permanent)?;
         let winner = match &kind {
-            RulingKind::Winner { side, .. } => Some(*side),
+            RulingKind::Winner { side, .. } => Some((*side, who)),
             RulingKind::Values(_) => None,
         };
         let page = Page {

@@ -539,7 +539,11 @@ fn both_there(
         // About to be written: without a stamp it is due for as long as its hash is not known.
         pair.legacy_hash = pair.legacy_hash.filter(|_| mapping.legacy.has_stamp());
     }
-    let conflict = conflict_entry(base, context, &steps, legacy, platform);
+    // What a person decided about has an entry, with these values unless they were edited since.
+    let has_entry = |at: usize| {
+        is_ruled(at) && listed.holds(mapping.fields[at].fingerprint, legacy[at].hash(), platform[at].hash())
+    };
+    let conflict = conflict_entry(base, context, &steps, legacy, platform, has_entry);
     let fields =
         (0..steps.len()).filter(|&at| legacy[at] != platform[at]).map(|at| mapping.fields[at].name.clone()).collect();
     let known = pair.complement.clone();
@@ -891,6 +895,7 @@ fn conflict_entry(
     steps: &[Step],
     legacy: &[Canonical<'_>],
     platform: &[Canonical<'_>],
+    has_entry: impl Fn(usize) -> bool,
 ) -> Option<Conflict> {
     let mapping = context.mapping;
     let mut fields = Vec::new();
@@ -899,6 +904,7 @@ fn conflict_entry(
     for (at, step) in steps.iter().enumerate() {
         let field = &mapping.fields[at];
         let (winner, why) = match step {
+            _ if has_entry(at) => continue,
             Step::Conflict { winner, why } => (Some(winner.as_str()), *why),
             Step::List if base.get(field.fingerprint).is_none() => (None, Why::FirstContact),
             Step::List => (None, Why::Policy),

@@ -87,13 +87,14 @@ const VERBS: &[&[&str]] = &[
     &["console", "--listen", "127.0.0.1:0"],
     &["recover", "--customer", "acme", "--from", "legacy", "--plan"],
     &["conflicts", "list", "--customer", "acme"],
+    &["conflicts", "undo", "user:12", "--customer", "acme"],
     &["worker"],
     &["scheduler"],
 ];
 
 /// Whether the queue is of no concern to it.
 fn is_of_sides(verb: &[&str]) -> bool {
-    matches!(verb[0], "prepare" | "check" | "conflicts")
+    matches!(verb, ["prepare" | "check", ..] | ["conflicts", "list", ..])
 }
 
 /// A folder with a configuration, and what the processes started in it see of the environment.

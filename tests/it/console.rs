@@ -266,6 +266,14 @@ async fn what_an_operator_does_is_done_and_noted() {
         ("back", &format!("/dead-letters/{first}")),
     ]);
     assert!(done.to().starts_with(&format!("/dead-letters/{first}?done=")), "{done:?}");
+    let all_is_lost = done.to().replace("Re%2Denqueued", "Lost");
+    assert_ne!(all_is_lost, done.to());
+    for made_up in [&all_is_lost, "/quarantine?done=All+is+lost.", "/customers/acme?done=.Lost"] {
+        assert!(
+            !console.get(made_up).body.contains("class=\"done\""),
+            "the console says what it did, and nothing else"
+        );
+    }
     let page = console.get(done.to());
     assert!(page.body.contains("Re-enqueued 1.") && page.body.contains("the disk is larger now"), "{page:?}");
     let every = requeue(&[("csrf", &csrf), ("every", "true"), ("reason", "all of them")]);
@@ -319,6 +327,9 @@ async fn what_an_operator_does_is_done_and_noted() {
     let failed = "select count(*) from bridge.action where outcome like 'failed: %nothing to undo%'";
     assert_eq!(number(&databases.queue, failed).await, 1);
     assert!(console.get("/actions").body.contains("she asked for it"));
+    // What is chosen by its id, or is all there is, is of a customer all the same.
+    let of_acme = console.get("/customers/acme").body;
+    assert!(of_acme.contains("the disk is larger now") && of_acme.contains("all of them"), "{of_acme}");
 }
 
 #[tokio::test]
@@ -338,7 +349,7 @@ async fn a_console_with_tokens_lets_in_who_has_one_and_lets_act_who_may() {
 
     let login = |console: &Console, token: &str, who: &str| {
         let entered = console.post("/login", &[("token", token), ("who", who), ("next", "/dead-letters")]);
-        assert_eq!(entered.to(), "/dead-letters");
+        assert_eq!(entered.to(), "/login?entered=true&next=%2Fdead-letters");
         let cookie = entered.headers["set-cookie"].clone();
         for part in ["HttpOnly", "SameSite=Strict", "Secure", "Path=/"] {
             assert!(cookie.contains(part), "{cookie}");
@@ -347,7 +358,15 @@ async fn a_console_with_tokens_lets_in_who_has_one_and_lets_act_who_may() {
         cookie.split(';').next().expect("the pair").to_owned()
     };
     let cookie = login(&console, READ, "Reader");
+    let entered = "/login?entered=true&next=%2Fdead-letters";
+    let lost = console.get(entered);
+    assert!(
+        lost.status == 200 && lost.body.contains("the browser did not keep the login"),
+        "it comes back without: {lost:?}"
+    );
     console.with("Cookie", &cookie);
+    assert_eq!(console.get(entered).to(), "/dead-letters");
+    assert_eq!(console.get("/login?entered=true&next=%2F%2Fevil.example").to(), "/");
     let page = console.get("/dead-letters");
     assert!(page.body.contains("Reader (may look only)") && !page.body.contains("Re-enqueue</button>"), "{page:?}");
     let denied = console

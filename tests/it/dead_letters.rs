@@ -141,8 +141,17 @@ async fn every_verb_means_the_same_dead_letters() {
     let every = ops::dead_letters(&queue.pool, &all(), true).await.expect("dead letters");
     let states: Vec<&str> = every.iter().map(|letter| letter.state.as_str()).collect();
     assert_eq!(states, ["waiting", "waiting", "waiting", "discarded", "discarded", "requeued", "waiting"]);
+    // What concerns several customers stands with what was done of each, and of nobody else.
+    let by = ops::By { who: "eve", reason: "of both" };
+    let both = Selection::ids(&[ids[0], ids[1]]);
+    assert_eq!(ops::deal(&queue.pool, ops::Deal::Discard, &both, by).await.expect("an answer"), 2);
+    for (customer, count) in [("c-1", 1), ("c-2", 1), ("c-3", 0)] {
+        let done = ops::actions(&queue.pool, Some(&CustomerId::new(customer)), 10).await.expect("what was done");
+        assert_eq!(done.len(), count, "{customer}: {done:?}");
+        assert!(done.iter().all(|done| done.customer.is_none() && done.customers == ["c-1", "c-2"]), "{done:?}");
+    }
     let logged: Vec<(String, String, String)> =
-        sqlx::query_as("select action, who, reason from bridge.requeue order by id")
+        sqlx::query_as("select action, who, reason from bridge.requeue where who <> 'eve' order by id")
             .fetch_all(&queue.pool)
             .await
             .expect("the log");
@@ -555,6 +564,8 @@ async fn a_dead_letter_is_shown_with_all_that_was_done_about_it() {
     let first = json_of(&desk, &["dead-letters", "list", "--json"])[0]["id"].to_string();
     let back = json_of(&desk, &["dead-letters", "requeue", &first, "--reason", "perhaps now", "--json"]);
     assert_eq!(back, json!({ "requeued": 1 }));
+    let noted = "select count(*) from bridge.action where customer = 'c-1' and reason = 'perhaps now' and outcome = 're-enqueued 1'";
+    assert_eq!(number_on(&databases.queue, noted).await, 1);
     is_degraded(&desk);
 
     let listed = json_of(&desk, &["dead-letters", "list", "--entity", "user", "--kind", "permanent", "--json"]);

@@ -101,7 +101,7 @@ async fn a_manual_conflict_waits_for_a_person_and_the_other_fields_flow_on() {
     let (customer, person) = (CustomerId::new(CUSTOMER), EntityId::new("person"));
     let open = systems.data.conflicts(&customer, &person, None, Some("open"), 10).await.expect("the log");
     assert_eq!(open.len(), 1, "listed once: {open:?}");
-    systems.data.resolve_conflict(&customer, &person, open[0].id, Side::Legacy).await.expect("resolved");
+    systems.data.resolve_conflict(&customer, &person, open[0].id, Side::Legacy, "ann").await.expect("resolved");
     systems.settle().await;
     assert_eq!(systems.platform_rows("select phone from person").await, ["l"]);
     assert!(systems.data.conflicts(&customer, &person, None, Some("open"), 10).await.expect("the log").is_empty());
@@ -124,8 +124,8 @@ async fn two_who_decide_at_once_decide_once_and_each_is_told_the_truth() {
     let (gone, open) = open.split_first().expect("six");
     for entry in open {
         let (legacy, platform) = tokio::join!(
-            systems.data.resolve_conflict(&customer, &person, entry.id, Side::Legacy),
-            systems.data.resolve_conflict(&customer, &person, entry.id, Side::Platform)
+            systems.data.resolve_conflict(&customer, &person, entry.id, Side::Legacy, "ann"),
+            systems.data.resolve_conflict(&customer, &person, entry.id, Side::Platform, "ann")
         );
         assert_ne!(legacy.is_ok(), platform.is_ok(), "{legacy:?} {platform:?}");
         let winner = if legacy.is_ok() { Side::Legacy } else { Side::Platform };
@@ -137,7 +137,7 @@ async fn two_who_decide_at_once_decide_once_and_each_is_told_the_truth() {
     // Nothing is decided about a record of which one side is gone.
     systems.on_legacy(&format!("delete from person where id = {}", gone.legacy_key.as_deref().expect("a key"))).await;
     let refused =
-        systems.data.resolve_conflict(&customer, &person, gone.id, Side::Legacy).await.expect_err("it is gone");
+        systems.data.resolve_conflict(&customer, &person, gone.id, Side::Legacy, "ann").await.expect_err("it is gone");
     assert!(refused.to_string().contains("gone from the legacy side"), "{refused}");
     assert_eq!(systems.legacy_rows("select id::text from person").await.len(), 5);
 }
@@ -166,12 +166,13 @@ async fn a_decision_that_was_cut_in_two_is_listed_again() {
         .await;
     let mut lock = systems.legacy.begin().await.expect("a transaction");
     sqlx::query("select pg_advisory_xact_lock(1)").execute(&mut *lock).await.expect("a lock");
-    let cut = systems.data.resolve_conflict(&customer, &person, entry.id, Side::Platform).await.expect_err("a lock");
+    let cut =
+        systems.data.resolve_conflict(&customer, &person, entry.id, Side::Platform, "ann").await.expect_err("a lock");
     assert!(format!("{cut:#}").contains("being written by others"), "{cut:#}");
     lock.rollback().await.expect("a rollback");
     systems.settle().await;
     let again = open(&systems).await.expect("it is listed again");
-    systems.data.resolve_conflict(&customer, &person, again.id, Side::Platform).await.expect("resolved");
+    systems.data.resolve_conflict(&customer, &person, again.id, Side::Platform, "ann").await.expect("resolved");
     systems.settle().await;
     systems.both_hold("select phone from person", "select phone from person", &["p"]).await;
 }

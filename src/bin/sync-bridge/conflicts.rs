@@ -8,10 +8,10 @@ use chrono::{DateTime, Utc};
 use clap::{Subcommand, ValueEnum};
 use serde::Serialize;
 use serde_json::json;
-use sync_bridge::config::{Customer, EntityId, Side};
-use sync_bridge::ops;
+use sync_bridge::config::{Config, Customer, CustomerId, EntityId, Side};
+use sync_bridge::ops::{self, By};
 use sync_bridge::stages::{ConflictEntry, ConflictField};
-use sync_bridge::startup::{self, Look, Sides, refused};
+use sync_bridge::startup::{self, Bridge, Embedded, Look, Sides, refused};
 
 use crate::out;
 
@@ -20,7 +20,7 @@ Examples:
   sync-bridge conflicts list --customer acme --state open
   sync-bridge conflicts show user:12 --customer acme --show-values
   sync-bridge conflicts resolve user:12 --customer acme --winner legacy
-  sync-bridge conflicts undo user:12 --customer acme
+  sync-bridge conflicts undo user:12 --customer acme --reason 'she asked for it'
 
 JSON of `list` and `show`: conflict, customer, state, kind, legacy_key, platform_key, decided_at, legacy_stamp, platform_stamp,
   clock_difference_secs, fields (field, winner, policy, why; legacy and platform with --show-values); of the others: conflict, state
@@ -63,6 +63,9 @@ enum Verb {
     Undo {
         #[command(flatten)]
         one: One,
+        /// Why; kept with what was done
+        #[arg(long, default_value = "by hand")]
+        reason: String,
     },
     /// Decide a conflict that waits for a person: the winner's values go to the other side, now
     Resolve {
@@ -71,6 +74,9 @@ enum Verb {
         /// Whose values count
         #[arg(long, value_enum)]
         winner: out::OfSide,
+        /// Why; kept with what was done
+        #[arg(long, default_value = "by hand")]
+        reason: String,
     },
 }
 
@@ -189,16 +195,38 @@ pub async fn run(config: &Path, args: Args) -> anyhow::Result<()> {
     let config = startup::load(config)?;
     let (of, entity) = match &args.verb {
         Verb::List { of, entity, .. } => (of, entity.as_deref()),
-        Verb::Show { one, .. } | Verb::Undo { one } | Verb::Resolve { one, .. } => {
+        Verb::Show { one, .. } | Verb::Undo { one, .. } | Verb::Resolve { one, .. } => {
             (&one.of, Some(one.conflict.entity.as_str()))
         }
     };
     let customer = out::customer(&config, &of.customer)?.id.clone();
     let entity = entity.map(|named| out::entity(&config, named)).transpose()?.cloned();
+    let (one, winner, reason) = match args.verb {
+        Verb::Undo { one, reason } => (one, None, reason),
+        Verb::Resolve { one, winner, reason } => (one, Some(winner.side()), reason),
+        Verb::List { .. } | Verb::Show { .. } => return look(config, &customer, entity.as_ref(), args.verb).await,
+    };
+    // What is decided is noted, so that this needs the queue database too.
+    let bridge = Bridge::open(config, Embedded::MustExist).await?;
+    let decided = async {
+        bridge.must_be_migrated().await?;
+        let of = bridge.config.customer(&customer).ok_or_else(|| anyhow!("no customer {customer}"))?;
+        startup::check(&bridge.data, [of], Look::Everything).await?;
+        let entity = EntityId::new(one.conflict.entity.as_str());
+        let by = By { who: &out::who(), reason: &reason };
+        ops::decide_conflict(&bridge.queue, &bridge.data, (&customer, &entity, one.conflict.id), winner, by).await
+    };
+    let decided = decided.await;
+    bridge.close().await?;
+    decided?;
+    say_done(&one, if winner.is_some() { State::Resolved } else { State::Undone })
+}
+
+async fn look(config: Config, customer: &CustomerId, entity: Option<&EntityId>, verb: Verb) -> anyhow::Result<()> {
     let sides = Sides::open(config).await?;
-    let done = match sides.config.customer(&customer) {
+    let done = match sides.config.customer(customer) {
         Some(customer) => match startup::check(&sides.data, [customer], Look::Everything).await {
-            Ok(()) => act(&sides, customer, entity.as_ref(), args.verb).await,
+            Ok(()) => show_those(&sides, customer, entity, verb).await,
             Err(error) => Err(error),
         },
         None => Err(anyhow!("no customer {customer}")),
@@ -207,7 +235,7 @@ pub async fn run(config: &Path, args: Args) -> anyhow::Result<()> {
     done
 }
 
-async fn act(sides: &Sides, customer: &Customer, entity: Option<&EntityId>, verb: Verb) -> anyhow::Result<()> {
+async fn show_those(sides: &Sides, customer: &Customer, entity: Option<&EntityId>, verb: Verb) -> anyhow::Result<()> {
     match verb {
         Verb::List { of, state, limit, values, .. } => {
             let entries = ops::conflicts(&sides.data, &customer.id, entity, state.map(State::as_str), limit).await?;
@@ -219,16 +247,7 @@ async fn act(sides: &Sides, customer: &Customer, entity: Option<&EntityId>, verb
             let shown = show(customer, &entry, values.show_values);
             if one.of.json { out::say_json(&shown) } else { out::say(&page(&shown)) }
         }
-        Verb::Undo { one } => {
-            let entity = EntityId::new(one.conflict.entity.as_str());
-            sides.data.undo_conflict(&customer.id, &entity, one.conflict.id).await?;
-            say_done(&one, State::Undone)
-        }
-        Verb::Resolve { one, winner } => {
-            let entity = EntityId::new(one.conflict.entity.as_str());
-            sides.data.resolve_conflict(&customer.id, &entity, one.conflict.id, winner.side()).await?;
-            say_done(&one, State::Resolved)
-        }
+        Verb::Undo { .. } | Verb::Resolve { .. } => unreachable!("they are decided, not shown"),
     }
 }
 

@@ -10,7 +10,7 @@ use clap::builder::PossibleValuesParser;
 use serde_json::json;
 use sync_bridge::config::{Config, parse_duration};
 use sync_bridge::jobs::stage::RECONCILIATION;
-use sync_bridge::ops::{self, DeadLetter, DeadLetterShown, Selection};
+use sync_bridge::ops::{self, By, DeadLetter, DeadLetterShown, Deal, Selection};
 use sync_bridge::startup::{self, Bridge, Embedded, refused};
 
 use crate::out;
@@ -195,15 +195,16 @@ async fn act(bridge: &Bridge, verb: Verb, selection: &Selection) -> anyhow::Resu
     match verb {
         Verb::List { of: _, all_states, json } => {
             let letters = ops::dead_letters(&bridge.queue, selection, all_states).await?;
-            if json { out::say_json(&letters) } else { out::say(&table(&letters, all_states)) }
+            if json { out::say_json(&letters) } else { out::say(&table(&bridge.config, &letters, all_states)) }
         }
         Verb::Show { id, json } => {
             let found = ops::dead_letter(&bridge.queue, id).await?;
             let letter = found.ok_or_else(|| refused(anyhow!("there is no dead letter {id}: see `list`")))?;
-            if json { out::say_json(&letter) } else { out::say(&told(&letter)) }
+            if json { out::say_json(&letter) } else { out::say(&told(&bridge.config, &letter)) }
         }
         Verb::Requeue { of: _, reason, json } => {
-            let count = ops::requeue(&bridge.queue, selection, &out::who(), &reason).await?;
+            let count =
+                ops::deal(&bridge.queue, Deal::Requeue, selection, By { who: &out::who(), reason: &reason }).await?;
             if json {
                 out::say_json(&json!({ "requeued": count }))?;
             } else {
@@ -212,7 +213,8 @@ async fn act(bridge: &Bridge, verb: Verb, selection: &Selection) -> anyhow::Resu
             all_found(selection, count)
         }
         Verb::Discard { of: _, reason, json } => {
-            let count = ops::discard(&bridge.queue, selection, &out::who(), &reason).await?;
+            let count =
+                ops::deal(&bridge.queue, Deal::Discard, selection, By { who: &out::who(), reason: &reason }).await?;
             if json {
                 out::say_json(&json!({ "discarded": count }))?;
             } else {
@@ -232,7 +234,7 @@ fn all_found(selection: &Selection, count: u64) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn table(letters: &[DeadLetter], all_states: bool) -> String {
+fn table(config: &Config, letters: &[DeadLetter], all_states: bool) -> String {
     if letters.is_empty() {
         return "no dead letters".into();
     }
@@ -242,7 +244,7 @@ fn table(letters: &[DeadLetter], all_states: bool) -> String {
     for letter in letters {
         table.add_row(vec![
             out::number(letter.id),
-            out::text(&letter.customer),
+            out::text(out::slug(config, &letter.customer)),
             out::text(&what(letter)),
             letter.rows.map_or_else(|| out::text("-"), out::number),
             out::number(letter.attempts.into()),
@@ -262,14 +264,14 @@ fn what(letter: &DeadLetter) -> String {
 }
 
 /// All of one, top to bottom.
-fn told(shown: &DeadLetterShown) -> String {
+fn told(config: &Config, shown: &DeadLetterShown) -> String {
     let letter = &shown.letter;
     let mut facts = out::table(&["dead letter", &letter.id.to_string()]);
     let mut fact = |name: &str, value: String| {
         facts.add_row(vec![out::text(name), out::text(&value)]);
     };
     let time = |time| out::time(Some(time)).content();
-    fact("customer", letter.customer.clone());
+    fact("customer", out::slug(config, &letter.customer).to_owned());
     fact("what", what(letter));
     if let Some(run) = shown.run {
         fact("run", run.to_string());

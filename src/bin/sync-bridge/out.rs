@@ -128,6 +128,11 @@ pub fn key_of(written: &str) -> Key {
     Key(written.split(',').map(str::trim).collect::<Vec<_>>().join("\u{1f}"))
 }
 
+/// As people call a customer; of one that is not in the file any more, its id.
+pub fn slug<'c>(config: &'c Config, customer: &'c str) -> &'c str {
+    config.customer_named(customer).map_or(customer, |known| known.slug.as_str())
+}
+
 /// The customer an operator names by id or slug.
 ///
 /// # Errors

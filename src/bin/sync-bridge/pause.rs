@@ -5,7 +5,7 @@ use std::path::Path;
 use clap::ValueEnum;
 use serde_json::json;
 use sync_bridge::config::{Config, Side};
-use sync_bridge::ops::{self, Paused, Scope};
+use sync_bridge::ops::{self, By, Paused, Scope};
 use sync_bridge::startup::{self, Bridge, Embedded};
 
 use crate::out;
@@ -74,6 +74,9 @@ pub struct ResumeArgs {
     /// The rows that are gone now were deleted on purpose, however many they are
     #[arg(long)]
     accept_deletes: bool,
+    /// Why; kept with what was done
+    #[arg(long, default_value = "by hand")]
+    reason: String,
     /// One line of JSON
     #[arg(long)]
     json: bool,
@@ -99,7 +102,8 @@ pub async fn pause(config: &Path, args: PauseArgs) -> anyhow::Result<()> {
     let bridge = Bridge::open(config, Embedded::MustExist).await?;
     let paused = async {
         bridge.must_be_migrated().await?;
-        ops::pause(&bridge.queue, args.what.scope(&bridge.config)?, &out::who(), &args.reason).await
+        let by = By { who: &out::who(), reason: &args.reason };
+        ops::pause_by(&bridge.queue, args.what.scope(&bridge.config)?, by).await
     };
     let paused = paused.await;
     bridge.close().await?;
@@ -116,7 +120,8 @@ pub async fn resume(config: &Path, args: ResumeArgs) -> anyhow::Result<()> {
     let bridge = Bridge::open(config, Embedded::MustExist).await?;
     let resumed = async {
         bridge.must_be_migrated().await?;
-        ops::resume(&bridge.queue, args.what.scope(&bridge.config)?, args.all, args.accept_deletes).await
+        let by = By { who: &out::who(), reason: &args.reason };
+        ops::resume_by(&bridge.queue, args.what.scope(&bridge.config)?, args.all, args.accept_deletes, by).await
     };
     let resumed = resumed.await;
     bridge.close().await?;

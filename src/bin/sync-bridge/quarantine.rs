@@ -6,7 +6,7 @@ use anyhow::bail;
 use clap::Subcommand;
 use serde_json::json;
 use sync_bridge::config::{Config, CustomerId, EntityId};
-use sync_bridge::ops::{self, QuarantinedRow, Which};
+use sync_bridge::ops::{self, By, QuarantinedRow, Which};
 use sync_bridge::startup::{self, Bridge, Embedded};
 
 use crate::out;
@@ -44,7 +44,7 @@ JSON: a list; each row: id, customer, entity, side, key, field, reason, since, s
     #[command(after_help = "\
 Examples:
   sync-bridge quarantine retry 17 18
-  sync-bridge quarantine retry --all --customer acme --entity user
+  sync-bridge quarantine retry --all --customer acme --entity user --reason 'the rule is gone'
 
 JSON: due (how many rows)")]
     Retry {
@@ -56,6 +56,9 @@ JSON: due (how many rows)")]
         all: bool,
         #[command(flatten)]
         of: Of,
+        /// Why; kept with what was done
+        #[arg(long, default_value = "by hand")]
+        reason: String,
         /// One line of JSON
         #[arg(long)]
         json: bool,
@@ -99,14 +102,15 @@ async fn act(
     match verb {
         Verb::List { of: _, json } => {
             let rows = ops::quarantine(&bridge.queue, Which { customer, entity, ids: &[] }).await?;
-            if json { out::say_json(&rows) } else { out::say(&table(&rows)) }
+            if json { out::say_json(&rows) } else { out::say(&table(&bridge.config, &rows)) }
         }
-        Verb::Retry { mut ids, all: _, of: _, json } => {
+        Verb::Retry { mut ids, all: _, of: _, reason, json } => {
             ids.sort_unstable();
             ids.dedup();
             // No ids: all of them; the command line takes one or the other.
             let which = Which { customer, entity, ids: &ids };
-            let count = ops::retry_quarantined(&bridge.queue, &bridge.config, which).await?;
+            let by = By { who: &out::who(), reason: &reason };
+            let count = ops::retry_by(&bridge.queue, &bridge.config, which, by).await?;
             if json {
                 out::say_json(&json!({ "due": count }))?;
             } else {
@@ -120,7 +124,7 @@ async fn act(
     }
 }
 
-fn table(rows: &[QuarantinedRow]) -> String {
+fn table(config: &Config, rows: &[QuarantinedRow]) -> String {
     if rows.is_empty() {
         return "nothing is quarantined".into();
     }
@@ -128,7 +132,7 @@ fn table(rows: &[QuarantinedRow]) -> String {
     for row in rows {
         table.add_row(vec![
             out::number(row.id),
-            out::text(&row.customer),
+            out::text(out::slug(config, &row.customer)),
             out::text(&row.entity),
             out::text(&row.side),
             out::text(&out::key(&row.key)),

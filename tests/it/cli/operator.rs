@@ -35,6 +35,7 @@ async fn prepared(hint: &str) -> (Databases, Desk) {
 #[tokio::test]
 async fn a_quarantined_row_is_listed_and_looked_at_again_when_asked() {
     let (databases, desk) = prepared("quarantine").await;
+    let desk = desk.with("SUDO_USER", "ann");
     execute(&databases.platform, "alter table identity.users add constraint no_poison check (name <> 'poison')").await;
     execute(&databases.legacy, "insert into users (mail, name) values ('eve@example.org', 'poison')").await;
     assert_eq!(run(&desk)["quarantined"], 1);
@@ -46,7 +47,7 @@ async fn a_quarantined_row_is_listed_and_looked_at_again_when_asked() {
     assert!(row["reason"].as_str().is_some_and(|reason| reason.contains("no_poison")), "{rows}");
     assert_eq!(row["due"], false);
     let table = desk.succeeds(&["quarantine", "list", "--customer", "acme", "--entity", "user"]);
-    assert!(table.contains("no_poison") && table.contains("legacy"), "{table}");
+    assert!(table.contains("no_poison") && table.contains("legacy") && table.contains("acme"), "{table}");
 
     // Asked for too early: it is where it was, and waits nowhere else.
     let id = row["id"].to_string();
@@ -66,13 +67,24 @@ async fn a_quarantined_row_is_listed_and_looked_at_again_when_asked() {
 
     execute(&databases.platform, "alter table identity.users drop constraint no_poison").await;
     assert_eq!(run(&desk)["ending"], "idle", "nothing in the row says that it can be written now");
-    assert_eq!(desk.succeeds(&["quarantine", "retry", "--all"]), "1 due in the next run, which was asked for\n");
+    let retry = ["quarantine", "retry", "--all", "--reason", "the rule is gone"];
+    assert_eq!(desk.succeeds(&retry), "1 due in the next run, which was asked for\n");
+    is_noted(&databases, "retry quarantined rows", "all", "the rule is gone").await;
     assert_eq!(run(&desk)["rows_to_platform"], 1);
     assert_eq!(desk.succeeds(&["quarantine", "list"]), "nothing is quarantined\n");
     assert_eq!(json_of(&desk, &["quarantine", "retry", "--all", "--json"]), json!({ "due": 0 }));
     let unknown = desk.run(&["quarantine", "retry", &id]);
     assert_eq!(unknown.status.code(), Some(1), "an id that is not there is said");
     assert_eq!(json_of(&desk, &["status", "--json"])[0]["parked"], 0);
+}
+
+/// What was done at the desk stands beside what is done in the console, with who did it, to whom, and why.
+async fn is_noted(databases: &Databases, action: &str, subject: &str, reason: &str) {
+    let noted = format!(
+        "select count(*) from bridge.action where who = 'ann' and customer = 'c-1' and action = '{action}'
+         and subject = '{subject}' and reason = '{reason}' and outcome not like 'failed%'"
+    );
+    assert_eq!(number(&databases.queue, &noted).await, 1, "{action}");
 }
 
 /// Both sides change Ada's name.
@@ -93,6 +105,7 @@ async fn holds(databases: &Databases, name: &str) {
 #[tokio::test]
 async fn a_conflict_is_listed_without_values_resolved_and_undone() {
     let (databases, desk) = prepared("conflicts").await;
+    let desk = desk.with("SUDO_USER", "ann");
     assert_eq!(run(&desk)["rows_to_platform"], 2);
     let file = desk.folder.path().join("bridge.toml");
     let newest = std::fs::read_to_string(&file).expect("the configuration");
@@ -144,12 +157,17 @@ async fn a_conflict_is_listed_without_values_resolved_and_undone() {
 
     let undo = desk.run(&["conflicts", "undo", &name, "--customer", "acme"]);
     assert_eq!(undo.status.code(), Some(1), "nothing was decided yet");
-    let resolve = ["conflicts", "resolve", &name, "--customer", "acme", "--winner", "legacy"];
+    let resolve = ["conflicts", "resolve", &name, "--customer", "acme", "--winner", "legacy", "--reason", "she moved"];
+    let before = list(&[]).as_array().map(Vec::len);
     assert_eq!(desk.succeeds(&resolve), format!("{name} is resolved\n"));
     holds(&databases, "Ada L").await;
     assert_eq!(list(&["--state", "open"]), json!([]));
     assert_eq!(list(&["--state", "resolved"])[0]["conflict"], name);
     assert_eq!(desk.run(&resolve).status.code(), Some(1), "it is not open any more");
+    assert_eq!((list(&[]).as_array().map(Vec::len), list(&["--state", "decided"])), (before, json!([])), "it is one");
+    let field = &list(&["--state", "resolved"])[0]["fields"][0];
+    assert_eq!((&field["policy"], &field["why"]), (&json!("operator"), &json!("decided by ann")));
+    is_noted(&databases, "resolve a conflict", &name, "she moved").await;
     settle(&desk);
     holds(&databases, "Ada L").await;
     assert_eq!(waits(), 0, "it is decided");
@@ -162,6 +180,11 @@ async fn a_conflict_is_listed_without_values_resolved_and_undone() {
     let loser = if field["winner"] == "legacy" { &field["platform"] } else { &field["legacy"] };
     let undone = json_of(&desk, &["conflicts", "undo", name, "--customer", "acme", "--json"]);
     assert_eq!(undone, json!({ "conflict": name, "state": "undone" }));
+    is_noted(&databases, "undo a conflict", name, "by hand").await;
+    desk.succeeds(&["pause", "--customer", "acme", "--entity", "user", "--reason", "a deploy"]);
+    is_noted(&databases, "pause", "user", "a deploy").await;
+    desk.succeeds(&["resume", "--customer", "acme", "--entity", "user", "--reason", "deployed"]);
+    is_noted(&databases, "resume", "user", "deployed").await;
     holds(&databases, loser.as_str().expect("a name")).await;
     settle(&desk);
     holds(&databases, loser.as_str().expect("a name")).await;

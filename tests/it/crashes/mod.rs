@@ -452,8 +452,8 @@ fn stop(child: &Child) {
 /// Functions of the ledger that write without a fault point, and why.
 #[cfg(test)]
 const WITHOUT_A_POINT: [(&str, &str); 16] = [
-    ("action.rs: begin", "what an operator asks for is done by the console, which is not killed here"),
-    ("action.rs: end", "what an operator asks for is done by the console, which is not killed here"),
+    ("action.rs: begin", "what an operator asks for is done by the console or at a desk, which are not killed here"),
+    ("action.rs: end", "what an operator asks for is done by the console or at a desk, which are not killed here"),
     ("circuit.rs: prune", "housekeeping, one statement by itself"),
     ("job.rs: claim", "`job.delivered` and `job.claimed` stand around it"),
     ("job.rs: renew", "`lease.before` and `lease.renewed` stand around it"),

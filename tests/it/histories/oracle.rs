@@ -94,7 +94,7 @@ async fn resolve(happening: &mut Happening<'_>) -> Result<(), Failed> {
     for conflict in &open {
         let deleted = is_deleted(&conflict.platform_key) || conflict.legacy_key.as_deref().is_some_and(is_deleted);
         let winner = if conflict.id % 2 == 0 { Side::Legacy } else { Side::Platform };
-        let done = happening.data.resolve_conflict(&customer, &person, conflict.id, winner).await;
+        let done = happening.data.resolve_conflict(&customer, &person, conflict.id, winner, "ann").await;
         if !deleted {
             done.map_err(|error| format!("resolving a conflict: {error:#}"))?;
         }

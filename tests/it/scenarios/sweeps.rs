@@ -214,7 +214,7 @@ async fn what_a_person_is_to_decide_about_is_not_equal_until_it_is_decided() {
     let (customer, person) = (CustomerId::new(CUSTOMER), EntityId::new("person"));
     let log = bridge.systems.data.conflicts(&customer, &person, None, None, 10).await.expect("the log");
     let data = Data::new(bridge.config.clone());
-    data.resolve_conflict(&customer, &person, log[0].id, Side::Legacy).await.expect("a decision");
+    data.resolve_conflict(&customer, &person, log[0].id, Side::Legacy, "ann").await.expect("a decision");
     bridge.settle().await;
     rest(&bridge).await;
     all_is_equal(&bridge).await;
