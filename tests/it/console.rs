@@ -266,7 +266,7 @@ async fn what_an_operator_does_is_done_and_noted() {
         ("back", &format!("/dead-letters/{first}")),
     ]);
     assert!(done.to().starts_with(&format!("/dead-letters/{first}?done=")), "{done:?}");
-    let all_is_lost = done.to().replace("Re%2Denqueued", "Lost");
+    let all_is_lost = done.to().replace("Re-enqueued", "Lost");
     assert_ne!(all_is_lost, done.to());
     for made_up in [&all_is_lost, "/quarantine?done=All+is+lost.", "/customers/acme?done=.Lost"] {
         assert!(
