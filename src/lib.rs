@@ -17,6 +17,7 @@ pub mod mapping;
 pub mod ops;
 pub mod pairs;
 pub mod queue;
+pub mod roster;
 pub mod scheduler;
 pub mod shutdown;
 pub mod sides;

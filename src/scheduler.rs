@@ -1,6 +1,7 @@
 //! Which instant is due, and for whom. Owns: cron expressions against the queue database's clock. Never: whether there is
 //! anything to do; the tick asks that.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,6 +16,7 @@ use crate::fault;
 use crate::health::Health;
 use crate::ledger::{job, tick};
 use crate::queue::{self, Kind};
+use crate::roster;
 use crate::telemetry::metrics;
 use crate::told::told;
 
@@ -35,13 +37,21 @@ const EDGE: Duration = Duration::from_millis(5);
 /// # Errors
 /// When a schedule cannot be understood; a database that is away is waited for.
 pub async fn run(config: Arc<Config>, pool: PgPool, health: Health, shutdown: CancellationToken) -> anyhow::Result<()> {
+    let mut config = config;
     let mut plan = Plan::new(&config)?;
     let pulse = health.part("schedule", READY_WITHIN);
     tracing::info!(customers = config.customers.len(), "scheduler started");
     let mut failures = 0u32;
     loop {
         pulse.beats();
-        let wait = match queue::answered(ROUND_MAX, round(&pool, &mut plan)).await {
+        let done = async {
+            if let Some(changed) = roster::look(&pool, &config).await? {
+                config = Arc::new(changed);
+                plan = plan.under(&config)?;
+            }
+            round(&pool, &mut plan).await
+        };
+        let wait = match queue::answered(ROUND_MAX, done).await {
             Ok(now) => {
                 failures = 0;
                 pulse.works();
@@ -135,6 +145,17 @@ impl Plan {
             Ok(Entry { customer: customer.id.as_str().to_owned(), cron, schedule, made: None })
         });
         Ok(Plan { entries: entries.collect::<anyhow::Result<_>>()? })
+    }
+
+    /// The plan for other customers: those whose schedule stays have nothing made again.
+    fn under(&self, config: &Config) -> anyhow::Result<Plan> {
+        let mut plan = Plan::new(config)?;
+        let known: HashMap<&str, &Entry> = self.entries.iter().map(|entry| (entry.customer.as_str(), entry)).collect();
+        for entry in &mut plan.entries {
+            let same = known.get(entry.customer.as_str()).filter(|known| known.schedule == entry.schedule);
+            entry.made = same.and_then(|known| known.made);
+        }
+        Ok(plan)
     }
 
     /// For each customer the latest instant at or before `now`, if it may be new. Instants missed meanwhile are one.

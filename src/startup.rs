@@ -13,7 +13,7 @@ use futures::{StreamExt as _, TryStreamExt as _, stream};
 use sqlx::PgPool;
 use tokio_util::sync::CancellationToken;
 
-use crate::config::{self, Config, ConfigError, Customer, Finding, Spot};
+use crate::config::{self, Config, ConfigError, Customer, Finding, Spot, Unserved, Why};
 use crate::console::{self, Listening, Tokens};
 use crate::embedded::Server;
 use crate::health::{self, Health};
@@ -23,7 +23,7 @@ use crate::sides::{self, Fault};
 use crate::stages::Data;
 use crate::telemetry::{self, logs};
 use crate::told::told;
-use crate::{clock, ops, queue, scheduler, shutdown};
+use crate::{clock, ops, queue, roster, scheduler, shutdown};
 
 /// Something went wrong on the way. For a process that stays: start it again.
 const EXIT_FAILED: u8 = 1;
@@ -183,7 +183,7 @@ impl WorkerArgs {
 /// A configuration or queue database that cannot be used; a schedule that cannot be followed.
 pub async fn scheduler(config: &Path, process: &ProcessArgs) -> anyhow::Result<()> {
     let stop = shutdown::on_signal()?;
-    let bridge = Bridge::open_to_stay(load(config)?).await?;
+    let bridge = Bridge::open_to_stay(load(config).await.map_err(unless_away)?).await?;
     let health = process.health().await?;
     let done = scheduler::run(bridge.config.clone(), bridge.queue.clone(), health, stop).await;
     bridge.close().await?;
@@ -196,7 +196,7 @@ pub async fn scheduler(config: &Path, process: &ProcessArgs) -> anyhow::Result<(
 /// A configuration or queue database that cannot be used.
 pub async fn worker(config: &Path, worker: &WorkerArgs) -> anyhow::Result<()> {
     let stop = shutdown::on_signal()?;
-    let bridge = Bridge::open_to_stay(load(config)?).await?;
+    let bridge = Bridge::open_to_stay(load(config).await.map_err(unless_away)?).await?;
     let health = worker.process.health().await?;
     let done = jobs::worker::run(bridge.env(), worker.settings(), health, stop).await;
     bridge.close().await?;
@@ -300,12 +300,35 @@ pub fn loaded(path: &Path) -> Result<Config, ConfigError> {
     Err(ConfigError::of(&config.source, findings.collect()))
 }
 
-/// The same for whoever needs it to start.
+/// The same for whoever needs it to start, with the customers.
 ///
 /// # Errors
-/// All problems of the file, as a refusal.
-pub fn load(path: &Path) -> anyhow::Result<Config> {
-    loaded(path).map_err(refused)
+/// All problems of the file, or a queue database that does not tell its customers, as a refusal.
+pub async fn load(path: &Path) -> anyhow::Result<Config> {
+    with_customers(loaded(path).map_err(refused)?).await
+}
+
+/// The configuration with its customers, where it leaves them to the queue database. One that cannot be read is told, and left out.
+///
+/// # Errors
+/// A queue database that cannot be used, as a refusal.
+pub async fn with_customers(config: Config) -> anyhow::Result<Config> {
+    if config.roster.is_none() {
+        return Ok(config);
+    }
+    let filled = async {
+        let queue = connect(&config).await?;
+        let filled = roster::filled(config, &mut *queue::acquire(&queue).await?).await;
+        let _ = clock::within(LEAVE_MAX, queue.close()).await;
+        filled.context("reading the customers of the queue database")
+    };
+    let config = filled.await.map_err(refused)?;
+    for Unserved { id, why, .. } in &config.unserved {
+        if let Why::Unreadable(problem) = why {
+            tracing::error!(customer = %id, "is not served by this process, the others are: {problem}");
+        }
+    }
+    Ok(config)
 }
 
 /// Whether an embedded server that was never made may be made now.

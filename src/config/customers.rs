@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::parse::{Defaults, read_list};
-use super::reader::{Keys, Located, Node, Reader, Text};
+use super::reader::{Key, Keys, Located, Node, Reader, Text};
 use super::{Customer, CustomerId, DatabaseUrl, Schedule, database, limits, schedule};
 
 /// Ids and slugs become tags, labels and parts of names: Kubernetes allows 63 characters.
@@ -16,6 +16,8 @@ pub(super) struct Outline {
     /// `None`: they could not be read.
     pub databases: Option<BTreeSet<String>>,
     pub vars: BTreeSet<String>,
+    /// Where it names its databases, or where it stands.
+    pub at: Key,
 }
 
 pub(super) fn read(node: &Node<'_>, defaults: &Defaults, reader: &mut Reader<'_>) -> (Vec<Customer>, Vec<Outline>) {
@@ -46,6 +48,7 @@ fn read_one(
     };
     let labels = read_texts(keys.optional("labels"), reader);
     let databases = keys.required("databases", r#"databases = { legacy = "${LEGACY_URL}", … }"#, reader);
+    let at = databases.as_ref().unwrap_or(node).place();
     let databases = databases.map(|node| read_databases(&node, reader));
     let vars = read_texts(keys.optional("vars"), reader);
     let limits = keys.optional("limits");
@@ -72,7 +75,7 @@ fn read_one(
         None => (None, None),
     };
     let var_names = vars.iter().flat_map(|vars| vars.keys().cloned()).collect();
-    let outline = Outline { name, databases: names, vars: var_names };
+    let outline = Outline { name, databases: names, vars: var_names, at };
     let customer = (|| {
         Some(Customer {
             id: CustomerId::new(id?.value),

@@ -628,7 +628,7 @@ impl Surroundings<'_> {
 }
 
 /// The names in braces; `None` if a brace is alone.
-fn template_names(template: &str) -> Option<Vec<&str>> {
+pub(super) fn template_names(template: &str) -> Option<Vec<&str>> {
     let mut names = Vec::new();
     let mut rest = template;
     while let Some(brace) = rest.find(['{', '}']) {
@@ -643,7 +643,7 @@ fn template_names(template: &str) -> Option<Vec<&str>> {
 }
 
 /// `customer acme has`, `customers a, b and 3 more have`, `no customer has`: the start of a sentence about what they lack.
-fn customers_have(without: &[&str], all: usize) -> String {
+pub(super) fn customers_have(without: &[&str], all: usize) -> String {
     const NAMED_MAX: usize = 3;
     match without {
         [one] => format!("customer `{one}` has"),

@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use chrono_tz::Tz;
@@ -19,6 +20,7 @@ mod env;
 mod expression;
 mod fields;
 mod finding;
+mod kept;
 mod limits;
 mod parse;
 mod reader;
@@ -33,8 +35,9 @@ mod tests;
 pub use database::Logins;
 pub use expression::{Expression, Value as ExpressionValue};
 pub use finding::{Finding, Severity};
+pub use kept::Kept;
 pub use limits::Limits;
-pub use parse::{load, read_text};
+pub use parse::{load, read_file, read_text};
 pub use reader::parse_duration;
 pub use report::{ConfigError, all_known, nearest, suggest};
 pub use schedule::{DayWindow, parse_cron};
@@ -50,7 +53,12 @@ pub struct Config {
     pub source: Source,
     /// The queue database; `None` means an embedded one beside the file.
     pub queue: Option<DatabaseUrl>,
+    /// Those that are served.
     pub customers: Vec<Customer>,
+    /// The version of the queue database's customers that these are; none: the file has them itself.
+    pub roster: Option<i64>,
+    /// Customers of the queue database that are not among these, each with the reason.
+    pub unserved: Vec<Unserved>,
     /// In the order they run, without the reconciliation, which is always the last.
     pub stages: Vec<Stage>,
     /// Pages of one customer that may be released at a time.
@@ -73,6 +81,26 @@ pub struct Config {
     pub deletes_after: Duration,
     /// Where more of an entity's rows are gone than this, none of their counterparts goes before an operator says so.
     pub deletes_percent_max: u32,
+    /// For customers that are read later.
+    defaults: Arc<parse::Defaults>,
+}
+
+/// A customer that is known, and not worked for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Unserved {
+    pub id: CustomerId,
+    /// As people call it; its id where what is kept of it cannot be read.
+    pub slug: String,
+    pub why: Why,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase", tag = "state", content = "problem")]
+pub enum Why {
+    Disabled,
+    Removed,
+    /// What is kept of it cannot be read by this process, with what is wrong.
+    Unreadable(String),
 }
 
 /// A tenant. `id` is fixed for ever; the slug may change. `Debug` leaves out the values of `vars`.
@@ -93,7 +121,7 @@ pub struct Customer {
 }
 
 /// A checked cron expression of five fields, or six with seconds first, in a time zone.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Schedule {
     pub expression: String,
     pub timezone: Tz,
@@ -592,6 +620,17 @@ impl Config {
         self.customers.iter().find(|customer| customer.id == *id)
     }
 
+    /// The ids of all customers, served or not.
+    pub fn known_customers(&self) -> impl Iterator<Item = &str> {
+        let served = self.customers.iter().map(|customer| customer.id.as_str());
+        served.chain(self.unserved.iter().map(|one| one.id.as_str()))
+    }
+
+    /// The customer, if it is known and not served.
+    pub fn unserved(&self, id: &CustomerId) -> Option<&Unserved> {
+        self.unserved.iter().find(|one| one.id == *id)
+    }
+
     /// By id or by slug, as an operator types it.
     pub fn customer_named(&self, text: &str) -> Option<&Customer> {
         self.customers.iter().find(|customer| customer.id.as_str() == text || customer.slug == text)
@@ -642,6 +681,18 @@ impl Config {
 }
 
 impl Customer {
+    /// Whether both say the same, so that what was made for one will do for the other.
+    pub fn is_same(&self, other: &Customer) -> bool {
+        let urls = |one: &Customer| -> Vec<(String, String)> {
+            one.databases.iter().map(|(name, url)| (name.clone(), url.expose().to_owned())).collect()
+        };
+        let rest = |one: &Customer| {
+            let Customer { id, slug, labels, vars, schedule, load_window, limits, .. } = one.clone();
+            (id, slug, labels, vars, schedule, load_window, limits)
+        };
+        urls(self) == urls(other) && rest(self) == rest(other)
+    }
+
     /// Whether first loads and sweeps may go on at this instant.
     pub fn may_load(&self, at: chrono::DateTime<chrono::Utc>) -> bool {
         self.load_window.is_none_or(|window| window.holds(at, self.schedule.timezone))

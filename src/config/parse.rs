@@ -12,7 +12,9 @@ use toml::de::DeTable;
 use super::env::Lookup;
 use super::reader::{Keys, Located, Node, Reader};
 use super::report::Report;
-use super::{Config, ConfigError, DatabaseUrl, DayWindow, Limits, customers, database, entities, limits, schedule};
+use super::{
+    Config, ConfigError, DatabaseUrl, DayWindow, Limits, customers, database, entities, kept, limits, schedule,
+};
 
 /// A file with ten thousand customers has some 5 MB; what is larger was not meant.
 const FILE_BYTES_MAX: u64 = 32 * 1024 * 1024;
@@ -65,6 +67,7 @@ const DELETES_PERCENT_DEFAULT: u32 = 1;
 const SCHEDULE_DEFAULT: &str = "* * * * *";
 
 /// What holds where a customer or entity says nothing else.
+#[derive(Debug, Clone)]
 pub(super) struct Defaults {
     pub expression: String,
     pub timezone: Tz,
@@ -89,15 +92,24 @@ pub(super) struct Defaults {
 /// # Errors
 /// All problems of the file, each with file, line, field and what to do; never a secret.
 pub fn load(path: &Path) -> Result<Config, ConfigError> {
+    if std::fs::metadata(path).is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound) {
+        let what = "no such file: name it with --config or SYNC_BRIDGE_CONFIG";
+        return Err(ConfigError::unreadable(format!("reading the configuration {}: {what}", path.display())));
+    }
+    read_text(path, &read_file(path)?)
+}
+
+/// The text of a file of ours.
+///
+/// # Errors
+/// It is not there, not a text, or larger than any that was meant.
+pub fn read_file(path: &Path) -> Result<String, ConfigError> {
     let refuse =
         |what: String| Err(ConfigError::unreadable(format!("reading the configuration {}: {what}", path.display())));
     match std::fs::metadata(path) {
         Ok(meta) if meta.is_dir() => return refuse("it is a folder: name the file".into()),
         Ok(meta) if meta.len() > FILE_BYTES_MAX => return refuse(format!("larger than {FILE_BYTES_MAX} bytes")),
         Ok(_) => {}
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            return refuse("no such file: name it with --config or SYNC_BRIDGE_CONFIG".into());
-        }
         Err(error) => return refuse(error.to_string()),
     }
     let bytes = match std::fs::read(path) {
@@ -105,7 +117,7 @@ pub fn load(path: &Path) -> Result<Config, ConfigError> {
         Err(error) => return refuse(error.to_string()),
     };
     match String::from_utf8(bytes) {
-        Ok(text) => read_text(path, &text),
+        Ok(text) => Ok(text),
         Err(_) => refuse("it is not UTF-8".into()),
     }
 }
@@ -150,9 +162,12 @@ pub(super) fn read<'t>(path: &Path, table: &'t DeTable<'t>, reader: &mut Reader<
 
     // Broken defaults are reported; the rest is read with the built-in ones, so that its problems show too.
     let filled = defaults.unwrap_or_else(Defaults::built_in);
+    let kept = customers.as_ref().is_some_and(|node| kept::are_elsewhere(node, queue.as_ref(), reader));
+    let customers = customers.filter(|_| !kept);
     let (customers, outlines) = customers.map(|node| customers::read(&node, &filled, reader)).unwrap_or_default();
     // Where a customer's databases could not be read, any name may be one of them.
-    if let Some(databases) = outlines.iter().map(|outline| outline.databases.as_ref()).collect::<Option<Vec<_>>>() {
+    let databases = outlines.iter().map(|outline| outline.databases.as_ref()).collect::<Option<Vec<_>>>();
+    if let Some(databases) = databases.filter(|_| !kept) {
         let names: BTreeSet<&str> = databases.into_iter().flatten().map(String::as_str).collect();
         limits::check_names(defaults_node.and_then(|node| node.peek("limits")).as_ref(), &names, reader);
     }
@@ -162,6 +177,8 @@ pub(super) fn read<'t>(path: &Path, table: &'t DeTable<'t>, reader: &mut Reader<
         source: reader.report.source.clone(),
         queue: queue?,
         customers,
+        roster: kept.then_some(0),
+        unserved: Vec::new(),
         stages: stages?,
         window_pages: filled.window_pages,
         sweep_every: filled.sweep_every,
@@ -173,6 +190,7 @@ pub(super) fn read<'t>(path: &Path, table: &'t DeTable<'t>, reader: &mut Reader<
         deletes_every: filled.deletes_every,
         deletes_after: filled.deletes_after,
         deletes_percent_max: filled.deletes_percent_max,
+        defaults: filled.into(),
     })
 }
 

@@ -174,6 +174,10 @@ fn name_under(field: &str, name: &str) -> String {
 }
 
 impl<'t> Node<'t> {
+    pub fn place(&self) -> Key {
+        Key { at: self.at.clone(), field: self.field.clone() }
+    }
+
     pub fn is_text(&self) -> bool {
         self.value.is_str()
     }

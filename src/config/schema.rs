@@ -8,11 +8,11 @@ use serde_json::{Map, Value, json};
 
 use super::entities::{CHANGES, DELETES, FIRST_CONTACTS, POLICIES};
 use super::fields::{EPOCH_UNITS, LENS_KEYS, LENS_WORDS, WAYS, WHICH};
-use super::{KeyRule, Side, TextFold, limits, parse};
+use super::{KeyRule, Side, TextFold, kept, limits, parse};
 
 /// The schema of the whole file.
 pub fn schema() -> Value {
-    let customers = list(customer());
+    let customers = any(vec![list(customer()), json!({ "enum": [kept::ELSEWHERE] })]);
     let stages = list(stage());
     let mut root = table(
         &["customers", "stages"],
@@ -23,7 +23,7 @@ pub fn schema() -> Value {
                 table(&[], [("url", "Left out: an embedded PostgreSQL beside the file", text())]),
             ),
             ("defaults", "What holds where a customer or an entity says nothing else", defaults()),
-            ("customers", "The tenants", customers),
+            ("customers", "The tenants; or `table`: the queue database has them (`sync-bridge customers`)", customers),
             ("stages", "Groups of entities, in the order in which they run", stages),
         ],
     );

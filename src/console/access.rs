@@ -7,7 +7,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::bail;
-use axum::extract::{ConnectInfo, FromRequestParts, OriginalUri, State};
+use axum::extract::{ConnectInfo, FromRef, FromRequestParts, OriginalUri, State};
 use axum::http::request::Parts;
 use axum::http::{Extensions, HeaderMap, Method, header};
 use chrono::{DateTime, TimeDelta, Utc};
@@ -285,10 +285,14 @@ pub(super) fn is_local(headers: &HeaderMap) -> bool {
 }
 
 /// Whoever may look.
-impl FromRequestParts<Arc<Console>> for Visitor {
+impl<S: Send + Sync> FromRequestParts<S> for Visitor
+where
+    Arc<Console>: FromRef<S>,
+{
     type Rejection = Answer;
 
-    async fn from_request_parts(parts: &mut Parts, console: &Arc<Console>) -> Result<Visitor, Answer> {
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Visitor, Answer> {
+        let console = Arc::<Console>::from_ref(state);
         let found = console.access.visitor(&parts.headers, from(&parts.extensions), clock::now());
         // As it was asked for: the API's own routes see what follows their prefix.
         let asked = parts.extensions.get::<OriginalUri>().map_or(&parts.uri, |OriginalUri(uri)| uri);
@@ -329,11 +333,15 @@ impl Actor {
 }
 
 /// Of the API: a bearer token, which no browser sends by itself, or the header that only our own pages can set.
-impl FromRequestParts<Arc<Console>> for Actor {
+impl<S: Send + Sync> FromRequestParts<S> for Actor
+where
+    Arc<Console>: FromRef<S>,
+{
     type Rejection = Answer;
 
-    async fn from_request_parts(parts: &mut Parts, console: &Arc<Console>) -> Result<Actor, Answer> {
-        let visitor = Visitor::from_request_parts(parts, console).await?;
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Actor, Answer> {
+        let console = Arc::<Console>::from_ref(state);
+        let visitor = Visitor::from_request_parts(parts, state).await?;
         if visitor.role < Role::Act {
             return Err(Problem::Forbidden("this token may look only").into());
         }

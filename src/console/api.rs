@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use super::access::{Actor, Visitor};
 use super::answer::{Answer, Problem};
-use super::{Console, conflicts, customer, dead_letters, quarantine};
+use super::{Console, Door, conflicts, customer, dead_letters, quarantine};
 use crate::config::CustomerId;
 use crate::ops::{self, Intended, Scope, Selection, Which};
 use crate::stages::ConflictField;
@@ -24,7 +24,7 @@ const DIFFERENCES_MAX: u32 = 10_000;
 const CONFLICTS_MAX: u32 = 10_000;
 const MINUTES_MAX: u32 = 24 * 60;
 
-pub(super) fn router() -> Router<Arc<Console>> {
+pub(super) fn router() -> Router<Door> {
     Router::new()
         .route("/openapi.json", get(openapi))
         .route("/customers", get(customers))

@@ -117,8 +117,8 @@ pub(super) fn state(state: &str) -> Markup {
     let tone = match state {
         "idle" | "done" | "closed" | "settled" | "resolved" => "good",
         "running" | "open" | "loading" | "released" | "queued" | "waiting for its turn" => "busy",
-        "degraded" | "dead" | "away" | "locked" | "waiting for a worker" | "failed" => "bad",
-        "paused" | "waiting" | "never run" => "warn",
+        "degraded" | "dead" | "away" | "locked" | "waiting for a worker" | "unreadable" | "failed" => "bad",
+        "paused" | "disabled" | "waiting" | "never run" => "warn",
         _ => "plain",
     };
     html! { span class={ "state " (tone) } { (state) } }

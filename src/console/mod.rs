@@ -24,7 +24,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use axum::Router;
-use axum::extract::State;
+use axum::extract::{FromRef, State};
 use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 use axum::routing::{get, post};
@@ -39,6 +39,7 @@ use crate::config::{Customer, CustomerId, EntityId, Side};
 use crate::health::Health;
 use crate::jobs::Env;
 use crate::ops::Scope;
+use crate::roster::Roster;
 
 /// A form holds ids and a reason.
 const BODY_MAX: usize = 1 << 20;
@@ -49,13 +50,29 @@ const PAGE_MAX: Duration = Duration::from_secs(20);
 /// What running requests may take of a stop.
 const STOP_MAX: Duration = Duration::from_secs(3);
 
-/// Everything a page needs.
+/// Everything a page needs, as it is when it is asked for.
 pub struct Console {
     env: Env,
     health: Health,
-    access: Access,
+    access: Arc<Access>,
     /// Whether values of rows are shown; keys always are.
     show_values: bool,
+}
+
+/// What lasts longer than a request.
+#[derive(Clone)]
+struct Door {
+    roster: Roster,
+    health: Health,
+    access: Arc<Access>,
+    show_values: bool,
+}
+
+impl FromRef<Door> for Arc<Console> {
+    fn from_ref(door: &Door) -> Arc<Console> {
+        let Door { roster, health, access, show_values } = door.clone();
+        Arc::new(Console { env: roster.now(), health, access, show_values })
+    }
 }
 
 /// How the console is reached.
@@ -72,6 +89,7 @@ pub struct Listening {
     pub address: SocketAddr,
     listener: TcpListener,
     router: Router,
+    roster: Roster,
 }
 
 /// Listens; answers nobody yet.
@@ -84,8 +102,9 @@ pub async fn listen(env: Env, health: Health, settings: Settings) -> anyhow::Res
     let listener =
         TcpListener::bind(address).await.with_context(|| format!("listening on {address} for the console"))?;
     let address = listener.local_addr().with_context(|| format!("listening on {address} for the console"))?;
-    let router = router(Arc::new(Console { env, health, access, show_values }));
-    Ok(Listening { address, listener, router })
+    let roster = Roster::of(env);
+    let router = router(Door { roster: roster.clone(), health, access: Arc::new(access), show_values });
+    Ok(Listening { address, listener, router, roster })
 }
 
 impl Listening {
@@ -99,7 +118,10 @@ impl Listening {
         let service = self.router.into_make_service_with_connect_info::<SocketAddr>();
         let serving =
             axum::serve(self.listener, service).with_graceful_shutdown(async move { ended.cancelled().await });
+        // Ends by `stop` alone, as what is served does.
+        let kept = async { futures::join!(self.roster.keep(stop.clone()), std::future::pending::<()>()) };
         tokio::select! {
+            _ = kept => Ok(()),
             done = serving.into_future() => done.context("serving the console"),
             // A browser that keeps its connection open does not keep the process.
             () = async { stop.cancelled().await; clock::sleep(STOP_MAX).await } => Ok(()),
@@ -107,7 +129,7 @@ impl Listening {
     }
 }
 
-fn router(console: Arc<Console>) -> Router {
+fn router(door: Door) -> Router {
     Router::new()
         .route("/", get(overview::page))
         .route("/customers/{customer}", get(customer::page))
@@ -135,9 +157,9 @@ fn router(console: Arc<Console>) -> Router {
         .fallback(async || Problem::NotFound("There is no such page.".into()))
         .layer(axum::extract::DefaultBodyLimit::max(BODY_MAX))
         .layer(axum::middleware::from_fn(bounded))
-        .layer(axum::middleware::from_fn_with_state(console.clone(), access::only_local))
-        .layer(axum::middleware::from_fn_with_state(console.clone(), answer::finished))
-        .with_state(console)
+        .layer(axum::middleware::from_fn_with_state(door.clone(), access::only_local))
+        .layer(axum::middleware::from_fn_with_state(door.clone(), answer::finished))
+        .with_state(door)
 }
 
 async fn bounded(request: axum::extract::Request, next: axum::middleware::Next) -> axum::response::Response {

@@ -63,7 +63,12 @@ pub(super) async fn page(
 fn row(one: &CustomerStatus) -> Vec<Markup> {
     let of = |what: &str| format!("/{what}?customer={}", frame::escaped(&one.customer));
     vec![
-        html! { a href={ "/customers/" (frame::escaped(&one.customer)) } { (one.slug) } },
+        // Of one that is not served there is no page.
+        html! { @match one.state.as_str() {
+            "disabled" => { (one.slug) },
+            "unreadable" => { (one.slug) @if let Some(problem) = &one.problem { " " small { (problem) } } },
+            _ => a href={ "/customers/" (frame::escaped(&one.customer)) } { (one.slug) },
+        } },
         frame::state(&one.state),
         html! { (age(one)) },
         html! { @match one.open_run.or(one.load_run) { Some(run) => a href={ "/runs/" (run) } { (run) }, None => span class="none" { "–" } } },
@@ -89,13 +94,14 @@ fn age(one: &CustomerStatus) -> Markup {
 const LATE_SECS: f64 = 300.0;
 
 fn freshness(one: &CustomerStatus) -> f64 {
-    one.watermarks.iter().filter_map(|mark| mark.freshness_secs).fold(0.0, f64::max)
+    let rests = one.state == "disabled";
+    one.watermarks.iter().filter(|_| !rests).filter_map(|mark| mark.freshness_secs).fold(0.0, f64::max)
 }
 
 /// What a person has to look at comes first.
 fn rank(one: &CustomerStatus) -> u8 {
     match one.state.as_str() {
-        "away" | "locked" | "waiting for a worker" => 4,
+        "away" | "locked" | "waiting for a worker" | "unreadable" => 4,
         "degraded" => 3,
         // Also while a run is under way: it does not go up and down.
         _ if one.dead_letters > 0 => 3,

@@ -14,9 +14,10 @@ use tokio_util::task::TaskTracker;
 use super::failure::{self, Sorted};
 use super::{Env, measure};
 use crate::clock;
-use crate::config::{Config, DatabaseUrl, Logins};
+use crate::config::DatabaseUrl;
 use crate::ledger::{circuit, job};
 use crate::queue;
+use crate::roster::Roster;
 use crate::telemetry::events;
 use crate::told::told;
 
@@ -36,10 +37,9 @@ const ASK_AFTER: Duration = Duration::from_secs(15);
 const WOKEN_MAX: i64 = 500;
 
 /// Circuits that are open, as this process knows it: at most a look old. A job that starts in between finds out by itself.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 pub struct Circuits {
     open: Arc<Mutex<HashSet<String>>>,
-    logins: Arc<Logins>,
 }
 
 /// A database that does not answer.
@@ -51,14 +51,10 @@ pub struct Away {
 }
 
 impl Circuits {
-    pub fn new(config: &Config) -> Circuits {
-        Circuits { open: Arc::default(), logins: Arc::new(config.logins()) }
-    }
-
     /// The first of these databases that is known to be away.
-    pub fn away(&self, databases: &[&DatabaseUrl]) -> Option<Away> {
+    pub fn away(&self, env: &Env, databases: &[&DatabaseUrl]) -> Option<Away> {
         let open = self.lock();
-        let named = databases.iter().map(|url| (url, self.logins.name(url)));
+        let named = databases.iter().map(|url| (url, env.data.logins().name(url)));
         let (url, database) = named.into_iter().find(|(_, database)| open.contains(database))?;
         let error = format!("waits for {url}, which does not answer");
         Some(Away { database, error })
@@ -69,7 +65,7 @@ impl Circuits {
         let answers = databases.iter().map(async |url| {
             let error = answers(env, url).await?;
             env.data.leave(url);
-            Some((self.logins.name(url), error))
+            Some((env.data.logins().name(url), error))
         });
         let silent: Vec<(String, String)> = join_all(answers).await.into_iter().flatten().collect();
         for (database, error) in &silent {
@@ -103,16 +99,21 @@ impl Circuits {
     }
 
     /// Looks, asks and wakes, until `stop`.
-    pub async fn keep(self, env: Env, stop: CancellationToken) {
+    pub async fn keep(self, roster: Roster, stop: CancellationToken) {
         let probes = TaskTracker::new();
-        let ours = Ours::of(&env.config, &self.logins);
+        let mut env = roster.now();
+        let mut ours = Ours::of(&env);
         while clock::sleep_unless(LOOK_EVERY, &stop).await {
+            let now = roster.now();
+            if !Arc::ptr_eq(&now.config, &env.config) {
+                (ours, env) = (Ours::of(&now), now);
+            }
             measure::pools(&env);
             // The queue database's own outage is told by those who work.
             match queue::answered(queue::ANSWER_MAX, self.look(&env, &ours)).await {
                 Ok(due) => {
                     for (url, asked) in due {
-                        probes.spawn(probe(env.clone(), self.logins.name(&url), url, asked));
+                        probes.spawn(probe(env.clone(), env.data.logins().name(&url), url, asked));
                     }
                 }
                 Err(error) => tracing::debug!("looking at circuits: {}", told(&error)),
@@ -204,12 +205,12 @@ struct Ours {
 }
 
 impl Ours {
-    fn of(config: &Config, logins: &Logins) -> Ours {
+    fn of(env: &Env) -> Ours {
         let mut ours = Ours { urls: HashMap::new(), customers: HashMap::new() };
-        for customer in &config.customers {
+        for customer in &env.config.customers {
             let named = ours.customers.entry(customer.id.as_str().to_owned()).or_default();
             for url in customer.databases.values() {
-                let name = logins.name(url);
+                let name = env.data.logins().name(url);
                 named.insert(name.clone());
                 ours.urls.entry(name).or_insert_with(|| url.clone());
             }

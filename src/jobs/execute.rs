@@ -166,7 +166,7 @@ impl Executor {
             };
             let databases = subject.databases(&self.env.config);
             let work = async {
-                if let Some(away) = self.circuits.away(&databases) {
+                if let Some(away) = self.circuits.away(&self.env, &databases) {
                     return self.waits(&claim, away);
                 }
                 let Some(_turn) = self.shares.turn(&claim).await else { return Ending::Crowded };

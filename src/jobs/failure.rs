@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::clock;
 use crate::queue::Kind;
-use crate::sides::{self, Fault, Standby};
+use crate::sides::{self, Fault, Standby, Unserved};
 use crate::told::told;
 
 pub use crate::sides::{Misfit, Moved, NotConfigured, Permanent};
@@ -54,9 +54,13 @@ pub fn sort(error: &anyhow::Error) -> Sorted {
     error.chain().find_map(sort_cause).unwrap_or(Sorted::Permanent)
 }
 
-/// Whether a database said it, in an answer; else a connection broke or could not be made.
+/// Whether a database said it, in an answer, or nobody was asked; else a connection broke or could not be made.
 pub fn is_said(error: &anyhow::Error) -> bool {
-    error.chain().any(|cause| cause.is::<Standby>() || matches!(cause.downcast_ref(), Some(sqlx::Error::Database(_))))
+    error.chain().any(|cause| {
+        cause.is::<Standby>()
+            || cause.is::<Unserved>()
+            || matches!(cause.downcast_ref(), Some(sqlx::Error::Database(_)))
+    })
 }
 
 /// Why an entity whose tables could not be cut is to stand still, and nobody with it: they do not fit, or this role may not read them.
@@ -88,7 +92,7 @@ fn sort_cause(cause: &(dyn std::error::Error + 'static)) -> Option<Sorted> {
     if cause.is::<Moved>() {
         return Some(Sorted::Transient);
     }
-    if cause.is::<Standby>() {
+    if cause.is::<Standby>() || cause.is::<Unserved>() {
         return Some(Sorted::Outage);
     }
     if cause.is::<TimeLimit>() || cause.is::<Panicked>() || cause.is::<NotConfigured>() {
@@ -153,6 +157,7 @@ mod tests {
         assert_eq!(sort(&wrapped(sqlx::Error::RowNotFound)), Sorted::Permanent);
         assert_eq!(sort(&anyhow::anyhow!("who knows")), Sorted::Permanent);
         assert_eq!(sort(&anyhow::Error::from(Standby("db-2".into())).context("cutting users")), Sorted::Outage);
+        assert_eq!(sort(&Unserved("not known yet".into()).into()), Sorted::Outage);
         assert_eq!(sort(&NotConfigured("rolled out meanwhile".into()).into()), Sorted::Transient);
         assert_eq!(sort(&TimeLimit(Duration::from_secs(1)).into()), Sorted::Transient);
         assert_eq!(sort(&Panicked("oh".into()).into()), Sorted::Transient);

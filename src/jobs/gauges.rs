@@ -11,6 +11,7 @@ use crate::clock;
 use crate::config::{Config, Side};
 use crate::ops::{self, LoadStanding, Standing};
 use crate::queue::{self, ANSWER_MAX};
+use crate::roster::Roster;
 use crate::stages::DifferenceKind;
 use crate::telemetry::metrics::{self, Metric, Tag, gauge};
 use crate::told::told;
@@ -29,19 +30,19 @@ const OTHER: &str = "other";
 const LAST_MAX: Duration = Duration::from_secs(2);
 
 /// Sends the gauges until `stop`, and once more then: what a process of one run leaves is how things stand after it.
-pub async fn run(env: Env, stop: CancellationToken) {
+pub async fn run(roster: Roster, stop: CancellationToken) {
     if !metrics::are_sent() {
         return;
     }
     let mut named = Named::default();
     loop {
         let began = clock::instant();
-        look(&env, &mut named).await;
+        look(&roster.now(), &mut named).await;
         if !clock::sleep_unless(EVERY.max(began.elapsed() * SHARE), &stop).await {
             break;
         }
     }
-    let _ = clock::within(LAST_MAX, look(&env, &mut named)).await;
+    let _ = clock::within(LAST_MAX, look(&roster.now(), &mut named)).await;
 }
 
 async fn look(env: &Env, named: &mut Named) {

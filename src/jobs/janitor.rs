@@ -8,11 +8,12 @@ use sqlx::postgres::PgConnection;
 use tokio::task::JoinSet;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use super::{Env, gauges, measure, retention};
+use super::{gauges, measure, retention};
 use crate::clock;
 use crate::fault;
 use crate::ledger::{circuit, job, refused, run, tick};
 use crate::queue::{self, ANSWER_MAX, upkeep};
+use crate::roster::Roster;
 use crate::told::told;
 
 /// With a lease of 15 s a dead worker's pages are delivered again within 18 s.
@@ -79,11 +80,11 @@ struct Leader {
 }
 
 /// Keeps house until `stop`, whenever no other process does.
-pub async fn run(env: Env, stop: CancellationToken) {
+pub async fn run(roster: Roster, stop: CancellationToken) {
     let mut leader: Option<Leader> = None;
     let mut rounds = 0u64;
     loop {
-        match queue::answered(ANSWER_MAX, lead(&env, &mut leader)).await {
+        match queue::answered(ANSWER_MAX, lead(&roster, &mut leader)).await {
             Ok(Some(conn)) => {
                 let prune = rounds.is_multiple_of(PRUNE_ROUNDS);
                 rounds += 1;
@@ -115,10 +116,10 @@ pub async fn run(env: Env, stop: CancellationToken) {
 }
 
 /// The connection that holds the lock, if this process has it or can get it now.
-async fn lead<'l>(env: &Env, leader: &'l mut Option<Leader>) -> sqlx::Result<Option<&'l mut PgConnection>> {
+async fn lead<'l>(roster: &Roster, leader: &'l mut Option<Leader>) -> sqlx::Result<Option<&'l mut PgConnection>> {
     if leader.is_none() {
         // Not one of the pool's: a lock must never go back into the pool with its connection.
-        let mut conn = queue::session(&env.queue).await?;
+        let mut conn = queue::session(&roster.now().queue).await?;
         sqlx::query(FORGET_WHO_IS_SILENT).bind(SILENT_MAX).execute(&mut conn).await?;
         let locked: bool =
             sqlx::query_scalar("select pg_try_advisory_lock($1)").bind(LOCK).fetch_one(&mut conn).await?;
@@ -128,8 +129,8 @@ async fn lead<'l>(env: &Env, leader: &'l mut Option<Leader>) -> sqlx::Result<Opt
         }
         let leads = CancellationToken::new();
         let mut chores = JoinSet::new();
-        chores.spawn(gauges::run(env.clone(), leads.clone()));
-        chores.spawn(retention::run(env.clone(), leads.clone()));
+        chores.spawn(gauges::run(roster.clone(), leads.clone()));
+        chores.spawn(retention::run(roster.clone(), leads.clone()));
         *leader = Some(Leader { conn, chores, leads: leads.drop_guard() });
     }
     Ok(leader.as_mut().map(|leader| &mut leader.conn))

@@ -12,6 +12,7 @@ use crate::clock;
 use crate::config::{CustomerId, Side};
 use crate::ledger::{tick, watermark};
 use crate::queue::{self, ANSWER_MAX};
+use crate::roster::Roster;
 use crate::told::told;
 
 const EVERY: Duration = Duration::from_secs(3_600);
@@ -33,10 +34,11 @@ pub struct Pruned {
 }
 
 /// A round each hour until `stop`.
-pub async fn run(env: Env, stop: CancellationToken) {
+pub async fn run(roster: Roster, stop: CancellationToken) {
     let mut wait = FIRST_AFTER;
     while clock::sleep_unless(wait, &stop).await {
         wait = EVERY;
+        let env = roster.now();
         let pruned = tokio::select! {
             () = stop.cancelled() => return,
             pruned = round(&env) => pruned,

@@ -24,7 +24,7 @@ use crate::ledger::sweep::Due;
 use crate::ledger::{dead_letter, difference, page, parked, pause, run, stage, sweep, watermark};
 use crate::queue::{self, Delivery, Kind};
 use crate::sides::Restored;
-use crate::stages::{Cut, Depth, Key, Known, Lane, PageMode, Range, SweptSide, seen};
+use crate::stages::{Cut, Depth, Key, Known, Lane, PageMode, Range, SweptSide, not_served, seen};
 use crate::telemetry::events::{self, Event};
 use crate::told::told;
 
@@ -209,9 +209,9 @@ impl Loaded {
     /// Reads both sides of each entity; changes nothing.
     pub async fn plan(&self, env: &Env) -> anyhow::Result<Plan> {
         let customer = CustomerId::new(self.stage.customer.as_str());
-        let known = env.config.customer(&customer).ok_or_else(|| {
-            NotConfigured(format!("customer {customer} is not in this worker's configuration: add it"))
-        })?;
+        let Some(known) = env.config.customer(&customer) else {
+            return if self.pauses.all() { Ok(self.nothing()) } else { Err(not_served(&env.config, &customer)) };
+        };
         // What is not loaded now is found unloaded by a tick when it may be.
         if self.stage.loads && !known.may_load(clock::now()) {
             return Ok(Plan { closed: true, ..self.nothing() });

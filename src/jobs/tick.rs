@@ -8,7 +8,7 @@ use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
 
 use super::Env;
-use super::failure::{Misfit, NotConfigured, Sorted, is_locked, sort};
+use super::failure::{Misfit, Sorted, is_locked, sort};
 use super::stage;
 use crate::config::{Config, CustomerId, EntityId, Side};
 use crate::ledger::job::Claim;
@@ -19,7 +19,7 @@ use crate::ledger::tick::{Ending, Tick};
 use crate::ledger::watermark::Watermark;
 use crate::ledger::{dead_letter, mapping, page, parked, pause, run, sweep, tick, watermark};
 use crate::queue::{self, Delivery};
-use crate::stages::{Depth, Probe, Signature, seen};
+use crate::stages::{Depth, Probe, Signature, not_served, seen};
 use crate::told::told;
 
 /// A tick that waits to be decided.
@@ -140,14 +140,15 @@ pub async fn ask(
     at: DateTime<Utc>,
 ) -> anyhow::Result<Asked> {
     let name = customer.as_str();
-    if config.customer(customer).is_none() {
-        let what = format!("customer {name} is not in this worker's configuration: add it, or stop its schedule");
-        return Err(NotConfigured(what).into());
+    let pauses = pause::of_customer(conn, name).await?;
+    // What is left of one that is not worked for any more ends as a pause has it, whoever comes by.
+    if config.customer(customer).is_none() && !pauses.all() {
+        return Err(not_served(config, customer));
     }
     Ok(Asked {
         customer: customer.clone(),
         at,
-        pauses: pause::of_customer(conn, name).await?,
+        pauses,
         under_way: run::under_way(conn, name).await?,
         marks: watermark::of_customer(conn, name).await?,
         mappings: mapping::of_customer(conn, name).await?,

@@ -22,6 +22,7 @@ use super::{Env, janitor};
 use crate::clock;
 use crate::health::{Health, Pulse};
 use crate::queue::{self, ANSWER_MAX, Consumer, Ended, Handle, Kind, upkeep};
+use crate::roster::Roster;
 use crate::told::told;
 
 /// Of the grace, for the outcomes of what is handed back.
@@ -82,6 +83,7 @@ impl Settings {
 /// waited for.
 pub async fn run(env: Env, settings: Settings, health: Health, shutdown: CancellationToken) -> anyhow::Result<()> {
     let process = process_name();
+    let roster = Roster::of(env.clone());
     let running = TaskTracker::new();
     let pulses = Kind::ALL.map(|kind| (kind, health.part(kind.as_str(), READY_WITHIN)));
     let executor = Executor {
@@ -89,7 +91,7 @@ pub async fn run(env: Env, settings: Settings, health: Health, shutdown: Cancell
         worker: process.clone(),
         leases: Leases::default(),
         claims: Claims::new(pulses.clone()),
-        circuits: Circuits::new(&env.config),
+        circuits: Circuits::default(),
         shares: Shares::of(|kind| settings.concurrency(kind)),
         hurry: CancellationToken::new(),
         page_limit: settings.page_limit,
@@ -105,12 +107,16 @@ pub async fn run(env: Env, settings: Settings, health: Health, shutdown: Cancell
         again("watching claims", shutdown.clone(), move || claims.clone().keep(queue.clone(), stop.clone()))
     });
     let circuits = tokio::spawn({
-        let (circuits, env, stop) = (executor.circuits.clone(), env.clone(), shutdown.clone());
-        again("watching circuits", shutdown.clone(), move || circuits.clone().keep(env.clone(), stop.clone()))
+        let (circuits, roster, stop) = (executor.circuits.clone(), roster.clone(), shutdown.clone());
+        again("watching circuits", shutdown.clone(), move || circuits.clone().keep(roster.clone(), stop.clone()))
+    });
+    let customers = tokio::spawn({
+        let (roster, stop) = (roster.clone(), shutdown.clone());
+        again("watching customers", shutdown.clone(), move || roster.clone().keep(stop.clone()))
     });
     let house = tokio::spawn({
-        let (env, stop) = (env.clone(), shutdown.clone());
-        again("keeping house", shutdown.clone(), move || janitor::run(env.clone(), stop.clone()))
+        let (roster, stop) = (roster.clone(), shutdown.clone());
+        again("keeping house", shutdown.clone(), move || janitor::run(roster.clone(), stop.clone()))
     });
     let abandon = CancellationToken::new();
     let mut workers: Vec<_> = pulses
@@ -125,7 +131,7 @@ pub async fn run(env: Env, settings: Settings, health: Health, shutdown: Cancell
                 shutdown: shutdown.clone(),
                 abandon: abandon.clone(),
             };
-            tokio::spawn(supervise(place, executor.clone()))
+            tokio::spawn(supervise(place, executor.clone(), roster.clone()))
         })
         .collect();
     tracing::info!(process, pages = settings.pages, "worker started");
@@ -155,7 +161,7 @@ pub async fn run(env: Env, settings: Settings, health: Health, shutdown: Cancell
         let _ = clock::within(DRAIN_MAX, all).await;
     }
     ended.cancel();
-    let _ = clock::within(LEAVE_MAX, join_all([leases, claims, circuits, house])).await;
+    let _ = clock::within(LEAVE_MAX, join_all([leases, claims, circuits, customers, house])).await;
     tracing::info!(process, in_order = stopped, "worker stopped");
     Ok(())
 }
@@ -175,7 +181,7 @@ struct Place {
 
 /// Keeps a worker of the queue alive: any database error ends one. Its handlers go on; a new one comes after a while, under
 /// a name of its own (an old name would keep the old one's rows alive) and with connections of its own.
-async fn supervise(place: Place, executor: Executor) {
+async fn supervise(place: Place, executor: Executor, roster: Roster) {
     let Place { kind, concurrency, process, pulse, running, shutdown, abandon } = place;
     let mut failures = 0u32;
     let mut left_behind: Vec<String> = Vec::new();
@@ -185,8 +191,12 @@ async fn supervise(place: Place, executor: Executor) {
         pulse.beats();
         let name = format!("{kind}@{process}-{}", short_id());
         let handle: Handle = {
-            let (executor, running) = (executor.clone(), running.clone());
-            Arc::new(move |payload| running.track_future(executor.clone().execute(kind, payload)).boxed())
+            let (executor, roster, running) = (executor.clone(), roster.clone(), running.clone());
+            // One delivery is worked on with what was known when it came.
+            Arc::new(move |payload| {
+                let executor = Executor { env: roster.now(), ..executor.clone() };
+                running.track_future(executor.execute(kind, payload)).boxed()
+            })
         };
         let began = clock::instant();
         let (queue, pulse_of_it) = (executor.env.queue.clone(), pulse.clone());

@@ -4,6 +4,7 @@
 pub mod action;
 pub mod attempt;
 pub mod circuit;
+pub mod customer;
 pub mod dead_letter;
 pub mod difference;
 pub mod job;

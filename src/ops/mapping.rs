@@ -111,11 +111,12 @@ pub async fn unknown(queue: &PgPool, config: &Config) -> anyhow::Result<Vec<Unkn
             .fetch_all(queue)
             .await
             .context("reading which customers and entities are known")?;
-    let customers: Vec<&str> = config.customers.iter().map(|customer| customer.id.as_str()).collect();
+    let customers: Vec<&str> = config.known_customers().collect();
     let mut unknown: Vec<Unknown> = Vec::new();
     for (customer, entity) in known {
         let found = match customers.contains(&customer.as_str()) {
             false => Unknown { customer, entity: None },
+            true if config.unserved.iter().any(|one| one.id.as_str() == customer) => continue,
             true if config.entities().any(|known| known.id.as_str() == entity) => continue,
             true => Unknown { customer, entity: Some(entity) },
         };

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::Context;
-use sqlx::migrate::Migrator;
+use sqlx::migrate::{Migration, Migrator};
 use sqlx::{Connection, PgConnection, PgPool};
 
 use crate::clock;
@@ -23,6 +23,18 @@ const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// # Errors
 /// The database is of a newer version, a right is missing, or somebody else migrates for minutes.
 pub async fn migrate(pool: &PgPool) -> anyhow::Result<()> {
+    by(pool, &MIGRATOR).await
+}
+
+/// As a binary would that knows no later version than this: what a rollout begins with, in its test.
+#[doc(hidden)]
+pub async fn migrate_to(pool: &PgPool, version: i64) -> anyhow::Result<()> {
+    let known: Vec<Migration> = MIGRATOR.iter().filter(|migration| migration.version <= version).cloned().collect();
+    let (table_name, create_schemas) = (MIGRATOR.table_name.clone(), MIGRATOR.create_schemas.clone());
+    by(pool, &Migrator { migrations: known.into(), table_name, create_schemas, ..Migrator::DEFAULT }).await
+}
+
+async fn by(pool: &PgPool, migrator: &Migrator) -> anyhow::Result<()> {
     // A session's lock, not a transaction's: two sets of migrations run under it, each in transactions of its own.
     let mut conn = queue::session(pool).await.context("connecting to the queue database")?;
     let began = clock::instant();
@@ -34,7 +46,7 @@ pub async fn migrate(pool: &PgPool) -> anyhow::Result<()> {
         );
         clock::sleep(LOOK_EVERY).await;
     }
-    let migrated = migrate_locked(&mut conn, pool).await;
+    let migrated = migrate_locked(&mut conn, pool, migrator).await;
     // With the session goes the lock.
     let _ = conn.close().await;
     migrated
@@ -45,13 +57,13 @@ async fn try_lock(conn: &mut PgConnection) -> anyhow::Result<bool> {
     locked.context("asking for the lock of the migrations")
 }
 
-async fn migrate_locked(conn: &mut PgConnection, queue: &PgPool) -> anyhow::Result<()> {
+async fn migrate_locked(conn: &mut PgConnection, queue: &PgPool, migrator: &Migrator) -> anyhow::Result<()> {
     refuse_newer(conn).await?;
     upkeep::setup(queue).await.context(
         "making apalis' tables in the queue database: its user needs the right to create schemas and the extensions \
          hstore and pgcrypto",
     )?;
-    MIGRATOR.run(queue).await.context("making the bridge's tables in the queue database")
+    migrator.run(queue).await.context("making the bridge's tables in the queue database")
 }
 
 /// How far a queue database is.

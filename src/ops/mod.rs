@@ -9,12 +9,14 @@ use crate::stages::Tally;
 
 mod actions;
 mod conflicts;
+mod customers;
 mod dead_letters;
 mod depth;
 mod draft;
 mod erase;
 mod explain;
 mod gauges;
+mod grants;
 mod mapping;
 mod migrate;
 mod parked;
@@ -31,17 +33,20 @@ mod verify;
 mod workers;
 
 pub use crate::jobs::failure::DEAD_KINDS;
+pub use crate::ledger::customer::State as CustomerState;
 pub use crate::ledger::dead_letter::Selection;
 pub use actions::{Action, Intended, act, actions};
 pub use conflicts::conflicts;
+pub use customers::{ApplyOf, CannotKeep, Change, Changed, CustomerKept, Purged, What, apply, kept, purge, set_state};
 pub use dead_letters::{Attempt, DeadLetter, DeadLetterShown, Dealt, dead_letter, dead_letters, discard, requeue};
 pub use depth::{QueueDepth, queue_depth};
 pub use draft::{Drafted, draft};
 pub use erase::{CannotErase, EraseOf, Erased, Kept, Removed, erase};
 pub use explain::{Explained, ParkedShown, QuarantineShown, explain};
 pub use gauges::{LoadStanding, SideStanding, Standing, standing};
+pub use grants::grants;
 pub use mapping::{Accepted, MappingStanding, Unknown, accept_mapping, unknown};
-pub use migrate::{Migrated, has_worked, migrate, migrated};
+pub use migrate::{Migrated, has_worked, migrate, migrate_to, migrated};
 pub use parked::{ParkedRow, parked};
 pub use pause::{Paused, Scope, pause, resume};
 pub use preview::{About, Note, Outcome, Preview, PreviewOf, PreviewOfRow, PreviewRow, Walked, preview};
@@ -62,8 +67,11 @@ pub struct CustomerStatus {
     pub slug: String,
     /// `idle`, `running`, `loading` (nothing else), `degraded` (dead letters wait, or an entity's tables do not fit its mapping),
     /// `waiting` (a changed mapping is to be accepted), `never run`, `waiting for a worker` (work is due and nobody takes it),
-    /// `locked` (somebody holds a table of it locked), `away` (a database of it does not answer), `paused` (all of it).
+    /// `locked` (somebody holds a table of it locked), `away` (a database of it does not answer), `paused` (all of it); of those that the queue
+    /// database keeps also `disabled`, and `unreadable` (this process cannot read what is kept of it).
     pub state: String,
+    /// Why it is unreadable.
+    pub problem: Option<String>,
     pub away: Vec<Away>,
     /// The run that carries changes over.
     pub open_run: Option<i64>,

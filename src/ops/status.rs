@@ -7,7 +7,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use sqlx::PgPool;
 
 use super::{Away, CustomerStatus, Load, Paused, Watermark, mapping};
-use crate::config::{Config, Customer, CustomerId, Schedule, Side, parse_cron};
+use crate::config::{Config, Customer, CustomerId, Schedule, Side, Unserved, Why, parse_cron};
 use crate::ledger::circuit::{self, Circuit};
 use crate::ledger::pause::{self, Pauses};
 
@@ -61,12 +61,31 @@ struct Mark {
     locked_since: Option<DateTime<Utc>>,
 }
 
-/// How every customer of the configuration stands, in its order.
+/// Whom is asked for.
+struct Asked<'c> {
+    id: &'c CustomerId,
+    slug: &'c str,
+    served: Result<&'c Customer, &'c Why>,
+}
+
+impl<'c> Asked<'c> {
+    fn of(customer: &'c Customer) -> Asked<'c> {
+        Asked { id: &customer.id, slug: &customer.slug, served: Ok(customer) }
+    }
+
+    fn unserved(Unserved { id, slug, why }: &'c Unserved) -> Asked<'c> {
+        Asked { id, slug, served: Err(why) }
+    }
+}
+
+/// How every customer of the configuration stands, in its order; then those that are known and not served.
 ///
 /// # Errors
 /// The queue database's.
 pub async fn status(queue: &PgPool, config: &Config) -> anyhow::Result<Vec<CustomerStatus>> {
-    of(queue, config, &config.customers).await
+    let served = config.customers.iter().map(Asked::of);
+    let others = config.unserved.iter().filter(|one| one.why != Why::Removed).map(Asked::unserved);
+    of(queue, config, &served.chain(others).collect::<Vec<_>>()).await
 }
 
 /// How this customer stands; `None` if the configuration has none of this id.
@@ -78,12 +97,13 @@ pub async fn status_of(
     config: &Config,
     customer: &CustomerId,
 ) -> anyhow::Result<Option<CustomerStatus>> {
-    let Some(customer) = config.customer(customer) else { return Ok(None) };
-    Ok(of(queue, config, std::slice::from_ref(customer)).await?.pop())
+    let known = config.customer(customer).map(Asked::of).or_else(|| config.unserved(customer).map(Asked::unserved));
+    let Some(asked) = known else { return Ok(None) };
+    Ok(of(queue, config, &[asked]).await?.pop())
 }
 
-async fn of(queue: &PgPool, config: &Config, asked: &[Customer]) -> anyhow::Result<Vec<CustomerStatus>> {
-    let customers: Vec<&str> = asked.iter().map(|customer| customer.id.as_str()).collect();
+async fn of(queue: &PgPool, config: &Config, asked: &[Asked<'_>]) -> anyhow::Result<Vec<CustomerStatus>> {
+    let customers: Vec<&str> = asked.iter().map(|asked| asked.id.as_str()).collect();
     let summaries: Vec<Summary> = sqlx::query_as(include_str!("status.sql"))
         .bind(&customers)
         .bind(CLAIM_LATE)
@@ -106,10 +126,10 @@ async fn of(queue: &PgPool, config: &Config, asked: &[Customer]) -> anyhow::Resu
     let summaries: HashMap<&str, &Summary> = summaries.iter().map(|it| (it.customer.as_str(), it)).collect();
     let marks: HashMap<(&str, &str, &str), &Mark> =
         marks.iter().map(|mark| ((mark.customer.as_str(), mark.entity.as_str(), mark.side.as_str()), mark)).collect();
-    let stand = |customer: &Customer| {
-        let id = customer.id.as_str();
+    let stand = |Asked { id, slug, served }: &Asked<'_>| {
+        let id = id.as_str();
         let summary = summaries.get(id)?;
-        let idle = idle_since(summary.last_tick(), &customer.schedule, summary.now);
+        let idle = served.ok().and_then(|customer| idle_since(summary.last_tick(), &customer.schedule, summary.now));
         let pauses = pauses.get(id).cloned().unwrap_or_default();
         let loads = loads.get(id).cloned().unwrap_or_default();
         let mappings = mappings.get(id).cloned().unwrap_or_default();
@@ -133,16 +153,20 @@ async fn of(queue: &PgPool, config: &Config, asked: &[Customer]) -> anyhow::Resu
                 }
             },
         );
-        let named: BTreeMap<String, String> =
-            customer.databases.values().map(|url| (logins.name(url), url.to_string())).collect();
+        let named: BTreeMap<String, String> = served
+            .iter()
+            .flat_map(|customer| customer.databases.values())
+            .map(|url| (logins.name(url), url.to_string()))
+            .collect();
         let shown = named.iter().filter_map(|(circuit, shown)| Some((away.get(circuit)?, shown)));
         let away: Vec<Away> = shown.map(|(away, shown)| Away { database: shown.clone(), ..away.clone() }).collect();
         let watermarks: Vec<Watermark> = watermarks.collect();
         let is_locked = watermarks.iter().any(|mark| mark.locked_since.is_some());
         Some(CustomerStatus {
             customer: id.to_owned(),
-            slug: customer.slug.clone(),
+            slug: (*slug).to_owned(),
             state: match away.is_empty() {
+                _ if served.is_err() => standing(served.err()),
                 _ if pauses.all() => "paused",
                 false => "away",
                 true if state(summary) == "idle" && is_locked => "locked",
@@ -153,6 +177,10 @@ async fn of(queue: &PgPool, config: &Config, asked: &[Customer]) -> anyhow::Resu
                 true => state(summary),
             }
             .to_owned(),
+            problem: match served {
+                Err(Why::Unreadable(problem)) => Some(problem.clone()),
+                _ => None,
+            },
             away,
             open_run: summary.open_run,
             load_run: summary.load_run,
@@ -170,6 +198,15 @@ async fn of(queue: &PgPool, config: &Config, asked: &[Customer]) -> anyhow::Resu
         })
     };
     Ok(asked.iter().filter_map(stand).collect())
+}
+
+/// How a customer stands that is not served.
+fn standing(why: Option<&Why>) -> &'static str {
+    match why {
+        Some(Why::Disabled) => "disabled",
+        Some(Why::Removed) => "removed",
+        Some(Why::Unreadable(_)) | None => "unreadable",
+    }
 }
 
 /// What is paused, by customer; of all others nothing is.

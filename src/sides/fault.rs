@@ -135,6 +135,11 @@ impl Restored {
 #[error("{0} is a hot standby: changes appear there later than it can tell; give the primary's address")]
 pub struct Standby(pub String);
 
+/// A customer that the queue database keeps, and this process does not know, or cannot read. Waited for, like a database that is away.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("{0}")]
+pub struct Unserved(pub String);
+
 /// An entity's tables are others than they were described as, and fit: the next try goes by what they are now.
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("the tables of {0} were changed meanwhile: they are described anew")]

@@ -3,4 +3,4 @@
 mod fault;
 pub mod postgres;
 
-pub use fault::{Fault, Misfit, Moved, NotConfigured, Permanent, Restored, Standby, sort};
+pub use fault::{Fault, Misfit, Moved, NotConfigured, Permanent, Restored, Standby, Unserved, sort};

@@ -14,6 +14,7 @@ mod entity;
 mod erase;
 mod explain;
 mod fits;
+mod grants;
 mod horizon;
 mod legacy;
 mod pace;
@@ -22,6 +23,7 @@ mod parts;
 mod plan;
 mod platform;
 mod preview;
+mod purge;
 mod read;
 mod recover;
 mod registry;
@@ -30,7 +32,7 @@ mod sweep;
 mod tombstones;
 mod write;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -38,12 +40,14 @@ use anyhow::Context;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
-use crate::config::{Config, Customer, CustomerId, DatabaseUrl, EntityId, Finding, Locator, Policy, Side};
+use crate::config::{
+    Config, Customer, CustomerId, DatabaseUrl, EntityId, Finding, Locator, Logins, Policy, Side, Unserved, Why,
+};
 pub use crate::keyset::{Key, Lane, Position, Range, Signature};
 use crate::pairs;
 use crate::sides::postgres::{self, Pools, reach, reach_primary};
 pub use crate::sides::postgres::{Depth, Reach};
-use crate::sides::{Fault, Misfit, Moved, NotConfigured, Permanent, sort};
+use crate::sides::{Fault, Misfit, Moved, NotConfigured, Permanent, Unserved as NotServed, sort};
 
 pub use conflicts::{ConflictEntry, ConflictField};
 pub use differences::{Kind as DifferenceKind, name_parked, repairable};
@@ -52,8 +56,10 @@ pub use erase::{Ending, Subject, Values};
 pub use explain::{Record, RecordField, RecordPair, RecordRow, RecordValue};
 pub use fits::Look;
 use fits::{is_permanent, misfit};
+pub use grants::{Grants, grants, of_url as role_of};
 pub use pace::Rest;
 pub use preview::{Ahead, Foreseen, ForeseenField, ForeseenKind, Wanted};
+pub use purge::Purged;
 use registry::register;
 pub use registry::seen;
 pub use sweep::{NextSlice, SweptSide};
@@ -76,12 +82,13 @@ pub mod model_door {
 /// Everything pages need that lives as long as the process: configuration, connection pools, table shapes.
 pub struct Data {
     pub config: Arc<Config>,
-    pools: Pools,
+    pools: Arc<Pools>,
     ready: Mutex<HashMap<(CustomerId, EntityId), Ready>>,
     /// The tables of entities as they were last seen to fit, to say what is different when they do not.
     fitted: Mutex<HashMap<(CustomerId, EntityId), serde_json::Value>>,
-    clocks: clocks::Offsets,
-    paces: pace::Paces,
+    clocks: Arc<clocks::Offsets>,
+    paces: Arc<pace::Paces>,
+    logins: Logins,
 }
 
 /// A signature with the entity and side it belongs to.
@@ -366,18 +373,66 @@ impl Difference {
     }
 }
 
+/// Why this process does not work for a customer. One that it is only about to learn of, or cannot read, waits: another process may know better.
+pub fn not_served(config: &Config, customer: &CustomerId) -> anyhow::Error {
+    let unserved = match config.unserved(customer) {
+        Some(Unserved { why: Why::Unreadable(problem), .. }) => problem.clone(),
+        Some(Unserved { why: Why::Disabled, .. }) => "it is disabled".to_owned(),
+        Some(Unserved { why: Why::Removed, .. }) => "it was removed".to_owned(),
+        None if config.roster.is_some() => "it is not among the customers in the queue database".to_owned(),
+        None => {
+            let what = "is not in this worker's configuration: add it, or stop its schedule";
+            return NotConfigured(format!("customer {customer} {what}")).into();
+        }
+    };
+    NotServed(format!("customer {customer} is not served by this process: {unserved}")).into()
+}
+
 impl Data {
     /// Connects to nothing yet.
     pub fn new(config: Arc<Config>) -> Data {
-        let pools = Pools::new(config.connections_max);
+        let pools = Arc::new(Pools::new(config.connections_max));
         Data {
+            logins: config.logins(),
             config,
             pools,
             ready: Mutex::default(),
             fitted: Mutex::default(),
-            clocks: clocks::Offsets::default(),
-            paces: pace::Paces::default(),
+            clocks: Arc::default(),
+            paces: Arc::default(),
         }
+    }
+
+    /// The same with other customers, over the same connections. What is known of those that stay as they are stays; who works with what
+    /// was goes on with that, and leaves nothing of it here.
+    pub fn under(&self, config: Arc<Config>) -> Data {
+        let before: HashMap<&CustomerId, &Customer> =
+            self.config.customers.iter().map(|customer| (&customer.id, customer)).collect();
+        let stays: HashSet<&CustomerId> = config
+            .customers
+            .iter()
+            .filter(|customer| before.get(&customer.id).is_some_and(|known| known.is_same(customer)))
+            .map(|customer| &customer.id)
+            .collect();
+        let ready: HashMap<_, _> = {
+            let known = self.known();
+            known.iter().filter(|((id, _), _)| stays.contains(id)).map(|(key, of)| (key.clone(), of.clone())).collect()
+        };
+        let fitted = self.fitted.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).clone();
+        Data {
+            logins: config.logins(),
+            pools: self.pools.clone(),
+            ready: Mutex::new(ready),
+            fitted: Mutex::new(fitted.into_iter().filter(|((id, _), _)| stays.contains(id)).collect()),
+            clocks: self.clocks.clone(),
+            paces: self.paces.clone(),
+            config,
+        }
+    }
+
+    /// What each login to a customer's database is called.
+    pub fn logins(&self) -> &Logins {
+        &self.logins
     }
 
     /// Which part of its connections to customers' databases this process has at work.
@@ -467,7 +522,7 @@ impl Data {
                 let here = self.config.entities().filter(|entity| entity.table(side).database == table.database);
                 let here: Vec<_> = here.collect();
                 let known: Vec<&str> = self.config.entities().map(|entity| entity.id.as_str()).collect();
-                let customers: Vec<&str> = self.config.customers.iter().map(|customer| customer.id.as_str()).collect();
+                let customers: Vec<&str> = self.config.known_customers().collect();
                 if side == Side::Platform {
                     registry::refuse_without_pairs(&mut transaction, customer, (&here, &on_legacy), &database.shown)
                         .await?;
@@ -479,6 +534,14 @@ impl Data {
             }
         }
         Ok(())
+    }
+
+    /// Takes away all that the customer's databases keep of it, but for the applications' rows. Repeated, it goes on where it was cut off.
+    ///
+    /// # Errors
+    /// A database that does not answer.
+    pub async fn purge(&self, customer: &CustomerId) -> anyhow::Result<Purged> {
+        purge::purge(&self.pools, &self.config, self.customer(customer)?).await
     }
 
     /// That a database of a side lets us in, at once, and can be worked with.
@@ -965,10 +1028,7 @@ impl Data {
     }
 
     fn customer(&self, id: &CustomerId) -> anyhow::Result<&Customer> {
-        Ok(self
-            .config
-            .customer(id)
-            .ok_or_else(|| NotConfigured(format!("customer `{id}` is not in {}", self.config.path.display())))?)
+        self.config.customer(id).ok_or_else(|| not_served(&self.config, id))
     }
 
     async fn entity(&self, customer: &CustomerId, entity: &EntityId) -> anyhow::Result<Ready> {

@@ -178,7 +178,7 @@ pub async fn vanished(
     customer: &Customer,
     shown: &str,
 ) -> sqlx::Result<Vec<String>> {
-    let customers: Vec<&str> = config.customers.iter().map(|customer| customer.id.as_str()).collect();
+    let customers: Vec<&str> = config.known_customers().collect();
     let entities: Vec<&str> = config.entities().map(|entity| entity.id.as_str()).collect();
     let found: Vec<(String, String)> = postgres::query_as(
         "select customer, entity from sync_bridge.entity

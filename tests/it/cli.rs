@@ -14,6 +14,7 @@ use crate::support::{Folder, TestDatabase, database, eventually};
 
 mod check;
 mod completions;
+mod customers;
 mod erase;
 mod explain;
 mod health;
@@ -21,6 +22,7 @@ mod init;
 mod metrics;
 mod operator;
 mod plan;
+mod rights;
 mod rings;
 mod schema;
 mod verify;
@@ -87,6 +89,7 @@ const VERBS: &[&[&str]] = &[
     &["console", "--listen", "127.0.0.1:0"],
     &["recover", "--customer", "acme", "--from", "legacy", "--plan"],
     &["conflicts", "list", "--customer", "acme"],
+    &["customers", "list"],
     &["worker"],
     &["scheduler"],
 ];

@@ -10,7 +10,7 @@ const FLOORS: [&[&str]; 5] = [
     &["config", "keyset", "telemetry", "embedded", "clock", "fault", "health", "shutdown", "told"],
     &["mapping", "pairs", "sides", "ledger", "queue"],
     &["stages", "reconcile"],
-    &["scheduler", "jobs", "console", "ops"],
+    &["scheduler", "jobs", "console", "ops", "roster"],
     &["bin", "demo", "startup"],
 ];
 

@@ -36,3 +36,4 @@ mod second;
 mod supervisor;
 mod support;
 mod traces;
+mod upgrades;

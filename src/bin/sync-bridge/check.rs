@@ -5,7 +5,7 @@ use std::path::Path;
 
 use anyhow::anyhow;
 use serde::Serialize;
-use sync_bridge::config::{Config, CustomerId, Finding, Severity};
+use sync_bridge::config::{Config, CustomerId, Finding, Severity, Unserved, Why};
 use sync_bridge::startup::{self, Sides, refused};
 
 use crate::out;
@@ -78,6 +78,7 @@ pub async fn run(path: &Path, args: Args) -> anyhow::Result<()> {
             return Err(refused(error));
         }
     };
+    let config = startup::with_customers(config).await?;
     let asked: Vec<CustomerId> = match &args.customer {
         Some(named) => vec![out::customer(&config, named)?.id.clone()],
         None => config.customers.iter().map(|customer| customer.id.clone()).collect(),
@@ -87,7 +88,18 @@ pub async fn run(path: &Path, args: Args) -> anyhow::Result<()> {
     let found = startup::findings(&sides.data, customers, args.sample).await;
     let config = sides.config.clone();
     sides.close().await?;
-    tell(&config, &asked, &found?, &args)
+    let mut found = found?;
+    if args.customer.is_none() {
+        found.extend(config.unserved.iter().filter_map(unreadable));
+    }
+    tell(&config, &asked, &found, &args)
+}
+
+/// What the queue database keeps of a customer, and cannot be read.
+fn unreadable(one: &Unserved) -> Option<Finding> {
+    let Why::Unreadable(problem) = &one.why else { return None };
+    let said = format!("what the queue database keeps of customer `{}` cannot be read: {problem}", one.id);
+    Some(Finding { customer: Some(one.id.clone()), ..Finding::error("customer", said) })
 }
 
 fn tell(config: &Config, asked: &[CustomerId], found: &[Finding], args: &Args) -> anyhow::Result<()> {

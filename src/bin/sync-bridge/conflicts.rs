@@ -186,7 +186,7 @@ struct ShownValues<'a> {
 }
 
 pub async fn run(config: &Path, args: Args) -> anyhow::Result<()> {
-    let config = startup::load(config)?;
+    let config = startup::load(config).await?;
     let (of, entity) = match &args.verb {
         Verb::List { of, entity, .. } => (of, entity.as_deref()),
         Verb::Show { one, .. } | Verb::Undo { one } | Verb::Resolve { one, .. } => {

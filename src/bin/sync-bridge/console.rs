@@ -27,7 +27,7 @@ pub struct Args {
 
 pub async fn run(config: &Path, args: Args) -> anyhow::Result<()> {
     let stop = shutdown::on_signal()?;
-    let bridge = Bridge::open(startup::load(config)?, Embedded::MustExist).await?;
+    let bridge = Bridge::open(startup::load(config).await?, Embedded::MustExist).await?;
     let done = async {
         bridge.must_be_migrated().await?;
         let listening = startup::console(&bridge, Health::default(), &args.console, args.listen).await;

@@ -175,7 +175,7 @@ impl Of {
 }
 
 pub async fn run(config: &Path, args: Args) -> anyhow::Result<()> {
-    let config = startup::load(config)?;
+    let config = startup::load(config).await?;
     let selection = match &args.verb {
         Verb::List { of, .. } => of.selection(&config)?,
         Verb::Show { id, .. } => Selection::ids(&[*id]),

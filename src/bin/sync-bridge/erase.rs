@@ -52,7 +52,7 @@ pub struct Args {
 }
 
 pub async fn run(config: &Path, args: Args) -> anyhow::Result<()> {
-    let config = startup::load(config)?;
+    let config = startup::load(config).await?;
     let customer = out::customer(&config, &args.customer)?.clone();
     let entity = out::entity(&config, &args.entity)?.clone();
     let bridge = Bridge::open(config, Embedded::MustExist).await?;

@@ -12,6 +12,7 @@ mod check;
 mod completions;
 mod conflicts;
 mod console;
+mod customers;
 mod dead_letters;
 mod demo;
 mod erase;
@@ -53,6 +54,7 @@ Examples:
   sync-bridge conflicts list --customer acme    what both sides changed, and who won
   sync-bridge verify --customer acme        prove that both sides hold the same
   sync-bridge recover --customer acme --from platform --plan   after a backup was brought back
+  sync-bridge customers list                who is worked for; `add`, `apply`, `disable` and `remove` without a restart
 
 Exit codes: 0 fine, 1 failed, 2 bad input, configuration or database (nothing was started or written)
 
@@ -91,6 +93,7 @@ enum Command {
     Conflicts(conflicts::Args),
     Verify(verify::Args),
     Recover(recover::Args),
+    Customers(customers::Args),
     Console(console::Args),
     Completions(completions::Args),
     /// The process of sync-bridge-scheduler, from this program's file
@@ -160,6 +163,7 @@ fn main() -> ExitCode {
         Command::Conflicts(args) => conflicts::run(&config, args).await,
         Command::Verify(args) => verify::run(&config, args).await,
         Command::Recover(args) => recover::run(&config, args).await,
+        Command::Customers(args) => customers::run(&config, args).await,
         Command::Console(args) => console::run(&config, args).await,
         Command::Completions(args) => completions::run(&args, Cli::command()),
         Command::Scheduler { parent, process } => parent.run(startup::scheduler(&config, &process)).await,

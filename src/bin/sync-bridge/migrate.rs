@@ -26,7 +26,7 @@ pub struct Args {
 }
 
 pub async fn run(config: &Path, args: Args) -> anyhow::Result<()> {
-    let bridge = Bridge::open(startup::load(config)?, Embedded::Make).await?;
+    let bridge = Bridge::open(startup::load(config).await?, Embedded::Make).await?;
     let shown = bridge.queue_shown();
     let done = startup::migrate(&bridge).await;
     bridge.close().await?;

@@ -56,8 +56,8 @@ pub fn alarm(count: i64) -> Cell {
 /// How a customer stands: what needs a person stands out.
 pub fn state(state: &str) -> Cell {
     match state {
-        "degraded" | "away" | "locked" | "waiting for a worker" => toned(text(state), Color::Red),
-        "paused" | "waiting" | "never run" => toned(text(state), Color::Yellow),
+        "degraded" | "away" | "locked" | "waiting for a worker" | "unreadable" => toned(text(state), Color::Red),
+        "paused" | "disabled" | "waiting" | "never run" => toned(text(state), Color::Yellow),
         _ => text(state),
     }
 }

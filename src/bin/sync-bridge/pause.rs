@@ -94,7 +94,7 @@ impl What {
 }
 
 pub async fn pause(config: &Path, args: PauseArgs) -> anyhow::Result<()> {
-    let config = startup::load(config)?;
+    let config = startup::load(config).await?;
     args.what.scope(&config)?;
     let bridge = Bridge::open(config, Embedded::MustExist).await?;
     let paused = async {
@@ -111,7 +111,7 @@ pub async fn pause(config: &Path, args: PauseArgs) -> anyhow::Result<()> {
 }
 
 pub async fn resume(config: &Path, args: ResumeArgs) -> anyhow::Result<()> {
-    let config = startup::load(config)?;
+    let config = startup::load(config).await?;
     args.what.scope(&config)?;
     let bridge = Bridge::open(config, Embedded::MustExist).await?;
     let resumed = async {

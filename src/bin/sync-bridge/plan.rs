@@ -102,7 +102,7 @@ impl KindShown {
 
 pub async fn run(config: &Path, args: Args) -> anyhow::Result<()> {
     let stop = shutdown::on_signal()?;
-    let config = startup::load(config)?;
+    let config = startup::load(config).await?;
     let customer = out::customer(&config, &args.customer)?.clone();
     let entity = args.entity.as_deref().map(|named| out::entity(&config, named)).transpose()?.cloned();
     let bridge = Bridge::open(config, Embedded::MustExist).await?;

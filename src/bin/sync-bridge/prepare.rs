@@ -4,9 +4,10 @@ use std::path::Path;
 
 use anyhow::Context as _;
 use serde::Serialize;
-use sync_bridge::config::Side;
-use sync_bridge::pairs;
+use sync_bridge::config::{Customer, Side};
+use sync_bridge::stages::Data;
 use sync_bridge::startup::{self, Look, Sides};
+use sync_bridge::{ops, pairs};
 
 use crate::out;
 
@@ -16,6 +17,7 @@ use crate::out;
 Examples:
   sync-bridge prepare             for all customers, after a look at their databases
   sync-bridge prepare --print     only show the DDL, for an administrator to run by hand
+  sync-bridge prepare --roles     only show what each role of the configuration's URLs needs, as grants
 
 Repeat it when customers or entities are added. A schema that belongs to another role is left as it is: only the entities
 are registered in it, for which the bridge's role needs `usage` on the schema and all rights on rows of its tables.
@@ -27,8 +29,11 @@ pub struct Args {
     /// Only show the DDL; connects to nothing
     #[arg(long)]
     print: bool,
-    /// One line of JSON
+    /// Only show the least that each role needs, as grants; connects to no customer's database
     #[arg(long, conflicts_with = "print")]
+    roles: bool,
+    /// One line of JSON
+    #[arg(long, conflicts_with_all = ["print", "roles"])]
     json: bool,
 }
 
@@ -36,9 +41,12 @@ pub async fn run(config: &Path, args: Args) -> anyhow::Result<()> {
     if args.print {
         return print();
     }
+    if args.roles {
+        return out::say(&ops::grants(&startup::load(config).await?).map_err(startup::refused)?);
+    }
     // The queue is of no concern here, only sides are.
-    let sides = Sides::open(startup::load(config)?).await?;
-    let done = prepare(&sides).await;
+    let sides = Sides::open(startup::load(config).await?).await?;
+    let done = prepare(&sides.data, &sides.config.customers).await;
     sides.close().await?;
     let prepared = done?;
     if args.json {
@@ -49,17 +57,20 @@ pub async fn run(config: &Path, args: Args) -> anyhow::Result<()> {
 }
 
 #[derive(Serialize)]
-struct Prepared {
+pub struct Prepared {
     customer: String,
     slug: String,
     databases: Vec<String>,
 }
 
-async fn prepare(sides: &Sides) -> anyhow::Result<Vec<Prepared>> {
-    let Sides { config, data, .. } = sides;
-    startup::check(data, &config.customers, Look::Tables).await?;
+/// These customers' databases, after a look at them.
+pub async fn prepare<'c>(
+    data: &Data,
+    customers: impl IntoIterator<Item = &'c Customer> + Clone,
+) -> anyhow::Result<Vec<Prepared>> {
+    startup::check(data, customers.clone(), Look::Tables).await?;
     let mut prepared = Vec::new();
-    for customer in &config.customers {
+    for customer in customers {
         let done = data.prepare(&customer.id).await.with_context(|| format!("preparing customer {}", customer.slug));
         done.map_err(|error| if lacks_a_right(&error) { startup::refused(error.context(RIGHTS)) } else { error })?;
         let databases: Vec<String> = customer.databases.values().map(ToString::to_string).collect();

@@ -81,7 +81,7 @@ impl Of {
 }
 
 pub async fn run(config: &Path, args: Args) -> anyhow::Result<()> {
-    let config = startup::load(config)?;
+    let config = startup::load(config).await?;
     let (Verb::List { of, .. } | Verb::Retry { of, .. }) = &args.verb;
     let named = of.named(&config)?;
     let bridge = Bridge::open(config, Embedded::MustExist).await?;

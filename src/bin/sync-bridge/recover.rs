@@ -69,7 +69,7 @@ impl From {
 
 pub async fn run(config: &Path, args: Args) -> anyhow::Result<()> {
     let stop = shutdown::on_signal()?;
-    let config = startup::load(config)?;
+    let config = startup::load(config).await?;
     let customer = out::customer(&config, &args.customer)?.clone();
     let bridge = Bridge::open(config, Embedded::MustExist).await?;
     let done = tokio::select! {

@@ -46,7 +46,7 @@ pub struct Args {
 
 pub async fn run(config: &Path, args: Args) -> anyhow::Result<()> {
     let stop = shutdown::on_signal()?;
-    let config = startup::load(config)?;
+    let config = startup::load(config).await?;
     let customer = out::customer(&config, &args.customer)?.clone();
     let bridge = Bridge::open(config, Embedded::MustExist).await?;
     let report = match ready(&bridge, &customer, args.accept_mapping).await {

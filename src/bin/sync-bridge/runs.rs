@@ -62,7 +62,7 @@ JSON: as `list`, with origin, tick_at, trace_id, stages, page_list")]
 }
 
 pub async fn run(config: &Path, args: Args) -> anyhow::Result<()> {
-    let config = startup::load(config)?;
+    let config = startup::load(config).await?;
     let customer = match &args.verb {
         Verb::List { customer, .. } => Some(out::customer(&config, customer)?.id.clone()),
         Verb::Show { .. } => None,

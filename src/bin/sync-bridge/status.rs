@@ -20,7 +20,7 @@ Examples:
   sync-bridge status --customer acme --watch     a view that is kept up to date, what needs a person first; Ctrl-C ends it
   sync-bridge status --watch --json | jq .       a line for each look
 
-JSON: a list; each customer: customer, slug, state, away, open_run, load_run, last_tick_at, last_run_ended_at, watermarks (entity, side,
+JSON: a list; each customer: customer, slug, state, problem (why it is unreadable), away, open_run, load_run, last_tick_at, last_run_ended_at, watermarks (entity, side,
   watermark, freshness_secs, held_by, locked_since), parked, quarantined, dead_letters, differences, compared_at, paused, loads, mappings
 
 Exit codes: 0 here it is, or stopped by Ctrl-C; 1 the queue database failed meanwhile; 2 refused")]
@@ -40,7 +40,7 @@ pub struct Args {
 }
 
 pub async fn run(config: &Path, args: Args) -> anyhow::Result<()> {
-    let config = startup::load(config)?;
+    let config = startup::load(config).await?;
     let customer = args.customer.as_deref().map(|named| out::customer(&config, named)).transpose()?;
     let customer = customer.map(|customer| customer.id.clone());
     let bridge = Bridge::open(config, Embedded::MustExist).await?;
@@ -85,8 +85,8 @@ async fn read(bridge: &Bridge, customer: Option<&CustomerId>) -> anyhow::Result<
 /// What needs a person first.
 fn urgency(state: &str) -> u8 {
     match state {
-        "degraded" | "away" | "locked" | "waiting for a worker" => 0,
-        "paused" | "waiting" | "never run" => 1,
+        "degraded" | "away" | "locked" | "waiting for a worker" | "unreadable" => 0,
+        "paused" | "disabled" | "waiting" | "never run" => 1,
         "idle" => 3,
         _ => 2,
     }
@@ -158,6 +158,7 @@ fn tables(status: &[CustomerStatus]) -> Tables {
     let mut others = Vec::new();
     others.extend(loads(status));
     others.extend(mappings(status));
+    others.extend(unreadable(status));
     others.extend(away(status));
     others.extend(pause::table(status.iter().map(|one| (one.slug.as_str(), one.paused.as_slice()))));
     let sides = if sides.is_empty() { Vec::new() } else { vec![sides.to_string()] };
@@ -203,6 +204,15 @@ fn mappings(status: &[CustomerStatus]) -> Option<String> {
                 out::text(&act),
             ]);
         }
+    }
+    (!table.is_empty()).then(|| table.to_string())
+}
+
+/// Customers that nobody works for here, as what is kept of them cannot be read.
+fn unreadable(status: &[CustomerStatus]) -> Option<String> {
+    let mut table = out::table(&["unreadable", "what is wrong"]);
+    for (slug, problem) in status.iter().filter_map(|one| Some((&one.slug, one.problem.as_ref()?))) {
+        table.add_row(vec![out::text(slug), out::text(problem)]);
     }
     (!table.is_empty()).then(|| table.to_string())
 }

@@ -33,7 +33,7 @@ pub struct Args {
 
 pub async fn run(config: &Path, args: Args) -> anyhow::Result<()> {
     let stop = shutdown::on_signal()?;
-    let config = startup::load(config)?;
+    let config = startup::load(config).await?;
     let bridge = tokio::select! {
         bridge = Bridge::open_checked(config) => bridge?,
         () = stop.cancelled() => return Ok(()),

@@ -95,7 +95,7 @@ pub async fn run(config: &Path, args: Args) -> anyhow::Result<()> {
     if let Some(file) = &args.report {
         may_be_written(file).map_err(refused)?;
     }
-    let config = startup::load(config)?;
+    let config = startup::load(config).await?;
     let customer = out::customer(&config, &args.customer)?.clone();
     let entity = args.entity.as_deref().map(|named| out::entity(&config, named)).transpose()?.cloned();
     let bridge = Bridge::open(config, Embedded::MustExist).await?;

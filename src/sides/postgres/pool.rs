@@ -164,10 +164,10 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The process's pools, one pair per database and session time zone, made when first asked for.
+/// The process's pools, one pair per database, session time zone and limit, made when first asked for.
 #[derive(Debug)]
 pub struct Pools {
-    databases: Mutex<HashMap<(String, Tz), Database>>,
+    databases: Mutex<HashMap<(String, Tz, Option<u32>), Database>>,
     open: Arc<Open>,
 }
 
@@ -184,7 +184,7 @@ impl Pools {
     /// The URL cannot be read.
     pub fn database(&self, url: &DatabaseUrl, zone: Tz, limit: Option<u32>) -> anyhow::Result<Database> {
         let mut databases = lock(&self.databases);
-        let key = (url.expose().to_string(), zone);
+        let key = (url.expose().to_string(), zone, limit);
         if let Some(database) = databases.get(&key) {
             return Ok(database.clone());
         }
@@ -219,7 +219,7 @@ impl Pools {
     /// Leaves the database's connections alone from now on: they lead nowhere. Who asks for one gets a new one.
     pub fn leave(&self, url: &DatabaseUrl) {
         let left = lock(&self.databases);
-        for ((_, _), database) in left.iter().filter(|((exposed, _), _)| exposed == url.expose()) {
+        for (_, database) in left.iter().filter(|((exposed, ..), _)| exposed == url.expose()) {
             for sessions in [&database.read, &database.write] {
                 close(lock(&sessions.place.pool).take());
             }

@@ -89,6 +89,17 @@ pub fn named(entity: &Entity, side: Side) -> Vec<Named<'_>> {
     own.chain(of_fields).filter(|named| seen.insert(named.column)).collect()
 }
 
+/// What a role must be allowed on the columns that an entity names on a side; of a new row the moment of its making is the database's.
+pub fn wanted(entity: &Entity, side: Side) -> [(&'static str, Vec<&str>); 3] {
+    let table = entity.table(side);
+    let all: Vec<&str> = named(entity, side).into_iter().map(|named| named.column).collect();
+    let is_created = |column: &str| table.created_at.as_deref() == Some(column);
+    let stays = |column: &str| table.key.iter().any(|key| key == column) || table.scope.contains_key(column);
+    let made: Vec<&str> = all.iter().copied().filter(|column| !is_created(column)).collect();
+    let changed = made.iter().copied().filter(|column| !stays(column)).collect();
+    [("select", all), ("insert", made), ("update", changed)]
+}
+
 /// `schema.table` for SQL that a person may copy.
 pub fn sql_name(table: &Table) -> String {
     format!("{}.{}", shown_ident(&table.schema), shown_ident(&table.name))

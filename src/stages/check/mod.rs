@@ -26,7 +26,7 @@ use super::parts::{LiveTables, Part, as_one, misjoined, parts};
 use super::registry::vanished;
 
 pub use database::{not_prepared, registered};
-pub use flaw::Flaw;
+pub use flaw::{Flaw, wanted};
 pub use table::{must_have, no_such_column, no_such_table, plain};
 pub use types::unsupported;
 

@@ -10,7 +10,7 @@ use crate::mapping::Class;
 use crate::sides::postgres::{Index, Kind, LiveColumn, LiveTable, Rewriter, shown_ident};
 use crate::stages::entity::marked;
 
-use super::flaw::{Flaw, Named, listed, named, sql_name};
+use super::flaw::{Flaw, Named, listed, named, sql_name, wanted};
 use super::types;
 
 /// Who a database has, beside the table that was looked for: schema and table.
@@ -426,31 +426,19 @@ fn rights(entity: &Entity, side: Side, live: &LiveTable) -> Vec<Flaw> {
         let help = format!("`grant usage on schema {} to {role}`", shown_ident(&table.schema));
         flaws.push(Flaw::error("missing-right", Spot::Table(side), message).help(help));
     }
-    let read: Vec<&LiveColumn> = named(entity, side).iter().filter_map(|one| live.column(one.column)).collect();
-    let is_key = |column: &LiveColumn| table.key.contains(&column.name);
-    let is_scope = |column: &LiveColumn| table.scope.contains_key(&column.name);
-    let is_created = |column: &LiveColumn| table.created_at.as_ref() == Some(&column.name);
-    let wanted: [(&str, Vec<&LiveColumn>); 3] = [
-        ("select", read.iter().copied().filter(|column| !column.rights.select).collect()),
-        ("insert", read.iter().copied().filter(|column| !column.rights.insert && !is_created(column)).collect()),
-        (
-            "update",
-            read.iter()
-                .copied()
-                .filter(|column| !column.rights.update && !is_key(column) && !is_scope(column) && !is_created(column))
-                .collect(),
-        ),
-    ];
-    for (right, lacking) in wanted {
+    for (right, columns) in wanted(entity, side) {
+        let has = |column: &LiveColumn| match right {
+            "select" => column.rights.select,
+            "insert" => column.rights.insert,
+            _ => column.rights.update,
+        };
+        let lacking: Vec<&LiveColumn> =
+            columns.into_iter().filter_map(|name| live.column(name)).filter(|column| !has(column)).collect();
         if lacking.is_empty() {
             continue;
         }
         // A right on some columns only is given so on purpose: the rest is to be as fine.
-        let has_some = live.columns.iter().any(|column| match right {
-            "select" => column.rights.select,
-            "insert" => column.rights.insert,
-            _ => column.rights.update,
-        });
+        let has_some = live.columns.iter().any(has);
         let names = listed(lacking.iter().map(|column| column.name.as_str()));
         let columns: Vec<String> = lacking.iter().map(|column| shown_ident(&column.name)).collect();
         let (what, granted) = if has_some {

@@ -1,0 +1,37 @@
+//! `sync-bridge prepare --roles`: the least that each role needs, for the owners of the databases to run. Connects to nothing.
+
+use crate::config::{Config, Side};
+use crate::sides::postgres::ident;
+use crate::stages::{self, Grants};
+
+/// In the queue database: schedulers, workers, console and command line do the same there, so that one role will do. All of it is the bridge's own.
+const QUEUE: [&str; 2] = [
+    "grant usage on schema bridge, apalis to",
+    "grant select, insert, update, delete on all tables in schema bridge, apalis to",
+];
+
+/// As one text of SQL.
+///
+/// # Errors
+/// A URL that names no role, as one of the embedded server.
+pub fn grants(config: &Config) -> anyhow::Result<String> {
+    let mut text = vec![
+        "-- Each part is for the owner of its database, and safe to repeat: first `sync-bridge migrate` and `sync-bridge prepare`\n\
+         -- (or the DDL of `prepare --print`) by that owner, then this; again when tables, columns or customers come."
+            .to_owned(),
+    ];
+    if let Some(url) = config.queue.as_ref().filter(|url| url.embedded_name().is_none()) {
+        let (role, name) = stages::role_of(url)?;
+        let role = ident(&role);
+        let granted = QUEUE.map(|grant| format!("{grant} {role};"));
+        let connect = format!("grant connect on database {} to {role};", ident(&name));
+        text.push(format!("-- Queue database {url}\n{connect}\n{}", granted.join("\n")));
+    }
+    text.extend(stages::grants(config)?.iter().map(of_sides));
+    Ok(text.join("\n\n"))
+}
+
+fn of_sides(Grants { database, sides, statements, .. }: &Grants) -> String {
+    let sides: Vec<&str> = sides.iter().map(|side: &Side| side.as_str()).collect();
+    format!("-- Database {database} ({})\n{};", sides.join(" and "), statements.join(";\n"))
+}
