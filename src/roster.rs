@@ -12,7 +12,7 @@ use sqlx::{PgConnection, PgPool};
 use tokio_util::sync::CancellationToken;
 
 use crate::clock;
-use crate::config::{Config, ConfigError, CustomerId, Unserved, Why};
+use crate::config::{Config, ConfigError, Customer, CustomerId, Unserved, Why};
 use crate::jobs::Env;
 use crate::ledger::customer::{self, Row, State};
 use crate::queue::{self, ANSWER_MAX};
@@ -106,7 +106,7 @@ pub fn with(config: &Config, version: i64, changed: &[Row]) -> Config {
         };
         let why = match (row.state, read) {
             (State::Enabled, Ok(Some(customer))) => {
-                config.customers.push(customer);
+                config.customers.push(Customer { version: row.version, ..customer });
                 continue;
             }
             (State::Enabled, Ok(None)) => Why::Unreadable("what is kept of it is another customer's".into()),

@@ -86,6 +86,7 @@ fn read_one(
             schedule: schedule?,
             load_window: load_window?,
             limits: limits?,
+            version: 0,
         })
     })();
     Some((customer, outline))

@@ -118,6 +118,8 @@ pub struct Customer {
     pub load_window: Option<DayWindow>,
     /// What may be asked of its databases, by the same names; see [`Customer::limits_of`].
     pub limits: BTreeMap<String, Limits>,
+    /// Of what the queue database keeps of it; 0 for one of the file.
+    pub version: i64,
 }
 
 /// A checked cron expression of five fields, or six with seconds first, in a time zone.
@@ -681,14 +683,14 @@ impl Config {
 }
 
 impl Customer {
-    /// Whether both say the same, so that what was made for one will do for the other.
+    /// Whether both say the same, and nothing was done with it in between, so that what was made for one will do for the other.
     pub fn is_same(&self, other: &Customer) -> bool {
         let urls = |one: &Customer| -> Vec<(String, String)> {
             one.databases.iter().map(|(name, url)| (name.clone(), url.expose().to_owned())).collect()
         };
         let rest = |one: &Customer| {
-            let Customer { id, slug, labels, vars, schedule, load_window, limits, .. } = one.clone();
-            (id, slug, labels, vars, schedule, load_window, limits)
+            let Customer { id, slug, labels, vars, schedule, load_window, limits, version, .. } = one.clone();
+            (id, slug, labels, vars, schedule, load_window, limits, version)
         };
         urls(self) == urls(other) && rest(self) == rest(other)
     }

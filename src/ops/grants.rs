@@ -5,8 +5,10 @@ use crate::sides::postgres::ident;
 use crate::stages::{self, Grants};
 
 /// In the queue database: schedulers, workers, console and command line do the same there, so that one role will do. All of it is the bridge's own.
-const QUEUE: [&str; 2] = [
+const QUEUE: [&str; 3] = [
     "grant usage on schema bridge, apalis to",
+    // Where the extensions are that apalis needs.
+    "grant usage on schema public to",
     "grant select, insert, update, delete on all tables in schema bridge, apalis to",
 ];
 

@@ -196,7 +196,7 @@ async fn a_customer_that_is_disabled_loses_nothing() {
 
 #[tokio::test]
 async fn what_is_applied_is_all_of_it_or_nothing_and_twice_is_once() {
-    let Two { acme, desk, .. } = two("applied").await;
+    let Two { acme, globex: _globex, desk } = two("applied").await;
     let file = |text: &str| std::fs::write(desk.folder.path().join("all.toml"), text).expect("writing a file");
     let both = format!(
         "{GLOBEX}[[customers]]\nid = \"c-1\"\nslug = \"acme\"\n[customers.databases]\nlegacy = \"${{LEGACY_URL}}\"\n\

@@ -287,6 +287,7 @@ async fn none_of_it_is_too_much() {
             let verb: &[&str] = match what.split(' ').next() {
                 Some("insert" | "update") => &["pause", "--customer", "acme"],
                 Some("delete") => &["resume", "--customer", "acme"],
+                _ if what.ends_with("public") => &["run", "--customer", "acme", "--inline"],
                 _ => &["status"],
             };
             assert!(!desk.run(verb).status.success(), "{what} was taken away, and {verb:?} does not miss it");
