@@ -103,6 +103,16 @@ pub enum Why {
     Unreadable(String),
 }
 
+impl std::fmt::Display for Why {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Why::Disabled => f.write_str("it is disabled"),
+            Why::Removed => f.write_str("it was removed"),
+            Why::Unreadable(problem) => f.write_str(problem),
+        }
+    }
+}
+
 /// A tenant. `id` is fixed for ever; the slug may change. `Debug` leaves out the values of `vars`.
 #[derive(Clone)]
 pub struct Customer {

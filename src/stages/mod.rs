@@ -40,9 +40,7 @@ use anyhow::Context;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
-use crate::config::{
-    Config, Customer, CustomerId, DatabaseUrl, EntityId, Finding, Locator, Logins, Policy, Side, Unserved, Why,
-};
+use crate::config::{Config, Customer, CustomerId, DatabaseUrl, EntityId, Finding, Locator, Logins, Policy, Side};
 pub use crate::keyset::{Key, Lane, Position, Range, Signature};
 use crate::pairs;
 use crate::sides::postgres::{self, Pools, reach, reach_primary};
@@ -376,9 +374,7 @@ impl Difference {
 /// Why this process does not work for a customer. One that it is only about to learn of, or cannot read, waits: another process may know better.
 pub fn not_served(config: &Config, customer: &CustomerId) -> anyhow::Error {
     let unserved = match config.unserved(customer) {
-        Some(Unserved { why: Why::Unreadable(problem), .. }) => problem.clone(),
-        Some(Unserved { why: Why::Disabled, .. }) => "it is disabled".to_owned(),
-        Some(Unserved { why: Why::Removed, .. }) => "it was removed".to_owned(),
+        Some(one) => one.why.to_string(),
         None if config.roster.is_some() => "it is not among the customers in the queue database".to_owned(),
         None => {
             let what = "is not in this worker's configuration: add it, or stop its schedule";

@@ -234,18 +234,8 @@ async fn prepare_for(config: &Config, given: &[Kept], changes: &[Change]) -> any
     prepare::prepare(&data, customers).await.map(drop)
 }
 
-/// The id of the customer that is named, also of one that is not worked for.
-fn id_of(config: &Config, named: &str) -> anyhow::Result<String> {
-    let unserved = config.unserved.iter().find(|one| one.id.as_str() == named || one.slug == named);
-    match (config.customer_named(named), unserved) {
-        (Some(customer), _) => Ok(customer.id.to_string()),
-        (None, Some(one)) => Ok(one.id.to_string()),
-        (None, None) => Err(refused(anyhow!("the queue database keeps no customer `{named}`: see `list`"))),
-    }
-}
-
 async fn set(bridge: &Bridge, named: &Named, state: CustomerState) -> anyhow::Result<()> {
-    let id = id_of(&bridge.config, &named.customer)?;
+    let id = out::known_customer(&bridge.config, &named.customer)?.to_string();
     let changed = ops::set_state(&bridge.queue, &id, state, (&out::who(), &named.reason)).await?;
     let changed = changed.ok_or_else(|| refused(anyhow!("customer {id} is not there any more: see `list`")))?;
     if named.json {
@@ -266,7 +256,7 @@ async fn set(bridge: &Bridge, named: &Named, state: CustomerState) -> anyhow::Re
 }
 
 async fn purge(bridge: &Bridge, named: &Named, databases: bool) -> anyhow::Result<()> {
-    let id = id_of(&bridge.config, &named.customer)?;
+    let id = out::known_customer(&bridge.config, &named.customer)?.to_string();
     let by = (&*out::who(), &*named.reason);
     let purged = ops::purge(&bridge.queue, &bridge.config, &id, databases, by).await?;
     let purged = purged.ok_or_else(|| refused(anyhow!("customer {id} is not there any more: see `list`")))?;

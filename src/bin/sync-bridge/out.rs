@@ -6,7 +6,7 @@ use anyhow::{Context as _, anyhow};
 use chrono::{DateTime, Utc};
 use comfy_table::{Cell, CellAlignment, Color, ContentArrangement, Table, presets};
 use serde::Serialize;
-use sync_bridge::config::{Config, Customer, EntityId, Side};
+use sync_bridge::config::{Config, Customer, CustomerId, EntityId, Side};
 use sync_bridge::stages::{Key, Tally};
 use sync_bridge::startup::refused;
 pub use sync_bridge::told::{duration as shown_secs, grouped, key};
@@ -128,6 +128,18 @@ pub fn key_of(written: &str) -> Key {
     Key(written.split(',').map(str::trim).collect::<Vec<_>>().join("\u{1f}"))
 }
 
+/// The id of the customer that an operator names by id or slug, also of one that is not worked for.
+///
+/// # Errors
+/// Names those there are.
+pub fn known_customer(config: &Config, named: &str) -> anyhow::Result<CustomerId> {
+    let unserved = config.unserved.iter().find(|one| one.id.as_str() == named || one.slug == named);
+    match (config.customer_named(named), unserved) {
+        (None, Some(one)) => Ok(one.id.clone()),
+        _ => customer(config, named).map(|customer| customer.id.clone()),
+    }
+}
+
 /// The customer an operator names by id or slug.
 ///
 /// # Errors
@@ -136,6 +148,9 @@ pub fn customer<'c>(config: &'c Config, named: &str) -> anyhow::Result<&'c Custo
     /// As many as a line holds.
     const LISTED_MAX: usize = 12;
     config.customer_named(named).ok_or_else(|| {
+        if let Some(one) = config.unserved.iter().find(|one| one.id.as_str() == named || one.slug == named) {
+            return refused(anyhow!("customer `{named}` is not worked for: {}", one.why));
+        }
         let mut slugs: Vec<&str> = config.customers.iter().take(LISTED_MAX).map(|one| one.slug.as_str()).collect();
         if config.customers.len() > LISTED_MAX {
             slugs.push("…");

@@ -41,8 +41,7 @@ pub struct Args {
 
 pub async fn run(config: &Path, args: Args) -> anyhow::Result<()> {
     let config = startup::load(config).await?;
-    let customer = args.customer.as_deref().map(|named| out::customer(&config, named)).transpose()?;
-    let customer = customer.map(|customer| customer.id.clone());
+    let customer = args.customer.as_deref().map(|named| out::known_customer(&config, named)).transpose()?;
     let bridge = Bridge::open(config, Embedded::MustExist).await?;
     let done = show(&bridge, customer.as_ref(), &args).await;
     bridge.close().await?;

@@ -164,10 +164,13 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// URL, session time zone, limit.
+type Kind = (String, Tz, Option<u32>);
+
 /// The process's pools, one pair per database, session time zone and limit, made when first asked for.
 #[derive(Debug)]
 pub struct Pools {
-    databases: Mutex<HashMap<(String, Tz, Option<u32>), Database>>,
+    databases: Mutex<HashMap<Kind, Database>>,
     open: Arc<Open>,
 }
 

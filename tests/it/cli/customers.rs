@@ -176,6 +176,10 @@ async fn a_customer_that_is_disabled_loses_nothing() {
     desk.succeeds(&disable);
     assert_eq!(standing(&desk), [("acme".to_owned(), "disabled".to_owned())]);
     assert!(desk.succeeds(&disable).contains("is disabled already"));
+    assert!(desk.succeeds(&["status", "--customer", "acme"]).contains("they move"), "by whom and why");
+    let run = desk.run(&["run", "--customer", "acme"]);
+    assert_eq!(run.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&run.stderr).contains("customer `acme` is not worked for: it is disabled"));
     let marks = "select count(*) from bridge.watermark where customer = 'c-1'";
     assert_eq!(number(&acme.queue, marks).await, 2);
     hire(&acme.legacy, "eve").await;
