@@ -167,6 +167,7 @@ pub async fn forget(conn: &mut PgConnection, customer: &str) -> sqlx::Result<()>
         "delete from bridge.acceptance where customer = $1",
         "delete from bridge.absence where customer = $1",
         "delete from bridge.swept where customer = $1",
+        "delete from bridge.walk where customer = $1",
         "delete from bridge.pause where customer = $1",
         "delete from bridge.customer where id = $1",
     ] {

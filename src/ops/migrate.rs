@@ -26,10 +26,10 @@ pub async fn migrate(pool: &PgPool) -> anyhow::Result<()> {
     by(pool, &MIGRATOR).await
 }
 
-/// As a binary would that knows no later version than this: what a rollout begins with, in its test.
+/// As a binary would that knows only these versions: what a rollout begins with, in its test.
 #[doc(hidden)]
-pub async fn migrate_to(pool: &PgPool, version: i64) -> anyhow::Result<()> {
-    let known: Vec<Migration> = MIGRATOR.iter().filter(|migration| migration.version <= version).cloned().collect();
+pub async fn migrate_some(pool: &PgPool, knows: impl Fn(i64) -> bool) -> anyhow::Result<()> {
+    let known: Vec<Migration> = MIGRATOR.iter().filter(|migration| knows(migration.version)).cloned().collect();
     let (table_name, create_schemas) = (MIGRATOR.table_name.clone(), MIGRATOR.create_schemas.clone());
     by(pool, &Migrator { migrations: known.into(), table_name, create_schemas, ..Migrator::DEFAULT }).await
 }
@@ -86,10 +86,9 @@ pub enum Migrated {
 pub async fn migrated(queue: &PgPool) -> anyhow::Result<Migrated> {
     let mut conn = queue.acquire().await.context("looking at the queue database")?;
     let known = known();
-    match applied(&mut conn).await? {
-        None => return Ok(Migrated::No),
-        Some(applied) if applied < known => return Ok(Migrated::Partly),
-        Some(_) => {}
+    let Some(applied) = applied(&mut conn).await? else { return Ok(Migrated::No) };
+    if MIGRATOR.iter().any(|migration| !applied.contains(&migration.version)) {
+        return Ok(Migrated::Partly);
     }
     let needs: i64 = sqlx::query_scalar("select min_version from bridge.meta")
         .fetch_one(&mut *conn)
@@ -109,8 +108,8 @@ pub async fn has_worked(queue: &PgPool, config: &Config) -> bool {
         .unwrap_or(false)
 }
 
-/// The version of the bridge's tables, if there are any.
-async fn applied(conn: &mut PgConnection) -> anyhow::Result<Option<i64>> {
+/// The versions that the bridge's tables have, if there are any.
+async fn applied(conn: &mut PgConnection) -> anyhow::Result<Option<Vec<i64>>> {
     let there: bool = sqlx::query_scalar("select to_regclass('bridge._sqlx_migrations') is not null")
         .fetch_one(&mut *conn)
         .await
@@ -118,10 +117,11 @@ async fn applied(conn: &mut PgConnection) -> anyhow::Result<Option<i64>> {
     if !there {
         return Ok(None);
     }
-    sqlx::query_scalar("select max(version) from bridge._sqlx_migrations where success")
-        .fetch_one(&mut *conn)
+    let applied = sqlx::query_scalar("select version from bridge._sqlx_migrations where success order by version")
+        .fetch_all(&mut *conn)
         .await
-        .context("reading the version of the bridge's tables")
+        .context("reading the version of the bridge's tables")?;
+    Ok(Some(applied))
 }
 
 fn known() -> i64 {
@@ -130,12 +130,11 @@ fn known() -> i64 {
 
 /// An older binary must not work on tables it does not know.
 async fn refuse_newer(conn: &mut PgConnection) -> anyhow::Result<()> {
-    let (applied, known) = (applied(conn).await?, known());
+    let (applied, known) = (applied(conn).await?.unwrap_or_default(), known());
+    let newest = applied.last().copied().unwrap_or(0);
     anyhow::ensure!(
-        applied.is_none_or(|applied| applied <= known),
-        "the queue database is of version {}, this binary knows {}: use the newer binary, or another queue database",
-        applied.unwrap_or(0),
-        known
+        newest <= known,
+        "the queue database is of version {newest}, this binary knows {known}: use the newer binary, or another queue database"
     );
     Ok(())
 }
