@@ -327,9 +327,8 @@ async fn what_an_operator_does_is_done_and_noted() {
     let failed = "select count(*) from bridge.action where outcome like 'failed: %nothing to undo%'";
     assert_eq!(number(&databases.queue, failed).await, 1);
     assert!(console.get("/actions").body.contains("she asked for it"));
-    // What is chosen by its id, or is all there is, is of a customer all the same.
-    let of_acme = console.get("/customers/acme").body;
-    assert!(of_acme.contains("the disk is larger now") && of_acme.contains("all of them"), "{of_acme}");
+    // What is chosen by its id is of a customer all the same.
+    assert!(console.get("/customers/acme").body.contains("the disk is larger now"));
 }
 
 #[tokio::test]
