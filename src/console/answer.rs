@@ -1,6 +1,7 @@
 //! What the console answers, and what it says when something is wrong: as a page to people, as JSON to programs.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Json;
 use axum::body::to_bytes;
@@ -18,6 +19,9 @@ use crate::told::told;
 
 /// A sentence about a request that cannot be read.
 const SAID_MAX: usize = 1 << 14;
+
+/// Within this the queue database lets somebody in, if it works.
+const QUEUE_MAX: Duration = Duration::from_secs(2);
 
 /// What is wrong, and what to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -133,6 +137,21 @@ impl IntoResponse for Answer {
     }
 }
 
+/// Nearly all that is asked here is asked of the queue database: where that one does not answer, it is told so, and what to do.
+async fn explained(console: &Console, problem: Problem) -> Problem {
+    let Problem::Failed(text) = problem else { return problem };
+    match clock::within(QUEUE_MAX, console.env.queue.acquire()).await {
+        Some(Ok(_)) => Problem::Failed(text),
+        _ => {
+            let queue = console.env.config.queue.as_ref().map(ToString::to_string).unwrap_or_default();
+            Problem::Failed(format!(
+                "The queue database {queue} does not answer. Until it does nothing is synchronised, and nothing is lost; the processes go on by \
+                 themselves. What to do: docs/OPERATIONS.md, \u{201c}The queue database is down\u{201d}. ({text})"
+            ))
+        }
+    }
+}
+
 /// The last word on each answer: problems get a body, and everything the headers that keep browsers from being used against it.
 pub(super) async fn finished(State(console): State<Arc<Console>>, request: Request, next: Next) -> Response {
     let is_api = request.uri().path().starts_with("/api/");
@@ -146,6 +165,7 @@ pub(super) async fn finished(State(console): State<Arc<Console>>, request: Reque
         said => said,
     };
     if let Some(problem) = problem {
+        let problem = explained(&console, problem).await;
         let body = match is_api {
             true => Json(json!({ "error": problem.text() })).into_response(),
             false => shown(&console, visitor.as_ref(), &problem).into_response(),

@@ -9,7 +9,8 @@ use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
 use crate::cli::{Databases, Desk, Running, execute, number};
-use crate::support::eventually;
+use crate::support::door::{Door, Way};
+use crate::support::{eventually, server};
 
 pub const READ: &str = "read-token-of-a-test-0001";
 pub const ACT: &str = "act-token-of-a-test-00002";
@@ -238,6 +239,28 @@ async fn every_page_answers_and_each_number_leads_to_what_it_counts() {
     let conflict = seen.keys().find(|path| path.starts_with("/conflicts/")).expect("a conflict");
     let page = shown.get(conflict).body;
     assert!(page.contains("&lt;b&gt;Ada L&lt;/b&gt;") && page.contains("Ada P"), "as text: {page}");
+}
+
+#[tokio::test]
+async fn where_the_queue_database_is_away_it_is_told_with_what_to_do() {
+    let databases = Databases::new("console away").await;
+    let door = Door::new(server().await.port()).await;
+    let desk = databases.desk("console-away").with("QUEUE_URL", door.url(databases.queue.url.expose()).expose());
+    desk.succeeds(&["migrate"]);
+    let console = Console::start(&desk, &[]).await;
+    assert_eq!(console.get("/health").status, 200);
+    door.is(Way::Shut);
+    for path in ["/health", "/api/v1/customers"] {
+        let answer = console.get(path);
+        assert_eq!(answer.status, 503, "{path}: {answer:?}");
+        for said in ["The queue database postgres", "does not answer", "OPERATIONS.md"] {
+            assert!(answer.body.contains(said), "{path}: {}", answer.body);
+        }
+        assert!(!answer.body.contains(databases.queue.url.expose()), "an address with its password");
+    }
+    door.is(Way::Open);
+    assert_eq!(console.get("/health").status, 200);
+    console.stop();
 }
 
 #[tokio::test]
