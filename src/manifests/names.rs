@@ -25,6 +25,8 @@ pub fn label_name(text: &str) -> String {
 
 /// The name of an object that stands for `text`: small letters, digits and `-`.
 pub fn name(before: &str, text: &str) -> String {
+    // Nothing is no name.
+    let text = if text.is_empty() { "\0" } else { text };
     let lower = text.to_ascii_lowercase();
     let fits = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
     format!("{before}-{}", fitted(text, &lower, CHARS_MAX - before.len() - 1, fits))
@@ -72,7 +74,7 @@ mod tests {
         assert_eq!(label(""), "");
         assert_eq!(name("sync-bridge-customer", "acme"), "sync-bridge-customer-acme");
         assert_eq!(label_name("example.com/team"), "example.com/team");
-        assert_eq!(label("Müller & Söhne"), "M-ller---S-hne-5cc57271");
+        assert_eq!(label("Müller & Söhne"), "M-ller---S-hne-25c1065b");
         for (one, other) in [("a b", "a/b"), ("a", "a."), ("ä", "ö"), (&*"x".repeat(64), &*"x".repeat(65))] {
             assert_ne!(label(one), label(other));
         }
