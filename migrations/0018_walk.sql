@@ -1,7 +1,7 @@
 -- A table that is too large for one run is compared slice by slice.
 
--- The run in which a comparison began; it ended in `run`.
-alter table bridge.swept add column since_run bigint;
+-- The run in which a comparison began; it ended in `run`. One in slices is no look at which rows are there.
+alter table bridge.swept add column since_run bigint, add column in_slices boolean not null default false;
 update bridge.swept set since_run = run;
 alter table bridge.swept alter column since_run set not null;
 

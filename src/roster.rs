@@ -21,6 +21,9 @@ use crate::told::told;
 /// How soon a process knows of a change.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
+/// Within this every process that the queue database lets in has heard of a change.
+pub const TOLD_WITHIN: Duration = Duration::from_secs(3);
+
 /// What jobs need by now, kept up to date while a process runs. Who works on something goes on with what it began with.
 #[derive(Clone)]
 pub struct Roster {
@@ -69,9 +72,15 @@ pub async fn look(queue: &PgPool, config: &Config) -> anyhow::Result<Option<Conf
     if version == known {
         return Ok(None);
     }
-    let changed = customer::changed_since(&mut conn, known).await?;
+    let rows = customer::changed_since(&mut conn, 0).await?;
     drop(conn);
-    let config = with(config, version, &changed);
+    // One that was purged has no row; and a database that was brought back counts from where it was.
+    let mut config = config.clone();
+    let is_there = |id: &CustomerId| rows.binary_search_by(|row| row.id.as_str().cmp(id.as_str())).is_ok();
+    config.customers.retain(|customer| is_there(&customer.id));
+    config.unserved.retain(|one| is_there(&one.id));
+    let changed: Vec<Row> = rows.into_iter().filter(|row| version < known || row.version > known).collect();
+    let config = with(&config, version, &changed);
     tell(&config, &changed);
     Ok(Some(config))
 }

@@ -45,9 +45,14 @@ pub async fn run(config: Arc<Config>, pool: PgPool, health: Health, shutdown: Ca
     loop {
         pulse.beats();
         let done = async {
-            if let Some(changed) = roster::look(&pool, &config).await? {
-                config = Arc::new(changed);
-                plan = plan.under(&config)?;
+            // Whatever is wrong with what is kept of customers, the others have their ticks.
+            match roster::look(&pool, &config).await.map(|changed| changed.map(Arc::new)) {
+                Ok(Some(changed)) => {
+                    plan = plan.under(&changed)?;
+                    config = changed;
+                }
+                Ok(None) => {}
+                Err(error) => tracing::warn!("looking for changed customers: {}", told(&error)),
             }
             round(&pool, &mut plan).await
         };

@@ -93,7 +93,8 @@ enum Ending {
     Retry {
         error_kind: &'static str,
         error: String,
-        outage: bool,
+        /// An outage, which spends no attempt: for how long it is waited for.
+        outage: Option<Duration>,
     },
     Dead {
         error_kind: &'static str,
@@ -231,14 +232,17 @@ impl Executor {
         // A connection that breaks time and again though the database answers whoever asks: the work may be what breaks it. What
         // the database itself says of its state (full, read only) is nobody's fault here.
         let is_away = failure::is_said(&error) || claim.outages < OUTAGES_MAX;
+        let wait = failure::probe_in(&error, claim.outages);
         let error = told(&error);
         let last = i64::from(claim.attempt) >= i64::from(self.env.config.attempts_max);
         match sorted {
-            Sorted::Outage if is_away && self.may_wait(claim) => Ending::Retry { error_kind, error, outage: true },
+            Sorted::Outage if is_away && self.may_wait(claim) => {
+                Ending::Retry { error_kind, error, outage: Some(wait) }
+            }
             Sorted::Outage if is_away => Ending::Dead { error_kind, error },
             Sorted::Permanent => Ending::Dead { error_kind, error },
             Sorted::Transient | Sorted::Outage if last => Ending::Dead { error_kind, error },
-            Sorted::Transient | Sorted::Outage => Ending::Retry { error_kind, error, outage: false },
+            Sorted::Transient | Sorted::Outage => Ending::Retry { error_kind, error, outage: None },
         }
     }
 
@@ -441,10 +445,10 @@ async fn record(conn: &mut PgConnection, env: &Env, claim: &Claim, ending: &Endi
             let ours = job::wait(conn, claim, &away.database, &away.error).await?;
             return Ok(ours.then(After::default));
         }
-        Ending::Retry { error_kind, error, outage: true } => {
-            job::back(conn, claim, Back::Outage, failure::probe_in(claim.outages), error_kind, error).await?
+        Ending::Retry { error_kind, error, outage: Some(wait) } => {
+            job::back(conn, claim, Back::Outage, *wait, error_kind, error).await?
         }
-        Ending::Retry { error_kind, error, outage: false } => {
+        Ending::Retry { error_kind, error, outage: None } => {
             job::back(conn, claim, Back::Failed, failure::retry_in(claim.kind, claim.attempt), error_kind, error)
                 .await?
         }

@@ -136,9 +136,11 @@ pub fn retry_in(kind: Kind, attempt: i32) -> Duration {
     clock::backoff(Duration::ZERO, base, step, cap)
 }
 
-/// How long to wait for a database that is away before looking again. Short: delay is what an outage costs.
-pub fn probe_in(outages: i32) -> Duration {
-    let step = u32::try_from(outages.max(0)).unwrap_or(0);
+/// How long to wait for a database that is away before looking again. Short: delay is what an outage costs. What this process alone
+/// cannot do another may: that one is not to wait for long.
+pub fn probe_in(error: &anyhow::Error, outages: i32) -> Duration {
+    let is_of_others = error.chain().any(|cause| cause.is::<Unserved>());
+    let step = u32::try_from(outages.max(0)).unwrap_or(0).min(if is_of_others { 2 } else { u32::MAX });
     clock::backoff(Duration::from_secs(1), Duration::from_secs(1), step, Duration::from_secs(15))
 }
 
@@ -195,8 +197,13 @@ mod tests {
 
     #[test]
     fn probes_are_bounded() {
-        for attempt in [i32::MIN, 0, 1, 5, i32::MAX] {
-            assert!(probe_in(attempt) <= Duration::from_secs(16) && probe_in(attempt) >= Duration::from_secs(1));
+        let away = anyhow::Error::from(sqlx::Error::PoolTimedOut);
+        let of_others = anyhow::Error::from(Unserved("not known yet".into()));
+        for outages in [i32::MIN, 0, 1, 5, i32::MAX] {
+            for (error, most) in [(&away, 16), (&of_others, 5)] {
+                let wait = probe_in(error, outages);
+                assert!((Duration::from_secs(1)..=Duration::from_secs(most)).contains(&wait), "{wait:?}");
+            }
         }
     }
 }

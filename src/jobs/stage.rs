@@ -622,7 +622,7 @@ mod tests {
             "whatever it takes, alone it is not"
         );
         let (_, large) = due(Rows, "large", 1.1, 0.2);
-        let next = NextSlice { from: [Some(9); 2], share: 0.1 };
+        let next = NextSlice { from: [Some(9); 2], share: 0.1, within: Duration::ZERO };
         let large = (Rows, Due { is_large: true, slice: Some(next), ..large });
         let both = [(Keys, "large".to_owned()), (Rows, "large".to_owned())];
         assert_eq!(named(vec![large, due(Keys, "large", 1.2, 9.0)]), both, "a slice says nothing of what is gone");

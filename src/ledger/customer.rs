@@ -77,7 +77,7 @@ pub async fn changed_since(conn: &mut PgConnection, version: i64) -> sqlx::Resul
     type Fields = (String, String, String, i64, String, String, DateTime<Utc>);
     let rows: Vec<Fields> = sqlx::query_as(
         "select id, definition, state, version, who, reason, changed_at from bridge.customer
-         where version > $1 order by id",
+         where version > $1 order by id collate \"C\"",
     )
     .bind(version)
     .fetch_all(conn)

@@ -67,7 +67,7 @@ pub async fn settle(conn: &mut PgConnection, customer: &str, entity: &str, rows:
 pub async fn replace(conn: &mut PgConnection, customer: &str, run: i64, configured: &[&str]) -> sqlx::Result<()> {
     sqlx::query(
         "update bridge.difference set kind = 'quarantined'
-         where run = $2 and kind <> 'quarantined' and exists (
+         where customer = $1 and run = $2 and kind <> 'quarantined' and exists (
              select from bridge.quarantine listed
              where listed.customer = $1 and listed.entity = difference.entity
                and (listed.side = 'legacy' and listed.key = difference.legacy_key

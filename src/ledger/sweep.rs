@@ -13,6 +13,9 @@ use crate::stages::{Depth, NextSlice, Reach, SweptSide};
 /// A large table is compared in at least so many slices: at a day, one every ten minutes.
 pub const SLICES: u32 = 144;
 
+/// No slice ends for taking less.
+const SLICE_MIN: Duration = Duration::from_secs(5);
+
 pub fn depth_str(depth: Depth) -> &'static str {
     match depth {
         Depth::Rows => "rows",
@@ -48,17 +51,17 @@ pub async fn due(
         "select asked.entity,
                 case when discarded then 'infinity' when is_large then 1 + walked.passed - walked.done
                      when last.passed >= 1 then last.passed else 'infinity' end as overdue,
-                secs, discarded, is_large, walked.legacy, walked.platform, walked.passed
+                secs, discarded, is_large, walked.legacy, walked.platform, walked.passed, walked.done
          from unnest($2::text[]) as asked (entity)
          cross join lateral (
              select (extract(epoch from now() - min(latest)) / extract(epoch from $4))::float8 as passed
              from (select max(at) as latest, count(*) over () as sides from bridge.swept
                    where swept.customer = $1 and swept.entity = asked.entity and swept.depth = any($3)
-                     and swept.run = swept.since_run group by side) ends
+                     and not swept.in_slices group by side) ends
              where sides = 2) last
          cross join lateral (
-             select coalesce(sum(swept.secs / case when swept.run = swept.since_run then 1 else $7 end), 0) as secs,
-                    coalesce(bool_or(swept.run > swept.since_run), false) as was_large, max(swept.at) as at
+             select coalesce(sum(swept.secs / case when swept.in_slices then $7 else 1 end), 0) as secs,
+                    coalesce(bool_or(swept.in_slices), false) as was_large, max(swept.at) as at
              from bridge.swept
              where swept.customer = $1 and swept.entity = asked.entity and swept.depth = $6) took
          cross join lateral (
@@ -78,7 +81,7 @@ pub async fn due(
          where discarded or case when is_large then walked.done <= walked.passed else (
                 select count(distinct side) from bridge.swept
                 where swept.customer = $1 and swept.entity = asked.entity and swept.depth = any($3) and swept.at > now() - $4
-                  and swept.run = swept.since_run) < 2 end",
+                  and not swept.in_slices) < 2 end",
     )
     .bind(customer)
     .bind(entities)
@@ -95,11 +98,18 @@ pub async fn due(
     let due = due.into_iter().map(|due| {
         let block = |block: i64| u32::try_from(block).unwrap_or(u32::MAX);
         let from = [due.legacy.map(block), due.platform.map(block)];
-        let next = NextSlice { from, share: due.passed + 1.0 / f64::from(SLICES) };
+        let share = due.passed + 1.0 / f64::from(SLICES);
+        let next = NextSlice { from, share, within: within(every, share - due.done) };
         let slice = (depth == Depth::Rows && !due.discarded).then_some(next);
         Due { entity: due.entity, overdue: due.overdue, secs: due.secs, slice, is_large: due.is_large }
     });
     Ok(due.collect())
+}
+
+/// How long a slice may take that is to make up for so much of a walk: a twentieth of the time that it stands for, so that walks end in
+/// time however rarely there are runs. Pure.
+fn within(every: Duration, late: f64) -> Duration {
+    SLICE_MIN.max(every.mul_f64(late.clamp(0.0, 1.0) / 20.0))
 }
 
 /// As it is read for `Due`.
@@ -113,8 +123,9 @@ struct Overdue {
     /// The blocks where the next slice begins; none where the side is done.
     legacy: Option<i64>,
     platform: Option<i64>,
-    /// How much of the interval has passed since the walk began.
+    /// How much of the interval has passed since the walk began, and how much of the tables is compared.
     passed: f64,
+    done: f64,
 }
 
 /// Notes what was found: of whole tables in place of what was found before; of slices once the last of them is compared.
@@ -160,12 +171,13 @@ async fn end(
              delete from bridge.walk where customer = $1 and entity = $3 and side = $4 and $5 = 'rows'
              returning since_run, secs, rows, pairs, differing
          )
-         insert into bridge.swept (customer, run, since_run, entity, side, depth, secs, rows, pairs, differing, missing, more_missing)
-         select $1, $2, coalesce(walked.since_run, $2), $3, $4, $5, $6 + coalesce(walked.secs, 0), $7 + coalesce(walked.rows, 0),
+         insert into bridge.swept
+             (customer, run, since_run, in_slices, entity, side, depth, secs, rows, pairs, differing, missing, more_missing)
+         select $1, $2, coalesce(walked.since_run, $2), $12, $3, $4, $5, $6 + coalesce(walked.secs, 0), $7 + coalesce(walked.rows, 0),
                 $8 + coalesce(walked.pairs, 0), $9 + coalesce(walked.differing, 0), $10, $11
          from (values (1)) as one left join walked on $12
          on conflict (customer, entity, side, depth) do update
-         set run = excluded.run, since_run = excluded.since_run, at = now(), secs = excluded.secs, rows = excluded.rows,
+         set run = excluded.run, since_run = excluded.since_run, in_slices = excluded.in_slices, at = now(), secs = excluded.secs, rows = excluded.rows,
              pairs = excluded.pairs, differing = excluded.differing, missing = excluded.missing, more_missing = excluded.more_missing",
     )
     .bind(customer)

@@ -149,7 +149,8 @@ async fn of(queue: &PgPool, config: &Config, asked: &[Asked<'_>]) -> anyhow::Res
                     watermark: mark.map(|mark| mark.watermark),
                     freshness_secs: mark.map(age).map(|age| age.max(waits)),
                     held_by: mark.and_then(|mark| mark.held_by.clone()),
-                    locked_since: mark.and_then(|mark| mark.locked_since),
+                    // Of what is paused or halted nobody asks any more.
+                    locked_since: mark.and_then(|mark| mark.locked_since).filter(|_| !pauses.entity(entity)),
                 }
             },
         );

@@ -22,6 +22,8 @@ use super::pace::Paces;
 pub struct NextSlice {
     pub from: [Option<u32>; 2],
     pub share: f64,
+    /// How long each side may take: what is left then is the next run's.
+    pub within: Duration,
 }
 
 /// What was found on one side of an entity.
@@ -78,8 +80,13 @@ pub async fn sweep_slice(entity: &ReadyEntity, next: NextSlice, paces: &Paces) -
         let (ready, platform) = (entity.side(side), &entity.platform);
         let ledger = (&platform.database.read, platform.sql.entity_number());
         let rest = || paces.rest_for_replicas(entity).boxed();
-        let slice = ready.sql.compare_slice(&ready.database.read, ledger, (from, next.share), &rest).await;
+        let slice = ready.sql.compare_slice(&ready.database.read, ledger, (from, next.share, next.within), &rest).await;
         let Slice { reach, rows, pairs, differing } = slice.with_context(|| comparing(entity, side))?;
+        // Too many to name, as after a first load: pages look at the whole table, and there is nothing left to compare.
+        let (reach, ranges) = match differing.more {
+            true => (Reach::Rest, cut_whole(entity, side).await?),
+            false => (reach, named(entity, &differing.keys)),
+        };
         sides.push(SweptSide {
             side,
             depth: Depth::Rows,
@@ -87,8 +94,8 @@ pub async fn sweep_slice(entity: &ReadyEntity, next: NextSlice, paces: &Paces) -
             took: began.elapsed(),
             rows,
             pairs,
-            ranges: named(entity, &differing),
-            differing: differing.len() as u64,
+            ranges,
+            differing: differing.keys.len() as u64,
             missing: Vec::new(),
             more_missing: false,
         });

@@ -241,7 +241,7 @@ async fn every_page_answers_and_each_number_leads_to_what_it_counts() {
     assert!(page.contains("&lt;b&gt;Ada L&lt;/b&gt;") && page.contains("Ada P"), "as text: {page}");
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn where_the_queue_database_is_away_it_is_told_with_what_to_do() {
     let databases = Databases::new("console away").await;
     let door = Door::new(server().await.port()).await;

@@ -20,10 +20,6 @@ use super::{TableSql, sums_over};
 /// Blocks of a slice that one statement reads (1 MiB): keys and hashes of so many rows are held in memory.
 const BLOCKS_OF_SLICE: u32 = 128;
 
-/// No part of a slice is begun after so long, nor once so many rows differ: the rest is the next run's.
-const SLICE_MAX: Duration = Duration::from_secs(5);
-const SLICE_KEYS_MAX: usize = 10_000;
-
 /// Few enough to be answered in one go, and of a table of ten million rows each still holds but 600.
 const BUCKETS: i64 = 16_384;
 
@@ -110,8 +106,8 @@ pub struct Slice {
     /// Rows of the slice, and living pairs that have one of them.
     pub rows: u64,
     pub pairs: u64,
-    /// As in `Compared`.
-    pub differing: Vec<Key>,
+    /// As in `Compared`, of this slice.
+    pub differing: Named,
 }
 
 /// By bucket: count and sum of hashes. Sums of parts add up to that of the whole.
@@ -240,6 +236,7 @@ impl TableSql {
             key = "hashtextextended(k, 0)",
         );
         let blocks = [blocks(ledger, "sync_bridge.pair").await?, blocks(sessions, &self.table).await?];
+        let blocks = blocks.map(|blocks| blocks.map(|blocks| blocks.largest));
         let of_ledger = async {
             let (mut all, mut parts) = (Sums::new(), Parts::of(blocks[0]));
             while let Some(part) = parts.next() {
@@ -316,12 +313,12 @@ impl TableSql {
     /// Compares the slice of the table that begins with block `from` and ends where `share` of it lies before (1 and more: at its end), row by
     /// row: each one's hash is held against that of its key. So, unlike by sums, one slice can be compared today and the next one tomorrow, whatever is
     /// written in between. A row that moves to a block which was read is the next walk's; one that is not there shows itself to
-    /// `compare_with_ledger` alone. Where that would take too long a slice ends before `share`.
+    /// `compare_with_ledger` alone. One that takes longer than `within`, or in which more rows differ than are named, ends before `share`.
     pub async fn compare_slice(
         &self,
         sessions: &Sessions,
         (ledger, pairs_of): (&Sessions, i32),
-        (from, share): (u32, f64),
+        (from, share, within): (u32, f64, Duration),
         rest: &RestFor<'_>,
     ) -> Result<Slice, sqlx::Error> {
         let (key, hash) = self.known();
@@ -329,12 +326,16 @@ impl TableSql {
             "select w.k, g.entity_id is null as new from unnest($2::text[], $3::bigint[]) as w (k, h) \
              left join sync_bridge.pair g on g.entity_id = $1 and not g.gone and {key} = w.k where ({hash}) is distinct from w.h",
         ));
-        let blocks = blocks(sessions, &self.table).await?.unwrap_or(0);
+        let Blocks { largest: blocks, tables } = blocks(sessions, &self.table).await?.unwrap_or_default();
+        // Each partition has blocks of these numbers.
+        let step = (BLOCKS_OF_SLICE / tables.max(1)).max(1);
         let began = clock::instant();
-        let (mut at, mut rows, mut unpaired, mut differing) = (from, 0, 0, Vec::new());
+        let (mut at, mut rows, mut unpaired, mut differing) = (from, 0, 0, Named::default());
         let mut parts = Parts::of(Some(blocks));
         let reach = loop {
-            let Some(part) = part_of_slice(at, share, blocks) else { break Reach::Upto { block: at, done: share } };
+            let Some(part) = part_of_slice(at, step, share, blocks) else {
+                break Reach::Upto { block: at, done: share };
+            };
             let part_began = clock::instant();
             let own = Statement::new(self.rows_of(part, &self.row_hash()));
             let (mut keys, mut hashes) = (Vec::new(), Vec::new());
@@ -344,17 +345,17 @@ impl TableSql {
             }
             rows += keys.len() as u64;
             for row in ledger.fetch_all(differ.query().bind(pairs_of).bind(keys).bind(hashes)).await? {
-                differing.push(Key(row.try_get("k")?));
+                differing.add(row.try_get("k")?);
                 unpaired += u64::from(row.try_get::<bool, _>("new")?);
             }
             let Some(next) = part.upto else { break Reach::Rest };
             at = next;
-            if began.elapsed() > SLICE_MAX || differing.len() >= SLICE_KEYS_MAX {
+            if began.elapsed() > within || differing.more {
                 break Reach::Upto { block: at, done: (f64::from(at) / f64::from(blocks.max(1))).min(share) };
             }
             go_easy(&mut parts, part, part_began, rest).await;
         };
-        differing.sort_unstable();
+        differing.keys.sort_unstable();
         Ok(Slice { reach, rows, pairs: rows - unpaired, differing })
     }
 
@@ -364,7 +365,7 @@ impl TableSql {
         let is_new = Statement::new("select current_setting('server_version_num')::integer >= 140000".to_owned());
         let is_new = sessions.fetch_all(is_new.query()).await?.first().map(|row| row.try_get(0)).transpose()?;
         let blocks = blocks(sessions, &self.table).await?;
-        Ok(blocks.filter(|_| is_new == Some(true)).map(|blocks| blocks > BLOCKS_FIRST))
+        Ok(blocks.filter(|_| is_new == Some(true)).map(|blocks| blocks.largest > BLOCKS_FIRST))
     }
 
     /// Key and hash that a pair `g` knows of its row on this side. Of a pair that somebody meant to write nothing is known before it is
@@ -433,8 +434,8 @@ impl TableSql {
 }
 
 /// The next part of a slice; none where the slice is over. Pure.
-fn part_of_slice(from: u32, share: f64, blocks: u32) -> Option<Part> {
-    let next = from.saturating_add(BLOCKS_OF_SLICE);
+fn part_of_slice(from: u32, step: u32, share: f64, blocks: u32) -> Option<Part> {
+    let next = from.saturating_add(step);
     if share >= 1.0 {
         // The last part has no end: the table may have grown by then.
         return Some(Part { from, upto: Some(next).filter(|next| *next < blocks) });
@@ -461,18 +462,30 @@ fn add(sums: &mut Sums, rows: Vec<PgRow>) -> Result<(), sqlx::Error> {
     Ok(())
 }
 
-/// How many blocks a table has, the largest of its partitions; none where its rows are in no table of this database (a view, a foreign table).
-async fn blocks(sessions: &Sessions, table: &str) -> Result<Option<u32>, sqlx::Error> {
+/// Where a table's rows lie.
+#[derive(Debug, Clone, Copy, Default)]
+struct Blocks {
+    /// Of the largest of its partitions.
+    largest: u32,
+    /// How many partitions there are.
+    tables: u32,
+}
+
+/// None where its rows are in no table of this database (a view, a foreign table).
+async fn blocks(sessions: &Sessions, table: &str) -> Result<Option<Blocks>, sqlx::Error> {
     let sql = "with recursive part as (
                    select to_regclass($1)::oid as oid
                    union all select i.inhrelid from pg_inherits i join part on i.inhparent = part.oid
                )
                select case when bool_and(c.relkind in ('r', 'p'))
-                      then max(pg_relation_size(c.oid)) / current_setting('block_size')::bigint end as blocks
+                      then max(pg_relation_size(c.oid)) / current_setting('block_size')::bigint end as blocks,
+                      count(*) filter (where c.relkind = 'r') as tables
                from part join pg_class c on c.oid = part.oid";
     let rows = sessions.fetch_all(Statement::new(sql).query().bind(table)).await?;
-    let blocks: Option<i64> = rows.first().map(|row| row.try_get("blocks")).transpose()?.flatten();
-    Ok(blocks.map(|blocks| u32::try_from(blocks).unwrap_or(u32::MAX)))
+    let Some(row) = rows.first() else { return Ok(None) };
+    let (blocks, tables): (Option<i64>, i64) = (row.try_get("blocks")?, row.try_get("tables")?);
+    let number = |count: i64| u32::try_from(count).unwrap_or(u32::MAX);
+    Ok(blocks.map(|blocks| Blocks { largest: number(blocks), tables: number(tables) }))
 }
 
 /// Between two parts: as long as the database was slow, and as others ask for.
@@ -520,7 +533,8 @@ mod tests {
     fn slices_meet_and_the_last_one_has_no_end() {
         let walk = |from: u32, share: f64, blocks: u32| {
             let mut parts: Vec<Part> = Vec::new();
-            while let Some(part) = part_of_slice(parts.last().map_or(Some(from), |last| last.upto)?, share, blocks) {
+            while let Some(part) = part_of_slice(parts.last().map_or(Some(from), |last| last.upto)?, 128, share, blocks)
+            {
                 parts.push(part);
                 part.upto?;
             }
@@ -531,9 +545,13 @@ mod tests {
         assert!(parts.windows(2).all(|two| two[0].upto == Some(two[1].from)), "no gap: {parts:?}");
         assert_eq!(parts.last().and_then(|part| part.upto), Some(400));
         assert_eq!(walk(400, 0.25, 1600), Some(vec![]), "it is done");
-        assert_eq!(part_of_slice(400, 0.26, 1600), Some(Part { from: 400, upto: Some(416) }), "from where it ended");
-        assert_eq!(part_of_slice(1500, 1.2, 1600), Some(Part { from: 1500, upto: None }));
-        assert_eq!(part_of_slice(1500, 1.2, 800), Some(Part { from: 1500, upto: None }), "it is smaller by now");
+        assert_eq!(
+            part_of_slice(400, 128, 0.26, 1600),
+            Some(Part { from: 400, upto: Some(416) }),
+            "from where it ended"
+        );
+        assert_eq!(part_of_slice(1500, 128, 1.2, 1600), Some(Part { from: 1500, upto: None }));
+        assert_eq!(part_of_slice(1500, 128, 1.2, 800), Some(Part { from: 1500, upto: None }), "it is smaller by now");
     }
 
     #[test]
