@@ -9,7 +9,7 @@ use sqlx::PgPool;
 
 use super::status::{LastTick, idle_since, loads, pauses};
 use super::{Load, QueueDepth, mapping, queue_depth};
-use crate::config::{Config, Side};
+use crate::config::{Config, CustomerId, Side, Why};
 
 /// What every gauge shows.
 #[derive(Debug, Default)]
@@ -98,7 +98,10 @@ pub async fn standing(queue: &PgPool, config: &Config) -> anyhow::Result<Standin
     .context("counting differences")?;
     standing.differences = differences.into_iter().map(|(customer, kind, count)| ((customer, kind), count)).collect();
     let entities: Vec<&str> = config.entities().map(|entity| entity.id.as_str()).collect();
-    let customers: Vec<&str> = config.customers.iter().map(|customer| customer.id.as_str()).collect();
+    // One that cannot be read is worked for by nobody here: it grows old, and that is to be seen.
+    let unread = config.unserved.iter().filter(|one| matches!(one.why, Why::Unreadable(_))).map(|one| &one.id);
+    let customers: Vec<&str> =
+        config.customers.iter().map(|customer| &customer.id).chain(unread).map(CustomerId::as_str).collect();
     // An entity that was loaded and never compared is as old as what is known of its customer.
     let swept: Vec<(String, f64)> = sqlx::query_as(
         "select loaded.customer, max(extract(epoch from now() - coalesce(compared.at, (
