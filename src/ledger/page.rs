@@ -210,12 +210,29 @@ pub async fn unfinished(
     limit: i64,
 ) -> sqlx::Result<Vec<Unfinished>> {
     let rows: Vec<(String, Value, Option<i64>, Option<i64>)> = sqlx::query_as(
-        "select page.side, page.range, page.run, job.id
-         from bridge.page
-         left join bridge.job on job.kind = 'page' and job.subject = page.id and job.state = 'dead' and job.requeued_at is null
-         where page.customer = $1 and page.entity = $2 and page.mode <> 'compare'
-           and (page.state in ('waiting', 'released') or page.state = 'dead' and job.id is not null)
-         order by job.id is null, page.id limit $3",
+        "select side, range, run, letter from (
+             (select page.side, page.range, page.run, job.id as letter, page.id
+              from bridge.job
+              -- By its id (`limit` keeps it so).
+              cross join lateral (select * from bridge.page where page.id = job.subject limit 1) page
+              where job.customer = $1 and job.state = 'dead' and job.requeued_at is null and job.kind = 'page'
+                and page.entity = $2 and page.mode <> 'compare' and page.state = 'dead'
+              order by job.id limit $3)
+             union all
+             (select page.side, page.range, page.run, null, page.id
+              from bridge.stage
+              cross join lateral (
+                  select * from bridge.page where page.stage = stage.id and page.state = 'waiting'
+                  union all select * from bridge.page where page.stage = stage.id and page.state = 'released') page
+              where stage.customer = $1 and stage.state = 'open' and page.entity = $2 and page.mode <> 'compare'
+              order by page.id limit $3)
+             union all
+             (select side, range, run, null, id
+              from bridge.page
+              where stage is null and customer = $1 and entity = $2 and mode <> 'compare' and state in ('waiting', 'released')
+              order by id limit $3)
+         ) as unfinished
+         order by letter is null, id limit $3",
     )
     .bind(customer)
     .bind(entity)
