@@ -193,7 +193,7 @@ fn pod(container: Value) -> Value {
 }
 
 fn container(fleet: &Fleet<'_>, name: &str, command: &str, args: &[String], env: Vec<Value>) -> Value {
-    json!({
+    let mut container = json!({
         "name": name,
         "image": fleet.wanted.image,
         "command": [command],
@@ -206,7 +206,12 @@ fn container(fleet: &Fleet<'_>, name: &str, command: &str, args: &[String], env:
             "readOnlyRootFilesystem": true,
         },
         "volumeMounts": [{ "name": "configuration", "mountPath": CONFIG_FOLDER, "readOnly": true }],
-    })
+    });
+    // What customers of the queue database take from the environment stands in no file.
+    if fleet.config.roster.is_some() {
+        container["envFrom"] = json!([{ "secretRef": { "name": fleet.wanted.secret } }]);
+    }
+    container
 }
 
 /// What every process is told: where the configuration is, and whatever that takes from the environment.

@@ -365,6 +365,17 @@ fn the_secret_has_a_key_for_each_variable_and_nothing_holds_a_value() {
 }
 
 #[test]
+fn customers_that_the_queue_database_keeps_find_their_variables_in_the_secret() {
+    let desk = Desk::new("table", &format!("customers = \"table\"\n\n[queue]\nurl = \"${{Q}}\"\n{STAGES}"));
+    let objects = printed(&desk, &["manifests"]);
+    let all = pods(&objects);
+    assert!(all.len() > 3);
+    for (name, _, pod) in all {
+        assert_eq!(pod["containers"][0]["envFrom"], json!([{ "secretRef": { "name": "sync-bridge" } }]), "{name}");
+    }
+}
+
+#[test]
 fn customers_are_found_by_their_labels_whatever_these_hold() {
     let names = ["acme", "A.c_m-e_", "Acme", "x-", &"long".repeat(15)];
     let customers: String = names
