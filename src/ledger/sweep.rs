@@ -368,3 +368,16 @@ pub async fn accept(conn: &mut PgConnection, customer: &str, entity: Option<&str
     .await?;
     Ok(done.rows_affected())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slice_may_take_a_part_of_the_time_that_it_stands_for() {
+        let day = Duration::from_secs(86_400);
+        assert_eq!(within(day, 1.0 / f64::from(SLICES)), Duration::from_secs(30));
+        assert_eq!(within(day, 3.0), Duration::from_secs(4_320), "a nightly run ends the walk of a day");
+        assert_eq!(within(Duration::from_secs(1), -1.0), SLICE_MIN);
+    }
+}
