@@ -2,7 +2,6 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
-use std::time::Duration;
 
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
@@ -329,7 +328,9 @@ async fn what_is_purged_is_gone_and_can_be_adopted_again() {
                      + (select count(*) from sync_bridge.relation)";
     assert_eq!(number(&acme.legacy, left).await, 0);
     // Nobody works for it who has not heard of that yet.
-    tokio::time::sleep(Duration::from_secs(3)).await;
+    let ticks = "select count(*) from bridge.tick where customer = 'c-2'";
+    let before = number(&acme.queue, ticks).await;
+    eventually("the other has further ticks", async || number(&acme.queue, ticks).await >= before + 3).await;
     // Every table that names customers, also ones that come later.
     let mut session = PgConnection::connect(acme.queue.url.expose()).await.expect("connecting");
     let tables: Vec<String> = sqlx::query_scalar(
