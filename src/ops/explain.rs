@@ -185,8 +185,10 @@ async fn look(env: &Env, customer: &CustomerId, (entity, side, key): &Named) -> 
     let is_above = |row: &Option<RecordRow>, mark: Option<DateTime<Utc>>| {
         row.as_ref().is_some_and(|row| row.seen && mark.map_or(may_load, |mark| row.stamp.is_none_or(|at| at > mark)))
     };
-    let is_due = is_above(&record.legacy, watermarks[0])
-        || is_above(&record.platform, watermarks[1])
+    // A dead letter owns its rows until they change again, however far the watermark has come.
+    let is_owned = |side: Side| pages.iter().any(|page| page.side == side && page.letter.is_some());
+    let is_due = is_above(&record.legacy, watermarks[0]) && !is_owned(Side::Legacy)
+        || is_above(&record.platform, watermarks[1]) && !is_owned(Side::Platform)
         || parked.iter().any(|row| row.due)
         || pages.iter().any(|page| page.letter.is_none());
     let stands_still = pauses.entity(entity.as_str());
