@@ -16,6 +16,9 @@ pub const SLICES: u32 = 144;
 /// No slice ends for taking less.
 const SLICE_MIN: Duration = Duration::from_secs(5);
 
+/// Far below what a stage may take: one that is cut off notes nothing, and would never come further.
+const SLICE_MAX: Duration = Duration::from_secs(60);
+
 pub fn depth_str(depth: Depth) -> &'static str {
     match depth {
         Depth::Rows => "rows",
@@ -106,10 +109,10 @@ pub async fn due(
     Ok(due.collect())
 }
 
-/// How long a slice may take that is to make up for so much of a walk: a twentieth of the time that it stands for, so that walks end in
-/// time however rarely there are runs. Pure.
+/// How long a slice may take that is to make up for so much of a walk: a twentieth of the time that it stands for, a minute at most, as
+/// changes wait for the run's end. Pure.
 fn within(every: Duration, late: f64) -> Duration {
-    SLICE_MIN.max(every.mul_f64(late.clamp(0.0, 1.0) / 20.0))
+    every.mul_f64(late.clamp(0.0, 1.0) / 20.0).clamp(SLICE_MIN, SLICE_MAX)
 }
 
 /// As it is read for `Due`.
@@ -377,7 +380,7 @@ mod tests {
     fn a_slice_may_take_a_part_of_the_time_that_it_stands_for() {
         let day = Duration::from_secs(86_400);
         assert_eq!(within(day, 1.0 / f64::from(SLICES)), Duration::from_secs(30));
-        assert_eq!(within(day, 3.0), Duration::from_secs(4_320), "a nightly run ends the walk of a day");
+        assert_eq!(within(day, 3.0), SLICE_MAX, "however late it is");
         assert_eq!(within(Duration::from_secs(1), -1.0), SLICE_MIN);
     }
 }
