@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, DurationRound, TimeDelta, Utc};
 use croner::Cron;
+use futures::future::BoxFuture;
 use sqlx::{Acquire, PgPool};
 use tokio_util::sync::CancellationToken;
 
@@ -36,7 +37,23 @@ const EDGE: Duration = Duration::from_millis(5);
 ///
 /// # Errors
 /// When a schedule cannot be understood; a database that is away is waited for.
-pub async fn run(config: Arc<Config>, pool: PgPool, health: Health, shutdown: CancellationToken) -> anyhow::Result<()> {
+///
+/// Boxed here: each program that awaits it would else be built with all of it once more.
+pub fn run(
+    config: Arc<Config>,
+    pool: PgPool,
+    health: Health,
+    shutdown: CancellationToken,
+) -> BoxFuture<'static, anyhow::Result<()>> {
+    Box::pin(make_ticks(config, pool, health, shutdown))
+}
+
+async fn make_ticks(
+    config: Arc<Config>,
+    pool: PgPool,
+    health: Health,
+    shutdown: CancellationToken,
+) -> anyhow::Result<()> {
     let mut config = config;
     let mut plan = Plan::new(&config)?;
     let pulse = health.part("schedule", READY_WITHIN);

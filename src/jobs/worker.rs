@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::bail;
 use futures::FutureExt;
-use futures::future::{join_all, select_all};
+use futures::future::{BoxFuture, join_all, select_all};
 use sqlx::PgPool;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -81,7 +81,18 @@ impl Settings {
 /// # Errors
 /// A loop of this process that ended though it never should: the process is of no use any more. A database that is away is
 /// waited for.
-pub async fn run(env: Env, settings: Settings, health: Health, shutdown: CancellationToken) -> anyhow::Result<()> {
+///
+/// Boxed here: each program that awaits it would else be built with all of it once more.
+pub fn run(
+    env: Env,
+    settings: Settings,
+    health: Health,
+    shutdown: CancellationToken,
+) -> BoxFuture<'static, anyhow::Result<()>> {
+    Box::pin(work(env, settings, health, shutdown))
+}
+
+async fn work(env: Env, settings: Settings, health: Health, shutdown: CancellationToken) -> anyhow::Result<()> {
     let process = process_name();
     let roster = Roster::of(env.clone());
     let running = TaskTracker::new();

@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
+use futures::future::BoxFuture;
 use tracing::{Instrument as _, debug_span};
 
 use crate::clock;
@@ -35,7 +36,17 @@ const SAMPLES_MAX: usize = 20;
 ///
 /// # Errors
 /// What concerns the whole page.
-pub async fn run(entity: &ReadyEntity, page: &Page, clocks: &Measured) -> anyhow::Result<PageReport> {
+///
+/// Boxed here: each program that awaits it would else be built with all of it once more.
+pub fn run<'a>(
+    entity: &'a ReadyEntity,
+    page: &'a Page,
+    clocks: &'a Measured,
+) -> BoxFuture<'a, anyhow::Result<PageReport>> {
+    Box::pin(work(entity, page, clocks))
+}
+
+async fn work(entity: &ReadyEntity, page: &Page, clocks: &Measured) -> anyhow::Result<PageReport> {
     let mut report = PageReport::default();
     let began = clock::instant();
     let (mut views, rest) = origins(entity, page, rows_max(entity)).instrument(debug_span!("read")).await?;

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use chrono::{DateTime, Utc};
+use futures::future::BoxFuture;
 use serde::Serialize;
 use sqlx::Row as _;
 use xxhash_rust::xxh3::xxh3_128;
@@ -384,7 +385,19 @@ impl Wanted {
 ///
 /// # Errors
 /// What concerns the whole page.
-pub async fn run(
+///
+/// Boxed here: each program that awaits it would else be built with all of it once more.
+pub fn run<'a>(
+    entity: &'a ReadyEntity,
+    page: &'a Page,
+    clocks: &'a Measured,
+    ahead: &'a mut Ahead,
+    wanted: &'a mut Wanted,
+) -> BoxFuture<'a, anyhow::Result<(PageReport, Vec<Foreseen>)>> {
+    Box::pin(foresee(entity, page, clocks, ahead, wanted))
+}
+
+async fn foresee(
     entity: &ReadyEntity,
     page: &Page,
     clocks: &Measured,

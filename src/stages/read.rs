@@ -305,9 +305,9 @@ async fn read_platform(entity: &ReadyEntity, views: &mut [View], wants: &[Want])
         }
     }
     for (view, found) in views.iter_mut().zip(best) {
-        let Some(found) = found else { continue };
-        view.platform = found.row;
-        view.pair = match found.ledger {
+        let (row, ledger) = found.map_or((None, None), |found| (found.row, found.ledger));
+        view.platform = row;
+        view.pair = match ledger {
             Some(LedgerRow::Pair(pair)) => Some(pair),
             _ => None,
         };

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use futures::FutureExt as _;
+use futures::future::BoxFuture;
 use sqlx::Row as _;
 
 use crate::clock;
@@ -50,7 +51,17 @@ pub struct SweptSide {
 ///
 /// # Errors
 /// A database that does not answer.
-pub async fn sweep(entity: &ReadyEntity, depth: Depth, paces: &Paces) -> anyhow::Result<Vec<SweptSide>> {
+///
+/// Boxed here: each program that awaits it would else be built with all of it once more.
+pub fn sweep<'a>(
+    entity: &'a ReadyEntity,
+    depth: Depth,
+    paces: &'a Paces,
+) -> BoxFuture<'a, anyhow::Result<Vec<SweptSide>>> {
+    Box::pin(compare(entity, depth, paces))
+}
+
+async fn compare(entity: &ReadyEntity, depth: Depth, paces: &Paces) -> anyhow::Result<Vec<SweptSide>> {
     let mut sides = Vec::new();
     for side in Side::BOTH {
         sides.push(sweep_side(entity, side, depth, paces).await?);

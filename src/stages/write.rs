@@ -257,8 +257,15 @@ async fn attempt(
     let (updates, inserts) = (rows(What::Update), rows(What::Insert));
     let deletes: Vec<&str> =
         set.iter().filter(|item| item.what == What::Delete).map(|item| item.key.0.as_str()).collect();
+    // As the statements say themselves; one that cannot know leaves it to a look.
+    let mut told = Some(Vec::with_capacity(set.len()));
+    let tell = |told: &mut Option<Vec<Row>>, rows: Option<Vec<Row>>| match (told.as_mut(), rows) {
+        (Some(told), Some(rows)) => told.extend(rows),
+        _ => *told = None,
+    };
     if !deletes.is_empty() {
         sql.delete(connection, &deletes).await?;
+        tell(&mut told, None);
         fault::point("rows.deleted").await;
     }
     if !updates.is_empty() {
@@ -267,18 +274,23 @@ async fn attempt(
             sql.set_aside(connection, index, &keys).await?;
             fault::point("rows.set_aside").await;
         }
-        sql.update(connection, &updates).await?;
+        tell(&mut told, sql.update(connection, &updates).await?);
         fault::point("rows.updated").await;
     }
     if !inserts.is_empty() {
-        sql.insert(connection, &inserts).await?;
+        tell(&mut told, sql.insert(connection, &inserts).await?);
         fault::point("rows.inserted").await;
     }
     // Deferred constraints and triggers speak now, not at COMMIT.
     connection.execute("set constraints all immediate").await?;
-    let keys: Vec<&str> = set.iter().map(|item| item.key.0.as_str()).collect();
-    let stored: HashMap<Key, Row> =
-        sql.stored(connection, &keys).await?.into_iter().map(|row| (row.key.clone(), row)).collect();
+    let stored = match told {
+        Some(rows) => rows,
+        None => {
+            let keys: Vec<&str> = set.iter().map(|item| item.key.0.as_str()).collect();
+            sql.stored(connection, &keys).await?
+        }
+    };
+    let stored: HashMap<Key, Row> = stored.into_iter().map(|row| (row.key.clone(), row)).collect();
     let mut differing = HashMap::new();
     for item in set {
         if let Some(failure) = differs(mapping, side, links, item, stored.get(&item.key)) {

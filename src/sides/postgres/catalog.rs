@@ -16,6 +16,8 @@ pub struct LiveTable {
     /// Unique indexes beside the primary key: name and plain columns.
     pub uniques: Vec<(String, Vec<String>)>,
     pub foreign_keys: Vec<ForeignKey>,
+    /// A table of its own, without rules: neither a view nor partitioned nor elsewhere.
+    pub is_plain: bool,
     /// Tables inherit from it, whose rows none of its indexes covers.
     pub has_heirs: bool,
     /// `lower` of this database's locale leaves letters beyond ASCII as they are, and there is Unicode's to ask instead.
@@ -236,6 +238,7 @@ pub async fn describe_all(
                 columns: Vec::new(),
                 uniques: Vec::new(),
                 foreign_keys: Vec::new(),
+                is_plain: row.try_get("is_plain")?,
                 has_heirs: row.try_get("has_heirs")?,
                 lowers_ascii_only: row.try_get("lowers_ascii_only")?,
                 row_security: row.try_get("row_security")?,

@@ -15,6 +15,8 @@ select
     where d.datname = current_database() and lower(chr(letter)) <> chr(letter)
   ) and to_regcollation('pg_catalog."und-x-icu"') is not null as lowers_ascii_only,
   row_security_active(c.oid) as row_security,
+  -- What a statement does to it is no rule's.
+  c.relkind = 'r' and not exists (select from pg_rewrite r where r.ev_class = c.oid) as is_plain,
   -- Of a partitioned table the parts are its own, and its indexes theirs.
   c.relkind <> 'p' and exists (select from pg_inherits h where h.inhparent = c.oid) as has_heirs,
   a.attname::text as name,

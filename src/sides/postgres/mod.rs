@@ -1,6 +1,7 @@
 //! All that is PostgreSQL's own: pools, the catalogue, and the statements on a side's tables.
 
 mod catalog;
+mod copied;
 mod pool;
 mod survey;
 mod table;
@@ -16,6 +17,7 @@ pub use catalog::{
     About, ForeignKey, Index, Kind, LiveColumn, LiveTable, Ours, Rewriter, Rights, about, describe, describe_all,
     indexes, names, ours, rewriters,
 };
+pub use copied::Copied;
 pub use pool::{Database, LOCK_WAIT, Pools, READER, Sessions, reach, reach_primary};
 pub use survey::{Survey, Surveyed, TABLES_MAX, survey};
 pub use table::{

@@ -95,6 +95,8 @@ pub struct TableSql {
     read: Vec<String>,
     /// What else there is of each row.
     further: Vec<Further>,
+    /// Its statements may answer what they stored.
+    is_plain: bool,
     /// By the name of a unique index: the position of a column of it, and what it can hold for the moment in which values change places.
     asides: HashMap<String, (usize, String)>,
 }
@@ -210,6 +212,7 @@ impl TableSql {
             filter: table.filter.clone(),
             read: read.map(|name| ident(name)).collect::<BTreeSet<_>>().into_iter().collect(),
             further: Further::all((shape, written, constants), live, table, scope),
+            is_plain: live.is_plain && table.filter.is_none() && table.also.is_empty(),
             stamp: shape.stamp.as_ref().map(|column| ident(&column.name)),
             stamp_kind: shape.stamp_kind,
             lowers_ascii_only: live.lowers_ascii_only,
@@ -252,14 +255,11 @@ impl TableSql {
         let mut next = self.first_own();
         let bounds = self.within(range, &mut next);
         let sql = format!(
-            "select 0::bigint as n, {ledger}, {row} from {table} left join sync_bridge.{store} g on g.entity_id = $1 \
-             and g.{own} = {key} where true{scope}{bounds} order by {order} limit ${next}",
+            "select 0::bigint as n, {ledger}, {row} from {table} {beside} where true{scope}{bounds} order by {order} limit ${next}",
             ledger = self.ledger_columns(),
             row = self.row_columns(),
             table = self.seen(),
-            store = self.store(),
-            own = self.own_key(),
-            key = self.key_text(),
+            beside = self.ledger_beside(),
             scope = self.scope_sql(2),
             order = self.order(range.lane),
         );
@@ -322,25 +322,25 @@ impl TableSql {
         rows.first().map_or_else(|| Ok(key.clone()), |row| Ok(Key(row.try_get(0)?)))
     }
 
-    /// Rows and what stands beside them, by key, both ways outer: ledger rows without a row, rows without a ledger row.
+    /// Rows and what stands beside them, by key, both ways outer: ledger rows without a row, rows without a ledger row. A want that
+    /// finds neither has no answer.
     pub async fn read_keys(&self, sessions: &Sessions, wants: &[Want]) -> Result<Vec<Found>, sqlx::Error> {
         let own = self.first_own();
         let hits = match self.side {
             // A tombstone and a living pair may both answer to a legacy key.
             Side::Platform => {
-                "select w.n, p.* from want w join sync_bridge.pair p on p.entity_id = $1 and p.platform_key = w.platform_key \
+                "select p.* from sync_bridge.pair p where p.entity_id = $1 and p.platform_key = w.platform_key \
                  union all \
-                 select w.n, p.* from want w join sync_bridge.pair p on p.entity_id = $1 and p.legacy_key = w.legacy_key \
+                 select p.* from sync_bridge.pair p where p.entity_id = $1 and p.legacy_key = w.legacy_key \
                  and not p.gone and p.platform_key is distinct from w.platform_key \
                  union all \
-                 select w.n, p.* from want w join sync_bridge.pair p on p.entity_id = $1 and p.legacy_key = w.legacy_key \
+                 select p.* from sync_bridge.pair p where p.entity_id = $1 and p.legacy_key = w.legacy_key \
                  and p.gone and p.platform_key is distinct from w.platform_key"
             }
             Side::Legacy => {
-                "select w.n, r.* from want w join sync_bridge.receipt r on r.entity_id = $1 \
-                 and r.platform_key = w.platform_key \
+                "select r.* from sync_bridge.receipt r where r.entity_id = $1 and r.platform_key = w.platform_key \
                  union all \
-                 select w.n, r.* from want w join sync_bridge.receipt r on r.entity_id = $1 and r.legacy_key = w.legacy_key \
+                 select r.* from sync_bridge.receipt r where r.entity_id = $1 and r.legacy_key = w.legacy_key \
                  and r.platform_key is distinct from w.platform_key"
             }
         };
@@ -349,16 +349,14 @@ impl TableSql {
             Side::Legacy => "coalesce(w.legacy_key, g.legacy_key)",
         };
         let sql = format!(
-            "with want as (select * from unnest(${own}::text[], ${}::text[]) with ordinality as w (legacy_key, platform_key, n)), \
-             hit as ({hits}) \
-             select w.n, {ledger}, {row} from want w left join hit g on g.n = w.n \
-             left join {table} on {matched}{scope} order by w.n",
+            "select w.n, {ledger}, {row} \
+             from unnest(${own}::text[], ${}::text[]) with ordinality as w (legacy_key, platform_key, n) \
+             left join lateral ({hits}) g on true left {found} where g.rev is not null or t.{one} is not null order by w.n",
             own + 1,
+            one = self.keys[0].name,
             ledger = self.ledger_columns(),
             row = self.row_columns(),
-            table = self.marked(),
-            matched = self.key_is(key),
-            scope = self.scope_sql(2),
+            found = self.join_by_key(key),
         );
         let legacy: Vec<Option<&str>> = wants.iter().map(|want| want.legacy_key.as_ref().map(|key| &*key.0)).collect();
         let platform: Vec<Option<&str>> =
@@ -401,8 +399,7 @@ impl TableSql {
             .collect();
         let sql = format!(
             "with want as (select * from unnest({}) with ordinality as w ({}, n)) \
-             select w.n, {ledger}, {row} from want w join {table} on {matched}{scope} \
-             left join sync_bridge.{store} g on g.entity_id = $1 and g.{own_key} = {key} order by w.n, {key}",
+             select w.n, {ledger}, {row} from want w join {table} on {matched}{scope} {beside} order by w.n, {key}",
             arrays.join(", "),
             names.join(", "),
             ledger = self.ledger_columns(),
@@ -410,8 +407,7 @@ impl TableSql {
             table = self.seen(),
             matched = matched.join(" and "),
             scope = self.scope_sql(2),
-            store = self.store(),
-            own_key = self.own_key(),
+            beside = self.ledger_beside(),
             key = self.key_text(),
         );
         let statement = Statement::new(sql);
@@ -470,33 +466,76 @@ impl TableSql {
         let own = self.first_own();
         let ours: String = (0..held.len()).map(|n| further::is_held(n, own + 1 + n)).collect();
         let sql = format!(
-            "select {row} from unnest(${own}::text[]) as w (k) join {table} on {matched}{scope}{ours} order by {order}{lock}",
+            "select {row} from unnest(${own}::text[]) as w (k) {found}{ours} order by {order}{lock}",
             row = self.row_columns(),
-            table = self.marked(),
-            matched = self.key_is("w.k"),
-            scope = self.scope_sql(2),
+            // A lock is taken of the table itself, in the order of the keys.
+            found = match lock {
+                "" => self.join_by_key("w.k"),
+                _ => format!("join {} on {}{}", self.marked(), self.key_is("w.k"), self.scope_sql(2)),
+            },
             order = self.order(Lane::Whole),
         );
         let asked: BTreeSet<&str> = keys.iter().copied().collect();
         let asked: Vec<&str> = asked.into_iter().collect();
         let query = self.start(&Statement::new(sql)).bind(asked);
         let rows = held.iter().fold(query, |query, held| query.bind(held.clone())).fetch_all(connection).await?;
+        self.one_each(&rows)
+    }
+
+    /// The rows, without those whose key names several: it names none that may be written, as one edit would go over all of them.
+    fn one_each(&self, rows: &[PgRow]) -> Result<Vec<Row>, sqlx::Error> {
         let mut found: Vec<Row> = Vec::with_capacity(rows.len());
-        let mut twins: BTreeSet<Key> = BTreeSet::new();
-        for row in &rows {
-            let row = self.row(row)?.ok_or(sqlx::Error::RowNotFound)?;
-            match found.last() {
-                Some(before) if before.key == row.key => drop(twins.insert(row.key)),
-                _ => found.push(row),
-            }
+        for row in rows {
+            found.push(self.row(row)?.ok_or(sqlx::Error::RowNotFound)?);
         }
-        // A key that names several rows names none that may be written: one edit would go over all of them.
-        found.retain(|row| !twins.contains(&row.key));
+        let mut seen: HashMap<&Key, u32> = HashMap::with_capacity(found.len());
+        for row in &found {
+            *seen.entry(&row.key).or_default() += 1;
+        }
+        if seen.len() < found.len() {
+            let twins: BTreeSet<Key> =
+                seen.iter().filter(|(_, times)| **times > 1).map(|(key, _)| (*key).clone()).collect();
+            found.retain(|row| !twins.contains(&row.key));
+        }
         Ok(found)
     }
 
-    /// Sets the mapped columns (never the key) and the stamp of rows; answers how many rows were there.
-    pub async fn update(&self, connection: &mut PgConnection, rows: &[Put<'_>]) -> Result<u64, sqlx::Error> {
+    /// What a statement that writes is to answer, with the number of the parameter that names the table.
+    fn returning(&self, parameter: usize) -> String {
+        if !self.is_plain {
+            return String::new();
+        }
+        format!(
+            " returning not exists (select from pg_catalog.pg_trigger g where g.tgrelid = ${parameter}::regclass \
+             and not g.tgisinternal and g.tgenabled <> 'D') \
+             and not exists (select from pg_catalog.pg_inherits h where h.inhparent = ${parameter}::regclass) as t_final, {}",
+            self.row_columns()
+        )
+    }
+
+    /// Runs a statement with `returning`; answers the rows as they are stored, unless something may come in between or after, a trigger say.
+    async fn write(
+        &self,
+        connection: &mut PgConnection,
+        query: Query<'_, sqlx::Postgres, PgArguments>,
+    ) -> Result<Option<Vec<Row>>, sqlx::Error> {
+        if !self.is_plain {
+            query.execute(connection).await?;
+            return Ok(None);
+        }
+        let rows = query.bind(self.table.clone()).fetch_all(connection).await?;
+        match rows.first().map(|row| row.try_get("t_final")).transpose()? {
+            Some(true) => self.one_each(&rows).map(Some),
+            _ => Ok(None),
+        }
+    }
+
+    /// Sets the mapped columns (never the key) and the stamp of rows; answers the rows as they are stored, if the statement knows.
+    pub async fn update(
+        &self,
+        connection: &mut PgConnection,
+        rows: &[Put<'_>],
+    ) -> Result<Option<Vec<Row>>, sqlx::Error> {
         let elsewhere = self.write_further(connection, rows, Rows::Locked, |_| true).await?;
         let own = self.first_own();
         let mut arrays = vec![format!("${own}::text[]")];
@@ -510,10 +549,11 @@ impl TableSql {
         }
         sets.extend(self.stamp.iter().map(|stamp| format!("{stamp} = {}", self.now())));
         if sets.is_empty() {
-            return Ok(0);
+            return Ok(None);
         }
         let sql = format!(
-            "update {table} t set {sets} from unnest({arrays}) as v ({names}) where {matched}{scope}{changed}",
+            "update {table} t set {sets} from unnest({arrays}) as v ({names}) where {matched}{scope}{changed}{returning}",
+            returning = self.returning(own + 1 + self.updatable.len()),
             table = self.table,
             sets = sets.join(", "),
             arrays = arrays.join(", "),
@@ -530,7 +570,7 @@ impl TableSql {
         if !self.further.is_empty() {
             query = query.bind(elsewhere);
         }
-        Ok(query.execute(connection).await?.rows_affected())
+        self.write(connection, query).await
     }
 
     /// Whether rows can make room in this unique index for values that change places among them.
@@ -558,8 +598,12 @@ impl TableSql {
         Ok(())
     }
 
-    /// Inserts rows under their keys, with the scope's fixed values, stamped now.
-    pub async fn insert(&self, connection: &mut PgConnection, rows: &[Put<'_>]) -> Result<u64, sqlx::Error> {
+    /// Inserts rows under their keys, with the scope's fixed values, stamped now; answers as [`Self::update`].
+    pub async fn insert(
+        &self,
+        connection: &mut PgConnection,
+        rows: &[Put<'_>],
+    ) -> Result<Option<Vec<Row>>, sqlx::Error> {
         let own = self.first_own();
         let mut arrays = vec![format!("${own}::text[]")];
         let mut names = vec!["k".to_string()];
@@ -587,7 +631,8 @@ impl TableSql {
             values.push(self.now().to_string());
         }
         let sql = format!(
-            "insert into {table} ({targets}) overriding system value select {values} from unnest({arrays}) as v ({names})",
+            "insert into {table} as t ({targets}) overriding system value select {values} from unnest({arrays}) as v ({names}){returning}",
+            returning = self.returning(own + 1 + self.updatable.len()),
             table = self.table,
             targets = targets.join(", "),
             values = values.join(", "),
@@ -600,9 +645,9 @@ impl TableSql {
             query = query.bind(rows.iter().map(|row| row.cells[column].as_deref()).collect::<Vec<_>>());
         }
         self.write_further(&mut *connection, rows, Rows::New, |it| it.comes_first).await?;
-        let made = query.execute(&mut *connection).await?.rows_affected();
+        let stored = self.write(&mut *connection, query).await?;
         self.write_further(connection, rows, Rows::New, |it| !it.comes_first).await?;
-        Ok(made)
+        Ok(stored)
     }
 
     /// Deletes rows; answers how many were there.
@@ -822,6 +867,31 @@ impl TableSql {
     /// As `stamp`, of the table itself.
     fn stamp_here(&self) -> String {
         self.stamp.as_ref().map_or_else(|| "null::timestamptz".to_owned(), |stamp| format!("t.{stamp}"))
+    }
+
+    /// Joins the rows under keys given as text, one look by the key's index for each: what the planner thinks of a table's size is old
+    /// just when much is written, and then it reads the table through for every page.
+    fn join_by_key(&self, key: &str) -> String {
+        let (table, matched, scope) = (self.marked(), self.key_is(key), self.scope_sql(2));
+        // No index serves them, so one pass over the table is better than one for each.
+        if self.keys.iter().any(|key| key.as_text) {
+            return format!("join {table} on {matched}{scope}");
+        }
+        let columns = match self.filter.is_none() && self.further.is_empty() {
+            true => format!("t.{}", self.read.join(", t.")),
+            false => "*".to_owned(),
+        };
+        format!("join lateral (select {columns} from {table} where {matched}{scope} offset 0) t on true")
+    }
+
+    /// Joins what stands beside each row, by the ledger's index, as `g`.
+    fn ledger_beside(&self) -> String {
+        format!(
+            "left join lateral (select * from sync_bridge.{} g where g.entity_id = $1 and g.{} = {} offset 0) g on true",
+            self.store(),
+            self.own_key(),
+            self.key_text()
+        )
     }
 
     fn store(&self) -> &'static str {

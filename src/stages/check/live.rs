@@ -58,6 +58,7 @@ pub fn table(columns: Vec<LiveColumn>) -> LiveTable {
     LiveTable {
         kind: Kind::Table,
         columns,
+        is_plain: true,
         uniques: Vec::new(),
         foreign_keys: Vec::new(),
         has_heirs: false,

@@ -103,7 +103,7 @@ const EDIT: &str = "update person set phone = 'l', last_update = now() where ema
 const LATER: &str = "update bridge.run set opened_at = opened_at - interval '9 d', ended_at = ended_at - interval '9 d' \
                      where ended_at is not null; update bridge.swept set at = at - interval '9 d'; update bridge.absence set first_seen = first_seen - interval '9 d'";
 
-pub const KINDS: [Kind; 38] = [
+pub const KINDS: [Kind; 39] = [
     Kind {
         name: "create on legacy",
         legacy: "insert into person (email, first, last, phone) values ('{e}', 'A', 'B', '1')",
@@ -112,6 +112,13 @@ pub const KINDS: [Kind; 38] = [
     Kind {
         name: "create on platform",
         platform: "insert into person (email, name, phone) values ('{e}', 'A B', '1')",
+        ..NEW
+    },
+    Kind {
+        name: "many at once",
+        legacy: "insert into person (email, first, last, phone) values ('{e}', 'A', 'B', '1'); \
+                 insert into person (email, first, last, phone) select n || '-{e}', 'A', 'B', '1' from generate_series(1, 99) n",
+        rare: true,
         ..NEW
     },
     Kind { name: "update on legacy", legacy: EDIT, ..PAIRED },

@@ -241,6 +241,32 @@ async fn two_pages_at_once_make_one_record_where_every_insert_has_a_key_of_its_o
     systems.oracles(&[SAME_GUESTS]).await;
 }
 
+/// The same of many, which are copied in: all or none at first.
+#[tokio::test]
+async fn of_many_new_pairs_those_stay_out_that_another_page_made_meanwhile() {
+    let mut systems = guests("claims", "serial", "").await;
+    let data = systems.data.clone();
+    systems.on_legacy("insert into guest (code) select 'x' || n from generate_series(1, 120) n").await;
+    let slow = run_page(&data, "guest", Side::Legacy, guest(&systems, Side::Legacy).await);
+    let some = systems.legacy_rows("select id from guest where code in ('x7', 'x70')").await;
+    let other = systems.run_page("guest", Side::Legacy, keys(some.into_iter().map(Key).collect()));
+    let (slow, other) = meanwhile("page.decided", slow, other).await;
+    assert_eq!((slow.expect("a page").rows_to_platform, other.rows_to_platform), (118, 2));
+    let count = "select count(*), count(distinct code) from guest";
+    systems.both_hold(count, count, &["120|120"]).await;
+    systems.oracles(&[SAME_GUESTS]).await;
+
+    // Nobody else: they are copied.
+    systems.on_legacy("insert into guest (code) select 'y' || n from generate_series(1, 120) n").await;
+    let copied = run_page(&data, "guest", Side::Legacy, guest(&systems, Side::Legacy).await);
+    let edit = systems.on_legacy("update guest set code = 'z' where code = 'y7'");
+    let report = meanwhile("platform.pairs_copied", copied, edit).await.0.expect("a page");
+    assert_eq!(report.rows_to_platform, 120);
+    systems.settle().await;
+    systems.both_hold(count, count, &["240|240"]).await;
+    systems.oracles(&[SAME_GUESTS]).await;
+}
+
 #[tokio::test]
 async fn two_pages_at_once_log_a_first_contact_once() {
     let mut systems = people("claim log").await;
