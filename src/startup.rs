@@ -591,11 +591,11 @@ pub async fn findings(
     Ok(found.into_iter().flatten().collect())
 }
 
-/// Brings the queue database to this version.
+/// Brings the queue database to this version, if it is not ahead of it.
 ///
 /// # Errors
 /// What the database said.
-pub async fn migrate(bridge: &Bridge) -> anyhow::Result<()> {
+pub async fn migrate(bridge: &Bridge) -> anyhow::Result<Option<ops::Ahead>> {
     ops::migrate(&bridge.queue).await.with_context(|| format!("migrating the queue database {}", bridge.queue_shown()))
 }
 
