@@ -9,10 +9,11 @@ use crate::support::TestDatabase;
 
 const PASSWORD: &str = "r";
 
-/// Both systems and a queue, prepared by their owner; and who comes with roles that may do nothing yet.
+/// Both systems and a queue, prepared by their owner, who is no superuser; and who comes with roles that may do nothing yet.
 struct Strangers {
     databases: Databases,
     desk: Desk,
+    owner: String,
     roles: [String; 3],
 }
 
@@ -25,8 +26,12 @@ impl Strangers {
 /// Roles are the server's, and tests share it.
 impl Drop for Strangers {
     fn drop(&mut self) {
-        for (database, role) in self.all().into_iter().zip(&self.roles) {
-            let sql = format!("drop owned by {role}; drop role {role}");
+        let Strangers { owner, .. } = self;
+        for (number, (database, role)) in self.all().into_iter().zip(&self.roles).enumerate() {
+            let last = if number == 2 { format!("drop role {owner}") } else { String::new() };
+            let sql = format!(
+                "drop owned by {role}; drop role {role}; reassign owned by {owner} to current_user; drop owned by {owner}; {last}"
+            );
             let url = database.url.clone();
             let dropped = std::thread::spawn(move || {
                 let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -47,6 +52,9 @@ async fn strangers(hint: &str) -> Strangers {
     owner.succeeds(&["migrate"]);
     owner.succeeds(&["prepare"]);
     let all = [&databases.legacy, &databases.platform, &databases.queue];
+    // A role that may do what whoever owns a database may, and nothing else.
+    let theirs = format!("\"Owner-{}\"", &databases.legacy.name[..databases.legacy.name.len().min(50)]);
+    execute(&databases.legacy, &format!("create role {theirs}")).await;
     let mut roles = Vec::new();
     for (database, kind) in all.into_iter().zip(["Legacy", "Platform", "Queue"]) {
         let role = format!("{kind}-{}", database.name);
@@ -62,6 +70,7 @@ async fn strangers(hint: &str) -> Strangers {
         )
         .await;
         roles.push(role);
+        execute(database, &GIVE_AWAY.replace("OWNER", &theirs).replace("DATABASE", &format!("\"{}\"", database.name))).await;
     }
     let url = |database: &TestDatabase, role: &str| {
         let (scheme, rest) = database.url.expose().split_once("://").expect("a URL");
@@ -77,8 +86,26 @@ async fn strangers(hint: &str) -> Strangers {
         .with("PLATFORM_URL", url(&databases.platform, &roles[1]))
         .with("QUEUE_URL", url(&databases.queue, &roles[2]));
     let roles = <[String; 3]>::try_from(roles).expect("three roles").map(|role| format!("\"{role}\""));
-    Strangers { databases, desk, roles }
+    Strangers { databases, desk, owner: theirs, roles }
 }
+
+/// All that stands in a database is this role's by then.
+const GIVE_AWAY: &str = r#"
+    alter database DATABASE owner to OWNER;
+    do $$
+    declare one record;
+    begin
+      for one in
+        select format('schema %I', nspname) as what from pg_namespace
+        where nspname in ('public', 'identity', 'sync_bridge', 'bridge', 'apalis')
+        union all
+        select format('table %s', c.oid::regclass) from pg_class c join pg_namespace n on n.oid = c.relnamespace
+        where nspname in ('public', 'identity', 'sync_bridge', 'bridge', 'apalis') and relkind in ('r', 'p', 'v')
+      loop
+        execute format('alter %s owner to OWNER', one.what);
+      end loop;
+    end
+    $$"#;
 
 /// The statements of each database, in the order legacy, platform, queue.
 fn printed(strangers: &Strangers) -> [Vec<String>; 3] {
@@ -95,15 +122,22 @@ fn printed(strangers: &Strangers) -> [Vec<String>; 3] {
             .collect();
         statements
             .extend((!block.is_empty()).then(|| format!("do $grants${}", block.trim_end().trim_end_matches(';'))));
+        assert!(statements.iter().all(|one| !one.contains(MEMBERSHIP)), "an owner cannot: {statements:#?}");
+        let memberships = text.lines().filter(|line| line.starts_with(MEMBERSHIP) && line.ends_with(&database.name));
+        statements.extend(memberships.filter_map(|line| Some(line.split_once(';')?.0.to_owned())));
         statements
     })
 }
+
+/// The one that is not the owner's to give.
+const MEMBERSHIP: &str = "grant pg_read_all_stats to ";
 
 async fn grant(strangers: &Strangers) -> [Vec<String>; 3] {
     let printed = printed(strangers);
     for (database, statements) in strangers.all().into_iter().zip(&printed) {
         for statement in statements {
-            execute(database, statement).await;
+            let by = if statement.starts_with(MEMBERSHIP) { "none" } else { &strangers.owner };
+            execute(database, &format!("set role {by}; {statement}")).await;
         }
     }
     printed
@@ -242,7 +276,7 @@ const NOT_CHECKED: [&str; 14] = [
 async fn none_of_it_is_too_much() {
     let strangers = strangers("too much").await;
     let printed = grant(&strangers).await;
-    let Strangers { databases, desk, roles } = &strangers;
+    let Strangers { databases, desk, roles, .. } = &strangers;
     let looks_fine = || {
         desk.run(&["check", "--strict"]).status.success() || {
             // Only rights are of interest here.
