@@ -5,11 +5,13 @@ use crate::sides::postgres::ident;
 use crate::stages::{self, Grants};
 
 /// In the queue database: schedulers, workers, console and command line do the same there, so that one role will do. All of it is the bridge's own.
-const QUEUE: [&str; 3] = [
+const QUEUE: [&str; 4] = [
     "grant usage on schema bridge, apalis to",
     // Where the extensions are that apalis needs.
     "grant usage on schema public to",
     "grant select, insert, update, delete on all tables in schema bridge, apalis to",
+    // What later migrations of whoever runs this make: a new process needs it as soon as it starts.
+    "alter default privileges in schema bridge, apalis grant select, insert, update, delete on tables to",
 ];
 
 /// As one text of SQL: first what only a superuser can give.

@@ -126,7 +126,8 @@ async fn a_database_that_is_ahead_is_left_as_it_is_unless_it_left_this_version_b
         ),
     ] {
         execute(&queue.pool, "drop table if exists kept").await;
-        execute(&queue.pool, "create table kept as select checksum from bridge._sqlx_migrations where version = 7").await;
+        execute(&queue.pool, "create table kept as select checksum from bridge._sqlx_migrations where version = 7")
+            .await;
         execute(&queue.pool, done).await;
         let error = ops::migrate(&queue.pool).await.expect_err(message);
         assert!(format!("{error:#}").contains(message), "{error:#}");

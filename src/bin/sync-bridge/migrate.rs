@@ -39,7 +39,9 @@ pub async fn run(config: &Path, args: Args) -> anyhow::Result<()> {
     out::say(&match ahead {
         None => format!("queue database {shown}: up to date"),
         Some(Ahead { newest, known }) => {
-            format!("queue database {shown}: it is ahead of this version ({newest}, this one knows {known}): nothing to do")
+            format!(
+                "queue database {shown}: it is ahead of this version ({newest}, this one knows {known}): nothing to do"
+            )
         }
     })
 }

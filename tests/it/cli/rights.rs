@@ -26,7 +26,7 @@ impl Strangers {
 /// Roles are the server's, and tests share it.
 impl Drop for Strangers {
     fn drop(&mut self) {
-        let Strangers { owner, .. } = self;
+        let owner = &self.owner;
         for (number, (database, role)) in self.all().into_iter().zip(&self.roles).enumerate() {
             let last = if number == 2 { format!("drop role {owner}") } else { String::new() };
             let sql = format!(
@@ -70,7 +70,8 @@ async fn strangers(hint: &str) -> Strangers {
         )
         .await;
         roles.push(role);
-        execute(database, &GIVE_AWAY.replace("OWNER", &theirs).replace("DATABASE", &format!("\"{}\"", database.name))).await;
+        execute(database, &GIVE_AWAY.replace("OWNER", &theirs).replace("DATABASE", &format!("\"{}\"", database.name)))
+            .await;
     }
     let url = |database: &TestDatabase, role: &str| {
         let (scheme, rest) = database.url.expose().split_once("://").expect("a URL");
@@ -162,7 +163,16 @@ fn settle(desk: &Desk) {
 async fn what_is_printed_is_enough_for_everything() {
     let strangers = strangers("enough").await;
     grant(&strangers).await;
-    let Strangers { databases, desk, .. } = &strangers;
+    let Strangers { databases, desk, owner, roles } = &strangers;
+    // What a later migration makes may be used at once.
+    for schema in ["bridge", "apalis"] {
+        let later = format!(
+            "set role {owner}; create table {schema}.later (id integer); set role {}; insert into {schema}.later values (1);
+             set role {owner}; drop table {schema}.later",
+            roles[2]
+        );
+        execute(&databases.queue, &later).await;
+    }
     let names = async |of: &TestDatabase, table: &str, mail: &str| {
         let mut session = PgConnection::connect(of.url.expose()).await.expect("connecting");
         let sql = format!("select string_agg(name, ',' order by {mail}) from {table}");
@@ -315,7 +325,7 @@ async fn none_of_it_is_too_much() {
     assert!(!looks_fine());
     execute(&databases.legacy, &format!("grant {}", sequence.replace(" from ", " to "))).await;
 
-    for statement in &printed[2] {
+    for statement in printed[2].iter().filter(|one| !one.starts_with("alter default privileges")) {
         for what in each(statement, &roles[2]) {
             execute(&databases.queue, &format!("revoke {what} from {}", roles[2])).await;
             let verb: &[&str] = match what.split(' ').next() {
@@ -341,4 +351,53 @@ fn each(statement: &str, role: &str) -> Vec<String> {
         }
         _ => vec![what.to_owned()],
     }
+}
+
+/// As docs/DEPLOY.md has it: the owner's role migrates, the other one works, and the scaler's asks its one question.
+#[tokio::test]
+async fn the_queue_database_has_a_role_to_migrate_and_one_to_work() {
+    let databases = Databases::new("two roles").await;
+    let name = &databases.queue.name;
+    let roles = ["owner", "works", "scales"].map(|kind| format!("{kind}-{}", &name[..name.len().min(50)]));
+    let [owner, works, scales] = roles.each_ref().map(|role| format!("\"{role}\""));
+    let docs = include_str!("../../../docs/DEPLOY.md");
+    let said = |part: &str| {
+        let (_, rest) = docs.split_once(part).unwrap_or_else(|| panic!("docs/DEPLOY.md has no {part}"));
+        let (block, _) = rest.split_once("```sql\n").and_then(|(_, rest)| rest.split_once("```")).expect("SQL");
+        // The longer names first.
+        block
+            .replace(
+                "create database sync_bridge owner sync_bridge_owner",
+                &format!("alter database \"{name}\" owner to {owner}"),
+            )
+            .replace("sync_bridge_scaler", &scales)
+            .replace("sync_bridge_owner", &owner)
+            .replace("sync_bridge", &works)
+            .replace('…', PASSWORD)
+    };
+    let url = |role: &str| {
+        let (scheme, rest) = databases.queue.url.expose().split_once("://").expect("a URL");
+        format!("{scheme}://{role}:{PASSWORD}@{}", rest.split_once('@').map_or(rest, |(_, rest)| rest))
+    };
+    execute(&databases.queue, &said("As an administrator:")).await;
+    execute(&databases.queue, &format!("set role {owner}; {}", said("In that database, as `sync_bridge_owner`:")))
+        .await;
+    let desk = |role: &str| databases.desk("two-roles").with("QUEUE_URL", url(role));
+    let (migrates, runs) = (desk(&roles[0]), desk(&roles[1]));
+    runs.is_refused(&["status"], "run `sync-bridge migrate`");
+    assert_eq!(runs.run(&["migrate"]).status.code(), Some(1), "it may not");
+    migrates.succeeds(&["migrate"]);
+    runs.succeeds(&["prepare"]);
+    runs.succeeds(&["run", "--customer", "acme", "--inline"]);
+    runs.succeeds(&["pause", "--customer", "acme"]);
+    assert_eq!(users(&databases).await, 2);
+    execute(&databases.queue, &format!("set role {owner}; {}", said("After the migration, as `sync_bridge_owner`:")))
+        .await;
+    execute(&databases.queue, &format!("set role {scales}; select bridge.workers_wanted()")).await;
+    execute(
+        &databases.queue,
+        &format!("reassign owned by {owner} to current_user; drop owned by {owner}, {works}, {scales}"),
+    )
+    .await;
+    execute(&databases.queue, &format!("drop role {owner}; drop role {works}; drop role {scales}")).await;
 }
