@@ -2,6 +2,7 @@
 //! and labelled. Pure: nothing is asked of a cluster or a database, and no value of a variable is in it. Never: a flag, port or path that the
 //! programs do not have; a test holds each against them.
 
+mod head;
 mod names;
 mod pods;
 mod scaling;
@@ -12,9 +13,9 @@ use std::ops::RangeInclusive;
 use anyhow::{Context as _, ensure};
 use serde_json::{Map, Value, json};
 
+pub use self::head::head;
 pub use self::scaling::QUERY;
 use crate::config::{Config, Customer};
-use crate::queue;
 
 /// What every object is called, or begins with.
 pub const NAME: &str = "sync-bridge";
@@ -28,9 +29,6 @@ const OBJECT_BYTES_MAX: usize = 700_000;
 /// What takes customers out of both.
 const SMALLER: &str = "leave the customers to the queue database (`customers = \"table\"`, docs/OPERATIONS.md), or give a share of them a \
                        configuration and a namespace of its own";
-
-/// Two schedulers, the console, the migration, the scaler, people, and those that PostgreSQL keeps for superusers.
-const OTHER_CONNECTIONS: u32 = 30;
 
 /// The label of the ConfigMap by which those of before are told from it.
 const CONFIGURATION: &str = "sync-bridge/configuration";
@@ -160,50 +158,6 @@ pub fn objects(config: &Config, wanted: &Wanted) -> anyhow::Result<Vec<Value>> {
     Ok(objects)
 }
 
-/// What whoever applies the objects has to know, a line each.
-pub fn head(config: &Config, wanted: &Wanted) -> Vec<String> {
-    let fleet = Fleet { config, wanted };
-    let mut head = vec![
-        format!("Made by `sync-bridge manifests` {}: not to be edited, but made again.", env!("CARGO_PKG_VERSION")),
-        format!("Secret {}: {}", wanted.secret, secret_keys(config, wanted).join(" ")),
-    ];
-    head.extend(wanted.migrate_secret.as_ref().map(|secret| {
-        let keys: Vec<&str> = config.queue_variables.iter().map(String::as_str).collect();
-        format!("Secret {secret}, for the migration: {}", keys.join(" "))
-    }));
-    let (workers, each) = (*wanted.workers.end(), queue::WORKER_CONNECTIONS_MAX);
-    let all = u64::from(workers).saturating_add(1) * u64::from(each) + u64::from(OTHER_CONNECTIONS);
-    head.push(format!(
-        "Connections: the queue database needs max_connections = {all}, which is {each} for each of {workers} workers (--workers-max) and for one \
-         that takes another's place, and {OTHER_CONNECTIONS} for all else. PostgreSQL's own is 100."
-    ));
-    let kubectl = match &wanted.namespace {
-        Some(namespace) => format!("kubectl -n {namespace}"),
-        None => "kubectl".to_owned(),
-    };
-    let labelled =
-        |component: &str| format!("app.kubernetes.io/instance={NAME},app.kubernetes.io/component={component}");
-    let other = match wanted.scaling {
-        Scaling::Keda => Scaling::Cpu,
-        Scaling::Cpu => Scaling::Keda,
-    };
-    let hash = fleet.configuration_hash();
-    head.extend([
-        format!(
-            "First, if workers were scaled the other way: {kubectl} delete {} -l {}",
-            other.kinds(),
-            labelled(other.component())
-        ),
-        "Then: kubectl apply --server-side (the other way keeps a copy in an annotation, which takes 256 KiB)."
-            .to_owned(),
-        format!(
-            "Last, when no pod of before is left: {kubectl} delete configmap -l {},{CONFIGURATION}!={hash}",
-            labelled("config")
-        ),
-    ]);
-    head
-}
-
 /// As YAML, one document for each.
 ///
 /// # Errors
@@ -214,13 +168,6 @@ pub fn yaml(objects: &[Value]) -> anyhow::Result<String> {
     let document = |object| serde_saphyr::to_string_with_options(object, options.clone());
     let documents: Result<Vec<String>, _> = objects.iter().map(document).collect();
     Ok(documents.context("writing YAML")?.iter().map(|document| format!("---\n{}\n", document.trim_end())).collect())
-}
-
-/// What stands in the Secret: the variables of the configuration, and what the fleet itself needs.
-fn secret_keys(config: &Config, wanted: &Wanted) -> Vec<String> {
-    let own = pods::TOKENS.iter().map(|(token, _)| *token);
-    let scaler = (wanted.scaling == Scaling::Keda).then_some(SCALER_URL);
-    config.variables.iter().map(String::as_str).chain(own).chain(scaler).map(str::to_owned).collect()
 }
 
 struct Fleet<'f> {
