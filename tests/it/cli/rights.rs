@@ -394,10 +394,8 @@ async fn the_queue_database_has_a_role_to_migrate_and_one_to_work() {
     execute(&databases.queue, &format!("set role {owner}; {}", said("After the migration, as `sync_bridge_owner`:")))
         .await;
     execute(&databases.queue, &format!("set role {scales}; select bridge.workers_wanted()")).await;
-    execute(
-        &databases.queue,
-        &format!("reassign owned by {owner} to current_user; drop owned by {owner}, {works}, {scales}"),
-    )
-    .await;
-    execute(&databases.queue, &format!("drop role {owner}; drop role {works}; drop role {scales}")).await;
+    execute(&databases.queue, &format!("reassign owned by {owner} to current_user")).await;
+    for role in [&works, &scales, &owner] {
+        execute(&databases.queue, &format!("drop owned by {role}; drop role {role}")).await;
+    }
 }
