@@ -8,14 +8,14 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use http_body_util::Full;
-use hyper::body::{Bytes, Incoming};
+use hyper::body::Bytes;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode, header};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::clock;
-use crate::listening::{self, Bounds};
+use crate::listening::{self, Arriving, Bounds};
 
 /// A loop that has not gone round for so long will not do so again: its waits are all bounded, the longest at half a minute.
 const HOPELESS_AFTER: Duration = Duration::from_secs(300);
@@ -35,6 +35,8 @@ pub struct Health {
 #[derive(Default)]
 struct Told {
     parts: Vec<Part>,
+    /// There will be no parts: who is answered at all is answered by all there is.
+    answers_only: bool,
     stopping: bool,
 }
 
@@ -58,6 +60,13 @@ pub struct Pulse {
 }
 
 impl Health {
+    /// Of a process without loops, as a console alone.
+    pub fn of_answers() -> Health {
+        let health = Health::default();
+        lock(&health.told).answers_only = true;
+        health
+    }
+
     /// A further loop, which is to do what it is there for every `within`.
     pub fn part(&self, name: impl Into<String>, within: Duration) -> Pulse {
         let mut told = lock(&self.told);
@@ -101,7 +110,7 @@ impl Health {
         if told.stopping {
             return Err("stopping".into());
         }
-        if told.parts.is_empty() {
+        if told.parts.is_empty() && !told.answers_only {
             return Err("starting".into());
         }
         all(told.parts.iter().filter_map(|part| {
@@ -202,7 +211,7 @@ pub async fn serve(address: SocketAddr, health: Health) -> anyhow::Result<Socket
     Ok(own)
 }
 
-fn answer(request: &Request<Incoming>, health: &Health) -> Response<Full<Bytes>> {
+fn answer(request: &Request<Arriving>, health: &Health) -> Response<Full<Bytes>> {
     let is_asked = matches!(*request.method(), Method::GET | Method::HEAD);
     let known = is_asked.then(|| health.answer(request.uri().path())).flatten();
     let nothing = || (StatusCode::NOT_FOUND, serde_json::json!({ "error": "there are /livez and /readyz" }));
@@ -225,6 +234,7 @@ mod tests {
     fn ready_is_when_every_part_worked_lately_and_says_what_does_not() {
         let health = Health::default();
         assert_eq!(health.ready(), Err("starting".into()));
+        assert_eq!(Health::of_answers().ready(), Ok(()), "a console has no loops");
         let (one, other) = (health.part("one", Duration::from_secs(60)), health.part("other", Duration::ZERO));
         assert_eq!(health.ready(), Err("one: starting; other: starting".into()));
         one.works();

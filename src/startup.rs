@@ -111,10 +111,11 @@ pub struct WorkerArgs {
 }
 
 impl ProcessArgs {
+    /// Tells this health, where it is asked for.
+    ///
     /// # Errors
     /// An address that cannot be listened on, perhaps because an older process still does.
-    async fn health(&self) -> anyhow::Result<Health> {
-        let health = Health::default();
+    pub async fn tell(&self, health: Health) -> anyhow::Result<Health> {
         if let Some(address) = self.health_listen {
             health::serve(address, health.clone()).await?;
         }
@@ -182,7 +183,7 @@ impl WorkerArgs {
 pub async fn scheduler(config: &Path, process: &ProcessArgs) -> anyhow::Result<()> {
     let stop = shutdown::on_signal()?;
     let bridge = Bridge::open_to_stay(load(config).await.map_err(unless_away)?).await?;
-    let health = process.health().await?;
+    let health = process.tell(Health::default()).await?;
     let done = scheduler::run(bridge.config.clone(), bridge.queue.clone(), health, stop).await;
     bridge.close().await?;
     done
@@ -195,7 +196,7 @@ pub async fn scheduler(config: &Path, process: &ProcessArgs) -> anyhow::Result<(
 pub async fn worker(config: &Path, worker: &WorkerArgs) -> anyhow::Result<()> {
     let stop = shutdown::on_signal()?;
     let bridge = Bridge::open_to_stay(load(config).await.map_err(unless_away)?).await?;
-    let health = worker.process.health().await?;
+    let health = worker.process.tell(Health::default()).await?;
     let done = jobs::worker::run(bridge.env(), worker.settings(), health, stop).await;
     bridge.close().await?;
     done
@@ -214,7 +215,7 @@ pub async fn work(
 ) -> anyhow::Result<()> {
     // Any one that ends early takes the others along.
     let all = stop.child_token();
-    let health = worker.process.health().await?;
+    let health = worker.process.tell(Health::default()).await?;
     let listening = match console {
         Some((args, address)) => Some(console_or_free(bridge.env(), &health, args, address).await.map_err(refused)?),
         None => None,
@@ -591,11 +592,11 @@ pub async fn findings(
     Ok(found.into_iter().flatten().collect())
 }
 
-/// Brings the queue database to this version.
+/// Brings the queue database to this version, if it is not ahead of it.
 ///
 /// # Errors
 /// What the database said.
-pub async fn migrate(bridge: &Bridge) -> anyhow::Result<()> {
+pub async fn migrate(bridge: &Bridge) -> anyhow::Result<Option<ops::Ahead>> {
     ops::migrate(&bridge.queue).await.with_context(|| format!("migrating the queue database {}", bridge.queue_shown()))
 }
 

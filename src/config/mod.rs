@@ -53,6 +53,8 @@ pub struct Config {
     pub source: Source,
     /// The environment variables that it takes anything from.
     pub variables: BTreeSet<String>,
+    /// Those of them that the URL of the queue database is made of.
+    pub queue_variables: BTreeSet<String>,
     /// The queue database; `None` means an embedded one beside the file.
     pub queue: Option<DatabaseUrl>,
     /// Those that are served.

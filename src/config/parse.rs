@@ -171,6 +171,8 @@ pub(super) fn read<'t>(path: &Path, table: &'t DeTable<'t>, reader: &mut Reader<
         Some(node) => read_queue(&node, reader),
         None => Some(None),
     };
+    // It is read first.
+    let queue_variables = reader.variables.clone();
     let defaults_node = root.optional("defaults");
     let defaults = read_defaults(defaults_node.as_ref(), reader);
     let customers = root.required("customers", "[[customers]]", reader);
@@ -193,6 +195,7 @@ pub(super) fn read<'t>(path: &Path, table: &'t DeTable<'t>, reader: &mut Reader<
         path: path.to_owned(),
         source: reader.report.source.clone(),
         variables: std::mem::take(&mut reader.variables),
+        queue_variables,
         queue: queue?,
         customers,
         roster: kept.then_some(0),

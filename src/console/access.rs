@@ -19,6 +19,7 @@ use std::sync::Arc;
 use super::Console;
 use super::answer::{Answer, Problem};
 use crate::clock;
+use crate::listening::place;
 
 /// How long a login lasts: a working day.
 const LOGIN_LASTS: TimeDelta = TimeDelta::hours(12);
@@ -238,15 +239,6 @@ impl Access {
 pub(super) fn from(extensions: &Extensions) -> IpAddr {
     let known = extensions.get::<ConnectInfo<SocketAddr>>();
     known.map_or(IpAddr::V6(Ipv6Addr::UNSPECIFIED), |ConnectInfo(from)| from.ip())
-}
-
-/// An address, or the network that its owner has all addresses of.
-fn place(from: IpAddr) -> IpAddr {
-    const NETWORK: u128 = !0 << 64;
-    match from.to_canonical() {
-        IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() & NETWORK)),
-        address @ IpAddr::V4(_) => address,
-    }
 }
 
 fn mac(key: &[u8], text: &str) -> Hmac<Sha256> {

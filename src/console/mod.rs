@@ -18,18 +18,20 @@ mod quarantine;
 mod reconciliation;
 mod run;
 
+use std::error::Error as _;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
 use axum::Router;
+use axum::body::to_bytes;
 use axum::extract::{ConnectInfo, FromRef, State};
 use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 use axum::routing::{get, post};
+use http_body_util::LengthLimitError;
 use hyper::Request;
-use hyper::body::Incoming;
 use hyper::service::{Service as _, service_fn};
 use hyper_util::service::TowerToHyperService;
 use tokio::net::TcpListener;
@@ -42,7 +44,7 @@ use crate::clock;
 use crate::config::{Customer, CustomerId, EntityId, Side};
 use crate::health::Health;
 use crate::jobs::Env;
-use crate::listening::{self, Bounds};
+use crate::listening::{self, Arriving, Bounds};
 use crate::ops::Scope;
 use crate::roster::Roster;
 
@@ -51,6 +53,9 @@ const BODY_MAX: usize = 1 << 20;
 
 /// What is kept with an action, in characters.
 const REASON_MAX: usize = 500;
+
+/// What the arrival of a request may take whose sender is not logged in, as its head may. Whoever is has as long as for a page.
+const ARRIVAL_MAX: Duration = Duration::from_secs(5);
 
 /// What a page may take; a database that is slower than this is told so.
 const PAGE_MAX: Duration = Duration::from_secs(20);
@@ -128,7 +133,7 @@ impl Listening {
         let router = TowerToHyperService::new(self.router);
         let service = |from: SocketAddr| {
             let router = router.clone();
-            service_fn(move |mut request: Request<Incoming>| {
+            service_fn(move |mut request: Request<Arriving>| {
                 request.extensions_mut().insert(ConnectInfo(from));
                 router.call(request)
             })
@@ -171,8 +176,7 @@ fn router(door: Door) -> Router {
         .route("/livez", get(probe))
         .route("/readyz", get(probe))
         .fallback(async || Problem::NotFound("There is no such page.".into()))
-        .layer(axum::extract::DefaultBodyLimit::max(BODY_MAX))
-        .layer(axum::middleware::from_fn(bounded))
+        .layer(axum::middleware::from_fn_with_state(door.clone(), bounded))
         .layer(axum::middleware::from_fn_with_state(door.clone(), access::only_local))
         .layer(axum::middleware::from_fn_with_state(door.clone(), answer::finished))
         .with_state(door)
@@ -189,19 +193,39 @@ fn reason(given: &str) -> Result<&str, Problem> {
     }
 }
 
-async fn bounded(request: axum::extract::Request, next: axum::middleware::Next) -> axum::response::Response {
+/// Has a request here whole before it is looked at, and an answer in time.
+async fn bounded(
+    State(console): State<Arc<Console>>,
+    request: axum::extract::Request,
+    next: axum::middleware::Next,
+) -> axum::response::Response {
+    let (parts, body) = request.into_parts();
+    let is_known = console.access.known(&parts.headers, clock::now()).is_some();
+    let arrival_max = if is_known { PAGE_MAX } else { ARRIVAL_MAX };
+    let body = match clock::within(arrival_max, to_bytes(body, BODY_MAX)).await {
+        Some(Ok(body)) => body,
+        Some(Err(error)) if error.source().is_some_and(|why| why.is::<LengthLimitError>()) => {
+            let said = format!("A request has {BODY_MAX} bytes at most.");
+            return Problem::Unread(StatusCode::PAYLOAD_TOO_LARGE, said).into_response();
+        }
+        Some(Err(_)) => return Problem::Bad("The request was cut off.".into()).into_response(),
+        None => {
+            let said = format!("The request was not here within {} s.", arrival_max.as_secs());
+            return Problem::Unread(StatusCode::REQUEST_TIMEOUT, said).into_response();
+        }
+    };
+    let request = axum::extract::Request::from_parts(parts, body.into());
     match clock::within(PAGE_MAX, next.run(request)).await {
         Some(response) => response,
         None => Problem::Failed(format!("There was no answer within {} s.", PAGE_MAX.as_secs())).into_response(),
     }
 }
 
-/// The console's own health; that of loops only where they run in this process.
-async fn probe(State(console): State<Arc<Console>>, uri: axum::http::Uri) -> impl IntoResponse {
-    let alone = !console.health.has_parts() && uri.path() == "/readyz";
-    let known = if alone { None } else { console.health.answer(uri.path()) };
-    let (status, body) = known.unwrap_or_else(|| (StatusCode::OK, serde_json::json!({ "ready": true })));
-    (status, axum::Json(body))
+/// As on the port of `--health-listen`.
+async fn probe(State(console): State<Arc<Console>>, uri: axum::http::Uri) -> Result<impl IntoResponse, Problem> {
+    let known = console.health.answer(uri.path());
+    let (status, body) = known.ok_or_else(|| Problem::NotFound("There is no such page.".into()))?;
+    Ok((status, axum::Json(body)))
 }
 
 async fn asset(axum::extract::Path(name): axum::extract::Path<String>) -> Result<impl IntoResponse, Problem> {

@@ -203,7 +203,7 @@ impl Stand {
         let step = Step::begin("opening a console");
         let config = Arc::new(self.config.clone());
         let env = Env { data: Arc::new(Data::new(config.clone())), config, queue: self.watch.queue.clone() };
-        let console = startup::console_or_free(env, &Health::default(), &ConsoleArgs::default(), address).await;
+        let console = startup::console_or_free(env, &Health::of_answers(), &ConsoleArgs::default(), address).await;
         let console = console.map_err(startup::refused)?;
         step.end(&format!("how it goes: http://{}/", console.address));
         Ok(console)

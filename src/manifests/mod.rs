@@ -2,6 +2,7 @@
 //! and labelled. Pure: nothing is asked of a cluster or a database, and no value of a variable is in it. Never: a flag, port or path that the
 //! programs do not have; a test holds each against them.
 
+mod head;
 mod names;
 mod pods;
 mod scaling;
@@ -12,14 +13,25 @@ use std::ops::RangeInclusive;
 use anyhow::{Context as _, ensure};
 use serde_json::{Map, Value, json};
 
+pub use self::head::head;
 pub use self::scaling::QUERY;
 use crate::config::{Config, Customer};
 
 /// What every object is called, or begins with.
 pub const NAME: &str = "sync-bridge";
 
-/// etcd takes 1.5 MB; Kubernetes takes 1 MiB of a ConfigMap.
-const CONFIG_BYTES_MAX: usize = 1_000_000;
+/// Kubernetes takes no more of what a ConfigMap holds.
+const CONFIG_BYTES_MAX: usize = 1 << 20;
+
+/// etcd takes 1.5 MiB of an object; with who manages which of its fields it has about twice what is applied.
+const OBJECT_BYTES_MAX: usize = 700_000;
+
+/// What takes customers out of both.
+const SMALLER: &str = "leave the customers to the queue database (`customers = \"table\"`, docs/OPERATIONS.md), or give a share of them a \
+                       configuration and a namespace of its own";
+
+/// The label of the ConfigMap by which those of before are told from it.
+const CONFIGURATION: &str = "sync-bridge/configuration";
 
 /// What the cluster decides about the fleet.
 #[derive(Debug, Clone)]
@@ -29,6 +41,8 @@ pub struct Wanted {
     pub image: String,
     /// The Secret that holds the variables of the configuration, the console's tokens and the scaler's URL.
     pub secret: String,
+    /// The Secret from which the migration takes the variables of the queue's URL in its place: those of the owner of its tables.
+    pub migrate_secret: Option<String>,
     /// Worker processes, at least and at most.
     pub workers: RangeInclusive<u32>,
     pub scaling: Scaling,
@@ -49,22 +63,74 @@ pub enum Scaling {
     Cpu,
 }
 
+impl Scaling {
+    /// Its objects are found by it, so that those of the other way can be removed: both at once would scale against each other.
+    fn component(self) -> &'static str {
+        match self {
+            Scaling::Keda => "keda",
+            Scaling::Cpu => "hpa",
+        }
+    }
+
+    /// What they are, as `kubectl` takes it.
+    fn kinds(self) -> &'static str {
+        match self {
+            Scaling::Keda => "scaledobject,triggerauthentication",
+            Scaling::Cpu => "hpa",
+        }
+    }
+}
+
 /// The key of the Secret with the scaler's own URL of the queue database.
 pub const SCALER_URL: &str = "SCALER_DATABASE_URL";
+
+impl Wanted {
+    /// # Errors
+    /// What Kubernetes or a container runtime would refuse.
+    fn check(&self, config: &Config) -> anyhow::Result<()> {
+        if let Some(namespace) = &self.namespace {
+            ensure!(
+                names::is_namespace(namespace),
+                "--namespace {namespace:?} is no name of a namespace: small letters, digits and `-`, at most 63, with a letter or digit at \
+                 both ends"
+            );
+        }
+        let secrets = [("--secret", Some(&self.secret)), ("--migrate-secret", self.migrate_secret.as_ref())];
+        for (option, secret) in secrets.into_iter().filter_map(|(option, secret)| Some((option, secret?))) {
+            ensure!(
+                names::is_domain(secret),
+                "{option} {secret:?} is no name of a Secret: small letters, digits, `-` and `.`, at most 253, with a letter or digit at both \
+                 ends and beside each `.`"
+            );
+        }
+        ensure!(
+            names::is_image(&self.image),
+            "--image {:?} is no image: the form is `registry.example.org/folder/name:tag`, or `…@sha256:…`; all before the tag but the \
+             registry is of small letters",
+            self.image
+        );
+        ensure!(
+            self.migrate_secret.is_none() || !config.queue_variables.is_empty(),
+            "--migrate-secret has nothing to give: the `url` under `[queue]` takes nothing from the environment"
+        );
+        Ok(())
+    }
+}
 
 /// All objects, in the order they are to be applied in. The same configuration and the same wishes give the same.
 ///
 /// # Errors
-/// What cannot be: an embedded queue or side, a file that no ConfigMap holds.
+/// What cannot be: an embedded queue or side, a name that nobody takes, an object that is too large.
 pub fn objects(config: &Config, wanted: &Wanted) -> anyhow::Result<Vec<Value>> {
     ensure!(
         !config.needs_embedded(),
         "there is no embedded database in a cluster: name the queue's as `url` under `[queue]`, and each customer's by its URL"
     );
+    wanted.check(config)?;
     let bytes = config.source.text().len();
     ensure!(
         bytes <= CONFIG_BYTES_MAX,
-        "the configuration has {bytes} bytes, and a ConfigMap holds {CONFIG_BYTES_MAX} of them"
+        "the configuration has {bytes} bytes, and a ConfigMap holds {CONFIG_BYTES_MAX}: {SMALLER}"
     );
     let fleet = Fleet { config, wanted };
     let mut objects = vec![fleet.configuration()];
@@ -77,6 +143,18 @@ pub fn objects(config: &Config, wanted: &Wanted) -> anyhow::Result<Vec<Value>> {
     objects.extend([pods::Process::Scheduler, pods::Process::Worker].map(|process| fleet.disruption_budget(process)));
     objects.extend(fleet.network());
     objects.extend(scaling::objects(&fleet));
+    // The configuration was looked at, as it is kept without the escapes of JSON.
+    for object in &objects[1..] {
+        let bytes = object.to_string().len();
+        let (kind, name) =
+            (object["kind"].as_str().unwrap_or_default(), object["metadata"]["name"].as_str().unwrap_or_default());
+        ensure!(
+            bytes <= OBJECT_BYTES_MAX,
+            "{kind} {name} would have {bytes} bytes, and a cluster keeps about {OBJECT_BYTES_MAX}: it names each of the {} variables of the \
+             configuration: {SMALLER}",
+            config.variables.len()
+        );
+    }
     Ok(objects)
 }
 
@@ -90,13 +168,6 @@ pub fn yaml(objects: &[Value]) -> anyhow::Result<String> {
     let document = |object| serde_saphyr::to_string_with_options(object, options.clone());
     let documents: Result<Vec<String>, _> = objects.iter().map(document).collect();
     Ok(documents.context("writing YAML")?.iter().map(|document| format!("---\n{}\n", document.trim_end())).collect())
-}
-
-/// What stands in the Secret: the variables of the configuration, and what the fleet itself needs.
-pub fn secret_keys(config: &Config, wanted: &Wanted) -> Vec<String> {
-    let own = pods::TOKENS.iter().map(|(token, _)| *token);
-    let scaler = (wanted.scaling == Scaling::Keda).then_some(SCALER_URL);
-    config.variables.iter().map(String::as_str).chain(own).chain(scaler).map(str::to_owned).collect()
 }
 
 struct Fleet<'f> {
@@ -121,9 +192,20 @@ impl Fleet<'_> {
         metadata
     }
 
+    /// Another one for each text: pods of before keep theirs, and another configuration is other pods.
     fn configuration(&self) -> Value {
-        let data = json!({ "data": { pods::CONFIG_FILE: self.config.source.text() } });
-        self.object("v1", "ConfigMap", self.metadata(&called("config"), Labels::of("config")), data)
+        let mut labels = Labels::of("config");
+        labels.0.insert(CONFIGURATION.into(), self.configuration_hash());
+        let data = json!({ "data": { pods::CONFIG_FILE: self.config.source.text() }, "immutable": true });
+        self.object("v1", "ConfigMap", self.metadata(&self.configuration_name(), labels), data)
+    }
+
+    fn configuration_name(&self) -> String {
+        called(&format!("config-{}", self.configuration_hash()))
+    }
+
+    fn configuration_hash(&self) -> String {
+        pods::hash(self.config.source.text())
     }
 
     /// What a customer is found by: one pool of processes serves all, so none of these can have its labels.

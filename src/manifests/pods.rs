@@ -1,5 +1,7 @@
 //! What runs: the migration, and the processes of the Procfile with a console. Owns: their containers, rights, probes and how they stop.
 
+use std::collections::BTreeSet;
+
 use serde_json::{Value, json};
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -82,16 +84,16 @@ impl Process {
             }
             Process::Console => {
                 let listen = ["console".to_owned(), "--listen".to_owned(), format!("0.0.0.0:{CONSOLE_PORT}")];
-                ("sync-bridge", listen.into())
+                ("sync-bridge", listen.into_iter().chain(health).collect())
             }
         }
     }
 
-    fn port(self) -> (&'static str, u16) {
-        match self {
-            Process::Scheduler | Process::Worker => (HEALTH_PORT_NAME, HEALTH_PORT),
-            Process::Console => (CONSOLE_PORT_NAME, CONSOLE_PORT),
-        }
+    /// Probes have a port of their own, which others' requests do not fill.
+    fn ports(self) -> Vec<Value> {
+        let console = (self == Process::Console).then_some((CONSOLE_PORT_NAME, CONSOLE_PORT));
+        let all = console.into_iter().chain([(HEALTH_PORT_NAME, HEALTH_PORT)]);
+        all.map(|(name, port)| json!({ "name": name, "containerPort": port })).collect()
     }
 
     /// Processors are asked for and not limited: who waits for databases has bursts. Memory is, as what grows without a bound is a bug.
@@ -114,20 +116,19 @@ impl Process {
 
 /// A process and how it is replaced: a new one is ready before an old one is asked to stop.
 pub fn deployment(fleet: &Fleet<'_>, process: Process) -> Value {
-    let (port_name, port) = process.port();
     let (command, args) = process.command(fleet);
-    let probe = |path: &str, every: u32, failures: u32| json!({ "httpGet": { "path": path, "port": port_name }, "periodSeconds": every, "failureThreshold": failures, "timeoutSeconds": 5 });
+    let probe = |path: &str, every: u32, failures: u32| json!({ "httpGet": { "path": path, "port": HEALTH_PORT_NAME }, "periodSeconds": every, "failureThreshold": failures, "timeoutSeconds": 5 });
     let mut env = environment(fleet);
     if process == Process::Console {
         env.extend(TOKENS.map(|(token, optional)| secret(fleet, token, optional)));
     }
     let mut container = container(fleet, process.as_str(), command, &args, env);
-    container["ports"] = json!([{ "name": port_name, "containerPort": port }]);
+    container["ports"] = json!(process.ports());
     container["resources"] = process.resources();
     container["startupProbe"] = probe("/livez", START_EVERY_SECS, START_TRIES);
     container["livenessProbe"] = probe("/livez", 10, 3);
     container["readinessProbe"] = probe("/readyz", 5, 3);
-    let mut pod = pod(container);
+    let mut pod = pod(fleet, container);
     pod["terminationGracePeriodSeconds"] = json!(process.grace_secs(fleet));
     pod["topologySpreadConstraints"] = json!([{
         "maxSkew": 1,
@@ -139,11 +140,7 @@ pub fn deployment(fleet: &Fleet<'_>, process: Process) -> Value {
         "selector": { "matchLabels": process.selector() },
         "strategy": { "type": "RollingUpdate", "rollingUpdate": { "maxSurge": 1, "maxUnavailable": 0 } },
         "template": {
-            "metadata": {
-                // Another configuration is another pod.
-                "annotations": { "sync-bridge/configuration": hash(fleet.config.source.text()) },
-                "labels": process.labels().0,
-            },
+            "metadata": { "labels": process.labels().0 },
             "spec": pod,
         },
     });
@@ -156,8 +153,14 @@ pub fn deployment(fleet: &Fleet<'_>, process: Process) -> Value {
 
 /// Brings the queue database to this version. A Job cannot be changed, so it is another one for each image and configuration.
 pub fn migration(fleet: &Fleet<'_>) -> Value {
-    let container = container(fleet, "migrate", "sync-bridge", &["migrate".to_owned()], environment(fleet));
-    let mut pod = pod(container);
+    let mut env = environment(fleet);
+    if let Some(owners) = &fleet.wanted.migrate_secret {
+        for one in env.iter_mut().filter(|one| is_of(&fleet.config.queue_variables, one)) {
+            one["valueFrom"]["secretKeyRef"]["name"] = json!(owners);
+        }
+    }
+    let container = container(fleet, "migrate", "sync-bridge", &["migrate".to_owned()], env);
+    let mut pod = pod(fleet, container);
     pod["restartPolicy"] = json!("OnFailure");
     let labels = Labels::of("migrate");
     let spec = json!({
@@ -166,17 +169,20 @@ pub fn migration(fleet: &Fleet<'_>) -> Value {
         "ttlSecondsAfterFinished": 86_400,
         "template": { "metadata": { "labels": labels.0 }, "spec": pod },
     });
-    let told = format!("{spec}{}", hash(fleet.config.source.text()));
-    let name = names::name(&called("migrate"), &hash(&told)[..8]);
+    let name = names::name(&called("migrate"), &hash(&spec.to_string())[..8]);
     fleet.object("batch/v1", "Job", fleet.metadata(&name, labels), json!({ "spec": spec }))
 }
 
-fn hash(text: &str) -> String {
+fn is_of(variables: &BTreeSet<String>, env: &Value) -> bool {
+    env["name"].as_str().is_some_and(|name| variables.contains(name))
+}
+
+pub fn hash(text: &str) -> String {
     format!("{:016x}", xxh3_64(text.as_bytes()))
 }
 
 /// One container without any right that it does not need.
-fn pod(container: Value) -> Value {
+fn pod(fleet: &Fleet<'_>, container: Value) -> Value {
     json!({
         "automountServiceAccountToken": false,
         // Else the console's Service would put SYNC_BRIDGE_CONSOLE_PORT and others into every environment.
@@ -188,7 +194,7 @@ fn pod(container: Value) -> Value {
             "runAsUser": USER,
             "seccompProfile": { "type": "RuntimeDefault" },
         },
-        "volumes": [{ "name": "configuration", "configMap": { "name": called("config") } }],
+        "volumes": [{ "name": "configuration", "configMap": { "name": fleet.configuration_name() } }],
     })
 }
 

@@ -22,7 +22,7 @@ const CPU_PERCENT: u32 = 70;
 pub fn objects(fleet: &Fleet<'_>) -> Vec<Value> {
     let (least, most) = (fleet.wanted.workers.start(), fleet.wanted.workers.end());
     let worker = Process::Worker;
-    let labels = || Labels::of("scaling");
+    let labels = || Labels::of(fleet.wanted.scaling.component());
     let behavior = json!({
         "scaleUp": { "stabilizationWindowSeconds": 0, "policies": [{ "type": "Percent", "value": 100, "periodSeconds": 30 }, { "type": "Pods", "value": 4, "periodSeconds": 30 }] },
         "scaleDown": { "stabilizationWindowSeconds": CALM_SECS, "policies": [{ "type": "Pods", "value": 1, "periodSeconds": ONE_LESS_EVERY_SECS }] },

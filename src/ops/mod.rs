@@ -48,7 +48,7 @@ pub use explain::{Explained, GoneShown, Look, PageOwning, ParkedShown, Quarantin
 pub use gauges::{LoadStanding, SideStanding, Standing, standing};
 pub use grants::grants;
 pub use mapping::{Accepted, MappingStanding, Unknown, accept_mapping, unknown};
-pub use migrate::{Migrated, has_worked, migrate, migrate_some, migrated};
+pub use migrate::{Ahead, Migrated, has_worked, migrate, migrate_some, migrated};
 pub use parked::{ParkedRow, parked};
 pub use pause::{Paused, Scope, pause, resume};
 pub use preview::{About, Note, Outcome, Preview, PreviewOf, PreviewOfRow, PreviewRow, Walked, preview};

@@ -26,7 +26,7 @@ const HEARTBEATS_MISSED_MAX: usize = 20;
 
 /// The worker's own: its listener's, one to fetch and beat with, one to acknowledge with. Apart from the handlers', so that what
 /// these do says nothing about whether it fetches, and what hangs goes with it.
-const CONNECTIONS_MAX: u32 = 3;
+pub(super) const CONNECTIONS_MAX: u32 = 3;
 
 /// A worker with a free place asks each second. One that got no answer for so long never will: its connection is half open.
 /// Longer than it takes a pool to say that it has no connection, which has its own message.

@@ -23,6 +23,10 @@ pub use consumer::{Consumer, Ended, Handle};
 
 /// The handlers' short transactions; a page holds none while it works on the sides.
 const CONNECTIONS_MAX: u32 = 16;
+
+/// What one worker process opens at most: its handlers', its worker's of each queue, and the session of whoever keeps house.
+pub const WORKER_CONNECTIONS_MAX: u32 = CONNECTIONS_MAX + Kind::ALL.len() as u32 * consumer::CONNECTIONS_MAX + 1;
+
 const ACQUIRE_MAX: Duration = Duration::from_secs(10);
 
 /// As long as the server lets a statement take. An answer that comes later comes never: the connection is half open, which

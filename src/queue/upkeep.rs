@@ -14,15 +14,13 @@ const ASIDE: &str = "sync-bridge.refused";
 /// Rows looked at or removed by one statement, so that none holds its locks for long.
 const BATCH: i64 = 1000;
 
-/// Makes apalis' tables.
+/// Makes apalis' tables. Those that a newer apalis added to stay as they are.
 ///
 /// # Errors
 /// The database's, or that the tables are of an older apalis.
 pub async fn setup(queue: &PgPool) -> anyhow::Result<()> {
-    apalis_postgres::PostgresStorage::setup(queue).await.map_err(|error| match error {
-        apalis_postgres::Error::Database(error) => anyhow::Error::new(error),
-        other => anyhow::Error::new(other),
-    })
+    let mut migrations = apalis_postgres::PostgresStorage::migrations();
+    Ok(migrations.set_ignore_missing(true).run(queue).await?)
 }
 
 /// Moves rows aside that would fail every fetch of their queue, or end the worker that takes them. Answers how many.

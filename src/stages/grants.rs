@@ -1,12 +1,12 @@
-//! The least that the roles of the sides need, as SQL that their owners run (`sync-bridge prepare --roles`). Pure: from the file alone, by the same
-//! rule that `check` asks after.
+//! The least that the roles of the sides need, as SQL that their owners run, but for a membership that only a superuser gives (`sync-bridge
+//! prepare --roles`). Pure: from the file alone, by the same rule that `check` asks after.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
 use anyhow::Context as _;
 
-use crate::config::{Config, DatabaseUrl, Entity, KeyRule, Side, Table};
+use crate::config::{Config, DatabaseUrl, Deletes, Entity, KeyRule, Side, Table};
 use crate::sides::postgres::ident;
 
 use super::check::wanted;
@@ -28,6 +28,9 @@ pub struct Grants {
     pub role: String,
     /// What it is there.
     pub sides: BTreeSet<Side>,
+    /// For a superuser: the membership by which others' transactions are seen. It is of the whole server.
+    pub membership: String,
+    /// For the owner of the database.
     pub statements: Vec<String>,
 }
 
@@ -66,13 +69,14 @@ pub fn grants(config: &Config) -> anyhow::Result<Vec<Grants>> {
                 let place = places.entry((url.to_string(), role)).or_default();
                 place.name = name;
                 place.sides.insert(side);
-                add(place, entity, side);
+                add(place, config, entity, side);
             }
         }
     }
     let granted = places.into_iter().map(|((database, role), place)| {
         let statements = statements(&place, &ident(&role));
-        Grants { database, role, sides: place.sides, statements }
+        let membership = format!("grant pg_read_all_stats to {}", ident(&role));
+        Grants { database, role, sides: place.sides, membership, statements }
     });
     Ok(granted.collect())
 }
@@ -92,7 +96,7 @@ pub fn of_url(url: &DatabaseUrl) -> anyhow::Result<(String, String)> {
     Ok((role, name))
 }
 
-fn add(place: &mut Place, entity: &Entity, side: Side) {
+fn add(place: &mut Place, config: &Config, entity: &Entity, side: Side) {
     let table = entity.table(side);
     let [_, (_, insert), (_, update)] = wanted(entity, side);
     for (right, columns) in [(0, insert), (1, update)] {
@@ -110,8 +114,11 @@ fn add(place: &mut Place, entity: &Entity, side: Side) {
         wanted.update.insert(further.updated_at.clone());
         wanted.any_column |= !table.scope.is_empty();
     }
-    for (schema, name) in table.names() {
-        place.tables.entry((schema.to_owned(), name.to_owned())).or_default().delete = true;
+    // As `plan` has it: of a table that another entity has a part of nothing is deleted, whatever was declared.
+    if entity.deletes != Deletes::Keep && config.sharer(entity, side).is_none() {
+        for (schema, name) in table.names() {
+            place.tables.entry((schema.to_owned(), name.to_owned())).or_default().delete = true;
+        }
     }
     let own = place.tables.entry((table.schema.clone(), table.name.clone())).or_default();
     own.drawn.extend(drawn(entity, table, side));
@@ -128,7 +135,6 @@ fn drawn<'e>(entity: &'e Entity, table: &'e Table, side: Side) -> impl Iterator<
 fn statements(place: &Place, role: &str) -> Vec<String> {
     let mut statements = vec![
         format!("grant connect on database {} to {role}", ident(&place.name)),
-        format!("grant pg_read_all_stats to {role}"),
         format!("grant usage on schema sync_bridge to {role}"),
     ];
     for (table, _, rights) in OURS.iter().filter(|(_, sides, _)| sides.iter().any(|side| place.sides.contains(side))) {
@@ -194,6 +200,44 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_right_to_delete_is_only_where_rows_are_deleted() {
+        let granted = |deletes: &str, more: &str| {
+            let entity = |id: &str, table: &str, deletes: &str| {
+                format!(
+                    r#"
+  [[stages.entities]]
+  id = "{id}"
+  legacy = {{ database = "old", table = "{table}", key = "id", updated_at = "changed" }}
+  platform = {{ database = "new", table = "{id}", key = "id" }}
+  {deletes}
+    [stages.entities.fields]
+    name = {{ legacy = "name", platform = "name" }}
+"#
+                )
+            };
+            let config = Config::from_text(&format!(
+                r#"
+[[customers]]
+id = "c-1"
+databases = {{ old = "postgres://old@h/legacy", new = "postgres://new@h/platform" }}
+[[stages]]
+name = "all"
+{}{}"#,
+                entity("user", "users", deletes),
+                if more.is_empty() { String::new() } else { entity("profile", more, "") },
+            ));
+            let all = grants(&config).expect("grants").into_iter().flat_map(|one| one.statements);
+            let deletes = all.filter(|one| one.starts_with("grant delete") && !one.contains("sync_bridge"));
+            deletes.filter_map(|one| Some(one.split('"').nth(3)?.to_owned())).collect::<Vec<_>>()
+        };
+        assert_eq!(granted("", ""), ["users", "user"]);
+        assert_eq!(granted("deletes = \"keep\"", ""), Vec::<String>::new());
+        // A table of two entities is nobody's to delete from; what is each entity's own, is.
+        assert_eq!(granted("", "users"), ["profile", "user"]);
+        assert_eq!(granted("deletes = \"keep\"", "people"), ["people", "profile"]);
+    }
+
+    #[test]
     fn a_role_is_granted_what_the_file_names_and_no_more() {
         let config = Config::from_text(
             r#"
@@ -213,13 +257,13 @@ name = "all"
         );
         let [legacy, platform] = <[Grants; 2]>::try_from(grants(&config).expect("grants")).expect("two databases");
         assert_eq!((legacy.database.as_str(), legacy.role.as_str()), ("h:5432/legacy", "Old"));
+        assert_eq!(legacy.membership, r#"grant pg_read_all_stats to "Old""#);
         let block = legacy.statements.last().expect("statements");
         assert!(block.contains("(values ('public', 'users', 'id'))") && block.contains("'\"Old\"'"), "{block}");
         assert_eq!(
             legacy.statements[..legacy.statements.len() - 1],
             [
                 r#"grant connect on database "legacy" to "Old""#,
-                r#"grant pg_read_all_stats to "Old""#,
                 r#"grant usage on schema sync_bridge to "Old""#,
                 r#"grant select, insert, delete on sync_bridge.entity to "Old""#,
                 r#"grant select, insert, update, delete on sync_bridge.relation to "Old""#,

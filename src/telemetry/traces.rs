@@ -9,6 +9,7 @@
 
 use std::cell::Cell;
 use std::fmt;
+use std::net::Ipv6Addr;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -20,7 +21,7 @@ use opentelemetry::trace::{
     Tracer as _, TracerProvider as _,
 };
 use opentelemetry::{Context, KeyValue};
-use opentelemetry_otlp::SpanExporter;
+use opentelemetry_otlp::{SpanExporter, WithExportConfig as _};
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::error::OTelSdkResult;
 use opentelemetry_sdk::resource::{EnvResourceDetector, TelemetryResourceDetector};
@@ -180,6 +181,8 @@ struct Settings {
     service: Vec<KeyValue>,
     /// Goes before all that names a service otherwise.
     service_name: Option<String>,
+    /// In place of the one that the exporter would take from the environment.
+    endpoint: Option<String>,
 }
 
 impl Settings {
@@ -198,9 +201,10 @@ impl Settings {
         else {
             return Ok(None);
         };
+        let mended = with_brackets(&endpoint);
         // The exporter takes its own default for what it does not understand.
         let is_known = |endpoint: hyper::Uri| endpoint.scheme_str() == Some("http") && endpoint.host().is_some();
-        if !endpoint.parse().is_ok_and(is_known) {
+        if mended.is_none() && !endpoint.parse().is_ok_and(is_known) {
             // Not as it is: a password may stand in it.
             bail!("{name} is no `http://HOST:4318`: name an agent or collector that is near (TLS is not spoken)");
         }
@@ -218,8 +222,22 @@ impl Settings {
             KeyValue::new("process.pid", i64::from(std::process::id())),
         ];
         service.extend(var("DD_ENV").map(|env| KeyValue::new("deployment.environment.name", env)));
-        Ok(Some(Settings { sampler, service, service_name: var("OTEL_SERVICE_NAME") }))
+        // As the exporter would: the one for traces is taken as it is.
+        let endpoint = mended.map(|endpoint| match name {
+            "OTEL_EXPORTER_OTLP_ENDPOINT" => format!("{}/v1/traces", endpoint.trim_end_matches('/')),
+            _ => endpoint,
+        });
+        Ok(Some(Settings { sampler, service, service_name: var("OTEL_SERVICE_NAME"), endpoint }))
     }
+}
+
+/// `http://fd00::7:4318` as it was meant, with brackets: a pod puts its node's address before the port, of whatever family that is.
+fn with_brackets(endpoint: &str) -> Option<String> {
+    let rest = endpoint.strip_prefix("http://")?;
+    let (place, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+    let (host, port) = place.rsplit_once(':')?;
+    host.parse::<Ipv6Addr>().ok()?;
+    Some(format!("http://[{host}]:{port}{path}"))
 }
 
 /// All spans of a trace are derived by whoever has them, so that there is no parent to ask: `parentbased_…` is the same as without.
@@ -329,7 +347,12 @@ pub(super) fn start() -> anyhow::Result<Option<(Sending, Spans)>> {
         Some(name) => resource.with_service_name(name),
         None => resource,
     };
-    let exporter = SpanExporter::builder().with_http().build().context("OTEL_EXPORTER_OTLP_…")?;
+    let builder = SpanExporter::builder().with_http();
+    let builder = match settings.endpoint {
+        Some(endpoint) => builder.with_endpoint(endpoint),
+        None => builder,
+    };
+    let exporter = builder.build().context("OTEL_EXPORTER_OTLP_…")?;
     let exporter = Telling { exporter, fails: AtomicBool::new(false) };
     // Its thread, its bounded queue which drops, and what `OTEL_BSP_…` says of them.
     let provider = SdkTracerProvider::builder()
@@ -408,6 +431,20 @@ mod tests {
             &[endpoint, ("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf"), ("OTEL_TRACES_EXPORTER", "otlp")],
         ] {
             assert!(settings(vars).expect("nothing is wrong").is_some(), "{vars:?}");
+        }
+    }
+
+    #[test]
+    fn a_node_may_have_an_address_of_ipv6() {
+        let endpoint = |name: &'static str, value: &'static str| {
+            settings(&[(name, value)]).expect("nothing is wrong").expect("a receiver").endpoint
+        };
+        let (all, own) = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT");
+        assert_eq!(endpoint(all, "http://fd00::7:4318").as_deref(), Some("http://[fd00::7]:4318/v1/traces"));
+        assert_eq!(endpoint(all, "http://::1:4318/").as_deref(), Some("http://[::1]:4318/v1/traces"));
+        assert_eq!(endpoint(own, "http://fd00::7:4318/here").as_deref(), Some("http://[fd00::7]:4318/here"));
+        for whole in ["http://10.0.0.7:4318", "http://[fd00::7]:4318", "http://agent:4318"] {
+            assert_eq!(endpoint(all, whole), None, "{whole}: the exporter understands it");
         }
     }
 

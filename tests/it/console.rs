@@ -552,6 +552,29 @@ async fn every_question_and_action_of_the_document_is_one_of_the_api() {
         }
     }
     assert_eq!(asked, 22, "each of them");
+    // What is refused before a route looks at it is answered by each of them; the document says so.
+    let describes = |path: &str, method: &str, status: u16| {
+        let own = &document["paths"][path][method.to_lowercase()]["responses"][status.to_string()];
+        let said = own["$ref"].as_str().and_then(|to| to.strip_prefix('#')).and_then(|to| document.pointer(to));
+        assert!(said.is_some_and(|said| said["description"].is_string()), "{method} {path}: {status}");
+    };
+    let operations: Vec<(&str, String)> = paths
+        .iter()
+        .flat_map(|(path, methods)| {
+            methods.as_object().into_iter().flatten().map(move |(method, _)| (&**path, method.to_uppercase()))
+        })
+        .collect();
+    assert_eq!(operations.len(), 22);
+    for (path, method) in &operations {
+        let large = console.ask(method, &filled(path), "application/json", &" ".repeat((1 << 20) + 1));
+        assert_eq!(large.status, 413, "{path}: {large:?}");
+        describes(path, method, large.status);
+        if method == "POST" {
+            let other = console.ask(method, &filled(path), "text/plain", "{}");
+            assert_eq!(other.status, 415, "{path}: {other:?}");
+            describes(path, method, other.status);
+        }
+    }
     let source = include_str!("../../src/console/api.rs");
     let routes = source.matches(".route(\"").count();
     assert_eq!(routes, paths.len(), "each route is in the document");
@@ -587,6 +610,21 @@ async fn every_question_and_action_of_the_document_is_one_of_the_api() {
     ] {
         let is_framed = answer.body.contains("<main") && answer.headers["content-type"].starts_with("text/html");
         assert!(answer.status == status && is_framed, "{answer:?}");
+    }
+    // Last, as nobody from here is known for a minute then: who guesses.
+    console.with("Authorization", &format!("Bearer {ACT}x"));
+    for (path, method) in &operations {
+        describes(path, method, console.ask(method, &filled(path), "application/json", "{}").status);
+    }
+    let (path, method) = &operations[0];
+    for _ in 0..20 {
+        console.ask(method, &filled(path), "application/json", "{}");
+    }
+    for (path, method) in &operations {
+        let guessed = console.ask(method, &filled(path), "application/json", "{}");
+        assert!(guessed.status == 429 && guessed.headers["retry-after"] == "60", "{path}: {guessed:?}");
+        describes(path, method, guessed.status);
+        describes(path, method, 408);
     }
 }
 
@@ -638,4 +676,80 @@ async fn connections_that_bring_no_request_take_no_more_than_their_places_and_en
     let output = console.running.stop(Signal::SIGTERM);
     let told = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.code() == Some(0) && !told.contains("Too many open files"), "{told}");
+}
+
+/// A form whose body has not come yet.
+fn half_posted(console: &Console, path: &str, body: &str) -> TcpStream {
+    let mut stream = TcpStream::connect(("127.0.0.1", console.port)).expect("it listens");
+    stream.set_read_timeout(Some(Duration::from_secs(60))).expect("a limit");
+    let headers: String = console.headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
+    let (kind, length) = ("application/x-www-form-urlencoded", body.len());
+    write!(stream, "POST {path} HTTP/1.1\r\n{headers}Content-Type: {kind}\r\nContent-Length: {length}\r\n\r\n")
+        .expect("asking");
+    stream
+}
+
+fn said(mut stream: TcpStream) -> String {
+    let mut said = String::new();
+    stream.read_to_string(&mut said).expect("an answer");
+    said
+}
+
+#[tokio::test]
+async fn a_body_that_does_not_come_is_not_waited_for_unless_its_sender_is_known() {
+    let databases = Databases::new("slow bodies").await;
+    let desk = databases.desk("slow-bodies").with("SYNC_BRIDGE_CONSOLE_READ_TOKEN", READ);
+    desk.succeeds(&["migrate"]);
+    let mut console = Console::start(&desk, &[]).await;
+    let entered = console.post("/login", &[("token", READ), ("who", "Ada")]);
+    let strange = half_posted(&console, "/login", "token=x");
+    let cookie = entered.headers["set-cookie"].split(';').next().expect("the pair").to_owned();
+    console.with("Cookie", &cookie);
+    let mut known = half_posted(&console, "/logout", "csrf=x");
+    let refused = said(strange);
+    assert!(refused.starts_with("HTTP/1.1 408 ") && refused.contains("not here within 5 s"), "{refused}");
+    // The other began at the same time, and comes now.
+    write!(known, "csrf=x").expect("asking");
+    let answered = said(known);
+    assert!(answered.starts_with("HTTP/1.1 403 ") && answered.contains("not from this console"), "{answered}");
+    console.stop();
+}
+
+fn probed(port: u16, path: &str) -> u16 {
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).expect("it listens");
+    stream.set_read_timeout(Some(Duration::from_secs(60))).expect("a limit");
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n").expect("asking");
+    said(stream).split(' ').nth(1).and_then(|status| status.parse().ok()).expect("a status")
+}
+
+#[tokio::test]
+async fn probes_are_answered_whoever_holds_the_console() {
+    let databases = Databases::new("held").await;
+    let port = free_port();
+    let health = format!("127.0.0.1:{port}");
+    let desk =
+        databases.desk("held").with("SYNC_BRIDGE_CONSOLE_READ_TOKEN", READ).with("SYNC_BRIDGE_HEALTH_LISTEN", health);
+    desk.succeeds(&["migrate"]);
+    let console = Console::start(&desk, &[]).await;
+    let mut rounds = 0;
+    loop {
+        // As many as it has places, and half of that more.
+        let mut held: Vec<TcpStream> = (0..96).map(|_| half_posted(&console, "/login", "token=x")).collect();
+        for (port, path) in [(port, "/livez"), (port, "/readyz"), (console.port, "/livez"), (console.port, "/readyz")] {
+            assert_eq!(probed(port, path), 200, "{port} {path}");
+        }
+        // Most are there still: nobody waited for their end. A machine that stood still for seconds has ended them.
+        let mut open = 0;
+        for stream in &mut held {
+            stream.set_nonblocking(true).expect("a socket");
+            let said = stream.read(&mut [0; 16]);
+            open += usize::from(said.is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock));
+        }
+        rounds += 1;
+        if open >= 40 {
+            break;
+        }
+        assert!(rounds < 3, "{open} of 64 places are held");
+    }
+    console.stop();
 }

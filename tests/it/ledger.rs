@@ -88,17 +88,51 @@ async fn processes_that_migrate_at_once_do_not_collide() {
     assert_eq!(number(&pool, "select count(*) from bridge.job").await, 0);
 }
 
+/// An older image is put back: its migration has nothing to do on tables that only got more.
 #[tokio::test]
-async fn a_database_of_a_newer_version_is_refused() {
+async fn a_database_that_is_ahead_is_left_as_it_is_unless_it_left_this_version_behind() {
     let queue = queue("newer").await;
-    execute(
-        &queue.pool,
-        "insert into bridge._sqlx_migrations (version, description, success, checksum, execution_time)
-         values (99999999, 'later', true, '', 0)",
-    )
-    .await;
-    let error = ops::migrate(&queue.pool).await.expect_err("an older binary");
-    assert!(error.to_string().contains("use the newer binary"), "{error:#}");
+    assert_eq!(ops::migrate(&queue.pool).await.expect("nothing is new"), None);
+    let versions = "select count(*) from bridge._sqlx_migrations";
+    let all = number(&queue.pool, versions).await;
+    let older = ops::migrate_some(&queue.pool, |version| version <= 15).await.expect("nothing to do");
+    assert_eq!(older.map(|ahead| ahead.known), Some(15), "{older:?}");
+    // Of the two sets of tables each may be ahead by itself.
+    let later = "insert into apalis._sqlx_migrations (version, description, success, checksum, execution_time)
+         values (99999999999999, 'later', true, '', 0)";
+    execute(&queue.pool, later).await;
+    assert_eq!(ops::migrate(&queue.pool).await.expect("a later apalis"), None);
+    let later = "insert into bridge._sqlx_migrations (version, description, success, checksum, execution_time)
+         values (99999999999999, 'later', true, '', 0)";
+    execute(&queue.pool, later).await;
+    let ahead = ops::migrate(&queue.pool).await.expect("nothing to do").expect("it is ahead");
+    assert_eq!((ahead.newest, number(&queue.pool, versions).await), (99_999_999_999_999, all + 1));
+
+    for (done, undone, message) in [
+        (
+            "update bridge._sqlx_migrations set checksum = sha256(checksum) where version = 7",
+            "update bridge._sqlx_migrations set checksum = (select checksum from kept) where version = 7",
+            "migration 7 was previously applied but has been modified",
+        ),
+        (
+            "update bridge._sqlx_migrations set version = 70 where version = 7",
+            "update bridge._sqlx_migrations set version = 7 where version = 70",
+            "lacks version 7 of this binary",
+        ),
+        (
+            "update bridge.meta set min_version = 99999999",
+            "update bridge.meta set min_version = 1",
+            "for binaries that know its version 99999999",
+        ),
+    ] {
+        execute(&queue.pool, "drop table if exists kept").await;
+        execute(&queue.pool, "create table kept as select checksum from bridge._sqlx_migrations where version = 7")
+            .await;
+        execute(&queue.pool, done).await;
+        let error = ops::migrate(&queue.pool).await.expect_err(message);
+        assert!(format!("{error:#}").contains(message), "{error:#}");
+        execute(&queue.pool, undone).await;
+    }
 }
 
 #[tokio::test]

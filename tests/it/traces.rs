@@ -60,7 +60,11 @@ struct Receiver {
 impl Receiver {
     /// One that answers; else it takes all that it is sent, and says nothing.
     fn new(answers: bool) -> Receiver {
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+        Receiver::on("127.0.0.1:0", answers)
+    }
+
+    fn on(address: &str, answers: bool) -> Receiver {
+        let listener = std::net::TcpListener::bind(address).expect("a free port");
         listener.set_nonblocking(true).expect("a listener of the runtime");
         let address = listener.local_addr().expect("it is bound");
         let received = Arc::new(Mutex::new(Vec::new()));
@@ -459,6 +463,21 @@ async fn a_receiver_that_is_away_is_told_of_once() {
     };
     assert_eq!(told("traces are not received, the work goes on without: "), 1, "{lines:#?}");
     assert!(lines.iter().all(|line| line["target"] != "opentelemetry-otlp"), "{lines:#?}");
+}
+
+/// A pod knows the address of its node, and puts a port behind it, whatever family that is of.
+#[tokio::test]
+async fn a_receiver_on_ipv6_is_found_without_brackets() {
+    let databases = Databases::new("ipv6").await;
+    let receiver = Receiver::on("[::1]:0", true);
+    let endpoint = format!("http://{}:{}", receiver.address.ip(), receiver.address.port());
+    assert!(!endpoint.contains('['), "{endpoint}");
+    let desk = databases.desk("ipv6").with("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint);
+    desk.succeeds(&["migrate"]);
+    desk.succeeds(&["prepare"]);
+    desk.succeeds(&["run", "--customer", "acme", "--inline"]);
+    let spans = receiver.of(first_trace(&databases).await);
+    assert!(!spans.is_empty(), "nothing came");
 }
 
 #[tokio::test]

@@ -9,16 +9,20 @@ use sync_bridge::startup;
 
 use crate::out;
 
+/// Of replicas in Kubernetes.
+const COUNT_MAX: i64 = i32::MAX as i64;
+
 /// Print Kubernetes objects that run this configuration; connects to nothing and needs none of the variables
 #[derive(clap::Args)]
 #[command(after_help = "\
 Examples:
   sync-bridge manifests --namespace sync --image example/sync-bridge:0.1.0 > fleet.yaml
-  sync-bridge manifests --namespace sync | kubectl diff -f -        what an apply would change
+  sync-bridge manifests --namespace sync | kubectl diff --server-side -f -        what an apply would change
   sync-bridge manifests --hpa                                       where there is no KEDA
 
-The first lines say which keys the Secret must have; values are never asked for and never printed. The same configuration gives the same
-text. docs/DEPLOY.md goes from here to a running fleet.
+The first lines say which keys the Secret must have, how many connections the queue database must take, and what of former objects is to be
+removed by which label. Values are never asked for and never printed. The same configuration gives the same text. docs/DEPLOY.md goes from here
+to a running fleet.
 
 JSON: a List of the objects
 
@@ -33,11 +37,14 @@ pub struct Args {
     /// The Secret with the variables that the configuration names
     #[arg(long, default_value = manifests::NAME, value_name = "NAME")]
     secret: String,
+    /// A Secret with the queue's variables as the migration is to have them: those of the owner of its tables [default: as all]
+    #[arg(long, value_name = "NAME")]
+    migrate_secret: Option<String>,
     /// Workers at least; one that ends leaves the other to work
-    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..), value_name = "COUNT")]
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=COUNT_MAX), value_name = "COUNT")]
     workers_min: u32,
     /// Workers at most
-    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..), value_name = "COUNT")]
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=COUNT_MAX), value_name = "COUNT")]
     workers_max: u32,
     /// Scale workers by their use of processors, without KEDA
     #[arg(long)]
@@ -46,7 +53,7 @@ pub struct Args {
     #[arg(long, default_value_t = 25, value_name = "SECONDS")]
     grace: u32,
     /// A port on which databases listen, for the network policy; once for each
-    #[arg(long, default_value = "5432", value_name = "PORT")]
+    #[arg(long, default_value = "5432", value_parser = clap::value_parser!(u16).range(1..), value_name = "PORT")]
     database_port: Vec<u16>,
     /// An agent of Datadog is on each node: send it metrics and traces
     #[arg(long)]
@@ -64,6 +71,7 @@ pub fn run(config: &Path, args: Args) -> anyhow::Result<()> {
         namespace: args.namespace,
         image: args.image,
         secret: args.secret,
+        migrate_secret: args.migrate_secret,
         workers: args.workers_min..=args.workers_max,
         scaling: if args.hpa { Scaling::Cpu } else { Scaling::Keda },
         grace_secs: args.grace,
@@ -75,11 +83,6 @@ pub fn run(config: &Path, args: Args) -> anyhow::Result<()> {
     if args.json {
         return out::say_json(&json!({ "apiVersion": "v1", "kind": "List", "items": objects }));
     }
-    let keys = manifests::secret_keys(&config, &wanted).join(" ");
-    let version = env!("CARGO_PKG_VERSION");
-    let (yaml, secret) = (manifests::yaml(&objects)?, &wanted.secret);
-    out::say(&format!(
-        "# Made by `sync-bridge manifests` {version}: not to be edited, but made again.\n# Secret {secret}: {keys}\n{}",
-        yaml.trim_end()
-    ))
+    let head = manifests::head(&config, &wanted).iter().map(|line| format!("# {line}\n")).collect::<String>();
+    out::say(&format!("{head}{}", manifests::yaml(&objects)?.trim_end()))
 }

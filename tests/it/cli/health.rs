@@ -101,6 +101,8 @@ async fn a_worker_runs_beside_a_newer_schema_and_refuses_one_that_leaves_it_behi
     let newer = "insert into bridge._sqlx_migrations (version, description, success, checksum, execution_time)
                  values (99999999, 'later', true, '', 0)";
     execute(&databases.queue, newer).await;
+    // As the Job of an older image does, which is put back.
+    assert!(desk.succeeds(&["migrate"]).contains("it is ahead of this version (99999999, "));
     let run = ["run", "--customer", "acme", "--inline"];
     desk.succeeds(&run);
     assert_eq!(users(&databases).await, 2, "the older works beside the newer for a release");
@@ -108,6 +110,7 @@ async fn a_worker_runs_beside_a_newer_schema_and_refuses_one_that_leaves_it_behi
     for verb in [&run[..], &["scheduler"], &["worker"]] {
         desk.is_refused(verb, "use the newer binary");
     }
+    desk.ends_with(1, &["migrate"], "use the newer binary");
     execute(&databases.queue, "update bridge.meta set min_version = 1").await;
     execute(&databases.platform, "update sync_bridge.entity set min_version = 99").await;
     for verb in [&["check"][..], &run] {

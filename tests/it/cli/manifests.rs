@@ -39,6 +39,8 @@ const WAYS: [&[&str]; 3] = [
         "60",
         "--database-port",
         "6432",
+        "--migrate-secret",
+        "owner",
     ],
 ];
 
@@ -266,16 +268,19 @@ fn the_parts_fit_each_other() {
         }
         for (_, _, pod) in pods(&objects) {
             let container = &pod["containers"][0];
+            // None is asked where others' requests may take all places.
+            let ports: Vec<&Value> =
+                container["ports"].as_array().into_iter().flatten().map(|port| &port["name"]).collect();
             for probe in ["startupProbe", "livenessProbe", "readinessProbe"] {
                 let port = &container[probe]["httpGet"]["port"];
-                assert!(*port == container["ports"][0]["name"] || container["ports"].is_null(), "{probe}: {container}");
+                assert!(*port == "health" && ports.contains(&port) || ports.is_empty(), "{probe}: {container}");
             }
             // What is mounted is what there is, where the program is told to look.
             let volume = &pod["volumes"][0];
             assert_eq!(container["volumeMounts"][0]["name"], volume["name"]);
             let file = of_kind(&objects, "ConfigMap")[0];
             assert_eq!(volume["configMap"]["name"], file["metadata"]["name"]);
-            assert_eq!(file["data"]["bridge.toml"], EXAMPLE);
+            assert_eq!((&file["data"]["bridge.toml"], &file["immutable"]), (&json!(EXAMPLE), &json!(true)));
             let path = format!("{}/bridge.toml", container["volumeMounts"][0]["mountPath"].as_str().expect("a path"));
             assert_eq!(container["env"][0], json!({ "name": "SYNC_BRIDGE_CONFIG", "value": path }));
         }
@@ -332,6 +337,9 @@ fn the_secret_has_a_key_for_each_variable_and_nothing_holds_a_value() {
             let objects = printed(&desk, way);
             let mut all = variables_of(text);
             assert!(all.len() > 6, "{all:?}");
+            let url = text.lines().find(|line| line.starts_with("url = ")).expect("the queue's");
+            let of_queue = variables_of(url);
+            assert_eq!(of_queue.len(), if text == EXAMPLE { 1 } else { 4 }, "{of_queue:?}");
             for (name, _, pod) in pods(&objects) {
                 let env = pod["containers"][0]["env"].as_array().expect("variables");
                 let from_secret: BTreeMap<String, &Value> = env
@@ -339,7 +347,14 @@ fn the_secret_has_a_key_for_each_variable_and_nothing_holds_a_value() {
                     .filter(|one| one["valueFrom"]["secretKeyRef"].is_object())
                     .map(|one| (one["name"].as_str().expect("a name").to_owned(), &one["valueFrom"]["secretKeyRef"]))
                     .collect();
-                assert!(from_secret.iter().all(|(name, key)| key["key"] == *name && key["name"] == secret), "{env:?}");
+                let is_owners = |variable: &str| {
+                    way.contains(&"--migrate-secret") && name.contains("migrate") && of_queue.contains(variable)
+                };
+                let of = |variable: &str| if is_owners(variable) { "owner" } else { secret };
+                assert!(
+                    from_secret.iter().all(|(name, key)| key["key"] == *name && key["name"] == of(name)),
+                    "{env:?}"
+                );
                 let mut wanted = variables_of(text);
                 if name.ends_with("console") {
                     wanted.extend(tokens.clone());
@@ -359,6 +374,9 @@ fn the_secret_has_a_key_for_each_variable_and_nothing_holds_a_value() {
                 .and_then(|line| line.strip_prefix(&format!("# Secret {secret}: ")))
                 .expect("its keys");
             assert_eq!(told.split(' ').map(str::to_owned).collect::<BTreeSet<_>>(), all);
+            let owners = printed.lines().find_map(|line| line.strip_prefix("# Secret owner, for the migration: "));
+            let owners = owners.map(|keys| keys.split(' ').map(str::to_owned).collect::<BTreeSet<_>>());
+            assert_eq!(owners, way.contains(&"--migrate-secret").then_some(of_queue));
             assert!(!printed.contains(SECRET));
         }
     }
@@ -429,6 +447,87 @@ fn customers_are_found_by_their_labels_whatever_these_hold() {
     assert!(found.iter().any(|(customer, _)| customer == "\"acme\""), "what fits stays: {found:?}");
 }
 
+/// A line of the head, by its beginning.
+fn head(text: &str, start: &str) -> String {
+    let mut lines = text.lines().take_while(|line| line.starts_with('#')).filter_map(|line| line.strip_prefix("# "));
+    lines.find(|line| line.starts_with(start)).unwrap_or_else(|| panic!("{start}: {text}")).to_owned()
+}
+
+/// The kinds and names of the objects that a command of the head would remove.
+fn removed(objects: &[Value], command: &str) -> Vec<String> {
+    let (_, what) = command.split_once(" delete ").expect("a command");
+    let (kinds, selector) = what.split_once(" -l ").expect("a selector");
+    let kinds: Vec<&str> = kinds.split(',').collect();
+    let fits = |labels: &Value| {
+        selector.split(',').all(|one| match one.split_once("!=") {
+            Some((label, value)) => labels[label] != value,
+            None => one.split_once('=').is_some_and(|(label, value)| labels[label] == value),
+        })
+    };
+    let is_named = |object: &Value| {
+        let kind = object["kind"].as_str().expect("a kind").to_lowercase();
+        kinds.contains(&kind.as_str()) || kind == "horizontalpodautoscaler" && kinds.contains(&"hpa")
+    };
+    objects.iter().filter(|one| is_named(one) && fits(&one["metadata"]["labels"])).map(name).collect()
+}
+
+#[test]
+fn the_head_says_how_many_connections_the_queue_database_must_take() {
+    let desk = Desk::new("connections", EXAMPLE);
+    for (args, all) in
+        [(&["manifests"][..], 26 * 11 + 30), (&["manifests", "--workers-max", "3", "--hpa"], 26 * 4 + 30)]
+    {
+        let line = head(&desk.succeeds(args), "Connections: ");
+        assert!(line.contains(&format!("max_connections = {all}, which is 26 for each of ")), "{line}");
+    }
+    let scaling = include_str!("../../../docs/SCALING.md");
+    assert!(scaling.contains("| worker | up to 26: ") && scaling.contains("30 more"), "the docs have the same numbers");
+}
+
+#[test]
+fn another_configuration_is_other_pods_and_those_of_before_keep_theirs() {
+    let other = EXAMPLE.replacen("page_rows = 1000", "page_rows = 2000", 1);
+    assert_ne!(other, EXAMPLE);
+    let (before, after) = (Desk::new("before", EXAMPLE), Desk::new("after", &other));
+    let objects = [&before, &after].map(|desk| printed(desk, &["manifests"]));
+    let [old, new] = objects.each_ref().map(|objects| of_kind(objects, "ConfigMap")[0]);
+    assert_ne!(name(old), name(new), "it cannot be changed");
+    let specs = objects.each_ref().map(|objects| {
+        pods(objects).into_iter().map(|(name, _, pod)| (name.contains("migrate"), pod.to_string())).collect::<Vec<_>>()
+    });
+    for ((_, before), (_, after)) in specs[0].iter().zip(&specs[1]) {
+        assert_ne!(before, after, "it is replaced");
+    }
+    // A Job cannot be changed either.
+    assert_ne!(name(of_kind(&objects[0], "Job")[0]), name(of_kind(&objects[1], "Job")[0]));
+    let last = head(&after.succeeds(&["manifests"]), "Last, ");
+    assert_eq!(removed(&objects[0], &last), [name(old)]);
+    assert_eq!(removed(&objects[1], &last), Vec::<String>::new());
+}
+
+#[test]
+fn what_scaled_before_is_found_by_its_label() {
+    let desk = Desk::new("scaled before", EXAMPLE);
+    let ways = [&["manifests"][..], &["manifests", "--hpa"]];
+    let objects = ways.map(|way| printed(&desk, way));
+    for (own, (other, found)) in
+        [(1, vec!["ScaledObject", "TriggerAuthentication"]), (0, vec!["HorizontalPodAutoscaler"])]
+            .into_iter()
+            .map(|(own, found)| (own, (1 - own, found)))
+    {
+        let first = head(&desk.succeeds(ways[own]), "First, ");
+        let mut gone: Vec<String> = removed(&objects[other], &first)
+            .iter()
+            .map(|name| name.split(' ').next().unwrap_or_default().to_owned())
+            .collect();
+        gone.sort();
+        assert_eq!(gone, found, "{first}");
+        assert_eq!(removed(&objects[own], &first), Vec::<String>::new(), "{first}");
+    }
+    let first = head(&desk.succeeds(&["manifests", "--namespace", "sync"]), "First, ");
+    assert!(first.contains("kubectl -n sync delete hpa -l "), "{first}");
+}
+
 #[test]
 fn what_cannot_be_in_a_cluster_is_refused() {
     let refused = |text: &str, args: &[&str], message: &str| Desk::new("refused", text).is_refused(args, message);
@@ -445,7 +544,32 @@ fn what_cannot_be_in_a_cluster_is_refused() {
         "--workers-min is more than --workers-max",
     );
     refused(&config(true), &["manifests", "--workers-min", "0"], "0 is not in 1..");
-    refused(&format!("{}# {}", config(true), "x".repeat(1_000_000)), manifests, "a ConfigMap holds 1000000");
+    // Neither a ConfigMap nor what names each customer's variables has room for all of them.
+    let many = |count: usize| {
+        let customers = (0..count).map(|number| {
+            format!(
+                "[[customers]]\nid = \"c-{number}\"\ndatabases = {{ legacy = \"${{L{number}}}\", platform = \"${{P{number}}}\" }}\n"
+            )
+        });
+        format!("[queue]\nurl = \"${{Q}}\"\n{}{STAGES}", customers.collect::<String>())
+    };
+    refused(&many(15_000), manifests, "a ConfigMap holds 1048576: leave the customers to the queue database");
+    refused(&many(6_000), manifests, "Job sync-bridge-migrate-");
+    refused(&many(6_000), manifests, "it names each of the 12001 variables of the configuration: leave the customers");
+    for (option, value, message) in [
+        ("--namespace", "Sync", "--namespace \"Sync\" is no name of a namespace"),
+        ("--namespace", "", "--namespace \"\" is no name of a namespace"),
+        ("--secret", "a_b", "--secret \"a_b\" is no name of a Secret"),
+        ("--migrate-secret", "a/b", "--migrate-secret \"a/b\" is no name of a Secret"),
+        ("--image", "Example/bridge", "--image \"Example/bridge\" is no image"),
+        ("--image", "bridge:a b", "--image \"bridge:a b\" is no image"),
+        ("--database-port", "0", "0 is not in 1.."),
+        ("--workers-max", "2147483648", "2147483648 is not in 1.."),
+    ] {
+        refused(&config(true), &["manifests", option, value], message);
+    }
+    let fixed = config(true).replace("${QUEUE_URL}", "postgres://bridge@db.example.org/queue");
+    refused(&fixed, &["manifests", "--migrate-secret", "owner"], "--migrate-secret has nothing to give");
     // What is wrong whatever the variables hold.
     for (old, new, message) in [
         ("slug =", "slugg =", "did you mean `slug`?"),
@@ -472,14 +596,18 @@ async fn every_process_starts_as_it_is_told_and_answers_its_probes() {
         let container = &pod["containers"][0];
         let text = |value: &Value| value.as_str().expect("a text").to_owned();
         let program = programs.join(text(&container["command"][0])).to_string_lossy().into_owned();
-        let port = free_port();
         let args: Vec<String> = container["args"].as_array().expect("words").iter().map(text).collect();
-        let declared = container["ports"][0]["containerPort"].as_u64();
-        let listens = declared.map(|declared| format!("0.0.0.0:{declared}"));
-        assert_eq!(args.iter().any(|word| Some(word) == listens.as_ref()), declared.is_some(), "{name}: {args:?}");
-        let args = args
-            .iter()
-            .map(|word| if Some(word) == listens.as_ref() { format!("0.0.0.0:{port}") } else { word.clone() });
+        let declared: BTreeMap<String, (String, u16)> = container["ports"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .map(|port| (format!("0.0.0.0:{}", port["containerPort"]), (text(&port["name"]), free_port())))
+            .collect();
+        assert!(declared.keys().all(|listens| args.contains(listens)), "{name}: {args:?}");
+        let args = args.iter().map(|word| match declared.get(word) {
+            Some((_, port)) => format!("0.0.0.0:{port}"),
+            None => word.clone(),
+        });
         let args: Vec<String> = args.collect();
         let words: Vec<&str> = args.iter().map(String::as_str).collect();
         // The one variable that is no secret: where the file is.
@@ -487,13 +615,15 @@ async fn every_process_starts_as_it_is_told_and_answers_its_probes() {
         let told = [(text(&env["name"]), file.to_string_lossy().into_owned())];
         let mut process = desk.start_with(&program, &words, &told);
         count += 1;
-        if declared.is_none() {
+        if declared.is_empty() {
             let output = process.end();
             assert_eq!(output.status.code(), Some(0), "{name}: {}", String::from_utf8_lossy(&output.stderr));
             continue;
         }
         for probe in ["startupProbe", "livenessProbe", "readinessProbe"] {
-            let path = text(&container[probe]["httpGet"]["path"]);
+            let asked = &container[probe]["httpGet"];
+            let (path, named) = (text(&asked["path"]), text(&asked["port"]));
+            let port = declared.values().find_map(|(name, port)| (*name == named).then_some(*port)).expect("its port");
             eventually(&format!("{name}: {path} is answered"), async || {
                 process.must_run();
                 get(port, &path).is_some_and(|(status, _)| status == 200)

@@ -9,10 +9,11 @@ use crate::support::TestDatabase;
 
 const PASSWORD: &str = "r";
 
-/// Both systems and a queue, prepared by their owner; and who comes with roles that may do nothing yet.
+/// Both systems and a queue, prepared by their owner, who is no superuser; and who comes with roles that may do nothing yet.
 struct Strangers {
     databases: Databases,
     desk: Desk,
+    owner: String,
     roles: [String; 3],
 }
 
@@ -25,8 +26,12 @@ impl Strangers {
 /// Roles are the server's, and tests share it.
 impl Drop for Strangers {
     fn drop(&mut self) {
-        for (database, role) in self.all().into_iter().zip(&self.roles) {
-            let sql = format!("drop owned by {role}; drop role {role}");
+        let owner = &self.owner;
+        for (number, (database, role)) in self.all().into_iter().zip(&self.roles).enumerate() {
+            let last = if number == 2 { format!("drop role {owner}") } else { String::new() };
+            let sql = format!(
+                "drop owned by {role}; drop role {role}; reassign owned by {owner} to current_user; drop owned by {owner}; {last}"
+            );
             let url = database.url.clone();
             let dropped = std::thread::spawn(move || {
                 let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -47,6 +52,9 @@ async fn strangers(hint: &str) -> Strangers {
     owner.succeeds(&["migrate"]);
     owner.succeeds(&["prepare"]);
     let all = [&databases.legacy, &databases.platform, &databases.queue];
+    // A role that may do what whoever owns a database may, and nothing else.
+    let theirs = format!("\"Owner-{}\"", &databases.legacy.name[..databases.legacy.name.len().min(50)]);
+    execute(&databases.legacy, &format!("create role {theirs}")).await;
     let mut roles = Vec::new();
     for (database, kind) in all.into_iter().zip(["Legacy", "Platform", "Queue"]) {
         let role = format!("{kind}-{}", database.name);
@@ -62,6 +70,8 @@ async fn strangers(hint: &str) -> Strangers {
         )
         .await;
         roles.push(role);
+        execute(database, &GIVE_AWAY.replace("OWNER", &theirs).replace("DATABASE", &format!("\"{}\"", database.name)))
+            .await;
     }
     let url = |database: &TestDatabase, role: &str| {
         let (scheme, rest) = database.url.expose().split_once("://").expect("a URL");
@@ -77,8 +87,26 @@ async fn strangers(hint: &str) -> Strangers {
         .with("PLATFORM_URL", url(&databases.platform, &roles[1]))
         .with("QUEUE_URL", url(&databases.queue, &roles[2]));
     let roles = <[String; 3]>::try_from(roles).expect("three roles").map(|role| format!("\"{role}\""));
-    Strangers { databases, desk, roles }
+    Strangers { databases, desk, owner: theirs, roles }
 }
+
+/// All that stands in a database is this role's by then.
+const GIVE_AWAY: &str = r#"
+    alter database DATABASE owner to OWNER;
+    do $$
+    declare one record;
+    begin
+      for one in
+        select format('schema %I', nspname) as what from pg_namespace
+        where nspname in ('public', 'identity', 'sync_bridge', 'bridge', 'apalis')
+        union all
+        select format('table %s', c.oid::regclass) from pg_class c join pg_namespace n on n.oid = c.relnamespace
+        where nspname in ('public', 'identity', 'sync_bridge', 'bridge', 'apalis') and relkind in ('r', 'p', 'v')
+      loop
+        execute format('alter %s owner to OWNER', one.what);
+      end loop;
+    end
+    $$"#;
 
 /// The statements of each database, in the order legacy, platform, queue.
 fn printed(strangers: &Strangers) -> [Vec<String>; 3] {
@@ -95,15 +123,22 @@ fn printed(strangers: &Strangers) -> [Vec<String>; 3] {
             .collect();
         statements
             .extend((!block.is_empty()).then(|| format!("do $grants${}", block.trim_end().trim_end_matches(';'))));
+        assert!(statements.iter().all(|one| !one.contains(MEMBERSHIP)), "an owner cannot: {statements:#?}");
+        let memberships = text.lines().filter(|line| line.starts_with(MEMBERSHIP) && line.ends_with(&database.name));
+        statements.extend(memberships.filter_map(|line| Some(line.split_once(';')?.0.to_owned())));
         statements
     })
 }
+
+/// The one that is not the owner's to give.
+const MEMBERSHIP: &str = "grant pg_read_all_stats to ";
 
 async fn grant(strangers: &Strangers) -> [Vec<String>; 3] {
     let printed = printed(strangers);
     for (database, statements) in strangers.all().into_iter().zip(&printed) {
         for statement in statements {
-            execute(database, statement).await;
+            let by = if statement.starts_with(MEMBERSHIP) { "none" } else { &strangers.owner };
+            execute(database, &format!("set role {by}; {statement}")).await;
         }
     }
     printed
@@ -128,7 +163,16 @@ fn settle(desk: &Desk) {
 async fn what_is_printed_is_enough_for_everything() {
     let strangers = strangers("enough").await;
     grant(&strangers).await;
-    let Strangers { databases, desk, .. } = &strangers;
+    let Strangers { databases, desk, owner, roles } = &strangers;
+    // What a later migration makes may be used at once.
+    for schema in ["bridge", "apalis"] {
+        let later = format!(
+            "set role {owner}; create table {schema}.later (id integer); set role {}; insert into {schema}.later values (1);
+             set role {owner}; drop table {schema}.later",
+            roles[2]
+        );
+        execute(&databases.queue, &later).await;
+    }
     let names = async |of: &TestDatabase, table: &str, mail: &str| {
         let mut session = PgConnection::connect(of.url.expose()).await.expect("connecting");
         let sql = format!("select string_agg(name, ',' order by {mail}) from {table}");
@@ -242,7 +286,7 @@ const NOT_CHECKED: [&str; 14] = [
 async fn none_of_it_is_too_much() {
     let strangers = strangers("too much").await;
     let printed = grant(&strangers).await;
-    let Strangers { databases, desk, roles } = &strangers;
+    let Strangers { databases, desk, roles, .. } = &strangers;
     let looks_fine = || {
         desk.run(&["check", "--strict"]).status.success() || {
             // Only rights are of interest here.
@@ -281,7 +325,7 @@ async fn none_of_it_is_too_much() {
     assert!(!looks_fine());
     execute(&databases.legacy, &format!("grant {}", sequence.replace(" from ", " to "))).await;
 
-    for statement in &printed[2] {
+    for statement in printed[2].iter().filter(|one| !one.starts_with("alter default privileges")) {
         for what in each(statement, &roles[2]) {
             execute(&databases.queue, &format!("revoke {what} from {}", roles[2])).await;
             let verb: &[&str] = match what.split(' ').next() {
@@ -306,5 +350,52 @@ fn each(statement: &str, role: &str) -> Vec<String> {
             rights.split(", ").map(|right| format!("{right} on {on}")).collect()
         }
         _ => vec![what.to_owned()],
+    }
+}
+
+/// As docs/DEPLOY.md has it: the owner's role migrates, the other one works, and the scaler's asks its one question.
+#[tokio::test]
+async fn the_queue_database_has_a_role_to_migrate_and_one_to_work() {
+    let databases = Databases::new("two roles").await;
+    let name = &databases.queue.name;
+    let roles = ["owner", "works", "scales"].map(|kind| format!("{kind}-{}", &name[..name.len().min(50)]));
+    let [owner, works, scales] = roles.each_ref().map(|role| format!("\"{role}\""));
+    let docs = include_str!("../../../docs/DEPLOY.md");
+    let said = |part: &str| {
+        let (_, rest) = docs.split_once(part).unwrap_or_else(|| panic!("docs/DEPLOY.md has no {part}"));
+        let (block, _) = rest.split_once("```sql\n").and_then(|(_, rest)| rest.split_once("```")).expect("SQL");
+        // The longer names first.
+        block
+            .replace(
+                "create database sync_bridge owner sync_bridge_owner",
+                &format!("alter database \"{name}\" owner to {owner}"),
+            )
+            .replace("sync_bridge_scaler", &scales)
+            .replace("sync_bridge_owner", &owner)
+            .replace("sync_bridge", &works)
+            .replace('…', PASSWORD)
+    };
+    let url = |role: &str| {
+        let (scheme, rest) = databases.queue.url.expose().split_once("://").expect("a URL");
+        format!("{scheme}://{role}:{PASSWORD}@{}", rest.split_once('@').map_or(rest, |(_, rest)| rest))
+    };
+    execute(&databases.queue, &said("As an administrator:")).await;
+    execute(&databases.queue, &format!("set role {owner}; {}", said("In that database, as `sync_bridge_owner`:")))
+        .await;
+    let desk = |role: &str| databases.desk("two-roles").with("QUEUE_URL", url(role));
+    let (migrates, runs) = (desk(&roles[0]), desk(&roles[1]));
+    runs.is_refused(&["status"], "run `sync-bridge migrate`");
+    assert_eq!(runs.run(&["migrate"]).status.code(), Some(1), "it may not");
+    migrates.succeeds(&["migrate"]);
+    runs.succeeds(&["prepare"]);
+    runs.succeeds(&["run", "--customer", "acme", "--inline"]);
+    runs.succeeds(&["pause", "--customer", "acme"]);
+    assert_eq!(users(&databases).await, 2);
+    execute(&databases.queue, &format!("set role {owner}; {}", said("After the migration, as `sync_bridge_owner`:")))
+        .await;
+    execute(&databases.queue, &format!("set role {scales}; select bridge.workers_wanted()")).await;
+    execute(&databases.queue, &format!("reassign owned by {owner} to current_user")).await;
+    for role in [&works, &scales, &owner] {
+        execute(&databases.queue, &format!("drop owned by {role}; drop role {role}")).await;
     }
 }
