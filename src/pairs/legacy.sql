@@ -3,8 +3,7 @@
 
 -- Proof that an intent of the pair ledger was carried out here (done) or never will be (void).
 create table if not exists sync_bridge.receipt (
-  -- Of `entity`: whoever inserts rows looks it up, once for all of them, as a foreign key would for each; who removes it keeps inserts out.
-  entity_id     integer not null,
+  entity_id     integer not null references sync_bridge.entity (id),
   platform_key  text collate "C" not null,
   -- NULL if the row was never made.
   legacy_key    text collate "C",
@@ -17,7 +16,5 @@ create table if not exists sync_bridge.receipt (
   row_hash      bigint,
   primary key (entity_id, platform_key)
 );
-
-alter table sync_bridge.receipt drop constraint if exists receipt_entity_id_fkey;
 
 create unique index if not exists receipt_legacy on sync_bridge.receipt (entity_id, legacy_key, generation);

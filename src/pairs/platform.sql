@@ -4,8 +4,7 @@
 -- A legacy record and a platform record that are the same thing. This row arbitrates between the two databases:
 -- revisions are issued and bases are kept here and nowhere else.
 create table if not exists sync_bridge.pair (
-  -- Of `entity`: whoever inserts rows looks it up, once for all of them, as a foreign key would for each; who removes it keeps inserts out.
-  entity_id          integer not null,
+  entity_id          integer not null references sync_bridge.entity (id),
   platform_key       text collate "C" not null,
   -- NULL until the legacy row was made and its key is known.
   legacy_key         text collate "C",
@@ -40,7 +39,6 @@ create table if not exists sync_bridge.pair (
 -- The revision as of which a tombstone is known to be one, and since when: it ends once it is old enough.
 alter table sync_bridge.pair add column if not exists gone_rev bigint;
 alter table sync_bridge.pair add column if not exists gone_seen timestamptz;
-alter table sync_bridge.pair drop constraint if exists pair_entity_id_fkey;
 
 -- One living pair per legacy key; its tombstones by generation.
 create unique index if not exists pair_legacy_live on sync_bridge.pair (entity_id, legacy_key) where not gone;

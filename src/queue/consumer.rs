@@ -221,6 +221,10 @@ fn worker(consumer: &Consumer, watch: &Arc<Watch>) -> (WorkerContext, BoxFuture<
     (context, worker.run().boxed())
 }
 
+/// apalis names the jobs that it acknowledges in a list of which the planner knows no length: of a long queue it would read all of it
+/// through for each.
+const BY_KEY: [(&str, &str); 3] = [("enable_hashjoin", "off"), ("enable_mergejoin", "off"), ("enable_seqscan", "off")];
+
 /// Every use of it that came to its end is an answer.
 fn own_pool(queue: &PgPool, watch: Arc<Watch>) -> PgPool {
     pool_options(CONNECTIONS_MAX)
@@ -232,7 +236,7 @@ fn own_pool(queue: &PgPool, watch: Arc<Watch>) -> PgPool {
                 Ok(good)
             })
         })
-        .connect_lazy_with(queue.connect_options().as_ref().clone())
+        .connect_lazy_with(queue.connect_options().as_ref().clone().options(BY_KEY))
 }
 
 /// Never above the concurrency: while fetched rows are buffered apalis neither beats nor acknowledges, and they wait here

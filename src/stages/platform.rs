@@ -483,14 +483,14 @@ async fn insert_pairs(
         acts.sort_unstable_by_key(|act| text(&act.pair.platform_key));
         let mut savepoint = connection.begin().await?;
         match copy_pairs(&mut savepoint, number, &acts).await {
-            Ok(true) => {
+            Ok(()) => {
                 savepoint.commit().await?;
                 fault::point("platform.pairs_copied").await;
                 return Ok(acts.iter().filter_map(|act| text(&act.pair.platform_key)).map(str::to_owned).collect());
             }
-            // One of them is somebody else's: the statement says which.
+            // One of them is somebody else's: the statement says which. Whatever else it is, that will say so too.
             Err(error) if sort(&error) != Fault::Row => return Err(error),
-            Ok(false) | Err(_) => savepoint.rollback().await?,
+            Err(_) => savepoint.rollback().await?,
         }
     }
     let rows = bind_pairs!(include_str!("insert_pairs.sql"), number, acts).fetch_all(connection).await?;
@@ -498,8 +498,8 @@ async fn insert_pairs(
     rows.iter().map(|row| row.try_get(0)).collect()
 }
 
-/// Copies new pairs in, all or none; false: nothing can be claimed, as the entity was purged.
-async fn copy_pairs(connection: &mut PgConnection, number: i32, acts: &[&&Act]) -> Result<bool, sqlx::Error> {
+/// Copies new pairs in, all or none.
+async fn copy_pairs(connection: &mut PgConnection, number: i32, acts: &[&&Act]) -> Result<(), sqlx::Error> {
     let mut rows = Copied::of(15);
     for act in acts {
         let pair = &act.pair;
@@ -528,9 +528,7 @@ async fn copy_pairs(connection: &mut PgConnection, number: i32, acts: &[&&Act]) 
         .await?;
     into.send(rows.end()).await?;
     into.finish().await?;
-    // After the rows: whoever removes the entity waits for them then.
-    let here = postgres::query_scalar("select exists (select from sync_bridge.entity where id = $1)").bind(number);
-    here.fetch_one(connection).await
+    Ok(())
 }
 
 /// An intent that was carried out.

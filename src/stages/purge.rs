@@ -1,13 +1,11 @@
 //! A customer that is not synchronised any more: all that the sides keep of it goes. Owns: in which order. Never: a row of the applications.
 //!
 //! Its receipts first: one that outlived its pair would be of a later revision than the next pair of that key begins with. Its entities' numbers at
-//! last, which whoever writes a pair or a receipt looks up: what somebody who knows nothing of this still writes finds no number to stand
-//! under.
+//! last, which every pair and receipt refers to: what somebody who knows nothing of this still writes is refused by the database.
 
 use std::collections::BTreeSet;
 
 use anyhow::Context as _;
-use sqlx::Executor as _;
 
 use crate::config::{Config, Customer, Side};
 use crate::fault;
@@ -94,13 +92,6 @@ async fn forget(database: &Database, side: Side, customer: &Customer) -> sqlx::R
         return Ok(());
     }
     let mut session = database.write.begin().await?;
-    // Who writes under these numbers now has ended then, and who comes later finds them gone.
-    let (lock, rest) = match side {
-        Side::Legacy => ("lock table sync_bridge.receipt in share mode", RECEIPTS),
-        Side::Platform => ("lock table sync_bridge.pair in share mode", PAIRS),
-    };
-    session.execute(lock).await?;
-    postgres::query(rest).bind(customer.id.to_string()).bind(i64::MAX).execute(&mut *session).await?;
     postgres::query("delete from sync_bridge.relation where customer = $1 and side = $2")
         .bind(customer.id.to_string())
         .bind(side.as_str())

@@ -1,14 +1,13 @@
 -- A receipt only ever grows: one that returns no row was made void, or given, for this revision or a later one. A void receipt keeps
 -- what is known of the row and its last write.
-with here as materialized (select id from sync_bridge.entity where id = $1)
 insert into sync_bridge.receipt as r (
   entity_id, platform_key, legacy_key, generation, rev, done, stamp_written, stamp_before, row_hash
 )
-select here.id, v.*
-from here, unnest(
+select $1, v.*
+from unnest(
   $2::text[], $3::text[], $4::integer[], $5::bigint[], $6::boolean[], $7::timestamptz[], $8::timestamptz[], $9::bigint[]
 ) as v (platform_key, legacy_key, generation, rev, done, stamp_written, stamp_before, row_hash)
-order by v.platform_key
+order by v.platform_key collate "C"
 on conflict (entity_id, platform_key) do update
 set legacy_key = coalesce(excluded.legacy_key, r.legacy_key),
     generation = excluded.generation,

@@ -1,9 +1,11 @@
 //! Pages on real databases, without a queue: both directions, pairs, bases, the one rule.
 
 use sync_bridge::config::{CustomerId, EntityId, Side};
+use sync_bridge::stages::Key;
 
+use crate::support::eventually;
 use crate::support::people::{LEGACY, PLATFORM, STAGES, people as systems};
-use crate::support::systems::{CUSTOMER, Systems};
+use crate::support::systems::{CUSTOMER, Systems, keys};
 
 #[tokio::test]
 async fn records_flow_both_ways_and_then_it_is_still() {
@@ -274,4 +276,57 @@ async fn a_changed_tail_is_read_and_the_rest_of_the_table_is_not() {
     let report = systems.run_page("person", Side::Legacy, cut.ranges[0].clone()).await;
     assert_eq!((cut.ranges.len(), report.rows_read, report.rows_to_platform), (1, 1, 1), "{cut:?}");
     assert!(report.rest.is_none());
+}
+
+/// Rows of table `item` that were read one after the other. The bridge's sessions tell what they did once they end.
+async fn scanned(systems: &mut Systems, side: Side) -> i64 {
+    systems.restart();
+    let pool = systems.pool_of(&EntityId::new("item"), side);
+    let ours = "select count(*) from pg_stat_activity where datname = current_database() and application_name like 'sync-bridge%'";
+    eventually("the bridge's sessions have ended", async || {
+        sqlx::query_scalar::<_, i64>(ours).fetch_one(pool).await.expect("a count") == 0
+    })
+    .await;
+    let sql = "select seq_tup_read from pg_stat_user_tables where relname = 'item'";
+    sqlx::query_scalar(sql).fetch_one(pool).await.expect("a count")
+}
+
+/// Also where the ledger's collation is another than the key's: a look at the whole table for each of its rows would take minutes.
+#[tokio::test]
+async fn a_page_looks_its_rows_up_by_the_keys_index() {
+    const ROWS: i64 = 3_000;
+    for key in ["text", "varchar(12)", "char(12)", "text collate \"POSIX\"", "integer"] {
+        let table = |stamp: &str| {
+            format!(
+                "create table item (id {key} primary key, name text, {stamp} timestamptz not null default now()); create index on item ({stamp}, id)"
+            )
+        };
+        let stages = r#"
+[[stages]]
+name = "all"
+  [[stages.entities]]
+  id = "item"
+  legacy = { database = "legacy", table = "item", key = "id", new_key = "same" }
+  platform = { database = "platform", table = "item", key = "id", new_key = "same" }
+    [stages.entities.fields]
+    name = { legacy = "name", platform = "name" }
+"#;
+        let mut systems = Systems::new("by index", &table("updated_at"), &table("updated_at"), stages).await;
+        let (number, width) = if key == "integer" { ("n", 1) } else { ("lpad(n::text, 12, '0')", 12) };
+        let rows = format!("insert into item (id, name) select {number}, 'n' from generate_series(1, {ROWS}) n");
+        systems.on_legacy(&rows).await;
+        systems.on_platform(&rows).await;
+        systems.settle().await;
+        systems.on_legacy("analyze; analyze sync_bridge.receipt").await;
+        systems.on_platform("analyze; analyze sync_bridge.pair").await;
+        let before = [scanned(&mut systems, Side::Legacy).await, scanned(&mut systems, Side::Platform).await];
+        let named = (1..=100).map(|n| Key(format!("{n:0width$}"))).collect();
+        let report = systems.run_page("item", Side::Legacy, keys(named)).await;
+        assert_eq!(report.rows_read, 100, "{key}");
+        for (side, before) in Side::BOTH.into_iter().zip(before) {
+            // Some plans may well read a small table once.
+            let read = scanned(&mut systems, side).await - before;
+            assert!(read <= 5 * ROWS, "{key}: a page of 100 rows reads {read} of the {side} side");
+        }
+    }
 }

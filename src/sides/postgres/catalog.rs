@@ -15,6 +15,8 @@ pub struct LiveTable {
     pub columns: Vec<LiveColumn>,
     /// Unique indexes beside the primary key: name and plain columns.
     pub uniques: Vec<(String, Vec<String>)>,
+    /// The columns that tell its rows apart: of each unique index that holds at any moment for all rows.
+    pub apart: Vec<Vec<String>>,
     pub foreign_keys: Vec<ForeignKey>,
     /// A table of its own, without rules: neither a view nor partitioned nor elsewhere.
     pub is_plain: bool,
@@ -237,6 +239,7 @@ pub async fn describe_all(
                 kind: kind(row.try_get("kind")?),
                 columns: Vec::new(),
                 uniques: Vec::new(),
+                apart: Vec::new(),
                 foreign_keys: Vec::new(),
                 is_plain: row.try_get("is_plain")?,
                 has_heirs: row.try_get("has_heirs")?,
@@ -252,7 +255,13 @@ pub async fn describe_all(
         let asked = super::query(include_str!("uniques.sql")).bind(&schemas).bind(&names);
         for row in &asked.fetch_all(&mut *connection).await? {
             if let Some(table) = found.get_mut(&(row.try_get("schema_name")?, row.try_get("table_name")?)) {
-                table.uniques.push((row.try_get("name")?, row.try_get("columns")?));
+                let columns: Vec<String> = row.try_get("columns")?;
+                if row.try_get("holds")? {
+                    table.apart.push(columns.clone());
+                }
+                if !row.try_get::<bool, _>("of_key")? {
+                    table.uniques.push((row.try_get("name")?, columns));
+                }
             }
         }
         let asked = super::query(include_str!("foreign_keys.sql")).bind(&schemas).bind(&names);

@@ -233,8 +233,9 @@ impl Pools {
 /// A connection comes back into its pool only if it answers: a half-open one, whose statement was given up, would keep its place
 /// for ever, as sqlx waits for what it was asked without a bound.
 async fn still_good(connection: &mut PgConnection) -> sqlx::Result<bool> {
-    let pinged = clock::within(PING_MAX, connection.ping()).await;
-    pinged.unwrap_or_else(|| Err(sqlx::Error::Io(std::io::ErrorKind::TimedOut.into()))).map(|()| true)
+    // A question with an answer: one whose last statement was given up may still have others' answers before it, and a ping takes any.
+    let asked = clock::within(PING_MAX, sqlx::raw_sql("select 1").fetch_optional(connection)).await;
+    asked.unwrap_or_else(|| Err(sqlx::Error::Io(std::io::ErrorKind::TimedOut.into()))).map(|answer| answer.is_some())
 }
 
 /// Connects once and says at once what is in the way; a pool would go on trying until its time is up.

@@ -95,6 +95,8 @@ pub struct TableSql {
     read: Vec<String>,
     /// What else there is of each row.
     further: Vec<Further>,
+    /// An index tells its rows apart by their keys.
+    is_keyed: bool,
     /// Its statements may answer what they stored.
     is_plain: bool,
     /// By the name of a unique index: the position of a column of it, and what it can hold for the moment in which values change places.
@@ -201,6 +203,12 @@ impl TableSql {
         let read = read.map(|column| &column.name).chain(scope.iter().map(|value| &value.column));
         let read = read.filter(|name| table.locate(name).0.is_none());
         let is_own = |at: usize| table.locate(&shape.columns[at].name).0.is_none();
+        let of_key = |name: &String| shape.key.iter().any(|key| key.name == *name);
+        let in_scope = |name: &String| scope.iter().any(|fixed| fixed.column == *name);
+        let is_keyed = live.apart.iter().any(|columns| columns.iter().all(|name| of_key(name) || in_scope(name)));
+        // A new row's key may have another value than the scope's; only a look under the scope finds that out.
+        let is_whole =
+            table.filter.is_none() && table.also.is_empty() && !scope.iter().any(|fixed| of_key(&fixed.column));
         let mut columns = quoted(&shape.columns);
         for (at, column) in columns.iter_mut().enumerate().filter(|(at, _)| !is_own(*at)) {
             column.name = further::column(at);
@@ -212,7 +220,8 @@ impl TableSql {
             filter: table.filter.clone(),
             read: read.map(|name| ident(name)).collect::<BTreeSet<_>>().into_iter().collect(),
             further: Further::all((shape, written, constants), live, table, scope),
-            is_plain: live.is_plain && table.filter.is_none() && table.also.is_empty(),
+            is_plain: live.is_plain && is_keyed && is_whole,
+            is_keyed,
             stamp: shape.stamp.as_ref().map(|column| ident(&column.name)),
             stamp_kind: shape.stamp_kind,
             lowers_ascii_only: live.lowers_ascii_only,
@@ -351,12 +360,14 @@ impl TableSql {
         let sql = format!(
             "select w.n, {ledger}, {row} \
              from unnest(${own}::text[], ${}::text[]) with ordinality as w (legacy_key, platform_key, n) \
-             left join lateral ({hits}) g on true left {found} where g.rev is not null or t.{one} is not null order by w.n",
+             left join lateral ({hits}) g on true \
+             left join lateral (select ({key}) collate pg_catalog.\"default\" as k) q on true left {found} where g.rev is not null or t.{one} is not null order by w.n",
             own + 1,
             one = self.keys[0].name,
             ledger = self.ledger_columns(),
             row = self.row_columns(),
-            found = self.join_by_key(key),
+            // The ledger's collation is not the column's, whose index serves only its own.
+            found = self.join_by_key("q.k"),
         );
         let legacy: Vec<Option<&str>> = wants.iter().map(|want| want.legacy_key.as_ref().map(|key| &*key.0)).collect();
         let platform: Vec<Option<&str>> =
@@ -506,10 +517,14 @@ impl TableSql {
             return String::new();
         }
         format!(
-            " returning not exists (select from pg_catalog.pg_trigger g where g.tgrelid = ${parameter}::regclass \
-             and not g.tgisinternal and g.tgenabled <> 'D') \
-             and not exists (select from pg_catalog.pg_inherits h where h.inhparent = ${parameter}::regclass) as t_final, {}",
-            self.row_columns()
+            " returning not exists (select from pg_catalog.pg_trigger g where g.tgrelid = {of} and g.tgenabled <> 'D' \
+             and not (g.tgisinternal and g.tgconstraint <> 0)) \
+             and not exists (select from pg_catalog.pg_rewrite w where w.ev_class = {of}) \
+             and not exists (select from pg_catalog.pg_inherits h where h.inhparent = {of}) \
+             and not exists (select from pg_catalog.pg_constraint f where f.contype = 'f' and f.conrelid = {of} and f.confrelid = {of} \
+             and f.confupdtype in ('c', 'n', 'd')) as t_final, {}",
+            self.row_columns(),
+            of = format_args!("${parameter}::regclass"),
         )
     }
 
@@ -874,7 +889,7 @@ impl TableSql {
     fn join_by_key(&self, key: &str) -> String {
         let (table, matched, scope) = (self.marked(), self.key_is(key), self.scope_sql(2));
         // No index serves them, so one pass over the table is better than one for each.
-        if self.keys.iter().any(|key| key.as_text) {
+        if !self.is_keyed || self.keys.iter().any(|key| key.as_text) {
             return format!("join {table} on {matched}{scope}");
         }
         let columns = match self.filter.is_none() && self.further.is_empty() {
@@ -887,7 +902,7 @@ impl TableSql {
     /// Joins what stands beside each row, by the ledger's index, as `g`.
     fn ledger_beside(&self) -> String {
         format!(
-            "left join lateral (select * from sync_bridge.{} g where g.entity_id = $1 and g.{} = {} offset 0) g on true",
+            "left join lateral (select * from sync_bridge.{} g where g.entity_id = $1 and g.{} = ({}) collate \"C\" offset 0) g on true",
             self.store(),
             self.own_key(),
             self.key_text()

@@ -60,6 +60,7 @@ pub fn table(columns: Vec<LiveColumn>) -> LiveTable {
         columns,
         is_plain: true,
         uniques: Vec::new(),
+        apart: Vec::new(),
         foreign_keys: Vec::new(),
         has_heirs: false,
         lowers_ascii_only: false,

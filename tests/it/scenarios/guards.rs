@@ -248,11 +248,11 @@ async fn of_many_new_pairs_those_stay_out_that_another_page_made_meanwhile() {
     let data = systems.data.clone();
     systems.on_legacy("insert into guest (code) select 'x' || n from generate_series(1, 120) n").await;
     let slow = run_page(&data, "guest", Side::Legacy, guest(&systems, Side::Legacy).await);
-    let some = systems.legacy_rows("select id from guest where code in ('x7', 'x70')").await;
+    let some = systems.legacy_rows("select id::text from guest where code in ('x7', 'x70')").await;
     let other = systems.run_page("guest", Side::Legacy, keys(some.into_iter().map(Key).collect()));
     let (slow, other) = meanwhile("page.decided", slow, other).await;
     assert_eq!((slow.expect("a page").rows_to_platform, other.rows_to_platform), (118, 2));
-    let count = "select count(*), count(distinct code) from guest";
+    let count = "select count(*) || '|' || count(distinct code) from guest";
     systems.both_hold(count, count, &["120|120"]).await;
     systems.oracles(&[SAME_GUESTS]).await;
 
@@ -264,6 +264,33 @@ async fn of_many_new_pairs_those_stay_out_that_another_page_made_meanwhile() {
     assert_eq!(report.rows_to_platform, 120);
     systems.settle().await;
     systems.both_hold(count, count, &["240|240"]).await;
+    systems.oracles(&[SAME_GUESTS]).await;
+}
+
+#[tokio::test]
+async fn a_page_that_is_given_up_while_it_copies_pairs_leaves_no_session_that_is_an_answer_behind() {
+    let mut systems = guests("given up", "serial", "").await;
+    let data = systems.data.clone();
+    systems.on_legacy("insert into guest (code) select 'x' || n from generate_series(1, 120) n").await;
+    let range = guest(&systems, Side::Legacy).await;
+    let mut other = systems.platform.begin().await.expect("a transaction");
+    let claim = "insert into sync_bridge.pair (entity_id, platform_key, legacy_key, rev, base) select id, 'others', '7', 1, '' \
+                 from sync_bridge.entity where entity = 'guest'";
+    sqlx::query(claim).execute(&mut *other).await.expect("a pair");
+    let waiting =
+        "select count(*) from pg_stat_activity where datname = current_database() and wait_event = 'transactionid'";
+    let waits = eventually("the page waits for the other's claim", async || {
+        sqlx::query_scalar::<_, i64>(waiting).fetch_one(&systems.platform).await.expect("a count") > 0
+    });
+    tokio::select! {
+        report = run_page(&data, "guest", Side::Legacy, range.clone()) => panic!("it does not wait: {report:?}"),
+        () = waits => {}
+    }
+    other.rollback().await.expect("the other leaves");
+    for made in [120, 0, 0, 0] {
+        let report = run_page(&data, "guest", Side::Legacy, range.clone()).await.expect("a page");
+        assert_eq!(report.rows_to_platform, made);
+    }
     systems.oracles(&[SAME_GUESTS]).await;
 }
 
