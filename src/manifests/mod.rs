@@ -302,3 +302,20 @@ impl Labels {
         chosen.into_iter().map(|name| (name.to_owned(), json!(self.0[name]))).collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A hash may be of digits alone, or of these around one `e`.
+    #[test]
+    fn a_text_that_looks_like_a_number_stays_a_text() {
+        for text in ["1234567890123456", "0123456789012345", "123456789012e345", "1e10", "0.1.0"] {
+            let yaml = yaml(&[json!({ "label": text })]).expect("YAML");
+            assert!(
+                [format!("label: \"{text}\""), format!("label: '{text}'")].iter().any(|said| yaml.contains(said)),
+                "{yaml}"
+            );
+        }
+    }
+}
