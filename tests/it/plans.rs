@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use sqlx::{Connection as _, PgConnection, PgPool};
+use sync_bridge::config::DatabaseUrl;
 use sync_bridge::{config, ops, queue};
 
 use crate::cli::{self, Databases};
@@ -60,6 +61,12 @@ async fn asked_little(
     after
 }
 
+async fn leaving(url: &DatabaseUrl, sql: &'static str) {
+    let mut session = PgConnection::connect(url.expose()).await.expect("connecting");
+    sqlx::raw_sql(sql).execute(&mut session).await.expect("a statement");
+    session.close().await.expect("leaving");
+}
+
 #[tokio::test]
 async fn no_question_reads_through_a_table_that_grows_with_time() {
     let databases = Databases::new("plans").await;
@@ -111,12 +118,16 @@ async fn no_question_reads_through_a_table_that_grows_with_time() {
     asked_little(&pool, &before, "the gauges").await;
 
     // Whoever scales the workers asks each few seconds, also of a queue that is longer than anybody's.
+    // By sessions that end: what they read is counted then.
     let due = "insert into bridge.job (kind, customer, subject, run_at)
-               select 'page', 'c-' || n % 40, -n, date_trunc('second', now()) - interval '1 minute' from generate_series(1, 20000) as n";
-    sqlx::raw_sql(due).execute(&pool).await.expect("jobs that are due");
-    sqlx::raw_sql("analyze bridge.job").execute(&pool).await.expect("a look at them");
+               select 'page', 'c-' || n % 40, -n, date_trunc('second', now()) - interval '1 minute' from generate_series(1, 60000) as n;
+               analyze bridge.job";
+    leaving(url, due).await;
     before = counted(&pool).await;
-    let number: i32 = sqlx::query_scalar("select bridge.workers_wanted()").fetch_one(&pool).await.expect("an answer");
+    let mut scaler = PgConnection::connect(url.expose()).await.expect("connecting");
+    let number: i32 =
+        sqlx::query_scalar("select bridge.workers_wanted()").fetch_one(&mut scaler).await.expect("an answer");
+    scaler.close().await.expect("leaving");
     assert!(number > 1, "{number}");
     let after = counted(&pool).await;
     let (scanned, fetched) = (after["job"].0 - before["job"].0, after["job"].1 - before["job"].1);
@@ -124,11 +135,7 @@ async fn no_question_reads_through_a_table_that_grows_with_time() {
         scanned == 0 && fetched <= 11_000,
         "the scaler reads {scanned} rows of bridge.job in order and {fetched} by an index"
     );
-    // By somebody who leaves: what he reads is counted before.
-    let mut other = PgConnection::connect(url.expose()).await.expect("connecting");
-    sqlx::raw_sql("delete from bridge.job where subject < 0").execute(&mut other).await.expect("none is due");
-    sqlx::raw_sql("analyze bridge.job").execute(&mut other).await.expect("a look at what is left");
-    other.close().await.expect("leaving");
+    leaving(url, "delete from bridge.job where subject < 0; analyze bridge.job").await;
     before = counted(&pool).await;
 
     // A page of each kind, and whatever a program may ask.
