@@ -117,7 +117,7 @@ pub(super) fn state(state: &str) -> Markup {
     let tone = match state {
         "idle" | "done" | "closed" | "settled" | "resolved" => "good",
         "running" | "open" | "loading" | "released" | "queued" | "waiting for its turn" => "busy",
-        "degraded" | "dead" | "away" | "locked" | "waiting for a worker" | "unreadable" | "failed" => "bad",
+        "degraded" | "dead" | "away" | "locked" | "no tick" | "waiting for a worker" | "unreadable" | "failed" => "bad",
         "paused" | "disabled" | "waiting" | "never run" => "warn",
         _ => "plain",
     };

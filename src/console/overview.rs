@@ -101,7 +101,7 @@ fn freshness(one: &CustomerStatus) -> f64 {
 /// What a person has to look at comes first.
 fn rank(one: &CustomerStatus) -> u8 {
     match one.state.as_str() {
-        "away" | "locked" | "waiting for a worker" | "unreadable" => 4,
+        "away" | "locked" | "no tick" | "waiting for a worker" | "unreadable" => 4,
         "degraded" => 3,
         // Also while a run is under way: it does not go up and down.
         _ if one.dead_letters > 0 => 3,

@@ -69,6 +69,7 @@ pub struct CustomerStatus {
     pub slug: String,
     /// `idle`, `running`, `loading` (nothing else), `degraded` (dead letters wait, or an entity's tables do not fit its mapping),
     /// `waiting` (a changed mapping is to be accepted), `never run`, `waiting for a worker` (work is due and nobody takes it),
+    /// `no tick` (none was made for five minutes after one was due: no scheduler runs),
     /// `locked` (somebody holds a table of it locked), `away` (a database of it does not answer), `paused` (all of it); of those that the
     /// queue database keeps also `disabled`, and `unreadable` (this process cannot read what is kept of it).
     pub state: String,

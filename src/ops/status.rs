@@ -14,6 +14,9 @@ use crate::ledger::pause::{self, Pauses};
 /// How late a tick may be before an idle customer's freshness counts on: schedulers and workers take seconds.
 const TICK_LATE: TimeDelta = TimeDelta::seconds(60);
 
+/// How late a tick may be before somebody is told that nobody makes ticks: a scheduler that is put somewhere else takes minutes at most.
+const SILENT_AFTER: TimeDelta = TimeDelta::minutes(5);
+
 /// How long a job may be due and nobody's: workers take one within two seconds, and what a dead one held within twenty.
 const CLAIM_LATE: TimeDelta = TimeDelta::seconds(15);
 
@@ -163,6 +166,10 @@ async fn of(queue: &PgPool, config: &Config, asked: &[Asked<'_>]) -> anyhow::Res
         let away: Vec<Away> = shown.map(|(away, shown)| Away { database: shown.clone(), ..away.clone() }).collect();
         let watermarks: Vec<Watermark> = watermarks.collect();
         let is_locked = watermarks.iter().any(|mark| mark.locked_since.is_some());
+        let is_silent = served.is_ok_and(|customer| {
+            let next = summary.newest_tick_at.and_then(|at| next_tick(at, &customer.schedule));
+            next.is_some_and(|next| summary.now > next + SILENT_AFTER)
+        });
         Some(CustomerStatus {
             customer: id.to_owned(),
             slug: (*slug).to_owned(),
@@ -170,6 +177,8 @@ async fn of(queue: &PgPool, config: &Config, asked: &[Asked<'_>]) -> anyhow::Res
                 _ if served.is_err() => standing(served.err()),
                 _ if pauses.all() => "paused",
                 false => "away",
+                // Nothing else of it is as it was any more.
+                true if state(summary) == "idle" && is_silent => "no tick",
                 true if state(summary) == "idle" && is_locked => "locked",
                 true if state(summary) == "idle" && pauses.list().iter().any(|pause| pause.halted) => "degraded",
                 true if state(summary) == "idle" && mappings.iter().any(|mapping| mapping.state == "waiting") => {
@@ -285,10 +294,14 @@ pub(super) struct LastTick<'a> {
 /// As of when the last tick found nothing to do, if none is overdue since: then nothing is known to wait of what it asked.
 pub(super) fn idle_since(tick: LastTick<'_>, schedule: &Schedule, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
     let LastTick { at: Some(at), state: Some("idle"), runs: false } = tick else { return None };
-    let next = parse_cron(&schedule.expression)
-        .ok()
-        .and_then(|cron| cron.find_next_occurrence(&at.with_timezone(&schedule.timezone), false).ok());
-    next.is_none_or(|next| now < next.with_timezone(&Utc) + TICK_LATE).then_some(at)
+    next_tick(at, schedule).is_none_or(|next| now < next + TICK_LATE).then_some(at)
+}
+
+/// The first instant of a schedule after one of it.
+fn next_tick(after: DateTime<Utc>, schedule: &Schedule) -> Option<DateTime<Utc>> {
+    let cron = parse_cron(&schedule.expression).ok()?;
+    let next = cron.find_next_occurrence(&after.with_timezone(&schedule.timezone), false).ok()?;
+    Some(next.with_timezone(&Utc))
 }
 
 fn secs(delta: TimeDelta) -> f64 {

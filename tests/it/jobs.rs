@@ -439,6 +439,11 @@ async fn work_that_no_worker_takes_is_told() {
     bridge.settle().await;
     assert_eq!(bridge.status().await.state, "idle");
     worker.stop().await;
+
+    // The schedule is each minute, and nobody makes ticks any more.
+    let ago = "update bridge.tick set at = at - interval '5 minutes'";
+    assert_eq!(execute(ago).await.state, "idle", "a scheduler may be on its way elsewhere");
+    assert_eq!(execute("update bridge.tick set at = at - interval '2 minutes'").await.state, "no tick");
 }
 
 #[tokio::test]

@@ -57,7 +57,9 @@ pub fn alarm(count: i64) -> Cell {
 /// How a customer stands: what needs a person stands out.
 pub fn state(state: &str) -> Cell {
     match state {
-        "degraded" | "away" | "locked" | "waiting for a worker" | "unreadable" => toned(text(state), Color::Red),
+        "degraded" | "away" | "locked" | "no tick" | "waiting for a worker" | "unreadable" => {
+            toned(text(state), Color::Red)
+        }
         "paused" | "disabled" | "waiting" | "never run" => toned(text(state), Color::Yellow),
         _ => text(state),
     }

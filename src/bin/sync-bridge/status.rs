@@ -60,7 +60,7 @@ async fn show(bridge: &Bridge, customer: Option<&CustomerId>, args: &Args) -> an
                 return serde_json::to_string(&status).context("writing the result as JSON");
             }
             // What a small window cuts off is what matters least.
-            status.sort_by_key(|one| urgency(&one.state));
+            status.sort_by_key(urgency);
             let Tables { customers, sides, others, .. } = tables(&status);
             Ok([vec![customers], others, sides].concat().join("\n"))
         };
@@ -82,10 +82,12 @@ async fn read(bridge: &Bridge, customer: Option<&CustomerId>) -> anyhow::Result<
 }
 
 /// What needs a person first.
-fn urgency(state: &str) -> u8 {
-    match state {
-        "degraded" | "away" | "locked" | "waiting for a worker" | "unreadable" => 0,
+fn urgency(one: &CustomerStatus) -> u8 {
+    match one.state.as_str() {
+        "degraded" | "away" | "locked" | "no tick" | "waiting for a worker" | "unreadable" => 0,
         "paused" | "disabled" | "waiting" | "never run" => 1,
+        // Listed for a person, whatever else goes on.
+        _ if one.dead_letters > 0 || one.quarantined > 0 || one.differences > 0 => 1,
         "idle" => 3,
         _ => 2,
     }

@@ -31,7 +31,7 @@ read. What a run is about to make equal is waited for. Each difference has a nam
   behind        stamped above the watermark: the next run's
   missed        changed without a stamp, or with one of the past; no run would find it (--repair)
   conflict      both sides changed it (--repair: the rule decides, and logs it)
-  listed        a person is to decide about it; see `conflicts list --state open`
+  listed        a person is to decide about it; see `conflicts list --customer C --state open`
   deleted       one row is gone; deletes are carried over after a second look, unless the other row is kept (`deletes = \"keep\"`, or
                 a table that several entities have a part of)
   foreign       somebody changed the bridge's own ledger: not repaired
