@@ -235,10 +235,17 @@ fn missing(gone: &GoneShown) -> String {
 /// Whether runs look at it, and what makes them.
 fn ahead(explained: &Explained, slug: &str) -> String {
     let Explained { look, quarantined, conflicts, next, .. } = explained;
+    let open = conflicts.iter().find(|entry| entry.state == "open").map(|entry| {
+        let name = format!("{}:{}", entry.entity, entry.id);
+        format!(
+            " A person is to decide: `sync-bridge conflicts resolve {name} --customer {slug} --winner legacy|platform`."
+        )
+    });
     if look.due {
         return match next.is_empty() {
-            true => "The next run looks at it, and has nothing to do.".into(),
-            false => "The next run would do this:".into(),
+            true => format!("The next run looks at it, and has nothing to do.{}", open.unwrap_or_default()),
+            false if open.is_none() => "The next run would do this:".into(),
+            false => format!("The next run looks at it.{} The run would do this:", open.unwrap_or_default()),
         };
     }
     let mut until = Vec::new();
@@ -259,12 +266,6 @@ fn ahead(explained: &Explained, slug: &str) -> String {
         }
     }
     let until = until.join(", or ");
-    let open = conflicts.iter().find(|entry| entry.state == "open").map(|entry| {
-        let name = format!("{}:{}", entry.entity, entry.id);
-        format!(
-            " A person is to decide: `sync-bridge conflicts resolve {name} --customer {slug} --winner legacy|platform`."
-        )
-    });
     match next.is_empty() {
         true if open.is_none() => format!("No run looks at it before {until}, and there is nothing to do."),
         true => format!("No run looks at it before {until}.{}", open.unwrap_or_default()),
