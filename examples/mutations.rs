@@ -1,5 +1,6 @@
 //! Takes one guard after the other out of the source and shows which test notices: `cargo run --example mutations`, or a few of
-//! them with `--only`. It works on a copy under the target folder; the first time it builds everything there.
+//! them with `--only`, or a share of them with `--part 1/2`. It works on a copy under the target folder, one for each part; the first time it
+//! builds everything there.
 //! Prints a table; fails if any mutation survives.
 
 #[path = "../tests/it/mutations.rs"]
@@ -10,6 +11,7 @@ use std::fs::File;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, ExitStatus, Stdio};
+use std::str::FromStr;
 use std::time::{Duration, Instant};
 
 use clap::Parser;
@@ -34,9 +36,27 @@ struct Args {
     /// Only mutations whose name holds this; may be given several times
     #[arg(long)]
     only: Vec<String>,
+    /// Only every N-th, from the I-th on: for several at once, or one after the other
+    #[arg(long, value_name = "I/N", default_value = "1/1")]
+    part: Part,
     /// Name them and their tests, and do nothing
     #[arg(long)]
     list: bool,
+}
+
+#[derive(Clone, Copy)]
+struct Part {
+    i: usize,
+    n: usize,
+}
+
+impl FromStr for Part {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Part, &'static str> {
+        let parts = text.split_once('/').and_then(|(i, n)| Some(Part { i: i.parse().ok()?, n: n.parse().ok()? }));
+        parts.filter(|part| (1..=part.n).contains(&part.i)).ok_or("a part is I/N, like 1/2, the first of two")
+    }
 }
 
 #[tokio::main(flavor = "current_thread")]
@@ -45,6 +65,8 @@ async fn main() -> ExitCode {
     let tree = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut mutations = list(tree);
     mutations.retain(|mutation| args.only.is_empty() || args.only.iter().any(|part| mutation.name.contains(part)));
+    let Part { i, n } = args.part;
+    let mutations: Vec<Mutation> = mutations.into_iter().skip(i - 1).step_by(n).collect();
     if args.list {
         for mutation in &mutations {
             println!("{:<34}{}\n{:34}{}", mutation.name, mutation.guard, "", mutation.tests.join(", "));
@@ -52,7 +74,10 @@ async fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     let program = std::env::current_exe().expect("the program's own path");
-    let home = program.ancestors().nth(3).expect("a target folder").join("mutations");
+    let home = program.ancestors().nth(3).expect("a target folder").join(match n {
+        1 => "mutations".to_owned(),
+        n => format!("mutations-{i}-of-{n}"),
+    });
     match Copy::new(tree, home).try_all(&mutations).await {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
@@ -211,6 +236,8 @@ impl Copy {
     async fn build(&self, tests: &[&str]) -> Result<BTreeMap<&'static str, PathBuf>, String> {
         let mut command = Command::new(env!("CARGO"));
         command.current_dir(&self.source).env("CARGO_TARGET_DIR", &self.target);
+        // It is built as often as there are mutations, and nobody debugs it.
+        command.env("CARGO_PROFILE_DEV_DEBUG", "0");
         // What the outer cargo told this program about itself is not meant for the copy.
         for (name, _) in std::env::vars_os() {
             if name.to_string_lossy().starts_with("CARGO_PKG_") || name == "CARGO_MANIFEST_DIR" {

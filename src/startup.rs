@@ -577,6 +577,22 @@ pub async fn check_entity(data: &Data, customer: &Customer, entity: &EntityId) -
     checked.map_err(|error| unless_away(refused(error.context(format!("customer {}", customer.slug)))))
 }
 
+/// The same of one entity, where one is named: what does not fit of the others does not keep it from its work. Of all of them otherwise.
+///
+/// # Errors
+/// What does not fit, and that the others can be named.
+pub async fn check_for(data: &Data, customer: &Customer, entity: Option<&EntityId>) -> anyhow::Result<()> {
+    match entity {
+        Some(entity) => check_entity(data, customer, entity).await,
+        None => {
+            let checked = check(data, [customer], Look::Everything).await;
+            let several = data.config.entities().nth(1).is_some();
+            let hint = if several { "\nother entities can be asked for alone, with --entity" } else { "" };
+            checked.map_err(|error| refused(anyhow!("{}{hint}", told(&error))))
+        }
+    }
+}
+
 /// Everything that is to be told of these customers' mappings and databases; writes nothing.
 ///
 /// # Errors

@@ -11,17 +11,18 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Redirect, Response};
 use maud::{Markup, html};
 use serde_json::json;
+use sqlx::Connection as _;
 
 use super::access::Visitor;
 use super::{Console, frame};
-use crate::clock;
 use crate::told::told;
+use crate::{clock, queue};
 
 /// A sentence about a request that cannot be read.
 const SAID_MAX: usize = 1 << 14;
 
 /// Within this the queue database lets somebody in, if it works.
-const QUEUE_MAX: Duration = Duration::from_secs(2);
+pub(super) const QUEUE_MAX: Duration = Duration::from_secs(2);
 
 /// What is wrong, and what to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -72,7 +73,7 @@ impl Problem {
             Problem::NotFound(_) => "Not here",
             Problem::Bad(_) | Problem::Unread(..) => "That makes no sense",
             Problem::Refused(_) => "That cannot be done now",
-            Problem::Failed(_) => "A database did not answer",
+            Problem::Failed(_) => "That could not be read now",
         }
     }
 }
@@ -137,12 +138,18 @@ impl IntoResponse for Answer {
     }
 }
 
+/// Whether the queue database lets somebody in, now.
+pub(super) async fn queue_answers(console: &Console) -> bool {
+    let asked = async { queue::session(&console.env.queue).await?.close().await };
+    matches!(clock::within(QUEUE_MAX, asked).await, Some(Ok(())))
+}
+
 /// Nearly all that is asked here is asked of the queue database: where that one does not answer, it is told so, and what to do.
 async fn explained(console: &Console, problem: Problem) -> Problem {
     let Problem::Failed(text) = problem else { return problem };
-    match clock::within(QUEUE_MAX, console.env.queue.acquire()).await {
-        Some(Ok(_)) => Problem::Failed(text),
-        _ => {
+    match queue_answers(console).await {
+        true => Problem::Failed(text),
+        false => {
             let queue = console.env.config.queue.as_ref().map(ToString::to_string).unwrap_or_default();
             Problem::Failed(format!(
                 "The queue database {queue} does not answer. Until it does nothing is synchronised, and nothing is lost; the processes go on by \
@@ -211,9 +218,26 @@ async fn unread(method: &Method, response: &mut Response) -> Option<Problem> {
     let said = match response.headers().get(header::ALLOW).and_then(|allow| allow.to_str().ok()) {
         Some(allow) => format!("There is no {method} here, only {allow}."),
         None if said.is_empty() => status.to_string(),
-        None => said,
+        None => reworded(&said),
     };
     Some(Problem::Unread(status, said))
+}
+
+/// What extractors say, for somebody who does not know what they are.
+fn reworded(said: &str) -> String {
+    const WORDS: [(&str, &str); 7] = [
+        ("Failed to deserialize the JSON body into the target type: ", "The body does not fit: "),
+        ("Failed to parse the request body as JSON: ", "The body is no JSON: "),
+        (
+            "Expected request with `Content-Type: application/json`",
+            "The body must be JSON and say so: `Content-Type: application/json`",
+        ),
+        ("Failed to deserialize query string: ", "The query does not fit: "),
+        ("Failed to deserialize form body: ", "The form does not fit: "),
+        ("Invalid URL: ", "The path does not fit: "),
+        ("to a `i64`", "as a whole number"),
+    ];
+    WORDS.iter().fold(said.to_owned(), |said, (theirs, ours)| said.replace(theirs, ours))
 }
 
 fn shown(console: &Console, visitor: Option<&Visitor>, problem: &Problem) -> Markup {

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use super::access::{Actor, Visitor};
 use super::answer::{Answer, Problem};
 use super::{Console, Door, conflicts, dead_letters, quarantine};
-use crate::ops::{self, By, DEAD_KINDS, Selection, Which};
+use crate::ops::{self, AtWork, By, DEAD_KINDS, Selection, Which};
 use crate::stages::{ConflictField, DifferenceKind};
 
 const RUNS_MAX: u32 = 1_000;
@@ -180,7 +180,12 @@ async fn conflict_list(
     let (customer, entity) = (&console.customer(&named)?.id, console.entity_asked(name(&asked.entity))?);
     let state = known("state", &asked.state, &conflicts::STATES.map(|(state, _)| state))?;
     let limit = asked.limit.unwrap_or(200).min(CONFLICTS_MAX);
-    let mut entries = ops::conflicts(&console.env.data, customer, entity, state, limit.into()).await?;
+    let found = ops::conflicts(&console.env.data, customer, entity, state, limit.into()).await?;
+    // A list that is not whole would be taken for one that is.
+    if let Some(missing) = found.missing() {
+        return Err(Problem::Failed(format!("{missing}\nThose of one entity: ?entity=…")));
+    }
+    let mut entries = found.entries;
     entries.iter_mut().for_each(|entry| mask(&console, &mut entry.fields));
     json_of(entries)
 }
@@ -422,6 +427,6 @@ async fn actions(State(console): State<Arc<Console>>, _: Visitor, Query(asked): 
 
 async fn queues(State(console): State<Arc<Console>>, _: Visitor) -> Result<Json<Value>, Answer> {
     let queues = ops::queue_depth(&console.env.queue).await?;
-    let (workers, away) = ops::workers(&console.env.queue).await?;
-    Ok(Json(json!({ "queues": queues, "workers": workers, "away": away })))
+    let AtWork { workers, away, last_tick_at } = ops::at_work(&console.env.queue).await?;
+    Ok(Json(json!({ "queues": queues, "workers": workers, "away": away, "last_tick_at": last_tick_at })))
 }

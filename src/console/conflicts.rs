@@ -12,7 +12,7 @@ use super::answer::{Answer, Problem};
 use super::customer::Told;
 use super::frame::{self, Place, Table};
 use crate::config::{Customer, EntityId, Side};
-use crate::ops::{self, By};
+use crate::ops::{self, By, Conflicts};
 use crate::stages::{ConflictEntry, ConflictField};
 
 const SHOWN: i64 = 200;
@@ -49,9 +49,9 @@ pub(super) async fn page(
     if state.is_some_and(|state| STATES.iter().all(|(known, _)| *known != state)) {
         return Err(Problem::Bad(format!("There is no state {}.", asked.state)));
     }
-    let entries = match customer {
+    let Conflicts { entries, unread } = match customer {
         Some(customer) => ops::conflicts(&console.env.data, &customer.id, entity, state, SHOWN).await?,
-        None => Vec::new(),
+        None => Conflicts::default(),
     };
     let entities = console.env.config.entities().map(|entity| (entity.id.as_str(), entity.id.as_str()));
     let main = html! {
@@ -60,6 +60,12 @@ pub(super) async fn page(
             (frame::choice("Entity", "entity", "all", entity.map(EntityId::as_str), entities))
             (frame::choice("State", "state", "any", state, STATES))
             button type="submit" { "Show" }
+        }
+        @if !unread.is_empty() {
+            section class="problem" role="alert" {
+                p { "Not all conflicts are here: those of some entities could not be read." }
+                ul { @for (entity, why) in &unread { li { (entity) ": " (why) } } }
+            }
         }
         (Table {
             caption: "Conflicts, the newest first",
@@ -182,7 +188,7 @@ fn images(console: &Console, entry: &ConflictEntry) -> Markup {
 
 fn acts(customer: &Customer, entry: &ConflictEntry, visitor: &Visitor) -> Markup {
     html! {
-        @if matches!(entry.state.as_str(), "open" | "decided") {
+        @if matches!(entry.state.as_str(), "open" | "decided" | "resolved") {
             form method="post" action=(path(customer, entry)) {
                 (frame::csrf(visitor))
                 fieldset class="acts" {

@@ -159,6 +159,19 @@ fn trouble(status: &CustomerStatus) -> Markup {
                 })
             }
         }
+        @if status.watermarks.iter().any(|mark| mark.locked_since.is_some()) {
+            section { h2 { "Locked" }
+                (Table {
+                    caption: "Tables that somebody holds locked",
+                    columns: &["Entity", "Side", "Since"],
+                    rows: status.watermarks.iter().filter(|mark| mark.locked_since.is_some()).map(|mark| vec![
+                        html! { (mark.entity) }, html! { (mark.side) }, frame::time(mark.locked_since),
+                    ]).collect(),
+                    empty: "",
+                })
+                p class="told" { "Nothing is lost: they are asked again at each tick. Who holds them: docs/OPERATIONS.md, \u{201c}A customer is late\u{201d}." }
+            }
+        }
         @if !status.paused.is_empty() {
             section { h2 { "Paused" }
                 (Table {

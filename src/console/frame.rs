@@ -7,6 +7,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use super::Console;
 use super::access::{Role, Visitor};
 use crate::clock;
+use crate::ops::Urgency;
 use crate::told;
 pub(super) use crate::told::{counted, grouped, key};
 
@@ -117,9 +118,13 @@ pub(super) fn state(state: &str) -> Markup {
     let tone = match state {
         "idle" | "done" | "closed" | "settled" | "resolved" => "good",
         "running" | "open" | "loading" | "released" | "queued" | "waiting for its turn" => "busy",
-        "degraded" | "dead" | "away" | "locked" | "no tick" | "waiting for a worker" | "unreadable" | "failed" => "bad",
-        "paused" | "disabled" | "waiting" | "never run" => "warn",
-        _ => "plain",
+        "dead" | "failed" => "bad",
+        "disabled" => "warn",
+        of_customer => match Urgency::of_state(of_customer) {
+            Urgency::Now => "bad",
+            Urgency::Soon => "warn",
+            Urgency::AtWork | Urgency::AtRest => "plain",
+        },
     };
     html! { span class={ "state " (tone) } { (state) } }
 }

@@ -9,12 +9,12 @@ use super::Console;
 use super::access::Visitor;
 use super::answer::{Answer, Problem};
 use super::frame::{self, Place, Table};
-use crate::ops;
+use crate::ops::{self, AtWork};
 
 pub(super) async fn page(State(console): State<Arc<Console>>, visitor: Visitor) -> Result<Answer, Problem> {
     let queue = &console.env.queue;
     let queues = ops::queue_depth(queue).await?;
-    let (workers, away) = ops::workers(queue).await?;
+    let AtWork { workers, away, last_tick_at } = ops::at_work(queue).await?;
     let (live, ready) = (console.health.live(), console.health.ready());
     let told = |told: &Result<(), String>, well: &str| match told {
         Ok(()) => html! { span class="state good" { (well) } },
@@ -24,6 +24,11 @@ pub(super) async fn page(State(console): State<Arc<Console>>, visitor: Visitor) 
         dl class="facts" {
             dt { "This process" } dd { (told(&live, "alive")) }
             @if console.health.has_parts() { dt { "Its loops" } dd { (told(&ready, "all work")) } }
+            dt { "Schedulers" }
+            dd { @match last_tick_at {
+                Some(_) => { "made the last tick " (frame::time(last_tick_at)) "; whose next one is missed is " (frame::state("no tick")) " in the " a href="/" { "overview" } },
+                None => "have made no tick yet",
+            } }
         }
         section {
             h2 { "Queues" }

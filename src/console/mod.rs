@@ -39,7 +39,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::access::Access;
 pub use self::access::Tokens;
-use self::answer::Problem;
+use self::answer::{Problem, QUEUE_MAX};
 use crate::clock;
 use crate::config::{Customer, CustomerId, EntityId, Side};
 use crate::health::Health;
@@ -214,10 +214,23 @@ async fn bounded(
             return Problem::Unread(StatusCode::REQUEST_TIMEOUT, said).into_response();
         }
     };
+    let changes_nothing = parts.method.is_safe();
     let request = axum::extract::Request::from_parts(parts, body.into());
-    match clock::within(PAGE_MAX, next.run(request)).await {
-        Some(response) => response,
-        None => Problem::Failed(format!("There was no answer within {} s.", PAGE_MAX.as_secs())).into_response(),
+    let late =
+        |max: Duration| Problem::Failed(format!("There was no answer within {} s.", max.as_secs())).into_response();
+    tokio::select! {
+        biased;
+        answer = clock::within(PAGE_MAX, next.run(request)) => answer.unwrap_or_else(|| late(PAGE_MAX)),
+        // Nobody waits for what will not come.
+        () = queue_is_away(&console), if changes_nothing => late(QUEUE_MAX),
+    }
+}
+
+/// Ends once a page is slow because the queue database does not answer.
+async fn queue_is_away(console: &Console) {
+    clock::sleep(QUEUE_MAX).await;
+    if answer::queue_answers(console).await {
+        std::future::pending().await
     }
 }
 

@@ -10,7 +10,7 @@ use super::Console;
 use super::access::Visitor;
 use super::answer::{Answer, Problem};
 use super::frame::{self, Place, Table};
-use crate::ops::{self, CustomerStatus, QueueDepth};
+use crate::ops::{self, CustomerStatus, LATE_SECS, QueueDepth};
 
 /// Customers on one page; a filter finds the others.
 const SHOWN_MAX: usize = 200;
@@ -35,9 +35,7 @@ pub(super) async fn page(
     let states: std::collections::BTreeSet<String> = all.iter().map(|one| one.state.clone()).collect();
     all.retain(|one| asked.state.is_empty() || one.state == asked.state);
     all.retain(|one| one.slug.contains(asked.q.trim()) || one.customer.contains(asked.q.trim()));
-    all.sort_by(|one, other| {
-        rank(other).cmp(&rank(one)).then(freshness(other).total_cmp(&freshness(one))).then(one.slug.cmp(&other.slug))
-    });
+    ops::worst_first(&mut all);
     let found = all.len();
     all.truncate(SHOWN_MAX);
     let main = html! {
@@ -82,32 +80,12 @@ fn row(one: &CustomerStatus) -> Vec<Markup> {
 }
 
 fn age(one: &CustomerStatus) -> Markup {
-    let age = one
-        .watermarks
-        .iter()
-        .filter_map(|mark| mark.freshness_secs)
-        .fold(None, |worst: Option<f64>, age| Some(worst.map_or(age, |worst| worst.max(age))));
-    html! { @match age { Some(age) => span class=[(age > LATE_SECS).then_some("late")] { (frame::duration(age)) }, None => span class="none" { "never loaded" } } }
+    html! { @match one.age_secs() { Some(age) => span class=[(age > LATE_SECS).then_some("late")] { (frame::duration(age)) }, None => span class="none" { "never loaded" } } }
 }
 
-/// As the monitor on `freshness.age` has it.
-const LATE_SECS: f64 = 300.0;
-
+/// Who is not worked for is not late.
 fn freshness(one: &CustomerStatus) -> f64 {
-    let rests = one.state == "disabled";
-    one.watermarks.iter().filter(|_| !rests).filter_map(|mark| mark.freshness_secs).fold(0.0, f64::max)
-}
-
-/// What a person has to look at comes first.
-fn rank(one: &CustomerStatus) -> u8 {
-    match one.state.as_str() {
-        "away" | "locked" | "no tick" | "waiting for a worker" | "unreadable" => 4,
-        "degraded" => 3,
-        // Also while a run is under way: it does not go up and down.
-        _ if one.dead_letters > 0 => 3,
-        "waiting" | "paused" => 2,
-        _ => u8::from(freshness(one) > LATE_SECS),
-    }
+    one.age_secs().filter(|_| one.state != "disabled").unwrap_or_default()
 }
 
 /// The few numbers that say whether anything is to be done at all.

@@ -73,7 +73,7 @@ pub async fn retry_by(queue: &PgPool, config: &Config, which: Which<'_>, by: By<
     .await
 }
 
-/// Decides an open conflict for a side, or, for none, brings the loser of a decided one back.
+/// Decides an open conflict for a side, or, for none, brings the loser of one that was decided back.
 ///
 /// # Errors
 /// It cannot be done as things are; or a database's.

@@ -38,7 +38,7 @@ pub use crate::ledger::dead_letter::Selection;
 pub use actions::{
     Action, By, Deal, Intended, act, actions, deal, decide_conflict, pause_by, resume_by, retry_by, tick_by,
 };
-pub use conflicts::conflicts;
+pub use conflicts::{Conflicts, conflicts};
 pub use customers::{ApplyOf, CannotKeep, Change, Changed, CustomerKept, Purged, What, apply, kept, purge, set_state};
 pub use dead_letters::{Attempt, DeadLetter, DeadLetterShown, Dealt, dead_letter, dead_letters, discard, requeue};
 pub use depth::{QueueDepth, queue_depth};
@@ -56,11 +56,11 @@ pub use quarantine::{QuarantinedRow, Which, quarantine, retry_quarantined};
 pub use reconciliation::{DifferenceListed, Reconciliation, Swept, Walk, reconciliation};
 pub use recover::{CannotRecover, RecoverOf, Recovered, recover};
 pub use runs::{Minute, PageShown, RunListed, RunShown, Settled, StageShown, freshness, rates, run, runs};
-pub use status::{status, status_of};
+pub use status::{LATE_SECS, Urgency, status, status_of, worst_first};
 pub use ticks::{tick_is_taken, tick_now, wait_for_tick};
 pub use totals::totals;
 pub use verify::{Repair, Verified, VerifyOf, Verifying, plan_repair, repair, verify};
-pub use workers::{WorkerShown, workers};
+pub use workers::{AtWork, WorkerShown, at_work};
 
 /// What `sync-bridge status` tells, per customer.
 #[derive(Debug, Serialize)]

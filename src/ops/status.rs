@@ -17,6 +17,9 @@ const TICK_LATE: TimeDelta = TimeDelta::seconds(60);
 /// How late a tick may be before somebody is told that nobody makes ticks: a scheduler that is put somewhere else takes minutes at most.
 const SILENT_AFTER: TimeDelta = TimeDelta::minutes(5);
 
+/// What is less fresh than this is late; as the monitor on `freshness.age` has it.
+pub const LATE_SECS: f64 = 300.0;
+
 /// How long a job may be due and nobody's: workers take one within two seconds, and what a dead one held within twenty.
 const CLAIM_LATE: TimeDelta = TimeDelta::seconds(15);
 
@@ -27,6 +30,8 @@ struct Summary {
     open_run: Option<i64>,
     load_run: Option<i64>,
     newest_tick_at: Option<DateTime<Utc>>,
+    /// When somebody changed it, where the queue database keeps it.
+    changed_at: Option<DateTime<Utc>>,
     waits_for_worker: bool,
     tick_at: Option<DateTime<Utc>>,
     tick_state: Option<String>,
@@ -105,6 +110,56 @@ pub async fn status_of(
     Ok(of(queue, config, &[asked]).await?.pop())
 }
 
+/// How much somebody is needed, the most first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Urgency {
+    /// Nothing gets better before somebody comes.
+    Now,
+    /// Something of it waits for a person, or is late; the rest goes on.
+    Soon,
+    AtWork,
+    AtRest,
+}
+
+impl Urgency {
+    /// Of a state of [`CustomerStatus`] alone.
+    pub fn of_state(state: &str) -> Urgency {
+        match state {
+            "degraded" | "away" | "locked" | "no tick" | "waiting for a worker" | "unreadable" => Urgency::Now,
+            "paused" | "waiting" | "never run" => Urgency::Soon,
+            "idle" | "disabled" => Urgency::AtRest,
+            _ => Urgency::AtWork,
+        }
+    }
+}
+
+impl CustomerStatus {
+    /// What is listed for a person counts whatever else goes on: it does not go up and down with each run.
+    pub fn urgency(&self) -> Urgency {
+        let listed = match self {
+            one if one.state == "disabled" => Urgency::AtRest,
+            one if one.dead_letters > 0 => Urgency::Now,
+            one if one.quarantined > 0 || one.differences > 0 => Urgency::Soon,
+            one if one.age_secs().is_some_and(|age| age > LATE_SECS) => Urgency::Soon,
+            _ => Urgency::AtRest,
+        };
+        listed.min(Urgency::of_state(&self.state))
+    }
+
+    /// Seconds; of what is the least fresh of it, `None` if nothing was ever loaded.
+    pub fn age_secs(&self) -> Option<f64> {
+        self.watermarks.iter().filter_map(|mark| mark.freshness_secs).reduce(f64::max)
+    }
+}
+
+/// Who needs somebody the most first, then who is the least fresh.
+pub fn worst_first(all: &mut [CustomerStatus]) {
+    let age = |one: &CustomerStatus| one.age_secs().unwrap_or_default();
+    all.sort_by(|one, other| {
+        one.urgency().cmp(&other.urgency()).then(age(other).total_cmp(&age(one))).then(one.slug.cmp(&other.slug))
+    });
+}
+
 async fn of(queue: &PgPool, config: &Config, asked: &[Asked<'_>]) -> anyhow::Result<Vec<CustomerStatus>> {
     let customers: Vec<&str> = asked.iter().map(|asked| asked.id.as_str()).collect();
     let summaries: Vec<Summary> = sqlx::query_as(include_str!("status.sql"))
@@ -167,7 +222,9 @@ async fn of(queue: &PgPool, config: &Config, asked: &[Asked<'_>]) -> anyhow::Res
         let watermarks: Vec<Watermark> = watermarks.collect();
         let is_locked = watermarks.iter().any(|mark| mark.locked_since.is_some());
         let is_silent = served.is_ok_and(|customer| {
-            let next = summary.newest_tick_at.and_then(|at| next_tick(at, &customer.schedule));
+            // Of the time that it was disabled no ticks are missed.
+            let since = summary.newest_tick_at.map(|at| summary.changed_at.map_or(at, |changed| at.max(changed)));
+            let next = since.and_then(|since| next_tick(since, &customer.schedule));
             next.is_some_and(|next| summary.now > next + SILENT_AFTER)
         });
         Some(CustomerStatus {
@@ -306,4 +363,57 @@ fn next_tick(after: DateTime<Utc>, schedule: &Schedule) -> Option<DateTime<Utc>>
 
 fn secs(delta: TimeDelta) -> f64 {
     delta.as_seconds_f64().max(0.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn standing(slug: &str, state: &str, age: f64, quarantined: i64, dead_letters: i64) -> CustomerStatus {
+        CustomerStatus {
+            customer: slug.into(),
+            slug: slug.into(),
+            state: state.into(),
+            problem: None,
+            away: Vec::new(),
+            open_run: None,
+            load_run: None,
+            last_tick_at: None,
+            last_run_ended_at: None,
+            watermarks: vec![Watermark {
+                entity: "user".into(),
+                side: "legacy".into(),
+                watermark: None,
+                freshness_secs: Some(age),
+                held_by: None,
+                locked_since: None,
+            }],
+            parked: 0,
+            quarantined,
+            dead_letters,
+            differences: 0,
+            compared_at: None,
+            paused: Vec::new(),
+            loads: Vec::new(),
+            mappings: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn who_needs_somebody_comes_first() {
+        let mut all = vec![
+            standing("rests", "idle", 0.0, 0, 0),
+            standing("runs", "running", 10.0, 0, 0),
+            standing("is disabled", "disabled", 90_000.0, 1, 0),
+            standing("is late", "running", LATE_SECS + 1.0, 0, 0),
+            standing("has a row", "idle", 0.0, 1, 0),
+            standing("has a letter", "running", 20.0, 0, 1),
+            standing("is away", "away", 900.0, 0, 0),
+            standing("is paused", "paused", 600.0, 0, 0),
+        ];
+        worst_first(&mut all);
+        let slugs: Vec<&str> = all.iter().map(|one| one.slug.as_str()).collect();
+        let wanted = ["is away", "has a letter", "is paused", "is late", "has a row", "runs", "is disabled", "rests"];
+        assert_eq!(slugs, wanted);
+    }
 }

@@ -19,9 +19,18 @@ pub struct WorkerShown {
     pub lease_until: DateTime<Utc>,
 }
 
+/// Who keeps things going, and what stands in the way.
+#[derive(Debug, Clone, Serialize)]
+pub struct AtWork {
+    pub workers: Vec<WorkerShown>,
+    pub away: Vec<Away>,
+    /// When a scheduler made a tick last, of whichever customer: it is how one is known to live.
+    pub last_tick_at: Option<DateTime<Utc>>,
+}
+
 /// # Errors
 /// The queue database's.
-pub async fn workers(queue: &PgPool) -> anyhow::Result<(Vec<WorkerShown>, Vec<Away>)> {
+pub async fn at_work(queue: &PgPool) -> anyhow::Result<AtWork> {
     let workers = sqlx::query_as(
         "select claimed_by as worker, count(*) as jobs, min(claimed_at) as since, max(lease_until) as lease_until
          from bridge.job where state = 'claimed' group by claimed_by order by claimed_by",
@@ -32,5 +41,10 @@ pub async fn workers(queue: &PgPool) -> anyhow::Result<(Vec<WorkerShown>, Vec<Aw
     let away = status::away(queue).await?;
     let mut away: Vec<Away> = away.into_values().collect();
     away.sort_by(|one, other| one.database.cmp(&other.database));
-    Ok((workers, away))
+    let last_tick_at =
+        sqlx::query_scalar("select created_at from bridge.tick where origin = 'schedule' order by id desc limit 1")
+            .fetch_optional(queue)
+            .await
+            .context("reading when a tick was made last")?;
+    Ok(AtWork { workers, away, last_tick_at })
 }

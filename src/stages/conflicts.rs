@@ -159,9 +159,9 @@ pub fn resolve(entry: &ConflictEntry, winner: Side) -> Result<RulingKind, String
     Ok(RulingKind::Winner { side: winner, fields: fields.collect() })
 }
 
-/// The ruling that brings the loser of a decided conflict back, on both sides.
+/// The ruling that brings the loser of a conflict back, on both sides, whoever decided it.
 pub fn undo(entry: &ConflictEntry) -> Result<RulingKind, String> {
-    if entry.state != "decided" {
+    if !matches!(entry.state.as_str(), "decided" | "resolved") {
         return Err(format!("conflict {} is {}, so there is nothing to undo", entry.id, entry.state));
     }
     let values: Vec<_> = entry

@@ -919,7 +919,7 @@ impl Data {
         self.rule((customer, entity, id), ("resolved", who), |entry| conflicts::resolve(entry, winner)).await
     }
 
-    /// Brings the loser of a decided conflict back on both sides, if both still hold the winner's value.
+    /// Brings the loser of a conflict that was decided, by a policy or a person, back on both sides, if both still hold the winner's value.
     ///
     /// # Errors
     /// As `resolve_conflict`.

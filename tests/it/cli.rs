@@ -508,6 +508,7 @@ fn help_says_how() {
             assert!(help.contains("Examples:\n  ") && help.contains("Exit codes: 0 "), "{verb:?}: {help}");
         }
         let inner = verbs_of(&help);
+        assert!(!inner.is_empty() || help.contains("Examples:\n  "), "{verb:?}: {help}");
         let answers = inner.is_empty() && !without_json.contains(&verb[0].as_str());
         assert_eq!(help.contains("--json"), answers || help.contains("--json |"), "{verb:?}: {help}");
         asked.extend(inner.into_iter().map(|one| [verb.clone(), vec![one]].concat()));

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
@@ -11,6 +11,9 @@ use serde_json::{Value, json};
 use crate::cli::{Databases, Desk, Running, execute, number};
 use crate::support::door::{Door, Way};
 use crate::support::{eventually, server};
+
+/// A connection is waited for ten seconds; a page is not.
+const QUEUE_WAIT: Duration = Duration::from_secs(9);
 
 pub const READ: &str = "read-token-of-a-test-0001";
 pub const ACT: &str = "act-token-of-a-test-00002";
@@ -28,7 +31,7 @@ pub struct Answer {
 }
 
 impl Answer {
-    fn json(&self) -> Value {
+    pub fn json(&self) -> Value {
         serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error}: {self:?}"))
     }
 
@@ -251,7 +254,9 @@ async fn where_the_queue_database_is_away_it_is_told_with_what_to_do() {
     assert_eq!(console.get("/health").status, 200);
     door.is(Way::Shut);
     for path in ["/health", "/api/v1/customers"] {
+        let asked = Instant::now();
         let answer = console.get(path);
+        assert!(asked.elapsed() < QUEUE_WAIT, "{path}: nobody waits for a connection that will not come");
         assert_eq!(answer.status, 503, "{path}: {answer:?}");
         for said in ["The queue database 127.0.0.1:", "does not answer", "OPERATIONS.md"] {
             assert!(answer.body.contains(said), "{path}: {}", answer.body);
@@ -513,6 +518,7 @@ async fn every_question_and_action_of_the_document_is_one_of_the_api() {
             if path != "/openapi.json" && methods["get"]["parameters"].to_string().contains("\"query\"") {
                 let unknown = query("entitty", "user");
                 assert!(unknown.status == 400 && unknown.body.contains("entitty"), "{path}: {unknown:?}");
+                assert!(unknown.body.contains("The query does not fit: "), "{path}: {unknown:?}");
             }
         }
         if methods["post"].is_object() {

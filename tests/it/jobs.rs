@@ -444,6 +444,9 @@ async fn work_that_no_worker_takes_is_told() {
     let ago = "update bridge.tick set at = at - interval '5 minutes'";
     assert_eq!(execute(ago).await.state, "idle", "a scheduler may be on its way elsewhere");
     assert_eq!(execute("update bridge.tick set at = at - interval '2 minutes'").await.state, "no tick");
+    // Nor were any to be made while it was disabled.
+    let enabled = "insert into bridge.customer (id, definition, version, who, reason) select distinct customer, '', 1, 'ann', '' from bridge.tick";
+    assert_eq!(execute(enabled).await.state, "idle");
 }
 
 #[tokio::test]

@@ -11,7 +11,7 @@ use serde_json::json;
 use sync_bridge::config::{Config, Customer, CustomerId, EntityId, Side};
 use sync_bridge::ops::{self, By};
 use sync_bridge::stages::{ConflictEntry, ConflictField};
-use sync_bridge::startup::{self, Bridge, Embedded, Look, Sides, refused};
+use sync_bridge::startup::{self, Bridge, Embedded, Sides, refused};
 
 use crate::out;
 
@@ -25,7 +25,7 @@ Examples:
 JSON of `list` and `show`: conflict, customer, state, kind, legacy_key, platform_key, decided_at, legacy_stamp, platform_stamp,
   clock_difference_secs, fields (field, winner, policy, why; legacy and platform with --show-values); of the others: conflict, state
 
-Exit codes: 0 done, 1 failed, or nothing could be decided; 2 refused: there is no such conflict, too";
+Exit codes: 0 done; 1 failed, nothing could be decided, or not all could be read (what could be is shown); 2 refused: there is no such conflict, too";
 
 /// What both sides changed: see who won, decide what waits for a person, bring a loser back
 #[derive(clap::Args)]
@@ -38,6 +38,10 @@ pub struct Args {
 #[derive(Subcommand)]
 enum Verb {
     /// Show the newest conflicts
+    #[command(after_help = "\
+Examples:
+  sync-bridge conflicts list --customer acme --state open
+  sync-bridge conflicts list --customer acme --entity user --json | jq '.[].conflict'")]
     List {
         #[command(flatten)]
         of: Of,
@@ -53,13 +57,19 @@ enum Verb {
         values: Values,
     },
     /// Show one conflict
+    #[command(after_help = "\
+Examples:
+  sync-bridge conflicts show user:12 --customer acme --show-values")]
     Show {
         #[command(flatten)]
         one: One,
         #[command(flatten)]
         values: Values,
     },
-    /// Bring the loser of a decided conflict back, on both sides, if both still hold what won
+    /// Bring the loser of a conflict back, on both sides, if both still hold what won; whoever decided it, a policy or a person
+    #[command(after_help = "\
+Examples:
+  sync-bridge conflicts undo user:12 --customer acme --reason 'she asked for it'")]
     Undo {
         #[command(flatten)]
         one: One,
@@ -68,6 +78,9 @@ enum Verb {
         reason: String,
     },
     /// Decide a conflict that waits for a person: the winner's values go to the other side, now
+    #[command(after_help = "\
+Examples:
+  sync-bridge conflicts resolve user:12 --customer acme --winner legacy --reason 'she moved'")]
     Resolve {
         #[command(flatten)]
         one: One,
@@ -211,8 +224,8 @@ pub async fn run(config: &Path, args: Args) -> anyhow::Result<()> {
     let decided = async {
         bridge.must_be_migrated().await?;
         let of = bridge.config.customer(&customer).ok_or_else(|| anyhow!("no customer {customer}"))?;
-        startup::check(&bridge.data, [of], Look::Everything).await?;
         let entity = EntityId::new(one.conflict.entity.as_str());
+        startup::check_entity(&bridge.data, of, &entity).await?;
         let by = By { who: &out::who(), reason: &reason };
         ops::decide_conflict(&bridge.queue, &bridge.data, (&customer, &entity, one.conflict.id), winner, by).await
     };
@@ -225,10 +238,7 @@ pub async fn run(config: &Path, args: Args) -> anyhow::Result<()> {
 async fn look(config: Config, customer: &CustomerId, entity: Option<&EntityId>, verb: Verb) -> anyhow::Result<()> {
     let sides = Sides::open(config).await?;
     let done = match sides.config.customer(customer) {
-        Some(customer) => match startup::check(&sides.data, [customer], Look::Everything).await {
-            Ok(()) => show_those(&sides, customer, entity, verb).await,
-            Err(error) => Err(error),
-        },
+        Some(customer) => show_those(&sides, customer, entity, verb).await,
         None => Err(anyhow!("no customer {customer}")),
     };
     sides.close().await?;
@@ -238,9 +248,20 @@ async fn look(config: Config, customer: &CustomerId, entity: Option<&EntityId>, 
 async fn show_those(sides: &Sides, customer: &Customer, entity: Option<&EntityId>, verb: Verb) -> anyhow::Result<()> {
     match verb {
         Verb::List { of, state, limit, values, .. } => {
-            let entries = ops::conflicts(&sides.data, &customer.id, entity, state.map(State::as_str), limit).await?;
-            let shown: Vec<Shown<'_>> = entries.iter().map(|entry| show(customer, entry, values.show_values)).collect();
-            if of.json { out::say_json(&shown) } else { out::say(&table(&shown)) }
+            let found = ops::conflicts(&sides.data, &customer.id, entity, state.map(State::as_str), limit).await;
+            if found.is_err() {
+                // It is said as `check` says it, if it is still so.
+                startup::check_for(&sides.data, customer, entity).await?;
+            }
+            let found = found?;
+            let shown: Vec<Shown<'_>> =
+                found.entries.iter().map(|entry| show(customer, entry, values.show_values)).collect();
+            if of.json {
+                out::say_json(&shown)?
+            } else {
+                out::say(&table(&shown))?
+            }
+            found.missing().map_or(Ok(()), |missing| Err(anyhow!(missing)))
         }
         Verb::Show { one, values } => {
             let entry = find(sides, customer, &one.conflict).await?;
@@ -253,6 +274,7 @@ async fn show_those(sides: &Sides, customer: &Customer, entity: Option<&EntityId
 
 async fn find(sides: &Sides, customer: &Customer, name: &Name) -> anyhow::Result<ConflictEntry> {
     let entity = EntityId::new(name.entity.as_str());
+    startup::check_entity(&sides.data, customer, &entity).await?;
     let found = sides.data.conflicts(&customer.id, &entity, Some(name.id), None, 1).await?.pop();
     found.ok_or_else(|| refused(anyhow!("customer {} has no conflict {name}: see `list`", customer.slug)))
 }

@@ -40,12 +40,18 @@ pub struct Args {
 #[derive(clap::Subcommand)]
 enum Verb {
     /// Show who is kept, who is worked for, and since when
+    #[command(after_help = "\
+Examples:
+  sync-bridge customers list --json | jq '.customers[].slug'")]
     List {
         /// One line of JSON
         #[arg(long)]
         json: bool,
     },
     /// Keep one more; its databases are prepared first
+    #[command(after_help = "\
+Examples:
+  sync-bridge customers add c-9 --slug acme --database 'legacy=${ACME_LEGACY_URL}' --database 'platform=${ACME_PLATFORM_URL}'")]
     Add {
         /// Its id, fixed for ever
         id: String,
@@ -74,6 +80,10 @@ enum Verb {
         how: How,
     },
     /// Keep the customers of a file as it has them
+    #[command(after_help = "\
+Examples:
+  sync-bridge customers apply customers.toml --plan
+  sync-bridge customers apply customers.toml")]
     Apply {
         /// A file of `[[customers]]`
         file: PathBuf,
@@ -81,10 +91,20 @@ enum Verb {
         how: How,
     },
     /// Work for it, from where it was
+    #[command(after_help = "\
+Examples:
+  sync-bridge customers enable acme")]
     Enable(Named),
     /// Stop working for it; nothing is lost
+    #[command(after_help = "\
+Examples:
+  sync-bridge customers disable acme --reason 'they move house'")]
     Disable(Named),
     /// Stop working for it for good; what is known of it stays
+    #[command(after_help = "\
+Examples:
+  sync-bridge customers remove acme --reason 'the contract ended'
+  sync-bridge customers remove acme --purge --yes")]
     Remove {
         #[command(flatten)]
         named: Named,

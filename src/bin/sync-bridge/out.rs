@@ -1,13 +1,17 @@
 //! What people read on stdout: tables, numbers, times.
 
+use std::fmt::{self, Display, Formatter};
 use std::io::{ErrorKind, Write as _};
+use std::ops::{Deref, DerefMut};
 
 use anyhow::{Context as _, anyhow};
 use chrono::{DateTime, Utc};
-use comfy_table::{Cell, CellAlignment, Color, ContentArrangement, Table, presets};
+use comfy_table::{Cell, CellAlignment, Color, ContentArrangement, Row, presets};
+use console::measure_text_width;
 use serde::Serialize;
 use sync_bridge::config::{Config, Customer, CustomerId, EntityId, Side};
 use sync_bridge::mapping::join_key;
+use sync_bridge::ops::Urgency;
 use sync_bridge::stages::{Key, Tally};
 use sync_bridge::startup::refused;
 pub use sync_bridge::told::{duration as shown_secs, grouped, key};
@@ -26,12 +30,55 @@ pub fn say_json(value: &impl Serialize) -> anyhow::Result<()> {
     say(&serde_json::to_string(value).context("writing the result as JSON")?)
 }
 
-/// A table fitted to the terminal.
+/// A table fitted to the terminal. Where that is too narrow for its columns, each row is shown as a card, a line for each of its cells.
+pub struct Table(comfy_table::Table);
+
+impl Deref for Table {
+    type Target = comfy_table::Table;
+
+    fn deref(&self) -> &comfy_table::Table {
+        &self.0
+    }
+}
+
+impl DerefMut for Table {
+    fn deref_mut(&mut self) -> &mut comfy_table::Table {
+        &mut self.0
+    }
+}
+
+/// What of a column stays readable where it is broken over lines.
+const COLUMN_MIN: u16 = 8;
+
+/// Between columns, and around a table.
+const FRAME: u16 = 3;
+
 pub fn table(headers: &[&str]) -> Table {
-    let mut table = Table::new();
+    let mut table = comfy_table::Table::new();
     table.load_style(presets::UTF8_FULL_CONDENSED).set_content_arrangement(ContentArrangement::Dynamic);
     table.set_header(headers);
-    table
+    Table(table)
+}
+
+impl Display for Table {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let needed =
+            self.0.column_max_content_widths().into_iter().map(|width| width.min(COLUMN_MIN) + FRAME).sum::<u16>() + 1;
+        match self.0.width() {
+            Some(width) if width < needed => f.write_str(&cards(&self.0)),
+            _ => self.0.fmt(f),
+        }
+    }
+}
+
+fn cards(table: &comfy_table::Table) -> String {
+    let heads: Vec<String> = table.header().into_iter().flat_map(|row| row.cell_iter()).map(Cell::content).collect();
+    let width = heads.iter().map(|head| measure_text_width(head)).max().unwrap_or_default();
+    let card = |row: &Row| {
+        let lines = heads.iter().zip(row.cell_iter()).map(|(head, cell)| format!("{head:width$}  {}", cell.content()));
+        lines.collect::<Vec<_>>().join("\n")
+    };
+    table.row_iter().map(card).collect::<Vec<_>>().join("\n\n")
 }
 
 /// Text from a database: a control character must not reach the terminal.
@@ -56,12 +103,10 @@ pub fn alarm(count: i64) -> Cell {
 
 /// How a customer stands: what needs a person stands out.
 pub fn state(state: &str) -> Cell {
-    match state {
-        "degraded" | "away" | "locked" | "no tick" | "waiting for a worker" | "unreadable" => {
-            toned(text(state), Color::Red)
-        }
-        "paused" | "disabled" | "waiting" | "never run" => toned(text(state), Color::Yellow),
-        _ => text(state),
+    match Urgency::of_state(state) {
+        Urgency::Now => toned(text(state), Color::Red),
+        Urgency::Soon => toned(text(state), Color::Yellow),
+        Urgency::AtWork | Urgency::AtRest => text(state),
     }
 }
 
@@ -195,6 +240,19 @@ pub fn customer<'c>(config: &'c Config, named: &str) -> anyhow::Result<&'c Custo
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_too_wide_is_shown_as_cards() {
+        let mut shown = table(&["customer", "state", "what is wrong"]);
+        shown.add_row(["acme", "away", "it does not answer"]).add_row(["globex", "idle", "-"]);
+        assert!(shown.to_string().contains("│ acme"), "no terminal, no width");
+        shown.set_width(40);
+        assert!(shown.to_string().contains("│ acme"), "{shown}");
+        shown.set_width(20);
+        let cards = "customer       acme\nstate          away\nwhat is wrong  it does not answer\n\n\
+                     customer       globex\nstate          idle\nwhat is wrong  -";
+        assert_eq!(shown.to_string(), cards);
+    }
 
     #[test]
     fn control_characters_do_not_reach_the_terminal() {

@@ -10,7 +10,7 @@ use sync_bridge::config::{Customer, CustomerId, EntityId, Side};
 use sync_bridge::ops::{self, EntityKinds, Outcome, Preview, PreviewOf, PreviewOfRow, PreviewRow, Walked};
 use sync_bridge::shutdown;
 use sync_bridge::stages::{Foreseen, ForeseenField, ForeseenKind, Key, ParkedReason};
-use sync_bridge::startup::{self, Bridge, Embedded, Look};
+use sync_bridge::startup::{self, Bridge, Embedded};
 
 use crate::out;
 
@@ -121,7 +121,7 @@ pub async fn run(config: &Path, args: Args) -> anyhow::Result<()> {
 
 async fn plan(bridge: &Bridge, customer: &Customer, entity: Option<&EntityId>, args: &Args) -> anyhow::Result<Preview> {
     bridge.must_be_migrated().await?;
-    startup::check(&bridge.data, [customer], Look::Everything).await?;
+    startup::check_for(&bridge.data, customer, entity).await?;
     let bar = ProgressBar::new(0).with_prefix("reading").with_style(
         ProgressStyle::with_template("{spinner} {prefix} [{bar:20}] {human_pos}/{human_len} rows {eta}")
             .expect("the template is of known parts")
@@ -226,7 +226,7 @@ fn shown(customer: &Customer, plan: &Preview, args: &Args) -> String {
     text
 }
 
-fn counts(plan: &Preview) -> comfy_table::Table {
+fn counts(plan: &Preview) -> out::Table {
     let mut table = out::table(&[
         "entity",
         "new on platform",

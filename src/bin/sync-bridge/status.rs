@@ -60,16 +60,17 @@ async fn show(bridge: &Bridge, customer: Option<&CustomerId>, args: &Args) -> an
                 return serde_json::to_string(&status).context("writing the result as JSON");
             }
             // What a small window cuts off is what matters least.
-            status.sort_by_key(urgency);
+            ops::worst_first(&mut status);
             let Tables { customers, sides, others, .. } = tables(&status);
             Ok([vec![customers], others, sides].concat().join("\n"))
         };
         return watch::run(Duration::from_secs(args.every), args.json, look).await;
     }
-    let status = read(bridge, customer).await?;
+    let mut status = read(bridge, customer).await?;
     if args.json {
         return out::say_json(&status);
     }
+    ops::worst_first(&mut status);
     let Tables { customers, times, sides, others } = tables(&status);
     out::say(&[vec![customers], others, sides, vec![times]].concat().join("\n"))
 }
@@ -78,18 +79,6 @@ async fn read(bridge: &Bridge, customer: Option<&CustomerId>) -> anyhow::Result<
     match customer {
         Some(customer) => Ok(ops::status_of(&bridge.queue, &bridge.config, customer).await?.into_iter().collect()),
         None => ops::status(&bridge.queue, &bridge.config).await,
-    }
-}
-
-/// What needs a person first.
-fn urgency(one: &CustomerStatus) -> u8 {
-    match one.state.as_str() {
-        "degraded" | "away" | "locked" | "no tick" | "waiting for a worker" | "unreadable" => 0,
-        "paused" | "disabled" | "waiting" | "never run" => 1,
-        // Listed for a person, whatever else goes on.
-        _ if one.dead_letters > 0 || one.quarantined > 0 || one.differences > 0 => 1,
-        "idle" => 3,
-        _ => 2,
     }
 }
 
@@ -116,12 +105,11 @@ fn overview(status: &[CustomerStatus]) -> String {
     let heads = ["customer", "state", "run", "freshness", "parked", "quarantined", "dead letters", "differences"];
     let mut table = out::table(&heads);
     for one in status {
-        let freshness = one.watermarks.iter().filter_map(|mark| mark.freshness_secs).reduce(f64::max);
         table.add_row(vec![
             out::text(&one.slug),
             out::state(&one.state),
             out::text(&one.open_run.or(one.load_run).map_or_else(|| "-".into(), |run| run.to_string())),
-            out::duration(freshness),
+            out::duration(one.age_secs()),
             out::number(one.parked),
             out::alarm(one.quarantined),
             out::alarm(one.dead_letters),

@@ -10,7 +10,7 @@ use serde::Serialize;
 use sync_bridge::config::{Customer, CustomerId, EntityId};
 use sync_bridge::ops::{self, Repair, Verified, VerifyOf, Verifying};
 use sync_bridge::stages::Key;
-use sync_bridge::startup::{self, Bridge, Drift, Embedded, Look, refused};
+use sync_bridge::startup::{self, Bridge, Drift, Embedded, refused};
 use sync_bridge::{clock, shutdown};
 
 use crate::out;
@@ -139,7 +139,7 @@ async fn verify(
     args: &Args,
 ) -> anyhow::Result<(Vec<Verified>, Follows)> {
     bridge.must_be_migrated().await?;
-    startup::check(&bridge.data, [customer], Look::Everything).await?;
+    startup::check_for(&bridge.data, customer, entity).await?;
     let bar = ProgressBar::new(0).with_style(
         ProgressStyle::with_template("{spinner} {prefix} [{bar:20}] {human_pos}/{human_len} rows to look at")
             .expect("the template is of known parts")
