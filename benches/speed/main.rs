@@ -4,6 +4,7 @@
 
 mod jobs;
 mod load;
+mod many;
 mod peers;
 mod place;
 mod ticks;
@@ -22,6 +23,9 @@ struct Args {
     /// Rows of the tables
     #[arg(long, default_value_t = 1_000_000)]
     rows: u32,
+    /// Customers for whom nothing changes
+    #[arg(long, default_value_t = 10_000)]
+    customers: u32,
     /// Only works whose name holds this; may be given several times
     #[arg(long)]
     only: Vec<String>,
@@ -126,6 +130,9 @@ async fn main() {
     }
     if wanted("jobs") {
         figures.extend(jobs::no_ops(&place).await);
+    }
+    if wanted("many") {
+        figures.extend(many::many(&place, args.customers).await);
     }
     place.close().await;
     let mut table = Table::new();

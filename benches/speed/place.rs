@@ -13,6 +13,8 @@ use sync_bridge::embedded::{Options, Server};
 const COMMAND_MAX: Duration = Duration::from_secs(1_800);
 /// As in the configuration.
 pub const OVERLAP: Duration = Duration::from_secs(5);
+/// As Linux counts a process's time.
+const TICKS_A_SECOND: f64 = 100.0;
 const LOOK_EVERY: Duration = Duration::from_millis(2);
 
 const CONFIG: &str = r#"[queue]
@@ -73,9 +75,14 @@ impl Place {
     pub async fn new() -> Place {
         let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("speed");
         std::fs::create_dir_all(&folder).expect("a folder");
-        std::fs::write(folder.join("bridge.toml"), CONFIG).expect("writing the configuration");
         let server = Server::start_with(&folder.join("postgres"), Options::default()).await.expect("a server");
-        Place { server, folder }
+        let place = Place { server, folder };
+        place.configure(CONFIG);
+        place
+    }
+
+    pub fn configure(&self, text: &str) {
+        std::fs::write(self.folder.join("bridge.toml"), text).expect("writing the configuration");
     }
 
     pub async fn close(self) {
@@ -203,6 +210,15 @@ impl Place {
 impl Running {
     pub fn peak(&self) -> f64 {
         peak_of(self.0.id()).unwrap_or(0.0)
+    }
+
+    /// Of a processor's time, so far.
+    pub fn cpu_secs(&self) -> f64 {
+        // Fields are counted from behind the program's name, which may hold anything.
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.0.id())).unwrap_or_default();
+        let fields = stat.rsplit_once(')').map_or("", |(_, fields)| fields).split_whitespace();
+        let ticks: f64 = fields.skip(11).take(2).filter_map(|ticks| ticks.parse::<f64>().ok()).sum();
+        ticks / TICKS_A_SECOND
     }
 
     pub async fn stop(mut self) {
