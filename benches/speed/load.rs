@@ -71,7 +71,7 @@ async fn upserted(place: &Place) -> f64 {
     place.anew("upserted").await;
     let mut from = place.connect("legacy").await;
     let mut to = place.connect("upserted").await;
-    sqlx::raw_sql(super::place::PLATFORM).execute(&mut to).await.expect("a table");
+    sqlx::raw_sql(super::people::PLATFORM).execute(&mut to).await.expect("a table");
     let began = Instant::now();
     sqlx::raw_sql("create temp table new (like person)").execute(&mut to).await.expect("a table");
     carry(

@@ -6,7 +6,9 @@ mod jobs;
 mod load;
 mod many;
 mod peers;
+mod people;
 mod place;
+mod running;
 mod ticks;
 
 use std::path::Path;
@@ -114,7 +116,7 @@ struct Report {
 async fn main() {
     let args = Args::parse();
     let wanted = |work: &str| args.only.is_empty() || args.only.iter().any(|only| work.contains(only.as_str()));
-    let place = Place::new().await;
+    let place = Place::new("speed").await;
     let mut figures = Vec::new();
     if wanted("load") || wanted("tick") {
         figures.extend(load::load(&place, args.rows, args.sling.as_deref()).await);

@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 use sync_bridge::clock;
 
 use super::Figure;
-use super::place::{OVERLAP, Place};
+use super::people::OVERLAP;
+use super::place::Place;
 
 const TURNS: u32 = 5;
 /// Rows that are edited on each side.

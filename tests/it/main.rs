@@ -4,6 +4,7 @@ mod browser;
 mod chaos;
 mod cli;
 mod console;
+mod counts;
 mod crashes;
 mod damage;
 mod databases;

@@ -27,6 +27,8 @@ pub struct Proxy {
 struct Plan {
     /// Statements of writing sessions so far, over all connections.
     statements: AtomicU64,
+    /// How often a session, of whichever kind, has waited for an answer.
+    round_trips: AtomicU64,
     /// Before which of them all connections are cut; 0: before none.
     cut_before: AtomicU64,
     /// Of which COMMIT, counted from now on, the answer gets lost; 0: of none.
@@ -87,6 +89,11 @@ impl Proxy {
     /// How many statements of writing sessions there were.
     pub fn statements(&self) -> u64 {
         self.plan.statements.load(Ordering::SeqCst)
+    }
+
+    /// How often any session has sent something and waited for the answer: a statement, or several that were sent together.
+    pub fn round_trips(&self) -> u64 {
+        self.plan.round_trips.load(Ordering::SeqCst)
     }
 
     /// Cuts the connection of the n-th COMMIT from now on, after the server has answered it and before the bridge hears of it.
@@ -177,6 +184,10 @@ async fn ask(
     loop {
         let kind = client.read_u8().await?;
         let next = message(&mut client, vec![kind]).await?;
+        // A simple query, the end of what was sent together, the end of rows that are copied in.
+        if matches!(kind, b'Q' | b'S' | b'c') {
+            plan.round_trips.fetch_add(1, Ordering::SeqCst);
+        }
         if writes && matches!(kind, b'Q' | b'E') {
             let number = plan.statements.fetch_add(1, Ordering::SeqCst) + 1;
             if number == plan.cut_before.load(Ordering::SeqCst) {

@@ -1,0 +1,89 @@
+//! What work costs, counted and not timed: round trips of a page, of a look for changes, jobs of a run. However fast a machine is, these are
+//! the same, and a change that makes them more is seen here first.
+
+use sync_bridge::config::Side;
+
+use crate::support::bridge::{Bridge, GRACE, page_rows};
+use crate::support::people::{LEGACY, PLATFORM, STAGES, people};
+use crate::support::proxy::{Proxy, port_of};
+use crate::support::queue::queue;
+use crate::support::systems::Systems;
+
+/// Round trips of the one page that carries over what was edited; it must carry over so many rows.
+async fn of_page(systems: &Systems, proxy: &Proxy, side: Side, edit: &str, rows: u64) -> u64 {
+    match side {
+        Side::Legacy => systems.on_legacy(edit).await,
+        Side::Platform => systems.on_platform(edit).await,
+    }
+    let mut ranges = systems.cut("person", side).await.ranges;
+    assert_eq!(ranges.len(), 1, "{edit}: {ranges:?}");
+    let before = proxy.round_trips();
+    let report = systems.run_page("person", side, ranges.remove(0)).await;
+    let after = proxy.round_trips();
+    assert_eq!(report.rows_to_platform + report.rows_to_legacy, rows, "{edit}: {report:#?}");
+    after - before
+}
+
+#[tokio::test]
+async fn a_page_waits_for_as_few_answers_whatever_it_holds() {
+    let mut systems = people("round trips").await;
+    let insert = |from: u32, to: u32| {
+        format!("insert into person (email) select 'p' || n || '@example.org' from generate_series({from}, {to}) n")
+    };
+    systems.on_legacy(&insert(1, 400)).await;
+    systems.settle().await;
+    let proxy = Proxy::new(port_of(systems.databases[0].url.expose())).await;
+    systems.restart_at(|url| proxy.url(url));
+    // Connections, and what is known of the tables.
+    systems.on_legacy("update person set phone = '0', last_update = now() where id = 1").await;
+    systems.on_platform("update person set phone = '1', updated_at = now() where email = 'p2@example.org'").await;
+    systems.settle().await;
+
+    let to_platform =
+        |rows: u32| format!("update person set phone = 'l{rows}', last_update = now() where id <= {rows}");
+    let to_legacy = |rows: u32| {
+        format!(
+            "update person set phone = 'p{rows}', updated_at = now() where substr(email, 2, strpos(email, '@') - 2)::int <= {rows}"
+        )
+    };
+    for (what, side, one, many, most) in [
+        ("updates of the platform", Side::Legacy, to_platform(1), to_platform(300), 20),
+        ("updates of legacy", Side::Platform, to_legacy(1), to_legacy(300), 20),
+        ("new on the platform", Side::Legacy, insert(1_001, 1_001), insert(2_001, 2_300), 25),
+        ("new on legacy", Side::Platform, insert(3_001, 3_001), insert(4_001, 4_300), 25),
+    ] {
+        let of_one = of_page(&systems, &proxy, side, &one, 1).await;
+        systems.settle().await;
+        let of_many = of_page(&systems, &proxy, side, &many, 300).await;
+        systems.settle().await;
+        println!("{what}: {of_one} round trips for one row, {of_many} for 300");
+        assert!(of_many <= of_one + 4, "{what}: {of_many} for 300 rows, {of_one} for one");
+        assert!(of_many <= most, "{what}: {of_many}");
+    }
+}
+
+#[tokio::test]
+async fn a_run_has_as_few_jobs_as_it_has_stages_and_pages() {
+    let systems = Systems::new("jobs of runs", LEGACY, PLATFORM, STAGES).await;
+    let mut config = sync_bridge::config::Config::clone(&systems.config);
+    page_rows(&mut config, 100);
+    let bridge = Bridge { systems, queue: queue("jobs of runs").await, config: config.into() };
+    let insert = "insert into person (email) select 'p' || n || '@example.org' from generate_series(1, 1000) n";
+    bridge.systems.on_legacy(insert).await;
+    let worker = bridge.work(GRACE);
+    bridge.settle().await;
+    let jobs = async || bridge.number("select count(*) from bridge.job").await;
+    let before = jobs().await;
+    assert_eq!(bridge.tick().await.ending, "idle");
+    assert_eq!(jobs().await - before, 1, "nothing changed: the tick's own");
+
+    let before = jobs().await;
+    bridge.systems.on_legacy("update person set phone = '1', last_update = now()").await;
+    let run = bridge.tick().await;
+    assert_eq!(run.rows_to_platform, 1_000, "{run:#?}");
+    let stages = bridge.number("select count(*) from bridge.stage where run = (select max(id) from bridge.run)").await;
+    println!("{} jobs for {} pages in {stages} stages", jobs().await - before, run.pages);
+    assert_eq!(jobs().await - before, 1 + stages + run.pages, "the tick, its stages, their pages");
+    assert!(run.pages <= 12, "of 100 rows each: {run:#?}");
+    worker.stop().await;
+}
