@@ -5,6 +5,8 @@ use std::future::Future;
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
+pub use tokio::time::Timeout;
+pub use tokio::time::error::Elapsed;
 use tokio_util::sync::CancellationToken;
 
 /// The process's wall clock: for logs and reports only.
@@ -29,9 +31,14 @@ pub async fn sleep_unless(duration: Duration, stop: &CancellationToken) -> bool 
     }
 }
 
+/// As [`within`], as a type that has a name.
+pub fn limited<F: Future>(limit: Duration, future: F) -> Timeout<F> {
+    tokio::time::timeout(limit, future)
+}
+
 /// `None` when `future` took longer than `limit`; it is dropped then.
 pub async fn within<F: Future>(limit: Duration, future: F) -> Option<F::Output> {
-    tokio::time::timeout(limit, future).await.ok()
+    limited(limit, future).await.ok()
 }
 
 /// A random time in `[floor, floor + min(cap, base * 2^step))`: exponential with full jitter, so that what failed together

@@ -83,7 +83,7 @@ impl Offsets {
             database.read.begin().await.with_context(|| format!("connecting to {}", database.shown))?;
         let asked = clock::now();
         let theirs: DateTime<Utc> = postgres::query_scalar("select clock_timestamp()")
-            .fetch_one(&mut *connection)
+            .fetch_one(&mut connection)
             .await
             .with_context(|| format!("asking {} for its clock", database.shown))?;
         let answered = clock::now();

@@ -271,7 +271,7 @@ async fn scope_as_stored(
         let sql = format!("select {}", key_spelling(column, &format!("($1::text)::{}", column.type_sql)));
         let mut session = database.read.begin().await.with_context(|| format!("connecting to {}", database.shown))?;
         let stored: sqlx::Result<String> =
-            postgres::query_scalar(sqlx::AssertSqlSafe(sql)).bind(value).fetch_one(&mut *session).await;
+            postgres::query_scalar(sqlx::AssertSqlSafe(sql)).bind(value).fetch_one(&mut session).await;
         let value = match stored {
             Ok(value) => value,
             Err(error) if sort(&error) == Fault::Row => {
@@ -312,7 +312,7 @@ pub async fn filter_flaw(
         ))));
     }
     let mut session = database.read.begin().await.with_context(|| format!("connecting to {}", database.shown))?;
-    match filter_check(table, condition).query().fetch_all(&mut *session).await {
+    match filter_check(table, condition).query().fetch_all(&mut session).await {
         Ok(_) => Ok(None),
         Err(sqlx::Error::Database(error))
             if error.code().is_some_and(|code| ["0A", "22", "42"].contains(&&code[..2])) =>

@@ -12,7 +12,7 @@ use sqlx::postgres::PgRow;
 use crate::config::Side;
 use crate::fault;
 use crate::pairs::Pair;
-use crate::sides::postgres;
+use crate::sides::postgres::{self, Answered as _};
 
 use super::Key;
 use super::entity::ReadyEntity;
@@ -225,7 +225,7 @@ async fn attempt(
     if let Some(key) = &subject.pair {
         let locked =
             postgres::query("select rev from sync_bridge.pair where entity_id = $1 and platform_key = $2 for update");
-        let rows = locked.bind(number).bind(&key.0).fetch_all(&mut *transaction).await?;
+        let rows = locked.bind(number).bind(&key.0).fetch_all(&mut transaction).await?;
         let rev: Option<i64> = rows.first().map(|row| row.try_get(0)).transpose()?;
         if rev != pair.map(|pair| pair.rev) {
             return Ok(None);
@@ -233,9 +233,9 @@ async fn attempt(
     }
     let (platform, legacy) = logged_under(subject);
     let logged = postgres::query(LOGGED_ERASED).bind(number).bind(platform).bind(legacy);
-    let values = counted(&logged.fetch_all(&mut *transaction).await?, pair, lives)?;
+    let values = counted(&logged.fetch_all(&mut transaction).await?, pair, lives)?;
     if values.open > 0 || values.conflicts + values.complements == 0 {
-        transaction.rollback().await?;
+        transaction.rollback().answered().await?;
         return Ok(Some(values));
     }
     if let Some(pair) = pair {
@@ -246,10 +246,10 @@ async fn attempt(
              where entity_id = $1 and platform_key = $2"
         );
         let raised = postgres::query(sqlx::AssertSqlSafe(sql));
-        raised.bind(number).bind(&pair.platform_key.0).execute(&mut *transaction).await?;
+        raised.bind(number).bind(&pair.platform_key.0).execute(&mut transaction).await?;
     }
     fault::point("erase.before_commit").await;
-    transaction.commit().await?;
+    transaction.commit().answered().await?;
     fault::point("erase.after_commit").await;
     Ok(Some(values))
 }

@@ -54,7 +54,7 @@ pub async fn ask(database: &Database) -> anyhow::Result<Sessions> {
     let mut session = database.read.begin().await.with_context(what)?;
     let sessions: Sessions = postgres::query_as(include_str!("horizon.sql"))
         .bind(READER)
-        .fetch_one(&mut *session)
+        .fetch_one(&mut session)
         .await
         .with_context(what)?;
     drop(session);

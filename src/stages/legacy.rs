@@ -10,7 +10,7 @@ use sqlx::{PgConnection, Row as _};
 use crate::config::Side;
 use crate::fault;
 use crate::mapping::{Lens, Links, Untranslatable};
-use crate::sides::postgres::{self, Row};
+use crate::sides::postgres::{self, Answered as _, Row};
 
 use super::Key;
 use super::drawn::{self, Drawn};
@@ -267,11 +267,11 @@ async fn attempt(
         .filter_map(|receipt| wanted.get(receipt.platform_key.0.as_str()).copied())
         .collect();
     if !voided.is_empty() {
-        transaction.rollback().await?;
+        transaction.rollback().answered().await?;
         return Ok(Turn::Voided(voided));
     }
     fault::point("legacy.before_commit").await;
-    transaction.commit().await?;
+    transaction.commit().answered().await?;
     fault::point("legacy.after_commit").await;
     Ok(Turn::Committed(endings))
 }
@@ -406,7 +406,7 @@ pub async fn void(entity: &ReadyEntity, intents: &[(Key, i64, i32)]) -> anyhow::
     let free = intents.iter().filter(|(key, ..)| !matches!(held.get(&key.0), Some(Held::Others)));
     let receipts: Vec<ReceiptWrite> = free.map(|(key, rev, generation)| void_receipt(key, *rev, *generation)).collect();
     write_receipts(&mut transaction, number, &receipts).await.with_context(what)?;
-    transaction.commit().await.with_context(what)?;
+    transaction.commit().answered().await.with_context(what)?;
     fault::point("void.after").await;
     Ok(())
 }

@@ -43,7 +43,7 @@ use serde::{Deserialize, Serialize};
 use crate::config::{Config, Customer, CustomerId, DatabaseUrl, EntityId, Finding, Locator, Logins, Policy, Side};
 pub use crate::keyset::{Key, Lane, Position, Range, Signature};
 use crate::pairs;
-use crate::sides::postgres::{self, Pools, reach, reach_primary};
+use crate::sides::postgres::{self, Answered as _, Pools, reach, reach_primary};
 pub use crate::sides::postgres::{Depth, Reach};
 use crate::sides::{Fault, Misfit, Moved, NotConfigured, Permanent, Unserved as NotServed, sort};
 
@@ -522,11 +522,11 @@ impl Data {
                 let ours: Option<bool> = postgres::query_scalar(
                     "select pg_has_role(nspowner, 'usage') from pg_namespace where nspname = 'sync_bridge'",
                 )
-                .fetch_optional(&mut *transaction)
+                .fetch_optional(&mut transaction)
                 .await
                 .with_context(what)?;
                 if ours.unwrap_or(true) {
-                    sqlx::raw_sql(pairs::ddl(side)).execute(&mut *transaction).await.with_context(what)?;
+                    sqlx::raw_sql(pairs::ddl(side)).execute(&mut *transaction).answered().await.with_context(what)?;
                 }
                 let here = self.config.entities().filter(|entity| entity.table(side).database == table.database);
                 let here: Vec<_> = here.collect();
@@ -539,7 +539,7 @@ impl Data {
                 register(&mut transaction, customer, (&here, &known, &customers), side, &database.shown)
                     .await
                     .with_context(|| format!("registering entities in {}", database.shown))?;
-                transaction.commit().await.with_context(what)?;
+                transaction.commit().answered().await.with_context(what)?;
             }
         }
         Ok(())

@@ -107,7 +107,7 @@ impl Paces {
                    (min(replay_lsn) - pg_lsn '0/0')::bigint from pg_stat_replication where replay_lsn is not null";
         let mut session = database.read.begin().await.with_context(|| format!("connecting to {}", database.shown))?;
         let (written, replayed): (Option<i64>, Option<i64>) = postgres::query_as(sql)
-            .fetch_one(&mut *session)
+            .fetch_one(&mut session)
             .await
             .with_context(|| format!("asking {} for its replicas", database.shown))?;
         let (Some(written), Some(replayed)) = (written, replayed) else { return Ok(None) };

@@ -10,7 +10,7 @@ use crate::config::Side;
 use crate::fault;
 use crate::mapping::{Links, Mapping};
 use crate::pairs::edited_at;
-use crate::sides::postgres::{self, Copied, Row};
+use crate::sides::postgres::{self, Answered as _, Copied, Row};
 use crate::sides::{Fault, sort};
 
 use super::Key;
@@ -117,7 +117,7 @@ async fn attempt(entity: &ReadyEntity, acts: &mut [Act], links: &Links) -> Resul
         )
         .bind(number)
         .bind(&keys)
-        .fetch_all(&mut *transaction)
+        .fetch_all(&mut transaction)
         .await?;
         let mut revs: HashMap<String, i64> = HashMap::with_capacity(rows.len());
         for row in rows {
@@ -225,14 +225,14 @@ async fn attempt(entity: &ReadyEntity, acts: &mut [Act], links: &Links) -> Resul
         .map(|(at, _)| *at)
         .collect();
     if !lost.is_empty() {
-        transaction.rollback().await?;
+        transaction.rollback().answered().await?;
         return Ok(Attempt::Claimed(lost));
     }
     // Written ahead of legacy's overwriting, and by the claim's owner alone.
     log_conflicts(&mut transaction, mapping, number, &chosen).await?;
     supersede_listed(&mut transaction, number, &chosen).await?;
     fault::point("platform.before_commit").await;
-    transaction.commit().await?;
+    transaction.commit().answered().await?;
     fault::point("platform.after_commit").await;
     Ok(Attempt::Committed { done, dropped, failed, in_the_way })
 }
@@ -481,16 +481,16 @@ async fn insert_pairs(
     if acts.len() >= COPIED_MIN && acts.iter().all(|act| act.pair.next.is_none()) {
         // In the order in which the statement takes them.
         acts.sort_unstable_by_key(|act| text(&act.pair.platform_key));
-        let mut savepoint = connection.begin().await?;
+        let mut savepoint = connection.begin().answered().await?;
         match copy_pairs(&mut savepoint, number, &acts).await {
             Ok(()) => {
-                savepoint.commit().await?;
+                savepoint.commit().answered().await?;
                 fault::point("platform.pairs_copied").await;
                 return Ok(acts.iter().filter_map(|act| text(&act.pair.platform_key)).map(str::to_owned).collect());
             }
             // One of them is somebody else's: the statement says which. Whatever else it is, that will say so too.
             Err(error) if sort(&error) != Fault::Row => return Err(error),
-            Err(_) => savepoint.rollback().await?,
+            Err(_) => savepoint.rollback().answered().await?,
         }
     }
     let rows = bind_pairs!(include_str!("insert_pairs.sql"), number, acts).fetch_all(connection).await?;
@@ -525,9 +525,10 @@ async fn copy_pairs(connection: &mut PgConnection, number: i32, acts: &[&&Act]) 
             "copy sync_bridge.pair (entity_id, platform_key, legacy_key, generation, rev, base, gone, listed, platform_stamp, \
              platform_edited_at, platform_hash, legacy_stamp, legacy_edited_at, legacy_hash, complement) from stdin (format binary)",
         )
+        .answered()
         .await?;
-    into.send(rows.end()).await?;
-    into.finish().await?;
+    into.send(rows.end()).answered().await?;
+    into.finish().answered().await?;
     Ok(())
 }
 

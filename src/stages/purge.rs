@@ -9,7 +9,7 @@ use anyhow::Context as _;
 
 use crate::config::{Config, Customer, Side};
 use crate::fault;
-use crate::sides::postgres::{self, Database, Pools};
+use crate::sides::postgres::{self, Answered as _, Database, Pools};
 
 use super::entity::database_of;
 
@@ -69,7 +69,7 @@ fn databases(pools: &Pools, config: &Config, customer: &Customer, side: Side) ->
 
 async fn is_installed(database: &Database) -> sqlx::Result<bool> {
     let mut session = database.read.begin().await?;
-    postgres::query_scalar("select to_regclass('sync_bridge.relation') is not null").fetch_one(&mut *session).await
+    postgres::query_scalar("select to_regclass('sync_bridge.relation') is not null").fetch_one(&mut session).await
 }
 
 async fn all_of(database: &Database, statement: &'static str, customer: &Customer) -> sqlx::Result<u64> {
@@ -95,7 +95,7 @@ async fn forget(database: &Database, side: Side, customer: &Customer) -> sqlx::R
     postgres::query("delete from sync_bridge.relation where customer = $1 and side = $2")
         .bind(customer.id.to_string())
         .bind(side.as_str())
-        .execute(&mut *session)
+        .execute(&mut session)
         .await?;
     // Where one database is both sides, the other's turn comes.
     postgres::query(
@@ -103,7 +103,7 @@ async fn forget(database: &Database, side: Side, customer: &Customer) -> sqlx::R
          and not exists (select from sync_bridge.relation where relation.customer = $1)",
     )
     .bind(customer.id.to_string())
-    .execute(&mut *session)
+    .execute(&mut session)
     .await?;
-    session.commit().await
+    session.commit().answered().await
 }

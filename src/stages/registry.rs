@@ -117,14 +117,14 @@ pub async fn register(
 pub async fn on_legacy(sessions: &Sessions, customer: &Customer) -> sqlx::Result<Vec<String>> {
     let mut session = sessions.begin().await?;
     let known = postgres::query_scalar("select to_regclass('sync_bridge.relation') is not null");
-    if !known.fetch_one(&mut *session).await? {
+    if !known.fetch_one(&mut session).await? {
         return Ok(Vec::new());
     }
     postgres::query_scalar(
         "select entity from sync_bridge.relation where customer = $1 and side = 'legacy' order by entity",
     )
     .bind(customer.id.as_str())
-    .fetch_all(&mut *session)
+    .fetch_all(&mut session)
     .await
 }
 

@@ -9,7 +9,7 @@ use sqlx::{Connection, Executor, PgConnection};
 use crate::config::Side;
 use crate::fault;
 use crate::mapping::{Canonical, Cell, Lens, Links, Mapping};
-use crate::sides::postgres::{LOCK_WAIT, Put, Row, TableSql};
+use crate::sides::postgres::{Answered as _, LOCK_WAIT, Put, Row, TableSql};
 use crate::sides::{Fault, sort};
 
 use super::Key;
@@ -103,7 +103,7 @@ impl Patience {
     }
 
     async fn begin(&self, connection: &mut PgConnection) -> Result<(), sqlx::Error> {
-        connection.execute(if self.waits == 0 { WAIT_FIRST } else { WAIT_AGAIN }).await.map(drop)
+        connection.execute(if self.waits == 0 { WAIT_FIRST } else { WAIT_AGAIN }).answered().await.map(drop)
     }
 
     async fn waited(&mut self, connection: &mut PgConnection) -> Result<(), sqlx::Error> {
@@ -134,7 +134,7 @@ pub async fn write_rows(
         let mut last_round = false;
         // Rows that a missing right or table keeps out, or a server that a trigger needs: where it is all of them, it is none of theirs.
         let mut refused = 0;
-        let mut whole = connection.begin().await?;
+        let mut whole = connection.begin().answered().await?;
         patience.begin(&mut whole).await?;
         loop {
             let Some(set) = sets.pop() else {
@@ -148,41 +148,41 @@ pub async fn write_rows(
             if set.is_empty() {
                 continue;
             }
-            let mut savepoint = whole.begin().await?;
+            let mut savepoint = whole.begin().answered().await?;
             let outcome = attempt(&mut savepoint, mapping, side, sql, links, &set, None).await;
             match outcome {
                 Ok(Attempt { stored, differing }) if differing.is_empty() => {
-                    savepoint.commit().await?;
+                    savepoint.commit().answered().await?;
                     written.note(&set, stored);
                 }
                 Ok(Attempt { differing, .. }) => {
-                    savepoint.rollback().await?;
+                    savepoint.rollback().answered().await?;
                     let rest = set.into_iter().filter(|item| !differing.contains_key(&item.key)).collect();
                     written.failed.extend(differing);
                     sets.push(rest);
                 }
                 Err(error) if set.iter().all(|item| item.what == What::Delete) && may_not(&error) => {
-                    savepoint.rollback().await?;
+                    savepoint.rollback().answered().await?;
                     let reason = "the bridge's role may not delete rows of this table: grant it `delete`, or leave them with `deletes = \"keep\"`";
                     let failure = Failure { field: None, reason: reason.into(), others: false };
                     written.failed.extend(set.into_iter().map(|item| (item.key.clone(), failure.clone())));
                 }
                 Err(error) if is_of_rows(&error, items.len()) => {
-                    savepoint.rollback().await?;
+                    savepoint.rollback().answered().await?;
                     let mut waits = is_wait(&error);
                     // Values that change places among the rows of the set: once more, with room made in that index.
                     if let Some(index) = crowded(&error).filter(|index| sql.can_set_aside(index) && set.len() > 1) {
-                        let mut savepoint = whole.begin().await?;
+                        let mut savepoint = whole.begin().answered().await?;
                         let outcome = attempt(&mut savepoint, mapping, side, sql, links, &set, Some(&index)).await;
                         match outcome {
                             Ok(Attempt { stored, differing }) if differing.is_empty() => {
-                                savepoint.commit().await?;
+                                savepoint.commit().answered().await?;
                                 written.note(&set, stored);
                                 continue;
                             }
-                            Ok(_) => savepoint.rollback().await?,
+                            Ok(_) => savepoint.rollback().answered().await?,
                             Err(error) if is_of_rows(&error, items.len()) => {
-                                savepoint.rollback().await?;
+                                savepoint.rollback().answered().await?;
                                 waits = is_wait(&error);
                             }
                             Err(error) => return Err(error),
@@ -225,11 +225,11 @@ pub async fn write_rows(
         // What refers to a row that stayed out must stay out too, where no foreign key says so.
         let orphans = orphans(mapping, side, items, &written);
         if orphans.is_empty() {
-            whole.execute(LOCK_WAIT).await?;
-            whole.commit().await?;
+            whole.execute(LOCK_WAIT).answered().await?;
+            whole.commit().answered().await?;
             return Ok(written);
         }
-        whole.rollback().await?;
+        whole.rollback().answered().await?;
         written.stored.clear();
         written.deleted.clear();
         for key in orphans {
@@ -282,7 +282,7 @@ async fn attempt(
         fault::point("rows.inserted").await;
     }
     // Deferred constraints and triggers speak now, not at COMMIT.
-    connection.execute("set constraints all immediate").await?;
+    connection.execute("set constraints all immediate").answered().await?;
     let stored = match told {
         Some(rows) => rows,
         None => {
@@ -445,9 +445,9 @@ async fn misfit(
     }
     for (at, cell) in item.cells.iter().enumerate() {
         let Some(cell) = cell else { continue };
-        let mut savepoint = connection.begin().await?;
+        let mut savepoint = connection.begin().answered().await?;
         let kept = sql.keeps(&mut savepoint, at, cell).await;
-        savepoint.rollback().await?;
+        savepoint.rollback().answered().await?;
         match kept {
             Err(error) if sort(&error) == Fault::Row => return Ok(field_of(mapping, side, at)),
             Err(error) => return Err(error),

@@ -57,10 +57,7 @@ const RESERVED: [Reserved; 4] = [
         words: &["sqlx::query", "sqlx::query_as", "sqlx::query_scalar"],
         only_in: &["sides/postgres/mod.rs", "queue", "ledger", "ops", "jobs", "embedded", "demo"],
         why: "on a side behind a pooler a prepared statement would stay in somebody else's session",
-        except: &[
-            ("sides/postgres/pool.rs", "the type of a statement"),
-            ("sides/postgres/table.rs", "the type of a statement"),
-        ],
+        except: &[("sides/postgres/answered.rs", "the type of a statement")],
     },
 ];
 
@@ -128,6 +125,23 @@ fn what_decides_does_no_io() {
     for file in sources("src", "rs").iter().filter(|file| PURE.iter().any(|pure| file.is_in(pure))) {
         for (word, line) in NOT_PURE.iter().flat_map(|word| occurrences(&file.code, word).map(move |at| (word, at))) {
             let _ = writeln!(wrong, "{}:{line}: names {word}, but is pure", file.path.display());
+        }
+    }
+    assert!(wrong.is_empty(), "\n{wrong}");
+}
+
+/// A connection that leads nowhere says nothing: each question to a side has a bound.
+#[test]
+fn every_answer_of_a_side_has_a_bound() {
+    let mut wrong = String::new();
+    for file in sources("src", "rs").into_iter().filter(|file| file.is_in("stages") || file.is_in("sides")) {
+        let code: String = file.code.split_whitespace().collect::<Vec<_>>().join(" ").replace(" .", ".");
+        for call in [".commit()", ".rollback()", ".finish()"] {
+            for (_, rest) in code.match_indices(call).map(|(at, _)| code.split_at(at + call.len())) {
+                if rest.starts_with(".await") {
+                    let _ = writeln!(wrong, "{}: {call}.await: .answered().await", file.path.display());
+                }
+            }
         }
     }
     assert!(wrong.is_empty(), "\n{wrong}");

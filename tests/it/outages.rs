@@ -1,18 +1,21 @@
 //! A database of a customer that goes away and comes back: its work waits, spends nothing, and goes on.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use sqlx::{Connection as _, PgConnection};
-use sync_bridge::config::{Config, CustomerId, DatabaseUrl};
+use sync_bridge::config::{Config, CustomerId, DatabaseUrl, Side};
+use sync_bridge::jobs::failure::{self, Sorted};
 use sync_bridge::jobs::janitor;
 use sync_bridge::ops;
+use sync_bridge::stages::Key;
 
 use crate::jobs::{same, teams};
 use crate::support::bridge::{Bridge, GRACE};
 use crate::support::door::{Door, Way};
 use crate::support::eventually;
-use crate::support::proxy::port_of;
-use crate::support::systems::CUSTOMER;
+use crate::support::people::people;
+use crate::support::proxy::{Proxy, port_of};
+use crate::support::systems::{CUSTOMER, keys, run_page};
 
 async fn bridge_behind_a_door(hint: &str) -> (Bridge, Door) {
     let server = crate::support::server().await;
@@ -126,6 +129,40 @@ async fn a_database_whose_connections_lead_nowhere_is_away_and_comes_back() {
     same(&bridge).await;
     assert_eq!(bridge.number(DEAD).await, 0);
     worker.stop().await;
+}
+
+#[tokio::test]
+async fn a_connection_that_leads_nowhere_alone_is_noticed_once_no_statement_takes_so_long() {
+    let mut systems = people("half open").await;
+    systems.on_legacy("insert into team (label) values ('a')").await;
+    systems.settle().await;
+    let proxy = Proxy::new(port_of(systems.databases[0].url.expose())).await;
+    systems.restart_at(|url| proxy.url(url));
+    // What is known of the tables.
+    systems.settle().await;
+    systems.on_legacy("update team set label = 'b', last_update = now() at time zone 'Europe/Berlin'").await;
+    let mut blocker = PgConnection::connect(systems.databases[1].url.expose()).await.expect("connecting");
+    let mut lock = blocker.begin().await.expect("a transaction");
+    sqlx::query("lock table team in access exclusive mode").execute(&mut *lock).await.expect("a lock");
+    let began = Instant::now();
+    let (page, ()) = tokio::join!(run_page(&systems.data, "team", Side::Legacy, keys(vec![Key("1".into())])), async {
+        let waits = "select count(*) from pg_locks where not granted and relation = 'team'::regclass";
+        let waiting = async |lock: &mut PgConnection| -> i64 {
+            sqlx::query_scalar(waits).fetch_one(lock).await.expect("a look at the locks")
+        };
+        eventually("the page waits for the lock", async || waiting(&mut lock).await > 0).await;
+        proxy.black_hole(true);
+        eventually("the server gives its statement up", async || waiting(&mut lock).await == 0).await;
+        // What stood leads nowhere; whoever connects anew gets through, so that nobody says the database is away.
+        proxy.black_hole(false);
+    });
+    let error = page.expect_err("its answer never comes");
+    assert_eq!(failure::sort(&error), Sorted::Outage, "{error:#}");
+    assert!(began.elapsed() < Duration::from_secs(150), "half of a page's own limit: {error:#}");
+    lock.rollback().await.expect("a rollback");
+    systems.restart();
+    systems.run().await;
+    assert_eq!(systems.platform_rows("select name from team").await, ["b"]);
 }
 
 /// The same database by another login.

@@ -1,5 +1,6 @@
 //! All that is PostgreSQL's own: pools, the catalogue, and the statements on a side's tables.
 
+mod answered;
 mod catalog;
 mod copied;
 mod pool;
@@ -9,10 +10,10 @@ mod words;
 
 use std::sync::Arc;
 
-use sqlx::postgres::{PgArguments, PgRow};
-use sqlx::query::{Query, QueryAs, QueryScalar};
-use sqlx::{AssertSqlSafe, FromRow, Postgres, SqlSafeStr};
+use sqlx::postgres::PgRow;
+use sqlx::{AssertSqlSafe, FromRow, SqlSafeStr};
 
+pub use answered::{Answered, Query, Value, Values};
 pub use catalog::{
     About, ForeignKey, Index, Kind, LiveColumn, LiveTable, Ours, Rewriter, Rights, about, describe, describe_all,
     indexes, names, ours, rewriters,
@@ -35,28 +36,28 @@ impl Statement {
         Statement(sql.into())
     }
 
-    pub fn query(&self) -> Query<'static, Postgres, PgArguments> {
+    pub fn query(&self) -> Query<'static> {
         query(AssertSqlSafe(self.0.clone()))
     }
 }
 
 /// A statement for a side. It leaves nothing prepared in its session: behind a pooler the next one may meet another session,
 /// and lists of keys are better planned for their length than once for all.
-pub fn query(sql: impl SqlSafeStr) -> Query<'static, Postgres, PgArguments> {
-    sqlx::query(sql).persistent(false)
+pub fn query(sql: impl SqlSafeStr) -> Query<'static> {
+    Query(sqlx::query(sql).persistent(false))
 }
 
 /// As [`query`], its rows as values.
-pub fn query_as<T: for<'r> FromRow<'r, PgRow>>(sql: impl SqlSafeStr) -> QueryAs<'static, Postgres, T, PgArguments> {
-    sqlx::query_as(sql).persistent(false)
+pub fn query_as<T: for<'r> FromRow<'r, PgRow>>(sql: impl SqlSafeStr) -> Values<'static, T> {
+    Values(sqlx::query_as(sql).persistent(false))
 }
 
 /// As [`query`], its one value.
-pub fn query_scalar<T>(sql: impl SqlSafeStr) -> QueryScalar<'static, Postgres, T, PgArguments>
+pub fn query_scalar<T>(sql: impl SqlSafeStr) -> Value<'static, T>
 where
     (T,): for<'r> FromRow<'r, PgRow>,
 {
-    sqlx::query_scalar(sql).persistent(false)
+    Value(sqlx::query_scalar(sql).persistent(false))
 }
 
 /// Quotes an identifier of any spelling.

@@ -10,10 +10,10 @@ use std::time::Duration;
 
 use anyhow::Context;
 use chrono_tz::Tz;
-use sqlx::postgres::{PgArguments, PgConnectOptions, PgPoolOptions, PgRow};
-use sqlx::query::Query;
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions, PgRow};
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection, PgPool, Postgres, Row as _, Transaction};
 
+use super::answered::{ANSWER_MAX, Answered as _, Query};
 use crate::clock;
 use crate::config::DatabaseUrl;
 use crate::sides::{Permanent, Standby};
@@ -86,7 +86,9 @@ impl Sessions {
     /// A transaction; dropped, it is rolled back.
     pub async fn begin(&self) -> sqlx::Result<Transaction<'static, Postgres>> {
         loop {
-            match self.pool().begin_with(AssertSqlSafe(self.begin.clone())).await {
+            let pool = self.pool();
+            let begun = pool.begin_with(AssertSqlSafe(self.begin.clone()));
+            match begun.answered_within(self.acquire_timeout + ANSWER_MAX).await {
                 // Others needed its place between these two steps.
                 Err(sqlx::Error::PoolClosed) => {}
                 begun => return begun,
@@ -95,18 +97,18 @@ impl Sessions {
     }
 
     /// The rows of one statement, in a transaction of its own.
-    pub async fn fetch_all(&self, query: Query<'_, Postgres, PgArguments>) -> sqlx::Result<Vec<PgRow>> {
+    pub async fn fetch_all(&self, query: Query<'_>) -> sqlx::Result<Vec<PgRow>> {
         let mut session = self.begin().await?;
-        let rows = query.fetch_all(&mut *session).await?;
-        session.commit().await?;
+        let rows = query.fetch_all(&mut session).await?;
+        session.commit().answered().await?;
         Ok(rows)
     }
 
     /// How many rows one statement touched, in a transaction of its own.
-    pub async fn execute(&self, query: Query<'_, Postgres, PgArguments>) -> sqlx::Result<u64> {
+    pub async fn execute(&self, query: Query<'_>) -> sqlx::Result<u64> {
         let mut session = self.begin().await?;
-        let touched = query.execute(&mut *session).await?.rows_affected();
-        session.commit().await?;
+        let touched = query.execute(&mut session).await?;
+        session.commit().answered().await?;
         Ok(touched)
     }
 

@@ -8,8 +8,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use sqlx::postgres::{PgArguments, PgRow};
-use sqlx::query::Query;
+use sqlx::postgres::PgRow;
 use sqlx::{PgConnection, Row as _, ValueRef as _};
 
 use crate::config::{self, Side};
@@ -21,7 +20,7 @@ pub use compare::{Compared, Depth, Reach, Slice};
 
 use further::{Further, Rows};
 
-use super::{LiveColumn, LiveTable, Sessions, Statement, ident};
+use super::{LiveColumn, LiveTable, Query, Sessions, Statement, ident};
 
 /// A row of an entity's table: what is mapped of it, as the database prints it.
 #[derive(Debug, Clone, PartialEq)]
@@ -311,11 +310,7 @@ impl TableSql {
         bounds
     }
 
-    fn bind_range<'q>(
-        &self,
-        query: Query<'q, sqlx::Postgres, PgArguments>,
-        range: &Range,
-    ) -> Query<'q, sqlx::Postgres, PgArguments> {
+    fn bind_range<'q>(&self, query: Query<'q>, range: &Range) -> Query<'q> {
         let bounds = [&range.after, &range.upto].into_iter().flatten();
         bounds.fold(query, |query, bound| self.bind_position(query, range.lane, bound))
     }
@@ -529,11 +524,7 @@ impl TableSql {
     }
 
     /// Runs a statement with `returning`; answers the rows as they are stored, unless something may come in between or after, a trigger say.
-    async fn write(
-        &self,
-        connection: &mut PgConnection,
-        query: Query<'_, sqlx::Postgres, PgArguments>,
-    ) -> Result<Option<Vec<Row>>, sqlx::Error> {
+    async fn write(&self, connection: &mut PgConnection, query: Query<'_>) -> Result<Option<Vec<Row>>, sqlx::Error> {
         if !self.is_plain {
             query.execute(connection).await?;
             return Ok(None);
@@ -676,7 +667,7 @@ impl TableSql {
             matched = self.key_is("w.k"),
             scope = self.scope_sql(2),
         );
-        let gone = self.start(&Statement::new(sql)).bind(keys).execute(&mut *connection).await?.rows_affected();
+        let gone = self.start(&Statement::new(sql)).bind(keys).execute(&mut *connection).await?;
         self.delete_further(connection, keys, |it| it.comes_first).await?;
         Ok(gone)
     }
@@ -719,11 +710,7 @@ impl TableSql {
         )
     }
 
-    pub fn bind_signature<'q>(
-        &self,
-        query: Query<'q, sqlx::Postgres, PgArguments>,
-        since: DateTime<Utc>,
-    ) -> Query<'q, sqlx::Postgres, PgArguments> {
+    pub fn bind_signature<'q>(&self, query: Query<'q>, since: DateTime<Utc>) -> Query<'q> {
         self.scope.iter().fold(query.bind(since), |query, (_, value)| query.bind(value.clone()))
     }
 
@@ -820,7 +807,7 @@ impl TableSql {
             .collect()
     }
 
-    fn start(&self, statement: &Statement) -> Query<'static, sqlx::Postgres, PgArguments> {
+    fn start(&self, statement: &Statement) -> Query<'static> {
         self.scope
             .iter()
             .fold(statement.query().bind(self.entity_number), |query, (_, value)| query.bind(value.clone()))
@@ -981,12 +968,7 @@ impl TableSql {
         format!("({}) {operator} ({})", self.order(lane), right.join(", "))
     }
 
-    fn bind_position<'q>(
-        &self,
-        query: Query<'q, sqlx::Postgres, PgArguments>,
-        lane: Lane,
-        position: &Position,
-    ) -> Query<'q, sqlx::Postgres, PgArguments> {
+    fn bind_position<'q>(&self, query: Query<'q>, lane: Lane, position: &Position) -> Query<'q> {
         let query = match lane {
             Lane::Stamp => query.bind(position.stamp.clone()),
             _ => query,

@@ -339,7 +339,7 @@ async fn moves_by_itself(database: &postgres::Database, side: Side, condition: &
          group by proname having bool_and(provolatile <> 'i') order by proname",
     )
     .bind(called)
-    .fetch_all(&mut *session)
+    .fetch_all(&mut session)
     .await
     .with_context(|| format!("reading the catalogue of {}", database.shown))?;
     let clocks = CLOCKS.into_iter().filter(|name| words.contains(name)).map(str::to_owned);

@@ -101,7 +101,8 @@ const EDIT: &str = "update person set phone = 'l', last_update = now() where ema
 
 /// All of it is due again that is done only now and then.
 const LATER: &str = "update bridge.run set opened_at = opened_at - interval '9 d', ended_at = ended_at - interval '9 d' \
-                     where ended_at is not null; update bridge.swept set at = at - interval '9 d'; update bridge.absence set first_seen = first_seen - interval '9 d'";
+                     where ended_at is not null; update bridge.swept set at = at - interval '9 d'; update bridge.walk set began_at = began_at - interval '9 d'; \
+                     update bridge.absence set first_seen = first_seen - interval '9 d'";
 
 pub const KINDS: [Kind; 39] = [
     Kind {

@@ -9,8 +9,8 @@ use sqlx::{PgConnection, Row as _};
 use crate::config;
 use crate::mapping::Shape;
 
-use super::super::{ForeignKey, LiveTable, Statement, ident};
-use super::{PgArguments, PgRow, Put, Query, Row, ScopeValue, SqlColumn, TableSql, key_spelling, key_text};
+use super::super::{ForeignKey, LiveTable, Query, Statement, ident};
+use super::{PgRow, Put, Row, ScopeValue, SqlColumn, TableSql, key_spelling, key_text};
 
 /// The newest of a record's stamps.
 pub(super) const STAMP: &str = "t.sync_bridge_stamp";
@@ -433,7 +433,7 @@ impl TableSql {
     }
 }
 
-type Asked<'q> = Query<'q, sqlx::Postgres, PgArguments>;
+type Asked<'q> = Query<'q>;
 
 /// Whether columns of `t` are not what `v` holds, as the database prints them.
 fn differ<'n>(names: impl Iterator<Item = &'n str>) -> String {
