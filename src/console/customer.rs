@@ -63,6 +63,7 @@ pub(super) async fn page(
         (trouble(&status))
         section class="pictures" {
             (charts::freshness(&settled, now - TimeDelta::minutes(MINUTES.into()), now))
+            @if !status.paused.is_empty() { p class="told" { "What is paused is not in this picture: its freshness is in the table of entities below." } }
             (charts::rates(&minutes))
         }
         section {

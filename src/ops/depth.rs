@@ -34,7 +34,7 @@ pub async fn queue_depth(queue: &PgPool) -> anyhow::Result<Vec<QueueDepth>> {
                  coalesce(extract(epoch from max(now() - run_at) filter (where run_at <= now())), 0)::float8 as oldest
              from bridge.job where state = 'ready' group by kind
              union all
-             select kind, 0, 0, count(*), 0 from bridge.job where state = 'claimed' group by kind
+             select kind, 0, 0, count(*), 0 from bridge.job where state = 'claimed' and lease_until >= now() group by kind
          ) as parts
          order by kind",
     )

@@ -144,7 +144,10 @@ async fn sides(
         "select customer, side, now() as now,
              max(case when settled_at >= idle.since then 0
                       else greatest(0, extract(epoch from now() - settled_at)) end)::float8 as freshness_secs,
-             max(case when held_by is null or settled_at >= idle.since then 0 else held_secs end) as held_secs
+             max(case when held_by is null or settled_at >= idle.since or exists (
+                     select from bridge.pause where pause.customer = watermark.customer and pause.toward is null
+                         and (pause.entity is null or pause.entity = watermark.entity)) then 0
+                 else held_secs end) as held_secs
          from bridge.watermark left join unnest($3::text[], $4::timestamptz[]) as idle (customer, since) using (customer)
          where customer = any($1) and entity = any($2)
          group by customer, side order by customer, side",

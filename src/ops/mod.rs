@@ -140,6 +140,11 @@ pub struct Watermark {
 }
 
 impl Watermark {
+    /// Whether it is behind, or something keeps it there.
+    pub fn is_late(&self) -> bool {
+        self.waits_for().is_some() || self.freshness_secs.is_none_or(|age| age > LATE_SECS)
+    }
+
     /// What keeps it from being further, if anything.
     pub fn waits_for(&self) -> Option<String> {
         let locked =

@@ -206,8 +206,8 @@ async fn of(queue: &PgPool, config: &Config, asked: &[Asked<'_>]) -> anyhow::Res
                     side: side.as_str().to_owned(),
                     watermark: mark.map(|mark| mark.watermark),
                     freshness_secs: mark.map(age).map(|age| age.max(waits)),
-                    held_by: mark.and_then(|mark| mark.held_by.clone()),
                     // Of what is paused or halted nobody asks any more.
+                    held_by: mark.and_then(|mark| mark.held_by.clone()).filter(|_| !pauses.entity(entity)),
                     locked_since: mark.and_then(|mark| mark.locked_since).filter(|_| !pauses.entity(entity)),
                 }
             },
@@ -236,7 +236,8 @@ async fn of(queue: &PgPool, config: &Config, asked: &[Asked<'_>]) -> anyhow::Res
                 false => "away",
                 // Nothing else of it is as it was any more.
                 true if state(summary) == "idle" && is_silent => "no tick",
-                true if state(summary) == "idle" && is_locked => "locked",
+                // Also while a run of the others goes on: it does not go up and down.
+                true if matches!(state(summary), "idle" | "running" | "loading") && is_locked => "locked",
                 true if state(summary) == "idle" && pauses.list().iter().any(|pause| pause.halted) => "degraded",
                 true if state(summary) == "idle" && mappings.iter().any(|mapping| mapping.state == "waiting") => {
                     "waiting"

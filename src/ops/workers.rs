@@ -33,7 +33,7 @@ pub struct AtWork {
 pub async fn at_work(queue: &PgPool) -> anyhow::Result<AtWork> {
     let workers = sqlx::query_as(
         "select claimed_by as worker, count(*) as jobs, min(claimed_at) as since, max(lease_until) as lease_until
-         from bridge.job where state = 'claimed' group by claimed_by order by claimed_by",
+         from bridge.job where state = 'claimed' and lease_until >= now() group by claimed_by order by claimed_by",
     )
     .fetch_all(queue)
     .await

@@ -48,7 +48,7 @@ impl DerefMut for Table {
 }
 
 /// What of a column stays readable where it is broken over lines.
-const COLUMN_MIN: u16 = 8;
+const COLUMN_MIN: u16 = 6;
 
 /// Between columns, and around a table.
 const FRAME: u16 = 3;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use comfy_table::ColumnConstraint;
 use sync_bridge::config::CustomerId;
-use sync_bridge::ops::{self, Away, CustomerStatus, Unknown};
+use sync_bridge::ops::{self, Away, CustomerStatus, Unknown, Watermark};
 use sync_bridge::startup::{self, Bridge, Embedded};
 
 use crate::{out, pause, watch};
@@ -59,9 +59,9 @@ async fn show(bridge: &Bridge, customer: Option<&CustomerId>, args: &Args) -> an
             if args.json {
                 return serde_json::to_string(&status).context("writing the result as JSON");
             }
-            // What a small window cuts off is what matters least.
+            // What a small window cuts off is what matters least: sides that are as they should be are not there at all.
             ops::worst_first(&mut status);
-            let Tables { customers, sides, others, .. } = tables(&status);
+            let Tables { customers, sides, others, .. } = tables(&status, Watermark::is_late);
             Ok([vec![customers], others, sides].concat().join("\n"))
         };
         return watch::run(Duration::from_secs(args.every), args.json, look).await;
@@ -71,7 +71,7 @@ async fn show(bridge: &Bridge, customer: Option<&CustomerId>, args: &Args) -> an
         return out::say_json(&status);
     }
     ops::worst_first(&mut status);
-    let Tables { customers, times, sides, others } = tables(&status);
+    let Tables { customers, times, sides, others } = tables(&status, |_| true);
     out::say(&[vec![customers], others, sides, vec![times]].concat().join("\n"))
 }
 
@@ -123,7 +123,8 @@ fn overview(status: &[CustomerStatus]) -> String {
     table.to_string()
 }
 
-fn tables(status: &[CustomerStatus]) -> Tables {
+/// With those sides that `shows` picks.
+fn tables(status: &[CustomerStatus], shows: impl Fn(&Watermark) -> bool) -> Tables {
     let mut times = out::table(&["customer", "last tick", "last run ended", "compared"]);
     let mut sides = out::table(&["customer", "entity", "side", "done up to", "freshness", "held by"]);
     for one in status {
@@ -133,7 +134,7 @@ fn tables(status: &[CustomerStatus]) -> Tables {
             out::time(one.last_run_ended_at),
             out::time(one.compared_at),
         ]);
-        for mark in &one.watermarks {
+        for mark in one.watermarks.iter().filter(|mark| shows(mark)) {
             sides.add_row(vec![
                 out::text(&one.slug),
                 out::text(&mark.entity),
