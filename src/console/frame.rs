@@ -119,7 +119,6 @@ pub(super) fn state(state: &str) -> Markup {
         "idle" | "done" | "closed" | "settled" | "resolved" => "good",
         "running" | "open" | "loading" | "released" | "queued" | "waiting for its turn" => "busy",
         "dead" | "failed" => "bad",
-        "disabled" => "warn",
         of_customer => match Urgency::of_state(of_customer) {
             Urgency::Now => "bad",
             Urgency::Soon => "warn",

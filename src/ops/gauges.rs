@@ -139,14 +139,19 @@ async fn sides(
     loads: &HashMap<String, Vec<Load>>,
 ) -> anyhow::Result<BTreeMap<(String, Side), SideStanding>> {
     let (idle, since): (Vec<String>, Vec<DateTime<Utc>>) = idle(queue, config, customers).await?.into_iter().unzip();
+    let pauses = pauses(queue, customers).await?;
+    // What is paused or halted is not asked, so nobody is known to hold it.
+    let stopped = pauses.iter().flat_map(|(customer, pauses)| {
+        entities.iter().filter(|entity| pauses.entity(entity)).map(move |entity| (customer.as_str(), *entity))
+    });
+    let (paused, entities_paused): (Vec<&str>, Vec<&str>) = stopped.unzip();
     // Of what the last tick asked and found as it was nothing is known to wait, so nothing is held back either.
     let marks: Vec<Mark> = sqlx::query_as(
         "select customer, side, now() as now,
              max(case when settled_at >= idle.since then 0
                       else greatest(0, extract(epoch from now() - settled_at)) end)::float8 as freshness_secs,
-             max(case when held_by is null or settled_at >= idle.since or exists (
-                     select from bridge.pause where pause.customer = watermark.customer and pause.toward is null
-                         and (pause.entity is null or pause.entity = watermark.entity)) then 0
+             max(case when held_by is null or settled_at >= idle.since
+                     or (customer, entity) in (select * from unnest($5::text[], $6::text[])) then 0
                  else held_secs end) as held_secs
          from bridge.watermark left join unnest($3::text[], $4::timestamptz[]) as idle (customer, since) using (customer)
          where customer = any($1) and entity = any($2)
@@ -156,10 +161,11 @@ async fn sides(
     .bind(entities)
     .bind(idle)
     .bind(since)
+    .bind(&paused)
+    .bind(&entities_paused)
     .fetch_all(queue)
     .await
     .context("reading the watermarks")?;
-    let pauses = pauses(queue, customers).await?;
     let mappings = mapping::standings(queue, customers).await?;
     let mut sides = BTreeMap::new();
     for mark in marks {

@@ -82,7 +82,7 @@ impl Offsets {
         let mut connection =
             database.read.begin().await.with_context(|| format!("connecting to {}", database.shown))?;
         let asked = clock::now();
-        let theirs: DateTime<Utc> = postgres::query_scalar("select clock_timestamp()")
+        let (theirs,): (DateTime<Utc>,) = postgres::query_as("select clock_timestamp()")
             .fetch_one(&mut connection)
             .await
             .with_context(|| format!("asking {} for its clock", database.shown))?;

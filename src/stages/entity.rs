@@ -270,10 +270,10 @@ async fn scope_as_stored(
         let column = live_column(live, side, table, name).map_err(|reason| refused(entity, reason))?;
         let sql = format!("select {}", key_spelling(column, &format!("($1::text)::{}", column.type_sql)));
         let mut session = database.read.begin().await.with_context(|| format!("connecting to {}", database.shown))?;
-        let stored: sqlx::Result<String> =
-            postgres::query_scalar(sqlx::AssertSqlSafe(sql)).bind(value).fetch_one(&mut session).await;
+        let stored: sqlx::Result<(String,)> =
+            postgres::query_as(sqlx::AssertSqlSafe(sql)).bind(value).fetch_one(&mut session).await;
         let value = match stored {
-            Ok(value) => value,
+            Ok((value,)) => value,
             Err(error) if sort(&error) == Fault::Row => {
                 let what = format!(
                     "the value of scope `{name}` for customer `{}` cannot be one of {}.`{name}` ({side} side), which is {}",

@@ -517,15 +517,16 @@ impl Data {
                 // Two at once would trip over each other's half-made schema.
                 sqlx::raw_sql("select pg_advisory_xact_lock(hashtextextended('sync_bridge prepare', 0))")
                     .execute(&mut *transaction)
+                    .answered()
                     .await
                     .with_context(what)?;
-                let ours: Option<bool> = postgres::query_scalar(
+                let ours: Option<(bool,)> = postgres::query_as(
                     "select pg_has_role(nspowner, 'usage') from pg_namespace where nspname = 'sync_bridge'",
                 )
                 .fetch_optional(&mut transaction)
                 .await
                 .with_context(what)?;
-                if ours.unwrap_or(true) {
+                if ours.is_none_or(|(ours,)| ours) {
                     sqlx::raw_sql(pairs::ddl(side)).execute(&mut *transaction).answered().await.with_context(what)?;
                 }
                 let here = self.config.entities().filter(|entity| entity.table(side).database == table.database);

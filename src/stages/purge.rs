@@ -69,7 +69,7 @@ fn databases(pools: &Pools, config: &Config, customer: &Customer, side: Side) ->
 
 async fn is_installed(database: &Database) -> sqlx::Result<bool> {
     let mut session = database.read.begin().await?;
-    postgres::query_scalar("select to_regclass('sync_bridge.relation') is not null").fetch_one(&mut session).await
+    super::registry::is_installed(&mut session).await
 }
 
 async fn all_of(database: &Database, statement: &'static str, customer: &Customer) -> sqlx::Result<u64> {

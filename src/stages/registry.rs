@@ -61,7 +61,7 @@ pub async fn register(
             ))
             .into());
         }
-        let before: Option<String> = postgres::query_scalar(
+        let before: Option<(String,)> = postgres::query_as(
             "select entity from sync_bridge.relation
              where relation = $1 and side = 'platform' and $2 = 'platform' and customer = $3 and entity <> all($4)
                and not exists (select from jsonb_each_text(relation.scope) as theirs
@@ -77,7 +77,7 @@ pub async fn register(
         .bind(entity.id.as_str())
         .fetch_optional(&mut *conn)
         .await?;
-        if let Some(before) = before {
+        if let Some((before,)) = before {
             return Err(Permanent(format!(
                 "entity `{new}` of customer `{customer}` is new, and the records of table {relation} in {shown} are paired as entity \
                  `{before}`, which is not in the configuration any more: as `{new}` each of them would be doubled. If it is the same \
@@ -116,16 +116,22 @@ pub async fn register(
 /// The database's.
 pub async fn on_legacy(sessions: &Sessions, customer: &Customer) -> sqlx::Result<Vec<String>> {
     let mut session = sessions.begin().await?;
-    let known = postgres::query_scalar("select to_regclass('sync_bridge.relation') is not null");
-    if !known.fetch_one(&mut session).await? {
+    if !is_installed(&mut session).await? {
         return Ok(Vec::new());
     }
-    postgres::query_scalar(
-        "select entity from sync_bridge.relation where customer = $1 and side = 'legacy' order by entity",
-    )
-    .bind(customer.id.as_str())
-    .fetch_all(&mut session)
-    .await
+    let sql = "select entity from sync_bridge.relation where customer = $1 and side = 'legacy' order by entity";
+    let known: Vec<(String,)> = postgres::query_as(sql).bind(customer.id.as_str()).fetch_all(&mut session).await?;
+    Ok(known.into_iter().map(|(entity,)| entity).collect())
+}
+
+/// Whether the bridge was ever installed in a database.
+///
+/// # Errors
+/// The database's.
+pub async fn is_installed(session: &mut PgConnection) -> sqlx::Result<bool> {
+    let (known,) =
+        postgres::query_as("select to_regclass('sync_bridge.relation') is not null").fetch_one(session).await?;
+    Ok(known)
 }
 
 /// Refuses a platform whose ledger knows nothing of an entity that legacy knows: the platform is registered first, so another one than
@@ -139,13 +145,13 @@ pub async fn refuse_without_pairs(
     (here, on_legacy): (&[&Entity], &[String]),
     shown: &str,
 ) -> anyhow::Result<()> {
-    let known: Vec<String> = postgres::query_scalar("select entity from sync_bridge.entity where customer = $1")
+    let known: Vec<(String,)> = postgres::query_as("select entity from sync_bridge.entity where customer = $1")
         .bind(customer.id.as_str())
         .fetch_all(&mut *conn)
         .await?;
     let lost = |entity: &&&Entity| {
         let id = entity.id.as_str();
-        on_legacy.iter().any(|known| known == id) && !known.iter().any(|known| known == id)
+        on_legacy.iter().any(|known| known == id) && !known.iter().any(|(known,)| known == id)
     };
     let Some(entity) = here.iter().find(lost) else { return Ok(()) };
     Err(Permanent(format!(

@@ -432,13 +432,44 @@ async fn work_that_no_worker_takes_is_told() {
         "update bridge.job set waits_for = null, state = 'claimed', token = gen_random_uuid(), claimed_by = 'w-1',
          claimed_at = now(), lease_until = now() + interval '1 minute' where state = 'ready'";
     assert_eq!(execute(held).await.state, "idle", "somebody is at work on it");
+    let at_work = async || {
+        let workers = ops::at_work(&bridge.queue.pool).await.expect("who is at work").workers;
+        let queues = ops::queue_depth(&bridge.queue.pool).await.expect("what waits");
+        (workers.len(), queues.iter().map(|queue| queue.claimed).sum::<i64>())
+    };
+    assert_eq!(at_work().await, (1, 1));
     let died = "update bridge.job set lease_until = now() - interval '20 s' where state = 'claimed'";
     assert_eq!(execute(died).await.state, waits, "nobody gives it to another");
+    assert_eq!(at_work().await, (0, 0), "who died is at work on nothing");
     let worker = bridge.work(GRACE);
     bridge.ended(tick).await;
     bridge.settle().await;
     assert_eq!(bridge.status().await.state, "idle");
     worker.stop().await;
+
+    // What is paused is not asked, so that nobody is known to hold it any more.
+    let held = async || {
+        let standing = ops::standing(&bridge.queue.pool, &bridge.config).await.expect("the gauges");
+        let secs = standing.sides.values().map(|side| side.held_secs).fold(0.0, f64::max);
+        let marks = bridge.status().await.watermarks;
+        (secs, marks.iter().filter(|mark| mark.held_by.is_some()).count())
+    };
+    execute("update bridge.tick set state = 'opened' where state = 'idle'").await;
+    execute("update bridge.watermark set held_by = 'pid 7', held_secs = 700 where side = 'legacy'").await;
+    assert_eq!(held().await, (700.0, 2), "of both entities");
+    execute("insert into bridge.pause (customer, entity, who, reason) select distinct customer, entity, 'ann', '' from bridge.watermark").await;
+    assert_eq!(held().await, (0.0, 0));
+    execute("delete from bridge.pause").await;
+    // Also while a run of the others goes on: it does not go up and down.
+    execute("update bridge.watermark set held_by = null, locked_since = now() where side = 'legacy'").await;
+    execute("update bridge.run set state = 'open', ended_at = null where id = (select max(id) from bridge.run)").await;
+    assert_eq!(bridge.status().await.state, "locked");
+    execute("update bridge.run set state = 'done', ended_at = now() where state = 'open'").await;
+    execute("update bridge.watermark set locked_since = null").await;
+    execute(
+        "update bridge.tick set state = 'idle' where id = (select max(id) from bridge.tick where state <> 'skipped')",
+    )
+    .await;
 
     // The schedule is each minute, and nobody makes ticks any more.
     let ago = "update bridge.tick set at = at - interval '5 minutes'";

@@ -7,7 +7,7 @@ use std::time::Duration;
 use futures::FutureExt as _;
 use futures::future::Map;
 use sqlx::postgres::{PgArguments, PgRow};
-use sqlx::query::{QueryAs, QueryScalar};
+use sqlx::query::QueryAs;
 use sqlx::{Encode, FromRow, PgConnection, Postgres, Type};
 
 use crate::clock::{self, Elapsed, Timeout};
@@ -70,30 +70,6 @@ pub struct Values<'q, T>(pub(super) QueryAs<'q, Postgres, T, PgArguments>);
 impl<'q, T: for<'r> FromRow<'r, PgRow> + Send + Unpin> Values<'q, T> {
     pub fn bind<V: Encode<'q, Postgres> + Type<Postgres> + 'q>(self, value: V) -> Values<'q, T> {
         Values(self.0.bind(value))
-    }
-
-    pub async fn fetch_all(self, connection: &mut PgConnection) -> sqlx::Result<Vec<T>> {
-        self.0.fetch_all(connection).answered().await
-    }
-
-    pub async fn fetch_one(self, connection: &mut PgConnection) -> sqlx::Result<T> {
-        self.0.fetch_one(connection).answered().await
-    }
-
-    pub async fn fetch_optional(self, connection: &mut PgConnection) -> sqlx::Result<Option<T>> {
-        self.0.fetch_optional(connection).answered().await
-    }
-}
-
-/// As [`Query`], its one value.
-pub struct Value<'q, T>(pub(super) QueryScalar<'q, Postgres, T, PgArguments>);
-
-impl<'q, T: Send + Unpin> Value<'q, T>
-where
-    (T,): for<'r> FromRow<'r, PgRow>,
-{
-    pub fn bind<V: Encode<'q, Postgres> + Type<Postgres> + 'q>(self, value: V) -> Value<'q, T> {
-        Value(self.0.bind(value))
     }
 
     pub async fn fetch_all(self, connection: &mut PgConnection) -> sqlx::Result<Vec<T>> {

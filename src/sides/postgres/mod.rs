@@ -13,7 +13,7 @@ use std::sync::Arc;
 use sqlx::postgres::PgRow;
 use sqlx::{AssertSqlSafe, FromRow, SqlSafeStr};
 
-pub use answered::{Answered, Query, Value, Values};
+pub use answered::{Answered, Query, Values};
 pub use catalog::{
     About, ForeignKey, Index, Kind, LiveColumn, LiveTable, Ours, Rewriter, Rights, about, describe, describe_all,
     indexes, names, ours, rewriters,
@@ -50,14 +50,6 @@ pub fn query(sql: impl SqlSafeStr) -> Query<'static> {
 /// As [`query`], its rows as values.
 pub fn query_as<T: for<'r> FromRow<'r, PgRow>>(sql: impl SqlSafeStr) -> Values<'static, T> {
     Values(sqlx::query_as(sql).persistent(false))
-}
-
-/// As [`query`], its one value.
-pub fn query_scalar<T>(sql: impl SqlSafeStr) -> Value<'static, T>
-where
-    (T,): for<'r> FromRow<'r, PgRow>,
-{
-    Value(sqlx::query_scalar(sql).persistent(false))
 }
 
 /// Quotes an identifier of any spelling.

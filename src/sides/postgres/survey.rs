@@ -76,7 +76,7 @@ pub async fn survey(connection: &mut PgConnection) -> Result<Survey, sqlx::Error
         }
     }
     // Asked of the session it would be our own.
-    let zone: Option<String> = super::query_scalar(
+    let zone: Option<(String,)> = super::query_as(
         "select substr(said, length('timezone=') + 1)
          from pg_db_role_setting s
          join pg_database d on d.datname = current_database()
@@ -87,5 +87,5 @@ pub async fn survey(connection: &mut PgConnection) -> Result<Survey, sqlx::Error
     )
     .fetch_optional(connection)
     .await?;
-    Ok(Survey { tables: found.into_values().collect(), zone })
+    Ok(Survey { tables: found.into_values().collect(), zone: zone.map(|(zone,)| zone) })
 }

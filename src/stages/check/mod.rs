@@ -334,7 +334,7 @@ async fn moves_by_itself(database: &postgres::Database, side: Side, condition: &
     let called: Vec<&str> = words.iter().copied().filter(|word| lowered.contains(&format!("{word}("))).collect();
     let mut session = database.read.begin().await.with_context(|| format!("connecting to {}", database.shown))?;
     // A function by any of whose forms the same arguments always give the same is let through.
-    let unsteady: Vec<String> = postgres::query_scalar(
+    let unsteady: Vec<(String,)> = postgres::query_as(
         "select proname::text from pg_proc where proname = any($1) and prokind = 'f' \
          group by proname having bool_and(provolatile <> 'i') order by proname",
     )
@@ -343,7 +343,7 @@ async fn moves_by_itself(database: &postgres::Database, side: Side, condition: &
     .await
     .with_context(|| format!("reading the catalogue of {}", database.shown))?;
     let clocks = CLOCKS.into_iter().filter(|name| words.contains(name)).map(str::to_owned);
-    let all: Vec<String> = unsteady.into_iter().chain(clocks).collect();
+    let all: Vec<String> = unsteady.into_iter().map(|(name,)| name).chain(clocks).collect();
     if all.is_empty() {
         return Ok(None);
     }

@@ -107,6 +107,7 @@ async fn on_a_terminal_a_look_is_drawn_over_the_other_and_fits() {
                 assert!(width <= size.1.into(), "{width} columns do not fit: {bare:?}");
             }
             assert!(frame.contains("Ctrl-C ends") && frame.contains("acme"), "{frame}");
+            assert!(!frame.contains("done up to"), "sides that are as they should be are left out: {frame}");
             assert_eq!(frame.contains("more lines"), size.0 == 6, "{frame}");
         }
         let all = terminal.stop(signal);

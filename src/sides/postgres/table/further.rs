@@ -409,7 +409,7 @@ impl TableSql {
         (arrays, std::iter::once("k".to_owned()).chain(values).collect())
     }
 
-    fn bind_cells<'q>(&self, query: Asked<'q>, it: &Further, rows: &[Put<'q>]) -> Asked<'q> {
+    fn bind_cells<'q>(&self, query: Query<'q>, it: &Further, rows: &[Put<'q>]) -> Query<'q> {
         let keys: Vec<&str> = rows.iter().map(|row| row.key).collect();
         it.updatable.iter().fold(query.bind(keys), |query, (at, _)| {
             query.bind(rows.iter().map(|row| row.cells[*at].as_deref()).collect::<Vec<_>>())
@@ -432,8 +432,6 @@ impl TableSql {
         }
     }
 }
-
-type Asked<'q> = Query<'q>;
 
 /// Whether columns of `t` are not what `v` holds, as the database prints them.
 fn differ<'n>(names: impl Iterator<Item = &'n str>) -> String {
