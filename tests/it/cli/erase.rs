@@ -376,6 +376,10 @@ async fn what_would_be_wrong_is_refused_and_nothing_goes() {
     assert!(desk.succeeds(&list).contains("member:"));
     let told = desk.succeeds(&["explain", "--customer", "acme", "--entity", "member", "--key", &key]);
     assert!(told.contains("A person is to decide: `sync-bridge conflicts resolve member:"), "{told}");
+    execute(&databases.legacy, "update member set changed = now()").await;
+    let told = desk.succeeds(&["explain", "--customer", "acme", "--entity", "member", "--key", &key]);
+    assert!(told.contains("The next run looks at it"), "{told}");
+    assert!(told.contains("A person is to decide: `sync-bridge conflicts resolve member:"), "{told}");
     desk.ends_with(2, &of, "--reason");
     desk.ends_with(2, &[&of[..], &["--side", "platform", "--plan"]].concat(), "is known");
     desk.ends_with(
