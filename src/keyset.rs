@@ -4,6 +4,7 @@
 use std::borrow::Cow;
 
 use chrono::{DateTime, Utc};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// A bounded slice of one entity on one side. Stored as JSON in the ledger; keys, stamps and counts, no other values.
@@ -22,7 +23,7 @@ pub struct Range {
 }
 
 /// Which order a range is cut by.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Lane {
     /// By `(updated_at, key)`: the tail.
@@ -54,7 +55,7 @@ impl Lane {
 }
 
 /// A keyset position: the stamp as text in the column's own precision (none in `Whole` and `Null`) and the key.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema, Deserialize)]
 pub struct Position {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stamp: Option<String>,
@@ -62,7 +63,7 @@ pub struct Position {
 }
 
 /// A record's key on one side: the text of its only part, or of all its parts joined by U+001F (`mapping::join_key`).
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, JsonSchema, Deserialize)]
 #[serde(transparent)]
 pub struct Key(pub String);
 

@@ -1,22 +1,25 @@
-//! The same questions and actions for programs: `/api/v1`, described in `assets/openapi.json`. A bearer token opens it where the
-//! console has tokens.
+//! The same questions and actions for programs: `/api/v1`, described in `assets/openapi.json`, to which the shapes of the answers are added
+//! as their types have them. A bearer token opens it where the console has tokens.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use axum::extract::{Path, Query, State};
-use axum::http::header;
-use axum::response::IntoResponse;
 use axum::routing::{get, post};
 use axum::{Json, Router};
-use serde::Deserialize;
+use schemars::JsonSchema;
+use schemars::generate::{SchemaGenerator, SchemaSettings};
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::access::{Actor, Visitor};
-use super::answer::{Answer, Problem};
+use super::answer::Problem;
 use super::{Console, Door, conflicts, dead_letters, quarantine};
-use crate::ops::{self, AtWork, By, DEAD_KINDS, Selection, Which};
-use crate::stages::{ConflictField, DifferenceKind};
+use crate::ops::{
+    self, Action, AtWork, By, CustomerStatus, DEAD_KINDS, DeadLetter, DeadLetterShown, Minute, QuarantinedRow,
+    QueueDepth, Reconciliation, RunListed, RunShown, Selection, Settled, Which,
+};
+use crate::stages::{ConflictEntry, ConflictField, DifferenceKind};
 
 const RUNS_MAX: u32 = 1_000;
 const PAGES_MAX: u32 = 10_000;
@@ -55,9 +58,36 @@ fn json_of(value: impl serde::Serialize) -> Answered {
     Ok(Json(serde_json::to_value(value).map_err(|error| Problem::Failed(error.to_string()))?))
 }
 
-async fn openapi(_: Visitor) -> impl IntoResponse {
-    ([(header::CONTENT_TYPE, "application/json")], include_str!("assets/openapi.json"))
+async fn openapi(_: Visitor) -> Json<&'static Value> {
+    Json(&DOCUMENT)
 }
+
+/// The document, with the shape of each answer as its type has it.
+static DOCUMENT: LazyLock<Value> = LazyLock::new(|| {
+    let within = |settings: &mut SchemaSettings| settings.definitions_path = "/components/schemas".into();
+    let mut shapes = SchemaSettings::draft2020_12().for_serialize().with(within).into_generator();
+    for shape in [
+        SchemaGenerator::subschema_for::<CustomerStatus>,
+        SchemaGenerator::subschema_for::<RunListed>,
+        SchemaGenerator::subschema_for::<RunShown>,
+        SchemaGenerator::subschema_for::<Minute>,
+        SchemaGenerator::subschema_for::<Settled>,
+        SchemaGenerator::subschema_for::<Reconciliation>,
+        SchemaGenerator::subschema_for::<ConflictEntry>,
+        SchemaGenerator::subschema_for::<DeadLetter>,
+        SchemaGenerator::subschema_for::<DeadLetterShown>,
+        SchemaGenerator::subschema_for::<QuarantinedRow>,
+        SchemaGenerator::subschema_for::<Action>,
+        SchemaGenerator::subschema_for::<Queues>,
+    ] {
+        shape(&mut shapes);
+    }
+    let mut document: Value = serde_json::from_str(include_str!("assets/openapi.json")).unwrap_or_default();
+    if let Some(known) = document.pointer_mut("/components/schemas").and_then(Value::as_object_mut) {
+        known.extend(shapes.take_definitions(true));
+    }
+    document
+});
 
 async fn customers(State(console): State<Arc<Console>>, _: Visitor) -> Answered {
     json_of(ops::status(&console.env.queue, &console.env.config).await?)
@@ -425,8 +455,15 @@ async fn actions(State(console): State<Arc<Console>>, _: Visitor, Query(asked): 
     json_of(ops::actions(&console.env.queue, customer, asked.limit.unwrap_or(200).min(RUNS_MAX)).await?)
 }
 
-async fn queues(State(console): State<Arc<Console>>, _: Visitor) -> Result<Json<Value>, Answer> {
+/// What waits, and who is at work.
+#[derive(Serialize, JsonSchema)]
+struct Queues {
+    queues: Vec<QueueDepth>,
+    #[serde(flatten)]
+    at_work: AtWork,
+}
+
+async fn queues(State(console): State<Arc<Console>>, _: Visitor) -> Answered {
     let queues = ops::queue_depth(&console.env.queue).await?;
-    let AtWork { workers, away, last_tick_at } = ops::at_work(&console.env.queue).await?;
-    Ok(Json(json!({ "queues": queues, "workers": workers, "away": away, "last_tick_at": last_tick_at })))
+    json_of(Queues { queues, at_work: ops::at_work(&console.env.queue).await? })
 }

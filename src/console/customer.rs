@@ -63,7 +63,6 @@ pub(super) async fn page(
         (trouble(&status))
         section class="pictures" {
             (charts::freshness(&settled, now - TimeDelta::minutes(MINUTES.into()), now))
-            @if !status.paused.is_empty() { p class="told" { "What is paused is not in this picture: its freshness is in the table of entities below." } }
             (charts::rates(&minutes))
         }
         section {
@@ -104,7 +103,7 @@ fn facts(status: &CustomerStatus) -> Markup {
     let of = |what: &str| format!("/{what}?customer={}", frame::escaped(&status.customer));
     html! {
         dl class="numbers" {
-            div { dt { "State" } dd { (frame::state(&status.state)) } }
+            div { dt { "State" } dd { (frame::standing(status)) } }
             div { dt { "Last tick" } dd { (frame::time(status.last_tick_at)) } }
             div { dt { "Parked" } dd { (frame::count(status.parked, &format!("/customers/{}#parked", frame::escaped(&status.customer)))) } }
             div { dt { "Quarantined" } dd { (frame::count(status.quarantined, &of("quarantine"))) } }

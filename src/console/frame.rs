@@ -7,7 +7,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use super::Console;
 use super::access::{Role, Visitor};
 use crate::clock;
-use crate::ops::Urgency;
+use crate::ops::{CustomerStatus, Urgency};
 use crate::told;
 pub(super) use crate::told::{counted, grouped, key};
 
@@ -126,6 +126,15 @@ pub(super) fn state(state: &str) -> Markup {
         },
     };
     html! { span class={ "state " (tone) } { (state) } }
+}
+
+/// How a customer stands, as bad as what is listed of it for a person.
+pub(super) fn standing(status: &CustomerStatus) -> Markup {
+    match status.urgency() {
+        Urgency::Now => html! { span class="state bad" { (status.state) } },
+        Urgency::Soon => html! { span class="state warn" { (status.state) } },
+        Urgency::AtWork | Urgency::AtRest => state(&status.state),
+    }
 }
 
 /// A table that a phone shows as cards: each cell knows its column.

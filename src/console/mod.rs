@@ -27,7 +27,7 @@ use anyhow::Context as _;
 use axum::Router;
 use axum::body::to_bytes;
 use axum::extract::{ConnectInfo, FromRef, State};
-use axum::http::{StatusCode, header};
+use axum::http::{Method, StatusCode, header};
 use axum::response::IntoResponse;
 use axum::routing::{get, post};
 use http_body_util::LengthLimitError;
@@ -175,6 +175,11 @@ fn router(door: Door) -> Router {
         .nest("/api/v1", api::router())
         .route("/livez", get(probe))
         .route("/readyz", get(probe))
+        .method_not_allowed_fallback(async |method: Method| {
+            let said =
+                format!("{method} is not for this address: pages are read by GET, forms and actions sent by POST.");
+            Problem::Unread(StatusCode::METHOD_NOT_ALLOWED, said)
+        })
         .fallback(async || Problem::NotFound("There is no such page.".into()))
         .layer(axum::middleware::from_fn_with_state(door.clone(), bounded))
         .layer(axum::middleware::from_fn_with_state(door.clone(), access::only_local))

@@ -67,7 +67,7 @@ fn row(one: &CustomerStatus) -> Vec<Markup> {
             "unreadable" => { (one.slug) @if let Some(problem) = &one.problem { " " small { (problem) } } },
             _ => a href={ "/customers/" (frame::escaped(&one.customer)) } { (one.slug) },
         } },
-        frame::state(&one.state),
+        frame::standing(one),
         html! { (age(one)) },
         html! { @match one.open_run.or(one.load_run) { Some(run) => a href={ "/runs/" (run) } { (run) }, None => span class="none" { "–" } } },
         frame::count(one.parked, &format!("/customers/{}#parked", frame::escaped(&one.customer))),

@@ -1,6 +1,7 @@
 //! `bridge.action`: what people did, in the console and on the command line. Noted before it is done, and how it ended after, so that none is unseen.
 
 use chrono::{DateTime, Utc};
+use schemars::JsonSchema;
 use serde::Serialize;
 use sqlx::PgConnection;
 
@@ -17,7 +18,7 @@ pub struct Intended<'a> {
 }
 
 /// What somebody did.
-#[derive(Debug, Clone, Serialize, sqlx::FromRow)]
+#[derive(Debug, Clone, Serialize, JsonSchema, sqlx::FromRow)]
 pub struct Action {
     pub id: i64,
     pub at: DateTime<Utc>,

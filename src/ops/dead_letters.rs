@@ -2,6 +2,7 @@
 
 use anyhow::Context;
 use chrono::{DateTime, Utc};
+use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::Value;
 use sqlx::PgPool;
@@ -22,7 +23,7 @@ const EARLIER_MAX: i32 = 50;
 const KEYS_SHOWN: usize = 10;
 
 /// A job that used up its attempts or can never succeed.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub struct DeadLetter {
     pub id: i64,
     pub customer: String,
@@ -49,7 +50,7 @@ pub struct DeadLetter {
 }
 
 /// A dead letter with all that is known of it.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub struct DeadLetterShown {
     #[serde(flatten)]
     pub letter: DeadLetter,
@@ -67,7 +68,7 @@ pub struct DeadLetterShown {
 }
 
 /// A page's rows, as they were cut.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub struct RangeShown {
     /// As a sentence.
     pub told: String,
@@ -79,7 +80,7 @@ pub struct RangeShown {
 }
 
 /// A claim that did not end well.
-#[derive(Debug, Serialize, sqlx::FromRow)]
+#[derive(Debug, Serialize, JsonSchema, sqlx::FromRow)]
 pub struct Attempt {
     pub number: i32,
     pub worker: String,
@@ -93,7 +94,7 @@ pub struct Attempt {
 }
 
 /// What a person did about it.
-#[derive(Debug, Serialize, sqlx::FromRow)]
+#[derive(Debug, Serialize, JsonSchema, sqlx::FromRow)]
 pub struct Dealt {
     #[serde(skip)]
     job: i64,
@@ -105,7 +106,7 @@ pub struct Dealt {
 }
 
 /// An earlier generation of a page.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub struct Earlier {
     pub id: i64,
     pub generation: i32,

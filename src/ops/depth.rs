@@ -1,13 +1,14 @@
 //! How much waits, by the ledger: what a gauge shows and what a drain waits for.
 
 use anyhow::Context;
+use schemars::JsonSchema;
 use serde::Serialize;
 use sqlx::PgPool;
 
 use crate::queue::Kind;
 
 /// One queue's jobs that have not ended.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, JsonSchema)]
 pub struct QueueDepth {
     /// `tick`, `stage` or `page`.
     pub kind: String,

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use anyhow::Context;
 use chrono::{DateTime, Utc};
+use schemars::JsonSchema;
 use serde::Serialize;
 use sqlx::PgPool;
 
@@ -13,7 +14,7 @@ use crate::ledger::watermark;
 use crate::stages::Data;
 
 /// How far the change of an entity's mapping is.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, JsonSchema)]
 pub struct MappingStanding {
     pub entity: String,
     /// `counting` (how many rows differ), `waiting` (for `run --accept-mapping`), `covering` (they are decided).

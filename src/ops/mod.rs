@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::stages::Tally;
@@ -63,7 +64,7 @@ pub use verify::{Repair, Verified, VerifyOf, Verifying, plan_repair, repair, ver
 pub use workers::{AtWork, WorkerShown, at_work};
 
 /// What `sync-bridge status` tells, per customer.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub struct CustomerStatus {
     pub customer: String,
     pub slug: String,
@@ -99,7 +100,7 @@ pub struct CustomerStatus {
 }
 
 /// How far the first load of an entity's side is.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, JsonSchema)]
 pub struct Load {
     pub entity: String,
     pub side: String,
@@ -114,7 +115,7 @@ pub struct Load {
 }
 
 /// A database that does not answer.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, JsonSchema)]
 pub struct Away {
     pub database: String,
     pub since: DateTime<Utc>,
@@ -125,7 +126,7 @@ pub struct Away {
     pub waiting: i64,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub struct Watermark {
     pub entity: String,
     pub side: String,

@@ -1,6 +1,7 @@
 //! `sync-bridge pause` and `resume`.
 
 use anyhow::Context;
+use schemars::JsonSchema;
 use serde::Serialize;
 use sqlx::PgPool;
 
@@ -9,7 +10,7 @@ pub use crate::ledger::pause::Scope;
 use crate::ledger::{pause, sweep};
 
 /// What is paused, by whom and why.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, JsonSchema)]
 pub struct Paused {
     /// `None`: the whole customer.
     pub entity: Option<String>,

@@ -2,6 +2,7 @@
 
 use anyhow::Context;
 use chrono::{DateTime, Utc};
+use schemars::JsonSchema;
 use serde::Serialize;
 use sqlx::PgPool;
 
@@ -13,7 +14,7 @@ use crate::ledger::parked;
 const LISTED_MAX: i64 = 10_000;
 
 /// A row that cannot be written as it is.
-#[derive(Debug, Serialize, sqlx::FromRow)]
+#[derive(Debug, Serialize, JsonSchema, sqlx::FromRow)]
 pub struct QuarantinedRow {
     pub id: i64,
     pub customer: String,

@@ -2,13 +2,14 @@
 
 use anyhow::Context;
 use chrono::{DateTime, Utc};
+use schemars::JsonSchema;
 use serde::Serialize;
 use sqlx::PgPool;
 
 use crate::config::CustomerId;
 
 /// The last comparisons of a customer.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, JsonSchema)]
 pub struct Reconciliation {
     pub swept: Vec<Swept>,
     pub walks: Vec<Walk>,
@@ -19,7 +20,7 @@ pub struct Reconciliation {
 }
 
 /// One comparison of an entity's side with the ledger.
-#[derive(Debug, Clone, Serialize, sqlx::FromRow)]
+#[derive(Debug, Clone, Serialize, JsonSchema, sqlx::FromRow)]
 pub struct Swept {
     pub entity: String,
     pub side: String,
@@ -36,7 +37,7 @@ pub struct Swept {
 }
 
 /// A comparison of a large table that is under way, slice by slice.
-#[derive(Debug, Clone, Serialize, sqlx::FromRow)]
+#[derive(Debug, Clone, Serialize, JsonSchema, sqlx::FromRow)]
 pub struct Walk {
     pub entity: String,
     pub side: String,
@@ -48,7 +49,7 @@ pub struct Walk {
 }
 
 /// A pair that was not equal.
-#[derive(Debug, Clone, Serialize, sqlx::FromRow)]
+#[derive(Debug, Clone, Serialize, JsonSchema, sqlx::FromRow)]
 pub struct DifferenceListed {
     pub entity: String,
     pub legacy_key: Option<String>,

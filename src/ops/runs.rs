@@ -3,14 +3,16 @@
 
 use anyhow::Context;
 use chrono::{DateTime, Utc};
+use schemars::JsonSchema;
 use serde::Serialize;
 use sqlx::PgPool;
 
+use super::status::waits_since;
 use crate::config::CustomerId;
 use crate::telemetry::traces::Trace;
 
 /// A run in a list, with what its pages did.
-#[derive(Debug, Clone, Serialize, sqlx::FromRow)]
+#[derive(Debug, Clone, Serialize, JsonSchema, sqlx::FromRow)]
 pub struct RunListed {
     pub id: i64,
     pub customer: String,
@@ -40,7 +42,7 @@ pub struct RunListed {
 }
 
 /// A run with its stages and its pages.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, JsonSchema)]
 pub struct RunShown {
     #[serde(flatten)]
     pub run: RunListed,
@@ -55,7 +57,7 @@ pub struct RunShown {
 }
 
 /// A stage of a run.
-#[derive(Debug, Clone, Serialize, sqlx::FromRow)]
+#[derive(Debug, Clone, Serialize, JsonSchema, sqlx::FromRow)]
 pub struct StageShown {
     pub id: i64,
     pub name: String,
@@ -74,7 +76,7 @@ pub struct StageShown {
 }
 
 /// A page of a run.
-#[derive(Debug, Clone, Serialize, sqlx::FromRow)]
+#[derive(Debug, Clone, Serialize, JsonSchema, sqlx::FromRow)]
 pub struct PageShown {
     pub id: i64,
     pub stage: String,
@@ -104,7 +106,7 @@ pub struct PageShown {
 }
 
 /// What arrived in one minute.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, sqlx::FromRow)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema, sqlx::FromRow)]
 pub struct Minute {
     pub at: DateTime<Utc>,
     pub rows_to_platform: i64,
@@ -206,19 +208,21 @@ pub async fn rates(queue: &PgPool, customer: &CustomerId, minutes: u32) -> anyho
 }
 
 /// At `at` everything that was changed up to `up_to` was known to be on the other side.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, sqlx::FromRow)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema, sqlx::FromRow)]
 pub struct Settled {
     pub at: DateTime<Utc>,
     pub up_to: DateTime<Utc>,
 }
 
 /// How fresh a customer was over the last `minutes`, as its idle ticks and its runs left it, the oldest first; with the last before,
-/// if it is known. Those that left an entity out, as its tables were locked, settled not all.
+/// if it is known. Those that left an entity out, as its tables were locked, settled not all; and since something was paused, or is
+/// being loaded, nothing after that is known of all of it.
 ///
 /// # Errors
 /// The queue database's.
 pub async fn freshness(queue: &PgPool, customer: &CustomerId, minutes: u32) -> anyhow::Result<Vec<Settled>> {
-    sqlx::query_as(
+    let waits = waits_since(queue, customer).await?;
+    let mut settled: Vec<Settled> = sqlx::query_as(
         "with since as (select now() - make_interval(mins => $2) as at),
          ticks as (
              select tick.ended_at as at, tick.at as up_to from bridge.tick, since
@@ -236,7 +240,11 @@ pub async fn freshness(queue: &PgPool, customer: &CustomerId, minutes: u32) -> a
     .bind(i32::try_from(minutes).unwrap_or(i32::MAX))
     .fetch_all(queue)
     .await
-    .with_context(|| format!("reading how fresh {customer} was"))
+    .with_context(|| format!("reading how fresh {customer} was"))?;
+    if let Some(waits) = waits {
+        settled.iter_mut().for_each(|one| one.up_to = one.up_to.min(waits));
+    }
+    Ok(settled)
 }
 
 /// What flowed in some pages.

@@ -304,6 +304,19 @@ pub(super) async fn loads(queue: &PgPool, customers: &[&str]) -> anyhow::Result<
     Ok(loads)
 }
 
+/// Since when something of the customer waits: it is paused, halted, being loaded, or read whole under another mapping.
+///
+/// # Errors
+/// The queue database's.
+pub(super) async fn waits_since(queue: &PgPool, customer: &CustomerId) -> anyhow::Result<Option<DateTime<Utc>>> {
+    let asked = [customer.as_str()];
+    let paused = pauses(queue, &asked).await?.remove(customer.as_str()).unwrap_or_default();
+    let loading = loads(queue, &asked).await?.remove(customer.as_str()).unwrap_or_default();
+    let mapped = mapping::standings(queue, &asked).await?.remove(customer.as_str()).unwrap_or_default();
+    let paused = paused.list().iter().map(|pause| pause.since);
+    Ok(paused.chain(loading.iter().map(|load| load.since)).chain(mapped.iter().map(|mapping| mapping.since)).min())
+}
+
 /// The databases that do not answer, of whichever customer, by circuit.
 pub(super) async fn away(queue: &PgPool) -> anyhow::Result<HashMap<String, Away>> {
     let mut conn = queue.acquire().await.context("reading which databases are away")?;

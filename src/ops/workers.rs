@@ -2,6 +2,7 @@
 
 use anyhow::Context;
 use chrono::{DateTime, Utc};
+use schemars::JsonSchema;
 use serde::Serialize;
 use sqlx::PgPool;
 
@@ -9,7 +10,7 @@ use super::Away;
 use super::status;
 
 /// A worker process that holds jobs now.
-#[derive(Debug, Clone, Serialize, sqlx::FromRow)]
+#[derive(Debug, Clone, Serialize, JsonSchema, sqlx::FromRow)]
 pub struct WorkerShown {
     pub worker: String,
     pub jobs: i64,
@@ -20,7 +21,7 @@ pub struct WorkerShown {
 }
 
 /// Who keeps things going, and what stands in the way.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, JsonSchema)]
 pub struct AtWork {
     pub workers: Vec<WorkerShown>,
     pub away: Vec<Away>,

@@ -3,6 +3,7 @@
 
 use anyhow::Context as _;
 use chrono::{DateTime, Utc};
+use schemars::JsonSchema;
 use serde::Serialize;
 use sqlx::Row as _;
 use sqlx::postgres::PgRow;
@@ -14,7 +15,7 @@ use super::entity::ReadyEntity;
 use super::{Key, RulingKind};
 
 /// A row of the conflict log.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, JsonSchema)]
 pub struct ConflictEntry {
     /// Unique within the entity's platform database.
     pub id: i64,
@@ -32,8 +33,15 @@ pub struct ConflictEntry {
     pub clock_difference_secs: Option<f64>,
 }
 
+impl ConflictEntry {
+    /// As people call it: ids of two entities may be the same, for their logs may lie in two databases.
+    pub fn name(&self) -> String {
+        format!("{}:{}", self.entity, self.id)
+    }
+}
+
 /// One field of a conflict, both values in canonical form.
-#[derive(Debug, Clone, Serialize, serde::Deserialize)]
+#[derive(Debug, Clone, Serialize, JsonSchema, serde::Deserialize)]
 pub struct ConflictField {
     pub field: Option<String>,
     #[serde(default)]
@@ -132,7 +140,7 @@ pub async fn mark(
     .bind(sqlx::types::Json(&fields))
     .bind(&entry.state);
     let write = &entity.platform.database.write;
-    let what = || format!("marking conflict {} of {}", entry.id, entity.mapping.entity);
+    let what = || format!("marking conflict {}", entry.name());
     write.execute(query).await.with_context(what)?;
     Ok(())
 }
@@ -153,7 +161,7 @@ pub async fn prune(entity: &ReadyEntity, before: DateTime<Utc>, limit: i64) -> a
 /// The ruling that makes `winner` win an open conflict.
 pub fn resolve(entry: &ConflictEntry, winner: Side) -> Result<RulingKind, String> {
     if entry.state != "open" {
-        return Err(format!("conflict {} is {}, not open; nothing is to be resolved", entry.id, entry.state));
+        return Err(format!("conflict {} is {}, not open; nothing is to be resolved", entry.name(), entry.state));
     }
     let fields = entry.fields.iter().filter(|field| field.winner.is_none()).filter_map(|field| field.field.clone());
     Ok(RulingKind::Winner { side: winner, fields: fields.collect() })
@@ -162,7 +170,7 @@ pub fn resolve(entry: &ConflictEntry, winner: Side) -> Result<RulingKind, String
 /// The ruling that brings the loser of a conflict back, on both sides, whoever decided it.
 pub fn undo(entry: &ConflictEntry) -> Result<RulingKind, String> {
     if !matches!(entry.state.as_str(), "decided" | "resolved") {
-        return Err(format!("conflict {} is {}, so there is nothing to undo", entry.id, entry.state));
+        return Err(format!("conflict {} is {}, so there is nothing to undo", entry.name(), entry.state));
     }
     let values: Vec<_> = entry
         .fields
@@ -177,7 +185,7 @@ pub fn undo(entry: &ConflictEntry) -> Result<RulingKind, String> {
         })
         .collect();
     if values.is_empty() {
-        return Err(format!("conflict {} has no losing value to bring back", entry.id));
+        return Err(format!("conflict {} has no losing value to bring back", entry.name()));
     }
     Ok(RulingKind::Values(values))
 }

@@ -1023,7 +1023,7 @@ impl Data {
     ) -> anyhow::Result<()> {
         let ready = self.entity(customer, entity).await?;
         let found = conflicts::list(&ready, Some(id), None, 1).await?.pop();
-        let entry = found.ok_or_else(|| Permanent(format!("entity `{entity}` has no conflict {id}")))?;
+        let entry = found.ok_or_else(|| Permanent(format!("there is no conflict {entity}:{id}")))?;
         let key = conflicts::key(&entry);
         let kind = ruling(&entry).map_err(Permanent)?;
         let winner = match &kind {
@@ -1045,24 +1045,24 @@ impl Data {
             watermarks: [None, None],
         };
         let report = self.run_page(&page).await.with_context(|| {
-            format!("carrying out what was decided about conflict {id} of {entity}; if it is not done, a next run lists it again")
+            format!("carrying out what was decided about conflict {entity}:{id}; if it is not done, a next run lists it again")
         })?;
         if let Some(row) = report.quarantined.first() {
             let field = row.field.as_deref().map(|field| format!("field `{field}`: ")).unwrap_or_default();
-            return Err(Permanent(format!("conflict {id} of {entity}: {field}{}", row.reason)).into());
+            return Err(Permanent(format!("conflict {entity}:{id}: {field}{}", row.reason)).into());
         }
         if let Some(ParkedReason::Parent { entity: target, .. }) = report.parked.first().map(|row| &row.reason) {
             return Err(Permanent(format!(
-                "conflict {id} of {entity}: it refers to a record of `{target}` that is gone, or has no counterpart on the other side"
+                "conflict {entity}:{id}: it refers to a record of `{target}` that is gone, or has no counterpart on the other side"
             ))
             .into());
         }
         if !report.parked.is_empty() {
-            anyhow::bail!("conflict {id} of {entity}: the record is being written by others; try again in a moment");
+            anyhow::bail!("conflict {entity}:{id}: the record is being written by others; try again in a moment");
         }
         if !report.ruled {
             return Err(Permanent(format!(
-                "conflict {id} of {entity}: both sides hold the same by now, so nothing was decided; see `sync-bridge conflicts show`"
+                "conflict {entity}:{id}: both sides hold the same by now, so nothing was decided; see `sync-bridge conflicts show`"
             ))
             .into());
         }

@@ -30,10 +30,11 @@ enum Format {
     Json,
 }
 
-/// sqlx tells every statement at debug, apalis every task at info, and OpenTelemetry each batch that is lost; none is ours to act on. A statement that takes more than a second
-/// is a warning of sqlx's, with all of its text over many lines: that an answer is late, or does not come, is told by who waits for it.
+/// sqlx tells every statement at debug, apalis every task at info, and OpenTelemetry each batch that is lost; none is ours to act on. A
+/// statement that takes more than a second is a warning of sqlx's, with all of its text over many lines: that an answer is late, or does not
+/// come, is told by who waits for it. A command tells also that a connection was lost: a line of sqlx's would be drawn into its screen.
 const FILTER_WORKING: &str = "info,sqlx=warn,sqlx::query=error,apalis=warn,opentelemetry=warn,opentelemetry-otlp=error";
-const FILTER_ANSWERING: &str = "warn,sqlx::query=error,opentelemetry-otlp=error";
+const FILTER_ANSWERING: &str = "warn,sqlx=error,opentelemetry-otlp=error";
 
 /// Lines that wait for a slow reader.
 const LINES_BUFFERED: usize = 20_000;

@@ -501,6 +501,7 @@ async fn every_question_and_action_of_the_document_is_one_of_the_api() {
         if methods["get"].is_object() {
             let answer = console.get(&filled(path));
             assert_eq!(answer.status, 200, "{path}: {answer:?}");
+            fits(&document, shape_of(methods, "get"), &answer.json(), path);
             asked += 1;
             let query = |name: &str, value: &str| console.get(&format!("{}?{name}={value}", filled(path)));
             let named = methods["get"]["parameters"].as_array().expect("parameters").iter();
@@ -554,6 +555,9 @@ async fn every_question_and_action_of_the_document_is_one_of_the_api() {
             assert_eq!(number(&databases.queue, "select count(*) from bridge.action").await, acted, "{path}");
             let answer = with("reason", json!("as the document says"));
             assert!([200, 409].contains(&answer.status), "{path}: {answer:?}");
+            if answer.status == 200 {
+                fits(&document, shape_of(methods, "post"), &answer.json(), path);
+            }
             (asked, acted) = (asked + 1, acted + 1);
         }
     }
@@ -603,6 +607,7 @@ async fn every_question_and_action_of_the_document_is_one_of_the_api() {
         (console.ask("POST", pause, "text/plain", "{}"), 415),
         (console.ask("POST", pause, "application/json", &" ".repeat(2 << 20)), 413),
         (console.ask("DELETE", pause, "text/plain", ""), 405),
+        (console.ask("DELETE", "/api/v1/customers", "text/plain", ""), 405),
     ] {
         assert!(
             answer.status == status && answer.json()["error"].as_str().is_some_and(|error| !error.is_empty()),
@@ -631,6 +636,55 @@ async fn every_question_and_action_of_the_document_is_one_of_the_api() {
         assert!(guessed.status == 429 && guessed.headers["retry-after"] == "60", "{path}: {guessed:?}");
         describes(path, method, guessed.status);
         describes(path, method, 408);
+    }
+}
+
+/// What the document says of an answer.
+fn shape_of<'d>(methods: &'d Value, method: &str) -> &'d Value {
+    &methods[method]["responses"]["200"]["content"]["application/json"]["schema"]
+}
+
+/// An answer has the members that the document says, of such types, and no other.
+fn fits(document: &Value, shape: &Value, answer: &Value, at: &str) {
+    if let Some(to) = shape["$ref"].as_str() {
+        let named = document.pointer(to.trim_start_matches('#')).unwrap_or_else(|| panic!("{at}: no {to}"));
+        return fits(document, named, answer, at);
+    }
+    for part in ["anyOf", "oneOf"] {
+        let Some(ones) = shape[part].as_array() else { continue };
+        let is_one = |one: &&Value| match (one["type"].as_str(), one["const"].as_str()) {
+            (_, Some(value)) => answer == value,
+            (Some("null"), _) => answer.is_null(),
+            _ => !answer.is_null(),
+        };
+        let one = ones.iter().find(is_one).unwrap_or_else(|| panic!("{at}: {answer} is none of {ones:?}"));
+        return fits(document, one, answer, at);
+    }
+    let types = [&shape["type"]].into_iter().chain(shape["type"].as_array().into_iter().flatten());
+    let is_type = |name: &str| match name {
+        "null" => answer.is_null(),
+        "string" => answer.is_string(),
+        "boolean" => answer.is_boolean(),
+        "integer" => answer.is_i64() || answer.is_u64(),
+        "number" => answer.is_number(),
+        "array" => answer.is_array(),
+        "object" => answer.is_object(),
+        _ => panic!("{at}: {name}"),
+    };
+    assert!(types.filter_map(Value::as_str).any(is_type), "{at}: {answer} is no {}", shape["type"]);
+    for (index, one) in answer.as_array().into_iter().flatten().enumerate() {
+        match shape["prefixItems"].get(index) {
+            Some(shape) => fits(document, shape, one, &format!("{at}[{index}]")),
+            None => fits(document, &shape["items"], one, &format!("{at}[]")),
+        }
+    }
+    let Some(members) = shape["properties"].as_object() else { return };
+    for name in shape["required"].as_array().into_iter().flatten().filter_map(Value::as_str) {
+        assert!(answer.get(name).is_some(), "{at}: no {name} in {answer}");
+    }
+    for (name, value) in answer.as_object().into_iter().flatten() {
+        let shape = members.get(name).unwrap_or_else(|| panic!("{at}: {name} is not in the document"));
+        fits(document, shape, value, &format!("{at}.{name}"));
     }
 }
 

@@ -93,6 +93,10 @@ async fn an_entity_paused_in_mid_run_stops_within_a_page_and_the_others_go_on() 
         ages.map(|mark| mark.freshness_secs.expect("it was loaded")).fold(0.0, f64::max)
     };
     assert!(age("person") > 0.0 && age("team") == 0.0, "{status:#?}");
+    let customer = sync_bridge::config::CustomerId::new(CUSTOMER);
+    let known = ops::freshness(&bridge.queue.pool, &customer, 60).await.expect("a picture");
+    assert!(known.iter().any(|one| one.at > paused.since), "runs have ended since: {known:?}");
+    assert!(known.iter().all(|one| one.up_to <= paused.since), "of what is paused nothing is known since: {known:?}");
 
     bridge.resume(entity("person")).await;
     bridge.settle().await;

@@ -10,7 +10,7 @@ use serde::Serialize;
 use serde_json::json;
 use sync_bridge::config::{Config, Customer, CustomerId, EntityId, Side};
 use sync_bridge::ops::{self, By};
-use sync_bridge::stages::{ConflictEntry, ConflictField};
+use sync_bridge::stages::{ConflictEntry, ConflictField, Data};
 use sync_bridge::startup::{self, Bridge, Embedded, Sides, refused};
 
 use crate::out;
@@ -224,10 +224,10 @@ pub async fn run(config: &Path, args: Args) -> anyhow::Result<()> {
     let decided = async {
         bridge.must_be_migrated().await?;
         let of = bridge.config.customer(&customer).ok_or_else(|| anyhow!("no customer {customer}"))?;
-        let entity = EntityId::new(one.conflict.entity.as_str());
-        startup::check_entity(&bridge.data, of, &entity).await?;
+        let ConflictEntry { entity, id, .. } = find(&bridge.data, of, &one.conflict).await?;
+        let entity = EntityId::new(entity.as_str());
         let by = By { who: &out::who(), reason: &reason };
-        ops::decide_conflict(&bridge.queue, &bridge.data, (&customer, &entity, one.conflict.id), winner, by).await
+        ops::decide_conflict(&bridge.queue, &bridge.data, (&customer, &entity, id), winner, by).await
     };
     let decided = decided.await;
     bridge.close().await?;
@@ -264,7 +264,7 @@ async fn show_those(sides: &Sides, customer: &Customer, entity: Option<&EntityId
             found.missing().map_or(Ok(()), |missing| Err(anyhow!(missing)))
         }
         Verb::Show { one, values } => {
-            let entry = find(sides, customer, &one.conflict).await?;
+            let entry = find(&sides.data, customer, &one.conflict).await?;
             let shown = show(customer, &entry, values.show_values);
             if one.of.json { out::say_json(&shown) } else { out::say(&page(&shown)) }
         }
@@ -272,10 +272,10 @@ async fn show_those(sides: &Sides, customer: &Customer, entity: Option<&EntityId
     }
 }
 
-async fn find(sides: &Sides, customer: &Customer, name: &Name) -> anyhow::Result<ConflictEntry> {
+async fn find(data: &Data, customer: &Customer, name: &Name) -> anyhow::Result<ConflictEntry> {
     let entity = EntityId::new(name.entity.as_str());
-    startup::check_entity(&sides.data, customer, &entity).await?;
-    let found = sides.data.conflicts(&customer.id, &entity, Some(name.id), None, 1).await?.pop();
+    startup::check_entity(data, customer, &entity).await?;
+    let found = data.conflicts(&customer.id, &entity, Some(name.id), None, 1).await?.pop();
     found.ok_or_else(|| refused(anyhow!("customer {} has no conflict {name}: see `list`", customer.slug)))
 }
 
@@ -290,7 +290,7 @@ fn say_done(one: &One, state: State) -> anyhow::Result<()> {
 
 fn show<'a>(customer: &'a Customer, entry: &'a ConflictEntry, values: bool) -> Shown<'a> {
     Shown {
-        conflict: format!("{}:{}", entry.entity, entry.id),
+        conflict: entry.name(),
         customer: customer.id.as_str(),
         state: &entry.state,
         kind: &entry.kind,

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{anyhow, bail};
+use anyhow::anyhow;
 use clap::Subcommand;
 use clap::builder::PossibleValuesParser;
 use serde_json::json;
@@ -23,7 +23,7 @@ Examples:
   sync-bridge dead-letters show 17
   sync-bridge dead-letters requeue --all --reason 'the disk is larger now'
 
-Exit codes: 0 done, 1 failed, or an id is none that waits; 2 refused")]
+Exit codes: 0 done; 1 failed, or some of the ids are none that wait (the others were dealt with); 2 refused: none of the ids is, too")]
 pub struct Args {
     #[command(subcommand)]
     verb: Verb,
@@ -210,7 +210,7 @@ async fn act(bridge: &Bridge, verb: Verb, selection: &Selection) -> anyhow::Resu
             } else {
                 out::say(&format!("re-enqueued {count}"))?;
             }
-            all_found(selection, count)
+            out::all_found(&selection.ids, count, "no dead letters that wait")
         }
         Verb::Discard { of: _, reason, json } => {
             let count =
@@ -220,18 +220,9 @@ async fn act(bridge: &Bridge, verb: Verb, selection: &Selection) -> anyhow::Resu
             } else {
                 out::say(&format!("discarded {count}"))?;
             }
-            all_found(selection, count)
+            out::all_found(&selection.ids, count, "no dead letters that wait")
         }
     }
-}
-
-/// An id that was named and not found is a mistake worth a word.
-fn all_found(selection: &Selection, count: u64) -> anyhow::Result<()> {
-    let named = selection.ids.len() as u64;
-    if count < named {
-        bail!("{} of {named} ids are no dead letters that wait: see `list`", named - count);
-    }
-    Ok(())
 }
 
 fn table(config: &Config, letters: &[DeadLetter], all_states: bool) -> String {

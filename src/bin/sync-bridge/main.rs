@@ -58,7 +58,8 @@ Examples:
   sync-bridge customers list                who is worked for; `add`, `apply`, `disable` and `remove` without a restart
   sync-bridge manifests > fleet.yaml        the fleet as Kubernetes objects
 
-Exit codes: 0 fine, 1 failed, 2 bad input, configuration or database (nothing was started or written)
+Exit codes: 0 fine; 1 failed meanwhile, or not all was done: repeat it; 2 refused: bad input, configuration or database (nothing was
+  started or written); 3 the sides are not equal (`verify`); 130 a second Ctrl-C
 
 Environment: LOG_FORMAT=text|json, SYNC_BRIDGE_LOG=debug, DD_AGENT_HOST for metrics";
 

@@ -6,12 +6,12 @@ use std::ops::{Deref, DerefMut};
 
 use anyhow::{Context as _, anyhow};
 use chrono::{DateTime, Utc};
-use comfy_table::{Cell, CellAlignment, Color, ContentArrangement, Row, presets};
+use comfy_table::{Cell, CellAlignment, Color, ColumnConstraint, ContentArrangement, Row, Width, presets};
 use console::measure_text_width;
 use serde::Serialize;
 use sync_bridge::config::{Config, Customer, CustomerId, EntityId, Side};
 use sync_bridge::mapping::join_key;
-use sync_bridge::ops::Urgency;
+use sync_bridge::ops::{CustomerStatus, Urgency};
 use sync_bridge::stages::{Key, Tally};
 use sync_bridge::startup::refused;
 pub use sync_bridge::told::{duration as shown_secs, grouped, key};
@@ -30,7 +30,8 @@ pub fn say_json(value: &impl Serialize) -> anyhow::Result<()> {
     say(&serde_json::to_string(value).context("writing the result as JSON")?)
 }
 
-/// A table fitted to the terminal. Where that is too narrow for its columns, each row is shown as a card, a line for each of its cells.
+/// A table fitted to the terminal: columns are broken between words. Where it is too narrow for that, each row is shown as a card, a line for
+/// each of its cells.
 pub struct Table(comfy_table::Table);
 
 impl Deref for Table {
@@ -47,11 +48,17 @@ impl DerefMut for Table {
     }
 }
 
-/// What of a column stays readable where it is broken over lines.
-const COLUMN_MIN: u16 = 6;
+/// A sentence is not readable word by word: it has this much of a line.
+const SENTENCE_MIN: usize = 28;
 
-/// Between columns, and around a table.
-const FRAME: u16 = 3;
+/// A word that is longer, like a host's name, is broken.
+const WORD_MAX: usize = 24;
+
+/// Around a column's content.
+const PADDING: u16 = 2;
+
+/// Of padding and lines, for each column.
+const FRAME: u16 = PADDING + 1;
 
 pub fn table(headers: &[&str]) -> Table {
     let mut table = comfy_table::Table::new();
@@ -62,13 +69,44 @@ pub fn table(headers: &[&str]) -> Table {
 
 impl Display for Table {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        let needed =
-            self.0.column_max_content_widths().into_iter().map(|width| width.min(COLUMN_MIN) + FRAME).sum::<u16>() + 1;
+        let narrowest = narrowest(&self.0);
+        let needed = narrowest.iter().map(|width| width + FRAME).sum::<u16>() + 1;
         match self.0.width() {
             Some(width) if width < needed => f.write_str(&cards(&self.0)),
-            _ => self.0.fmt(f),
+            Some(_) => {
+                let mut fitted = self.0.clone();
+                for (column, width) in fitted.column_iter_mut().zip(narrowest) {
+                    if column.constraint().is_none() {
+                        column.set_constraint(ColumnConstraint::LowerBoundary(Width::Fixed(width + PADDING)));
+                    }
+                }
+                fitted.fmt(f)
+            }
+            None => self.0.fmt(f),
         }
     }
+}
+
+/// Each column's, in which it can still be read.
+fn narrowest(table: &comfy_table::Table) -> Vec<u16> {
+    let whole = table.column_max_content_widths();
+    let words = |index: usize| {
+        let cells =
+            table.header().into_iter().chain(table.row_iter()).filter_map(move |row| row.cell_iter().nth(index));
+        let widths = cells.flat_map(|cell| {
+            let content = cell.content();
+            content.split(' ').map(measure_text_width).collect::<Vec<_>>()
+        });
+        widths.max().unwrap_or_default().min(WORD_MAX)
+    };
+    let narrowest = |(index, &whole): (usize, &u16)| {
+        let kept =
+            table.column(index).is_some_and(|column| column.constraint() == Some(&ColumnConstraint::ContentWidth));
+        let is_sentence = usize::from(whole) > SENTENCE_MIN + WORD_MAX / 2;
+        let least = if is_sentence { words(index).max(SENTENCE_MIN) } else { words(index) };
+        if kept { whole } else { whole.min(u16::try_from(least).unwrap_or(u16::MAX)) }
+    };
+    whole.iter().enumerate().map(narrowest).collect()
 }
 
 fn cards(table: &comfy_table::Table) -> String {
@@ -103,7 +141,16 @@ pub fn alarm(count: i64) -> Cell {
 
 /// How a customer stands: what needs a person stands out.
 pub fn state(state: &str) -> Cell {
-    match Urgency::of_state(state) {
+    urgent(state, Urgency::of_state(state))
+}
+
+/// The same, as bad as what is listed of it for a person.
+pub fn standing(status: &CustomerStatus) -> Cell {
+    urgent(&status.state, status.urgency())
+}
+
+fn urgent(state: &str, urgency: Urgency) -> Cell {
+    match urgency {
         Urgency::Now => toned(text(state), Color::Red),
         Urgency::Soon => toned(text(state), Color::Yellow),
         Urgency::AtWork | Urgency::AtRest => text(state),
@@ -147,6 +194,21 @@ pub fn entity<'c>(config: &'c Config, named: &str) -> anyhow::Result<&'c EntityI
         let known: Vec<&str> = config.entities().map(|entity| entity.id.as_str()).collect();
         refused(anyhow!("no entity `{named}` in {}: there are {}", config.path.display(), known.join(", ")))
     })
+}
+
+/// An id that was named and not found is a mistake worth a word.
+///
+/// # Errors
+/// Refused if none of them was found: nothing was done.
+pub fn all_found(ids: &[i64], count: u64, are_not: &str) -> anyhow::Result<()> {
+    let named = ids.len() as u64;
+    match named.saturating_sub(count) {
+        0 => Ok(()),
+        unknown => {
+            let error = anyhow!("{unknown} of {named} ids are {are_not}: see `list`");
+            Err(if count == 0 { refused(error) } else { error })
+        }
+    }
 }
 
 /// Who acts, for the record; a name for people, no proof.
@@ -252,6 +314,24 @@ mod tests {
         let cards = "customer       acme\nstate          away\nwhat is wrong  it does not answer\n\n\
                      customer       globex\nstate          idle\nwhat is wrong  -";
         assert_eq!(shown.to_string(), cards);
+    }
+
+    #[test]
+    fn a_sentence_is_broken_between_words_and_has_room_or_a_card() {
+        let says = "the server answers nobody since its disk is full: free some, then it goes on by itself";
+        let mut shown = table(&["database away", "since", "it says"]);
+        shown.add_row(["legacy.example.org/acme", "2026-11-30 08:00:00Z", says]);
+        for width in 20..140 {
+            shown.set_width(width);
+            let text = shown.to_string();
+            assert!(
+                text.lines().all(|line| measure_text_width(line) <= width.into()) || text.starts_with("database"),
+                "{text}"
+            );
+            assert!(["disk", "free", "2026-11-30"].iter().all(|word| text.contains(word)), "{width}:\n{text}");
+            let lines = text.lines().filter(|line| line.starts_with('│')).count();
+            assert!(lines <= 6, "{width}: a word a line:\n{text}");
+        }
     }
 
     #[test]

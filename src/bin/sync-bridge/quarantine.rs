@@ -2,7 +2,6 @@
 
 use std::path::Path;
 
-use anyhow::bail;
 use clap::Subcommand;
 use serde_json::json;
 use sync_bridge::config::{Config, CustomerId, EntityId};
@@ -18,7 +17,7 @@ Examples:
   sync-bridge quarantine list --customer acme
   sync-bridge quarantine retry 17 18
 
-Exit codes: 0 done, 1 failed, or an id is not in quarantine, 2 refused")]
+Exit codes: 0 done; 1 failed, or some of the ids are not in quarantine (the others are due); 2 refused: none of the ids is, too")]
 pub struct Args {
     #[command(subcommand)]
     verb: Verb,
@@ -114,12 +113,12 @@ async fn act(
             if json {
                 out::say_json(&json!({ "due": count }))?;
             } else {
-                out::say(&format!("{count} due in the next run, which was asked for"))?;
+                out::say(&match count {
+                    0 => "nothing of that is quarantined".to_owned(),
+                    count => format!("{count} due in the next run, which was asked for"),
+                })?;
             }
-            if count < ids.len() as u64 {
-                bail!("{} of {} ids are not in quarantine: see `list`", ids.len() as u64 - count, ids.len());
-            }
-            Ok(())
+            out::all_found(&ids, count, "not in quarantine")
         }
     }
 }

@@ -76,10 +76,11 @@ async fn show(bridge: &Bridge, customer: Option<&CustomerId>, args: &Args) -> an
 }
 
 async fn read(bridge: &Bridge, customer: Option<&CustomerId>) -> anyhow::Result<Vec<CustomerStatus>> {
-    match customer {
-        Some(customer) => Ok(ops::status_of(&bridge.queue, &bridge.config, customer).await?.into_iter().collect()),
+    let read = match customer {
+        Some(customer) => ops::status_of(&bridge.queue, &bridge.config, customer).await.map(Vec::from_iter),
         None => ops::status(&bridge.queue, &bridge.config).await,
-    }
+    };
+    read.with_context(|| format!("asking the queue database {}", bridge.queue_shown()))
 }
 
 fn shown(unknown: &Unknown) -> String {
@@ -107,7 +108,7 @@ fn overview(status: &[CustomerStatus]) -> String {
     for one in status {
         table.add_row(vec![
             out::text(&one.slug),
-            out::state(&one.state),
+            out::standing(one),
             out::text(&one.open_run.or(one.load_run).map_or_else(|| "-".into(), |run| run.to_string())),
             out::duration(one.age_secs()),
             out::number(one.parked),

@@ -1,7 +1,9 @@
 //! `--watch`: one look after another until Ctrl-C. Owns: how looks follow each other on a terminal, in a pipe, as JSON. Never: what a look
 //! holds.
 
+use std::fmt::Display;
 use std::io::{ErrorKind, Write as _};
+use std::pin::pin;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -19,6 +21,9 @@ const HOME: &str = "\x1b[H";
 const CLEAR_LINE: &str = "\x1b[K";
 const CLEAR_REST: &str = "\x1b[J";
 
+/// A look that takes longer is told to be late while it is waited for.
+const QUIET_MAX: Duration = Duration::from_secs(2);
+
 /// Where looks are shown.
 enum Shown {
     /// One over the other, as large as the terminal is.
@@ -35,13 +40,22 @@ enum Shown {
 /// The first look's. What later ones say is shown, and asked for again.
 pub async fn run(every: Duration, json: bool, look: impl AsyncFn() -> anyhow::Result<String>) -> anyhow::Result<()> {
     let stop = shutdown::on_signal()?;
-    let mut shown = None;
+    let mut shown: Option<Shown> = None;
     let mut last = String::new();
-    loop {
-        let said = tokio::select! {
-            biased;
-            () = stop.cancelled() => break,
-            said = look() => said,
+    'looks: loop {
+        let began = clock::instant();
+        let mut looking = pin!(look());
+        let said = loop {
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => break 'looks,
+                said = &mut looking => break said,
+                () = clock::sleep(QUIET_MAX) => {}
+            }
+            if let Some(Shown::Screen(screen)) = &shown {
+                let quiet = format!("the queue database has not answered for {} s", began.elapsed().as_secs());
+                write(&screen.frame(&framed(&last, every, Some(&quiet))))?;
+            }
         };
         let trouble = match said {
             Ok(text) => {
@@ -69,23 +83,28 @@ pub async fn run(every: Duration, json: bool, look: impl AsyncFn() -> anyhow::Re
 impl Shown {
     /// Answers whether anybody reads.
     fn show(&self, every: Duration, text: &str, trouble: Option<&str>) -> anyhow::Result<bool> {
-        let now = clock::now().format("%Y-%m-%d %H:%M:%SZ");
         if let (Shown::Pages | Shown::Json, Some(trouble)) = (self, trouble) {
             eprintln!("warning: {trouble}");
             return Ok(true);
         }
         write(&match self {
-            Shown::Screen(screen) => {
-                let head = match trouble {
-                    Some(trouble) => format!("{now}, no answer, so this is older: {}", out::plain(trouble)),
-                    None => format!("{now}, every {} s; Ctrl-C ends", every.as_secs()),
-                };
-                screen.frame(&format!("{head}\n{text}"))
-            }
-            Shown::Pages => format!("{now}\n{text}\n\n"),
+            Shown::Screen(screen) => screen.frame(&framed(text, every, trouble)),
+            Shown::Pages => format!("{}\n{text}\n\n", now()),
             Shown::Json => format!("{text}\n"),
         })
     }
+}
+
+/// A look below its time, and what there is to say of it.
+fn framed(text: &str, every: Duration, trouble: Option<&str>) -> String {
+    match trouble {
+        Some(trouble) => format!("{}, this is older: {}\n{text}", now(), out::plain(trouble)),
+        None => format!("{}, every {} s; Ctrl-C ends\n{text}", now(), every.as_secs()),
+    }
+}
+
+fn now() -> impl Display {
+    clock::now().format("%Y-%m-%d %H:%M:%SZ")
 }
 
 /// The terminal's other screen; left when this goes.

@@ -74,8 +74,9 @@ async fn a_quarantined_row_is_listed_and_looked_at_again_when_asked() {
     assert_eq!(run(&desk)["rows_to_platform"], 1);
     assert_eq!(desk.succeeds(&["quarantine", "list"]), "nothing is quarantined\n");
     assert_eq!(json_of(&desk, &["quarantine", "retry", "--all", "--json"]), json!({ "due": 0 }));
+    assert_eq!(desk.succeeds(&["quarantine", "retry", "--all"]), "nothing of that is quarantined\n");
     let unknown = desk.run(&["quarantine", "retry", &id]);
-    assert_eq!(unknown.status.code(), Some(1), "an id that is not there is said");
+    assert_eq!(unknown.status.code(), Some(2), "an id that is not there is said");
     assert_eq!(json_of(&desk, &["status", "--json"])[0]["parked"], 0);
 }
 
@@ -156,6 +157,10 @@ async fn a_conflict_is_listed_without_values_resolved_and_undone() {
     assert_eq!(open.as_array().map(Vec::len), Some(1), "{open}");
     let name = open[0]["conflict"].as_str().expect("a name").to_owned();
 
+    for verb in [&["undo"][..], &["resolve", "--winner", "legacy"]] {
+        let unknown = [&["conflicts"], verb, &["user:4711", "--customer", "acme"]].concat();
+        desk.is_refused(&unknown, "customer acme has no conflict user:4711: see `list`");
+    }
     let undo = desk.run(&["conflicts", "undo", &name, "--customer", "acme"]);
     assert_eq!(undo.status.code(), Some(1), "nothing was decided yet");
     let resolve = ["conflicts", "resolve", &name, "--customer", "acme", "--winner", "legacy", "--reason", "she moved"];

@@ -10,7 +10,8 @@ use nix::sys::signal::Signal;
 use serde_json::Value;
 
 use super::{Databases, Desk, Running};
-use crate::support::eventually;
+use crate::support::door::{Door, Way};
+use crate::support::{eventually, server};
 
 const WATCH: [&str; 4] = ["status", "--watch", "--every", "1"];
 const ENTER: &str = "\u{1b}[?1049h";
@@ -116,6 +117,32 @@ async fn on_a_terminal_a_look_is_drawn_over_the_other_and_fits() {
         let coloured = all.contains("\u{1b}[38;5;");
         assert_eq!(coloured, colours, "{all:?}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn while_the_queue_database_does_not_answer_that_is_drawn_above_the_last_look() {
+    let (databases, desk) = ready("watch away").await;
+    let door = Door::new(server().await.port()).await;
+    let desk = desk.with("QUEUE_URL", door.url(databases.queue.url.expose()).expose());
+    let mut terminal = Terminal::start(&desk, (40, 120), &WATCH);
+    eventually("a look was drawn", async || terminal.frames().iter().any(|frame| frame.contains("Ctrl-C ends"))).await;
+    door.is(Way::Nowhere);
+    eventually("it is told while it is waited for", async || {
+        terminal.running.must_run();
+        let frames = terminal.frames();
+        frames.iter().any(|frame| frame.contains("the queue database has not answered for") && frame.contains("acme"))
+    })
+    .await;
+    door.is(Way::Shut);
+    eventually("it is told with its name", async || {
+        terminal.frames().iter().any(|frame| frame.contains("this is older: asking the queue database 127.0.0.1"))
+    })
+    .await;
+    door.is(Way::Open);
+    let count = terminal.frames().len();
+    let goes_on = async || terminal.frames().iter().skip(count).any(|frame| frame.contains("Ctrl-C ends"));
+    eventually("looks go on", goes_on).await;
+    terminal.stop(Signal::SIGINT);
 }
 
 #[tokio::test]
