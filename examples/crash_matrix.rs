@@ -13,7 +13,7 @@ use std::sync::Mutex;
 use std::time::Instant;
 
 use clap::Parser;
-use crashes::{Calm, KINDS, Kind, Matrix, Outcome, points};
+use crashes::{Calm, KILLED_ELSEWHERE, KINDS, Kind, Matrix, Outcome, points};
 use futures::FutureExt as _;
 
 /// Records that are made ready together.
@@ -215,13 +215,19 @@ fn report(
             }
         }
     }
+    let elsewhere = |point: &str| KILLED_ELSEWHERE.iter().find(|(named, _)| *named == point).map(|(_, test)| *test);
+    let (killed_elsewhere, unreached): (Vec<&String>, Vec<&String>) =
+        unreached.into_iter().partition(|point| elsewhere(point).is_some());
+    for point in &killed_elsewhere {
+        println!("{point} is an operator's command's: killed in {}", elsewhere(point).unwrap_or_default());
+    }
     for point in &unreached {
         println!("NEVER PASSED {point}");
     }
     println!(
         "{same} processes killed at {} points and nothing of it seen in the end, {wrong} wrong, {missed} came to an end before, \
          {} points never passed; {} s",
-        points.len() - unreached.len(),
+        points.len() - unreached.len() - killed_elsewhere.len(),
         unreached.len(),
         start.elapsed().as_secs()
     );

@@ -449,6 +449,21 @@ fn stop(child: &Child) {
     }
 }
 
+/// Points in operators' commands, which no kind of change passes, and the test that kills there.
+pub const KILLED_ELSEWHERE: [(&str, &str); 1] =
+    [("purge.rows", "cli::customers::a_purge_that_is_cut_off_is_finished_by_the_next")];
+
+#[cfg(test)]
+#[test]
+fn what_is_killed_elsewhere_is_a_point_and_has_its_test() {
+    for (point, test) in KILLED_ELSEWHERE {
+        assert!(points().iter().any(|named| named == point), "{point}");
+        let name = test.rsplit("::").next().expect("a name");
+        let source = include_str!("../cli/customers.rs");
+        assert!(source.contains(&format!("fn {name}(")) && source.contains(&format!("\"{point}\"")), "{test}");
+    }
+}
+
 /// Functions of the ledger that write without a fault point, and why.
 #[cfg(test)]
 const WITHOUT_A_POINT: [(&str, &str); 16] = [
