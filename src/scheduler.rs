@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use anyhow::Context as _;
 use chrono::{DateTime, DurationRound, TimeDelta, Utc};
 use croner::Cron;
 use futures::future::BoxFuture;
@@ -12,10 +13,10 @@ use sqlx::{Acquire, PgPool};
 use tokio_util::sync::CancellationToken;
 
 use crate::clock;
-use crate::config::{Config, Schedule, parse_cron};
+use crate::config::{Config, Customer, Schedule, parse_cron};
 use crate::fault;
 use crate::health::Health;
-use crate::ledger::{job, tick};
+use crate::ledger::{job, pool, tick};
 use crate::queue::{self, Kind};
 use crate::roster;
 use crate::telemetry::metrics;
@@ -42,19 +43,31 @@ const EDGE: Duration = Duration::from_millis(5);
 pub fn run(
     config: Arc<Config>,
     pool: PgPool,
+    workers: Workers,
     health: Health,
     shutdown: CancellationToken,
 ) -> BoxFuture<'static, anyhow::Result<()>> {
-    Box::pin(make_ticks(config, pool, health, shutdown))
+    Box::pin(make_ticks(config, pool, workers, health, shutdown))
+}
+
+/// Who takes the jobs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Workers {
+    /// Each pool's those of its customers.
+    OfPools,
+    /// The same all of them, whatever pool a customer is in.
+    OfAll,
 }
 
 async fn make_ticks(
     config: Arc<Config>,
     pool: PgPool,
+    workers: Workers,
     health: Health,
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
     let mut config = config;
+    let mut assigned = None;
     let mut plan = Plan::new(&config)?;
     let pulse = health.part("schedule", READY_WITHIN);
     tracing::info!(customers = config.customers.len(), "scheduler started");
@@ -70,6 +83,11 @@ async fn make_ticks(
                 }
                 Ok(None) => {}
                 Err(error) => tracing::warn!("looking for changed customers: {}", told(&error)),
+            }
+            let members = members(&config, workers);
+            if assigned.as_ref() != Some(&members) {
+                assign(&pool, &members).await.context("noting who is in which pool")?;
+                assigned = Some(members);
             }
             round(&pool, &mut plan).await
         };
@@ -98,6 +116,27 @@ async fn make_ticks(
             return Ok(());
         }
     }
+}
+
+/// Customers that are in a pool, with its name.
+fn members(config: &Config, workers: Workers) -> Vec<(String, String)> {
+    let of = |customer: &Customer| Some((customer.id.as_str().to_owned(), customer.pool.as_ref()?.as_str().to_owned()));
+    match workers {
+        Workers::OfPools => config.customers.iter().filter_map(of).collect(),
+        Workers::OfAll => Vec::new(),
+    }
+}
+
+async fn assign(queue: &PgPool, members: &[(String, String)]) -> anyhow::Result<()> {
+    let members: Vec<(&str, &str)> = members.iter().map(|(customer, pool)| (&**customer, &**pool)).collect();
+    let mut conn = queue::acquire(queue).await?;
+    let mut tx = conn.begin().await?;
+    let changed = pool::assign(&mut tx, &members).await?;
+    tx.commit().await?;
+    if changed > 0 {
+        tracing::info!(changed, "customers are in other pools: what waits for their workers follows within seconds");
+    }
+    Ok(())
 }
 
 /// Makes the ticks that are due now. Answers the queue database's clock.

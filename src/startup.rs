@@ -13,17 +13,18 @@ use futures::{StreamExt as _, TryStreamExt as _, stream};
 use sqlx::PgPool;
 use tokio_util::sync::CancellationToken;
 
-use crate::config::{self, Config, ConfigError, Customer, EntityId, Finding, Spot, Unserved, Why};
+use crate::config::{self, Config, ConfigError, Customer, EntityId, Finding, Pool, Spot, Unserved, Why};
 use crate::console::{self, Listening, Tokens};
 use crate::embedded::{Server, Unseen};
 use crate::health::{self, Health};
 use crate::jobs::{self, Env};
 use crate::mapping::laws;
+use crate::scheduler::{self, Workers};
 use crate::sides::{self, Fault};
 use crate::stages::Data;
 use crate::telemetry::{self, logs};
 use crate::told::told;
-use crate::{clock, ops, queue, roster, scheduler, shutdown};
+use crate::{clock, ops, queue, roster, shutdown};
 
 /// Something went wrong on the way. For a process that stays: start it again.
 const EXIT_FAILED: u8 = 1;
@@ -110,6 +111,16 @@ pub struct WorkerArgs {
     grace: u32,
 }
 
+/// What is decided about a worker of a fleet.
+#[derive(Debug, Clone, clap::Args)]
+pub struct FleetArgs {
+    #[command(flatten)]
+    worker: WorkerArgs,
+    /// Work for the customers of this pool alone (`pool` of a customer); left out: for those of none
+    #[arg(long, env = "SYNC_BRIDGE_POOL", value_name = "NAME")]
+    pool: Option<Pool>,
+}
+
 impl ProcessArgs {
     /// Tells this health, where it is asked for.
     ///
@@ -171,8 +182,9 @@ pub async fn console_or_free(
 }
 
 impl WorkerArgs {
-    fn settings(&self) -> jobs::worker::Settings {
-        jobs::worker::Settings { grace: Duration::from_secs(self.grace.into()), ..jobs::worker::Settings::default() }
+    fn settings(&self, pool: Option<Pool>) -> jobs::worker::Settings {
+        let grace = Duration::from_secs(self.grace.into());
+        jobs::worker::Settings { pool, grace, ..jobs::worker::Settings::default() }
     }
 }
 
@@ -184,7 +196,7 @@ pub async fn scheduler(config: &Path, process: &ProcessArgs) -> anyhow::Result<(
     let stop = shutdown::on_signal()?;
     let bridge = Bridge::open_to_stay(load(config).await.map_err(unless_away)?).await?;
     let health = process.tell(Health::default()).await?;
-    let done = scheduler::run(bridge.config.clone(), bridge.queue.clone(), health, stop).await;
+    let done = scheduler::run(bridge.config.clone(), bridge.queue.clone(), Workers::OfPools, health, stop).await;
     bridge.close().await?;
     done
 }
@@ -193,11 +205,11 @@ pub async fn scheduler(config: &Path, process: &ProcessArgs) -> anyhow::Result<(
 ///
 /// # Errors
 /// A configuration or queue database that cannot be used.
-pub async fn worker(config: &Path, worker: &WorkerArgs) -> anyhow::Result<()> {
+pub async fn worker(config: &Path, FleetArgs { worker, pool }: &FleetArgs) -> anyhow::Result<()> {
     let stop = shutdown::on_signal()?;
     let bridge = Bridge::open_to_stay(load(config).await.map_err(unless_away)?).await?;
     let health = worker.process.tell(Health::default()).await?;
-    let done = jobs::worker::run(bridge.env(), worker.settings(), health, stop).await;
+    let done = jobs::worker::run(bridge.env(), worker.settings(pool.clone()), health, stop).await;
     bridge.close().await?;
     done
 }
@@ -227,12 +239,13 @@ pub async fn work(
         Ok(())
     };
     let scheduler = async {
-        let done = scheduler::run(bridge.config.clone(), bridge.queue.clone(), health.clone(), all.clone()).await;
+        let (config, queue) = (bridge.config.clone(), bridge.queue.clone());
+        let done = scheduler::run(config, queue, Workers::OfAll, health.clone(), all.clone()).await;
         all.cancel();
         done.context("the scheduler ended")
     };
     let worker = async {
-        let done = jobs::worker::run(bridge.env(), worker.settings(), health.clone(), all.clone()).await;
+        let done = jobs::worker::run(bridge.env(), worker.settings(None), health.clone(), all.clone()).await;
         all.cancel();
         done.context("the worker ended")
     };

@@ -15,7 +15,7 @@ struct Args {
     #[arg(long, env = "SYNC_BRIDGE_CONFIG", default_value = "bridge.toml", value_name = "FILE")]
     config: PathBuf,
     #[command(flatten)]
-    worker: startup::WorkerArgs,
+    worker: startup::FleetArgs,
 }
 
 fn main() -> ExitCode {

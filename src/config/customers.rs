@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::parse::{Defaults, read_list};
 use super::reader::{Key, Keys, Located, Node, Reader, Text};
-use super::{Customer, CustomerId, DatabaseUrl, Schedule, database, limits, schedule};
+use super::{Customer, CustomerId, DatabaseUrl, Pool, Schedule, database, limits, schedule};
 
 /// Ids and slugs become tags, labels and parts of names: Kubernetes allows 63 characters.
 pub(super) const NAME_CHARS_MAX: usize = 63;
@@ -51,6 +51,10 @@ fn read_one(
     let at = databases.as_ref().unwrap_or(node).place();
     let databases = databases.map(|node| read_databases(&node, reader));
     let vars = read_texts(keys.optional("vars"), reader);
+    let pool = match keys.optional("pool") {
+        Some(node) => node.text(reader).and_then(|text| read_pool(&text, reader)).map(Some),
+        None => Some(None),
+    };
     let limits = keys.optional("limits");
     if let Some((Some(names), _)) = &databases {
         limits::check_names(limits.as_ref(), &names.iter().map(String::as_str).collect(), reader);
@@ -83,6 +87,7 @@ fn read_one(
             labels: labels?,
             databases: urls?,
             vars: vars?,
+            pool: pool?,
             schedule: schedule?,
             load_window: load_window?,
             limits: limits?,
@@ -90,6 +95,16 @@ fn read_one(
         })
     })();
     Some((customer, outline))
+}
+
+fn read_pool(text: &Text, reader: &mut Reader<'_>) -> Option<Pool> {
+    match text.value.parse() {
+        Ok(pool) => Some(pool),
+        Err(form) => {
+            reader.problem(text, format!("`{}` is no name of a pool", text.raw), Some(form));
+            None
+        }
+    }
 }
 
 /// An id: fixed, so no variable may change it.

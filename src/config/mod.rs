@@ -128,6 +128,8 @@ pub struct Customer {
     pub databases: BTreeMap<String, DatabaseUrl>,
     /// Values for `{name}` in `scope`.
     pub vars: BTreeMap<String, String>,
+    /// The workers that take its jobs; `None`: those of no pool.
+    pub pool: Option<Pool>,
     pub schedule: Schedule,
     /// The hours in which whole tables may be read, by the schedule's zone; none: all.
     pub load_window: Option<DayWindow>,
@@ -135,6 +137,39 @@ pub struct Customer {
     pub limits: BTreeMap<String, Limits>,
     /// Of what the queue database keeps of it; 0 for one of the file.
     pub version: i64,
+}
+
+/// The name of workers that work for certain customers alone. Part of the names of their queues, and of what they are called in a cluster.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+pub struct Pool(String);
+
+impl Pool {
+    const CHARS_MAX: usize = 30;
+
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl std::fmt::Display for Pool {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::str::FromStr for Pool {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Pool, String> {
+        let is_name = text.starts_with(|first: char| first.is_ascii_lowercase())
+            && text.ends_with(|last: char| last.is_ascii_lowercase() || last.is_ascii_digit())
+            && text.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
+            && text.len() <= Pool::CHARS_MAX;
+        if is_name {
+            return Ok(Pool(text.to_owned()));
+        }
+        Err(format!("small letters, digits and `-`, at most {}, a letter first and no `-` last", Pool::CHARS_MAX))
+    }
 }
 
 /// A checked cron expression of five fields, or six with seconds first, in a time zone.
@@ -573,6 +608,7 @@ impl std::fmt::Debug for Customer {
             .field("labels", &self.labels)
             .field("databases", &self.databases)
             .field("vars", &self.vars.keys())
+            .field("pool", &self.pool)
             .field("schedule", &self.schedule)
             .field("load_window", &self.load_window)
             .field("limits", &self.limits)
@@ -704,8 +740,8 @@ impl Customer {
             one.databases.iter().map(|(name, url)| (name.clone(), url.expose().to_owned())).collect()
         };
         let rest = |one: &Customer| {
-            let Customer { id, slug, labels, vars, schedule, load_window, limits, version, .. } = one.clone();
-            (id, slug, labels, vars, schedule, load_window, limits, version)
+            let Customer { id, slug, labels, vars, pool, schedule, load_window, limits, version, .. } = one.clone();
+            (id, slug, labels, vars, pool, schedule, load_window, limits, version)
         };
         urls(self) == urls(other) && rest(self) == rest(other)
     }

@@ -90,6 +90,7 @@ fn customer() -> Value {
             ("labels", "Tags of its metrics", entries(scalar())),
             ("databases", "The URL of each database, by the name that entities use", entries(text())),
             ("vars", "What `{name}` in a `scope` stands for", entries(scalar())),
+            ("pool", "Workers of this name alone take its jobs (`sync-bridge-worker --pool`)", text()),
             ("limits", LIMITS, entries(limits_of_database())),
             ("schedule", SCHEDULE, text()),
             ("timezone", "Of the schedule", text()),

@@ -310,7 +310,7 @@ impl Executor {
         tracing::error!(%kind, problem, "a delivery whose payload is not ours was dropped");
         let noted = async {
             let mut conn = queue::acquire(&self.env.queue).await?;
-            anyhow::Ok(refused::insert(&mut conn, kind.queue(), problem).await?)
+            anyhow::Ok(refused::insert(&mut conn, &kind.queue(None), problem).await?)
         };
         if let Err(error) = queue::answered(ANSWER_MAX, noted).await {
             tracing::warn!("noting a dropped delivery: {}", told(&error));

@@ -20,6 +20,7 @@ use super::lease::Leases;
 use super::shares::Shares;
 use super::{Env, janitor};
 use crate::clock;
+use crate::config::Pool;
 use crate::health::{Health, Pulse};
 use crate::queue::{self, ANSWER_MAX, Consumer, Ended, Handle, Kind, upkeep};
 use crate::roster::Roster;
@@ -48,6 +49,8 @@ pub struct Settings {
     pub ticks: usize,
     pub stages: usize,
     pub pages: usize,
+    /// Whose jobs are taken; `None`: those of customers in no pool.
+    pub pool: Option<Pool>,
     /// How long a stop may take. Running jobs have it, less what handing them back takes.
     pub grace: Duration,
     /// What the work of one page may take, to be tried again then.
@@ -56,7 +59,7 @@ pub struct Settings {
 
 impl Default for Settings {
     fn default() -> Settings {
-        Settings { ticks: 8, stages: 6, pages: 16, grace: Duration::from_secs(25), page_limit: PAGE_LIMIT }
+        Settings { ticks: 8, stages: 6, pages: 16, pool: None, grace: Duration::from_secs(25), page_limit: PAGE_LIMIT }
     }
 }
 
@@ -136,6 +139,7 @@ async fn work(env: Env, settings: Settings, health: Health, shutdown: Cancellati
             let place = Place {
                 kind,
                 concurrency: settings.concurrency(kind),
+                pool: settings.pool.clone(),
                 process: process.clone(),
                 pulse,
                 running: running.clone(),
@@ -145,7 +149,8 @@ async fn work(env: Env, settings: Settings, health: Health, shutdown: Cancellati
             tokio::spawn(supervise(place, executor.clone(), roster.clone()))
         })
         .collect();
-    tracing::info!(process, pages = settings.pages, "worker started");
+    let pool = settings.pool.as_ref().map(Pool::as_str);
+    tracing::info!(process, pool, pages = settings.pages, "worker started");
 
     tokio::select! {
         // First: they all end by it.
@@ -181,6 +186,7 @@ async fn work(env: Env, settings: Settings, health: Health, shutdown: Cancellati
 struct Place {
     kind: Kind,
     concurrency: usize,
+    pool: Option<Pool>,
     process: String,
     pulse: Pulse,
     /// Every handler that runs, whichever worker of the queue took its delivery.
@@ -193,7 +199,7 @@ struct Place {
 /// Keeps a worker of the queue alive: any database error ends one. Its handlers go on; a new one comes after a while, under
 /// a name of its own (an old name would keep the old one's rows alive) and with connections of its own.
 async fn supervise(place: Place, executor: Executor, roster: Roster) {
-    let Place { kind, concurrency, process, pulse, running, shutdown, abandon } = place;
+    let Place { kind, concurrency, pool, process, pulse, running, shutdown, abandon } = place;
     let mut failures = 0u32;
     let mut left_behind: Vec<String> = Vec::new();
     while !shutdown.is_cancelled() {
@@ -210,8 +216,8 @@ async fn supervise(place: Place, executor: Executor, roster: Roster) {
             })
         };
         let began = clock::instant();
-        let (queue, pulse_of_it) = (executor.env.queue.clone(), pulse.clone());
-        let consumer = Consumer { queue, kind, name: name.clone(), concurrency, handle, pulse: pulse_of_it };
+        let (queue, pool, pulse_of_it) = (executor.env.queue.clone(), pool.clone(), pulse.clone());
+        let consumer = Consumer { queue, kind, pool, name: name.clone(), concurrency, handle, pulse: pulse_of_it };
         // A task of its own, so that a panic ends it and not us.
         let consumer = tokio::spawn(consumer.run(shutdown.clone(), abandon.clone()));
         let ended = consumer.await.unwrap_or_else(|panic| Ended::Failed(panic.to_string()));

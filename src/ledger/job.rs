@@ -64,6 +64,7 @@ pub enum Claimed {
 struct DeliveryRow {
     id: i64,
     kind: String,
+    pool: Option<String>,
     delivery: i32,
     priority: i16,
     run_at_secs: i64,
@@ -75,7 +76,14 @@ impl TryFrom<DeliveryRow> for Delivery {
     fn try_from(row: DeliveryRow) -> sqlx::Result<Delivery> {
         let kind = row.kind.parse().map_err(unknown)?;
         let priority = u8::try_from(row.priority).unwrap_or(0);
-        Ok(Delivery { kind, job: row.id, delivery: row.delivery, priority, run_at_secs: row.run_at_secs })
+        Ok(Delivery {
+            kind,
+            pool: row.pool,
+            job: row.id,
+            delivery: row.delivery,
+            priority,
+            run_at_secs: row.run_at_secs,
+        })
     }
 }
 
@@ -110,13 +118,13 @@ pub async fn insert_later(
         }
     };
     let rows: Vec<DeliveryRow> = sqlx::query_as(AssertSqlSafe(format!(
-        "insert into bridge.job (kind, customer, subject, priority, run_at)
-         select $1, subject.customer, subject.id,
+        "insert into bridge.job (kind, customer, pool, subject, priority, run_at)
+         select $1, subject.customer, (select pool from bridge.pool_member as member where member.customer = subject.customer), subject.id,
              (select count(*) from bridge.tick where tick.origin = 'operator' and tick.id = {tick}),
              case when $4 = interval '0' then date_trunc('second', now())
                   else to_timestamp(ceil(extract(epoch from clock_timestamp() + $4))) end
          from unnest($2::text[], $3::bigint[]) as subject (customer, id)
-         returning id, kind, delivery, priority, extract(epoch from run_at)::bigint as run_at_secs"
+         returning id, kind, pool, delivery, priority, extract(epoch from run_at)::bigint as run_at_secs"
     )))
     .bind(kind.as_str())
     .bind(customers)
@@ -274,7 +282,7 @@ pub async fn back(
              away_since = case when $5 then coalesce(away_since, now()) when $4 then away_since end,
              error_kind = $6, last_error = $7
          where id = $1 and token = $2
-         returning id, kind, delivery, priority, extract(epoch from run_at)::bigint as run_at_secs",
+         returning id, kind, pool, delivery, priority, extract(epoch from run_at)::bigint as run_at_secs",
     )
     .bind(claim.job)
     .bind(claim.token)
@@ -384,7 +392,7 @@ pub async fn wake(
          set waits_for = null, delivery = delivery + 1,
              run_at = date_trunc('second', now()) + make_interval(secs => floor(random() * 3))
          from woken where job.id = woken.id
-         returning job.id, job.kind, job.delivery, job.priority, extract(epoch from job.run_at)::bigint as run_at_secs",
+         returning job.id, job.kind, job.pool, job.delivery, job.priority, extract(epoch from job.run_at)::bigint as run_at_secs",
     )
     .bind(interval(away_max))
     .bind(limit)
@@ -408,7 +416,7 @@ pub async fn expire(conn: &mut PgConnection, limit: i64) -> sqlx::Result<Vec<Del
              run_at = date_trunc('second', now()), error_kind = $2,
              last_error = 'worker ' || claimed_by || ' was not heard of any more'
          from expired where job.id = expired.id
-         returning job.id, job.kind, job.delivery, job.priority, extract(epoch from job.run_at)::bigint as run_at_secs",
+         returning job.id, job.kind, job.pool, job.delivery, job.priority, extract(epoch from job.run_at)::bigint as run_at_secs",
     )
     .bind(limit)
     .bind(LEASE_EXPIRED)
@@ -439,7 +447,7 @@ pub async fn correct_clock(conn: &mut PgConnection, limit: i64) -> sqlx::Result<
          )
          update bridge.job set delivery = delivery + 1, run_at = date_trunc('second', now())
          from ahead where job.id = ahead.id
-         returning job.id, job.kind, job.delivery, job.priority, extract(epoch from job.run_at)::bigint as run_at_secs",
+         returning job.id, job.kind, job.pool, job.delivery, job.priority, extract(epoch from job.run_at)::bigint as run_at_secs",
     )
     .bind(limit)
     .fetch_all(conn)

@@ -12,6 +12,7 @@ pub mod mapping;
 pub mod page;
 pub mod parked;
 pub mod pause;
+pub mod pool;
 pub mod quarantine;
 pub mod refused;
 pub mod requeue;

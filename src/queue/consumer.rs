@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Kind, pool_options, still_good};
 use crate::clock;
+use crate::config::Pool;
 use crate::health::Pulse;
 use crate::told::without_line;
 
@@ -63,6 +64,8 @@ impl std::fmt::Display for Ended {
 pub struct Consumer {
     pub queue: PgPool,
     pub kind: Kind,
+    /// Whose jobs it takes; `None`: those of no pool.
+    pub pool: Option<Pool>,
     /// Unique per start.
     pub name: String,
     pub concurrency: usize,
@@ -195,7 +198,7 @@ impl Drop for Busy {
 fn worker(consumer: &Consumer, watch: &Arc<Watch>) -> (WorkerContext, BoxFuture<'static, Result<(), WorkerError>>) {
     let Consumer { kind, concurrency, .. } = *consumer;
     let config = Config::default()
-        .queue(kind.queue())
+        .queue(&kind.queue(consumer.pool.as_ref().map(Pool::as_str)))
         .batch_size(batch(concurrency))
         .heartbeat_interval(HEARTBEAT_EVERY)
         .missed_heartbeats(HEARTBEATS_MISSED_MAX)

@@ -1,6 +1,7 @@
 //! The only place that names apalis: it delivers, the ledger decides. Owns: queue names, pushing a delivery, workers that
 //! take deliveries, apalis' own tables. Never: whether a job may run, or what became of it.
 
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::str::FromStr;
 use std::time::Duration;
@@ -51,12 +52,11 @@ pub enum Kind {
 impl Kind {
     pub const ALL: [Kind; 3] = [Kind::Tick, Kind::Stage, Kind::Page];
 
-    /// The name in apalis' tables; fixed for ever.
-    pub const fn queue(self) -> &'static str {
-        match self {
-            Kind::Tick => "sync-bridge.tick",
-            Kind::Stage => "sync-bridge.stage",
-            Kind::Page => "sync-bridge.page",
+    /// The name in apalis' tables; fixed for ever. Each pool has queues of its own.
+    pub fn queue(self, pool: Option<&str>) -> String {
+        match pool {
+            Some(pool) => format!("sync-bridge.{self}@{pool}"),
+            None => format!("sync-bridge.{self}"),
         }
     }
 
@@ -85,9 +85,11 @@ impl std::fmt::Display for Kind {
 }
 
 /// One delivery of a job, as the ledger has just recorded it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Delivery {
     pub kind: Kind,
+    /// Whose workers take it; `None`: those of no pool.
+    pub pool: Option<String>,
     pub job: i64,
     /// Counts up with every push of the job.
     pub delivery: i32,
@@ -114,25 +116,21 @@ pub struct Payload {
 /// # Errors
 /// The database's; the transaction is lost then.
 pub async fn enqueue(conn: &mut PgConnection, deliveries: &[Delivery]) -> sqlx::Result<()> {
-    for kind in Kind::ALL {
-        let tasks: Vec<_> = deliveries
-            .iter()
-            .filter(|delivery| delivery.kind == kind)
-            .map(|delivery| {
-                let payload = Payload { job: delivery.job, delivery: delivery.delivery };
-                let bytes = serde_json::to_vec(&payload).expect("two numbers are JSON");
-                TaskBuilder::new(bytes)
-                    .idempotency_key(key(delivery.job, delivery.delivery))
-                    .priority(usize::from(delivery.priority))
-                    .run_at_timestamp(u64::try_from(delivery.run_at_secs).unwrap_or(0))
-                    .max_attempts(APALIS_ATTEMPTS)
-                    .build()
-            })
-            .collect();
-        if !tasks.is_empty() {
-            apalis_postgres::queries::push_tasks(conn, kind.queue(), tasks).await.map_err(database_error)?;
-            crate::fault::point("queue.pushed").await;
-        }
+    let mut queues: BTreeMap<String, Vec<_>> = BTreeMap::new();
+    for delivery in deliveries {
+        let payload = Payload { job: delivery.job, delivery: delivery.delivery };
+        let bytes = serde_json::to_vec(&payload).expect("two numbers are JSON");
+        let task = TaskBuilder::new(bytes)
+            .idempotency_key(key(delivery.job, delivery.delivery))
+            .priority(usize::from(delivery.priority))
+            .run_at_timestamp(u64::try_from(delivery.run_at_secs).unwrap_or(0))
+            .max_attempts(APALIS_ATTEMPTS)
+            .build();
+        queues.entry(delivery.kind.queue(delivery.pool.as_deref())).or_default().push(task);
+    }
+    for (queue, tasks) in queues {
+        apalis_postgres::queries::push_tasks(conn, &queue, tasks).await.map_err(database_error)?;
+        crate::fault::point("queue.pushed").await;
     }
     Ok(())
 }
@@ -262,7 +260,9 @@ mod tests {
 
     #[test]
     fn queue_names_are_pinned() {
-        assert_eq!(Kind::ALL.map(Kind::queue), ["sync-bridge.tick", "sync-bridge.stage", "sync-bridge.page"]);
+        let queues = ["sync-bridge.tick", "sync-bridge.stage", "sync-bridge.page"];
+        assert_eq!(Kind::ALL.map(|kind| kind.queue(None)), queues);
+        assert_eq!(Kind::Page.queue(Some("large")), "sync-bridge.page@large");
         assert_eq!(Kind::ALL.map(Kind::as_str), ["tick", "stage", "page"]);
     }
 

@@ -28,8 +28,9 @@ pub async fn setup(queue: &PgPool) -> anyhow::Result<()> {
 /// # Errors
 /// The database's.
 pub async fn set_aside_malformed(conn: &mut PgConnection) -> sqlx::Result<u64> {
+    let queues = queues(conn).await?;
     let done = sqlx::query(include_str!("set_aside_malformed.sql"))
-        .bind(queues())
+        .bind(&queues)
         .bind(ASIDE)
         .bind(BATCH)
         .execute(conn)
@@ -38,17 +39,17 @@ pub async fn set_aside_malformed(conn: &mut PgConnection) -> sqlx::Result<u64> {
 }
 
 /// Delivers up to `limit` jobs again that were due before `overdue` and whose delivery got lost: no live row of the queue
-/// carries it. A job that only waits its turn in a long queue is left alone. To be enqueued in the same transaction.
+/// carries it, or one that its customer's workers do not take any more. A job that only waits its turn in a long queue is left alone. To be enqueued in the same transaction.
 ///
 /// # Errors
 /// The database's.
 pub async fn redeliver(conn: &mut PgConnection, overdue: Duration, limit: i64) -> sqlx::Result<Vec<Delivery>> {
-    let rows: Vec<(i64, String, i32, i16, i64)> =
+    let rows: Vec<(i64, String, Option<String>, i32, i16, i64)> =
         sqlx::query_as(include_str!("redeliver.sql")).bind(interval(overdue)).bind(limit).fetch_all(conn).await?;
     rows.into_iter()
-        .map(|(job, kind, delivery, priority, run_at_secs)| {
+        .map(|(job, kind, pool, delivery, priority, run_at_secs)| {
             let kind = kind.parse().map_err(|error: String| sqlx::Error::Decode(error.into()))?;
-            Ok(Delivery { kind, job, delivery, priority: u8::try_from(priority).unwrap_or(0), run_at_secs })
+            Ok(Delivery { kind, pool, job, delivery, priority: u8::try_from(priority).unwrap_or(0), run_at_secs })
         })
         .collect()
 }
@@ -60,12 +61,13 @@ pub async fn redeliver(conn: &mut PgConnection, overdue: Duration, limit: i64) -
 pub async fn release(conn: &mut PgConnection, workers: &[String]) -> sqlx::Result<u64> {
     // First, or the row that ended one of them would end the next.
     set_aside_malformed(conn).await?;
+    let queues = queues(conn).await?;
     let done = sqlx::query(
         "update apalis.jobs set status = 'Pending', lock_by = null, lock_at = null, done_at = null
          where lock_by = any($1) and job_type = any($2) and status in ('Queued', 'Running')",
     )
     .bind(workers)
-    .bind(queues())
+    .bind(&queues)
     .execute(conn)
     .await?;
     Ok(done.rows_affected())
@@ -76,6 +78,7 @@ pub async fn release(conn: &mut PgConnection, workers: &[String]) -> sqlx::Resul
 /// # Errors
 /// The database's.
 pub async fn prune_finished(conn: &mut PgConnection, age: Duration) -> sqlx::Result<u64> {
+    let queues = queues(conn).await?;
     let done = sqlx::query(
         "delete from apalis.jobs where id in (
              select id from apalis.jobs
@@ -83,7 +86,7 @@ pub async fn prune_finished(conn: &mut PgConnection, age: Duration) -> sqlx::Res
              order by done_at, id limit $3 for update skip locked)",
     )
     .bind(interval(age))
-    .bind(queues())
+    .bind(&queues)
     .bind(BATCH)
     .execute(conn)
     .await?;
@@ -108,20 +111,24 @@ pub async fn prune_aside(conn: &mut PgConnection, age: Duration) -> sqlx::Result
 /// # Errors
 /// The database's.
 pub async fn prune_workers(conn: &mut PgConnection, age: Duration) -> sqlx::Result<u64> {
+    let queues = queues(conn).await?;
     let done = sqlx::query(
         "delete from apalis.workers as worker
          where worker.worker_type = any($2) and worker.last_seen < now() - $1
            and not exists (select from apalis.jobs as job where job.lock_by = worker.id)",
     )
     .bind(interval(age))
-    .bind(queues())
+    .bind(&queues)
     .execute(conn)
     .await?;
     Ok(done.rows_affected())
 }
 
-fn queues() -> Vec<&'static str> {
-    Kind::ALL.map(Kind::queue).into()
+/// Every queue that anything was ever delivered to: those of no pool, and of each pool that there was.
+async fn queues(conn: &mut PgConnection) -> sqlx::Result<Vec<String>> {
+    let pools: Vec<String> = sqlx::query_scalar("select name from bridge.pool order by name").fetch_all(conn).await?;
+    let pools = [None].into_iter().chain(pools.iter().map(|pool| Some(pool.as_str())));
+    Ok(pools.flat_map(|pool| Kind::ALL.map(|kind| kind.queue(pool))).collect())
 }
 
 fn interval(age: Duration) -> PgInterval {

@@ -326,7 +326,7 @@ async fn a_push_wakes_also_when_its_transaction_began_seconds_ago() {
     tx.commit().await.expect("a commit");
     let woken =
         tokio::time::timeout(crate::support::WAIT_MAX, listener.recv()).await.expect("in time").expect("a wake");
-    assert!(woken.payload().contains(Kind::Tick.queue()));
+    assert!(woken.payload().contains(&Kind::Tick.queue(None)));
 }
 
 #[tokio::test]

@@ -8,7 +8,7 @@ use futures::future::join_all;
 use sync_bridge::config::{self, Config, Customer, CustomerId};
 use sync_bridge::health::Health;
 use sync_bridge::ledger::{run, tick};
-use sync_bridge::scheduler::{self, Plan};
+use sync_bridge::scheduler::{self, Plan, Workers};
 use tokio_util::sync::CancellationToken;
 
 use crate::support::queue::{Queue, queue};
@@ -167,8 +167,13 @@ async fn a_clock_that_was_ahead_stops_nobody() {
 async fn a_scheduler_makes_ticks_by_itself_and_stops_when_asked() {
     let queue = queue("loop").await;
     let stop = CancellationToken::new();
-    let running =
-        tokio::spawn(scheduler::run(config(1, "* * * * * *"), queue.pool.clone(), Health::default(), stop.clone()));
+    let running = tokio::spawn(scheduler::run(
+        config(1, "* * * * * *"),
+        queue.pool.clone(),
+        Workers::OfPools,
+        Health::default(),
+        stop.clone(),
+    ));
     eventually("an instant later than the first is recorded", async || {
         states(&queue).await.iter().any(|(state, count)| state == "skipped" && *count > 1)
     })
@@ -190,8 +195,13 @@ async fn what_the_queue_database_says_is_told_once_and_without_its_line() {
     .await
     .expect("a trigger");
     let (health, stop) = (Health::default(), CancellationToken::new());
-    let running =
-        tokio::spawn(scheduler::run(config(1, "* * * * * *"), queue.pool.clone(), health.clone(), stop.clone()));
+    let running = tokio::spawn(scheduler::run(
+        config(1, "* * * * * *"),
+        queue.pool.clone(),
+        Workers::OfPools,
+        health.clone(),
+        stop.clone(),
+    ));
     let told = "schedule: error returned from database: a function of the database failed: PL/pgSQL function no() line 1 at RAISE [55P03]";
     eventually("it is told", async || health.ready() == Err(told.into())).await;
     stop.cancel();

@@ -8,7 +8,7 @@ use sync_bridge::config::CustomerId;
 use sync_bridge::health::Health;
 use sync_bridge::jobs::{Env, worker};
 use sync_bridge::ops::{self, RunReport};
-use sync_bridge::scheduler;
+use sync_bridge::scheduler::{self, Workers};
 use sync_bridge::stages::Data;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -167,7 +167,8 @@ async fn a_limit_of_connections_is_told_as_the_reason() {
     let data = Arc::new(Data::new(systems.config.clone()));
     let env = Env { config: systems.config.clone(), data, queue: pool.clone() };
     let worker = tokio::spawn(worker::run(env, worker::Settings::default(), work.clone(), stop.clone()));
-    let scheduler = tokio::spawn(scheduler::run(systems.config.clone(), pool, schedule.clone(), stop.clone()));
+    let scheduler =
+        tokio::spawn(scheduler::run(systems.config.clone(), pool, Workers::OfPools, schedule.clone(), stop.clone()));
     for health in [work, schedule] {
         eventually("the reason is told", async || {
             health.ready().is_err_and(|reason| reason.contains("too many connections for role"))

@@ -114,7 +114,7 @@ enum Command {
         #[command(flatten)]
         parent: Parent,
         #[command(flatten)]
-        worker: startup::WorkerArgs,
+        worker: startup::FleetArgs,
     },
 }
 
