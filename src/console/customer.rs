@@ -14,7 +14,7 @@ use super::frame::{self, Place, Table};
 use super::{Console, charts};
 use crate::clock;
 use crate::config::{Customer, Side};
-use crate::ops::{self, By, CustomerStatus, ParkedRow, RunListed, Scope};
+use crate::ops::{self, By, CustomerStatus, LATE_SECS, ParkedRow, RunListed, Scope};
 
 /// What the pictures show.
 const MINUTES: u32 = 60;
@@ -104,6 +104,9 @@ fn facts(status: &CustomerStatus) -> Markup {
     html! {
         dl class="numbers" {
             div { dt { "State" } dd { (frame::standing(status)) } }
+            div { dt { "Freshness" } dd class=[status.age_secs().is_some_and(|age| age > LATE_SECS).then_some("late")] {
+                @match status.age_secs() { Some(secs) => (frame::duration(secs)), None => span class="none" { "never loaded" } }
+            } }
             div { dt { "Last tick" } dd { (frame::time(status.last_tick_at)) } }
             div { dt { "Parked" } dd { (frame::count(status.parked, &format!("/customers/{}#parked", frame::escaped(&status.customer)))) } }
             div { dt { "Quarantined" } dd { (frame::count(status.quarantined, &of("quarantine"))) } }
@@ -131,7 +134,7 @@ fn parked_table(customer: &Customer, parked: &[ParkedRow]) -> Markup {
                     html! { code { (frame::key(&row.key)) } },
                     waits_for(row),
                     frame::time(Some(row.since)),
-                    html! { @if row.woken { "with the next run" } @else { "once that is there" } },
+                    html! { @if row.woken || row.waits_key.is_none() { "with the next run" } @else { "once that is there" } },
                 ]
             })
             .collect(),
@@ -157,6 +160,20 @@ fn trouble(status: &CustomerStatus) -> Markup {
                     ]).collect(),
                     empty: "",
                 })
+            }
+        }
+        @if status.watermarks.iter().any(|mark| mark.held_by.is_some()) {
+            section { h2 { "Held back" }
+                (Table {
+                    caption: "Whose open transactions keep changes from being read",
+                    columns: &["Entity", "Side", "Done up to", "Freshness", "Held by"],
+                    rows: status.watermarks.iter().filter_map(|mark| Some((mark, mark.held_by.as_ref()?))).map(|(mark, by)| vec![
+                        html! { (mark.entity) }, html! { (mark.side) }, frame::time(mark.watermark),
+                        html! { @if let Some(secs) = mark.freshness_secs { (frame::duration(secs)) } }, html! { (by) },
+                    ]).collect(),
+                    empty: "",
+                })
+                p class="told" { "Nothing is lost: what is behind it is read once it has ended. What to do: docs/OPERATIONS.md, \u{201c}The horizon is held\u{201d}." }
             }
         }
         @if status.watermarks.iter().any(|mark| mark.locked_since.is_some()) {

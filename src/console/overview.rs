@@ -67,7 +67,12 @@ fn row(one: &CustomerStatus) -> Vec<Markup> {
             "unreadable" => { (one.slug) @if let Some(problem) = &one.problem { " " small { (problem) } } },
             _ => a href={ "/customers/" (frame::escaped(&one.customer)) } { (one.slug) },
         } },
-        frame::standing(one),
+        html! {
+            (frame::standing(one))
+            @if !one.paused.is_empty() && one.state != "paused" {
+                " " small { "paused: " (one.paused.iter().map(|pause| pause.entity.as_deref().unwrap_or("all of it")).collect::<Vec<_>>().join(", ")) }
+            }
+        },
         html! { (age(one)) },
         html! { @match one.open_run.or(one.load_run) { Some(run) => a href={ "/runs/" (run) } { (run) }, None => span class="none" { "–" } } },
         frame::count(one.parked, &format!("/customers/{}#parked", frame::escaped(&one.customer))),

@@ -51,6 +51,13 @@ pub(super) async fn page(
             Some(found) => {
                 section {
                     h2 { "Differences" }
+                    @for pause in &found.paused {
+                        p class="warning" {
+                            (pause.entity.as_deref().unwrap_or("The whole customer")) " is paused by " (pause.who) " since " (frame::time(Some(pause.since)))
+                            ": what differs there now is not in this list. " code { "sync-bridge verify --customer " (slug) @if let Some(entity) = &pause.entity { " --entity " (entity) } }
+                            " looks at it now."
+                        }
+                    }
                     (Table {
                         caption: "How many differences of each kind",
                         columns: &["Entity", "Kind", "Pairs"],
@@ -58,7 +65,10 @@ pub(super) async fn page(
                             html! { (entity) }, html! { (kind) },
                             frame::count(*count, &format!("/reconciliation?customer={}&kind={}", frame::escaped(id), frame::escaped(kind))),
                         ]).collect(),
-                        empty: "No differences: both sides held the same when they were compared last.",
+                        empty: match found.paused.is_empty() {
+                            true => "No differences: both sides held the same when they were compared last.",
+                            false => "No differences in what was compared last.",
+                        },
                     })
                     (Table {
                         caption: "Differences, the newest first",

@@ -1,4 +1,4 @@
-//! Progress on stderr while somebody watches: nothing is shown where stderr is no terminal. Owns: how a step looks.
+//! Progress on stderr: bars on a terminal, else a line for each step that ended. Owns: how a step looks.
 
 use std::time::Duration;
 
@@ -39,8 +39,6 @@ impl Step {
 
     pub(super) fn end(self, what: &str) {
         self.bar.finish_and_clear();
-        if !self.bar.is_hidden() {
-            eprintln!("✓ {what} ({:.1} s)", self.bar.elapsed().as_secs_f64());
-        }
+        eprintln!("✓ {what} ({:.1} s)", self.bar.elapsed().as_secs_f64());
     }
 }

@@ -7,11 +7,13 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, anyhow};
 use secrecy::SecretString;
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
 
+use crate::clock;
 use crate::config::DatabaseUrl;
 
 mod account;
@@ -27,6 +29,9 @@ use cluster::{Cluster, Stop};
 use guard::Kind;
 use home::Home;
 use install::Install;
+
+/// Within this a server that works has answered; one whose processes are stopped takes connections all the same.
+const ANSWER_MAX: Duration = Duration::from_secs(20);
 
 /// Taken while a server is started, restarted or removed.
 const START: &str = "start.lock";
@@ -94,6 +99,14 @@ impl Server {
 
     /// Creates the database if it is not there.
     pub async fn create_database(&self, name: &str) -> anyhow::Result<()> {
+        let made = clock::within(ANSWER_MAX, self.create(name)).await;
+        made.unwrap_or_else(|| {
+            let (port, secs) = (self.port, ANSWER_MAX.as_secs());
+            Err(anyhow!("the embedded server on port {port} takes connections and gives no answer within {secs} s: what are its processes doing?"))
+        })
+    }
+
+    async fn create(&self, name: &str) -> anyhow::Result<()> {
         let url = self.url("postgres");
         let mut connection =
             PgConnection::connect(url.expose()).await.with_context(|| format!("connecting to {url}"))?;

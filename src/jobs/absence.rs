@@ -13,9 +13,6 @@ use crate::stages::{Key, Lane, PageMode, Range, Reach, SweptSide};
 /// Rows that may be gone whatever their share is: of a small table a few are a lot.
 const ROWS_FREE: u64 = 50;
 
-/// Who stands for a pause that nobody asked for.
-pub const WHO: &str = "sync-bridge";
-
 /// What becomes of rows that are gone.
 #[derive(Debug, Default)]
 pub struct Carried {
@@ -53,7 +50,7 @@ pub async fn record(
         let reason = reason(slug, entity, what);
         tracing::error!(customer = stage.customer, %entity, "halted, the other entities go on: {reason}");
         let scope = Scope { customer: &stage.customer, entity: Some(entity.as_str()), toward: None };
-        pause::set(conn, scope, WHO, &reason).await?;
+        pause::set(conn, scope, pause::OWN, &reason).await?;
         held.push(format!("{entity}: {reason}"));
     }
     Ok((page::insert(conn, stage, 0, &pages).await?, held))

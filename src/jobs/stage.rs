@@ -434,7 +434,7 @@ pub async fn record(conn: &mut PgConnection, config: &Config, claim: &Claim, pla
         tracing::error!(customer = stage.customer, "paused: {reason}");
         noted.push((&events::SIDE_RESTORED, reason.clone()));
         let scope = Scope { customer: &stage.customer, entity: None, toward: None };
-        pause::set(conn, scope, absence::WHO, reason).await?;
+        pause::set(conn, scope, pause::OWN, reason).await?;
     }
     for (entity, reason) in &plan.halted {
         pause::halt(conn, &stage.customer, entity.as_str(), reason).await?;

@@ -91,7 +91,11 @@ pub async fn replace(conn: &mut PgConnection, customer: &str, run: i64, configur
     sqlx::query(
         "delete from bridge.difference where customer = $1 and run <> $2 and (entity <> all($3) or run < (
              select min(since_run) from bridge.swept
-             where swept.customer = $1 and swept.entity = difference.entity and swept.run = $2 and depth = 'rows'))",
+             where swept.customer = $1 and swept.entity = difference.entity and swept.run = $2 and depth = 'rows'))
+           -- What was halted meanwhile was not looked at row by row.
+           and (entity <> all($3) or not exists (
+             select from bridge.pause
+             where pause.customer = $1 and pause.entity = difference.entity and pause.toward is null))",
     )
     .bind(customer)
     .bind(run)

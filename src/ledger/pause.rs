@@ -18,6 +18,9 @@ pub struct Scope<'a> {
     pub toward: Option<Side>,
 }
 
+/// Who has stopped what the bridge itself did.
+pub const OWN: &str = "sync-bridge";
+
 #[derive(Debug, Clone)]
 pub struct Pause {
     pub customer: String,
@@ -28,6 +31,13 @@ pub struct Pause {
     pub since: DateTime<Utc>,
     /// The bridge's own: the entity's tables do not fit its mapping. Ends by itself once they do.
     pub halted: bool,
+}
+
+impl Pause {
+    /// Whether the bridge itself stopped it: a person has to look.
+    pub fn is_own(&self) -> bool {
+        self.halted || self.who == OWN
+    }
 }
 
 /// All that is stopped of one customer.

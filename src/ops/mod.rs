@@ -68,7 +68,7 @@ pub use workers::{AtWork, WorkerShown, at_work};
 pub struct CustomerStatus {
     pub customer: String,
     pub slug: String,
-    /// `idle`, `running`, `loading` (nothing else), `degraded` (dead letters wait, or an entity's tables do not fit its mapping),
+    /// `idle`, `running`, `loading` (nothing else), `degraded` (dead letters wait, or the bridge itself has stopped an entity),
     /// `waiting` (a changed mapping is to be accepted), `never run`, `waiting for a worker` (work is due and nobody takes it),
     /// `no tick` (none was made for five minutes after one was due: no scheduler runs),
     /// `locked` (somebody holds a table of it locked), `away` (a database of it does not answer), `paused` (all of it); of those that the

@@ -6,6 +6,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use sqlx::PgPool;
 
+use super::{Paused, status};
 use crate::config::CustomerId;
 
 /// The last comparisons of a customer.
@@ -17,6 +18,8 @@ pub struct Reconciliation {
     pub counts: Vec<(String, String, i64)>,
     /// The first of them.
     pub differences: Vec<DifferenceListed>,
+    /// What is paused is not compared.
+    pub paused: Vec<Paused>,
 }
 
 /// One comparison of an entity's side with the ledger.
@@ -108,5 +111,7 @@ pub async fn reconciliation(
     .fetch_all(queue)
     .await
     .with_context(what)?;
-    Ok(Reconciliation { swept, walks, counts, differences })
+    let paused = status::pauses(queue, &[customer.as_str()]).await?.remove(customer.as_str()).unwrap_or_default();
+    let paused = paused.list().iter().map(Paused::from).collect();
+    Ok(Reconciliation { swept, walks, counts, differences, paused })
 }

@@ -13,7 +13,7 @@ use super::ticks;
 use super::verify::named;
 use crate::clock;
 use crate::config::{CustomerId, EntityId, Side};
-use crate::jobs::{Env, absence};
+use crate::jobs::Env;
 use crate::ledger::pause::{self, Pauses, Scope};
 use crate::ledger::{job, parked, quarantine, watermark};
 use crate::stages::{Contact, Key, Page, PageMode, PageReport, Range, Recovery, Tally, Wanted};
@@ -170,10 +170,8 @@ async fn stand_still(queue: &PgPool, of: RecoverOf<'_>) -> anyhow::Result<()> {
     let mut conn = queue.acquire().await.with_context(what)?;
     let pauses = pause::of_customer(&mut conn, of.customer.as_str()).await.with_context(what)?;
     // What is left out now would flow by the ordinary rule once the pause ends: values of a backup for edits.
-    let of_parts = pauses
-        .list()
-        .iter()
-        .find(|pause| (pause.entity.is_some() || pause.toward.is_some()) && !pause.halted && pause.who != absence::WHO);
+    let of_parts =
+        pauses.list().iter().find(|pause| (pause.entity.is_some() || pause.toward.is_some()) && !pause.is_own());
     if let Some(pause) = of_parts {
         let toward = pause.toward.map_or(String::new(), |side| format!(" towards {side}"));
         return Err(CannotRecover(format!(
@@ -207,7 +205,7 @@ fn whole(customer: &CustomerId) -> Scope<'_> {
 /// Whether an operator has paused the customer. The bridge's own pause, of a side that was brought back, is what a recovery ends.
 fn are_by_others(pauses: &Pauses) -> bool {
     let mut of_all = pauses.list().iter().filter(|pause| pause.entity.is_none() && pause.toward.is_none());
-    of_all.any(|pause| pause.who != absence::WHO && pause.reason != RECOVERING)
+    of_all.any(|pause| pause.who != pause::OWN && pause.reason != RECOVERING)
 }
 
 async fn settle(queue: &PgPool, customer: &CustomerId, entity: &EntityId, rows: &[(Side, Key)]) -> anyhow::Result<()> {

@@ -9,7 +9,7 @@ use sqlx::PgPool;
 use super::{Away, CustomerStatus, Load, Paused, Watermark, mapping};
 use crate::config::{Config, Customer, CustomerId, Schedule, Side, Unserved, Why, parse_cron};
 use crate::ledger::circuit::{self, Circuit};
-use crate::ledger::pause::{self, Pauses};
+use crate::ledger::pause::{self, Pause, Pauses};
 
 /// How late a tick may be before an idle customer's freshness counts on: schedulers and workers take seconds.
 const TICK_LATE: TimeDelta = TimeDelta::seconds(60);
@@ -232,13 +232,22 @@ async fn of(queue: &PgPool, config: &Config, asked: &[Asked<'_>]) -> anyhow::Res
             slug: (*slug).to_owned(),
             state: match away.is_empty() {
                 _ if served.is_err() => standing(served.err()),
+                // Of a side that was brought back, say: nobody wanted it so.
+                _ if pauses.all() && pauses.list().iter().any(|pause| pause.entity.is_none() && pause.is_own()) => {
+                    "degraded"
+                }
                 _ if pauses.all() => "paused",
                 false => "away",
                 // Nothing else of it is as it was any more.
                 true if state(summary) == "idle" && is_silent => "no tick",
                 // Also while a run of the others goes on: it does not go up and down.
                 true if matches!(state(summary), "idle" | "running" | "loading") && is_locked => "locked",
-                true if state(summary) == "idle" && pauses.list().iter().any(|pause| pause.halted) => "degraded",
+                // So is this.
+                true if matches!(state(summary), "idle" | "running" | "loading")
+                    && (summary.dead_letters > 0 || pauses.list().iter().any(Pause::is_own)) =>
+                {
+                    "degraded"
+                }
                 true if state(summary) == "idle" && mappings.iter().any(|mapping| mapping.state == "waiting") => {
                     "waiting"
                 }
@@ -304,7 +313,7 @@ pub(super) async fn loads(queue: &PgPool, customers: &[&str]) -> anyhow::Result<
     Ok(loads)
 }
 
-/// Since when something of the customer waits: it is paused, halted, being loaded, or read whole under another mapping.
+/// Since when something of the customer waits: it is held, locked, paused, halted, being loaded, or read whole under another mapping.
 ///
 /// # Errors
 /// The queue database's.
@@ -313,8 +322,16 @@ pub(super) async fn waits_since(queue: &PgPool, customer: &CustomerId) -> anyhow
     let paused = pauses(queue, &asked).await?.remove(customer.as_str()).unwrap_or_default();
     let loading = loads(queue, &asked).await?.remove(customer.as_str()).unwrap_or_default();
     let mapped = mapping::standings(queue, &asked).await?.remove(customer.as_str()).unwrap_or_default();
+    let held: Option<DateTime<Utc>> = sqlx::query_scalar(
+        "select min(settled_at) from bridge.watermark where customer = $1 and (held_by is not null or locked_since is not null)",
+    )
+    .bind(customer.as_str())
+    .fetch_one(queue)
+    .await
+    .context("reading what holds watermarks")?;
     let paused = paused.list().iter().map(|pause| pause.since);
-    Ok(paused.chain(loading.iter().map(|load| load.since)).chain(mapped.iter().map(|mapping| mapping.since)).min())
+    let loading = loading.iter().map(|load| load.since);
+    Ok(paused.chain(loading).chain(mapped.iter().map(|mapping| mapping.since)).chain(held).min())
 }
 
 /// The databases that do not answer, of whichever customer, by circuit.

@@ -69,7 +69,12 @@ async fn a_demo_whose_worker_is_killed_ends_with_both_sides_equal() {
     let server = Server::start(&kept.join(".sync-bridge")).await.expect("starting the kept server");
     server.remove().await.expect("removing it");
     // Not a word but what to do next.
-    assert!(stderr.starts_with("\nEverything is kept in ") && stderr.matches("psql ").count() == 4, "{stderr}");
+    assert!(
+        stderr.contains("how it goes: http://127.0.0.1:")
+            && stderr.contains("\n\nEverything is kept in ")
+            && stderr.matches("psql ").count() == 4,
+        "{stderr}"
+    );
 }
 
 #[test]

@@ -699,3 +699,19 @@ async fn who_accepts_that_more_is_gone_than_is_named_accepts_all_of_it() {
     sweep::accept(&mut other, CUSTOMER, Some("user")).await.expect("accepted");
     assert_eq!(look(keys(6, 12), false).await, 2, "and no more than that");
 }
+
+#[tokio::test]
+async fn what_was_found_of_an_entity_that_is_halted_meanwhile_stays() {
+    let queue = queue("halted").await;
+    let mut conn = queue.pool.acquire().await.expect("a connection");
+    let sql = "insert into bridge.difference (customer, run, entity, legacy_key, kind, fields)
+             values ('c-1', 1, 'user', '1', 'missed', '{}'), ('c-1', 1, 'team', '2', 'missed', '{}');
+         insert into bridge.swept (customer, entity, side, depth, run, since_run, secs, rows, pairs, differing, missing)
+             select 'c-1', entity, 'legacy', 'rows', 2, 2, 0, 1, 1, 0, 0 from unnest(array['user', 'team']) entity;
+         insert into bridge.pause (customer, entity, who, reason) values ('c-1', 'team', 'sync-bridge', 'rows are gone')";
+    sqlx::raw_sql(sql).execute(&mut *conn).await.expect("a comparison before, one now, and a halt");
+    difference::replace(&mut conn, CUSTOMER, 2, &["user", "team"]).await.expect("replaced");
+    let left: Vec<(String,)> =
+        sqlx::query_as("select entity from bridge.difference").fetch_all(&mut *conn).await.expect("what is left");
+    assert_eq!(left, [("team".to_owned(),)], "its rows were not looked at one by one");
+}

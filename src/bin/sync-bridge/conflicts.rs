@@ -10,6 +10,7 @@ use serde::Serialize;
 use serde_json::json;
 use sync_bridge::config::{Config, Customer, CustomerId, EntityId, Side};
 use sync_bridge::ops::{self, By};
+use sync_bridge::sides::Permanent;
 use sync_bridge::stages::{ConflictEntry, ConflictField, Data};
 use sync_bridge::startup::{self, Bridge, Embedded, Sides, refused};
 
@@ -25,7 +26,7 @@ Examples:
 JSON of `list` and `show`: conflict, customer, state, kind, legacy_key, platform_key, decided_at, legacy_stamp, platform_stamp,
   clock_difference_secs, fields (field, winner, policy, why; legacy and platform with --show-values); of the others: conflict, state
 
-Exit codes: 0 done; 1 failed, nothing could be decided, or not all could be read (what could be is shown); 2 refused: there is no such conflict, too";
+Exit codes: 0 done; 1 failed, or not all could be read (what could be is shown); 2 refused: there is no such conflict, or nothing of it is to be decided, too";
 
 /// What both sides changed: see who won, decide what waits for a person, bring a loser back
 #[derive(clap::Args)]
@@ -231,7 +232,8 @@ pub async fn run(config: &Path, args: Args) -> anyhow::Result<()> {
     };
     let decided = decided.await;
     bridge.close().await?;
-    decided?;
+    // Repeating it would be refused as well.
+    decided.map_err(|error| if error.is::<Permanent>() { refused(error) } else { error })?;
     say_done(&one, if winner.is_some() { State::Resolved } else { State::Undone })
 }
 

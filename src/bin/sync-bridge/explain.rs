@@ -1,5 +1,6 @@
 //! `sync-bridge explain`
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use anyhow::anyhow;
@@ -179,11 +180,16 @@ fn shown(explained: &Explained, slug: &str, values: bool) -> String {
         };
         format!("{kept_back}: paused by {}: {}.", out::plain(&paused.who), out::plain(&paused.reason))
     }));
-    text.extend(look.pages.iter().map(|page| match (page.letter, page.run) {
-        (Some(letter), _) => format!("Its {} row lies in a page that is dead letter {letter}.", page.side),
-        (None, Some(run)) => format!("Its {} row lies in a page of run {run}, which is under way.", page.side),
-        (None, None) => format!("Its {} row lies in a page that waits for the next run.", page.side),
+    text.extend(look.pages.iter().filter(|page| page.letter.is_none()).map(|page| match page.run {
+        Some(run) => format!("Its {} row lies in a page of run {run}, which is under way.", page.side),
+        None => format!("Its {} row lies in a page that waits for the next run.", page.side),
     }));
+    let letters: Vec<String> = letters(look).map(|letter| letter.to_string()).collect();
+    text.extend(match letters.as_slice() {
+        [] => None,
+        [letter] => Some(format!("It lies in a page that is dead letter {letter}.")),
+        several => Some(format!("It lies in pages that are dead letters: {}.", several.join(", "))),
+    });
     text.extend(look.gone.as_ref().map(missing));
     if record.legacy.is_none() && record.platform.is_none() && record.pair.as_ref().is_some_and(|pair| !pair.gone) {
         text.push("No row of it is there any more, which a run notes that looks for rows that are gone.".into());
@@ -192,6 +198,12 @@ fn shown(explained: &Explained, slug: &str, values: bool) -> String {
     text.extend(next.iter().map(|row| plan::row_shown(row, values).trim_end().to_owned()));
     text.extend(unsure.as_ref().map(|why| format!("That is not sure: {}.", out::plain(why))));
     text.join("\n")
+}
+
+/// Dead letters in whose ranges it lies.
+fn letters(look: &Look) -> impl Iterator<Item = i64> {
+    let letters: BTreeSet<i64> = look.pages.iter().filter_map(|page| page.letter).collect();
+    letters.into_iter()
 }
 
 fn waiting(row: &ParkedShown) -> String {
@@ -255,8 +267,8 @@ fn ahead(explained: &Explained, slug: &str) -> String {
         return "That would do this:".into();
     } else {
         until.push("it changes".into());
-        let letters = look.pages.iter().filter_map(|page| page.letter);
-        until.extend(letters.map(|letter| format!("`sync-bridge dead-letters requeue {letter}`")));
+        // Any of them is enough.
+        until.extend(letters(look).next().map(|letter| format!("`sync-bridge dead-letters requeue {letter}`")));
         until.extend(quarantined.iter().map(|row| format!("`sync-bridge quarantine retry {}`", row.id)));
         if look.parked.iter().any(|row| row.reason == "parent") {
             until.push("what it waits for is there".into());

@@ -30,8 +30,8 @@ pub fn say_json(value: &impl Serialize) -> anyhow::Result<()> {
     say(&serde_json::to_string(value).context("writing the result as JSON")?)
 }
 
-/// A table fitted to the terminal: columns are broken between words. Where it is too narrow for that, each row is shown as a card, a line for
-/// each of its cells.
+/// A table fitted to the terminal: columns are broken between words, and stand closer where that makes room. Where it is too narrow for
+/// that, each row is shown as a card, a line for each of its cells.
 pub struct Table(comfy_table::Table);
 
 impl Deref for Table {
@@ -48,17 +48,13 @@ impl DerefMut for Table {
     }
 }
 
-/// A sentence is not readable word by word: it has this much of a line.
-const SENTENCE_MIN: usize = 28;
+/// A sentence is not readable word by word: it has this much of a line, or is a sentence from so much more on.
+const SENTENCE_MIN: usize = 20;
+const SENTENCE_FROM: usize = 40;
 
-/// A word that is longer, like a host's name, is broken.
+/// A word that is longer, like a host's name, is broken; in a head, which is the same all over, sooner.
 const WORD_MAX: usize = 24;
-
-/// Around a column's content.
-const PADDING: u16 = 2;
-
-/// Of padding and lines, for each column.
-const FRAME: u16 = PADDING + 1;
+const WORD_OF_HEAD_MAX: usize = 6;
 
 pub fn table(headers: &[&str]) -> Table {
     let mut table = comfy_table::Table::new();
@@ -69,54 +65,55 @@ pub fn table(headers: &[&str]) -> Table {
 
 impl Display for Table {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let Some(width) = self.0.width() else { return self.0.fmt(f) };
         let narrowest = narrowest(&self.0);
-        let needed = narrowest.iter().map(|width| width + FRAME).sum::<u16>() + 1;
-        match self.0.width() {
-            Some(width) if width < needed => f.write_str(&cards(&self.0)),
-            Some(_) => {
-                let mut fitted = self.0.clone();
-                for (column, width) in fitted.column_iter_mut().zip(narrowest) {
-                    if column.constraint().is_none() {
-                        column.set_constraint(ColumnConstraint::LowerBoundary(Width::Fixed(width + PADDING)));
-                    }
-                }
-                fitted.fmt(f)
+        let needed = |padding: u16| narrowest.iter().map(|width| width + padding + 1).sum::<u16>() + 1;
+        let Some(padding) = [(1, 1), (0, 1), (0, 0)].into_iter().find(|(left, right)| needed(left + right) <= width)
+        else {
+            return f.write_str(&cards(&self.0, width));
+        };
+        let mut fitted = self.0.clone();
+        for (column, least) in fitted.column_iter_mut().zip(&narrowest) {
+            column.set_padding(padding);
+            if column.constraint().is_none() {
+                let width = Width::Fixed(least + padding.0 + padding.1);
+                column.set_constraint(ColumnConstraint::LowerBoundary(width));
             }
-            None => self.0.fmt(f),
         }
+        fitted.fmt(f)
     }
 }
 
 /// Each column's, in which it can still be read.
 fn narrowest(table: &comfy_table::Table) -> Vec<u16> {
-    let whole = table.column_max_content_widths();
-    let words = |index: usize| {
-        let cells =
-            table.header().into_iter().chain(table.row_iter()).filter_map(move |row| row.cell_iter().nth(index));
-        let widths = cells.flat_map(|cell| {
-            let content = cell.content();
-            content.split(' ').map(measure_text_width).collect::<Vec<_>>()
-        });
-        widths.max().unwrap_or_default().min(WORD_MAX)
-    };
+    let longest = |cell: &Cell| cell.content().split(' ').map(measure_text_width).max().unwrap_or_default();
+    let cells = |row: &'_ Row, index: usize| row.cell_iter().nth(index).map(longest).unwrap_or_default();
     let narrowest = |(index, &whole): (usize, &u16)| {
-        let kept =
-            table.column(index).is_some_and(|column| column.constraint() == Some(&ColumnConstraint::ContentWidth));
-        let is_sentence = usize::from(whole) > SENTENCE_MIN + WORD_MAX / 2;
-        let least = if is_sentence { words(index).max(SENTENCE_MIN) } else { words(index) };
-        if kept { whole } else { whole.min(u16::try_from(least).unwrap_or(u16::MAX)) }
+        if table.column(index).is_some_and(|column| column.constraint() == Some(&ColumnConstraint::ContentWidth)) {
+            return whole;
+        }
+        let head = table.header().map(|row| cells(row, index)).unwrap_or_default().min(WORD_OF_HEAD_MAX);
+        let words = table.row_iter().map(|row| cells(row, index)).max().unwrap_or_default().min(WORD_MAX);
+        let least = head.max(words).max(if usize::from(whole) > SENTENCE_FROM { SENTENCE_MIN } else { 0 });
+        whole.min(u16::try_from(least).unwrap_or(u16::MAX))
     };
-    whole.iter().enumerate().map(narrowest).collect()
+    table.column_max_content_widths().iter().enumerate().map(narrowest).collect()
 }
 
-fn cards(table: &comfy_table::Table) -> String {
+fn cards(table: &comfy_table::Table, width: u16) -> String {
     let heads: Vec<String> = table.header().into_iter().flat_map(|row| row.cell_iter()).map(Cell::content).collect();
-    let width = heads.iter().map(|head| measure_text_width(head)).max().unwrap_or_default();
     let card = |row: &Row| {
-        let lines = heads.iter().zip(row.cell_iter()).map(|(head, cell)| format!("{head:width$}  {}", cell.content()));
-        lines.collect::<Vec<_>>().join("\n")
+        let mut card = comfy_table::Table::new();
+        card.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic).set_width(width);
+        for (head, cell) in heads.iter().zip(row.cell_iter()) {
+            card.add_row(vec![Cell::new(head), cell.clone().set_alignment(CellAlignment::Left)]);
+        }
+        if let Some(heads) = card.column_mut(0) {
+            heads.set_constraint(ColumnConstraint::ContentWidth).set_padding((0, 1));
+        }
+        card.trim_fmt()
     };
-    table.row_iter().map(card).collect::<Vec<_>>().join("\n\n")
+    table.row_iter().map(card).collect::<Vec<_>>().join("\n\n") + "\n"
 }
 
 /// Text from a database: a control character must not reach the terminal.
@@ -310,10 +307,10 @@ mod tests {
         assert!(shown.to_string().contains("│ acme"), "no terminal, no width");
         shown.set_width(40);
         assert!(shown.to_string().contains("│ acme"), "{shown}");
-        shown.set_width(20);
-        let cards = "customer       acme\nstate          away\nwhat is wrong  it does not answer\n\n\
-                     customer       globex\nstate          idle\nwhat is wrong  -";
-        assert_eq!(shown.to_string(), cards);
+        shown.set_width(18);
+        let lines = shown.to_string();
+        assert!(lines.lines().all(|line| measure_text_width(line) <= 18), "{lines}");
+        assert!(!lines.contains('│') && lines.contains("\n\ncustomer"), "{lines}");
     }
 
     #[test]
@@ -321,16 +318,27 @@ mod tests {
         let says = "the server answers nobody since its disk is full: free some, then it goes on by itself";
         let mut shown = table(&["database away", "since", "it says"]);
         shown.add_row(["legacy.example.org/acme", "2026-11-30 08:00:00Z", says]);
-        for width in 20..140 {
+        for width in 40..140 {
             shown.set_width(width);
             let text = shown.to_string();
-            assert!(
-                text.lines().all(|line| measure_text_width(line) <= width.into()) || text.starts_with("database"),
-                "{text}"
-            );
+            assert!(text.lines().all(|line| measure_text_width(line) <= width.into()), "{width}:\n{text}");
             assert!(["disk", "free", "2026-11-30"].iter().all(|word| text.contains(word)), "{width}:\n{text}");
             let lines = text.lines().filter(|line| line.starts_with('│')).count();
-            assert!(lines <= 6, "{width}: a word a line:\n{text}");
+            assert!(lines <= 8, "{width}: a word a line:\n{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_looked_at_most_fits_an_ordinary_terminal() {
+        let mut overview =
+            table(&["customer", "state", "run", "freshness", "parked", "quarantined", "dead letters", "differences"]);
+        overview.add_row(["birch", "degraded", "12345", "19 min", "0", "3", "27", "1,504"]);
+        let mut sides = table(&["customer", "entity", "side", "done up to", "freshness", "held by"]);
+        let held = "pid 6806 of backoffice, idle in transaction since 08:44:12Z";
+        sides.add_row(["birch", "membership", "platform", "2026-11-30 08:44:12Z", "19 min", held]);
+        for table in [&mut overview, &mut sides] {
+            table.set_width(80);
+            assert!(table.to_string().contains('│'), "{table}");
         }
     }
 

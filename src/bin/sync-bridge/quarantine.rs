@@ -2,11 +2,12 @@
 
 use std::path::Path;
 
+use anyhow::anyhow;
 use clap::Subcommand;
 use serde_json::json;
 use sync_bridge::config::{Config, CustomerId, EntityId};
 use sync_bridge::ops::{self, By, QuarantinedRow, Which};
-use sync_bridge::startup::{self, Bridge, Embedded};
+use sync_bridge::startup::{self, Bridge, Embedded, refused};
 
 use crate::out;
 
@@ -48,7 +49,7 @@ Examples:
 JSON: due (how many rows)")]
     Retry {
         /// Their ids, as `list` shows them
-        #[arg(value_name = "ID", required_unless_present = "all", conflicts_with = "all")]
+        #[arg(value_name = "ID", conflicts_with = "all")]
         ids: Vec<i64>,
         /// All there are, of the customer and entity if these are named
         #[arg(long)]
@@ -86,6 +87,11 @@ pub async fn run(config: &Path, args: Args) -> anyhow::Result<()> {
     let config = startup::load(config).await?;
     let (Verb::List { of, .. } | Verb::Retry { of, .. }) = &args.verb;
     let named = of.named(&config)?;
+    if let Verb::Retry { ids, all: false, of: Of { customer: None, entity: None }, .. } = &args.verb
+        && ids.is_empty()
+    {
+        return Err(refused(anyhow!("say which rows are meant: <ID>..., --customer, --entity or --all")));
+    }
     let bridge = Bridge::open(config, Embedded::MustExist).await?;
     let done = act(&bridge, args.verb, (named.0.as_ref(), named.1.as_ref())).await;
     bridge.close().await?;

@@ -4,7 +4,7 @@
 use std::fmt::Display;
 use std::io::{ErrorKind, Write as _};
 use std::pin::pin;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use console::{Term, measure_text_width, truncate_str};
@@ -42,8 +42,8 @@ pub async fn run(every: Duration, json: bool, look: impl AsyncFn() -> anyhow::Re
     let stop = shutdown::on_signal()?;
     let mut shown: Option<Shown> = None;
     let mut last = String::new();
+    let mut answered = clock::instant();
     'looks: loop {
-        let began = clock::instant();
         let mut looking = pin!(look());
         let said = loop {
             tokio::select! {
@@ -53,17 +53,17 @@ pub async fn run(every: Duration, json: bool, look: impl AsyncFn() -> anyhow::Re
                 () = clock::sleep(QUIET_MAX) => {}
             }
             if let Some(Shown::Screen(screen)) = &shown {
-                let quiet = format!("the queue database has not answered for {} s", began.elapsed().as_secs());
-                write(&screen.frame(&framed(&last, every, Some(&quiet))))?;
+                write(&screen.frame(&framed(&last, every, Some(&quiet(answered)))))?;
             }
         };
         let trouble = match said {
             Ok(text) => {
                 last = text;
+                answered = clock::instant();
                 None
             }
             Err(error) if shown.is_none() => return Err(error),
-            Err(error) => Some(told(&error)),
+            Err(error) => Some(format!("{}: {}", quiet(answered), told(&error))),
         };
         let shown = shown.get_or_insert_with(|| match (json, Screen::on_terminal()) {
             (true, _) => Shown::Json,
@@ -93,6 +93,10 @@ impl Shown {
             Shown::Json => format!("{text}\n"),
         })
     }
+}
+
+fn quiet(answered: Instant) -> String {
+    format!("the queue database has not answered for {} s", answered.elapsed().as_secs())
 }
 
 /// A look below its time, and what there is to say of it.

@@ -162,14 +162,14 @@ async fn a_conflict_is_listed_without_values_resolved_and_undone() {
         desk.is_refused(&unknown, "customer acme has no conflict user:4711: see `list`");
     }
     let undo = desk.run(&["conflicts", "undo", &name, "--customer", "acme"]);
-    assert_eq!(undo.status.code(), Some(1), "nothing was decided yet");
+    assert_eq!(undo.status.code(), Some(2), "nothing was decided yet");
     let resolve = ["conflicts", "resolve", &name, "--customer", "acme", "--winner", "legacy", "--reason", "she moved"];
     let before = list(&[]).as_array().map(Vec::len);
     assert_eq!(desk.succeeds(&resolve), format!("{name} is resolved\n"));
     holds(&databases, "Ada L").await;
     assert_eq!(list(&["--state", "open"]), json!([]));
     assert_eq!(list(&["--state", "resolved"])[0]["conflict"], name);
-    assert_eq!(desk.run(&resolve).status.code(), Some(1), "it is not open any more");
+    assert_eq!(desk.run(&resolve).status.code(), Some(2), "it is not open any more");
     assert_eq!((list(&[]).as_array().map(Vec::len), list(&["--state", "decided"])), (before, json!([])), "it is one");
     let field = &list(&["--state", "resolved"])[0]["fields"][0];
     assert_eq!((&field["policy"], &field["why"]), (&json!("operator"), &json!("decided by ann")));
@@ -181,7 +181,7 @@ async fn a_conflict_is_listed_without_values_resolved_and_undone() {
     let undo = ["conflicts", "undo", &name, "--customer", "acme", "--reason", "she did not"];
     assert_eq!(desk.succeeds(&undo), format!("{name} is undone\n"));
     holds(&databases, "Ada P").await;
-    assert_eq!(desk.run(&undo).status.code(), Some(1), "it is undone");
+    assert_eq!(desk.run(&undo).status.code(), Some(2), "it is undone");
     settle(&desk);
     holds(&databases, "Ada P").await;
 

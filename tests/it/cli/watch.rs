@@ -76,7 +76,7 @@ impl Terminal {
 #[tokio::test]
 async fn on_a_terminal_a_look_is_drawn_over_the_other_and_fits() {
     let (_databases, desk) = ready("watch terminal").await;
-    for (size, signal, colours) in [((6, 60), Signal::SIGINT, false), ((60, 200), Signal::SIGTERM, true)] {
+    for (size, signal, colours) in [((6, 44), Signal::SIGINT, false), ((60, 200), Signal::SIGTERM, true)] {
         let desk_of = Desk::new("watch", &std::fs::read_to_string(desk.folder.path().join("bridge.toml")).expect("it"));
         let mut desk_of = ["LEGACY_URL", "PLATFORM_URL", "QUEUE_URL"]
             .into_iter()
@@ -135,7 +135,7 @@ async fn while_the_queue_database_does_not_answer_that_is_drawn_above_the_last_l
     .await;
     door.is(Way::Shut);
     eventually("it is told with its name", async || {
-        terminal.frames().iter().any(|frame| frame.contains("this is older: asking the queue database 127.0.0.1"))
+        terminal.frames().iter().any(|frame| frame.contains(" s: asking the queue database 127.0.0.1"))
     })
     .await;
     door.is(Way::Open);

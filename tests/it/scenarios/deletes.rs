@@ -210,6 +210,10 @@ async fn s20_an_empty_table_deletes_nothing_and_stops_its_entity_alone() {
     let status = bridge.status().await;
     let [pause] = status.paused.as_slice() else { panic!("{status:#?}") };
     assert_eq!((pause.entity.as_deref(), pause.who.as_str()), (Some("person"), "sync-bridge"));
+    assert_eq!((status.state.as_str(), status.urgency()), ("degraded", ops::Urgency::Now), "a person is needed");
+    let customer = CustomerId::new(CUSTOMER);
+    let found = ops::reconciliation(&bridge.queue.pool, &customer, None, 10).await.expect("what was found");
+    assert_eq!(found.paused.len(), 1, "it is said that this is not of all of it: {found:#?}");
     assert_eq!(
         pause.reason,
         "its table on the legacy side shows no row, where 200 were: nothing was deleted. Bring the rows back, then \

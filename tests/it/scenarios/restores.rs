@@ -73,7 +73,7 @@ async fn stands_still(bridge: &Bridge, side: Side) {
         bridge.tick().await;
     }
     let status = bridge.status().await;
-    assert_eq!((status.state.as_str(), status.paused.len()), ("paused", 1), "{status:#?}");
+    assert_eq!((status.state.as_str(), status.paused.len()), ("degraded", 1), "{status:#?}");
     let reason = &status.paused[0].reason;
     assert!(reason.contains(&format!("the {side} database")) && reason.contains("`sync-bridge recover"), "{reason}");
     assert_eq!(before, bridge.systems.images().await, "nothing flows");
