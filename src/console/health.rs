@@ -36,7 +36,7 @@ pub(super) async fn page(State(console): State<Arc<Console>>, visitor: Visitor) 
                 caption: "What waits in each queue",
                 columns: &["Queue", "Ready", "Oldest ready", "At work"],
                 rows: queues.iter().map(|queue| vec![
-                    html! { (queue.kind.as_str()) }, html! { (frame::grouped(queue.ready)) },
+                    html! { (queue.kind.as_str()) @if let Some(pool) = &queue.pool { " of pool " (pool) } }, html! { (frame::grouped(queue.ready)) },
                     html! { (frame::duration(queue.oldest_ready_secs)) }, html! { (frame::grouped(queue.claimed)) },
                 ]).collect(),
                 empty: "Each queue would be here.",

@@ -26,6 +26,9 @@ const SHARE: u32 = 20;
 const NAMED_MAX: usize = 50;
 const OTHER: &str = "other";
 
+/// The tag of what workers of no pool take.
+const NO_POOL: &str = "none";
+
 /// The last look, at the end of a process, must not keep it.
 const LAST_MAX: Duration = Duration::from_secs(2);
 
@@ -55,7 +58,7 @@ async fn look(env: &Env, named: &mut Named) {
 
 fn send(standing: &Standing, config: &Config, named: &mut Named) {
     for depth in &standing.queues {
-        let tags = [("queue", depth.kind.as_str())];
+        let tags = [("queue", depth.kind.as_str()), ("pool", depth.pool.as_deref().unwrap_or(NO_POOL))];
         gauge(&metrics::QUEUE_DEPTH, depth.ready as f64, &tags);
         gauge(&metrics::QUEUE_OLDEST_READY_AGE, depth.oldest_ready_secs, &tags);
         gauge(&metrics::QUEUE_CLAIMED, depth.claimed as f64, &tags);

@@ -19,10 +19,12 @@ pub fn head(config: &Config, wanted: &Wanted) -> Vec<String> {
         format!("Secret {secret}, for the migration: {}", keys.join(" "))
     }));
     let (workers, each) = (*wanted.workers.end(), queue::WORKER_CONNECTIONS_MAX);
-    let all = (u64::from(workers) + 1) * u64::from(each) + u64::from(OTHER_CONNECTIONS);
+    let fleets = fleet.pools().len() as u64 + 1;
+    let all = fleets * (u64::from(workers) + 1) * u64::from(each) + u64::from(OTHER_CONNECTIONS);
+    let of_pools = if fleets == 1 { "" } else { ", in each pool and beside them," };
     head.push(format!(
         "Connections: the queue database needs max_connections = {all}, which is {each} for each of {workers} workers (--workers-max) and for one \
-         that takes another's place, and {OTHER_CONNECTIONS} for all else. PostgreSQL's own is 100."
+         that takes another's place{of_pools} and {OTHER_CONNECTIONS} for all else. PostgreSQL's own is 100."
     ));
     let kubectl = match &wanted.namespace {
         Some(namespace) => format!("kubectl -n {namespace}"),

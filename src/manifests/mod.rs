@@ -7,15 +7,15 @@ mod names;
 mod pods;
 mod scaling;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
 
 use anyhow::{Context as _, ensure};
 use serde_json::{Map, Value, json};
 
 pub use self::head::head;
-pub use self::scaling::QUERY;
-use crate::config::{Config, Customer};
+pub use self::scaling::query;
+use crate::config::{Config, Customer, Pool};
 
 /// What every object is called, or begins with.
 pub const NAME: &str = "sync-bridge";
@@ -43,8 +43,10 @@ pub struct Wanted {
     pub secret: String,
     /// The Secret from which the migration takes the variables of the queue's URL in its place: those of the owner of its tables.
     pub migrate_secret: Option<String>,
-    /// Worker processes, at least and at most.
+    /// Worker processes, at least and at most; of each pool so many.
     pub workers: RangeInclusive<u32>,
+    /// Pools beside those of the configuration's customers, as the queue database has others.
+    pub pools: Vec<Pool>,
     pub scaling: Scaling,
     /// How long a worker's stop may take.
     pub grace_secs: u32,
@@ -136,11 +138,12 @@ pub fn objects(config: &Config, wanted: &Wanted) -> anyhow::Result<Vec<Value>> {
     let mut objects = vec![fleet.configuration()];
     objects.extend(config.customers.iter().map(|customer| fleet.customer(customer)));
     objects.push(pods::migration(&fleet));
-    for process in pods::Process::ALL {
-        objects.push(pods::deployment(&fleet, process));
-    }
+    let pools = fleet.pools();
+    let workers = || [None].into_iter().chain(pools.iter().copied().map(Some)).map(pods::Process::Worker);
+    let works = || [pods::Process::Scheduler].into_iter().chain(workers());
+    objects.extend(works().chain([pods::Process::Console]).map(|process| pods::deployment(&fleet, process)));
     objects.push(fleet.service());
-    objects.extend([pods::Process::Scheduler, pods::Process::Worker].map(|process| fleet.disruption_budget(process)));
+    objects.extend(works().map(|process| fleet.disruption_budget(process)));
     objects.extend(fleet.network());
     objects.extend(scaling::objects(&fleet));
     // The configuration was looked at, as it is kept without the escapes of JSON.
@@ -176,6 +179,11 @@ struct Fleet<'f> {
 }
 
 impl Fleet<'_> {
+    /// Each once, by name.
+    fn pools(&self) -> BTreeSet<&Pool> {
+        self.config.customers.iter().filter_map(|customer| customer.pool.as_ref()).chain(&self.wanted.pools).collect()
+    }
+
     fn object(&self, api: &str, kind: &str, metadata: Value, rest: Value) -> Value {
         let mut object = json!({ "apiVersion": api, "kind": kind, "metadata": metadata });
         if let (Value::Object(object), Value::Object(rest)) = (&mut object, rest) {
@@ -208,7 +216,7 @@ impl Fleet<'_> {
         pods::hash(self.config.source.text())
     }
 
-    /// What a customer is found by: one pool of processes serves all, so none of these can have its labels.
+    /// What a customer is found by: processes serve several, so none of these can have its labels.
     fn customer(&self, customer: &Customer) -> Value {
         let name = names::name(&called("customer"), &customer.slug);
         let data = json!({ "data": {
@@ -216,7 +224,7 @@ impl Fleet<'_> {
             "schedule": customer.schedule.expression,
             "slug": customer.slug,
             "timezone": customer.schedule.timezone.name(),
-            "workers": pods::Process::Worker.called(),
+            "workers": pods::Process::Worker(customer.pool.as_ref()).called(),
         } });
         self.object("v1", "ConfigMap", self.metadata(&name, Labels::of("customer").and(customer)), data)
     }
@@ -231,7 +239,7 @@ impl Fleet<'_> {
     }
 
     /// One at a time: a drained node waits until what ran there runs elsewhere.
-    fn disruption_budget(&self, process: pods::Process) -> Value {
+    fn disruption_budget(&self, process: pods::Process<'_>) -> Value {
         let spec = json!({ "spec": { "maxUnavailable": 1, "selector": { "matchLabels": process.selector() } } });
         self.object("policy/v1", "PodDisruptionBudget", self.metadata(&process.called(), process.labels()), spec)
     }

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::{Fleet, Labels, called, names};
+use crate::config::Pool;
 
 /// The configuration as a file of its ConfigMap, and where it is mounted.
 pub const CONFIG_FILE: &str = "bridge.toml";
@@ -36,29 +37,38 @@ const START_EVERY_SECS: u32 = 2;
 const START_TRIES: u32 = 60;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Process {
+pub enum Process<'p> {
     Scheduler,
-    Worker,
+    /// Of a pool; `None`: for all customers that are in none.
+    Worker(Option<&'p Pool>),
     Console,
 }
 
-impl Process {
-    pub const ALL: [Process; 3] = [Process::Scheduler, Process::Worker, Process::Console];
+impl Process<'_> {
+    fn component(self) -> String {
+        match self {
+            Process::Scheduler => "scheduler".to_owned(),
+            Process::Worker(None) => "worker".to_owned(),
+            Process::Worker(Some(pool)) => format!("worker-{pool}"),
+            Process::Console => "console".to_owned(),
+        }
+    }
 
-    fn as_str(self) -> &'static str {
+    /// What its container is called, whatever pool it is of.
+    fn container(self) -> &'static str {
         match self {
             Process::Scheduler => "scheduler",
-            Process::Worker => "worker",
+            Process::Worker(_) => "worker",
             Process::Console => "console",
         }
     }
 
     pub fn called(self) -> String {
-        called(self.as_str())
+        called(&self.component())
     }
 
     pub fn labels(self) -> Labels {
-        Labels::of(self.as_str())
+        Labels::of(&self.component())
     }
 
     pub fn selector(self) -> Value {
@@ -69,7 +79,7 @@ impl Process {
     fn replicas(self) -> Option<u32> {
         match self {
             Process::Scheduler => Some(2),
-            Process::Worker => None,
+            Process::Worker(_) => None,
             Process::Console => Some(1),
         }
     }
@@ -78,9 +88,10 @@ impl Process {
         let health = ["--health-listen".to_owned(), format!("0.0.0.0:{HEALTH_PORT}")];
         match self {
             Process::Scheduler => ("sync-bridge-scheduler", health.into()),
-            Process::Worker => {
+            Process::Worker(pool) => {
                 let grace = ["--grace".to_owned(), fleet.wanted.grace_secs.to_string()];
-                ("sync-bridge-worker", health.into_iter().chain(grace).collect())
+                let pool = pool.into_iter().flat_map(|pool| ["--pool".to_owned(), pool.to_string()]);
+                ("sync-bridge-worker", health.into_iter().chain(grace).chain(pool).collect())
             }
             Process::Console => {
                 let listen = ["console".to_owned(), "--listen".to_owned(), format!("0.0.0.0:{CONSOLE_PORT}")];
@@ -100,7 +111,7 @@ impl Process {
     fn resources(self) -> Value {
         let (cpu, memory, most) = match self {
             Process::Scheduler => ("50m", "64Mi", "256Mi"),
-            Process::Worker => ("250m", "256Mi", "1Gi"),
+            Process::Worker(_) => ("250m", "256Mi", "1Gi"),
             Process::Console => ("50m", "64Mi", "512Mi"),
         };
         json!({ "requests": { "cpu": cpu, "memory": memory }, "limits": { "memory": most } })
@@ -108,21 +119,21 @@ impl Process {
 
     fn grace_secs(self, fleet: &Fleet<'_>) -> u32 {
         match self {
-            Process::Worker => fleet.wanted.grace_secs.saturating_add(GRACE_MORE_SECS),
+            Process::Worker(_) => fleet.wanted.grace_secs.saturating_add(GRACE_MORE_SECS),
             Process::Scheduler | Process::Console => GRACE_SECS,
         }
     }
 }
 
 /// A process and how it is replaced: a new one is ready before an old one is asked to stop.
-pub fn deployment(fleet: &Fleet<'_>, process: Process) -> Value {
+pub fn deployment(fleet: &Fleet<'_>, process: Process<'_>) -> Value {
     let (command, args) = process.command(fleet);
     let probe = |path: &str, every: u32, failures: u32| json!({ "httpGet": { "path": path, "port": HEALTH_PORT_NAME }, "periodSeconds": every, "failureThreshold": failures, "timeoutSeconds": 5 });
     let mut env = environment(fleet);
     if process == Process::Console {
         env.extend(TOKENS.map(|(token, optional)| secret(fleet, token, optional)));
     }
-    let mut container = container(fleet, process.as_str(), command, &args, env);
+    let mut container = container(fleet, process.container(), command, &args, env);
     container["ports"] = json!(process.ports());
     container["resources"] = process.resources();
     container["startupProbe"] = probe("/livez", START_EVERY_SECS, START_TRIES);

@@ -12,6 +12,8 @@ use crate::queue::Kind;
 pub struct QueueDepth {
     /// `tick`, `stage` or `page`.
     pub kind: String,
+    /// Whose workers take them; `None`: those of no pool.
+    pub pool: Option<String>,
     /// Due and not taken.
     pub ready: i64,
     /// To be tried again later.
@@ -27,31 +29,33 @@ pub struct QueueDepth {
 /// # Errors
 /// The queue database's.
 pub async fn queue_depth(queue: &PgPool) -> anyhow::Result<Vec<QueueDepth>> {
-    let rows: Vec<(String, i64, i64, i64, f64)> = sqlx::query_as(
+    let pools: Vec<String> = sqlx::query_scalar("select name from bridge.pool order by name")
+        .fetch_all(queue)
+        .await
+        .context("reading which pools there are")?;
+    let rows: Vec<(String, Option<String>, i64, i64, i64, f64)> = sqlx::query_as(
         // Each half has an index of its own; done jobs, which are many, are in neither.
-        "select kind, ready, later, claimed, oldest from (
-             select kind, count(*) filter (where run_at <= now()) as ready, count(*) filter (where run_at > now()) as later,
+        "select kind, pool, ready, later, claimed, oldest from (
+             select kind, pool, count(*) filter (where run_at <= now()) as ready, count(*) filter (where run_at > now()) as later,
                  0::bigint as claimed,
                  coalesce(extract(epoch from max(now() - run_at) filter (where run_at <= now())), 0)::float8 as oldest
-             from bridge.job where state = 'ready' group by kind
+             from bridge.job where state = 'ready' group by kind, pool
              union all
-             select kind, 0, 0, count(*), 0 from bridge.job where state = 'claimed' and lease_until >= now() group by kind
+             select kind, pool, 0, 0, count(*), 0 from bridge.job
+             where state = 'claimed' and lease_until >= now() group by kind, pool
          ) as parts
-         order by kind",
+         order by kind, pool",
     )
     .fetch_all(queue)
     .await
     .context("counting what waits")?;
-    let depth = |kind: Kind| {
-        let mut depth =
-            QueueDepth { kind: kind.as_str().to_owned(), ready: 0, later: 0, claimed: 0, oldest_ready_secs: 0.0 };
-        for (_, ready, later, claimed, oldest) in rows.iter().filter(|row| row.0 == kind.as_str()) {
-            depth.ready += ready;
-            depth.later += later;
-            depth.claimed += claimed;
-            depth.oldest_ready_secs += oldest;
-        }
-        depth
+    let depth = |kind: Kind, pool: Option<&str>| {
+        let (kind, pool) = (kind.as_str().to_owned(), pool.map(str::to_owned));
+        let of = rows.iter().filter(|row| row.0 == kind && row.1 == pool);
+        let sums = of.fold((0, 0, 0, 0.0), |sum, row| (sum.0 + row.2, sum.1 + row.3, sum.2 + row.4, sum.3 + row.5));
+        let (ready, later, claimed, oldest_ready_secs) = sums;
+        QueueDepth { kind, pool, ready, later, claimed, oldest_ready_secs }
     };
-    Ok(Kind::ALL.map(depth).into())
+    let pools = [None].into_iter().chain(pools.iter().map(|pool| Some(pool.as_str())));
+    Ok(pools.flat_map(|pool| Kind::ALL.map(|kind| depth(kind, pool))).collect())
 }

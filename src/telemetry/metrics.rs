@@ -54,11 +54,11 @@ metrics! {
     FRESHNESS_ARRIVAL = Distribution, "freshness.arrival", "second", ["customer", "side"],
         "from a change's stamp on this side to its arrival on the other, a sample of the written rows";
 
-    QUEUE_DEPTH = Gauge, "queue.depth", "job", ["queue"],
+    QUEUE_DEPTH = Gauge, "queue.depth", "job", ["queue", "pool"],
         "jobs that are ready and not taken";
-    QUEUE_OLDEST_READY_AGE = Gauge, "queue.oldest_ready_age", "second", ["queue"],
+    QUEUE_OLDEST_READY_AGE = Gauge, "queue.oldest_ready_age", "second", ["queue", "pool"],
         "how long the oldest ready job has waited";
-    QUEUE_CLAIMED = Gauge, "queue.claimed", "job", ["queue"],
+    QUEUE_CLAIMED = Gauge, "queue.claimed", "job", ["queue", "pool"],
         "jobs under a lease that holds";
 
     OUTAGE_OPEN = Gauge, "outage.open", "database", [],

@@ -26,7 +26,7 @@ pub async fn tick_job(pool: &PgPool) -> Delivery {
     let deliveries = job::insert(&mut tx, Kind::Tick, &made).await.expect("its job");
     queue::enqueue(&mut tx, &deliveries).await.expect("its delivery");
     tx.commit().await.expect("a commit");
-    deliveries[0]
+    deliveries[0].clone()
 }
 
 async fn claim(pool: &PgPool, job: i64, attempts_max: u32) -> Claimed {

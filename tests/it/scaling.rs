@@ -182,7 +182,7 @@ async fn a_worker_has_as_many_places_as_the_question_says() {
 const ROLE: &str = "
     create role ROLE login password 'scaler-of-this-test';
     grant usage on schema bridge to ROLE;
-    grant execute on function bridge.workers_wanted to ROLE;";
+    grant execute on function bridge.pool_workers_wanted to ROLE;";
 
 #[tokio::test]
 async fn a_role_of_its_own_may_ask_and_see_nothing_else() {
@@ -199,7 +199,7 @@ async fn a_role_of_its_own_may_ask_and_see_nothing_else() {
     let bent = "create temporary table job (kind text); set search_path = pg_temp, bridge";
     sqlx::raw_sql(bent).execute(&mut scaler).await.expect("its own table");
     let number: i32 =
-        sqlx::query_scalar("select bridge.workers_wanted()").fetch_one(&mut scaler).await.expect("an answer");
+        sqlx::query_scalar("select bridge.pool_workers_wanted()").fetch_one(&mut scaler).await.expect("an answer");
     assert_eq!(number, 1);
     for sql in
         ["select count(*) from bridge.job", "select count(*) from bridge.watermark", "select count(*) from apalis.jobs"]
@@ -208,10 +208,10 @@ async fn a_role_of_its_own_may_ask_and_see_nothing_else() {
         assert!(refused.to_string().contains("permission denied"), "{sql}: {refused}");
     }
     scaler.close().await.expect("leaving");
-    run(&format!("revoke execute on function bridge.workers_wanted from \"{role}\"")).await;
+    run(&format!("revoke execute on function bridge.pool_workers_wanted from \"{role}\"")).await;
     let mut scaler = PgConnection::connect(url.expose()).await.expect("connecting");
     let refused =
-        sqlx::raw_sql("select bridge.workers_wanted()").execute(&mut scaler).await.expect_err("nobody's by itself");
+        sqlx::raw_sql("select bridge.pool_workers_wanted()").execute(&mut scaler).await.expect_err("nobody's by itself");
     assert!(refused.to_string().contains("permission denied"), "{refused}");
     scaler.close().await.expect("leaving");
     run(&format!("drop owned by \"{role}\"; drop role \"{role}\"")).await;

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use anyhow::anyhow;
 use serde_json::json;
+use sync_bridge::config::Pool;
 use sync_bridge::manifests::{self, Scaling, Wanted};
 use sync_bridge::startup;
 
@@ -46,6 +47,9 @@ pub struct Args {
     /// Workers at most
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=COUNT_MAX), value_name = "COUNT")]
     workers_max: u32,
+    /// A pool of workers beside those of the configuration's customers, where the queue database has the customers; once for each
+    #[arg(long, value_name = "NAME")]
+    pool: Vec<Pool>,
     /// Scale workers by their use of processors, without KEDA
     #[arg(long)]
     hpa: bool,
@@ -73,6 +77,7 @@ pub fn run(config: &Path, args: Args) -> anyhow::Result<()> {
         secret: args.secret,
         migrate_secret: args.migrate_secret,
         workers: args.workers_min..=args.workers_max,
+        pools: args.pool,
         scaling: if args.hpa { Scaling::Cpu } else { Scaling::Keda },
         grace_secs: args.grace,
         database_ports: args.database_port,

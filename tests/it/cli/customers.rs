@@ -392,3 +392,54 @@ fn customers_of_the_file_are_changed_there() {
     desk.is_refused(&["customers", "disable", "acme"], "the customers are in bridge.toml: change it there");
     desk.is_refused(&["customers", "apply", "all.toml"], "the customers are in bridge.toml");
 }
+
+#[tokio::test]
+async fn a_customer_in_a_pool_is_worked_for_by_its_workers_alone_and_moves_with_what_waits() {
+    let Two { acme, globex, desk } = two("pool").await;
+    let file = desk.folder.path().join("globex.toml");
+    let in_pool = |pool: &str| std::fs::write(&file, format!("{GLOBEX}pool = \"{pool}\"\n")).expect("writing a file");
+    in_pool("Large_");
+    desk.is_refused(&["customers", "apply", "globex.toml"], "no name of a pool");
+    in_pool("large");
+    desk.succeeds(ACME);
+    desk.succeeds(&["customers", "apply", "globex.toml"]);
+    let running = processes(&desk);
+    eventually("whoever is in no pool is carried over", async || users(&acme).await == 2).await;
+    eventually("that the other has no worker is told", async || {
+        standing(&desk).contains(&("globex".to_owned(), "waiting for a worker".to_owned()))
+    })
+    .await;
+    assert_eq!(users(&globex).await, 0);
+    let wanted = async |of: &str| number(&acme.queue, &format!("select bridge.pool_workers_wanted({of})::bigint")).await;
+    eventually("workers of the pool are wanted", async || wanted("'large'").await == 1).await;
+
+    let large = |pool: &str| desk.start(env!("CARGO_BIN_EXE_sync-bridge-worker"), &["--pool", pool]);
+    let mut of_pool = large("large");
+    eventually("its own worker carries it over", async || users(&globex).await == 2).await;
+    hire(&acme.legacy, "eve").await;
+    eventually("the others go on", async || users(&acme).await == 3).await;
+    let strangers = "select count(*) from (
+        select claimed_by from bridge.job where claimed_by is not null group by claimed_by having count(distinct customer) > 1) as both";
+    assert_eq!(number(&acme.queue, strangers).await, 0, "nobody worked for both");
+    let depths = json_of(&desk, &["status", "--json"]);
+    assert_eq!(depths.as_array().map(Vec::len), Some(2), "{depths}");
+
+    // Nobody works for the pool any more; what waits in its queues follows the customer.
+    of_pool.must_run();
+    assert_eq!(of_pool.stop(Signal::SIGTERM).status.code(), Some(0));
+    hire(&globex.legacy, "fay").await;
+    let waits = "select count(*) from bridge.job where customer = 'c-2' and state = 'ready' and pool = 'large'";
+    eventually("its tick waits", async || number(&acme.queue, waits).await == 1).await;
+    in_pool("small");
+    desk.succeeds(&["customers", "apply", "globex.toml"]);
+    let mut small = large("small");
+    eventually("it is carried over by those of another pool", async || users(&globex).await == 3).await;
+    std::fs::write(&file, GLOBEX).expect("writing a file");
+    small.must_run();
+    assert_eq!(small.stop(Signal::SIGTERM).status.code(), Some(0));
+    desk.succeeds(&["customers", "apply", "globex.toml"]);
+    hire(&globex.legacy, "gus").await;
+    eventually("and, in none, by those of none", async || users(&globex).await == 4).await;
+    nothing_failed(&acme.queue).await;
+    stop(running);
+}

@@ -393,7 +393,7 @@ async fn the_queue_database_has_a_role_to_migrate_and_one_to_work() {
     assert_eq!(users(&databases).await, 2);
     execute(&databases.queue, &format!("set role {owner}; {}", said("After the migration, as `sync_bridge_owner`:")))
         .await;
-    execute(&databases.queue, &format!("set role {scales}; select bridge.workers_wanted()")).await;
+    execute(&databases.queue, &format!("set role {scales}; select bridge.pool_workers_wanted()")).await;
     execute(&databases.queue, &format!("reassign owned by {owner} to current_user")).await;
     for role in [&works, &scales, &owner] {
         execute(&databases.queue, &format!("drop owned by {role}; drop role {role}")).await;

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use sqlx::PgPool;
 use sync_bridge::config::{self, Config, CustomerId, DatabaseUrl, Side};
 use sync_bridge::embedded::{Options, Server};
-use sync_bridge::manifests::QUERY;
+use sync_bridge::manifests::query;
 use sync_bridge::stages::Data;
 use sync_bridge::{clock, ops};
 use tokio_util::sync::CancellationToken;
@@ -246,7 +246,7 @@ async fn scaled(fleet: &mut Fleet, queue: &PgPool, config: &Config, heaped: &[Sy
     outcome.workers.push(there);
     loop {
         clock::sleep(LOOK_EVERY).await;
-        let asked: i32 = sqlx::query_scalar(QUERY).fetch_one(queue).await.expect("an answer");
+        let asked: i32 = sqlx::query_scalar(sqlx::AssertSqlSafe(query(None))).fetch_one(queue).await.expect("an answer");
         let now = clock::instant();
         wanted.push_back((now, usize::try_from(asked).unwrap_or(0).clamp(*WORKERS.start(), *WORKERS.end())));
         wanted.retain(|(at, _)| now - *at <= CALM);
