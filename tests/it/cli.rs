@@ -556,7 +556,7 @@ async fn a_run_in_this_process_tells_what_it_did() {
     assert_eq!(desk.succeeds(&["dead-letters", "list", "--customer", "c-1", "--json"]), "[]\n");
     assert_eq!(desk.succeeds(&["dead-letters", "requeue", "--all"]), "re-enqueued 0\n");
     let unknown = desk.run(&["dead-letters", "requeue", "17"]);
-    assert_eq!(unknown.status.code(), Some(1), "an id that waits nowhere is said");
+    assert_eq!(unknown.status.code(), Some(2), "an id that waits nowhere is said");
 
     execute(&databases.legacy, "update users set name = 'Ada L.', changed = now() where mail like 'ada%'").await;
     let table = desk.succeeds(&["run", "--customer", "c-1", "--inline"]);
