@@ -478,11 +478,15 @@ impl Bridge {
 
 /// Takes the refusal from an error that says a database is away for the moment.
 fn unless_away(error: anyhow::Error) -> anyhow::Error {
-    let mut causes = error.chain().filter_map(|cause| cause.downcast_ref::<sqlx::Error>());
-    if causes.any(|cause| matches!(sides::sort(cause), Fault::Outage | Fault::Transient)) {
+    if is_away(&error) {
         return error.downcast::<Refused>().map_or_else(|error| error, |Refused(error)| error);
     }
     error
+}
+
+fn is_away(error: &anyhow::Error) -> bool {
+    let mut causes = error.chain().filter_map(|cause| cause.downcast_ref::<sqlx::Error>());
+    causes.any(|cause| matches!(sides::sort(cause), Fault::Outage | Fault::Transient))
 }
 
 /// The configuration and the customers' databases, for what needs no queue; with the embedded server if a side lies on it.
@@ -569,16 +573,24 @@ pub enum Look {
 /// # Errors
 /// All that was found, a line for each customer.
 pub async fn check(data: &Data, customers: impl IntoIterator<Item = &Customer>, look: Look) -> anyhow::Result<()> {
+    let found = unfit(data, customers, look).await;
+    if found.is_empty() { Ok(()) } else { Err(refused(listed(&found))) }
+}
+
+async fn unfit(data: &Data, customers: impl IntoIterator<Item = &Customer>, look: Look) -> Vec<anyhow::Error> {
     let checks = customers.into_iter().map(async |customer| {
         let found = match look {
             Look::Tables => data.check_tables(&customer.id).await,
             Look::Everything => data.check(&customer.id).await,
         };
-        found.err().map(|error| format!("customer {}: {}", customer.slug, told(&error)))
+        found.err().map(|error| error.context(format!("customer {}", customer.slug)))
     });
-    let found: Vec<Option<String>> = stream::iter(checks).buffered(CHECKS_AT_ONCE).collect().await;
-    let found: Vec<String> = found.into_iter().flatten().collect();
-    if found.is_empty() { Ok(()) } else { Err(refused(anyhow!(found.join("\n")))) }
+    let found: Vec<Option<anyhow::Error>> = stream::iter(checks).buffered(CHECKS_AT_ONCE).collect().await;
+    found.into_iter().flatten().collect()
+}
+
+fn listed(found: &[anyhow::Error]) -> anyhow::Error {
+    anyhow!(found.iter().map(told).collect::<Vec<_>>().join("\n"))
 }
 
 /// Holds the mapping of one entity against the databases that it lies in.
@@ -598,10 +610,14 @@ pub async fn check_for(data: &Data, customer: &Customer, entity: Option<&EntityI
     match entity {
         Some(entity) => check_entity(data, customer, entity).await,
         None => {
-            let checked = check(data, [customer], Look::Everything).await;
+            let found = unfit(data, [customer], Look::Everything).await;
+            if found.is_empty() {
+                return Ok(());
+            }
             let several = data.config.entities().nth(1).is_some();
             let hint = if several { "\nother entities can be asked for alone, with --entity" } else { "" };
-            checked.map_err(|error| refused(anyhow!("{}{hint}", told(&error))))
+            let error = anyhow!("{}{hint}", listed(&found));
+            Err(if found.iter().all(is_away) { error } else { refused(error) })
         }
     }
 }

@@ -71,9 +71,9 @@ impl Problem {
             Problem::Forbidden(_) => "Not allowed",
             Problem::TooMany(_) => "Too many tries",
             Problem::NotFound(_) => "Not here",
-            Problem::Bad(_) | Problem::Unread(..) => "That makes no sense",
+            Problem::Bad(_) | Problem::Unread(..) => "Something is missing, or wrong",
             Problem::Refused(_) => "That cannot be done now",
-            Problem::Failed(_) => "That could not be read now",
+            Problem::Failed(_) => "That did not work just now",
         }
     }
 }
@@ -175,7 +175,7 @@ pub(super) async fn finished(State(console): State<Arc<Console>>, request: Reque
         let problem = explained(&console, problem).await;
         let body = match is_api {
             true => Json(json!({ "error": problem.text() })).into_response(),
-            false => shown(&console, visitor.as_ref(), &problem).into_response(),
+            false => shown(&console, visitor.as_ref(), &method, &problem).into_response(),
         };
         let (mut parts, _) = response.into_parts();
         let (mut of_body, body) = body.into_parts();
@@ -240,11 +240,12 @@ fn reworded(said: &str) -> String {
     WORDS.iter().fold(said.to_owned(), |said, (theirs, ours)| said.replace(theirs, ours))
 }
 
-fn shown(console: &Console, visitor: Option<&Visitor>, problem: &Problem) -> Markup {
+fn shown(console: &Console, visitor: Option<&Visitor>, method: &Method, problem: &Problem) -> Markup {
+    let passes = method == Method::GET && matches!(problem, Problem::Failed(_));
     frame::page(
         console,
         visitor,
-        frame::Place::still("", problem.title()),
+        frame::Place::problem(problem.title(), passes),
         html! {
             section class="problem" role="alert" {
                 p { (problem.text()) }

@@ -6,16 +6,18 @@ use axum::extract::{Form, Path, Query, State};
 use maud::{Markup, html};
 use serde::Deserialize;
 
-use super::Console;
 use super::access::{Actor, Visitor};
 use super::answer::{Answer, Problem};
 use super::customer::Told;
 use super::frame::{self, Place, Table};
+use super::{Console, actions};
 use crate::config::{Customer, EntityId, Side};
 use crate::ops::{self, By, Conflicts};
+use crate::sides::Permanent;
 use crate::stages::{ConflictEntry, ConflictField};
 
 const SHOWN: i64 = 200;
+const ACTED_SHOWN: u32 = 20;
 
 /// The states an entry may have.
 pub(super) const STATES: [(&str, &str); 5] = [
@@ -117,6 +119,7 @@ pub(super) async fn one(
 ) -> Result<Answer, Problem> {
     let customer = console.customer(&named)?;
     let entry = find(&console, customer, &entity, id).await?;
+    let acted = ops::actions_about(&console.env.queue, &customer.id, &entry.name(), ACTED_SHOWN).await;
     let main = html! {
         (frame::done(&console, told.done.as_deref()))
         dl class="facts" {
@@ -128,6 +131,12 @@ pub(super) async fn one(
         }
         (images(&console, &entry))
         @if frame::may_act(&visitor) { (acts(customer, &entry, &visitor)) }
+        @match &acted {
+            Ok(acted) if acted.is_empty() => {},
+            Ok(acted) => section { h2 { "What people decided" } (actions::table(&console, acted)) },
+            // Its two sides are shown all the same.
+            Err(error) => p class="told" { "Who decided what cannot be read now: " (crate::told::told(error)) },
+        }
     };
     let title = format!("Conflict {}:{}", entry.entity, entry.id);
     Ok(Answer::page(frame::page(&console, Some(&visitor), Place::still("/conflicts", &title), main)))
@@ -165,7 +174,11 @@ fn images(console: &Console, entry: &ConflictEntry) -> Markup {
                             (None, Some(side)) => { (side) ", which was kept" },
                             (None, None) => "nobody yet",
                         }
-                        @if let Some(policy) = &field.policy { " (policy " (policy) ")" }
+                        @match (field.filled(), &field.policy) {
+                            (Some(side), _) => { ", as " (side) " had no value" },
+                            (None, Some(policy)) => { " (policy " (policy) ")" },
+                            (None, None) => {},
+                        }
                     },
                     html! { (field.why) },
                 ]
@@ -248,6 +261,9 @@ pub(super) async fn decide(
     };
     let which = (&customer.id, &entity, entry.id);
     let done = ops::decide_conflict(&console.env.queue, &console.env.data, which, winner, by).await;
-    done.map_err(|error| Problem::Refused(crate::told::told(&error)))?;
+    done.map_err(|error| match error.is::<Permanent>() {
+        true => Problem::Refused(crate::told::told(&error)),
+        false => Problem::from(error),
+    })?;
     Ok(if winner.is_some() { "Decided, and written." } else { "Undone: the loser is back on both sides." })
 }

@@ -162,6 +162,17 @@ fn trouble(status: &CustomerStatus) -> Markup {
                 })
             }
         }
+        @if let Some(retried) = &status.retried {
+            section { h2 { "Tried again" }
+                (Table {
+                    caption: "What failed and is tried again",
+                    columns: &["Jobs", "The next", "It says"],
+                    rows: vec![vec![html! { (frame::grouped(retried.jobs)) }, frame::time(Some(retried.next_at)), html! { (retried.error) }]],
+                    empty: "",
+                })
+                p class="told" { "By itself, later each time; after the last try it becomes a dead letter." }
+            }
+        }
         @if status.watermarks.iter().any(|mark| mark.held_by.is_some()) {
             section { h2 { "Held back" }
                 (Table {

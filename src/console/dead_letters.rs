@@ -61,7 +61,7 @@ pub(super) async fn page(
             label class="check" { input type="checkbox" name="all" value="true" checked[asked.all]; "also those that were dealt with" }
             button type="submit" { "Show" }
         }
-        form method="post" action="/dead-letters/act" {
+        form method="post" action="/dead-letters/act" data-choose="None is chosen: tick those that are meant, or all." {
             (frame::csrf(&visitor))
             @for (name, value) in [("customer", &asked.customer), ("entity", &asked.entity), ("kind", &asked.kind)] { input type="hidden" name=(name) value=(value); }
             (table(&console, &letters, may))

@@ -30,21 +30,28 @@ pub(super) struct Place<'p> {
     title: &'p str,
     /// Whether it is kept up to date while it is looked at.
     live: bool,
+    /// Whether it stands in the place of another, of which it says what is wrong.
+    problem: bool,
 }
 
 impl<'p> Place<'p> {
     pub fn live(nav: &'p str, title: &'p str) -> Place<'p> {
-        Place { nav, title, live: true }
+        Place { nav, title, live: true, problem: false }
     }
 
     pub fn still(nav: &'p str, title: &'p str) -> Place<'p> {
-        Place { nav, title, live: false }
+        Place { nav, title, live: false, problem: false }
+    }
+
+    /// Asked for again until it is over, if asking is all that was done.
+    pub fn problem(title: &'p str, live: bool) -> Place<'p> {
+        Place { nav: "", title, live, problem: true }
     }
 }
 
 /// A whole page.
 pub(super) fn page(console: &Console, visitor: Option<&Visitor>, place: Place<'_>, main: Markup) -> Markup {
-    let Place { nav, title, live } = place;
+    let Place { nav, title, live, problem } = place;
     html! {
         (DOCTYPE)
         html lang="en" {
@@ -77,7 +84,7 @@ pub(super) fn page(console: &Console, visitor: Option<&Visitor>, place: Place<'_
                         }
                     }
                 }
-                main id="main" tabindex="-1" data-live=[live.then_some("5")] {
+                main id="main" tabindex="-1" data-live=[live.then_some("5")] data-problem=[problem.then_some("")] {
                     div class="title" {
                         h1 { (title) }
                         @if live { p class="updated" { "as of " (Time(clock::now())) } }

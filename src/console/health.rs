@@ -34,10 +34,10 @@ pub(super) async fn page(State(console): State<Arc<Console>>, visitor: Visitor) 
             h2 { "Queues" }
             (Table {
                 caption: "What waits in each queue",
-                columns: &["Queue", "Ready", "Oldest ready", "At work"],
+                columns: &["Queue", "Ready", "Oldest ready", "Later", "At work"],
                 rows: queues.iter().map(|queue| vec![
                     html! { (queue.kind.as_str()) @if let Some(pool) = &queue.pool { " of pool " (pool) } }, html! { (frame::grouped(queue.ready)) },
-                    html! { (frame::duration(queue.oldest_ready_secs)) }, html! { (frame::grouped(queue.claimed)) },
+                    html! { (frame::duration(queue.oldest_ready_secs)) }, html! { (frame::grouped(queue.later)) }, html! { (frame::grouped(queue.claimed)) },
                 ]).collect(),
                 empty: "Each queue would be here.",
             })

@@ -32,7 +32,9 @@ pub(super) async fn page(
     let mut all = ops::status(&env.queue, &env.config).await?;
     let queues = ops::queue_depth(&env.queue).await?;
     let (total, summed) = (all.len(), summary(&all, &queues));
-    let states: std::collections::BTreeSet<String> = all.iter().map(|one| one.state.clone()).collect();
+    let named = Some(&asked.state).filter(|state| !state.is_empty());
+    let states: std::collections::BTreeSet<&String> = all.iter().map(|one| &one.state).chain(named).collect();
+    let states: Vec<String> = states.into_iter().cloned().collect();
     all.retain(|one| asked.state.is_empty() || one.state == asked.state);
     all.retain(|one| one.slug.contains(asked.q.trim()) || one.customer.contains(asked.q.trim()));
     ops::worst_first(&mut all);
@@ -42,7 +44,7 @@ pub(super) async fn page(
         (summed)
         form method="get" class="filter" {
             label { "Customer" input type="search" name="q" value=(asked.q) placeholder="id or slug"; }
-            (frame::choice("State", "state", "any", Some(&asked.state).filter(|state| !state.is_empty()).map(String::as_str),
+            (frame::choice("State", "state", "any", named.map(String::as_str),
                 states.iter().map(|state| (state.as_str(), state.as_str()))))
             button type="submit" { "Show" }
             @if found > SHOWN_MAX { p class="told" { "The " (SHOWN_MAX) " worst of " (found) " are shown." } }
@@ -52,7 +54,10 @@ pub(super) async fn page(
             caption: "Customers, the worst first",
             columns: &["Customer", "State", "Freshness", "Run", "Parked", "Quarantined", "Dead letters", "Differences", "Last run ended", "Compared"],
             rows: all.iter().map(row).collect(),
-            empty: "Each customer of the configuration would be here, with how fresh it is.",
+            empty: match total {
+                0 => "Each customer of the configuration would be here, with how fresh it is.",
+                _ => "No customer is called so and in this state.",
+            },
         })
     };
     Ok(Answer::page(frame::page(&console, Some(&visitor), Place::live("/", "Overview"), main)))

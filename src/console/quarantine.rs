@@ -60,7 +60,7 @@ pub(super) async fn page(
             (frame::choice("Entity", "entity", "all", entity.map(|entity| entity.as_str()), entities))
             button type="submit" { "Show" }
         }
-        form method="post" action="/quarantine/retry" {
+        form method="post" action="/quarantine/retry" data-choose="None is chosen: tick those that are meant, or all." {
             (frame::csrf(&visitor))
             input type="hidden" name="customer" value=(asked.customer);
             input type="hidden" name="entity" value=(asked.entity);

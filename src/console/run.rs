@@ -51,7 +51,7 @@ pub(super) async fn page(
             @if run.run.pages > i64::from(PAGES_SHOWN) { p class="told" { "The first " (PAGES_SHOWN) " of " (frame::grouped(run.run.pages)) "." } }
             (Table {
                 caption: "Pages in the order in which they were released",
-                columns: &["Page", "Stage", "Entity", "Side", "What", "State", "Released", "Took", "Tries", "Read", "To platform", "To legacy", "Conflicts", "Parked", "Quarantined"],
+                columns: &["Page", "Stage", "Entity", "Side", "What", "State", "Released", "Took", "Tries", "Read", "To platform", "To legacy", "Conflicts", "Parked", "Quarantined", "Error"],
                 rows: run.page_list.iter().map(|page| vec![
                     html! { @match page.job.filter(|_| page.state == "dead") { Some(job) => a href={ "/dead-letters/" (job) } { (page.id) }, None => (page.id) } },
                     html! { (page.stage) @if page.round > 0 { ", round " (page.round) } },
@@ -68,6 +68,7 @@ pub(super) async fn page(
                     html! { (frame::grouped(page.conflicts)) },
                     html! { (frame::grouped(page.parked)) },
                     html! { (frame::grouped(page.quarantined)) },
+                    html! { @match &page.error { Some(error) => (error), None => span class="none" { "–" } } },
                 ]).collect(),
                 empty: "Its pages would be here: nothing was cut yet, or nothing had changed.",
             })

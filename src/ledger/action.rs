@@ -73,6 +73,19 @@ pub async fn last(
     .await
 }
 
+/// What was done about this subject of the customer's, the newest first.
+pub async fn about(conn: &mut PgConnection, customer: &str, subject: &str, limit: i64) -> sqlx::Result<Vec<Action>> {
+    sqlx::query_as(
+        "select id, at, who, action, customer, customers, subject, reason, outcome from bridge.action
+         where customer = $1 and subject = $2 order by id desc limit $3",
+    )
+    .bind(customer)
+    .bind(subject)
+    .bind(limit)
+    .fetch_all(conn)
+    .await
+}
+
 /// The newest, the newest first; of this customer only, if one is named.
 pub async fn newest(conn: &mut PgConnection, customer: Option<&str>, limit: i64) -> sqlx::Result<Vec<Action>> {
     // A statement for each question, so that each follows an index.

@@ -35,7 +35,8 @@ pub fn objects(fleet: &Fleet<'_>) -> Vec<Value> {
     let login = json!({ "spec": {
         "secretTargetRef": [{ "parameter": "connection", "name": fleet.wanted.secret, "key": SCALER_URL }],
     } });
-    let login = fleet.object("keda.sh/v1alpha1", "TriggerAuthentication", fleet.metadata(&scaler, labels(fleet)), login);
+    let login =
+        fleet.object("keda.sh/v1alpha1", "TriggerAuthentication", fleet.metadata(&scaler, labels(fleet)), login);
     [login].into_iter().chain(fleets.map(|pool| by_work(fleet, pool, &scaler))).collect()
 }
 

@@ -227,3 +227,18 @@ pub async fn actions(queue: &PgPool, customer: Option<&CustomerId>, limit: u32) 
     let mut conn = queue.acquire().await.context(what)?;
     action::newest(&mut conn, customer.map(CustomerId::as_str), i64::from(limit)).await.context(what)
 }
+
+/// What was done about this subject of the customer's, the newest first.
+///
+/// # Errors
+/// The queue database's.
+pub async fn actions_about(
+    queue: &PgPool,
+    customer: &CustomerId,
+    subject: &str,
+    limit: u32,
+) -> anyhow::Result<Vec<Action>> {
+    let what = || format!("reading what people did about {subject}");
+    let mut conn = queue.acquire().await.with_context(what)?;
+    action::about(&mut conn, customer.as_str(), subject, i64::from(limit)).await.with_context(what)
+}

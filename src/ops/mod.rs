@@ -37,7 +37,8 @@ pub use crate::jobs::failure::DEAD_KINDS;
 pub use crate::ledger::customer::State as CustomerState;
 pub use crate::ledger::dead_letter::Selection;
 pub use actions::{
-    Action, By, Deal, Intended, act, actions, deal, decide_conflict, pause_by, resume_by, retry_by, tick_by,
+    Action, By, Deal, Intended, act, actions, actions_about, deal, decide_conflict, pause_by, resume_by, retry_by,
+    tick_by,
 };
 pub use conflicts::{Conflicts, conflicts};
 pub use customers::{ApplyOf, CannotKeep, Change, Changed, CustomerKept, Purged, What, apply, kept, purge, set_state};
@@ -58,7 +59,7 @@ pub use reconciliation::{DifferenceListed, Reconciliation, Swept, Walk, reconcil
 pub use recover::{CannotRecover, RecoverOf, Recovered, recover};
 pub use runs::{Minute, PageShown, RunListed, RunShown, Settled, StageShown, freshness, rates, run, runs};
 pub use status::{LATE_SECS, Urgency, status, status_of, worst_first};
-pub use ticks::{tick_is_taken, tick_now, wait_for_tick};
+pub use ticks::{Waits, tick_now, tick_waits, wait_for_tick};
 pub use totals::totals;
 pub use verify::{Repair, Verified, VerifyOf, Verifying, plan_repair, repair, verify};
 pub use workers::{AtWork, WorkerShown, at_work};
@@ -77,6 +78,8 @@ pub struct CustomerStatus {
     /// Why it is unreadable.
     pub problem: Option<String>,
     pub away: Vec<Away>,
+    /// What failed and is tried again.
+    pub retried: Option<Retried>,
     /// The run that carries changes over.
     pub open_run: Option<i64>,
     /// The run that reads entities for the first time, beside it.
@@ -112,6 +115,16 @@ pub struct Load {
     pub rows_per_sec: f64,
     /// At that rate; `None` while it stands still.
     pub secs_left: Option<f64>,
+}
+
+/// Jobs of a customer that failed and are tried again; not those that wait for a database.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+pub struct Retried {
+    pub jobs: i64,
+    /// When the first of them is.
+    pub next_at: DateTime<Utc>,
+    /// What the one that was tried most often failed by.
+    pub error: String,
 }
 
 /// A database that does not answer.

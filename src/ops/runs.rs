@@ -90,6 +90,8 @@ pub struct PageShown {
     pub generation: i32,
     /// Claims of its job so far.
     pub attempts: i32,
+    /// Why it is tried again, or is dead.
+    pub error: Option<String>,
     /// Of the job, which is what a dead letter is called by.
     pub job: Option<i64>,
     pub released_at: Option<DateTime<Utc>>,
@@ -162,7 +164,7 @@ pub async fn run(queue: &PgPool, id: i64, pages_max: u32) -> anyhow::Result<Opti
     .with_context(what)?;
     let page_list = sqlx::query_as(
         "select page.id, page.stage_name as stage, page.entity, page.side, page.mode, page.state, page.round, page.generation,
-             coalesce(job.attempt, 0) as attempts, job.id as job, page.released_at, page.ended_at, page.rows_cut,
+             coalesce(job.attempt, 0) as attempts, job.id as job, case when page.state <> 'done' then job.last_error end as error, page.released_at, page.ended_at, page.rows_cut,
              page.rows_read, page.rows_to_platform, page.rows_to_legacy, page.rows_unchanged, page.conflicts, page.parked,
              page.quarantined, page.differences
          from bridge.page

@@ -6,7 +6,7 @@ use anyhow::Context;
 use chrono::{DateTime, TimeDelta, Utc};
 use sqlx::PgPool;
 
-use super::{Away, CustomerStatus, Load, Paused, Watermark, mapping};
+use super::{Away, CustomerStatus, Load, Paused, Retried, Watermark, mapping};
 use crate::config::{Config, Customer, CustomerId, Schedule, Side, Unserved, Why, parse_cron};
 use crate::ledger::circuit::{self, Circuit};
 use crate::ledger::pause::{self, Pause, Pauses};
@@ -33,6 +33,9 @@ struct Summary {
     /// When somebody changed it, where the queue database keeps it.
     changed_at: Option<DateTime<Utc>>,
     waits_for_worker: bool,
+    retried_error: Option<String>,
+    retried_jobs: Option<i64>,
+    retried_at: Option<DateTime<Utc>>,
     tick_at: Option<DateTime<Utc>>,
     tick_state: Option<String>,
     run_state: Option<String>,
@@ -259,6 +262,7 @@ async fn of(queue: &PgPool, config: &Config, asked: &[Asked<'_>]) -> anyhow::Res
                 _ => None,
             },
             away,
+            retried: summary.retried(),
             open_run: summary.open_run,
             load_run: summary.load_run,
             last_tick_at: summary.newest_tick_at,
@@ -366,6 +370,10 @@ fn state(summary: &Summary) -> &'static str {
 }
 
 impl Summary {
+    fn retried(&self) -> Option<Retried> {
+        Some(Retried { jobs: self.retried_jobs?, next_at: self.retried_at?, error: self.retried_error.clone()? })
+    }
+
     fn last_tick(&self) -> LastTick<'_> {
         LastTick { at: self.tick_at, state: self.tick_state.as_deref(), runs: self.open_run.is_some() }
     }
@@ -407,6 +415,7 @@ mod tests {
             state: state.into(),
             problem: None,
             away: Vec::new(),
+            retried: None,
             open_run: None,
             load_run: None,
             last_tick_at: None,

@@ -7,6 +7,15 @@ with late as (
 -- While some of its work goes on, the rest only waits for its turn.
 worked_on as (
     select distinct customer from bridge.job where state = 'claimed' and lease_until >= now()
+),
+-- Of each, how many, when the next, and why the one that was tried most often.
+retried as (
+    select distinct on (customer) customer, last_error as error,
+        count(*) over of_customer as jobs, min(run_at) over of_customer as next_at
+    from bridge.job
+    where state = 'ready' and waits_for is null and last_error is not null
+    window of_customer as (partition by customer)
+    order by customer, attempt desc, id
 )
 select wanted.customer, now() as now,
     (select run.id from bridge.run where run.customer = wanted.customer and run.state = 'open') as open_run,
@@ -14,6 +23,7 @@ select wanted.customer, now() as now,
     (select tick.at from bridge.tick where tick.customer = wanted.customer order by tick.id desc limit 1) as newest_tick_at,
     wanted.customer in (select customer from late) and wanted.customer not in (select customer from worked_on) as waits_for_worker,
     (select customer.changed_at from bridge.customer where customer.id = wanted.customer) as changed_at,
+    retried.error as retried_error, retried.jobs as retried_jobs, retried.next_at as retried_at,
     last_tick.at as tick_at, last_tick.state as tick_state,
     last_run.state as run_state, last_run.ended_at as run_ended_at,
     (select count(*) from bridge.parked where parked.customer = wanted.customer) as parked,
@@ -27,6 +37,7 @@ select wanted.customer, now() as now,
     (select max(run.ended_at) from bridge.run
      where run.customer = wanted.customer and run.sweep and run.state <> 'open') as compared_at
 from unnest($1::text[]) as wanted (customer)
+left join retried on retried.customer = wanted.customer
 left join lateral (
     select tick.at, tick.state from bridge.tick
     where tick.customer = wanted.customer and tick.state <> 'skipped'

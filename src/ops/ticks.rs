@@ -81,21 +81,53 @@ pub(super) async fn ask(conn: &mut PgConnection, customers: &[String]) -> sqlx::
     Ok(made)
 }
 
-/// Whether any worker has taken the tick up.
+/// What a tick stands at that has not ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Waits {
+    /// No worker has looked at it.
+    Untaken,
+    /// It is tried again, or its run is: for this reason.
+    Again(String),
+    /// At work.
+    Nothing,
+}
+
+/// What the tick, or what came of it, waits for.
 ///
 /// # Errors
 /// The queue database's.
-pub async fn tick_is_taken(queue: &PgPool, tick: i64) -> anyhow::Result<bool> {
-    sqlx::query_scalar(
-        "select exists (
-             select from bridge.job
-             where kind = 'tick' and subject = $1 and (state <> 'ready' or attempt > 0 or outages > 0)
-         )",
+pub async fn tick_waits(queue: &PgPool, tick: i64) -> anyhow::Result<Waits> {
+    let what = || format!("looking at tick {tick}");
+    let found: Option<(bool, Option<String>)> = sqlx::query_as(
+        "select state = 'ready' and attempt = 0 and outages = 0 and waits_for is null, case when state = 'ready' then last_error end
+         from bridge.job where kind = 'tick' and subject = $1",
     )
     .bind(tick)
-    .fetch_one(queue)
+    .fetch_optional(queue)
     .await
-    .with_context(|| format!("looking at tick {tick}"))
+    .with_context(what)?;
+    match found {
+        Some((true, _)) => return Ok(Waits::Untaken),
+        Some((false, Some(error))) => return Ok(Waits::Again(error)),
+        _ => {}
+    }
+    let error: Option<String> = sqlx::query_scalar(
+        "select job.last_error from bridge.run
+         join bridge.stage on stage.run = run.id
+         join bridge.job on job.kind = 'stage' and job.subject = stage.id
+         where run.tick = $1 and job.state = 'ready' and job.last_error is not null
+         union all
+         select job.last_error from bridge.run
+         join bridge.page on page.run = run.id
+         join bridge.job on job.kind = 'page' and job.subject = page.id
+         where run.tick = $1 and page.state = 'released' and job.state = 'ready' and job.last_error is not null
+         limit 1",
+    )
+    .bind(tick)
+    .fetch_optional(queue)
+    .await
+    .with_context(what)?;
+    Ok(error.map_or(Waits::Nothing, Waits::Again))
 }
 
 /// Waits (bounded) until the tick's run is closed and says what it did. Workers elsewhere, or a worker pool of this process,

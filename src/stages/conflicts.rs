@@ -59,6 +59,15 @@ pub struct ConflictField {
     pub why: String,
 }
 
+impl ConflictField {
+    /// The side that had no value where two records met: there a value counts, whatever side the policy is for.
+    pub fn filled(&self) -> Option<Side> {
+        let loser = self.winner?.other();
+        let is_filled = self.why == "first_contact" && self.policy.as_deref() == Some(loser.as_str());
+        is_filled.then_some(loser)
+    }
+}
+
 /// The newest entries of an entity, at most `limit`; one entry if `id` is given.
 pub async fn list(
     entity: &ReadyEntity,

@@ -40,7 +40,9 @@ use anyhow::Context;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
-use crate::config::{Config, Customer, CustomerId, DatabaseUrl, EntityId, Finding, Locator, Logins, Policy, Side};
+use crate::config::{
+    Config, Customer, CustomerId, DatabaseUrl, EntityId, Finding, Lens, Locator, Logins, Policy, Side,
+};
 pub use crate::keyset::{Key, Lane, Position, Range, Signature};
 use crate::pairs;
 use crate::sides::postgres::{self, Answered as _, Pools, reach, reach_primary};
@@ -449,12 +451,19 @@ impl Data {
         Ok(())
     }
 
-    /// The part of [`Data::check`] that is one entity's: databases that only others lie in are not asked. Writes nothing.
+    /// The part of [`Data::check`] that is one entity's, and of those that it refers to: databases that only others lie in are not asked.
+    /// Writes nothing.
     ///
     /// # Errors
     /// Names the database, table or column, and what to do.
     pub async fn check_entity(&self, customer: &CustomerId, entity: &EntityId) -> anyhow::Result<()> {
-        for url in self.config.databases_of(customer, self.config.entity(entity)) {
+        let declared = self.config.entity(entity);
+        let parents =
+            declared.into_iter().flat_map(|declared| &declared.fields).filter_map(|field| match &field.lens {
+                Lens::Ref(parent) => self.config.entity(parent),
+                _ => None,
+            });
+        for url in self.config.databases_of(customer, declared.into_iter().chain(parents)) {
             reach(url).await?;
         }
         self.forget(customer, entity);

@@ -210,8 +210,10 @@ async fn a_role_of_its_own_may_ask_and_see_nothing_else() {
     scaler.close().await.expect("leaving");
     run(&format!("revoke execute on function bridge.pool_workers_wanted from \"{role}\"")).await;
     let mut scaler = PgConnection::connect(url.expose()).await.expect("connecting");
-    let refused =
-        sqlx::raw_sql("select bridge.pool_workers_wanted()").execute(&mut scaler).await.expect_err("nobody's by itself");
+    let refused = sqlx::raw_sql("select bridge.pool_workers_wanted()")
+        .execute(&mut scaler)
+        .await
+        .expect_err("nobody's by itself");
     assert!(refused.to_string().contains("permission denied"), "{refused}");
     scaler.close().await.expect("leaving");
     run(&format!("drop owned by \"{role}\"; drop role \"{role}\"")).await;

@@ -193,6 +193,8 @@ struct ShownField<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     kept: Option<Side>,
     policy: Option<&'a str>,
+    #[serde(skip)]
+    filled: Option<Side>,
     why: &'a str,
     /// Left out unless asked for; null is a value.
     #[serde(flatten)]
@@ -313,6 +315,7 @@ fn show_field(field: &ConflictField, values: bool) -> ShownField<'_> {
         winner: field.winner,
         kept: field.kept,
         policy: field.policy.as_deref(),
+        filled: field.filled(),
         why: &field.why,
         values: values.then_some(of_both),
     }
@@ -346,7 +349,11 @@ fn line(field: &ShownField<'_>) -> String {
         (None, Some(side)) => format!("{side}'s was kept"),
         (None, None) => "nobody yet".to_owned(),
     };
-    let by = field.policy.map(|policy| format!(" by {policy}")).unwrap_or_default();
+    let by = match (field.filled, field.policy) {
+        (Some(side), _) => format!(", as {side} had no value"),
+        (None, Some(policy)) => format!(" by {policy}"),
+        (None, None) => String::new(),
+    };
     let why = if field.why.is_empty() { String::new() } else { format!(" ({})", field.why) };
     let values = field.values.as_ref().map(|values| {
         let shown = |value: Option<&str>| value.map_or_else(|| "null".to_owned(), |value| format!("{value:?}"));

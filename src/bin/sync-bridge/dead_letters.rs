@@ -92,7 +92,7 @@ JSON: discarded (how many)")]
         #[command(flatten)]
         of: Of,
         /// Why; kept with what was done
-        #[arg(long)]
+        #[arg(long, value_parser = clap::builder::NonEmptyStringValueParser::new())]
         reason: String,
         /// One line of JSON
         #[arg(long)]
@@ -234,7 +234,7 @@ fn table(config: &Config, letters: &[DeadLetter], all_states: bool) -> String {
         out::table(&["id", "customer", "what", "rows", "attempts", "repeats", "since", "kind", "error", last]);
     for letter in letters {
         table.add_row(vec![
-            out::number(letter.id),
+            out::id(letter.id),
             out::text(out::slug(config, &letter.customer)),
             out::text(&what(letter)),
             letter.rows.map_or_else(|| out::text("-"), out::number),
@@ -292,7 +292,7 @@ fn told(config: &Config, shown: &DeadLetterShown) -> String {
         let mut history = out::table(&["attempt", "worker", "from", "to", "ending", "kind", "error", "next"]);
         for attempt in &shown.history {
             history.add_row(vec![
-                out::number(attempt.number.into()),
+                out::id(attempt.number.into()),
                 out::text(&attempt.worker),
                 out::time(Some(attempt.claimed_at)),
                 out::time(Some(attempt.ended_at)),
@@ -312,8 +312,8 @@ fn told(config: &Config, shown: &DeadLetterShown) -> String {
     let mut done = out::table(&["dead letter", "generation", "error", "what was done", "by", "why", "at"]);
     for (id, generation, error, dealt) in of_this.chain(of_earlier) {
         done.add_row(vec![
-            out::number(id),
-            generation.map_or_else(|| out::text("-"), |generation| out::number(generation.into())),
+            out::id(id),
+            generation.map_or_else(|| out::text("-"), |generation| out::id(generation.into())),
             out::text(error),
             out::text(&dealt.action),
             out::text(&dealt.who),

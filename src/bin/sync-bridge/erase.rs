@@ -36,7 +36,7 @@ pub struct Args {
     #[arg(long)]
     entity: String,
     /// Its key; the parts of one of several columns with commas between them, or as a JSON array of strings
-    #[arg(long)]
+    #[arg(long, allow_hyphen_values = true)]
     key: String,
     /// Whose key it is; the side that has it, unless it is said
     #[arg(long, value_enum)]

@@ -130,6 +130,11 @@ pub fn number(number: i64) -> Cell {
     Cell::new(grouped(number)).set_alignment(CellAlignment::Right)
 }
 
+/// What a command takes as it is shown.
+pub fn id(id: i64) -> Cell {
+    Cell::new(id).set_alignment(CellAlignment::Right)
+}
+
 /// A count that should be 0.
 pub fn alarm(count: i64) -> Cell {
     let cell = number(count);

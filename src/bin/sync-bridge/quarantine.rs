@@ -136,7 +136,7 @@ fn table(config: &Config, rows: &[QuarantinedRow]) -> String {
     let mut table = out::table(&["id", "customer", "entity", "side", "key", "field", "reason", "since", "due"]);
     for row in rows {
         table.add_row(vec![
-            out::number(row.id),
+            out::id(row.id),
             out::text(out::slug(config, &row.customer)),
             out::text(&row.entity),
             out::text(&row.side),

@@ -7,7 +7,7 @@ use anyhow::{Context as _, bail};
 use sync_bridge::config::{Customer, CustomerId};
 use sync_bridge::health::Health;
 use sync_bridge::jobs::worker;
-use sync_bridge::ops::{self, RunReport};
+use sync_bridge::ops::{self, RunReport, Waits};
 use sync_bridge::startup::{self, Bridge, Embedded, Look};
 use sync_bridge::{clock, shutdown};
 use tokio_util::sync::CancellationToken;
@@ -112,20 +112,25 @@ async fn inline(bridge: &Bridge, customer: &CustomerId, stop: &CancellationToken
 async fn elsewhere(bridge: &Bridge, customer: &CustomerId, stop: &CancellationToken) -> anyhow::Result<RunReport> {
     let tick = ops::tick_now(&bridge.queue, customer).await.context("making a tick")?;
     let mut report = std::pin::pin!(ops::wait_for_tick(&bridge.queue, tick));
-    tokio::select! {
-        report = &mut report => return report,
-        () = stop.cancelled() => bail!("no longer waiting: the tick stays"),
-        () = clock::sleep(TAKEN_WITHIN) => {}
-    }
-    if !ops::tick_is_taken(&bridge.queue, tick).await? {
-        eprintln!(
-            "nobody has taken it for {} s: start `sync-bridge up` or `sync-bridge-worker`; Ctrl-C stops waiting",
-            TAKEN_WITHIN.as_secs()
-        );
-    }
-    tokio::select! {
-        report = &mut report => report,
-        () = stop.cancelled() => bail!("no longer waiting: the tick stays"),
+    let mut said = Waits::Nothing;
+    loop {
+        tokio::select! {
+            report = &mut report => return report,
+            () = stop.cancelled() => bail!("no longer waiting: the tick stays"),
+            () = clock::sleep(TAKEN_WITHIN) => {}
+        }
+        let waits = ops::tick_waits(&bridge.queue, tick).await?;
+        match &waits {
+            Waits::Untaken if waits != said => eprintln!(
+                "nobody has taken it for {} s: start `sync-bridge up` or `sync-bridge-worker`; Ctrl-C stops waiting",
+                TAKEN_WITHIN.as_secs()
+            ),
+            Waits::Again(error) if waits != said => {
+                eprintln!("it is tried again: {}; Ctrl-C stops waiting, and the tick stays", out::plain(error));
+            }
+            _ => {}
+        }
+        said = waits;
     }
 }
 

@@ -111,7 +111,7 @@ fn table(runs: &[RunListed]) -> String {
         let what = [(run.loads, "first load"), (run.sweep, "sweep"), (run.scan, "keys")];
         let what: Vec<&str> = what.into_iter().filter_map(|(is, what)| is.then_some(what)).collect();
         table.add_row(vec![
-            out::number(run.id),
+            out::id(run.id),
             out::text(&run.state),
             out::text(if what.is_empty() { "changes".into() } else { what.join(", ") }.as_str()),
             out::time(Some(run.opened_at)),
@@ -163,11 +163,12 @@ fn shown(run: &RunShown) -> String {
             "to legacy",
             "parked",
             "quarantined",
+            "error",
         ]);
         for page in &run.page_list {
             let took = page.released_at.zip(page.ended_at).map(|(from, to)| (to - from).as_seconds_f64());
             pages.add_row(vec![
-                out::number(page.id),
+                out::id(page.id),
                 out::text(&page.stage),
                 out::text(&page.entity),
                 out::text(&page.side),
@@ -180,6 +181,7 @@ fn shown(run: &RunShown) -> String {
                 out::number(page.rows_to_legacy),
                 out::number(page.parked),
                 out::number(page.quarantined),
+                out::text(page.error.as_deref().unwrap_or("-")),
             ]);
         }
         tables.push(pages.to_string());

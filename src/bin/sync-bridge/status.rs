@@ -20,7 +20,7 @@ Examples:
   sync-bridge status --customer acme --watch     a view that is kept up to date, what needs a person first; Ctrl-C ends it
   sync-bridge status --watch --json | jq .       a line for each look
 
-JSON: a list; each customer: customer, slug, state, problem (why it is unreadable), away, open_run, load_run, last_tick_at, last_run_ended_at, watermarks (entity, side,
+JSON: a list; each customer: customer, slug, state, problem (why it is unreadable), away, retried (jobs, next_at, error), open_run, load_run, last_tick_at, last_run_ended_at, watermarks (entity, side,
   watermark, freshness_secs, held_by, locked_since), parked, quarantined, dead_letters, differences, compared_at, paused, loads, mappings
 
 Exit codes: 0 here it is, or stopped by Ctrl-C; 1 the queue database failed meanwhile; 2 refused")]
@@ -151,6 +151,7 @@ fn tables(status: &[CustomerStatus], shows: impl Fn(&Watermark) -> bool) -> Tabl
     others.extend(mappings(status));
     others.extend(unreadable(status));
     others.extend(away(status));
+    others.extend(retried(status));
     others.extend(pause::table(status.iter().map(|one| (one.slug.as_str(), one.paused.as_slice()))));
     let sides = if sides.is_empty() { Vec::new() } else { vec![sides.to_string()] };
     Tables { customers: overview(status), times: times.to_string(), sides, others }
@@ -223,6 +224,20 @@ fn away(status: &[CustomerStatus]) -> Option<String> {
             out::time(Some(away.asked_at)),
             out::number(away.waiting),
             out::text(&away.error),
+        ]);
+    }
+    (!table.is_empty()).then(|| table.to_string())
+}
+
+/// What failed and is tried again.
+fn retried(status: &[CustomerStatus]) -> Option<String> {
+    let mut table = out::table(&["tried again", "jobs", "the next", "it says"]);
+    for (slug, retried) in status.iter().filter_map(|one| Some((&one.slug, one.retried.as_ref()?))) {
+        table.add_row(vec![
+            out::text(slug),
+            out::number(retried.jobs),
+            out::time(Some(retried.next_at)),
+            out::text(&retried.error),
         ]);
     }
     (!table.is_empty()).then(|| table.to_string())

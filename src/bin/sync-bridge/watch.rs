@@ -63,7 +63,7 @@ pub async fn run(every: Duration, json: bool, look: impl AsyncFn() -> anyhow::Re
                 None
             }
             Err(error) if shown.is_none() => return Err(error),
-            Err(error) => Some(format!("{}: {}", quiet(answered), told(&error))),
+            Err(error) => Some(format!("{}:\n{}", quiet(answered), out::plain(&told(&error)))),
         };
         let shown = shown.get_or_insert_with(|| match (json, Screen::on_terminal()) {
             (true, _) => Shown::Json,
@@ -84,7 +84,7 @@ impl Shown {
     /// Answers whether anybody reads.
     fn show(&self, every: Duration, text: &str, trouble: Option<&str>) -> anyhow::Result<bool> {
         if let (Shown::Pages | Shown::Json, Some(trouble)) = (self, trouble) {
-            eprintln!("warning: {trouble}");
+            eprintln!("warning: {}", trouble.replace('\n', " "));
             return Ok(true);
         }
         write(&match self {
@@ -99,10 +99,10 @@ fn quiet(answered: Instant) -> String {
     format!("the queue database has not answered for {} s", answered.elapsed().as_secs())
 }
 
-/// A look below its time, and what there is to say of it.
+/// A look below its time, and what there is to say of it: why on a line of its own, as lines are cut where the window ends.
 fn framed(text: &str, every: Duration, trouble: Option<&str>) -> String {
     match trouble {
-        Some(trouble) => format!("{}, this is older: {}\n{text}", now(), out::plain(trouble)),
+        Some(trouble) => format!("{}, this is older: {trouble}\n{text}", now()),
         None => format!("{}, every {} s; Ctrl-C ends\n{text}", now(), every.as_secs()),
     }
 }

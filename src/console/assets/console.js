@@ -18,6 +18,13 @@ const tell = (root) => {
 };
 
 const ask = (root) => {
+    for (const form of root.querySelectorAll("form[data-choose]")) {
+        form.addEventListener("submit", (event) => {
+            if (form.querySelector("input[name=id]:checked, input[name=every]:checked") !== null) return;
+            event.preventDefault();
+            window.alert(form.dataset.choose);
+        });
+    }
     for (const button of root.querySelectorAll("button[data-confirm]")) {
         button.addEventListener("click", (event) => {
             if (!window.confirm(button.dataset.confirm)) event.preventDefault();
@@ -52,10 +59,13 @@ const renew = async (main) => {
     const url = new URL(window.location.href);
     url.searchParams.delete("done");
     const answer = await fetch(url, { credentials: "same-origin", headers: { accept: "text/html" } });
-    if (answer.redirected) throw new Error("the login has ended: load the page again");
-    if (!answer.ok) throw new Error("the console could not answer");
+    if (answer.redirected) throw new Error("The login has ended: load the page again.");
     const fresh = new DOMParser().parseFromString(await answer.text(), "text/html").getElementById("main");
+    const said = fresh?.querySelector(":scope > .problem > p")?.textContent;
+    if (!answer.ok) throw new Error(said ?? "The console could not answer.");
     if (fresh === null || inUse(main)) return main;
+    // What was said to be wrong is over: its title goes too.
+    if (main.dataset.problem !== undefined) window.location.reload();
     const kept = document.importNode(fresh, true);
     const restore = standing(main);
     main.replaceWith(kept);
@@ -63,6 +73,17 @@ const renew = async (main) => {
     tell(kept);
     ask(kept);
     return kept;
+};
+
+// What was seen last stays, but nobody must take it for how things are.
+const age = (main, why) => {
+    if (main.dataset.problem !== undefined) return;
+    const note = main.querySelector(":scope > .stale") ?? document.createElement("p");
+    note.className = "problem stale";
+    note.setAttribute("role", "alert");
+    if (note.textContent !== why) note.textContent = why;
+    main.prepend(note);
+    main.classList.add("aged");
 };
 
 document.addEventListener("DOMContentLoaded", () => {
@@ -76,9 +97,9 @@ document.addEventListener("DOMContentLoaded", () => {
                 main = await renew(main);
                 if (window.getSelection().toString() === "") tell(main);
             } catch (problem) {
-                const why = problem instanceof TypeError ? "the console does not answer" : problem.message;
-                const updated = main.querySelector(".updated");
-                if (updated !== null) updated.textContent = why + "; this is what it said last";
+                const why = problem instanceof TypeError ? "The console does not answer." : problem.message;
+                age(main, why + " What is below is what it said last.");
+                tell(main);
             }
             setTimeout(round, every * 1000);
         };

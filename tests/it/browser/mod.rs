@@ -490,6 +490,6 @@ async fn the_keyboard_is_enough_and_nothing_changes_under_ones_hands() {
     browser.reads("Customers").await;
     assert_eq!(browser.complaints().await, [""; 0]);
     drop(console);
-    browser.reads("the console does not answer; this is what it said last").await;
+    browser.reads("The console does not answer. What is below is what it said last.").await;
     browser.reads("acme").await;
 }

@@ -410,7 +410,8 @@ async fn a_customer_in_a_pool_is_worked_for_by_its_workers_alone_and_moves_with_
     })
     .await;
     assert_eq!(users(&globex).await, 0);
-    let wanted = async |of: &str| number(&acme.queue, &format!("select bridge.pool_workers_wanted({of})::bigint")).await;
+    let wanted =
+        async |of: &str| number(&acme.queue, &format!("select bridge.pool_workers_wanted({of})::bigint")).await;
     eventually("workers of the pool are wanted", async || wanted("'large'").await == 1).await;
 
     let large = |pool: &str| desk.start(env!("CARGO_BIN_EXE_sync-bridge-worker"), &["--pool", pool]);

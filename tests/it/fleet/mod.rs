@@ -246,7 +246,8 @@ async fn scaled(fleet: &mut Fleet, queue: &PgPool, config: &Config, heaped: &[Sy
     outcome.workers.push(there);
     loop {
         clock::sleep(LOOK_EVERY).await;
-        let asked: i32 = sqlx::query_scalar(sqlx::AssertSqlSafe(query(None))).fetch_one(queue).await.expect("an answer");
+        let asked: i32 =
+            sqlx::query_scalar(sqlx::AssertSqlSafe(query(None))).fetch_one(queue).await.expect("an answer");
         let now = clock::instant();
         wanted.push_back((now, usize::try_from(asked).unwrap_or(0).clamp(*WORKERS.start(), *WORKERS.end())));
         wanted.retain(|(at, _)| now - *at <= CALM);

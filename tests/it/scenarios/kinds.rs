@@ -5,8 +5,9 @@ use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 use sqlx::PgPool;
 use sync_bridge::config::{CustomerId, EntityId, Finding, Side};
-use sync_bridge::ledger::quarantine;
+use sync_bridge::ledger::{difference, quarantine};
 use sync_bridge::mapping::{Class, Column, Lens, On};
+use sync_bridge::stages::{Difference, Key};
 
 use crate::support::queue::queue;
 use crate::support::systems::{CUSTOMER, Same, Systems};
@@ -381,6 +382,17 @@ async fn a_key_that_no_index_of_the_ledger_holds_costs_its_row() {
     let listed: i64 =
         sqlx::query_scalar("select count(*) from bridge.quarantine").fetch_one(&queue.pool).await.expect("a count");
     assert_eq!(listed, 1);
+    // As does the list of differences, of two such keys at once.
+    let long = "select left(string_agg(md5(n || letter), ''), 2400) from generate_series(1, 85) n, (values ('a'), ('b')) as both (letter) group by letter";
+    let keys = systems.legacy_rows(long).await;
+    let key = |at: usize| Some(Key(keys[at].clone()));
+    let found =
+        Difference { legacy_key: key(0), platform_key: key(1), kind: "missed".into(), fields: vec!["v".into()] };
+    for noted in [1, 0] {
+        let differences = std::slice::from_ref(&found);
+        let counted = difference::insert(&mut connection, CUSTOMER, 1, "item", differences).await.expect("noted");
+        assert_eq!(counted, noted, "once, whoever finds it");
+    }
 }
 
 /// What a side may look like besides: names in capitals, a partitioned table, an enum, domains, an identity, a generated column.
