@@ -233,7 +233,7 @@ async fn conflict(
 /// Values are the customer's data.
 fn mask(console: &Console, fields: &mut [ConflictField]) {
     if !console.show_values {
-        fields.iter_mut().for_each(|field| (field.legacy, field.platform) = (None, None));
+        fields.iter_mut().for_each(ConflictField::hide);
     }
 }
 

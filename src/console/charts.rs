@@ -5,6 +5,7 @@ use maud::{Markup, html};
 
 use super::frame::{duration, grouped};
 use crate::ops::{Minute, RunShown, Settled};
+use crate::told::counted;
 
 /// A picture's own measure: it is stretched to the room there is. Words stand beside it, as large on a phone as elsewhere.
 const WIDTH: f64 = 720.0;
@@ -70,9 +71,9 @@ pub(super) fn freshness(settled: &[Settled], from: DateTime<Utc>, now: DateTime<
         format!("{},{}", round(x), round(HEIGHT - HEIGHT * age / top))
     };
     let line = points.iter().map(at).collect::<Vec<_>>().join(" ");
-    let told = match points.last() {
-        None => "Nothing is known of this time.".to_owned(),
-        Some((_, last)) => format!("At most {} in this time; {} now.", duration(worst), duration(*last)),
+    let told = match points.is_empty() {
+        true => "Nothing is known of this time.".to_owned(),
+        false => format!("At most {} in this time.", duration(worst)),
     };
     let picture = html! {
         line class="axis" x1="0" y1=(HEIGHT) x2=(WIDTH) y2=(HEIGHT) {}
@@ -167,7 +168,12 @@ pub(super) fn timeline(run: &RunShown, now: DateTime<Utc>) -> Markup {
         }
         stages.push((&stage.name, took, STAGE + LANE * lanes.len() as f64, bars));
     }
-    let told = format!("{} stages and {} pages in {}.", run.stages.len(), run.run.pages, duration(secs(to - from)));
+    let told = format!(
+        "{} and {} in {}.",
+        counted(run.stages.len(), "stage"),
+        counted(run.run.pages, "page"),
+        duration(secs(to - from))
+    );
     html! {
         figure {
             figcaption {

@@ -19,6 +19,9 @@ use crate::stages::{ConflictEntry, ConflictField};
 const SHOWN: i64 = 200;
 const ACTED_SHOWN: u32 = 20;
 
+/// A longer value is scrolled in its place.
+const LONG_BYTES: usize = 1_000;
+
 /// The states an entry may have.
 pub(super) const STATES: [(&str, &str); 5] = [
     ("open", "open: waits for a person"),
@@ -146,8 +149,9 @@ pub(super) async fn one(
 fn images(console: &Console, entry: &ConflictEntry) -> Markup {
     let key = |key: Option<&str>| html! { code { (key.map_or_else(|| "–".into(), frame::key)) } };
     let value = |value: &Option<String>, won: bool, field: &ConflictField| {
+        let is_long = console.show_values && value.as_ref().is_some_and(|value| value.len() > LONG_BYTES);
         html! {
-            span class={ "value" @if won { " won" } @else if field.winner.is_some() { " lost" } } {
+            span tabindex=[is_long.then_some("0")] class={ "value" @if is_long { " long" } @if won { " won" } @else if field.winner.is_some() { " lost" } } {
                 @match (value, console.show_values) {
                     (None, true) => span class="none" { "null" },
                     (Some(value), true) => (value),

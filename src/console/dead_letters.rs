@@ -64,7 +64,7 @@ pub(super) async fn page(
         form method="post" action="/dead-letters/act" data-choose="None is chosen: tick those that are meant, or all." {
             (frame::csrf(&visitor))
             @for (name, value) in [("customer", &asked.customer), ("entity", &asked.entity), ("kind", &asked.kind)] { input type="hidden" name=(name) value=(value); }
-            (table(&console, &letters, may))
+            (table(&console, &letters, may, asked.all))
             @if letters.len() > SHOWN_MAX { p class="told" { "The oldest " (SHOWN_MAX) " of " (letters.len()) " are shown." } }
             @if may {
                 fieldset class="acts" {
@@ -80,8 +80,9 @@ pub(super) async fn page(
     Ok(Answer::page(frame::page(&console, Some(&visitor), Place::live("/dead-letters", "Dead letters"), main)))
 }
 
-fn table(console: &Console, letters: &[DeadLetter], may: bool) -> Markup {
-    let columns = ["", "Id", "Customer", "What", "Rows", "Attempts", "Since", "Kind", "Error", "Re-enqueueing will"];
+fn table(console: &Console, letters: &[DeadLetter], may: bool, all: bool) -> Markup {
+    let last = if all { "State" } else { "Re-enqueueing will" };
+    let columns = ["", "Id", "Customer", "What", "Rows", "Attempts", "Since", "Kind", "Error", last];
     let row = |letter: &DeadLetter| {
         let mut cells = vec![
             html! { a href={ "/dead-letters/" (letter.id) } { (letter.id) } },
@@ -92,7 +93,7 @@ fn table(console: &Console, letters: &[DeadLetter], may: bool) -> Markup {
             frame::time(Some(letter.dead_since)),
             html! { (letter.error_kind) },
             html! { span class="error" { (letter.error) } },
-            html! { @if letter.state == "waiting" { (letter.requeue_will) } @else { (frame::state(&letter.state)) } },
+            html! { @if all { (frame::state(&letter.state)) } @else { (letter.requeue_will) } },
         ];
         if may {
             let label = format!("Choose dead letter {}", letter.id);

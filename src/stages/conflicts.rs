@@ -4,7 +4,7 @@
 use anyhow::Context as _;
 use chrono::{DateTime, Utc};
 use schemars::JsonSchema;
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 use sqlx::Row as _;
 use sqlx::postgres::PgRow;
 
@@ -40,9 +40,10 @@ impl ConflictEntry {
     }
 }
 
-/// One field of a conflict, both values in canonical form.
-#[derive(Debug, Clone, Serialize, JsonSchema, serde::Deserialize)]
+/// One field of a conflict, both values in canonical form: null is one of them, so those that are hidden are not there at all.
+#[derive(Debug, Clone, JsonSchema, serde::Deserialize)]
 pub struct ConflictField {
+    /// Null: the record as a whole.
     pub field: Option<String>,
     #[serde(default)]
     pub legacy: Option<String>,
@@ -57,9 +58,45 @@ pub struct ConflictField {
     pub policy: Option<String>,
     #[serde(default)]
     pub why: String,
+    #[serde(skip)]
+    hidden: bool,
+}
+
+impl Serialize for ConflictField {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        #[derive(Serialize)]
+        struct Values<'a> {
+            legacy: &'a Option<String>,
+            platform: &'a Option<String>,
+        }
+        #[derive(Serialize)]
+        struct Shown<'a> {
+            field: &'a Option<String>,
+            #[serde(flatten)]
+            values: Option<Values<'a>>,
+            winner: Option<Side>,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            kept: Option<Side>,
+            policy: &'a Option<String>,
+            why: &'a str,
+        }
+        let ConflictField { field, legacy, platform, winner, kept, policy, why, hidden } = self;
+        let values = (!hidden).then_some(Values { legacy, platform });
+        Shown { field, values, winner: *winner, kept: *kept, policy, why }.serialize(serializer)
+    }
 }
 
 impl ConflictField {
+    /// Leaves the values out: they are the customer's data.
+    pub fn hide(&mut self) {
+        (self.legacy, self.platform, self.hidden) = (None, None, true);
+    }
+
+    /// Of legacy and of the platform, unless they are hidden.
+    pub fn values(&self) -> Option<[Option<&str>; 2]> {
+        (!self.hidden).then(|| [self.legacy.as_deref(), self.platform.as_deref()])
+    }
+
     /// The side that had no value where two records met: there a value counts, whatever side the policy is for.
     pub fn filled(&self) -> Option<Side> {
         let loser = self.winner?.other();

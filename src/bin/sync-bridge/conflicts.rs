@@ -182,29 +182,7 @@ struct Shown<'a> {
     legacy_stamp: Option<DateTime<Utc>>,
     platform_stamp: Option<DateTime<Utc>>,
     clock_difference_secs: Option<f64>,
-    fields: Vec<ShownField<'a>>,
-}
-
-#[derive(Serialize)]
-struct ShownField<'a> {
-    /// None: the record as a whole.
-    field: Option<&'a str>,
-    winner: Option<Side>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    kept: Option<Side>,
-    policy: Option<&'a str>,
-    #[serde(skip)]
-    filled: Option<Side>,
-    why: &'a str,
-    /// Left out unless asked for; null is a value.
-    #[serde(flatten)]
-    values: Option<ShownValues<'a>>,
-}
-
-#[derive(Serialize)]
-struct ShownValues<'a> {
-    legacy: Option<&'a str>,
-    platform: Option<&'a str>,
+    fields: &'a [ConflictField],
 }
 
 pub async fn run(config: &Path, args: Args) -> anyhow::Result<()> {
@@ -257,9 +235,9 @@ async fn show_those(sides: &Sides, customer: &Customer, entity: Option<&EntityId
                 // It is said as `check` says it, if it is still so.
                 startup::check_for(&sides.data, customer, entity).await?;
             }
-            let found = found?;
-            let shown: Vec<Shown<'_>> =
-                found.entries.iter().map(|entry| show(customer, entry, values.show_values)).collect();
+            let mut found = found?;
+            found.entries.iter_mut().for_each(|entry| hide(entry, &values));
+            let shown: Vec<Shown<'_>> = found.entries.iter().map(|entry| show(customer, entry)).collect();
             if of.json {
                 out::say_json(&shown)?
             } else {
@@ -268,8 +246,9 @@ async fn show_those(sides: &Sides, customer: &Customer, entity: Option<&EntityId
             found.missing().map_or(Ok(()), |missing| Err(anyhow!(missing)))
         }
         Verb::Show { one, values } => {
-            let entry = find(&sides.data, customer, &one.conflict).await?;
-            let shown = show(customer, &entry, values.show_values);
+            let mut entry = find(&sides.data, customer, &one.conflict).await?;
+            hide(&mut entry, &values);
+            let shown = show(customer, &entry);
             if one.of.json { out::say_json(&shown) } else { out::say(&page(&shown)) }
         }
         Verb::Undo { .. } | Verb::Resolve { .. } => unreachable!("they are decided, not shown"),
@@ -292,7 +271,13 @@ fn say_done(one: &One, state: State) -> anyhow::Result<()> {
     }
 }
 
-fn show<'a>(customer: &'a Customer, entry: &'a ConflictEntry, values: bool) -> Shown<'a> {
+fn hide(entry: &mut ConflictEntry, values: &Values) {
+    if !values.show_values {
+        entry.fields.iter_mut().for_each(ConflictField::hide);
+    }
+}
+
+fn show<'a>(customer: &'a Customer, entry: &'a ConflictEntry) -> Shown<'a> {
     Shown {
         conflict: entry.name(),
         customer: customer.id.as_str(),
@@ -304,20 +289,7 @@ fn show<'a>(customer: &'a Customer, entry: &'a ConflictEntry, values: bool) -> S
         legacy_stamp: entry.legacy_stamp,
         platform_stamp: entry.platform_stamp,
         clock_difference_secs: entry.clock_difference_secs,
-        fields: entry.fields.iter().map(|field| show_field(field, values)).collect(),
-    }
-}
-
-fn show_field(field: &ConflictField, values: bool) -> ShownField<'_> {
-    let of_both = ShownValues { legacy: field.legacy.as_deref(), platform: field.platform.as_deref() };
-    ShownField {
-        field: field.field.as_deref(),
-        winner: field.winner,
-        kept: field.kept,
-        policy: field.policy.as_deref(),
-        filled: field.filled(),
-        why: &field.why,
-        values: values.then_some(of_both),
+        fields: &entry.fields,
     }
 }
 
@@ -342,22 +314,23 @@ fn table(shown: &[Shown<'_>]) -> String {
 }
 
 /// `phone: legacy won by newest (stamps)`
-fn line(field: &ShownField<'_>) -> String {
-    let name = field.field.unwrap_or("the record");
+fn line(field: &ConflictField) -> String {
+    let name = field.field.as_deref().unwrap_or("the record");
     let who = match (field.winner, field.kept) {
         (Some(side), _) => format!("{side} won"),
         (None, Some(side)) => format!("{side}'s was kept"),
         (None, None) => "nobody yet".to_owned(),
     };
-    let by = match (field.filled, field.policy) {
+    let by = match (field.filled(), &field.policy) {
         (Some(side), _) => format!(", as {side} had no value"),
         (None, Some(policy)) => format!(" by {policy}"),
         (None, None) => String::new(),
     };
     let why = if field.why.is_empty() { String::new() } else { format!(" ({})", field.why) };
-    let values = field.values.as_ref().map(|values| {
-        let shown = |value: Option<&str>| value.map_or_else(|| "null".to_owned(), |value| format!("{value:?}"));
-        format!(": legacy {}, platform {}", shown(values.legacy), shown(values.platform))
+    let values = field.values().map(|values| {
+        let [legacy, platform] =
+            values.map(|value| value.map_or_else(|| "null".to_owned(), |value| format!("{:?}", out::value(value))));
+        format!(": legacy {legacy}, platform {platform}")
     });
     format!("{name}: {who}{by}{why}{}", values.unwrap_or_default())
 }
@@ -377,7 +350,7 @@ fn page(shown: &Shown<'_>) -> String {
     ] {
         table.add_row(vec![out::text(what), is]);
     }
-    for field in &shown.fields {
+    for field in shown.fields {
         table.add_row(vec![out::text("field"), out::text(&line(field))]);
     }
     table.to_string()
@@ -392,10 +365,22 @@ mod tests {
         let why = "one side deleted the record, the other edited it";
         let logged = serde_json::from_value(json!({ "field": null, "kept": "platform", "why": why }));
         let logged: ConflictField = logged.expect("as it is logged");
-        let shown = show_field(&logged, false);
-        assert_eq!(line(&shown), format!("the record: platform's was kept ({why})"));
-        assert_eq!(json!(shown)["kept"], "platform");
         assert_eq!(json!(logged)["kept"], "platform", "a mark writes the fields once more");
+        assert_eq!(json!(logged)["legacy"], json!(null), "a value");
+        let mut shown = logged;
+        shown.hide();
+        assert_eq!(line(&shown), format!("the record: platform's was kept ({why})"));
+        assert_eq!((json!(shown)["kept"].as_str(), json!(shown).get("legacy")), (Some("platform"), None));
+    }
+
+    #[test]
+    fn a_value_that_won_over_none_is_not_said_to_have_won_by_the_other_sides_policy() {
+        let logged = json!({ "field": "hired", "platform": "2020", "winner": "platform", "policy": "legacy", "why": "first_contact" });
+        let mut logged: ConflictField = serde_json::from_value(logged).expect("as it is logged");
+        logged.hide();
+        assert_eq!(line(&logged), "hired: platform won, as legacy had no value (first_contact)");
+        logged.winner = Some(Side::Legacy);
+        assert_eq!(line(&logged), "hired: legacy won by legacy (first_contact)");
     }
 
     #[test]

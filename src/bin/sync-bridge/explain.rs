@@ -7,7 +7,7 @@ use anyhow::anyhow;
 use serde_json::json;
 use sync_bridge::config::{Customer, EntityId, Side};
 use sync_bridge::ops::{self, Explained, GoneShown, Look, ParkedShown};
-use sync_bridge::stages::{Key, RecordRow, RecordValue};
+use sync_bridge::stages::{ConflictField, Key, RecordRow, RecordValue};
 use sync_bridge::startup::{self, Bridge, Embedded, refused};
 
 use crate::{out, plan};
@@ -103,9 +103,7 @@ fn hide(explained: &mut Explained) {
             }
         }
     }
-    for field in explained.conflicts.iter_mut().flat_map(|entry| &mut entry.fields) {
-        (field.legacy, field.platform) = (None, None);
-    }
+    explained.conflicts.iter_mut().flat_map(|entry| &mut entry.fields).for_each(ConflictField::hide);
 }
 
 fn shown(explained: &Explained, slug: &str, values: bool) -> String {
@@ -147,7 +145,7 @@ fn shown(explained: &Explained, slug: &str, values: bool) -> String {
     let value = |value: &RecordValue| match value {
         RecordValue::Absent => "-".to_owned(),
         RecordValue::Null => "null".into(),
-        RecordValue::Value { text } => text.clone(),
+        RecordValue::Value { text } => out::value(text),
         RecordValue::Untranslatable { why } => format!("({why})"),
     };
     for field in &record.fields {

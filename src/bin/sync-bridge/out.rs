@@ -126,6 +126,17 @@ pub fn plain(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
+/// A value of a record, as long as a table bears.
+pub fn value(text: &str) -> String {
+    const SHOWN_CHARS: usize = 500;
+    match text.char_indices().nth(SHOWN_CHARS) {
+        None => text.to_owned(),
+        Some((end, _)) => {
+            format!("{}… ({} characters; --json has them all)", &text[..end], grouped(text.chars().count() as i64))
+        }
+    }
+}
+
 pub fn number(number: i64) -> Cell {
     Cell::new(grouped(number)).set_alignment(CellAlignment::Right)
 }
@@ -297,7 +308,15 @@ pub fn customer<'c>(config: &'c Config, named: &str) -> anyhow::Result<&'c Custo
         if config.customers.len() > LISTED_MAX {
             slugs.push("…");
         }
-        refused(anyhow!("no customer `{named}` in {}: there are {}", config.path.display(), slugs.join(", ")))
+        let file = config.path.display();
+        let place = match config.roster {
+            None => file.to_string(),
+            Some(_) => format!("the queue database, where {file} has its customers"),
+        };
+        refused(match slugs.is_empty() {
+            true => anyhow!("no customer `{named}` in {place}: there are none yet"),
+            false => anyhow!("no customer `{named}` in {place}: there are {}", slugs.join(", ")),
+        })
     })
 }
 

@@ -132,7 +132,10 @@ pub async fn resume(config: &Path, args: ResumeArgs) -> anyhow::Result<()> {
     let left = table([(args.what.customer.as_str(), left.as_slice())].into_iter());
     out::say(match ended {
         0 => "nothing of this was paused",
-        _ => "resumed: what changed meanwhile is taken over in a run that was asked for",
+        _ => {
+            "resumed: what changed meanwhile is taken over in a run that was asked for; what does not fit even now is \
+             halted again, and goes on by itself once it does"
+        }
     })?;
     left.map_or(Ok(()), |left| out::say(&format!("still paused:\n{left}")))
 }
@@ -147,7 +150,10 @@ pub fn table<'p>(customers: impl Iterator<Item = (&'p str, &'p [Paused])>) -> Op
                 out::text(pause.entity.as_deref().unwrap_or("all")),
                 out::text(pause.direction.unwrap_or("both")),
                 out::time(Some(pause.since)),
-                out::text(&pause.who),
+                out::text(&match pause.halted {
+                    true => format!("{} (ends by itself once the tables fit)", pause.who),
+                    false => pause.who.clone(),
+                }),
                 out::text(&pause.reason),
             ]);
         }

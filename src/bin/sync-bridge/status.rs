@@ -72,7 +72,7 @@ async fn show(bridge: &Bridge, customer: Option<&CustomerId>, args: &Args) -> an
     }
     ops::worst_first(&mut status);
     let Tables { customers, times, sides, others } = tables(&status, |_| true);
-    out::say(&[vec![customers], others, sides, vec![times]].concat().join("\n"))
+    out::say(&[vec![customers], others, sides, times].concat().join("\n"))
 }
 
 async fn read(bridge: &Bridge, customer: Option<&CustomerId>) -> anyhow::Result<Vec<CustomerStatus>> {
@@ -96,7 +96,7 @@ fn shown(unknown: &Unknown) -> String {
 /// The customers, when they were worked on, their sides, and what there is only now and then.
 struct Tables {
     customers: String,
-    times: String,
+    times: Vec<String>,
     sides: Vec<String>,
     others: Vec<String>,
 }
@@ -104,6 +104,9 @@ struct Tables {
 /// A line for each customer, for a window that may be narrow.
 fn overview(status: &[CustomerStatus]) -> String {
     let heads = ["customer", "state", "run", "freshness", "parked", "quarantined", "dead letters", "differences"];
+    if status.is_empty() {
+        return "no customers yet: `sync-bridge customers add` makes one".to_owned();
+    }
     let mut table = out::table(&heads);
     for one in status {
         table.add_row(vec![
@@ -154,7 +157,8 @@ fn tables(status: &[CustomerStatus], shows: impl Fn(&Watermark) -> bool) -> Tabl
     others.extend(retried(status));
     others.extend(pause::table(status.iter().map(|one| (one.slug.as_str(), one.paused.as_slice()))));
     let sides = if sides.is_empty() { Vec::new() } else { vec![sides.to_string()] };
-    Tables { customers: overview(status), times: times.to_string(), sides, others }
+    let times = if status.is_empty() { Vec::new() } else { vec![times.to_string()] };
+    Tables { customers: overview(status), times, sides, others }
 }
 
 /// What is being loaded.

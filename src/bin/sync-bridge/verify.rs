@@ -82,6 +82,9 @@ pub struct Args {
 struct Shown<'v> {
     customer: &'v CustomerId,
     slug: &'v str,
+    /// The only one that was compared, if one was named.
+    #[serde(skip)]
+    entity: Option<&'v EntityId>,
     differing: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     repairing: Option<u64>,
@@ -111,7 +114,15 @@ pub async fn run(config: &Path, args: Args) -> anyhow::Result<()> {
         Follows::Repair(rows) => (Some(rows), None),
         Follows::Plan(plan) => (None, Some(plan)),
     };
-    let shown = Shown { customer: &customer.id, slug: &customer.slug, differing, repairing, plan, entities: &entities };
+    let shown = Shown {
+        customer: &customer.id,
+        slug: &customer.slug,
+        entity: entity.as_ref(),
+        differing,
+        repairing,
+        plan,
+        entities: &entities,
+    };
     if let Some(file) = &args.report {
         write_report(file, &shown)?;
     }
@@ -247,6 +258,11 @@ fn may_be_written(file: &Path) -> anyhow::Result<()> {
 /// A report that can be handed over. Keys, no values.
 fn write_report(file: &Path, shown: &Shown<'_>) -> anyhow::Result<()> {
     let mut text = format!("# Customer {}\n\n", out::plain(shown.slug));
+    // Whoever it is handed to must not take a part for the whole.
+    let of = match shown.entity {
+        Some(entity) => format!(" Of {entity} alone: nothing else was compared."),
+        None => String::new(),
+    };
     let verdict = if shown.differing == 0 {
         "Both sides hold the same.".into()
     } else {
@@ -254,7 +270,7 @@ fn write_report(file: &Path, shown: &Shown<'_>) -> anyhow::Result<()> {
     };
     let _ = write!(
         text,
-        "{}: {verdict}\n\n| entity | legacy rows | platform rows | pairs | equal | differences | checksum | seconds |\n\
+        "{}: {verdict}{of}\n\n| entity | legacy rows | platform rows | pairs | equal | differences | checksum | seconds |\n\
          | --- | --- | --- | --- | --- | --- | --- | --- |\n",
         clock::now().format("%Y-%m-%d %H:%M:%S UTC")
     );
