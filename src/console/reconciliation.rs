@@ -10,8 +10,9 @@ use super::Console;
 use super::access::Visitor;
 use super::answer::{Answer, Problem};
 use super::frame::{self, Place, Table};
-use crate::ops;
+use crate::ops::{self, Swept};
 use crate::stages::DifferenceKind;
+use crate::told::counted;
 
 const SHOWN: u32 = 200;
 
@@ -39,6 +40,7 @@ pub(super) async fn page(
         Some(customer) => Some(ops::reconciliation(&console.env.queue, &customer.id, kind, SHOWN).await?),
         None => None,
     };
+    let missing = found.as_ref().map_or(0, |found| missing(&found.swept));
     let (id, slug) = customer.map_or(("", "C"), |customer| (customer.id.as_str(), customer.slug.as_str()));
     let main = html! {
         form method="get" class="filter" {
@@ -58,6 +60,12 @@ pub(super) async fn page(
                             " looks at it now."
                         }
                     }
+                    @if missing > 0 {
+                        p class="warning" {
+                            (counted(missing, "row")) " had no counterpart when keys were compared last. They are looked at a second time before they are taken for deleted, and many at once "
+                            "stop their entity. " code { "sync-bridge verify --customer " (slug) } " names those that are missing now."
+                        }
+                    }
                     (Table {
                         caption: "How many differences of each kind",
                         columns: &["Entity", "Kind", "Pairs"],
@@ -65,7 +73,7 @@ pub(super) async fn page(
                             html! { (entity) }, html! { (kind) },
                             frame::count(*count, &format!("/reconciliation?customer={}&kind={}", frame::escaped(id), frame::escaped(kind))),
                         ]).collect(),
-                        empty: match found.paused.is_empty() {
+                        empty: match found.paused.is_empty() && missing == 0 {
                             true => "No differences: both sides held the same when they were compared last.",
                             false => "No differences in what was compared last.",
                         },
@@ -125,4 +133,38 @@ pub(super) async fn page(
         }
     };
     Ok(Answer::page(frame::page(&console, Some(&visitor), Place::live("/reconciliation", "Reconciliation"), main)))
+}
+
+/// Rows that the newest comparison of each side of each entity did not find.
+fn missing(swept: &[Swept]) -> i64 {
+    let newest = |one: &&Swept| {
+        !swept.iter().any(|other| (&other.entity, &other.side) == (&one.entity, &one.side) && other.at > one.at)
+    };
+    swept.iter().filter(newest).map(|one| one.missing).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use chrono::{DateTime, TimeDelta};
+
+    use super::*;
+
+    #[test]
+    fn what_is_missing_is_said_by_the_newest_comparison_of_each_side() {
+        let swept = |side: &str, depth: &str, minute: i64, missing| Swept {
+            entity: "user".into(),
+            side: side.into(),
+            depth: depth.into(),
+            run: 1,
+            at: DateTime::UNIX_EPOCH + TimeDelta::minutes(minute),
+            secs: 0.0,
+            rows: 0,
+            pairs: 0,
+            differing: 0,
+            missing,
+        };
+        let older = [swept("legacy", "rows", 1, 7), swept("platform", "keys", 1, 3)];
+        assert_eq!(missing(&older), 10);
+        assert_eq!(missing(&[&older[..], &[swept("legacy", "keys", 2, 0)]].concat()), 3);
+    }
 }

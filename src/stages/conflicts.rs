@@ -46,8 +46,10 @@ pub struct ConflictField {
     /// Null: the record as a whole.
     pub field: Option<String>,
     #[serde(default)]
+    #[schemars(skip_serializing_if = "Option::is_none")]
     pub legacy: Option<String>,
     #[serde(default)]
+    #[schemars(skip_serializing_if = "Option::is_none")]
     pub platform: Option<String>,
     #[serde(default)]
     pub winner: Option<Side>,

@@ -383,6 +383,8 @@ fn what_only_looks_makes_no_queue() {
         match verb[0] {
             "migrate" | "up" => {}
             "check" => desk.is_refused(verb, "bridge.toml:4: connecting to localhost:1/a: error communicating"),
+            // A look that may be had once it is back.
+            "conflicts" if is_of_sides(verb) => desk.ends_with(1, verb, "customer acme: connecting to localhost:1/a"),
             _ if is_of_sides(verb) => desk.is_refused(verb, "customer acme: connecting to localhost:1/a"),
             _ => desk.is_refused(verb, "there is no queue database"),
         }

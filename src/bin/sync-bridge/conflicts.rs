@@ -8,7 +8,7 @@ use chrono::{DateTime, Utc};
 use clap::{Subcommand, ValueEnum};
 use serde::Serialize;
 use serde_json::json;
-use sync_bridge::config::{Config, Customer, CustomerId, EntityId, Side};
+use sync_bridge::config::{Config, Customer, CustomerId, EntityId};
 use sync_bridge::ops::{self, By};
 use sync_bridge::sides::Permanent;
 use sync_bridge::stages::{ConflictEntry, ConflictField, Data};
@@ -358,6 +358,8 @@ fn page(shown: &Shown<'_>) -> String {
 
 #[cfg(test)]
 mod tests {
+    use sync_bridge::config::Side;
+
     use super::*;
 
     #[test]

@@ -42,7 +42,7 @@ pub struct Args {
     #[arg(long, value_enum)]
     side: Option<out::OfSide>,
     /// Why, as the number of a request: it is kept, so no names
-    #[arg(long, required_unless_present = "plan")]
+    #[arg(long, required_unless_present = "plan", value_parser = clap::builder::NonEmptyStringValueParser::new())]
     reason: Option<String>,
     /// Only show what would be removed
     #[arg(long)]

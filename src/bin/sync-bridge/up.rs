@@ -50,7 +50,7 @@ async fn up(bridge: &Bridge, args: &Args, stop: &CancellationToken) -> anyhow::R
         customers = bridge.config.customers.len(),
         entities = bridge.config.entities().count(),
         queue = bridge.queue_shown(),
-        "up: scheduler and workers run, Ctrl-C stops them"
+        "up: starting scheduler and workers, Ctrl-C stops them"
     );
     let console = (!args.no_console).then_some((&args.console, args.console_listen));
     startup::work(bridge, &args.worker, console, stop).await

@@ -399,7 +399,10 @@ async fn a_customer_in_a_pool_is_worked_for_by_its_workers_alone_and_moves_with_
     let file = desk.folder.path().join("globex.toml");
     let in_pool = |pool: &str| std::fs::write(&file, format!("{GLOBEX}pool = \"{pool}\"\n")).expect("writing a file");
     in_pool("Large_");
-    desk.is_refused(&["customers", "apply", "globex.toml"], "no name of a pool");
+    let refused = desk.run(&["customers", "apply", "globex.toml"]);
+    let said = String::from_utf8_lossy(&refused.stderr);
+    assert_eq!(refused.status.code(), Some(2), "{said}");
+    assert!(said.contains("`Large_` is no name of a pool"), "{said}");
     in_pool("large");
     desk.succeeds(ACME);
     desk.succeeds(&["customers", "apply", "globex.toml"]);
@@ -420,7 +423,7 @@ async fn a_customer_in_a_pool_is_worked_for_by_its_workers_alone_and_moves_with_
     hire(&acme.legacy, "eve").await;
     eventually("the others go on", async || users(&acme).await == 3).await;
     let strangers = "select count(*) from (
-        select claimed_by from bridge.job where claimed_by is not null group by claimed_by having count(distinct customer) > 1) as both";
+        select claimed_by from bridge.job where claimed_by is not null group by claimed_by having count(distinct customer) > 1) as of_both";
     assert_eq!(number(&acme.queue, strangers).await, 0, "nobody worked for both");
     let depths = json_of(&desk, &["status", "--json"]);
     assert_eq!(depths.as_array().map(Vec::len), Some(2), "{depths}");

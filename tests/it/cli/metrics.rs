@@ -87,9 +87,9 @@ async fn an_agent_hears_what_a_run_did_and_how_things_stand_after_it() {
         has(&lines, "sync_bridge.page.duration:", &format!("entity:user,step:{step}"));
     }
     for queue in ["tick", "stage", "page"] {
-        has(&lines, "sync_bridge.queue.depth:0|g", &format!("queue:{queue}"));
-        has(&lines, "sync_bridge.queue.oldest_ready_age:0|g", &format!("queue:{queue}"));
-        has(&lines, "sync_bridge.queue.claimed:0|g", &format!("queue:{queue}"));
+        has(&lines, "sync_bridge.queue.depth:0|g", &format!("queue:{queue},pool:none"));
+        has(&lines, "sync_bridge.queue.oldest_ready_age:0|g", &format!("queue:{queue},pool:none"));
+        has(&lines, "sync_bridge.queue.claimed:0|g", &format!("queue:{queue},pool:none"));
     }
     for name in ["parked.rows", "quarantined.rows", "dead_letter.open"] {
         has(&lines, &format!("sync_bridge.{name}:0|g"), "customer:c-1");

@@ -383,7 +383,7 @@ async fn a_key_that_no_index_of_the_ledger_holds_costs_its_row() {
         sqlx::query_scalar("select count(*) from bridge.quarantine").fetch_one(&queue.pool).await.expect("a count");
     assert_eq!(listed, 1);
     // As does the list of differences, of two such keys at once.
-    let long = "select left(string_agg(md5(n || letter), ''), 2400) from generate_series(1, 85) n, (values ('a'), ('b')) as both (letter) group by letter";
+    let long = "select left(string_agg(md5(n || letter), ''), 2400) from generate_series(1, 85) n, (values ('a'), ('b')) as two (letter) group by letter";
     let keys = systems.legacy_rows(long).await;
     let key = |at: usize| Some(Key(keys[at].clone()));
     let found =

@@ -8,6 +8,7 @@ use sync_bridge::stages::{Key, Lane, ParkedReason, Range};
 use super::deletes::look;
 use super::guards::begun;
 use crate::support::bridge::{Bridge, GRACE};
+use crate::support::eventually;
 use crate::support::faults::{crash_at, meanwhile};
 use crate::support::queue::queue;
 use crate::support::systems::{CUSTOMER, Same, Systems, keys, run_page};
@@ -444,7 +445,15 @@ async fn a_further_row_that_others_hold_costs_its_record_alone_and_no_wait() {
         let mut session = PgConnection::connect(url.expose()).await.expect("a session");
         let mut held = session.begin().await.expect("a transaction");
         sqlx::raw_sql(AssertSqlSafe(profile("n", "n7@x"))).execute(&mut *held).await.expect("an edit");
-        let summary = world.systems.run().await;
+        let mut watcher = PgConnection::connect(url.expose()).await.expect("a session");
+        let waits = "select count(*) from pg_locks where not granted and database = (select oid from pg_database where datname = current_database())";
+        let somebody_waits =
+            async || sqlx::query_scalar::<_, i64>(waits).fetch_one(&mut watcher).await.expect("a count") > 0;
+        let summary = tokio::select! {
+            biased;
+            summary = world.systems.run() => summary,
+            () = eventually("somebody waits", somebody_waits) => panic!("a page waits for what others hold"),
+        };
         assert_eq!((summary.to_platform + summary.to_legacy, summary.parked.len()), (19, 1), "{summary:?}");
         assert_eq!(summary.parked[0].reason, ParkedReason::Busy);
         held.commit().await.expect("a commit");
@@ -805,7 +814,7 @@ async fn a_further_table_that_changes_halts_its_entity_until_it_fits_again() {
     bridge.systems.on_platform(r#"alter table crm."Profile" rename telephone to "the.phone""#).await;
     bridge.settle().await;
     let phone = r#"select "the.phone" from crm."Profile""#;
-    crate::support::eventually("the entity goes on", async || {
+    eventually("the entity goes on", async || {
         bridge.tick().await;
         bridge.systems.platform_rows(phone).await == ["2"]
     })
