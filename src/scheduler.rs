@@ -13,7 +13,7 @@ use sqlx::{Acquire, PgPool};
 use tokio_util::sync::CancellationToken;
 
 use crate::clock;
-use crate::config::{Config, Customer, Schedule, parse_cron};
+use crate::config::{Config, Customer, CustomerId, Pool, Schedule, parse_cron};
 use crate::fault;
 use crate::health::Health;
 use crate::ledger::{job, pool, tick};
@@ -118,17 +118,14 @@ async fn make_ticks(
     }
 }
 
-/// Customers that are in a pool, with its name.
-fn members(config: &Config, workers: Workers) -> Vec<(String, String)> {
-    let of = |customer: &Customer| Some((customer.id.as_str().to_owned(), customer.pool.as_ref()?.as_str().to_owned()));
-    match workers {
-        Workers::OfPools => config.customers.iter().filter_map(of).collect(),
-        Workers::OfAll => Vec::new(),
-    }
+/// Each customer, with the pool that it is in.
+fn members(config: &Config, workers: Workers) -> Vec<(CustomerId, Option<Pool>)> {
+    let pool = |customer: &Customer| customer.pool.clone().filter(|_| workers == Workers::OfPools);
+    config.customers.iter().map(|customer| (customer.id.clone(), pool(customer))).collect()
 }
 
-async fn assign(queue: &PgPool, members: &[(String, String)]) -> anyhow::Result<()> {
-    let members: Vec<(&str, &str)> = members.iter().map(|(customer, pool)| (&**customer, &**pool)).collect();
+async fn assign(queue: &PgPool, members: &[(CustomerId, Option<Pool>)]) -> anyhow::Result<()> {
+    let members: Vec<_> = members.iter().map(|(id, pool)| (id.as_str(), pool.as_ref().map(Pool::as_str))).collect();
     let mut conn = queue::acquire(queue).await?;
     let mut tx = conn.begin().await?;
     let changed = pool::assign(&mut tx, &members).await?;

@@ -169,6 +169,7 @@ pub async fn forget(conn: &mut PgConnection, customer: &str) -> sqlx::Result<()>
         "delete from bridge.swept where customer = $1",
         "delete from bridge.walk where customer = $1",
         "delete from bridge.pause where customer = $1",
+        "delete from bridge.pool_member where customer = $1",
         "delete from bridge.customer where id = $1",
     ] {
         sqlx::query(statement).bind(customer).execute(&mut *conn).await?;

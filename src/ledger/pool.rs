@@ -5,24 +5,33 @@ use sqlx::PgConnection;
 
 use crate::fault;
 
-/// Has these customers, and no others, in these pools. Answers how many are in another than before.
-pub async fn assign(conn: &mut PgConnection, members: &[(&str, &str)]) -> sqlx::Result<u64> {
-    let (customers, pools): (Vec<&str>, Vec<&str>) = members.iter().copied().unzip();
-    sqlx::query("insert into bridge.pool (name) select distinct unnest($1::text[]) on conflict do nothing")
-        .bind(&pools)
-        .execute(&mut *conn)
-        .await?;
-    let left =
-        sqlx::query("delete from bridge.pool_member where customer <> all($1)").bind(&customers).execute(&mut *conn);
-    let left = left.await?.rows_affected();
+/// Has these customers in these pools, or in none; others stay where they are. Answers how many are in another than before.
+pub async fn assign(conn: &mut PgConnection, customers: &[(&str, Option<&str>)]) -> sqlx::Result<u64> {
+    let (ids, pools): (Vec<&str>, Vec<Option<&str>>) = customers.iter().copied().unzip();
+    sqlx::query(
+        "insert into bridge.pool (name) select distinct pool from unnest($1::text[]) as named (pool) where pool is not null
+         on conflict do nothing",
+    )
+    .bind(&pools)
+    .execute(&mut *conn)
+    .await?;
+    let left = sqlx::query(
+        "delete from bridge.pool_member using unnest($1::text[], $2::text[]) as of (customer, pool)
+         where pool_member.customer = of.customer and of.pool is null",
+    )
+    .bind(&ids)
+    .bind(&pools)
+    .execute(&mut *conn)
+    .await?;
     let joined = sqlx::query(
-        "insert into bridge.pool_member (customer, pool) select * from unnest($1::text[], $2::text[])
+        "insert into bridge.pool_member (customer, pool)
+         select of.customer, of.pool from unnest($1::text[], $2::text[]) as of (customer, pool) where of.pool is not null
          on conflict (customer) do update set pool = excluded.pool, since = now() where pool_member.pool <> excluded.pool",
     )
-    .bind(&customers)
+    .bind(&ids)
     .bind(&pools)
     .execute(conn)
     .await?;
     fault::point("ledger.pools_assigned").await;
-    Ok(left + joined.rows_affected())
+    Ok(left.rows_affected() + joined.rows_affected())
 }

@@ -12,9 +12,9 @@ use sqlx::{PgConnection, PgPool};
 
 use super::{Intended, act, ticks};
 use crate::clock;
-use crate::config::{Config, Customer, CustomerId, Kept, Why};
+use crate::config::{Config, Customer, CustomerId, Kept, Pool, Why};
 use crate::ledger::customer::{self, Row, State};
-use crate::ledger::job;
+use crate::ledger::{job, pool};
 use crate::roster;
 use crate::stages::{Data, Purged as OnSides};
 
@@ -189,6 +189,10 @@ async fn applied(queue: &PgPool, config: &Config, of: &ApplyOf<'_>) -> anyhow::R
     if of.plan || changes.iter().all(|change| change.what == What::Unchanged) {
         tx.rollback().await.context(what)?;
     } else {
+        // Before anything of theirs is delivered.
+        let customers = of.customers.iter().map(|kept| &kept.customer);
+        let pools: Vec<_> = customers.map(|one| (one.id.as_str(), one.pool.as_ref().map(Pool::as_str))).collect();
+        pool::assign(&mut tx, &pools).await.context(what)?;
         go_on(&mut tx, &goes_on).await.context(what)?;
         tx.commit().await.context(what)?;
     }
