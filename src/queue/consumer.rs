@@ -198,7 +198,7 @@ impl Drop for Busy {
 fn worker(consumer: &Consumer, watch: &Arc<Watch>) -> (WorkerContext, BoxFuture<'static, Result<(), WorkerError>>) {
     let Consumer { kind, concurrency, .. } = *consumer;
     let config = Config::default()
-        .queue(&kind.queue(consumer.pool.as_ref().map(Pool::as_str)))
+        .queue(kind.queue(consumer.pool.as_ref().map(Pool::as_str)))
         .batch_size(batch(concurrency))
         .heartbeat_interval(HEARTBEAT_EVERY)
         .missed_heartbeats(HEARTBEATS_MISSED_MAX)

@@ -96,7 +96,7 @@ impl ConflictField {
 
     /// Of legacy and of the platform, unless they are hidden.
     pub fn values(&self) -> Option<[Option<&str>; 2]> {
-        (!self.hidden).then(|| [self.legacy.as_deref(), self.platform.as_deref()])
+        (!self.hidden).then_some([self.legacy.as_deref(), self.platform.as_deref()])
     }
 
     /// The side that had no value where two records met: there a value counts, whatever side the policy is for.

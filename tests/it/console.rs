@@ -450,7 +450,11 @@ async fn a_console_for_this_machine_answers_to_no_other_name_and_to_no_other_sit
     // As a page of another site would have a browser send it: no header that only our own pages can set.
     let sent = console.post_json("/api/v1/dead-letters/requeue", &json!({ "all": true, "reason": "another site" }));
     assert_eq!(sent.status, 403, "{sent:?}");
-    console.with("X-CSRF-Token", &console.get("/quarantine").csrf());
+    let csrf = console.get("/quarantine").csrf();
+    console.with("X-CSRF-Token", "made up");
+    let sent = console.post_json("/api/v1/dead-letters/requeue", &json!({ "all": true, "reason": "a guess" }));
+    assert_eq!(sent.status, 403, "{sent:?}");
+    console.with("X-CSRF-Token", &csrf);
     let sent = console.post_json("/api/v1/dead-letters/requeue", &json!({ "all": true, "reason": "our own" }));
     assert!(sent.json()["requeued"].as_i64().is_some_and(|count| count > 0), "{sent:?}");
     assert_eq!(number(&databases.queue, "select count(*) from bridge.action").await, 1);
