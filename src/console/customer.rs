@@ -167,7 +167,7 @@ fn trouble(status: &CustomerStatus) -> Markup {
                 (Table {
                     caption: "What failed and is tried again",
                     columns: &["Jobs", "The next", "It says"],
-                    rows: vec![vec![html! { (frame::grouped(retried.jobs)) }, frame::time(Some(retried.next_at)), html! { (retried.error) }]],
+                    rows: vec![vec![html! { (frame::grouped(retried.jobs)) }, frame::time(Some(retried.next_at)), html! { span class="error" { (retried.error) } }]],
                     empty: "",
                 })
                 p class="told" { "By itself, later each time; after the last try it becomes a dead letter." }

@@ -68,7 +68,7 @@ pub(super) async fn page(
                     html! { (frame::grouped(page.conflicts)) },
                     html! { (frame::grouped(page.parked)) },
                     html! { (frame::grouped(page.quarantined)) },
-                    html! { @match &page.error { Some(error) => (error), None => span class="none" { "–" } } },
+                    html! { @match &page.error { Some(error) => span class="error" { (error) }, None => span class="none" { "–" } } },
                 ]).collect(),
                 empty: "Its pages would be here: nothing was cut yet, or nothing had changed.",
             })
