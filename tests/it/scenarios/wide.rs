@@ -446,8 +446,7 @@ async fn a_further_row_that_others_hold_costs_its_record_alone_and_no_wait() {
         let mut held = session.begin().await.expect("a transaction");
         sqlx::raw_sql(AssertSqlSafe(profile("n", "n7@x"))).execute(&mut *held).await.expect("an edit");
         let mut watcher = PgConnection::connect(url.expose()).await.expect("a session");
-        let waits =
-            "select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'";
+        let waits = "select count(*) from pg_stat_activity where datname = current_database() and wait_event in ('transactionid', 'tuple')";
         let somebody_waits =
             async || sqlx::query_scalar::<_, i64>(waits).fetch_one(&mut watcher).await.expect("a count") > 0;
         let summary = tokio::select! {
