@@ -25,7 +25,7 @@ const BUILD_MAX: Duration = Duration::from_secs(30 * 60);
 /// All tests of the list in turn.
 const ALL_TESTS_MAX: Duration = Duration::from_secs(20 * 60);
 /// The tests of one mutation. What waits for ever waits this long.
-const TESTS_MAX: Duration = Duration::from_secs(300);
+const TESTS_MAX: Duration = Duration::from_secs(240);
 /// How often a process is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 /// What is shown of a failed test's message.
