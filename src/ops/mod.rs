@@ -59,7 +59,7 @@ pub use reconciliation::{DifferenceListed, Reconciliation, Swept, Walk, reconcil
 pub use recover::{CannotRecover, RecoverOf, Recovered, recover};
 pub use runs::{Minute, PageShown, RunListed, RunShown, Settled, StageShown, freshness, rates, run, runs};
 pub use status::{LATE_SECS, Urgency, status, status_of, worst_first};
-pub use ticks::{Waits, tick_now, tick_waits, wait_for_tick};
+pub use ticks::{Waits, pool_of, tick_now, tick_waits, wait_for_tick};
 pub use totals::totals;
 pub use verify::{Repair, Verified, VerifyOf, Verifying, plan_repair, repair, verify};
 pub use workers::{AtWork, WorkerShown, at_work};

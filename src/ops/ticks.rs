@@ -8,7 +8,7 @@ use sqlx::{PgConnection, PgPool, Row as _};
 
 use super::{EntityKinds, Kinds, RunReport};
 use crate::clock;
-use crate::config::CustomerId;
+use crate::config::{CustomerId, Pool};
 use crate::fault;
 use crate::ledger::{job, tick};
 use crate::queue::{self, Kind};
@@ -79,6 +79,20 @@ pub(super) async fn ask(conn: &mut PgConnection, customers: &[String]) -> sqlx::
     let deliveries = job::insert(conn, Kind::Tick, &made).await?;
     queue::enqueue(conn, &deliveries).await?;
     Ok(made)
+}
+
+/// The pool whose workers take the customer's jobs; `None`: those of no pool.
+///
+/// # Errors
+/// The queue database's.
+pub async fn pool_of(queue: &PgPool, customer: &CustomerId) -> anyhow::Result<Option<Pool>> {
+    let what = || format!("looking for the pool of {customer}");
+    let name: Option<String> = sqlx::query_scalar("select pool from bridge.pool_member where customer = $1")
+        .bind(customer.as_str())
+        .fetch_optional(queue)
+        .await
+        .with_context(what)?;
+    name.map(|name| name.parse().map_err(anyhow::Error::msg)).transpose().with_context(what)
 }
 
 /// What a tick stands at that has not ended.

@@ -98,8 +98,10 @@ async fn ready(bridge: &Bridge, customer: &Customer, accepts_mapping: bool) -> a
 async fn inline(bridge: &Bridge, customer: &CustomerId, stop: &CancellationToken) -> anyhow::Result<RunReport> {
     let tick = ops::tick_now(&bridge.queue, customer).await.context("making a tick")?;
     let worker_stop = stop.child_token();
-    let worker =
-        tokio::spawn(worker::run(bridge.env(), worker::Settings::default(), Health::default(), worker_stop.clone()));
+    // Its jobs lie in the queues of the pool that the ledger has it in.
+    let pool = ops::pool_of(&bridge.queue, customer).await?;
+    let settings = worker::Settings { pool, ..worker::Settings::default() };
+    let worker = tokio::spawn(worker::run(bridge.env(), settings, Health::default(), worker_stop.clone()));
     let report = tokio::select! {
         report = ops::wait_for_tick(&bridge.queue, tick) => report,
         () = stop.cancelled() => Err(anyhow::anyhow!("stopped before the run was closed: workers go on with it")),
