@@ -153,6 +153,7 @@ mod tests {
             differing: 0,
             missing: (0..gone).map(|at| Key(at.to_string())).collect(),
             more_missing: false,
+            carried_out: Vec::new(),
         }
     }
 

@@ -8,7 +8,8 @@ use std::time::Duration;
 use anyhow::Context;
 use futures::FutureExt;
 use serde_json::Value;
-use sqlx::{Connection as _, PgConnection};
+use sqlx::pool::PoolConnection;
+use sqlx::{Connection as _, PgConnection, Postgres};
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 use uuid::Uuid;
@@ -119,9 +120,9 @@ impl Executor {
         };
         crate::fault::point("job.delivered").await;
         match self.claim(kind, payload.job).await {
-            Ok(Claimed::Yes(claim)) => self.run(claim).await,
-            Ok(Claimed::Exhausted(claim, last)) => self.bury(claim, last).await,
-            Ok(Claimed::No) => {
+            Ok((Claimed::Yes(claim), conn)) => self.run(claim, conn).await,
+            Ok((Claimed::Exhausted(claim, last), conn)) => self.bury(claim, last, conn).await,
+            Ok((Claimed::No, _)) => {
                 tracing::debug!(job = payload.job, delivery = payload.delivery, "late or doubled delivery")
             }
             // Its job is ready still; the janitor delivers it again.
@@ -129,14 +130,16 @@ impl Executor {
         }
     }
 
-    async fn claim(&self, kind: Kind, job: i64) -> anyhow::Result<Claimed> {
+    /// The claim, and the connection that it was made on, to be asked what the job is of.
+    async fn claim(&self, kind: Kind, job: i64) -> anyhow::Result<(Claimed, PoolConnection<Postgres>)> {
         let attempts_max = self.env.config.attempts_max;
         // A claim whose answer got lost is not ours: its lease runs out and the janitor brings it back.
         let mut tries = Tries::default();
         loop {
             let claimed = async {
                 let mut conn = queue::acquire(&self.env.queue).await?;
-                anyhow::Ok(job::claim(&mut conn, job, Uuid::new_v4(), &self.worker, attempts_max).await?)
+                let claimed = job::claim(&mut conn, job, Uuid::new_v4(), &self.worker, attempts_max).await?;
+                anyhow::Ok((claimed, conn))
             };
             match queue::answered(ANSWER_MAX, claimed).await {
                 Ok(claimed) => {
@@ -151,9 +154,9 @@ impl Executor {
         }
     }
 
-    async fn run(&self, claim: Claim) {
+    async fn run(&self, claim: Claim, conn: PoolConnection<Postgres>) {
         let held = self.leases.hold(&claim);
-        let loaded = match queue::answered(ANSWER_MAX, self.load(&claim)).await {
+        let loaded = match queue::answered(ANSWER_MAX, load(&claim, conn)).await {
             Ok(loaded) => loaded,
             Err(error) => return self.settle(&claim, None, self.failed(&claim, error)).await,
         };
@@ -205,24 +208,12 @@ impl Executor {
     }
 
     /// A job whose attempts are used up: nothing is tried, it is dead.
-    async fn bury(&self, claim: Claim, last: Option<LastError>) {
+    async fn bury(&self, claim: Claim, last: Option<LastError>, conn: PoolConnection<Postgres>) {
         let _held = self.leases.hold(&claim);
         // Only to tell which page it is.
-        let loaded = queue::answered(ANSWER_MAX, self.load(&claim)).await.ok();
+        let loaded = queue::answered(ANSWER_MAX, load(&claim, conn)).await.ok();
         let span = loaded.as_ref().map_or_else(tracing::Span::none, |loaded| loaded.span(&claim));
         self.settle(&claim, loaded.as_ref(), exhausted(&claim, last)).instrument(span).await;
-    }
-
-    async fn load(&self, claim: &Claim) -> anyhow::Result<Loaded> {
-        let mut conn = queue::acquire(&self.env.queue).await?;
-        let subject = match claim.kind {
-            Kind::Tick => tick::load(&mut conn, claim.subject).await?.map_or(Subject::Ended, Subject::Tick),
-            Kind::Stage => stage::load(&mut conn, claim.subject).await?.map_or(Subject::Ended, Subject::Stage),
-            Kind::Page => {
-                page::load(&mut conn, claim.subject, claim.attempt).await?.map_or(Subject::Ended, Subject::Page)
-            }
-        };
-        Ok(Loaded { subject, traced: traced::load(&mut conn, claim).await })
     }
 
     /// What an error makes of the claim.
@@ -318,6 +309,15 @@ impl Executor {
     }
 }
 
+async fn load(claim: &Claim, mut conn: PoolConnection<Postgres>) -> anyhow::Result<Loaded> {
+    let subject = match claim.kind {
+        Kind::Tick => tick::load(&mut conn, claim.subject).await?.map_or(Subject::Ended, Subject::Tick),
+        Kind::Stage => stage::load(&mut conn, claim.subject).await?.map_or(Subject::Ended, Subject::Stage),
+        Kind::Page => page::load(&mut conn, claim.subject, claim.attempt).await?.map_or(Subject::Ended, Subject::Page),
+    };
+    Ok(Loaded { subject, traced: traced::load(&mut conn, claim).await })
+}
+
 impl Loaded {
     /// Of this attempt, in its place in the log and in its tick's trace.
     fn span(&self, claim: &Claim) -> tracing::Span {
@@ -384,7 +384,7 @@ impl Subject {
     async fn work(&self, env: &Env) -> anyhow::Result<Work> {
         Ok(match self {
             Subject::Tick(tick) => Work::Tick(tick.decide(env).await?),
-            Subject::Stage(stage) => Work::Stage(stage.plan(env).await?),
+            Subject::Stage(stage) => Work::Stage(stage.work(env).await?),
             Subject::Page(page) if page.waits(&env.config) => Work::Paused(Box::new(page.page().clone())),
             Subject::Page(loaded) => match loaded.work(env).await? {
                 Ok(finished) => Work::Page(Box::new(finished)),

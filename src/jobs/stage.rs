@@ -206,6 +206,16 @@ impl Loaded {
         &self.stage
     }
 
+    /// Plans the stage, and notes which intents it saw carried out, so that no later comparison has to ask.
+    pub async fn work(&self, env: &Env) -> anyhow::Result<Plan> {
+        let plan = self.plan(env).await?;
+        let customer = CustomerId::new(self.stage.customer.as_str());
+        for (entity, found) in plan.swept.iter().filter(|(_, found)| !found.carried_out.is_empty()) {
+            env.data.note_carried_out(&customer, entity, &found.carried_out).await?;
+        }
+        Ok(plan)
+    }
+
     /// Reads both sides of each entity; changes nothing.
     pub async fn plan(&self, env: &Env) -> anyhow::Result<Plan> {
         let customer = CustomerId::new(self.stage.customer.as_str());

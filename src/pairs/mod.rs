@@ -74,6 +74,18 @@ pub struct Intent {
     pub age_secs: f64,
 }
 
+/// An intent that was carried out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CarriedOut {
+    pub platform_key: Key,
+    /// Of the pair as of the intent, and of legacy's receipt.
+    pub rev: i64,
+    pub legacy_key: Key,
+    pub generation: i32,
+    /// Legacy's row as the receipt has it; none: there is none, or it is due as it has no stamp.
+    pub legacy_hash: Option<i64>,
+}
+
 /// A row of the receipts as read.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Receipt {

@@ -228,9 +228,14 @@ fn worker(consumer: &Consumer, watch: &Arc<Watch>) -> (WorkerContext, BoxFuture<
 /// through for each.
 const BY_KEY: [(&str, &str); 3] = [("enable_hashjoin", "off"), ("enable_mergejoin", "off"), ("enable_seqscan", "off")];
 
+/// What apalis notes about a delivery need not outlive a crash of the server's: the ledger says what a job came to, and a delivery that
+/// is there once more finds its job ended or claimed.
+const SOON: (&str, &str) = ("synchronous_commit", "off");
+
 /// Every use of it that came to its end is an answer.
 fn own_pool(queue: &PgPool, watch: Arc<Watch>) -> PgPool {
     pool_options(CONNECTIONS_MAX)
+        .after_connect(|_, _| Box::pin(async { Ok(()) }))
         .after_release(move |conn, _| {
             let watch = watch.clone();
             Box::pin(async move {
@@ -239,7 +244,7 @@ fn own_pool(queue: &PgPool, watch: Arc<Watch>) -> PgPool {
                 Ok(good)
             })
         })
-        .connect_lazy_with(queue.connect_options().as_ref().clone().options(BY_KEY))
+        .connect_lazy_with(queue.connect_options().as_ref().clone().options(BY_KEY).options([SOON]))
 }
 
 /// Never above the concurrency: while fetched rows are buffered apalis neither beats nor acknowledges, and they wait here

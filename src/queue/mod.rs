@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::Context;
 use apalis::prelude::TaskBuilder;
 use serde::{Deserialize, Serialize};
-use sqlx::pool::PoolConnection;
+use sqlx::pool::{PoolConnection, PoolConnectionMetadata};
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{Connection as _, PgConnection, PgPool, Postgres};
 
@@ -36,6 +36,9 @@ pub const ANSWER_MAX: Duration = Duration::from_secs(30);
 
 /// Seeing whether a connection is still good, which asks for nothing.
 const PING_MAX: Duration = Duration::from_secs(5);
+
+/// For so long an answer says that a connection is good.
+const FRESH: Duration = Duration::from_millis(200);
 
 /// apalis' own count of failures is of no use to us (it knows no backoff): a handler that fails in spite of everything is
 /// not fetched again at once, the janitor finds its job.
@@ -193,6 +196,8 @@ fn pool_options(connections_max: u32) -> PgPoolOptions {
         .acquire_timeout(ACQUIRE_MAX)
         .idle_timeout(Duration::from_secs(300))
         .max_lifetime(Duration::from_secs(1800))
+        .test_before_acquire(false)
+        .before_acquire(|conn, meta| Box::pin(rested(conn, meta)))
         .after_connect(|conn, _| Box::pin(commit_durably(conn)))
 }
 
@@ -220,6 +225,11 @@ async fn commit_durably(conn: &mut PgConnection) -> sqlx::Result<()> {
 async fn still_good(conn: &mut PgConnection) -> sqlx::Result<bool> {
     let writes = "select current_setting('default_transaction_read_only') = 'off'";
     answered(PING_MAX, sqlx::query_scalar(writes).fetch_one(conn)).await
+}
+
+/// Whether a connection that rested in its pool still answers; one that answered a moment ago is not asked again.
+async fn rested(conn: &mut PgConnection, meta: PoolConnectionMetadata) -> sqlx::Result<bool> {
+    Ok(meta.idle_for < FRESH || still_good(conn).await.unwrap_or(false))
 }
 
 /// The answer of the queue database, or the error that there is none within `limit`. What was asked is dropped then, and

@@ -18,10 +18,10 @@ use super::write::Failure;
 /// A page's acts, sorted by whether they have their keys to themselves.
 #[derive(Debug, Default)]
 pub struct Claims {
-    pub kept: Vec<Act>,
+    pub kept: Vec<Box<Act>>,
     /// Another record has the key, or is to have it: with the origin on that page's side of the one to be looked at first, where it is not
     /// an act of the same page.
-    pub in_the_way: Vec<(Act, Option<Key>)>,
+    pub in_the_way: Vec<(Box<Act>, Option<Key>)>,
 }
 
 /// Why an act that never gets its key stays out.
@@ -37,7 +37,7 @@ pub fn taken(act: &Act) -> Failure {
 ///
 /// # Errors
 /// The platform's database.
-pub async fn settle(entity: &ReadyEntity, side: Side, acts: Vec<Act>) -> anyhow::Result<Claims> {
+pub async fn settle(entity: &ReadyEntity, side: Side, acts: Vec<Box<Act>>) -> anyhow::Result<Claims> {
     let mut claims = Claims::default();
     let acts = after_platform_pairs(entity, side, acts, &mut claims).await?;
     let acts = after_legacy_pairs(entity, side, acts, &mut claims).await?;
@@ -55,7 +55,7 @@ fn made(write: &Option<Write>) -> Option<&Key> {
 }
 
 /// The first act of each key on each side; those of standing pairs come before those of new ones. Pure.
-fn one_per_key(acts: Vec<Act>) -> (Vec<Act>, Vec<Act>) {
+fn one_per_key(acts: Vec<Box<Act>>) -> (Vec<Box<Act>>, Vec<Box<Act>>) {
     let mut seen: [HashSet<Key>; 2] = Default::default();
     let mut order: Vec<usize> = (0..acts.len()).collect();
     order.sort_by_key(|&at| acts[at].rev_read == 0);
@@ -84,11 +84,11 @@ fn one_per_key(acts: Vec<Act>) -> (Vec<Act>, Vec<Act>) {
 async fn after_platform_pairs(
     entity: &ReadyEntity,
     side: Side,
-    acts: Vec<Act>,
+    acts: Vec<Box<Act>>,
     claims: &mut Claims,
-) -> anyhow::Result<Vec<Act>> {
+) -> anyhow::Result<Vec<Box<Act>>> {
     let new = |act: &Act| if act.rev_read == 0 { made(&act.platform).cloned() } else { None };
-    let keys: Vec<Key> = acts.iter().filter_map(new).collect();
+    let keys: Vec<Key> = acts.iter().filter_map(|act| new(act)).collect();
     // A computed key is no other record's.
     if keys.is_empty() || !entity.platform.new_key.is_of_record() {
         return Ok(acts);
@@ -131,16 +131,16 @@ async fn after_platform_pairs(
 async fn after_legacy_pairs(
     entity: &ReadyEntity,
     side: Side,
-    acts: Vec<Act>,
+    acts: Vec<Box<Act>>,
     claims: &mut Claims,
-) -> anyhow::Result<Vec<Act>> {
+) -> anyhow::Result<Vec<Box<Act>>> {
     // Of a pair whose row on legacy was made and not noted, the key is known by now; it may be one that legacy gave out before.
     let unnoted = |act: &Act| act.view.pair.as_ref().is_some_and(|pair| pair.legacy_key.is_none());
     let new = |act: &Act| match &act.pair.legacy_key {
         None => made(&act.legacy).cloned(),
         Some(key) => unnoted(act).then(|| key.clone()),
     };
-    let keys: Vec<Key> = acts.iter().filter_map(new).collect();
+    let keys: Vec<Key> = acts.iter().filter_map(|act| new(act)).collect();
     if keys.is_empty() {
         return Ok(acts);
     }

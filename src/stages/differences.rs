@@ -1,6 +1,7 @@
 //! What a difference between two records is called. Pure, but for one question to the ledger.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
 use anyhow::Context as _;
 use sqlx::Row as _;
@@ -215,7 +216,7 @@ fn of_act(view: &View, living: Option<&Pair>, act: &Act) -> Kind {
         return Kind::Conflict;
     }
     let Some(pair) = living else { return Kind::Missed };
-    let changed = |(side, row): &(Side, &Option<Row>)| {
+    let changed = |(side, row): &(Side, &Option<Arc<Row>>)| {
         row.as_ref().is_none_or(|row| known(pair, *side).is_none_or(|known| known != row.hash))
     };
     // Both are as they were when they were agreed on, and yet they are not equal: so says only the ledger.

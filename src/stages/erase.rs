@@ -11,14 +11,14 @@ use sqlx::postgres::PgRow;
 
 use crate::config::Side;
 use crate::fault;
-use crate::pairs::Pair;
+use crate::pairs::{CarriedOut, Pair};
 use crate::sides::postgres::{self, Answered as _};
 
 use super::Key;
 use super::entity::ReadyEntity;
 use super::legacy::void;
 use super::page::TURNS_MAX;
-use super::platform::{Made, fold};
+use super::platform::fold;
 use super::read::{View, by_keys, known_pairs};
 use super::tombstones::{self, Tombstone};
 
@@ -174,7 +174,13 @@ async fn is_settled(entity: &ReadyEntity, view: &View, lease_secs: f64) -> anyho
         Some(receipt) if receipt.done => {
             let Some(legacy_key) = receipt.legacy_key.clone() else { return Ok(false) };
             let platform_key = pair.platform_key.clone();
-            let made = Made { platform_key, rev: pair.rev, legacy_key, generation: receipt.generation };
+            let made = CarriedOut {
+                platform_key,
+                rev: pair.rev,
+                legacy_key,
+                generation: receipt.generation,
+                legacy_hash: None,
+            };
             fold(entity, &[made]).await?;
             Ok(false)
         }

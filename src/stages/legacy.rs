@@ -1,6 +1,7 @@
 //! Transaction L: carries out, in the legacy database, the intents that this page has just committed on the platform, with a
 //! receipt for each. And transaction V, which makes a foreign intent void so that nobody can carry it out any more.
 
+use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 
 use anyhow::Context;
@@ -66,8 +67,9 @@ pub async fn commit_legacy(
                 let mut outcome = LegacyOutcome::default();
                 for (at, mut intent) in intents.into_iter().enumerate() {
                     match endings.remove(&at) {
-                        Some(Ending::Done { key, generation }) => {
+                        Some(Ending::Done { key, generation, hash }) => {
                             intent.act.pair.generation = generation;
+                            intent.act.pair.legacy_hash = hash;
                             outcome.done.push((intent, key));
                         }
                         Some(Ending::InTheWay(other)) => outcome.in_the_way.push((intent, other)),
@@ -88,10 +90,11 @@ enum Turn {
 }
 
 enum Ending {
-    /// Under this key, which is of this generation.
+    /// Under this key, which is of this generation; with the row's hash, unless it is due by not having one.
     Done {
         key: Key,
         generation: i32,
+        hash: Option<i64>,
     },
     Moved,
     InTheWay(Key),
@@ -186,15 +189,15 @@ async fn attempt(
         let mut items = Vec::new();
         for (key, &at) in &place {
             let Some(write) = &intents[at].act.legacy else { continue };
-            let mut cells = write.cells.clone();
+            let mut cells = Cow::Borrowed(write.cells.as_slice());
             if refers_to_itself && write.kind != WriteKind::Delete {
                 let view = &intents[at].act.view;
                 let old = view.legacy.as_ref().filter(|_| write.kind == WriteKind::Update);
                 let kept = view.pair.as_ref().map(|pair| pair.complement.clone()).unwrap_or_default();
                 match mapping.put(Side::Legacy, &write.values, old.map(|row| row.cells.as_slice()), &known, &kept) {
-                    Ok(made) => {
-                        cells = made;
-                        rings::keep(mapping, view, Side::Legacy, &mut cells);
+                    Ok(mut made) => {
+                        rings::keep(mapping, view, Side::Legacy, &mut made);
+                        cells = Cow::Owned(made);
                     }
                     Err(untranslatable) => {
                         endings.insert(at, Ending::Parked(untranslatable));
@@ -203,9 +206,9 @@ async fn attempt(
                     }
                 }
             }
-            let lacks = intents[at].act.view.legacy.as_ref().map(|row| row.lacks.clone()).unwrap_or_default();
+            let lacks = intents[at].act.view.legacy.as_ref().map(|row| row.lacks.as_slice()).unwrap_or_default();
             let what = (&write.kind).into();
-            items.push(Item { key: key.clone(), what, cells, lacks, values: write.values.clone() });
+            items.push(Item { key: key.clone(), what, cells, lacks, values: &write.values });
         }
         // In the order of the page, whatever the keys' hashes are.
         items.sort_by_key(|item| place.get(&item.key).copied());
@@ -236,7 +239,8 @@ async fn attempt(
         let generation = generations.get(&at).copied().unwrap_or(pair.generation);
         let stored = written.get(&at);
         if let (Some(stored), false) = (stored, void.contains(&at)) {
-            endings.insert(at, Ending::Done { key: stored.key.clone(), generation });
+            let hash = mapping.legacy.has_stamp().then_some(stored.hash);
+            endings.insert(at, Ending::Done { key: stored.key.clone(), generation, hash });
             receipts.push(ReceiptWrite {
                 platform_key: intent.platform_key.clone(),
                 legacy_key: Some(stored.key.clone()),
@@ -248,7 +252,7 @@ async fn attempt(
                 row_hash: Some(stored.hash),
             });
         } else if let (Some(key), false) = (deleted.remove(&at), void.contains(&at)) {
-            endings.insert(at, Ending::Done { key: key.clone(), generation });
+            endings.insert(at, Ending::Done { key: key.clone(), generation, hash: None });
             receipts.push(ReceiptWrite {
                 legacy_key: Some(key),
                 done: true,

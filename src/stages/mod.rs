@@ -44,7 +44,7 @@ use crate::config::{
     Config, Customer, CustomerId, DatabaseUrl, EntityId, Finding, Lens, Locator, Logins, Policy, Side,
 };
 pub use crate::keyset::{Key, Lane, Position, Range, Signature};
-use crate::pairs;
+use crate::pairs::{self, CarriedOut};
 use crate::sides::postgres::{self, Answered as _, Pools, reach, reach_primary};
 pub use crate::sides::postgres::{Depth, Reach};
 use crate::sides::{Fault, Misfit, Moved, NotConfigured, Permanent, Unserved as NotServed, sort};
@@ -713,6 +713,20 @@ impl Data {
         let ready = self.fitting(customer, entity).await?;
         let swept = self.heed(customer, entity, sweep::sweep_slice(&ready, next, &self.paces).await);
         self.explained(customer, entity, &ready, swept).await
+    }
+
+    /// Notes in the ledger that these intents were carried out, as the receipts say.
+    ///
+    /// # Errors
+    /// As `cut`.
+    pub async fn note_carried_out(
+        &self,
+        customer: &CustomerId,
+        entity: &EntityId,
+        carried_out: &[CarriedOut],
+    ) -> anyhow::Result<()> {
+        let ready = self.fitting(customer, entity).await?;
+        self.heed(customer, entity, platform::fold(&ready, carried_out).await)
     }
 
     /// The living pairs of an entity, and a hash of what both sides last agreed on in all of them: where neither side has a difference, it

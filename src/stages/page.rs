@@ -10,6 +10,7 @@ use crate::clock;
 use crate::config::{Policy, Side};
 use crate::fault;
 use crate::mapping::{Lens, Links, Mapping, Untranslatable};
+use crate::pairs::CarriedOut;
 
 use super::claims::{self, Claims};
 use super::clocks::Measured;
@@ -18,7 +19,7 @@ use super::drawn;
 use super::entity::ReadyEntity;
 use super::legacy::{commit_legacy, void};
 use super::plan::{Act, Context, PairWrite, Verdict, WriteKind, judge, stamp};
-use super::platform::{Committed, Made, commit_platform, fold};
+use super::platform::{Committed, commit_platform, fold};
 use super::preview::Ahead;
 use super::read::{View, by_keys, find_candidates, find_links, origins, reread_legacy};
 use super::rings;
@@ -124,7 +125,7 @@ async fn turn_over(
 
 /// What a turn has to act on or to look at again.
 pub struct Sorted {
-    pub acts: Vec<Act>,
+    pub acts: Vec<Box<Act>>,
     pub again: Vec<Key>,
     /// With open intents of others, which are made void first.
     pub voids: Vec<View>,
@@ -146,7 +147,7 @@ pub fn sort_out(entity: &ReadyEntity, page: &Page, judged: Vec<(View, Verdict)>,
                 waits(report, fields);
                 unchanged(page, view, report);
             }
-            Verdict::Act(act) => sorted.acts.push(*act),
+            Verdict::Act(act) => sorted.acts.push(act),
             Verdict::Again => sorted.again.push(view.origin),
             Verdict::Void => sorted.voids.push(view),
             Verdict::Parent { entity, side, key } => report.parked.push(Parked {
@@ -363,7 +364,7 @@ pub fn is_stand_in(key: &Key) -> bool {
 async fn commit(
     entity: &ReadyEntity,
     page: &Page,
-    acts: Vec<Act>,
+    acts: Vec<Box<Act>>,
     links: &Links,
     turn: &Turn<'_>,
     report: &mut PageReport,
@@ -417,18 +418,19 @@ async fn commit(
         };
         report.parked.push(Parked { side: page.side, key: intent.act.view.origin, reason });
     }
-    let made: Vec<Made> = outcome
+    let made: Vec<CarriedOut> = outcome
         .done
         .iter()
         .filter(|(intent, _)| {
             let PairWrite { legacy_key, gone, next, .. } = &intent.act.pair;
             legacy_key.is_none() || *gone || next.as_ref().is_some_and(|(_, gone)| *gone)
         })
-        .map(|(intent, key)| Made {
+        .map(|(intent, key)| CarriedOut {
             platform_key: intent.platform_key.clone(),
             rev: intent.rev,
             legacy_key: key.clone(),
             generation: intent.act.pair.generation,
+            legacy_hash: intent.act.pair.legacy_hash,
         })
         .collect();
     fold(entity, &made).instrument(debug_span!("fold")).await?;
@@ -522,8 +524,8 @@ pub fn record(entity: &ReadyEntity, page: &Page, committed: Vec<Committed>, repo
             report.paired.push((legacy_key.clone(), platform_key.clone()));
         }
         let source = match (wrote_row, &act.legacy) {
-            (true, _) => Some((Side::Legacy, act.view.legacy.as_ref())),
-            (false, Some(_)) => Some((Side::Platform, act.view.platform.as_ref())),
+            (true, _) => Some((Side::Legacy, act.view.legacy.as_deref())),
+            (false, Some(_)) => Some((Side::Platform, act.view.platform.as_deref())),
             (false, None) => None,
         };
         report.differences.extend(differences::listed(
@@ -636,7 +638,7 @@ async fn compare(
                 found.push((view, kind, fields));
             }
             None => match verdict {
-                Verdict::Act(act) if page.notes && differences::is_note(&act) => notes.push(*act),
+                Verdict::Act(act) if page.notes && differences::is_note(&act) => notes.push(act),
                 _ => {}
             },
         }

@@ -1,5 +1,7 @@
 //! From a view of a pair to what each transaction has to do. Pure.
 
+use std::sync::Arc;
+
 use chrono::{DateTime, Datelike as _, Utc};
 use serde_json::json;
 
@@ -223,7 +225,7 @@ pub fn judge(view: &View, context: &Context) -> Verdict {
         return Verdict::Bad { field: None, reason };
     }
     // Legacy's id is another record's by now: of this pair, legacy has no row.
-    let made = base.get(CREATED_AT).zip(made_at(view.legacy.as_ref()));
+    let made = base.get(CREATED_AT).zip(made_at(view.legacy.as_deref()));
     let id_taken = !gone && made.is_some_and(|(known, now)| known != now);
     let verdict = match (legacy, platform) {
         (Some(_), Some(_)) if id_taken => {
@@ -309,9 +311,10 @@ fn canonical<'a>(
 fn rest(view: &View, context: &Context, base: Base, gone: bool, pending: bool) -> Verdict {
     let Some(known) = &view.pair else { return Verdict::Nothing };
     let mapping = context.mapping;
-    let outside =
-        |side: Side, row: &Option<Row>| row.as_ref().is_some_and(|row| !row.seen) && !mapping.shape(side).has_stamp();
-    let forget = |side: Side, row: &Option<Row>| outside(side, row) && known.hash(side).is_some();
+    let outside = |side: Side, row: &Option<Arc<Row>>| {
+        row.as_ref().is_some_and(|row| !row.seen) && !mapping.shape(side).has_stamp()
+    };
+    let forget = |side: Side, row: &Option<Arc<Row>>| outside(side, row) && known.hash(side).is_some();
     if !forget(Side::Legacy, &view.legacy) && !forget(Side::Platform, &view.platform) {
         return Verdict::Nothing;
     }
@@ -457,19 +460,19 @@ fn both_there(
         .filter(|&at| matches!(steps[at], Step::List | Step::Listed))
         .map(|at| (mapping.fields[at].fingerprint, legacy[at].hash(), platform[at].hash()))
         .collect();
-    let made = made_at(view.legacy.as_ref()).or(base.get(CREATED_AT));
+    let made = made_at(view.legacy.as_deref()).or(base.get(CREATED_AT));
     let made_to_note = made != base.get(CREATED_AT);
     let unlist = Listed::of(listed_now.iter().copied()) != listed;
     // Both were looked at together: from now on the ledger knows the rows as they are.
-    let stale = |side: Side, row: &Option<Row>| {
+    let stale = |side: Side, row: &Option<Arc<Row>>| {
         let known = view.pair.as_ref().and_then(|pair| pair.hash(side));
         (context.notes || !mapping.shape(side).has_stamp()) && known != row.as_ref().map(|row| row.hash)
     };
     // What is listed or waits needs nothing done while both sides are as they were listed; but a page that read them in between may be about to
     // take for agreed what it read. So whoever finds a row touched since says so under the pair's revision, which that page compares.
-    let touched = |side: Side, row: &Option<Row>| {
+    let touched = |side: Side, row: &Option<Arc<Row>>| {
         let known = view.pair.as_ref();
-        let now = stamp(mapping, side, row.as_ref());
+        let now = stamp(mapping, side, row.as_deref());
         let written = view.receipt.as_ref().and_then(|receipt| receipt.stamp_written).filter(|_| side == Side::Legacy);
         let is_ours = written.is_some() && written == now;
         let is_other = || {
@@ -829,8 +832,8 @@ fn values_to_set(
 
 /// When users last edited each row.
 fn edits(view: &View, mapping: &Mapping) -> (Option<DateTime<Utc>>, Option<DateTime<Utc>>) {
-    let legacy = stamp(mapping, Side::Legacy, view.legacy.as_ref());
-    let platform = stamp(mapping, Side::Platform, view.platform.as_ref());
+    let legacy = stamp(mapping, Side::Legacy, view.legacy.as_deref());
+    let platform = stamp(mapping, Side::Platform, view.platform.as_deref());
     let receipt = view.receipt.as_ref();
     let pair = view.pair.as_ref();
     (
@@ -873,10 +876,10 @@ fn pair_write(view: &View, mapping: &Mapping, base: Base, gone: bool) -> PairWri
         next: None,
         listed: Listed::default(),
         complement: complement(view, mapping),
-        platform_stamp: stamp(mapping, Side::Platform, view.platform.as_ref()),
+        platform_stamp: stamp(mapping, Side::Platform, view.platform.as_deref()),
         platform_edited_at,
         platform_hash: view.platform.as_ref().map(|row| row.hash),
-        legacy_stamp: stamp(mapping, Side::Legacy, view.legacy.as_ref()),
+        legacy_stamp: stamp(mapping, Side::Legacy, view.legacy.as_deref()),
         legacy_edited_at,
         legacy_hash: view.legacy.as_ref().map(|row| row.hash),
     }

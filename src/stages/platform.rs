@@ -1,6 +1,7 @@
 //! Transaction P: everything a page decides is committed here first, also when only legacy will be written. It compares
 //! what was read, writes the platform's rows, and raises the pairs' revisions.
 
+use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 
 use anyhow::Context;
@@ -9,7 +10,7 @@ use sqlx::{Connection as _, PgConnection, Row as _};
 use crate::config::Side;
 use crate::fault;
 use crate::mapping::{Links, Mapping};
-use crate::pairs::edited_at;
+use crate::pairs::{CarriedOut, edited_at};
 use crate::sides::postgres::{self, Answered as _, Copied, Row};
 use crate::sides::{Fault, sort};
 
@@ -24,16 +25,16 @@ use super::write::{Failure, Item, Patience, write_rows};
 pub struct Outcome {
     pub committed: Vec<Committed>,
     /// Somebody was there between read and commit: to be read and decided again.
-    pub moved: Vec<Act>,
-    pub failed: Vec<(Act, Failure)>,
+    pub moved: Vec<Box<Act>>,
+    pub failed: Vec<(Box<Act>, Failure)>,
     /// The key that was drawn is another record's, whose legacy key this is.
-    pub in_the_way: Vec<(Act, Option<Key>)>,
+    pub in_the_way: Vec<(Box<Act>, Option<Key>)>,
 }
 
 /// An act that is committed on the platform.
 #[derive(Debug)]
 pub struct Committed {
-    pub act: Act,
+    pub act: Box<Act>,
     pub platform_key: Key,
     /// The pair's revision now.
     pub rev: i64,
@@ -44,7 +45,7 @@ pub struct Committed {
 ///
 /// # Errors
 /// What concerns the whole page; nothing is committed then.
-pub async fn commit_platform(entity: &ReadyEntity, acts: Vec<Act>, links: &Links) -> anyhow::Result<Outcome> {
+pub async fn commit_platform(entity: &ReadyEntity, acts: Vec<Box<Act>>, links: &Links) -> anyhow::Result<Outcome> {
     let ready = &entity.platform;
     let what = || format!("writing pairs of {} in {}", entity.mapping.entity, ready.database.shown);
     let mut acts = acts;
@@ -92,7 +93,7 @@ enum Attempt {
     Claimed(HashSet<usize>),
 }
 
-async fn attempt(entity: &ReadyEntity, acts: &mut [Act], links: &Links) -> Result<Attempt, sqlx::Error> {
+async fn attempt(entity: &ReadyEntity, acts: &mut [Box<Act>], links: &Links) -> Result<Attempt, sqlx::Error> {
     let ready = &entity.platform;
     let mapping = &entity.mapping;
     let number = ready.sql.entity_number();
@@ -174,9 +175,9 @@ async fn attempt(entity: &ReadyEntity, acts: &mut [Act], links: &Links) -> Resul
             items.push(Item {
                 key: key.clone(),
                 what: (&write.kind).into(),
-                cells: write.cells.clone(),
-                lacks: acts[at].view.platform.as_ref().map(|row| row.lacks.clone()).unwrap_or_default(),
-                values: write.values.clone(),
+                cells: Cow::Borrowed(&write.cells),
+                lacks: acts[at].view.platform.as_ref().map(|row| row.lacks.as_slice()).unwrap_or_default(),
+                values: &write.values,
             });
         }
         fault::point("platform.before_rows").await;
@@ -215,7 +216,7 @@ async fn attempt(entity: &ReadyEntity, acts: &mut [Act], links: &Links) -> Resul
         done.insert(at, (key, act.rev_read + 1, act.platform.is_some()));
     }
     fault::point("platform.after_rows").await;
-    let chosen: Vec<&Act> = (0..acts.len()).filter(|at| done.contains_key(at)).map(|at| &acts[at]).collect();
+    let chosen: Vec<&Act> = (0..acts.len()).filter(|at| done.contains_key(at)).map(|at| &*acts[at]).collect();
     pass_tombstones(&mut transaction, number, &chosen).await?;
     update_pairs(&mut transaction, number, &chosen).await?;
     let claimed = insert_pairs(&mut transaction, number, &chosen).await?;
@@ -242,7 +243,7 @@ async fn attempt(entity: &ReadyEntity, acts: &mut [Act], links: &Links) -> Resul
 async fn drop_moved_records(
     connection: &mut PgConnection,
     entity: &ReadyEntity,
-    acts: &[Act],
+    acts: &[Box<Act>],
     compared: &[usize],
     dropped: &mut HashSet<usize>,
 ) -> Result<(), sqlx::Error> {
@@ -272,7 +273,7 @@ async fn drop_moved_records(
 async fn allocate(
     connection: &mut PgConnection,
     entity: &ReadyEntity,
-    acts: &mut [Act],
+    acts: &mut [Box<Act>],
     which: &[usize],
 ) -> Result<(), sqlx::Error> {
     let new_key = &entity.platform.new_key;
@@ -303,7 +304,7 @@ fn draws(act: &Act) -> bool {
 async fn follow_ended(
     connection: &mut PgConnection,
     number: i32,
-    acts: &mut [Act],
+    acts: &mut [Box<Act>],
     which: &[usize],
 ) -> Result<HashMap<usize, Option<Key>>, sqlx::Error> {
     let drawn: Vec<(usize, Key)> = which
@@ -354,7 +355,7 @@ async fn log_conflicts(
         .bind(
             logged
                 .iter()
-                .map(|(act, _)| stamp(mapping, Side::Platform, act.view.platform.as_ref()))
+                .map(|(act, _)| stamp(mapping, Side::Platform, act.view.platform.as_deref()))
                 .collect::<Vec<_>>(),
         )
         .bind(logged.iter().map(|(_, conflict)| conflict.state).collect::<Vec<_>>())
@@ -532,36 +533,30 @@ async fn copy_pairs(connection: &mut PgConnection, number: i32, acts: &[&&Act]) 
     Ok(())
 }
 
-/// An intent that was carried out.
-pub struct Made {
-    pub platform_key: Key,
-    pub rev: i64,
-    pub legacy_key: Key,
-    pub generation: i32,
-}
-
-/// Notes in the ledger that intents were carried out: the base moves on, and the keys of new legacy rows become known. Anybody's later
+/// Notes in the ledger that intents were carried out: the base moves on, and the keys and hashes of legacy's rows become known. Anybody's later
 /// transaction would do the same; without it the children of a record made on legacy would have to wait.
-pub async fn fold(entity: &ReadyEntity, made: &[Made]) -> anyhow::Result<()> {
-    if made.is_empty() {
+pub async fn fold(entity: &ReadyEntity, carried_out: &[CarriedOut]) -> anyhow::Result<()> {
+    if carried_out.is_empty() {
         return Ok(());
     }
     fault::point("fold.before").await;
     let query = postgres::query(
         "update sync_bridge.pair p set rev = p.rev + 1, base = p.next_base, gone = p.next_gone, next_base = null, \
-         next_gone = null, intent_at = null, legacy_key = v.legacy_key, generation = v.generation \
-         from unnest($2::text[], $3::bigint[], $4::text[], $5::integer[]) as v (platform_key, rev, legacy_key, generation) \
+         next_gone = null, intent_at = null, legacy_key = v.legacy_key, generation = v.generation, legacy_hash = v.legacy_hash \
+         from unnest($2::text[], $3::bigint[], $4::text[], $5::integer[], $6::bigint[]) \
+         as v (platform_key, rev, legacy_key, generation, legacy_hash) \
          where p.entity_id = $1 and p.platform_key = v.platform_key and p.rev = v.rev and p.next_base is not null \
          and not exists (select from sync_bridge.pair o where o.entity_id = $1 and o.legacy_key = v.legacy_key \
          and not o.gone and o.platform_key <> p.platform_key)",
     )
     .bind(entity.platform.sql.entity_number())
-    .bind(made.iter().map(|made| made.platform_key.0.as_str()).collect::<Vec<_>>())
-    .bind(made.iter().map(|made| made.rev).collect::<Vec<_>>())
-    .bind(made.iter().map(|made| made.legacy_key.0.as_str()).collect::<Vec<_>>())
-    .bind(made.iter().map(|made| made.generation).collect::<Vec<_>>());
+    .bind(carried_out.iter().map(|one| one.platform_key.0.as_str()).collect::<Vec<_>>())
+    .bind(carried_out.iter().map(|one| one.rev).collect::<Vec<_>>())
+    .bind(carried_out.iter().map(|one| one.legacy_key.0.as_str()).collect::<Vec<_>>())
+    .bind(carried_out.iter().map(|one| one.generation).collect::<Vec<_>>())
+    .bind(carried_out.iter().map(|one| one.legacy_hash).collect::<Vec<_>>());
     let write = &entity.platform.database.write;
-    write.execute(query).await.with_context(|| format!("noting new legacy keys of {}", entity.mapping.entity))?;
+    write.execute(query).await.with_context(|| format!("noting what was written of {}", entity.mapping.entity))?;
     fault::point("fold.after").await;
     Ok(())
 }

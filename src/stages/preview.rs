@@ -116,7 +116,7 @@ impl Ahead {
         let theirs = shared.rows.iter().filter(|row| row.by != mapping.entity);
         let theirs = theirs.filter_map(|row| shared.row(row, shape, &stamp));
         let free = theirs.filter(|row| !self.acted.contains_key(&place(&mapping.entity, target, &row.key)));
-        let mut free: HashMap<Vec<Cell>, Row> = free.map(|row| (natural(&row.cells), row)).collect();
+        let mut free: HashMap<Vec<Cell>, Arc<Row>> = free.map(|row| (natural(&row.cells), row)).collect();
         for view in views.iter_mut().filter(|view| view.is_free() && !view.ambiguous) {
             let (own, partner) = match side {
                 Side::Legacy => (&view.legacy, &mut view.platform),
@@ -242,10 +242,10 @@ impl Ahead {
 
 impl Shared {
     /// The row as another entity would read it, if its key is known for that one.
-    fn row(&self, imagined: &Imagined, shape: &Shape, stamp: &Cell) -> Option<Row> {
+    fn row(&self, imagined: &Imagined, shape: &Shape, stamp: &Cell) -> Option<Arc<Row>> {
         let cell = |name: &str| imagined.cells.get(name).or_else(|| self.defaults.get(name)).cloned().flatten();
         let parts: Vec<Box<str>> = shape.key.iter().map(|column| cell(&column.name)).collect::<Option<_>>()?;
-        Some(Row {
+        Some(Arc::new(Row {
             key: join_key(parts.iter().map(|part| &**part)),
             stamp: stamp.clone(),
             created_at: None,
@@ -255,7 +255,7 @@ impl Shared {
             // Whether `where` would show it only the database could tell.
             seen: true,
             lacks: Vec::new(),
-        })
+        }))
     }
 }
 
@@ -443,7 +443,7 @@ async fn foresee(
 }
 
 /// As both transactions would leave the act, with stand-ins for keys that only they are given.
-fn would_be_committed(mut act: Act) -> Committed {
+fn would_be_committed(mut act: Box<Act>) -> Committed {
     let legacy_key = act.view.legacy.as_ref().map(|row| &row.key);
     let made = || stand_in(legacy_key.unwrap_or(&act.view.origin));
     let platform_key = act.pair.platform_key.clone().unwrap_or_else(made);
@@ -474,7 +474,7 @@ fn voided(mut view: View) -> View {
 }
 
 /// As a pair would be read that ended, while another record has its legacy id.
-fn ended(act: Act) -> View {
+fn ended(act: Box<Act>) -> View {
     let mut view = act.view;
     if let Some(pair) = &mut view.pair {
         pair.rev += 1;

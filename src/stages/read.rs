@@ -3,6 +3,7 @@
 //! a page).
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
 
 use anyhow::Context;
 use sqlx::Row as _;
@@ -24,8 +25,8 @@ use crate::keyset::KEY_BYTES_MAX;
 pub struct View {
     /// The row of the page this began with.
     pub origin: Key,
-    pub legacy: Option<Row>,
-    pub platform: Option<Row>,
+    pub legacy: Option<Arc<Row>>,
+    pub platform: Option<Arc<Row>>,
     pub pair: Option<Pair>,
     pub receipt: Option<Receipt>,
     /// Legacy was read before platform: enough for "nothing" and for a record that was never paired.
@@ -49,8 +50,8 @@ pub struct View {
 impl View {
     pub fn row(&self, side: Side) -> Option<&Row> {
         match side {
-            Side::Legacy => self.legacy.as_ref(),
-            Side::Platform => self.platform.as_ref(),
+            Side::Legacy => self.legacy.as_deref(),
+            Side::Platform => self.platform.as_deref(),
         }
     }
 
@@ -456,7 +457,7 @@ pub async fn find_candidates(
     let mut taken: HashSet<Key> = HashSet::new();
     for (at, candidates) in found {
         // On the platform the ledger row says whether a row is free; on legacy the platform's ledger is asked below.
-        let mut rows: Vec<(Row, Option<LedgerRow>)> = Vec::new();
+        let mut rows: Vec<(Arc<Row>, Option<LedgerRow>)> = Vec::new();
         for candidate in candidates {
             let Some(row) = candidate.row else { continue };
             if !rows.iter().any(|(known, _)| known.key == row.key) {
@@ -528,7 +529,7 @@ pub async fn find_candidates(
 fn natural_key<'a>(
     entity: &'a ReadyEntity,
     side: Side,
-    row: &'a Option<Row>,
+    row: &'a Option<Arc<Row>>,
     matched: &[usize],
     links: &'a Links,
 ) -> Option<Vec<Canonical<'a>>> {
@@ -726,7 +727,7 @@ async fn drop_rivals(
     for (at, others) in look_up(entity, side, side, views, &adopted, matched, links).await? {
         let is_paired = |ledger: &Option<LedgerRow>| matches!(ledger, Some(LedgerRow::Pair(pair)) if !pair.gone && pair.legacy_key.is_some());
         let others = others.into_iter().filter(|found| !is_paired(&found.ledger)).filter_map(|found| found.row);
-        rivals.extend(others.filter(|row| row.key != views[at].origin).map(|row| (at, row.key)));
+        rivals.extend(others.filter(|row| row.key != views[at].origin).map(|row| (at, row.key.clone())));
     }
     if side == Side::Legacy {
         let keys: Vec<Key> = rivals.iter().map(|(_, key)| key.clone()).collect();

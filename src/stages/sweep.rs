@@ -11,6 +11,7 @@ use sqlx::Row as _;
 use crate::clock;
 use crate::config::Side;
 use crate::keyset::{Key, Range};
+use crate::pairs::CarriedOut;
 use crate::sides::postgres::{self, Compared, Depth, Reach, Slice};
 
 use super::cut::{cut_whole, named};
@@ -45,6 +46,8 @@ pub struct SweptSide {
     pub missing: Vec<Key>,
     /// Whether more are missing than are named.
     pub more_missing: bool,
+    /// Intents that were carried out, which the ledger does not know yet.
+    pub carried_out: Vec<CarriedOut>,
 }
 
 /// Compares both sides.
@@ -92,7 +95,7 @@ pub async fn sweep_slice(entity: &ReadyEntity, next: NextSlice, paces: &Paces) -
         let ledger = (&platform.database.read, platform.sql.entity_number());
         let rest = || paces.rest_for_replicas(entity).boxed();
         let slice = ready.sql.compare_slice(&ready.database.read, ledger, (from, next.share, next.within), &rest).await;
-        let Slice { reach, rows, pairs, differing } = slice.with_context(|| comparing(entity, side))?;
+        let Slice { reach, rows, pairs, differing, carried_out } = slice.with_context(|| comparing(entity, side))?;
         // Too many to name, as after a first load: pages look at the whole table, and there is nothing left to compare.
         let (reach, ranges) = match differing.more {
             true => (Reach::Rest, cut_whole(entity, side).await?),
@@ -109,6 +112,7 @@ pub async fn sweep_slice(entity: &ReadyEntity, next: NextSlice, paces: &Paces) -
             differing: differing.keys.len() as u64,
             missing: Vec::new(),
             more_missing: false,
+            carried_out,
         });
     }
     Ok(sides)
@@ -125,7 +129,7 @@ async fn sweep_side(entity: &ReadyEntity, side: Side, depth: Depth, paces: &Pace
     let (read, number) = (&ready.database.read, pairs.sql.entity_number());
     let rest = || paces.rest_for_replicas(entity).boxed();
     let compared = ready.sql.compare_with_ledger(read, &pairs.database.read, number, depth, &rest).await;
-    let Compared { rows, pairs, differing, mut missing } = compared.with_context(what)?;
+    let Compared { rows, pairs, differing, mut missing, carried_out } = compared.with_context(what)?;
     // What is out of sight is there all the same.
     let standing = ready.sql.standing(read, &missing.keys).await.with_context(what)?;
     missing.keys.retain(|key| !standing.contains(key));
@@ -149,6 +153,7 @@ async fn sweep_side(entity: &ReadyEntity, side: Side, depth: Depth, paces: &Pace
         differing: differing.keys.len() as u64,
         missing: missing.keys,
         more_missing: missing.more,
+        carried_out,
     })
 }
 

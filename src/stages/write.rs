@@ -2,6 +2,7 @@
 //! and compared in canonical form. A set that fails, or has to wait for what others hold, is halved until exactly the offending rows
 //! stay out.
 
+use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 
 use sqlx::{Connection, Executor, PgConnection};
@@ -17,19 +18,19 @@ use super::plan::WriteKind;
 
 /// A row to write.
 #[derive(Debug)]
-pub struct Item {
+pub struct Item<'a> {
     pub key: Key,
     pub what: What,
-    pub cells: Vec<Cell>,
+    pub cells: Cow<'a, [Cell]>,
     /// As [`Row::lacks`] of the row that is updated.
-    pub lacks: Vec<usize>,
+    pub lacks: &'a [usize],
     /// What must be stored, in canonical form.
-    pub values: Vec<Canonical<'static>>,
+    pub values: &'a [Canonical<'static>],
 }
 
-impl Item {
+impl Item<'_> {
     fn put(&self) -> Put<'_> {
-        Put { key: &self.key.0, cells: &self.cells, lacks: &self.lacks }
+        Put { key: &self.key.0, cells: &self.cells, lacks: self.lacks }
     }
 }
 
@@ -74,7 +75,7 @@ pub struct Failure {
 }
 
 impl Written {
-    fn note(&mut self, set: &[&Item], stored: HashMap<Key, Row>) {
+    fn note(&mut self, set: &[&Item<'_>], stored: HashMap<Key, Row>) {
         self.stored.extend(stored);
         self.deleted.extend(set.iter().filter(|item| item.what == What::Delete).map(|item| item.key.clone()));
     }
@@ -122,7 +123,7 @@ pub async fn write_rows(
     side: Side,
     sql: &TableSql,
     links: &Links,
-    items: &[Item],
+    items: &[Item<'_>],
     patience: &mut Patience,
 ) -> Result<Written, sqlx::Error> {
     let mut written = Written::default();
@@ -250,7 +251,7 @@ async fn attempt(
     side: Side,
     sql: &TableSql,
     links: &Links,
-    set: &[&Item],
+    set: &[&Item<'_>],
     make_room_in: Option<&str>,
 ) -> Result<Attempt, sqlx::Error> {
     let rows = |what: What| set.iter().filter(move |item| item.what == what).map(|item| item.put()).collect::<Vec<_>>();
@@ -317,7 +318,7 @@ fn differs(mapping: &Mapping, side: Side, links: &Links, item: &Item, stored: Op
         let reason = format!("the new row would lie outside of `where` on the {side} side, where nobody sees it again");
         return Some(Failure { field: None, reason, others: false });
     }
-    for (field, value) in mapping.fields.iter().zip(&item.values).filter(|(field, _)| field.flows_to(side)) {
+    for (field, value) in mapping.fields.iter().zip(item.values).filter(|(field, _)| field.flows_to(side)) {
         // The raw reference is compared: its translation was ours.
         let equal = match field.lens {
             Lens::Ref(_) => field.referred(mapping, side, &stored.cells) == field.referred(mapping, side, &item.cells),
@@ -338,7 +339,7 @@ fn differs(mapping: &Mapping, side: Side, links: &Links, item: &Item, stored: Op
 }
 
 /// Written rows that refer to rows of the same set that stayed out.
-fn orphans(mapping: &Mapping, side: Side, items: &[Item], written: &Written) -> HashSet<Key> {
+fn orphans(mapping: &Mapping, side: Side, items: &[Item<'_>], written: &Written) -> HashSet<Key> {
     let mut orphans = HashSet::new();
     if written.failed.is_empty() && written.busy.is_empty() {
         return orphans;
@@ -436,7 +437,7 @@ async fn misfit(
     mapping: &Mapping,
     side: Side,
     sql: &TableSql,
-    item: &Item,
+    item: &Item<'_>,
     error: &sqlx::Error,
 ) -> Result<Option<String>, sqlx::Error> {
     let code = error.as_database_error().and_then(|error| error.code()).unwrap_or_default();

@@ -679,6 +679,7 @@ async fn who_accepts_that_more_is_gone_than_is_named_accepts_all_of_it() {
             differing: 0,
             missing,
             more_missing,
+            carried_out: Vec::new(),
         };
         sweep::note(&mut conn, (CUSTOMER, stage.run, "user"), &found).await.expect("noted");
         let what = (CUSTOMER, "user", Side::Legacy);

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use chrono_tz::Tz;
+use sqlx::pool::PoolConnectionMetadata;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions, PgRow};
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection, PgPool, Postgres, Row as _, Transaction};
 
@@ -39,6 +40,8 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 pub const LOCK_WAIT: &str = "set local lock_timeout = '5s'";
 /// For seeing whether a connection is still good.
 const PING_MAX: Duration = Duration::from_secs(5);
+/// For so long an answer says that a connection is good.
+const FRESH: Duration = Duration::from_millis(200);
 /// For saying goodbye.
 const CLOSE_MAX: Duration = Duration::from_secs(10);
 
@@ -120,6 +123,8 @@ impl Sessions {
                 .min_connections(0)
                 .acquire_timeout(self.acquire_timeout)
                 .idle_timeout(IDLE_TIMEOUT)
+                .test_before_acquire(false)
+                .before_acquire(|connection, meta| Box::pin(rested(connection, meta)))
                 .after_release(|connection, _| Box::pin(still_good(connection)))
                 .connect_lazy_with(self.place.options.clone())
         };
@@ -238,6 +243,12 @@ async fn still_good(connection: &mut PgConnection) -> sqlx::Result<bool> {
     // A question with an answer: one whose last statement was given up may still have others' answers before it, and a ping takes any.
     let asked = clock::within(PING_MAX, sqlx::raw_sql("select 1").fetch_optional(connection)).await;
     asked.unwrap_or_else(|| Err(sqlx::Error::Io(std::io::ErrorKind::TimedOut.into()))).map(|answer| answer.is_some())
+}
+
+/// Whether a connection that rested in its pool still answers. One that answered a moment ago is not asked again: under load that would be
+/// a round trip for each statement.
+async fn rested(connection: &mut PgConnection, meta: PoolConnectionMetadata) -> sqlx::Result<bool> {
+    Ok(meta.idle_for < FRESH || still_good(connection).await.unwrap_or(false))
 }
 
 /// Connects once and says at once what is in the way; a pool would go on trying until its time is up.

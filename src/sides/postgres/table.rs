@@ -5,6 +5,7 @@ mod compare;
 mod further;
 
 use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
@@ -182,7 +183,7 @@ pub struct Found {
     /// Position of the want.
     pub want: usize,
     pub ledger: Option<LedgerRow>,
-    pub row: Option<Row>,
+    pub row: Option<Arc<Row>>,
 }
 
 impl TableSql {
@@ -1108,7 +1109,7 @@ impl TableSql {
 
     fn found(&self, row: &PgRow) -> Result<Found, sqlx::Error> {
         let want: i64 = row.try_get("n")?;
-        Ok(Found { want: (want - 1).max(0) as usize, ledger: self.ledger(row)?, row: self.row(row)? })
+        Ok(Found { want: (want - 1).max(0) as usize, ledger: self.ledger(row)?, row: self.row(row)?.map(Arc::new) })
     }
 
     fn row(&self, row: &PgRow) -> Result<Option<Row>, sqlx::Error> {

@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 use std::hash::BuildHasherDefault;
+use std::sync::Arc;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use sync_bridge::config::{CustomerId, EntityId, FirstContact, Policy, Side};
@@ -855,9 +856,9 @@ impl Judge {
         let view = View {
             origin: Key("origin".into()),
             left_out: Vec::new(),
-            legacy: legacy_key(look.legacy).map(|key| row(key, look.legacy_key)),
+            legacy: legacy_key(look.legacy).map(|key| Arc::new(row(key, look.legacy_key))),
             platform: (look.platform < NONE)
-                .then(|| row(self.keys[usize::from(look.platform)].clone(), look.platform_key)),
+                .then(|| Arc::new(row(self.keys[usize::from(look.platform)].clone(), look.platform_key))),
             pair: (look.pair_of < NONE).then(|| pairs::Pair {
                 platform_key: self.keys[usize::from(look.pair_of)].clone(),
                 legacy_key: legacy_key(look.pair.legacy),

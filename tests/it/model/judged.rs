@@ -4,6 +4,7 @@
 
 use std::collections::HashMap;
 use std::hash::BuildHasherDefault;
+use std::sync::Arc;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use sync_bridge::config::{CustomerId, Deletes, EntityId, FirstContact, Policy, Side};
@@ -284,8 +285,8 @@ impl Judge {
         });
         View {
             origin: Key("l".into()),
-            legacy: row(look.legacy, "l"),
-            platform: row(look.platform, "p"),
+            legacy: row(look.legacy, "l").map(Arc::new),
+            platform: row(look.platform, "p").map(Arc::new),
             pair,
             receipt,
             legacy_first: look.legacy_first,

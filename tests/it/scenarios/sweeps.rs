@@ -249,6 +249,12 @@ async fn of_a_record_that_is_gone_from_both_sides_nothing_stays_listed() {
 async fn what_was_announced_to_legacy_and_never_written_is_found_by_the_sweep() {
     let bridge = rested("announced").await;
     let worker = bridge.work(GRACE);
+    // Its receipt, of an earlier revision, has the hash of the row as it stands.
+    bridge
+        .systems
+        .on_platform("update person set name = 'early', updated_at = now() where email = '7@example.org'")
+        .await;
+    bridge.settle().await;
     // Nobody's row: the page is dead after its first transaction.
     bridge.systems.on_legacy(&closed("XX001")).await;
     bridge.systems.on_platform(EDITS[1]).await;
@@ -264,6 +270,27 @@ async fn what_was_announced_to_legacy_and_never_written_is_found_by_the_sweep() 
     sweep(&bridge).await;
     bridge.settle().await;
     both_have_the_edits(&bridge).await;
+    worker.stop().await;
+}
+
+#[tokio::test]
+async fn what_legacys_receipts_call_done_is_not_looked_at_once_more() {
+    let bridge = rested("carried out").await;
+    let worker = bridge.work(GRACE);
+    let open = "select count(*)::text from sync_bridge.pair where next_base is not null";
+    let edit = "update person set name = name || '!', updated_at = now() where email ~ '^[1-9]@'";
+    bridge.systems.on_platform(edit).await;
+    bridge.settle().await;
+    assert_eq!(bridge.systems.platform_rows(open).await, ["9"], "an edit leaves its intent open");
+    all_is_equal(&bridge).await;
+    assert_eq!(bridge.systems.platform_rows(open).await, ["9"], "who only looks notes nothing");
+    let looked_at = |run: &RunReport| run.rows_read;
+    assert_eq!(looked_at(&sweep(&bridge).await), 0);
+    assert_eq!(bridge.systems.platform_rows(open).await, ["0"]);
+    assert_eq!(looked_at(&sweep(&bridge).await), 0, "and it is known as it stands");
+    let quiet = "update person set name = 'quiet' where email = '7@example.org'";
+    bridge.systems.on_legacy(quiet).await;
+    assert_eq!(kinds(&verified(&bridge, false).await), one("missed", 1));
     worker.stop().await;
 }
 

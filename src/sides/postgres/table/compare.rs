@@ -13,6 +13,7 @@ use sqlx::postgres::PgRow;
 use crate::clock;
 use crate::config::Side;
 use crate::keyset::{Key, Signature};
+use crate::pairs::CarriedOut;
 
 use super::super::{Sessions, Statement};
 use super::{TableSql, sums_over};
@@ -66,6 +67,8 @@ pub struct Compared {
     pub differing: Named,
     /// Keys of living pairs without a row.
     pub missing: Named,
+    /// Intents that legacy's receipts call done and the ledger does not yet, whose rows are as they were left; `KEYS_MAX` at most.
+    pub carried_out: Vec<CarriedOut>,
 }
 
 /// Keys in their order, at most `KEYS_MAX`.
@@ -108,6 +111,22 @@ pub struct Slice {
     pub pairs: u64,
     /// As in `Compared`, of this slice.
     pub differing: Named,
+    pub carried_out: Vec<CarriedOut>,
+}
+
+/// What a pair knows of its row.
+struct Known {
+    hash: Option<i64>,
+    /// The platform's key and the revision, where legacy's receipt may know more.
+    announced: Option<(String, i64)>,
+}
+
+/// A row of legacy's whose pair has an open intent to write it: as it stands.
+struct Announced {
+    key: String,
+    hash: i64,
+    platform_key: String,
+    rev: i64,
 }
 
 /// By bucket: count and sum of hashes. Sums of parts add up to that of the whole.
@@ -218,17 +237,19 @@ impl TableSql {
         depth: Depth,
         rest: &RestFor<'_>,
     ) -> Result<Compared, sqlx::Error> {
-        let hash_of = |hash: String| if depth == Depth::Rows { hash } else { "0::bigint".to_owned() };
+        let row_hash = self.row_hash();
+        let hash_of = |hash| if depth == Depth::Rows { hash } else { "0::bigint" };
         let (key, hash) = self.known();
         let known = |part: Part| {
             format!(
-                "select {key} as k, {hash} as h from sync_bridge.pair g \
+                "select {key} as k, {hash} as h, {announced} as rev, g.platform_key as p from sync_bridge.pair g \
                  where g.entity_id = $1 and not g.gone and {key} is not null{part}",
-                hash = hash_of(hash.clone()),
+                hash = hash_of(hash),
+                announced = self.announced(),
                 part = part.sql("g"),
             )
         };
-        let own = |part: Part| self.rows_of(part, &hash_of(self.row_hash()));
+        let own = |part: Part| self.rows_of(part, hash_of(&row_hash));
         // A row's hash is over its key, too; mixed with the key's own, what has none counts as well, and unlike any that has one.
         let sums = format!(
             "select {bucket} as bucket, count(*) as rows, (sum(coalesce(h # {key}, ~{key})) % {MODULUS})::bigint as hash",
@@ -260,7 +281,7 @@ impl TableSql {
         let count = |sums: &Sums| sums.values().map(|(count, _)| u64::try_from(*count).unwrap_or(0)).sum();
         let (rows, pairs) = (count(&of_side), count(&of_ledger));
 
-        let (mut differing, mut missing) = (Named::default(), Named::default());
+        let (mut differing, mut missing, mut carried_out) = (Named::default(), Named::default(), Vec::new());
         let buckets: BTreeSet<i64> = of_side.keys().chain(of_ledger.keys()).copied().collect();
         let unequal = buckets.into_iter().filter(|bucket| of_side.get(bucket) != of_ledger.get(bucket));
         let held = |bucket: i64| {
@@ -276,30 +297,38 @@ impl TableSql {
                 buckets.push(bucket);
             }
             let only = |select: &str, first: usize| {
-                Statement::new(format!("select k, h from ({select}) t where {} = any(${first})", bucket("k")))
+                Statement::new(format!("select * from ({select}) t where {} = any(${first})", bucket("k")))
             };
-            let mut known_rows: HashMap<String, Option<i64>> = HashMap::new();
+            let mut known_rows: HashMap<String, Known> = HashMap::new();
             let mut parts = Parts::of(blocks[0]);
             while let Some(part) = parts.next() {
                 let began = clock::instant();
                 let query = only(&known(part), 2).query().bind(pairs_of).bind(buckets.clone());
                 for row in ledger.fetch_all(query).await? {
-                    known_rows.insert(row.try_get("k")?, row.try_get("h")?);
+                    let rev: Option<i64> = row.try_get("rev")?;
+                    let announced = rev.map(|rev| Ok::<_, sqlx::Error>((row.try_get("p")?, rev))).transpose()?;
+                    known_rows.insert(row.try_get("k")?, Known { hash: row.try_get("h")?, announced });
                 }
                 go_easy(&mut parts, part, began, rest).await;
             }
-            let mut parts = Parts::of(blocks[1]);
+            let (mut parts, mut announced) = (Parts::of(blocks[1]), Vec::new());
             while let Some(part) = parts.next() {
                 let began = clock::instant();
                 let query = self.start(&only(&own(part), self.first_own())).bind(buckets.clone());
                 for row in sessions.fetch_all(query).await? {
                     let (key, hash): (String, i64) = (row.try_get("k")?, row.try_get("h")?);
-                    if known_rows.remove(&key) != Some(Some(hash)) {
-                        differing.add(key);
+                    match known_rows.remove(&key) {
+                        Some(Known { hash: Some(known), .. }) if known == hash => {}
+                        Some(Known { announced: Some((platform_key, rev)), .. }) => {
+                            announced.push(Announced { key, hash, platform_key, rev });
+                        }
+                        _ => differing.add(key),
                     }
                 }
                 go_easy(&mut parts, part, began, rest).await;
             }
+            let done = self.carried_out(sessions, announced, &mut differing).await?;
+            carried_out.extend(done.into_iter().take(KEYS_MAX.saturating_sub(carried_out.len())));
             // In their order: where more are missing than are named, each look names the same.
             let mut left: Vec<String> = known_rows.into_keys().collect();
             left.sort_unstable();
@@ -307,7 +336,7 @@ impl TableSql {
         }
         differing.keys.sort_unstable();
         missing.keys.sort_unstable();
-        Ok(Compared { rows, pairs, differing, missing })
+        Ok(Compared { rows, pairs, differing, missing, carried_out })
     }
 
     /// Compares the slice of the table that begins with block `from` and ends where `share` of it lies before (1 and more: at its end), row by
@@ -323,14 +352,18 @@ impl TableSql {
     ) -> Result<Slice, sqlx::Error> {
         let (key, hash) = self.known();
         let differ = Statement::new(format!(
-            "select w.k, g.entity_id is null as new from unnest($2::text[], $3::bigint[]) as w (k, h) \
-             left join sync_bridge.pair g on g.entity_id = $1 and not g.gone and {key} = w.k where ({hash}) is distinct from w.h",
+            "select w.k, w.h, g.entity_id is null as new, {announced} as rev, g.platform_key as p \
+             from unnest($2::text[], $3::bigint[]) as w (k, h) \
+             left join lateral (select * from sync_bridge.pair g where g.entity_id = $1 and not g.gone and {key} = w.k offset 0) g on true \
+             where ({hash}) is distinct from w.h",
+            announced = self.announced(),
         ));
         let Blocks { largest: blocks, tables } = blocks(sessions, &self.table).await?.unwrap_or_default();
         // Each partition has blocks of these numbers.
         let step = (BLOCKS_OF_SLICE / tables.max(1)).max(1);
         let began = clock::instant();
-        let (mut at, mut rows, mut unpaired, mut differing) = (from, 0, 0, Named::default());
+        let (mut at, mut rows, mut unpaired) = (from, 0, 0);
+        let (mut differing, mut carried_out) = (Named::default(), Vec::new());
         let mut parts = Parts::of(Some(blocks));
         let reach = loop {
             let Some(part) = part_of_slice(at, step, share, blocks) else {
@@ -344,10 +377,23 @@ impl TableSql {
                 hashes.push(row.try_get::<i64, _>("h")?);
             }
             rows += keys.len() as u64;
+            let mut announced = Vec::new();
             for row in ledger.fetch_all(differ.query().bind(pairs_of).bind(keys).bind(hashes)).await? {
-                differing.add(row.try_get("k")?);
                 unpaired += u64::from(row.try_get::<bool, _>("new")?);
+                let key = row.try_get("k")?;
+                match row.try_get("rev")? {
+                    Some(rev) => {
+                        announced.push(Announced {
+                            key,
+                            hash: row.try_get("h")?,
+                            platform_key: row.try_get("p")?,
+                            rev,
+                        });
+                    }
+                    None => differing.add(key),
+                }
             }
+            carried_out.extend(self.carried_out(sessions, announced, &mut differing).await?);
             let Some(next) = part.upto else { break Reach::Rest };
             at = next;
             if began.elapsed() > within || differing.more {
@@ -356,7 +402,7 @@ impl TableSql {
             go_easy(&mut parts, part, part_began, rest).await;
         };
         differing.keys.sort_unstable();
-        Ok(Slice { reach, rows, pairs: rows - unpaired, differing })
+        Ok(Slice { reach, rows, pairs: rows - unpaired, differing, carried_out })
     }
 
     /// Whether the table is so large that it is compared slice by slice; `None` if its rows cannot be read by their blocks, which would
@@ -368,14 +414,77 @@ impl TableSql {
         Ok(blocks.filter(|_| is_new == Some(true)).map(|blocks| blocks.largest > BLOCKS_FIRST))
     }
 
-    /// Key and hash that a pair `g` knows of its row on this side. Of a pair that somebody meant to write nothing is known before it is
-    /// looked at: the write may not have come to pass. And what a person is to decide about differs although nobody touched it.
-    fn known(&self) -> (&'static str, String) {
-        let (key, hash) = match self.side {
-            Side::Legacy => ("g.legacy_key", "legacy_hash"),
-            Side::Platform => ("g.platform_key", "platform_hash"),
-        };
-        (key, format!("case when g.next_base is null and g.listed is null then g.{hash} end"))
+    /// Key and hash that a pair `g` knows of its row on this side. Of a row of legacy's that somebody meant to write nothing is known before
+    /// its receipt was asked: the write may not have come to pass. The platform's is known as it was then, if there is a row of legacy's that tells so.
+    /// And what a person is to decide about differs although nobody touched it.
+    fn known(&self) -> (&'static str, &'static str) {
+        match self.side {
+            Side::Legacy => {
+                ("g.legacy_key", "case when g.next_base is null and g.listed is null then g.legacy_hash end")
+            }
+            Side::Platform => (
+                "g.platform_key",
+                "case when (g.next_base is null or g.legacy_key is not null and not g.next_gone) and g.listed is null \
+                 then g.platform_hash end",
+            ),
+        }
+    }
+
+    /// The revision of a pair `g` of which legacy's receipt may say that its row was written. A row without a stamp is looked at whatever that
+    /// says, as nothing else shows it once more.
+    fn announced(&self) -> &'static str {
+        match (self.side, &self.stamp) {
+            (Side::Legacy, Some(_)) => "case when g.listed is null and not g.next_gone then g.rev end",
+            _ => "null::bigint",
+        }
+    }
+
+    /// Those of the intents that legacy's receipts call done, and whose rows are as they were left then; the keys of the others are added.
+    async fn carried_out(
+        &self,
+        legacy: &Sessions,
+        announced: Vec<Announced>,
+        differing: &mut Named,
+    ) -> Result<Vec<CarriedOut>, sqlx::Error> {
+        let select = Statement::new(
+            "select w.n, r.generation from unnest($2::text[], $3::bigint[], $4::text[], $5::bigint[]) \
+             with ordinality as w (p, rev, k, h, n) \
+             left join lateral (select * from sync_bridge.receipt r where r.entity_id = $1 and r.platform_key = w.p offset 0) r \
+             on r.rev = w.rev and r.done and r.legacy_key = w.k and r.row_hash = w.h"
+                .to_owned(),
+        );
+        let mut carried_out = Vec::new();
+        let mut left = announced.into_iter();
+        loop {
+            let some: Vec<Announced> = left.by_ref().take(STANDING_MAX).collect();
+            if some.is_empty() {
+                return Ok(carried_out);
+            }
+            let query = select
+                .query()
+                .bind(self.entity_number)
+                .bind(some.iter().map(|one| one.platform_key.as_str()).collect::<Vec<_>>())
+                .bind(some.iter().map(|one| one.rev).collect::<Vec<_>>())
+                .bind(some.iter().map(|one| one.key.as_str()).collect::<Vec<_>>())
+                .bind(some.iter().map(|one| one.hash).collect::<Vec<_>>());
+            let mut generations: HashMap<i64, i32> = HashMap::new();
+            for row in legacy.fetch_all(query).await? {
+                let generation: Option<i32> = row.try_get(1)?;
+                generations.extend(generation.map(|generation| row.try_get(0).map(|n| (n, generation))).transpose()?);
+            }
+            for (n, Announced { key, hash, platform_key, rev }) in (1..).zip(some) {
+                match generations.get(&n) {
+                    None => differing.add(key),
+                    Some(&generation) => carried_out.push(CarriedOut {
+                        platform_key: Key(platform_key),
+                        rev,
+                        legacy_key: Key(key),
+                        generation,
+                        legacy_hash: Some(hash),
+                    }),
+                }
+            }
+        }
     }
 
     fn rows_of(&self, part: Part, hash: &str) -> String {
