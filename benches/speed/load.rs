@@ -67,7 +67,7 @@ async fn copied(place: &Place) -> f64 {
 }
 
 /// The rows with a key of the kind that ours have, by an upsert that keeps what is newer.
-async fn upserted(place: &Place) -> f64 {
+pub async fn upserted(place: &Place) -> f64 {
     place.anew("upserted").await;
     let mut from = place.connect("legacy").await;
     let mut to = place.connect("upserted").await;

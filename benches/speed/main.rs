@@ -1,7 +1,8 @@
 //! How fast it is: `cargo bench --bench speed`, with `-- --rows 100000` in short, with `-- --only tick` one work of it. Every work runs on real
 //! servers with `fsync`, beside what PostgreSQL itself (and, where it is installed, another tool) takes for the same rows in the same run. Prints a
-//! table, each bar met or not, and writes `target/bench.json`. docs/PERFORMANCE.md reads it.
+//! table, each bar met or not, writes `target/bench.json`, and draws how cost grows (`docs/growth/`). docs/PERFORMANCE.md reads them.
 
+mod growth;
 mod jobs;
 mod load;
 mod many;
@@ -28,6 +29,9 @@ struct Args {
     /// Customers for whom nothing changes
     #[arg(long, default_value_t = 10_000)]
     customers: u32,
+    /// Rows of the loads that show how cost grows
+    #[arg(long, value_delimiter = ',', default_value = "100000,300000,1000000")]
+    growth: Vec<u32>,
     /// Only works whose name holds this; may be given several times
     #[arg(long)]
     only: Vec<String>,
@@ -135,6 +139,9 @@ async fn main() {
     }
     if wanted("many") {
         figures.extend(many::many(&place, args.customers).await);
+    }
+    if wanted("growth") {
+        figures.extend(growth::growth(&place, &args.growth).await);
     }
     place.close().await;
     let mut table = Table::new();

@@ -55,7 +55,36 @@ name = "people"
     text
 }
 
+/// What so many customers cost at rest.
+pub struct AtRest {
+    /// Processors of worker and scheduler.
+    pub cores: [f64; 2],
+    /// Ended a minute.
+    pub ticks: f64,
+    /// How many seconds the queue was behind at most.
+    pub behind: f64,
+    /// MB of the worker.
+    pub peak: f64,
+    /// Seconds until all were loaded and at rest.
+    pub loaded: f64,
+}
+
 pub async fn many(place: &Place, customers: u32) -> Vec<Figure> {
+    let AtRest { cores: [cores, of_scheduler], ticks, behind, peak, loaded } =
+        at_rest(place, customers, MEASURED).await;
+    vec![
+        Figure::of(format!("{customers} idle customers, a tick each minute: processors of the worker"), "", &[cores])
+            .at_most(CORES_MAX),
+        Figure::of("  processors of the scheduler", "", &[of_scheduler]),
+        Figure::of("  ticks ended a minute", "", &[ticks]).at_least(f64::from(customers) * 0.99),
+        Figure::of("  how far the queue was behind at most", "s", &[behind]).at_most(60.0),
+        Figure::of("  memory of the worker", "MB", &[peak]).at_most(80.0),
+        Figure::of("  until all were loaded and at rest", "s", &[loaded]),
+    ]
+}
+
+/// Makes the customers, waits until all are at rest, and looks at them for so long.
+pub async fn at_rest(place: &Place, customers: u32, measured: Duration) -> AtRest {
     place.configure(&config(customers));
     for database in ["queue", "legacy", "platform"] {
         place.anew(database).await;
@@ -84,27 +113,18 @@ pub async fn many(place: &Place, customers: u32) -> Vec<Figure> {
     let loaded = began.elapsed().as_secs_f64();
     let (began, cpu, others, ticks) = (Instant::now(), worker.cpu_secs(), scheduler.cpu_secs(), ended(place).await);
     let mut behind = 0.0_f64;
-    while began.elapsed() < MEASURED {
+    while began.elapsed() < measured {
         clock::sleep(Duration::from_secs(1)).await;
         let oldest = "select coalesce(extract(epoch from now() - min(run_at)), 0)::float8 from bridge.job where state = 'ready' and run_at <= now()";
         behind = behind.max(place.number("queue", oldest).await);
     }
     let secs = began.elapsed().as_secs_f64();
-    let cores = (worker.cpu_secs() - cpu) / secs;
-    let of_scheduler = (scheduler.cpu_secs() - others) / secs;
+    let cores = [(worker.cpu_secs() - cpu) / secs, (scheduler.cpu_secs() - others) / secs];
     let ticks = (ended(place).await - ticks) / secs * 60.0;
     let peak = worker.peak();
     worker.stop().await;
     scheduler.stop().await;
-    vec![
-        Figure::of(format!("{customers} idle customers, a tick each minute: processors of the worker"), "", &[cores])
-            .at_most(CORES_MAX),
-        Figure::of("  processors of the scheduler", "", &[of_scheduler]),
-        Figure::of("  ticks ended a minute", "", &[ticks]).at_least(f64::from(customers) * 0.99),
-        Figure::of("  how far the queue was behind at most", "s", &[behind]).at_most(60.0),
-        Figure::of("  memory of the worker", "MB", &[peak]).at_most(80.0),
-        Figure::of("  until all were loaded and at rest", "s", &[loaded]),
-    ]
+    AtRest { cores, ticks, behind, peak, loaded }
 }
 
 async fn ended(place: &Place) -> f64 {
