@@ -70,15 +70,29 @@ async fn a_run_has_as_few_jobs_as_it_has_stages_and_pages() {
     let systems = Systems::new("jobs of runs", LEGACY, PLATFORM, STAGES).await;
     let mut config = sync_bridge::config::Config::clone(&systems.config);
     page_rows(&mut config, 100);
+    let proxy = Proxy::new(port_of(systems.databases[0].url.expose())).await;
+    for url in config.customers.iter_mut().flat_map(|customer| customer.databases.values_mut()) {
+        *url = proxy.url(url.expose());
+    }
     let bridge = Bridge { systems, queue: queue("jobs of runs").await, config: config.into() };
     let insert = "insert into person (email) select 'p' || n || '@example.org' from generate_series(1, 1000) n";
     bridge.systems.on_legacy(insert).await;
     let worker = bridge.work(GRACE);
     bridge.settle().await;
     let jobs = async || bridge.number("select count(*) from bridge.job").await;
-    let before = jobs().await;
+    let before = (jobs().await, proxy.round_trips(), bridge.systems.images().await);
     assert_eq!(bridge.tick().await.ending, "idle");
-    assert_eq!(jobs().await - before, 1, "nothing changed: the tick's own");
+    assert_eq!(jobs().await - before.0, 1, "nothing changed: the tick's own");
+    let asked = proxy.round_trips() - before.1;
+    println!("an idle tick asks the sides {asked} times");
+    assert!(asked <= 12, "a transaction with one statement on each side: {asked}");
+    assert_eq!(bridge.systems.images().await, before.2, "it writes nothing");
+    let sizes = bridge
+        .systems
+        .platform_rows("select (pg_total_relation_size('sync_bridge.pair') / count(*))::text from sync_bridge.pair")
+        .await;
+    println!("{} bytes of the ledger for each of 1,000 pairs", sizes[0]);
+    assert!(sizes[0].parse::<u64>().is_ok_and(|bytes| bytes < 600), "{sizes:?}");
 
     let before = jobs().await;
     bridge.systems.on_legacy("update person set phone = '1', last_update = now()").await;
