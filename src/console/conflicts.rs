@@ -1,7 +1,9 @@
 //! What both sides changed, side by side; who won, and what a person decides.
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use anyhow::anyhow;
 use axum::extract::{Form, Path, Query, State};
 use maud::{Markup, html};
 use serde::Deserialize;
@@ -11,6 +13,7 @@ use super::answer::{Answer, Problem};
 use super::customer::Told;
 use super::frame::{self, Place, Table};
 use super::{Console, actions};
+use crate::clock;
 use crate::config::{Customer, EntityId, Side};
 use crate::ops::{self, By, Conflicts};
 use crate::sides::Permanent;
@@ -18,6 +21,9 @@ use crate::stages::{ConflictEntry, ConflictField};
 
 const SHOWN: i64 = 200;
 const ACTED_SHOWN: u32 = 20;
+
+/// Sooner than a page is given up because the queue database does not answer: this one needs it for that alone.
+const ACTED_MAX: Duration = Duration::from_secs(1);
 
 /// A longer value is scrolled in its place.
 const LONG_BYTES: usize = 1_000;
@@ -122,7 +128,9 @@ pub(super) async fn one(
 ) -> Result<Answer, Problem> {
     let customer = console.customer(&named)?;
     let entry = find(&console, customer, &entity, id).await?;
-    let acted = ops::actions_about(&console.env.queue, &customer.id, &entry.name(), ACTED_SHOWN).await;
+    let (name, queue) = (entry.name(), &console.env.queue);
+    let acted = clock::within(ACTED_MAX, ops::actions_about(queue, &customer.id, &name, ACTED_SHOWN)).await;
+    let acted = acted.unwrap_or_else(|| Err(anyhow!("the queue database does not answer")));
     let main = html! {
         (frame::done(&console, told.done.as_deref()))
         dl class="facts" {
