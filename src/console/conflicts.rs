@@ -156,10 +156,12 @@ pub(super) async fn one(
 /// Both sides beside each other, and of each field who won.
 fn images(console: &Console, entry: &ConflictEntry) -> Markup {
     let key = |key: Option<&str>| html! { code { (key.map_or_else(|| "–".into(), frame::key)) } };
+    // What won is what was taken back: neither side's is marked.
+    let undone = entry.state == "undone";
     let value = |value: &Option<String>, won: bool, field: &ConflictField| {
         let is_long = console.show_values && value.as_ref().is_some_and(|value| value.len() > LONG_BYTES);
         html! {
-            span tabindex=[is_long.then_some("0")] class={ "value" @if is_long { " long" } @if won { " won" } @else if field.winner.is_some() { " lost" } } {
+            span tabindex=[is_long.then_some("0")] class={ "value" @if is_long { " long" } @if won { " won" } @else if field.winner.is_some() && !undone { " lost" } } {
                 @match (value, console.show_values) {
                     (None, true) => span class="none" { "null" },
                     (Some(value), true) => (value),
@@ -175,7 +177,7 @@ fn images(console: &Console, entry: &ConflictEntry) -> Markup {
             .fields
             .iter()
             .map(|field| {
-                let won = |side| field.winner == Some(side) || field.kept == Some(side);
+                let won = |side| !undone && (field.winner == Some(side) || field.kept == Some(side));
                 vec![
                     html! { (field.field.as_deref().unwrap_or("the record")) },
                     value(&field.legacy, won(Side::Legacy), field),
@@ -191,6 +193,7 @@ fn images(console: &Console, entry: &ConflictEntry) -> Markup {
                             (None, Some(policy)) => { " (policy " (policy) ")" },
                             (None, None) => {},
                         }
+                        @if undone { ", undone" }
                     },
                     html! { (field.why) },
                 ]

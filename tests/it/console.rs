@@ -361,7 +361,10 @@ async fn what_an_operator_does_is_done_and_noted() {
     assert_ne!(number(&databases.legacy, "select count(*) from users where name = 'Ada P'").await, before);
     let again = console.post(&conflict, &[("csrf", &csrf), ("act", "undo"), ("reason", "once more")]);
     assert!(again.status == 409 && again.body.contains("nothing to undo"), "{again:?}");
-    assert!(console.get(&conflict).body.contains("she asked for it"), "who undid it, and why, stands beside it");
+    let shown = console.get(&conflict).body;
+    assert!(shown.contains("she asked for it"), "who undid it, and why, stands beside it");
+    let marks = ["class=\"value won\"", "class=\"value lost\""];
+    assert!(shown.contains(", undone") && !marks.iter().any(|mark| shown.contains(mark)), "what won is gone: {shown}");
 
     let paused = console.post(
         "/customers/acme/pause",
