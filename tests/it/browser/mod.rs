@@ -391,6 +391,7 @@ async fn the_look_at_a_page_notices_what_is_wrong_with_it() {
         (" lang='en'", "<h4>Deep</h4>", "headings 1,2,4: one is left out"),
         (" lang='en'", "<main></main>", "2 times <main>"),
         (" lang='en'", "<table><tr><td>1</table>", "a table without heads"),
+        (" lang='en'", "<table><tr><td>1, <b>2</b></table>", "a cell in pieces: <td> 1, 2"),
         (" lang='en'", "<table><caption>c</caption><tr><th scope=col></table>", "the head of a column is empty"),
         (" lang='en'", "<fieldset></fieldset>", "a group of fields without a legend"),
         (" lang='en'", "<a href='/' tabindex=3>first</a>", "a place of its own in the order: <a> first"),
