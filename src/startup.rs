@@ -214,6 +214,29 @@ pub async fn worker(config: &Path, FleetArgs { worker, pool }: &FleetArgs) -> an
     done
 }
 
+/// What a process is reached by.
+pub struct Doors {
+    health: Health,
+    console: Option<Listening>,
+}
+
+/// Has every address there before anything is written, or starts. Nobody is answered by the console yet.
+///
+/// # Errors
+/// An address that cannot be had; of the console as a refusal, as that it needs tokens.
+pub async fn doors(
+    bridge: &Bridge,
+    worker: &WorkerArgs,
+    console: Option<(&ConsoleArgs, Option<SocketAddr>)>,
+) -> anyhow::Result<Doors> {
+    let health = worker.process.tell(Health::default()).await?;
+    let console = match console {
+        Some((args, address)) => Some(console_or_free(bridge.env(), &health, args, address).await.map_err(refused)?),
+        None => None,
+    };
+    Ok(Doors { health, console })
+}
+
 /// Scheduler and workers in this process until `stop`, and the embedded server kept running under them; with a console if one
 /// is asked for.
 ///
@@ -222,16 +245,11 @@ pub async fn worker(config: &Path, FleetArgs { worker, pool }: &FleetArgs) -> an
 pub async fn work(
     bridge: &Bridge,
     worker: &WorkerArgs,
-    console: Option<(&ConsoleArgs, Option<SocketAddr>)>,
+    Doors { health, console: listening }: Doors,
     stop: &CancellationToken,
 ) -> anyhow::Result<()> {
     // Any one that ends early takes the others along.
     let all = stop.child_token();
-    let health = worker.process.tell(Health::default()).await?;
-    let listening = match console {
-        Some((args, address)) => Some(console_or_free(bridge.env(), &health, args, address).await.map_err(refused)?),
-        None => None,
-    };
     let console = async {
         let Some(listening) = listening else { return Ok(()) };
         listening.serve(all.clone()).await;

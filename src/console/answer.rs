@@ -216,7 +216,7 @@ async fn unread(method: &Method, response: &mut Response) -> Option<Problem> {
     let said = String::from_utf8_lossy(&said).trim().to_owned();
     let status = if status == StatusCode::UNPROCESSABLE_ENTITY { StatusCode::BAD_REQUEST } else { status };
     let said = match response.headers().get(header::ALLOW).and_then(|allow| allow.to_str().ok()) {
-        Some(allow) => format!("There is no {method} here, only {allow}."),
+        Some(allow) => format!("There is no {method} here, only {}.", allow.replace(',', " and ")),
         None if said.is_empty() => status.to_string(),
         None => reworded(&said),
     };

@@ -20,11 +20,13 @@ use crate::ops::{
     QueueDepth, Reconciliation, RunListed, RunShown, Selection, Settled, Which,
 };
 use crate::stages::{ConflictEntry, ConflictField, DifferenceKind};
+use crate::told::grouped;
 
 const RUNS_MAX: u32 = 1_000;
 const PAGES_MAX: u32 = 10_000;
 const DIFFERENCES_MAX: u32 = 10_000;
 const CONFLICTS_MAX: u32 = 10_000;
+const ACTIONS_MAX: u32 = 1_000;
 const MINUTES_MAX: u32 = 24 * 60;
 
 pub(super) fn router() -> Router<Door> {
@@ -127,6 +129,15 @@ fn known<'n>(what: &str, named: &'n Option<Named>, all: &[&str]) -> Result<Optio
     }
 }
 
+/// How many are asked for, where that is bounded: what is cut in silence would be taken for all there is.
+fn bounded(what: &str, asked: Option<u32>, usual: u32, max: u32) -> Result<u32, Problem> {
+    let said = |asked| Problem::Bad(format!("{what} is from 1 to {}, not {}.", grouped(max.into()), grouped(asked)));
+    match asked.unwrap_or(usual) {
+        asked if (1..=max).contains(&asked) => Ok(asked),
+        asked => Err(said(asked.into())),
+    }
+}
+
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Newest {
@@ -139,7 +150,7 @@ async fn runs(
     Path(named): Path<String>,
     Query(asked): Query<Newest>,
 ) -> Answered {
-    let limit = asked.limit.unwrap_or(50).min(RUNS_MAX);
+    let limit = bounded("limit", asked.limit, 50, RUNS_MAX)?;
     json_of(ops::runs(&console.env.queue, &console.customer(&named)?.id, limit).await?)
 }
 
@@ -160,7 +171,7 @@ async fn rates(
     Path(named): Path<String>,
     Query(asked): Query<Latest>,
 ) -> Answered {
-    let minutes = asked.minutes.unwrap_or(60).clamp(1, MINUTES_MAX);
+    let minutes = bounded("minutes", asked.minutes, 60, MINUTES_MAX)?;
     json_of(ops::rates(&console.env.queue, &console.customer(&named)?.id, minutes).await?)
 }
 
@@ -170,7 +181,7 @@ async fn freshness(
     Path(named): Path<String>,
     Query(asked): Query<Latest>,
 ) -> Answered {
-    let minutes = asked.minutes.unwrap_or(60).clamp(1, MINUTES_MAX);
+    let minutes = bounded("minutes", asked.minutes, 60, MINUTES_MAX)?;
     json_of(ops::freshness(&console.env.queue, &console.customer(&named)?.id, minutes).await?)
 }
 
@@ -187,7 +198,7 @@ async fn reconciliation(
     Path(named): Path<String>,
     Query(asked): Query<Differences>,
 ) -> Answered {
-    let limit = asked.limit.unwrap_or(1_000).min(DIFFERENCES_MAX);
+    let limit = bounded("limit", asked.limit, 1_000, DIFFERENCES_MAX)?;
     let customer = &console.customer(&named)?.id;
     let kind = known("kind", &asked.kind, &DifferenceKind::ALL.map(DifferenceKind::as_str))?;
     json_of(ops::reconciliation(&console.env.queue, customer, kind, limit).await?)
@@ -209,7 +220,7 @@ async fn conflict_list(
 ) -> Answered {
     let (customer, entity) = (&console.customer(&named)?.id, console.entity_asked(name(&asked.entity))?);
     let state = known("state", &asked.state, &conflicts::STATES.map(|(state, _)| state))?;
-    let limit = asked.limit.unwrap_or(200).min(CONFLICTS_MAX);
+    let limit = bounded("limit", asked.limit, 200, CONFLICTS_MAX)?;
     let found = ops::conflicts(&console.env.data, customer, entity, state, limit.into()).await?;
     // A list that is not whole would be taken for one that is.
     if let Some(missing) = found.missing() {
@@ -452,7 +463,8 @@ struct Done {
 
 async fn actions(State(console): State<Arc<Console>>, _: Visitor, Query(asked): Query<Done>) -> Answered {
     let customer = console.customer_asked(name(&asked.customer))?.map(|customer| &customer.id);
-    json_of(ops::actions(&console.env.queue, customer, asked.limit.unwrap_or(200).min(RUNS_MAX)).await?)
+    let limit = bounded("limit", asked.limit, 200, ACTIONS_MAX)?;
+    json_of(ops::actions(&console.env.queue, customer, limit).await?)
 }
 
 /// What waits, and who is at work.

@@ -32,9 +32,9 @@ pub(super) fn rates(minutes: &[Minute]) -> Markup {
     let middle = HEIGHT / 2.0;
     let width = WIDTH / (minutes.len().max(1) as f64);
     let told = format!(
-        "In the last {} minutes {} rows went to the platform and {} to legacy, at most {} in a minute.",
-        minutes.len(),
-        grouped(up),
+        "In the last {} {} went to the platform and {} to legacy, at most {} in a minute.",
+        counted(minutes.len(), "minute"),
+        counted(up, "row"),
         grouped(down),
         grouped(most)
     );
@@ -138,7 +138,7 @@ pub(super) fn timeline(run: &RunShown, now: DateTime<Utc>) -> Markup {
     let mut stages: Vec<(&str, String, f64, Vec<Markup>)> = Vec::new();
     for stage in &run.stages {
         let (begin, end) = (stage.opened_at.unwrap_or(stage.created_at), stage.ended_at.unwrap_or(to));
-        let took = format!("{}: {} in {} pages", stage.name, duration(secs(end - begin)), stage.pages);
+        let took = format!("{}: {} in {}", stage.name, duration(secs(end - begin)), counted(stage.pages, "page"));
         let mut bars = vec![bar(format!("stage {}", stage.state), (begin, end), (2.0, 12.0), &took)];
         // Each page in the first lane that is free by then.
         let mut lanes: Vec<DateTime<Utc>> = Vec::new();
@@ -155,12 +155,12 @@ pub(super) fn timeline(run: &RunShown, now: DateTime<Utc>) -> Markup {
                 lanes[lane] = end
             }
             let what = format!(
-                "page {}: {} of {}, {}, {} rows, {}",
+                "page {}: {} of {}, {}, {}, {}",
                 page.id,
                 page.entity,
                 page.side,
                 page.state,
-                page.rows_read,
+                counted(page.rows_read, "row"),
                 duration(secs(end - begin))
             );
             let top = STAGE + LANE * lane as f64;

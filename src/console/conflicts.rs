@@ -1,7 +1,9 @@
 //! What both sides changed, side by side; who won, and what a person decides.
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use anyhow::anyhow;
 use axum::extract::{Form, Path, Query, State};
 use maud::{Markup, html};
 use serde::Deserialize;
@@ -11,6 +13,7 @@ use super::answer::{Answer, Problem};
 use super::customer::Told;
 use super::frame::{self, Place, Table};
 use super::{Console, actions};
+use crate::clock;
 use crate::config::{Customer, EntityId, Side};
 use crate::ops::{self, By, Conflicts};
 use crate::sides::Permanent;
@@ -18,6 +21,9 @@ use crate::stages::{ConflictEntry, ConflictField};
 
 const SHOWN: i64 = 200;
 const ACTED_SHOWN: u32 = 20;
+
+/// Sooner than a page is given up because the queue database does not answer: this one needs it for that alone.
+const ACTED_MAX: Duration = Duration::from_secs(1);
 
 /// A longer value is scrolled in its place.
 const LONG_BYTES: usize = 1_000;
@@ -122,7 +128,9 @@ pub(super) async fn one(
 ) -> Result<Answer, Problem> {
     let customer = console.customer(&named)?;
     let entry = find(&console, customer, &entity, id).await?;
-    let acted = ops::actions_about(&console.env.queue, &customer.id, &entry.name(), ACTED_SHOWN).await;
+    let (name, queue) = (entry.name(), &console.env.queue);
+    let acted = clock::within(ACTED_MAX, ops::actions_about(queue, &customer.id, &name, ACTED_SHOWN)).await;
+    let acted = acted.unwrap_or_else(|| Err(anyhow!("the queue database does not answer")));
     let main = html! {
         (frame::done(&console, told.done.as_deref()))
         dl class="facts" {
@@ -148,10 +156,12 @@ pub(super) async fn one(
 /// Both sides beside each other, and of each field who won.
 fn images(console: &Console, entry: &ConflictEntry) -> Markup {
     let key = |key: Option<&str>| html! { code { (key.map_or_else(|| "–".into(), frame::key)) } };
+    // What won is what was taken back: neither side's is marked.
+    let undone = entry.state == "undone";
     let value = |value: &Option<String>, won: bool, field: &ConflictField| {
         let is_long = console.show_values && value.as_ref().is_some_and(|value| value.len() > LONG_BYTES);
         html! {
-            span tabindex=[is_long.then_some("0")] class={ "value" @if is_long { " long" } @if won { " won" } @else if field.winner.is_some() { " lost" } } {
+            span tabindex=[is_long.then_some("0")] class={ "value" @if is_long { " long" } @if won { " won" } @else if field.winner.is_some() && !undone { " lost" } } {
                 @match (value, console.show_values) {
                     (None, true) => span class="none" { "null" },
                     (Some(value), true) => (value),
@@ -167,7 +177,7 @@ fn images(console: &Console, entry: &ConflictEntry) -> Markup {
             .fields
             .iter()
             .map(|field| {
-                let won = |side| field.winner == Some(side) || field.kept == Some(side);
+                let won = |side| !undone && (field.winner == Some(side) || field.kept == Some(side));
                 vec![
                     html! { (field.field.as_deref().unwrap_or("the record")) },
                     value(&field.legacy, won(Side::Legacy), field),
@@ -183,6 +193,7 @@ fn images(console: &Console, entry: &ConflictEntry) -> Markup {
                             (None, Some(policy)) => { " (policy " (policy) ")" },
                             (None, None) => {},
                         }
+                        @if undone { ", undone" }
                     },
                     html! { (field.why) },
                 ]

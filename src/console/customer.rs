@@ -225,7 +225,11 @@ fn trouble(status: &CustomerStatus) -> Markup {
                         html! { (frame::grouped(load.rows_done)) " " progress max=(load.rows_done + load.rows_left) value=(load.rows_done) aria-label="Rows done" {} },
                         html! { (frame::grouped(load.rows_done + load.rows_left)) },
                         html! { (frame::grouped(load.rows_per_sec.round() as i64)) },
-                        html! { @match load.secs_left { Some(secs) => (frame::duration(secs)), None => span class="none" { "it stands still" } } },
+                        html! { @match (load.secs_left, load.rows_done) {
+                            (Some(secs), _) => (frame::duration(secs)),
+                            (None, 0) => span class="none" { "nothing is done yet" },
+                            (None, _) => span class="none" { "it stands still" },
+                        } },
                         frame::time(Some(load.since)),
                     ]).collect(),
                     empty: "",

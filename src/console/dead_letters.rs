@@ -89,7 +89,7 @@ fn table(console: &Console, letters: &[DeadLetter], may: bool, all: bool) -> Mar
             html! { a href={ "/customers/" (frame::escaped(&letter.customer)) } { (console.slug(&letter.customer)) } },
             html! { (what(letter)) },
             html! { @match letter.rows { Some(rows) => (frame::grouped(rows)), None => span class="none" { "–" } } },
-            html! { (letter.attempts) @if letter.repeats > 0 { ", died again " (letter.repeats) " times" } },
+            html! { (letter.attempts) @if letter.repeats > 0 { ", died again " (frame::counted(letter.repeats, "time")) } },
             frame::time(Some(letter.dead_since)),
             html! { (letter.error_kind) },
             html! { span class="error" { (letter.error) } },
@@ -137,7 +137,7 @@ pub(super) async fn one(
             @if let Some(generation) = letter.generation { dt { "Generation" } dd { (generation) } }
             dt { "Error" } dd { span class="error" { (letter.error) } " (" (letter.error_kind) ")" }
             dt { "Dead since" } dd { (frame::time(Some(letter.dead_since))) }
-            dt { "Attempts" } dd { (letter.attempts) @if letter.repeats > 0 { ", and it died again " (letter.repeats) " times" } }
+            dt { "Attempts" } dd { (letter.attempts) @if letter.repeats > 0 { ", and it died again " (frame::counted(letter.repeats, "time")) } }
             dt { "State" } dd { (frame::state(&letter.state)) }
             @if waits {
                 dt { "Re-enqueueing will" } dd { (letter.requeue_will) }

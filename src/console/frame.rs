@@ -166,7 +166,7 @@ impl Render for Table<'_> {
                         thead { tr { @for column in self.columns { th scope="col" { @if column.is_empty() { span class="unseen" { "Choice" } } @else { (column) } } } } }
                         tbody {
                             @for row in &self.rows {
-                                tr { @for (column, cell) in self.columns.iter().zip(row) { td data-label=(column) { (cell) } } }
+                                tr { @for (column, cell) in self.columns.iter().zip(row) { td data-label=(column) { div { (cell) } } } }
                             }
                         }
                     }

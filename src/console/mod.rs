@@ -27,7 +27,7 @@ use anyhow::Context as _;
 use axum::Router;
 use axum::body::to_bytes;
 use axum::extract::{ConnectInfo, FromRef, State};
-use axum::http::{Method, StatusCode, header};
+use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 use axum::routing::{get, post};
 use http_body_util::LengthLimitError;
@@ -45,14 +45,11 @@ use crate::config::{Customer, CustomerId, EntityId, Side};
 use crate::health::Health;
 use crate::jobs::Env;
 use crate::listening::{self, Arriving, Bounds};
-use crate::ops::Scope;
+use crate::ops::{self, REASON_MAX, Scope};
 use crate::roster::Roster;
 
 /// A form holds ids and a reason.
 const BODY_MAX: usize = 1 << 20;
-
-/// What is kept with an action, in characters.
-const REASON_MAX: usize = 500;
 
 /// What the arrival of a request may take whose sender is not logged in, as its head may. Whoever is has as long as for a page.
 const ARRIVAL_MAX: Duration = Duration::from_secs(5);
@@ -151,7 +148,7 @@ impl Listening {
 }
 
 fn router(door: Door) -> Router {
-    Router::new()
+    let routes = Router::new()
         .route("/", get(overview::page))
         .route("/customers/{customer}", get(customer::page))
         .route("/customers/{customer}/pause", post(customer::pause))
@@ -175,27 +172,18 @@ fn router(door: Door) -> Router {
         .nest("/api/v1", api::router())
         .route("/livez", get(probe))
         .route("/readyz", get(probe))
-        .method_not_allowed_fallback(async |method: Method| {
-            let said =
-                format!("{method} is not for this address: pages are read by GET, forms and actions sent by POST.");
-            Problem::Unread(StatusCode::METHOD_NOT_ALLOWED, said)
-        })
         .fallback(async || Problem::NotFound("There is no such page.".into()))
         .layer(axum::middleware::from_fn_with_state(door.clone(), bounded))
         .layer(axum::middleware::from_fn_with_state(door.clone(), access::only_local))
-        .layer(axum::middleware::from_fn_with_state(door.clone(), answer::finished))
-        .with_state(door)
+        .with_state(door.clone());
+    // Around all of them, not around each: what a path takes instead of a method that it does not is known only here.
+    Router::new().fallback_service(routes).layer(axum::middleware::from_fn_with_state(door, answer::finished))
 }
 
 /// Why somebody does something: to be said, in a sentence or two.
 fn reason(given: &str) -> Result<&str, Problem> {
-    match given.trim() {
-        "" => Err(Problem::Bad("Say why: it is kept with what is done.".into())),
-        given if given.chars().count() > REASON_MAX => {
-            Err(Problem::Bad(format!("Say why in at most {REASON_MAX} characters: it is kept with what is done.")))
-        }
-        given => Ok(given),
-    }
+    let said = || format!("Say why, in at most {REASON_MAX} characters: it is kept with what is done.");
+    ops::reason(given).ok_or_else(|| Problem::Bad(said()))
 }
 
 /// Has a request here whole before it is looked at, and an answer in time.

@@ -32,9 +32,13 @@ pub(super) async fn page(
     let mut all = ops::status(&env.queue, &env.config).await?;
     let queues = ops::queue_depth(&env.queue).await?;
     let (total, summed) = (all.len(), summary(&all, &queues));
-    let named = Some(&asked.state).filter(|state| !state.is_empty());
-    let states: std::collections::BTreeSet<&String> = all.iter().map(|one| &one.state).chain(named).collect();
-    let states: Vec<String> = states.into_iter().cloned().collect();
+    let named = Some(asked.state.as_str()).filter(|state| !state.is_empty());
+    if named.is_some_and(|state| !ops::STATES.contains(&state)) {
+        return Err(Problem::Bad(format!("There is no state {}: there are {}.", asked.state, ops::STATES.join(", "))));
+    }
+    let there =
+        ops::STATES.into_iter().filter(|&state| Some(state) == named || all.iter().any(|one| one.state == state));
+    let states: Vec<&str> = there.collect();
     all.retain(|one| asked.state.is_empty() || one.state == asked.state);
     all.retain(|one| one.slug.contains(asked.q.trim()) || one.customer.contains(asked.q.trim()));
     ops::worst_first(&mut all);
@@ -44,8 +48,7 @@ pub(super) async fn page(
         (summed)
         form method="get" class="filter" {
             label { "Customer" input type="search" name="q" value=(asked.q) placeholder="id or slug"; }
-            (frame::choice("State", "state", "any", named.map(String::as_str),
-                states.iter().map(|state| (state.as_str(), state.as_str()))))
+            (frame::choice("State", "state", "any", named, states.iter().map(|state| (*state, *state))))
             button type="submit" { "Show" }
             @if found > SHOWN_MAX { p class="told" { "The " (SHOWN_MAX) " worst of " (found) " are shown." } }
             @else if found < total { p class="told" { (found) " of " (total) " customers." } }

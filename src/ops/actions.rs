@@ -25,6 +25,14 @@ impl<'a> By<'a> {
     }
 }
 
+/// What is kept with an action, in characters.
+pub const REASON_MAX: usize = 500;
+
+/// Why somebody does something, in a sentence or two; `None` if it says nothing, or too much.
+pub fn reason(given: &str) -> Option<&str> {
+    Some(given.trim()).filter(|given| (1..=REASON_MAX).contains(&given.chars().count()))
+}
+
 /// What becomes of dead letters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Deal {

@@ -288,7 +288,18 @@ fn sentence(range: &Range) -> String {
     };
     let after = range.after.as_ref().map_or("from the beginning".into(), |after| format!("after {}", position(after)));
     let upto = range.upto.as_ref().map_or("to the end".into(), |upto| format!("up to {}", position(upto)));
-    format!("{rows}, {after} {upto}")
+    let mut stamps = [&range.after, &range.upto].into_iter().flatten().filter_map(|at| at.stamp.as_deref());
+    // Beside times in UTC it would be taken for one.
+    let zone = match stamps.any(|stamp| !has_zone(stamp)) {
+        true => "; in the column's own time, which says no zone",
+        false => "",
+    };
+    format!("{rows}, {after} {upto}{zone}")
+}
+
+/// Whether the text of a stamp says where its clock stands: `2026-01-01 12:00:00+00` does, that of a column without time zone does not.
+fn has_zone(stamp: &str) -> bool {
+    stamp.split_once(' ').is_some_and(|(_, time)| time.contains(['+', '-']))
 }
 
 /// Brings the dead letters that are meant back, as a new generation. Answers how many. Repeating it does nothing.
@@ -336,6 +347,14 @@ mod tests {
                     at(Some("2026-01-02 00:00:00+00"), "9\u{1f}b"),
                 ),
                 "rows by their stamp, after 2026-01-01 00:00:00+00 (key 7) up to 2026-01-02 00:00:00+00 (key 9, b)",
+            ),
+            (
+                range(Lane::Stamp, None, at(Some("2026-01-02 00:00:00.5"), "9")),
+                "rows by their stamp, from the beginning up to 2026-01-02 00:00:00.5 (key 9); in the column's own time, which says no zone",
+            ),
+            (
+                range(Lane::Stamp, None, at(Some("2026-01-02 00:00:00-03:30"), "9")),
+                "rows by their stamp, from the beginning up to 2026-01-02 00:00:00-03:30 (key 9)",
             ),
             (range(Lane::Whole, None, at(None, "9")), "all rows by key, from the beginning up to key 9"),
             (range(Lane::Null, at(None, "9"), None), "rows without a stamp by key, after key 9 to the end"),

@@ -103,7 +103,7 @@ impl Removed {
 
     fn told(&self) -> String {
         let some = self.places().into_iter().filter(|(.., count)| *count > 0);
-        some.map(|(what, _, count)| format!("{count} {what}")).collect::<Vec<_>>().join(", ")
+        some.map(|(what, _, count)| format!("{what}: {count}")).collect::<Vec<_>>().join(", ")
     }
 }
 

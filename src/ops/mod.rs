@@ -37,8 +37,8 @@ pub use crate::jobs::failure::DEAD_KINDS;
 pub use crate::ledger::customer::State as CustomerState;
 pub use crate::ledger::dead_letter::Selection;
 pub use actions::{
-    Action, By, Deal, Intended, act, actions, actions_about, deal, decide_conflict, pause_by, resume_by, retry_by,
-    tick_by,
+    Action, By, Deal, Intended, REASON_MAX, act, actions, actions_about, deal, decide_conflict, pause_by, reason,
+    resume_by, retry_by, tick_by,
 };
 pub use conflicts::{Conflicts, conflicts};
 pub use customers::{ApplyOf, CannotKeep, Change, Changed, CustomerKept, Purged, What, apply, kept, purge, set_state};
@@ -58,7 +58,7 @@ pub use quarantine::{QuarantinedRow, Which, quarantine, retry_quarantined};
 pub use reconciliation::{DifferenceListed, Reconciliation, Swept, Walk, reconciliation};
 pub use recover::{CannotRecover, RecoverOf, Recovered, recover};
 pub use runs::{Minute, PageShown, RunListed, RunShown, Settled, StageShown, freshness, rates, run, runs};
-pub use status::{LATE_SECS, Urgency, status, status_of, worst_first};
+pub use status::{LATE_SECS, STATES, Urgency, status, status_of, worst_first};
 pub use ticks::{Waits, pool_of, tick_now, tick_waits, wait_for_tick};
 pub use totals::totals;
 pub use verify::{Repair, Verified, VerifyOf, Verifying, plan_repair, repair, verify};

@@ -113,6 +113,24 @@ pub async fn status_of(
     Ok(of(queue, config, &[asked]).await?.pop())
 }
 
+/// Each state of a customer that there is.
+pub const STATES: [&str; 14] = [
+    "away",
+    "degraded",
+    "disabled",
+    "idle",
+    "loading",
+    "locked",
+    "never run",
+    "no tick",
+    "paused",
+    "removed",
+    "running",
+    "unreadable",
+    "waiting",
+    "waiting for a worker",
+];
+
 /// How much somebody is needed, the most first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Urgency {

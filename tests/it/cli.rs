@@ -367,6 +367,30 @@ fn bad_words_are_refused() {
     desk.is_refused(&["pause", "--customer", "acme", "--entity", "usr"], "no entity `usr`");
     desk.is_refused(&["conflicts", "undo", "usr:12", "--customer", "acme"], "no entity `usr`");
     desk.is_refused(&["conflicts", "resolve", "user:12", "--customer", "acme"], "--winner");
+    // A key may be below zero.
+    for verb in ["explain", "erase"] {
+        let of = [verb, "--customer", "acme", "--entity", "user", "--key", "-5"];
+        let reason: &[&str] = if verb == "erase" { &["--reason", "none"] } else { &[] };
+        desk.is_refused(&[&of[..], reason].concat(), "there is no queue database");
+    }
+    // A reason that says nothing is none.
+    let acme = ["--customer", "acme"];
+    for verb in [
+        &["dead-letters", "requeue", "--all"][..],
+        &["dead-letters", "discard", "--all"],
+        &["quarantine", "retry", "--all"],
+        &["conflicts", "undo", "user:12", acme[0], acme[1]],
+        &["conflicts", "resolve", "user:12", acme[0], acme[1], "--winner", "legacy"],
+        &["pause", acme[0], acme[1]],
+        &["resume", acme[0], acme[1]],
+        &["erase", acme[0], acme[1], "--entity", "user", "--key", "1"],
+        &["customers", "apply", "bridge.toml"],
+        &["customers", "disable", "acme"],
+    ] {
+        for silent in ["", " "] {
+            desk.is_refused(&[verb, &["--reason", silent]].concat(), "say why, in at most 500 characters");
+        }
+    }
     let desk = desk.with("DD_AGENT_HOST", "127.0.0.1").with("DD_DOGSTATSD_PORT", "port");
     desk.is_refused(&["status"], "DD_DOGSTATSD_PORT is `port`");
     let desk = Desk::new("filter", &config(false)).with("SYNC_BRIDGE_LOG", "a=b=c");
@@ -433,6 +457,13 @@ async fn a_side_that_cannot_be_used_is_refused_before_anything_is_written() {
     assert_eq!(desk.run(&["prepare"]).status.code(), Some(0));
     are_refused(&["up"]).await;
     let made = "select count(*) from pg_namespace where nspname in ('bridge', 'apalis')";
+    assert_eq!(number(&databases.queue, made).await, 0, "the queue database is as it was");
+
+    // Nor where the console's port is taken.
+    let taken = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = taken.local_addr().expect("its own address").to_string();
+    let message = format!("listening on {port} for the console");
+    desk.is_refused(&["up", "--console-listen", &port], &message);
     assert_eq!(number(&databases.queue, made).await, 0, "the queue database is as it was");
 
     // Without a named queue database neither is an embedded one made.
@@ -610,6 +641,13 @@ async fn up_goes_on_where_it_worked_before_although_an_entity_does_not_fit() {
         number(&databases.queue, "select count(*) from bridge.pause where halted").await == 1
     })
     .await;
+    let halted = "select coalesce(min(id), 0) from bridge.pause where halted";
+    let first = number(&databases.queue, halted).await;
+    let table = desk.succeeds(&["status"]);
+    assert!(table.replace(|c: char| !c.is_alphanumeric(), "").contains("endsbyitselfoncethetablesfit"), "{table}");
+    let resumed = desk.succeeds(&["resume", "--customer", "acme", "--entity", "user"]);
+    assert!(resumed.contains("what does not fit even now is halted again, and goes on by itself"), "{resumed}");
+    eventually("it is halted again", async || number(&databases.queue, halted).await > first).await;
     execute(
         &databases.legacy,
         "alter table users rename column called to name; insert into users (mail) values ('new@example.org')",

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
+use sync_bridge::told::grouped;
 
 use crate::cli::{Databases, Desk, Running, execute, number};
 use crate::support::door::{Door, Way};
@@ -119,12 +120,17 @@ impl Console {
     }
 }
 
+/// Ids are shown as commands take them, however large they are.
+const LARGE_IDS: &str = "select setval(format('%I.%I', schemaname, sequencename)::regclass, 1234567)
+    from pg_sequences where schemaname = 'bridge' and data_type = 'bigint'::regtype";
+
 /// A customer with a row in each list: a decided conflict, a quarantined row, a dead letter, and some runs.
 pub async fn troubled(hint: &str) -> (Databases, Desk) {
     let databases = Databases::new(hint).await;
     let desk = databases.desk(hint);
     desk.succeeds(&["migrate"]);
     desk.succeeds(&["prepare"]);
+    execute(&databases.queue, LARGE_IDS).await;
     let run = ["run", "--customer", "acme", "--inline"];
     desk.succeeds(&run);
     execute(&databases.platform, "alter table identity.users add constraint no_poison check (name <> 'poison')").await;
@@ -225,12 +231,20 @@ async fn every_page_answers_and_each_number_leads_to_what_it_counts() {
     ] {
         assert!(text.contains(said), "nowhere: {said}");
     }
-    for hidden in ["Ada L", "Ada P", "<i>refuse", "no table for", "fred", "hunter2"] {
+    assert!(text.contains("123456"), "ids are large");
+    for hidden in ["Ada L", "Ada P", "<i>refuse", "no table for", "fred", "hunter2", "1,234,5"] {
         assert!(!text.contains(hidden), "{hidden} is shown");
     }
     for password in [&databases.legacy, &databases.platform, &databases.queue] {
         assert!(!text.contains(password.url.expose()), "an address with its password");
     }
+    let none_is_away = console.get("/?state=away").body;
+    assert!(none_is_away.contains("<option value=\"away\" selected>"), "what was chosen stays chosen: {none_is_away}");
+    assert!(none_is_away.contains("No customer is called so and in this state."), "{none_is_away}");
+    let unknown = console.get("/?state=zzz");
+    assert!(unknown.status == 400 && unknown.body.contains("zzz: there are away, degraded"), "{unknown:?}");
+    let all = console.get("/dead-letters?all=true").body;
+    assert!(all.contains(">State</th>") && !all.contains("Re-enqueueing will"), "{all}");
     assert_eq!(console.get("/nowhere").status, 404);
     assert_eq!(console.get("/runs/999999").status, 404);
     assert_eq!(console.get("/runs/x").status, 400);
@@ -250,9 +264,32 @@ async fn where_the_queue_database_is_away_it_is_told_with_what_to_do() {
     let door = Door::new(server().await.port()).await;
     let desk = databases.desk("console-away").with("QUEUE_URL", door.url(databases.queue.url.expose()).expose());
     desk.succeeds(&["migrate"]);
+    desk.succeeds(&["prepare"]);
+    let run = ["run", "--customer", "acme", "--inline"];
+    desk.succeeds(&run);
+    for (database, edit) in [
+        (&databases.legacy, "update users set name = 'Ada L', changed = now() where mail like 'ada%'"),
+        (&databases.platform, "update identity.users set name = 'Ada P', updated_at = now() where email like 'ada%'"),
+    ] {
+        execute(database, edit).await;
+    }
+    desk.succeeds(&run);
     let console = Console::start(&desk, &[]).await;
     assert_eq!(console.get("/health").status, 200);
+    let list = console.get("/conflicts?customer=acme");
+    let conflict = links(&list.body).into_iter().find(|link| link.starts_with("/conflicts/")).expect("a conflict");
+    let csrf = console.get(&conflict).csrf();
     door.is(Way::Shut);
+    // It lies on the platform, which is there; what people decided does not.
+    let page = console.get(&conflict);
+    assert!(page.status == 200 && page.body.contains("Who decided what cannot be read now"), "{page:?}");
+    let undone = console.post(&conflict, &[("csrf", &csrf), ("act", "undo"), ("reason", "she asked for it")]);
+    assert!(undone.status == 503 && undone.body.contains("The queue database 127.0.0.1:"), "{undone:?}");
+    let name = format!("user:{}", conflict.rsplit('/').next().expect("an id"));
+    let shown = desk.run(&["conflicts", "show", &name, "--customer", "acme"]);
+    let (said, wrong) = (String::from_utf8_lossy(&shown.stdout), String::from_utf8_lossy(&shown.stderr));
+    assert!(shown.status.code() == Some(1) && said.contains(&name), "{said}{wrong}");
+    assert!(wrong.contains("who decided what cannot be read: "), "{wrong}");
     for path in ["/health", "/api/v1/customers"] {
         let asked = Instant::now();
         let answer = console.get(path);
@@ -324,7 +361,10 @@ async fn what_an_operator_does_is_done_and_noted() {
     assert_ne!(number(&databases.legacy, "select count(*) from users where name = 'Ada P'").await, before);
     let again = console.post(&conflict, &[("csrf", &csrf), ("act", "undo"), ("reason", "once more")]);
     assert!(again.status == 409 && again.body.contains("nothing to undo"), "{again:?}");
-    assert!(console.get(&conflict).body.contains("she asked for it"), "who undid it, and why, stands beside it");
+    let shown = console.get(&conflict).body;
+    assert!(shown.contains("she asked for it"), "who undid it, and why, stands beside it");
+    let marks = ["class=\"value won\"", "class=\"value lost\""];
+    assert!(shown.contains(", undone") && !marks.iter().any(|mark| shown.contains(mark)), "what won is gone: {shown}");
 
     let paused = console.post(
         "/customers/acme/pause",
@@ -514,6 +554,15 @@ async fn every_question_and_action_of_the_document_is_one_of_the_api() {
                 let (name, schema) = (parameter["name"].as_str().expect("a name"), &parameter["schema"]);
                 let answer = query(name, &sample(name, schema));
                 assert_eq!(answer.status, 200, "{path}, {name}: {answer:?}");
+                if schema["type"] == "integer" {
+                    let most = schema["maximum"].as_i64().expect("it is bounded");
+                    assert_eq!((&schema["minimum"], query(name, &most.to_string()).status), (&json!(1), 200), "{path}");
+                    for beyond in [0, most + 1, 4_000_000_000] {
+                        let refused = query(name, &beyond.to_string());
+                        let said = format!("{name} is from 1 to {}, not {}.", grouped(most), grouped(beyond));
+                        assert!(refused.status == 400 && refused.json()["error"] == said, "{path}: {refused:?}");
+                    }
+                }
                 let empty = query(name, "");
                 assert!(empty.status == 400 && empty.json()["error"].is_string(), "{path}, {name}: {empty:?}");
                 if schema["enum"].is_array() {
@@ -618,6 +667,12 @@ async fn every_question_and_action_of_the_document_is_one_of_the_api() {
             answer.status == status && answer.json()["error"].as_str().is_some_and(|error| !error.is_empty()),
             "{answer:?}"
         );
+    }
+    for (answer, said) in [
+        (console.get("/api/v1/dead-letters/requeue"), "There is no GET here, only POST."),
+        (console.ask("DELETE", "/api/v1/customers", "text/plain", ""), "There is no DELETE here, only GET and HEAD."),
+    ] {
+        assert!(answer.json()["error"] == said && answer.headers.contains_key("allow"), "{answer:?}");
     }
     for (answer, status) in [
         (console.get("/runs/x"), 400),

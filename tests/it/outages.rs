@@ -56,6 +56,8 @@ async fn an_outage_spends_no_attempt_and_its_work_goes_on_when_the_database_is_b
     bridge.is_away().await;
     let spent = "select attempt::bigint from bridge.job where waits_for is not null";
     assert_eq!(bridge.number(spent).await, 0);
+    let waits = ops::tick_waits(&bridge.queue.pool, tick).await.expect("an answer");
+    assert!(matches!(&waits, ops::Waits::Again(error) if !error.is_empty()), "who asked for it is told why: {waits:?}");
     let deliveries = "select delivery::bigint from bridge.job where waits_for is not null";
     let delivered = bridge.number(deliveries).await;
     // It is asked again and again, and the one who waits is not touched meanwhile.

@@ -8,13 +8,17 @@ use chrono::{DateTime, Utc};
 use clap::{Subcommand, ValueEnum};
 use serde::Serialize;
 use serde_json::json;
+use sqlx::PgPool;
 use sync_bridge::config::{Config, Customer, CustomerId, EntityId};
-use sync_bridge::ops::{self, By};
+use sync_bridge::ops::{self, Action, By};
 use sync_bridge::sides::Permanent;
 use sync_bridge::stages::{ConflictEntry, ConflictField, Data};
 use sync_bridge::startup::{self, Bridge, Embedded, Sides, refused};
+use sync_bridge::told::told;
 
 use crate::out;
+
+const ACTED_SHOWN: u32 = 20;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -24,7 +28,8 @@ Examples:
   sync-bridge conflicts undo user:12 --customer acme --reason 'she asked for it'
 
 JSON of `list` and `show`: conflict, customer, state, kind, legacy_key, platform_key, decided_at, legacy_stamp, platform_stamp,
-  clock_difference_secs, fields (field, winner, policy, why; legacy and platform with --show-values); of the others: conflict, state
+  clock_difference_secs, fields (field, winner, policy, why; legacy and platform with --show-values); of `show` also acted: what people decided
+  about it, the latest first (at, who, action, reason, outcome), null if the queue database does not answer; of the others: conflict, state
 
 Exit codes: 0 done; 1 failed, or not all could be read (what could be is shown); 2 refused: there is no such conflict, or nothing of it is to be decided, too";
 
@@ -57,7 +62,7 @@ Examples:
         #[command(flatten)]
         values: Values,
     },
-    /// Show one conflict
+    /// Show one conflict, with what people decided about it
     #[command(after_help = "\
 Examples:
   sync-bridge conflicts show user:12 --customer acme --show-values")]
@@ -75,7 +80,7 @@ Examples:
         #[command(flatten)]
         one: One,
         /// Why; kept with what was done
-        #[arg(long, default_value = "by hand")]
+        #[arg(long, default_value = "by hand", value_parser = out::reason)]
         reason: String,
     },
     /// Decide a conflict that waits for a person: the winner's values go to the other side, now
@@ -89,7 +94,7 @@ Examples:
         #[arg(long, value_enum)]
         winner: out::OfSide,
         /// Why; kept with what was done
-        #[arg(long, default_value = "by hand")]
+        #[arg(long, default_value = "by hand", value_parser = out::reason)]
         reason: String,
     },
 }
@@ -185,6 +190,13 @@ struct Shown<'a> {
     fields: &'a [ConflictField],
 }
 
+#[derive(Serialize)]
+struct ShownOne<'a> {
+    #[serde(flatten)]
+    shown: Shown<'a>,
+    acted: Option<&'a Vec<Action>>,
+}
+
 pub async fn run(config: &Path, args: Args) -> anyhow::Result<()> {
     let config = startup::load(config).await?;
     let (of, entity) = match &args.verb {
@@ -198,7 +210,8 @@ pub async fn run(config: &Path, args: Args) -> anyhow::Result<()> {
     let (one, winner, reason) = match args.verb {
         Verb::Undo { one, reason } => (one, None, reason),
         Verb::Resolve { one, winner, reason } => (one, Some(winner.side()), reason),
-        Verb::List { .. } | Verb::Show { .. } => return look(config, &customer, entity.as_ref(), args.verb).await,
+        Verb::Show { one, values } => return show_one(config, &customer, &one, &values).await,
+        Verb::List { .. } => return look(config, &customer, entity.as_ref(), args.verb).await,
     };
     // What is decided is noted, so that this needs the queue database too.
     let bridge = Bridge::open(config, Embedded::MustExist).await?;
@@ -245,14 +258,66 @@ async fn show_those(sides: &Sides, customer: &Customer, entity: Option<&EntityId
             }
             found.missing().map_or(Ok(()), |missing| Err(anyhow!(missing)))
         }
-        Verb::Show { one, values } => {
-            let mut entry = find(&sides.data, customer, &one.conflict).await?;
-            hide(&mut entry, &values);
-            let shown = show(customer, &entry);
-            if one.of.json { out::say_json(&shown) } else { out::say(&page(&shown)) }
-        }
-        Verb::Undo { .. } | Verb::Resolve { .. } => unreachable!("they are decided, not shown"),
+        _ => unreachable!("of the others none is a list"),
     }
+}
+
+/// One needs its sides alone; what people decided about it lies in the queue database.
+async fn show_one(config: Config, customer: &CustomerId, one: &One, values: &Values) -> anyhow::Result<()> {
+    match Bridge::open(config.clone(), Embedded::MustExist).await {
+        Ok(bridge) => {
+            let done = say_one(&bridge.data, customer, one, values, Ok(&bridge.queue)).await;
+            bridge.close().await?;
+            done
+        }
+        Err(error) => {
+            let sides = Sides::open(config).await?;
+            let done = say_one(&sides.data, customer, one, values, Err(error)).await;
+            sides.close().await?;
+            done
+        }
+    }
+}
+
+async fn say_one(
+    data: &Data,
+    customer: &CustomerId,
+    one: &One,
+    values: &Values,
+    queue: anyhow::Result<&PgPool>,
+) -> anyhow::Result<()> {
+    let of = data.config.customer(customer).ok_or_else(|| anyhow!("no customer {customer}"))?;
+    let mut entry = find(data, of, &one.conflict).await?;
+    hide(&mut entry, values);
+    let acted = match queue {
+        Ok(queue) => ops::actions_about(queue, customer, &entry.name(), ACTED_SHOWN).await,
+        Err(error) => Err(error),
+    };
+    let shown = show(of, &entry);
+    if one.of.json {
+        out::say_json(&ShownOne { shown, acted: acted.as_ref().ok() })?;
+    } else {
+        let decided =
+            acted.as_ref().ok().filter(|acted| !acted.is_empty()).map(|acted| format!("\n\n{}", decided(acted)));
+        out::say(&format!("{}{}", page(&shown), decided.unwrap_or_default()))?;
+    }
+    // What there is was shown: that this is not all is no refusal.
+    acted.map(drop).map_err(|error| anyhow!("who decided what cannot be read: {}", told(&error)))
+}
+
+/// What people decided about it, the latest first.
+fn decided(acted: &[Action]) -> String {
+    let mut table = out::table(&["decided", "by", "what", "why", "outcome"]);
+    for action in acted {
+        table.add_row(vec![
+            out::time(Some(action.at)),
+            out::text(&action.who),
+            out::text(&action.action),
+            out::text(&action.reason),
+            out::text(action.outcome.as_deref().unwrap_or("not known")),
+        ]);
+    }
+    table.to_string()
 }
 
 async fn find(data: &Data, customer: &Customer, name: &Name) -> anyhow::Result<ConflictEntry> {
@@ -343,7 +408,7 @@ fn page(shown: &Shown<'_>) -> String {
         ("kind", out::text(shown.kind)),
         ("legacy key", out::text(&shown.legacy_key.map_or_else(|| "-".into(), out::key))),
         ("platform key", out::text(&out::key(shown.platform_key))),
-        ("decided", out::time(Some(shown.decided_at))),
+        ("noticed", out::time(Some(shown.decided_at))),
         ("edited on legacy", out::time(shown.legacy_stamp)),
         ("edited on platform", out::time(shown.platform_stamp)),
         ("clocks apart at most", out::duration(shown.clock_difference_secs)),

@@ -12,6 +12,7 @@ use sync_bridge::config::{Config, parse_duration};
 use sync_bridge::jobs::stage::RECONCILIATION;
 use sync_bridge::ops::{self, By, DeadLetter, DeadLetterShown, Deal, Selection};
 use sync_bridge::startup::{self, Bridge, Embedded, refused};
+use sync_bridge::told::counted;
 
 use crate::out;
 
@@ -75,7 +76,7 @@ JSON: requeued (how many)")]
         #[command(flatten)]
         of: Of,
         /// Why; kept with what was done
-        #[arg(long, default_value = "by hand")]
+        #[arg(long, default_value = "by hand", value_parser = out::reason)]
         reason: String,
         /// One line of JSON
         #[arg(long)]
@@ -92,7 +93,7 @@ JSON: discarded (how many)")]
         #[command(flatten)]
         of: Of,
         /// Why; kept with what was done
-        #[arg(long, value_parser = clap::builder::NonEmptyStringValueParser::new())]
+        #[arg(long, value_parser = out::reason)]
         reason: String,
         /// One line of JSON
         #[arg(long)]
@@ -279,7 +280,7 @@ fn told(config: &Config, shown: &DeadLetterShown) -> String {
     fact("kind", letter.error_kind.clone());
     fact("dead since", time(letter.dead_since));
     if let Some(last) = letter.repeated_at {
-        fact("died again", format!("{} times, the last at {}", letter.repeats, time(last)));
+        fact("died again", format!("{}, the last at {}", counted(letter.repeats, "time"), time(last)));
     }
     fact("attempts", letter.attempts.to_string());
     fact("state", letter.state.clone());

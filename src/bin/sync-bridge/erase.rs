@@ -42,7 +42,7 @@ pub struct Args {
     #[arg(long, value_enum)]
     side: Option<out::OfSide>,
     /// Why, as the number of a request: it is kept, so no names
-    #[arg(long, required_unless_present = "plan", value_parser = clap::builder::NonEmptyStringValueParser::new())]
+    #[arg(long, required_unless_present = "plan", value_parser = out::reason)]
     reason: Option<String>,
     /// Only show what would be removed
     #[arg(long)]
@@ -117,7 +117,7 @@ fn shown(erased: &Erased) -> String {
     }));
     if erased.pages_left > 0 {
         text.push(format!(
-            "{} pages that wait, or are dead letters, name it still: repeat this when they are done with.",
+            "Pages that wait, or are dead letters, and name it still: {}. Repeat this when they are done with.",
             out::grouped(i64::try_from(erased.pages_left).unwrap_or(i64::MAX))
         ));
     }

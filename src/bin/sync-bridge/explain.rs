@@ -125,7 +125,7 @@ fn shown(explained: &Explained, slug: &str, values: bool) -> String {
     }
     if let Some(pair) = &record.pair {
         fact("pair", [key(pair.legacy_key.as_ref()), key(Some(&pair.platform_key))]);
-        fact("looked at", [time(pair.legacy_stamp), time(pair.platform_stamp)]);
+        fact("stamp when looked at", [time(pair.legacy_stamp), time(pair.platform_stamp)]);
     }
     let mut text = vec![facts.to_string()];
     match &record.pair {

@@ -11,7 +11,7 @@ use console::measure_text_width;
 use serde::Serialize;
 use sync_bridge::config::{Config, Customer, CustomerId, EntityId, Side};
 use sync_bridge::mapping::join_key;
-use sync_bridge::ops::{CustomerStatus, Urgency};
+use sync_bridge::ops::{self, CustomerStatus, REASON_MAX, Urgency};
 use sync_bridge::stages::{Key, Tally};
 use sync_bridge::startup::refused;
 pub use sync_bridge::told::{duration as shown_secs, grouped, key};
@@ -222,6 +222,15 @@ pub fn all_found(ids: &[i64], count: u64, are_not: &str) -> anyhow::Result<()> {
             Err(if count == 0 { refused(error) } else { error })
         }
     }
+}
+
+/// Why somebody does something, as an operator writes it: to be said, in a sentence or two.
+///
+/// # Errors
+/// One that says nothing, or too much.
+pub fn reason(given: &str) -> Result<String, String> {
+    let said = || format!("say why, in at most {REASON_MAX} characters: it is kept with what is done");
+    ops::reason(given).map(str::to_owned).ok_or_else(said)
 }
 
 /// Who acts, for the record; a name for people, no proof.

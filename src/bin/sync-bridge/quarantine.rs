@@ -57,7 +57,7 @@ JSON: due (how many rows)")]
         #[command(flatten)]
         of: Of,
         /// Why; kept with what was done
-        #[arg(long, default_value = "by hand")]
+        #[arg(long, default_value = "by hand", value_parser = out::reason)]
         reason: String,
         /// One line of JSON
         #[arg(long)]

@@ -9,6 +9,7 @@ use sync_bridge::health::Health;
 use sync_bridge::jobs::worker;
 use sync_bridge::ops::{self, RunReport, Waits};
 use sync_bridge::startup::{self, Bridge, Embedded, Look};
+use sync_bridge::told::counted;
 use sync_bridge::{clock, shutdown};
 use tokio_util::sync::CancellationToken;
 
@@ -72,7 +73,8 @@ pub async fn run(config: &Path, args: Args) -> anyhow::Result<()> {
         );
     }
     if report.dead_letters > 0 {
-        bail!("{} pages became dead letters: see `sync-bridge dead-letters list`", report.dead_letters);
+        let pages = counted(report.dead_letters, "page");
+        bail!("dead letters came of {pages}: see `sync-bridge dead-letters list`");
     }
     Ok(())
 }

@@ -40,11 +40,14 @@ pub async fn run(config: &Path, args: Args) -> anyhow::Result<()> {
     };
     let done = up(&bridge, &args, &stop).await;
     bridge.close().await?;
+    done?;
     tracing::info!("stopped");
-    done
+    Ok(())
 }
 
 async fn up(bridge: &Bridge, args: &Args, stop: &CancellationToken) -> anyhow::Result<()> {
+    let console = (!args.no_console).then_some((&args.console, args.console_listen));
+    let doors = startup::doors(bridge, &args.worker, console).await?;
     startup::migrate(bridge).await?;
     tracing::info!(
         customers = bridge.config.customers.len(),
@@ -52,6 +55,5 @@ async fn up(bridge: &Bridge, args: &Args, stop: &CancellationToken) -> anyhow::R
         queue = bridge.queue_shown(),
         "up: starting scheduler and workers, Ctrl-C stops them"
     );
-    let console = (!args.no_console).then_some((&args.console, args.console_listen));
-    startup::work(bridge, &args.worker, console, stop).await
+    startup::work(bridge, &args.worker, doors, stop).await
 }

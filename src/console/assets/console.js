@@ -18,16 +18,16 @@ const tell = (root) => {
 };
 
 const ask = (root) => {
-    for (const form of root.querySelectorAll("form[data-choose]")) {
+    for (const form of root.querySelectorAll("form[method=post]")) {
         form.addEventListener("submit", (event) => {
-            if (form.querySelector("input[name=id]:checked, input[name=every]:checked") !== null) return;
-            event.preventDefault();
-            window.alert(form.dataset.choose);
-        });
-    }
-    for (const button of root.querySelectorAll("button[data-confirm]")) {
-        button.addEventListener("click", (event) => {
-            if (!window.confirm(button.dataset.confirm)) event.preventDefault();
+            const { choose } = form.dataset;
+            const question = event.submitter?.dataset.confirm;
+            if (choose !== undefined && form.querySelector("input[name=id]:checked, input[name=every]:checked") === null) {
+                event.preventDefault();
+                window.alert(choose);
+            } else if (question !== undefined && !window.confirm(question)) {
+                event.preventDefault();
+            }
         });
     }
 };

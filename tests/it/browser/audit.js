@@ -97,6 +97,8 @@ for (const table of all("table")) {
     if (table.caption === null) faults.add("a table without a caption");
     if (table.querySelector("th") === null || table.querySelector("th:not([scope])") !== null) faults.add("a table without heads");
 }
+// On a phone the parts of a cell would lie in the column of its head.
+for (const cell of all("td")) if (cell.childNodes.length > 1) faults.add(`a cell in pieces: ${told(cell)}`);
 for (const head of all("th")) if (head.textContent.trim() === "") faults.add("the head of a column is empty");
 for (const group of all("fieldset")) if (group.querySelector("legend") === null) faults.add("a group of fields without a legend");
 for (const element of all("[tabindex]")) if (element.tabIndex > 0) faults.add(`a place of its own in the order: ${told(element)}`);

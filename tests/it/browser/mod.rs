@@ -4,11 +4,12 @@ use std::collections::BTreeSet;
 
 use nix::sys::signal::Signal;
 use serde_json::Value;
+use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
 
 use crate::cli::{Databases, Desk, execute, number};
 use crate::console::{ACT, Console, READ, a_page_dies, troubled};
 use crate::support::browser::{Browser, DESK, Driver, MISSING, PHONE, TAB};
-use crate::support::eventually;
+use crate::support::{eventually, server};
 
 const WORKER: &str = env!("CARGO_BIN_EXE_sync-bridge-worker");
 
@@ -103,6 +104,12 @@ async fn an_operator_finds_why_a_customer_is_late_and_mends_it() {
 
     // Given up, after a second thought.
     browser.follow("Dead letters").await;
+    browser.fill("Why", "none of them").await;
+    browser.press("Discard").await;
+    assert!(browser.asked(true).await.starts_with("None is chosen"), "before anything else is asked");
+    let typed = browser.script::<String>("return document.querySelector('input[name=reason]').value").await;
+    assert_eq!((typed.as_str(), browser.path().await.as_str()), ("none of them", "/dead-letters"));
+    browser.script::<Value>("document.querySelector('input[name=reason]').value = ''").await;
     browser.tick(&format!("Choose dead letter {second}")).await;
     browser.fill("Why", "they delete it themselves").await;
     browser.press("Discard").await;
@@ -384,6 +391,7 @@ async fn the_look_at_a_page_notices_what_is_wrong_with_it() {
         (" lang='en'", "<h4>Deep</h4>", "headings 1,2,4: one is left out"),
         (" lang='en'", "<main></main>", "2 times <main>"),
         (" lang='en'", "<table><tr><td>1</table>", "a table without heads"),
+        (" lang='en'", "<table><tr><td>1, <b>2</b></table>", "a cell in pieces: <td> 1, 2"),
         (" lang='en'", "<table><caption>c</caption><tr><th scope=col></table>", "the head of a column is empty"),
         (" lang='en'", "<fieldset></fieldset>", "a group of fields without a legend"),
         (" lang='en'", "<a href='/' tabindex=3>first</a>", "a place of its own in the order: <a> first"),
@@ -464,7 +472,7 @@ async fn the_keyboard_is_enough_and_nothing_changes_under_ones_hands() {
     come_to("reason").await;
     browser.keys("by the keyboard".chars()).await;
     browser.enter().await;
-    browser.reads("Pages that are under way end").await;
+    browser.arrives("/customers/c-1?done=").await;
     assert_eq!(number(&databases.queue, "select count(*) from bridge.pause where reason = 'by the keyboard'").await, 1);
 
     // Chosen and about to be brought back: nothing on the page moves, whatever happens elsewhere.
@@ -482,13 +490,38 @@ async fn the_keyboard_is_enough_and_nothing_changes_under_ones_hands() {
     assert_eq!(browser.count("input[name=id]:checked").await, 1);
     come_to("Re-enqueue").await;
     browser.enter().await;
-    browser.reads("Re-enqueued 1.").await;
+    // What was done is said until the page is renewed, which is soon here; its address says it longer.
+    browser.arrives("/dead-letters?customer=").await;
     assert_eq!(number(&databases.queue, "select count(*) from bridge.job where dealt = 'requeued'").await, 1);
 
-    // A console that is gone is told from one that has no news, and the page stays.
+    // While the queue database is away a page says so, and that it is old; one that only says so comes back by itself.
     browser.open("/").await;
     browser.reads("Customers").await;
     assert_eq!(browser.complaints().await, [""; 0]);
+    let name = &databases.queue.name;
+    let server = server().await;
+    let doors = async |open: bool| {
+        let mut session = PgConnection::connect(server.url("postgres").expose()).await.expect("connecting");
+        let away = format!(
+            "alter database \"{name}\" allow_connections {open};
+             select pg_terminate_backend(pid) from pg_stat_activity where datname = '{name}' and not {open}"
+        );
+        sqlx::raw_sql(AssertSqlSafe(away)).execute(&mut session).await.expect("executing");
+    };
+    doors(false).await;
+    browser.reads("does not answer. Until it does nothing is synchronised").await;
+    browser.reads("What is below is what it said last.").await;
+    assert!(browser.count("main.aged td a[href]").await > 0, "what it said last is still there");
+    browser.open("/health").await;
+    browser.reads("That did not work just now").await;
+    doors(true).await;
+    browser.reads("alive").await;
+    assert_eq!(browser.count("[data-problem]").await, 0);
+    browser.open("/").await;
+    browser.reads("Customers").await;
+    browser.waits("it is no old page", async || browser.count(".aged, .stale").await == 0).await;
+
+    // A console that is gone is told from one that has no news, and the page stays.
     drop(console);
     browser.reads("The console does not answer. What is below is what it said last.").await;
     browser.reads("acme").await;

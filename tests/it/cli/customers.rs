@@ -120,6 +120,11 @@ async fn a_customer_comes_and_another_goes_while_everything_runs() {
         slugs.map(str::to_owned).collect()
     };
 
+    assert_eq!(desk.succeeds(&["status"]), "no customers yet: `sync-bridge customers add` makes one\n");
+    let none = "no customer `acme` in the queue database, where bridge.toml has its customers: there are none yet";
+    let unknown = desk.run(&["status", "--customer", "acme"]);
+    let said = String::from_utf8_lossy(&unknown.stderr);
+    assert!(unknown.status.code() == Some(2) && said.contains(none), "{said}");
     desk.succeeds(ACME);
     eventually("the first is carried over", async || users(&acme).await == 2).await;
     desk.succeeds(&["customers", "apply", "globex.toml", "--reason", "signed"]);

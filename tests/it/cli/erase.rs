@@ -218,7 +218,7 @@ async fn the_values_of_a_record_that_lives_go_and_all_else_goes_on() {
     let other = "bob@example.org";
     let rows = format!("select count(*) from member where mail = '{other}'");
     assert_eq!(number(&databases.legacy, &rows).await, 1);
-    let noted = "select count(*) from bridge.action where action = 'erase record' and reason = 'request 4711' and outcome like '1 conflicts,%'";
+    let noted = "select count(*) from bridge.action where action = 'erase record' and reason = 'request 4711' and outcome like 'conflicts: 1,%'";
     assert_eq!(number(&databases.queue, noted).await, 1);
     let subject: Vec<&str> = after[2].lines().filter(|row| row.contains("erase record")).collect();
     let uuid = json_of(&desk, &["explain", "--customer", "acme", "--entity", "member", "--key", &key, "--json"]);

@@ -39,6 +39,8 @@ async fn the_story_of_one_record_is_told_without_a_value_unless_asked() {
         said["record"]["fields"].as_array().expect("fields").iter().map(|one| (&one["field"], &one["state"])).collect();
     assert_eq!(states, [(&json!("email"), &json!("equal")), (&json!("name"), &json!("equal"))]);
     assert!(!said.to_string().contains("Ada"), "{said}");
+    let hidden = &said["conflicts"][0]["fields"][0];
+    assert!(hidden["field"] == "name" && hidden.get("legacy").is_none(), "null would be a value: {said}");
     let text = desk.succeeds(&[&of[..], &["--show-values"]].concat());
     assert!(text.contains("Ada") && text.contains("Conflict user:") && text.contains("nothing to do"), "{text}");
 
@@ -63,6 +65,18 @@ async fn what_no_run_looks_at_is_told_with_what_brings_it_back() {
     let fred = key(&databases, "fred").await;
     let dead = "select id from bridge.job where state = 'dead' and requeued_at is null";
     let letter = number(&databases.queue, dead).await;
+    assert!(letter > 1_234_567, "{letter}");
+    let run_of = number(&databases.queue, "select max(run) from bridge.page where state = 'dead'").await.to_string();
+    for (args, id) in [
+        (&["dead-letters", "list"][..], letter.to_string()),
+        (&["dead-letters", "show", &letter.to_string()], letter.to_string()),
+        (&["runs", "list", "--customer", "acme"], run_of.clone()),
+        (&["runs", "show", &run_of], run_of.clone()),
+        (&["quarantine", "list"], number(&databases.queue, "select id from bridge.quarantine").await.to_string()),
+    ] {
+        let shown = desk.succeeds(args);
+        assert!(shown.contains(&id) && !shown.contains("1,234,5"), "as a command takes it: {args:?}: {shown}");
+    }
     let (said, text) = user(&desk, &fred);
     assert_eq!((&said["due"], &said["pages"][0]["letter"]), (&json!(false), &json!(letter)), "{said}");
     let command = format!("dead-letters requeue {letter}");

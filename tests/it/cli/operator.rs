@@ -1,9 +1,13 @@
 //! What an operator does about what a run leaves: conflicts, quarantine; and what `prepare` refuses.
 
+use std::io::{BufRead as _, BufReader};
+
+use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
 use super::{Databases, Desk, execute, number};
 use crate::console::Console;
+use crate::support::eventually;
 
 pub fn json_of(desk: &Desk, args: &[&str]) -> Value {
     let text = desk.succeeds(args);
@@ -182,6 +186,13 @@ async fn a_conflict_is_listed_without_values_resolved_and_undone() {
     assert_eq!(desk.succeeds(&undo), format!("{name} is undone\n"));
     holds(&databases, "Ada P").await;
     assert_eq!(desk.run(&undo).status.code(), Some(2), "it is undone");
+    let shown = desk.succeeds(&["conflicts", "show", &name, "--customer", "acme"]);
+    for part in ["undo a conflict", "ann", "she did not", "resolve a conflict", "she moved"] {
+        assert!(shown.contains(part), "{part}: {shown}");
+    }
+    let acted = &json_of(&desk, &["conflicts", "show", &name, "--customer", "acme", "--json"])["acted"];
+    let told = |at: usize| (acted[at]["who"].as_str(), acted[at]["reason"].as_str());
+    assert_eq!((told(1), told(2)), ((Some("ann"), Some("she did not")), (Some("ann"), Some("she moved"))), "{acted}");
     settle(&desk);
     holds(&databases, "Ada P").await;
 
@@ -203,6 +214,43 @@ async fn a_conflict_is_listed_without_values_resolved_and_undone() {
     holds(&databases, loser.as_str().expect("a name")).await;
     let unknown = desk.run(&["conflicts", "show", "user:4711", "--customer", "acme"]);
     assert_eq!(unknown.status.code(), Some(2), "{}", String::from_utf8_lossy(&unknown.stderr));
+}
+
+#[tokio::test]
+async fn what_is_tried_again_says_why_wherever_one_looks() {
+    let (databases, desk) = prepared("retried").await;
+    let refuse = "create function refuse() returns trigger language plpgsql as
+            $$ begin raise exception 'not now' using errcode = 'XX000'; end $$;
+        create trigger refuse before insert on identity.users for each row execute function refuse()";
+    execute(&databases.platform, refuse).await;
+    let worker = desk.start(env!("CARGO_BIN_EXE_sync-bridge-worker"), &[]);
+    let mut run = desk.start(env!("CARGO_BIN_EXE_sync-bridge"), &["run", "--customer", "acme"]);
+    let console = Console::start(&desk, &[]).await;
+    let why = "PL/pgSQL function refuse() line 1 at RAISE [XX000]";
+    eventually("a page is tried again", async || {
+        let status = json_of(&desk, &["status", "--json"])[0]["retried"].clone();
+        status["jobs"] == 1 && status["error"].as_str().is_some_and(|error| error.contains(why))
+    })
+    .await;
+    let id = number(&databases.queue, "select max(id) from bridge.run").await.to_string();
+    let shown = desk.succeeds(&["runs", "show", &id]);
+    assert!(shown.contains(why), "{shown}");
+    assert!(console.get(&format!("/runs/{id}")).body.contains(why));
+    assert!(console.get("/health").body.contains(">Later</th>"));
+    // Between two tries it is at work.
+    eventually("it is told of the customer", async || {
+        let page = console.get("/customers/acme").body;
+        let table = desk.succeeds(&["status"]);
+        page.contains("What failed and is tried again") && page.contains(why) && table.contains(why)
+    })
+    .await;
+    // Whoever waits for the run reads it, too.
+    let stderr = run.child.as_mut().and_then(|child| child.stderr.take()).expect("its stderr");
+    let said = BufReader::new(stderr).lines().next().expect("a line").expect("text");
+    assert!(said.starts_with("it is tried again: ") && said.contains(why) && said.contains("Ctrl-C"), "{said}");
+    run.stop(Signal::SIGINT);
+    worker.stop(Signal::SIGTERM);
+    console.stop();
 }
 
 #[tokio::test]
@@ -248,7 +296,8 @@ async fn an_entity_whose_table_was_changed_hides_nothing_of_the_others() {
     assert!(page.body.contains(&name) && page.body.contains("Not all conflicts are here"), "{page:?}");
     let list = console.get("/api/v1/customers/acme/conflicts");
     assert!(list.status == 503 && list.body.contains("of pet: "), "a list that is not whole is none: {list:?}");
-    assert_eq!(console.get("/api/v1/customers/acme/conflicts?entity=user").json()[0]["entity"], "user");
+    let of_user = console.get("/api/v1/customers/acme/conflicts?entity=user").json();
+    assert_eq!((&of_user[0]["entity"], of_user[0]["fields"][0].get("legacy")), (&json!("user"), None), "{of_user}");
     console.stop();
     let user = [&of[..], &["--entity", "user"]].concat();
     assert_eq!(json_of(&desk, &[&["conflicts", "list", "--json"], &user[..]].concat()), all);

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use sqlx::PgPool;
 
-use super::{Databases, Desk, execute, number};
+use super::{Databases, Desk, execute, nobody_there, number};
 use crate::support::systems::{VERSIONS_AND_LOCKS, image};
 
 const VERIFY: [&str; 5] = ["verify", "--customer", "acme", "--wait", "0"];
@@ -74,6 +74,12 @@ async fn verify_names_what_differs_says_what_a_repair_would_do_and_repairs() {
     let (code, left) = verified(&desk, &[]);
     assert_eq!((code, &left["entities"][0]["by_kind"]), (Some(3), &json!({ "deleted": 1 })));
     assert_eq!(number(&databases.platform, "select count(*) from identity.users where name = 'Eve'").await, 1);
+    let part = "Of user alone: nothing else was compared.";
+    for (only, says) in [(&["--entity", "user"][..], true), (&[], false)] {
+        verified(&desk, &[only, &["--report", "part.md"]].concat());
+        let report = std::fs::read_to_string(desk.folder.path().join("part.md")).expect("a report");
+        assert_eq!(report.contains(part), says, "{report}");
+    }
     let both = desk.run(&["verify", "--customer", "acme", "--plan", "--repair"]);
     assert_eq!(both.status.code(), Some(2), "one or the other");
 }
@@ -92,6 +98,10 @@ async fn no_more_is_called_equal_than_there_is() {
     let (code, said) = verified(&desk, &[]);
     let numbers = ["legacy_rows", "platform_rows", "equal"].map(|of| said["entities"][0][of].clone());
     assert_eq!((code, numbers), (Some(0), [0, 0, 0].map(|n| json!(n))), "nothing equals nothing: {said}");
+    let desk = desk.with("LEGACY_URL", nobody_there());
+    for only in [&[][..], &["--entity", "user"]] {
+        assert_eq!(desk.run(&[&VERIFY[..], only].concat()).status.code(), Some(1), "away is no refusal: {only:?}");
+    }
     // The report would overwrite itself; and where it cannot be written is said before anything is compared.
     for (file, message) in [("report.json", "the Markdown's name"), ("nowhere/report.md", "writing nowhere/report.md")]
     {

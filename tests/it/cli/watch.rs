@@ -124,7 +124,7 @@ async fn while_the_queue_database_does_not_answer_that_is_drawn_above_the_last_l
     let (databases, desk) = ready("watch away").await;
     let door = Door::new(server().await.port()).await;
     let desk = desk.with("QUEUE_URL", door.url(databases.queue.url.expose()).expose());
-    let mut terminal = Terminal::start(&desk, (40, 120), &WATCH);
+    let mut terminal = Terminal::start(&desk, (40, 80), &WATCH);
     eventually("a look was drawn", async || terminal.frames().iter().any(|frame| frame.contains("Ctrl-C ends"))).await;
     door.is(Way::Nowhere);
     eventually("it is told while it is waited for", async || {
