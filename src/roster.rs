@@ -4,6 +4,7 @@
 //! A look reads one number. What changed is read with it, customer by customer: one that cannot be read, as a variable of it is not set
 //! here, is not served by this process, and the others are.
 
+use std::collections::HashMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -72,14 +73,18 @@ pub async fn look(queue: &PgPool, config: &Config) -> anyhow::Result<Option<Conf
     if version == known {
         return Ok(None);
     }
-    let rows = customer::changed_since(&mut conn, 0).await?;
+    let rows = customer::all(&mut conn).await?;
     drop(conn);
-    // One that was purged has no row; and a database that was brought back counts from where it was.
+    // One that was purged has no row.
     let mut config = config.clone();
     let is_there = |id: &CustomerId| rows.binary_search_by(|row| row.id.as_str().cmp(id.as_str())).is_ok();
     config.customers.retain(|customer| is_there(&customer.id));
     config.unserved.retain(|one| is_there(&one.id));
-    let changed: Vec<Row> = rows.into_iter().filter(|row| version < known || row.version > known).collect();
+    // Another version, not a later one: a database that was brought back has what it had then.
+    let served = config.customers.iter().map(|customer| (customer.id.as_str(), customer.version));
+    let unserved = config.unserved.iter().map(|one| (one.id.as_str(), one.version));
+    let had: HashMap<&str, i64> = served.chain(unserved).collect();
+    let changed: Vec<Row> = rows.into_iter().filter(|row| had.get(row.id.as_str()) != Some(&row.version)).collect();
     let config = with(&config, version, &changed);
     tell(&config, &changed);
     Ok(Some(config))
@@ -94,7 +99,7 @@ pub async fn filled(config: Config, conn: &mut PgConnection) -> anyhow::Result<C
         return Ok(config);
     }
     let version = customer::version(conn).await?;
-    let rows = customer::changed_since(conn, 0).await?;
+    let rows = customer::all(conn).await?;
     Ok(with(&config, version, &rows))
 }
 
@@ -123,7 +128,7 @@ pub fn with(config: &Config, version: i64, changed: &[Row]) -> Config {
             (State::Disabled, _) => Why::Disabled,
             (State::Removed | State::Purging, _) => Why::Removed,
         };
-        config.unserved.push(Unserved { id, slug, why });
+        config.unserved.push(Unserved { id, slug, why, version: row.version });
     }
     config.customers.sort_by(|a, b| a.id.cmp(&b.id));
     config.unserved.sort_by(|a, b| a.id.cmp(&b.id));

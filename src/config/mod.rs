@@ -97,6 +97,8 @@ pub struct Unserved {
     /// As people call it; its id where what is kept of it cannot be read.
     pub slug: String,
     pub why: Why,
+    /// Of what the queue database keeps of it.
+    pub version: i64,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]

@@ -108,7 +108,7 @@ impl Circuits {
             if !Arc::ptr_eq(&now.config, &env.config) {
                 (ours, env) = (Ours::of(&now), now);
             }
-            measure::pools(&env);
+            measure::connections(&env);
             // The queue database's own outage is told by those who work.
             match queue::answered(queue::ANSWER_MAX, self.look(&env, &ours)).await {
                 Ok(due) => {

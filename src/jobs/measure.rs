@@ -104,11 +104,11 @@ pub fn noted(claim: &Claim, event: &'static Event, text: &str) {
 }
 
 /// How busy this process's connections are, at this moment.
-pub fn pools(env: &Env) {
+pub fn connections(env: &Env) {
     let queue = &env.queue;
     let at_work = queue.size() as usize - queue.num_idle().min(queue.size() as usize);
     let of_queue = at_work as f64 / f64::from(queue.options().get_max_connections().max(1));
-    for (pool, used) in [("queue", of_queue), ("sides", env.data.connections_in_use())] {
-        distribution(&metrics::POOL_USED, used, &[("pool", pool)]);
+    for (to, used) in [("queue", of_queue), ("sides", env.data.connections_in_use())] {
+        distribution(&metrics::CONNECTIONS_USED, used, &[("to", to)]);
     }
 }

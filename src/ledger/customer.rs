@@ -65,21 +65,24 @@ pub async fn version(conn: &mut PgConnection) -> sqlx::Result<i64> {
     sqlx::query_scalar("select customers_version from bridge.meta").fetch_one(conn).await
 }
 
-/// A version for what this transaction changes. Nobody else changes any before it ends.
+/// A version for what this transaction changes. Nobody else changes any before it ends. It is the time in microseconds: a number that a database had given
+/// when it was brought back to before is not given to another change.
 pub async fn next_version(conn: &mut PgConnection) -> sqlx::Result<i64> {
-    sqlx::query_scalar("update bridge.meta set customers_version = customers_version + 1 returning customers_version")
-        .fetch_one(conn)
-        .await
+    sqlx::query_scalar(
+        "update bridge.meta
+         set customers_version = greatest(customers_version + 1, (extract(epoch from clock_timestamp()) * 1000000)::bigint)
+         returning customers_version",
+    )
+    .fetch_one(conn)
+    .await
 }
 
-/// Those that were changed since this version, by id; since 0: all.
-pub async fn changed_since(conn: &mut PgConnection, version: i64) -> sqlx::Result<Vec<Row>> {
+/// All of them, by id.
+pub async fn all(conn: &mut PgConnection) -> sqlx::Result<Vec<Row>> {
     type Fields = (String, String, String, i64, String, String, DateTime<Utc>);
     let rows: Vec<Fields> = sqlx::query_as(
-        "select id, definition, state, version, who, reason, changed_at from bridge.customer
-         where version > $1 order by id collate \"C\"",
+        "select id, definition, state, version, who, reason, changed_at from bridge.customer order by id collate \"C\"",
     )
-    .bind(version)
     .fetch_all(conn)
     .await?;
     rows.into_iter()

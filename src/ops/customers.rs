@@ -112,7 +112,7 @@ pub struct Purged {
 pub async fn kept(queue: &PgPool, config: &Config) -> anyhow::Result<Vec<CustomerKept>> {
     let what = "reading the customers of the queue database";
     let mut conn = queue.acquire().await.context(what)?;
-    let rows = customer::changed_since(&mut conn, 0).await.context(what)?;
+    let rows = customer::all(&mut conn).await.context(what)?;
     let read = roster::with(config, 0, &rows);
     Ok(rows.into_iter().map(|row| shown(&read, row)).collect())
 }
@@ -167,7 +167,7 @@ async fn applied(queue: &PgPool, config: &Config, of: &ApplyOf<'_>) -> anyhow::R
     let what = "keeping customers in the queue database";
     let mut tx = queue.begin().await.context(what)?;
     let version = customer::next_version(&mut tx).await.context(what)?;
-    let rows = customer::changed_since(&mut tx, 0).await.context(what)?;
+    let rows = customer::all(&mut tx).await.context(what)?;
     let changes = changes(config, &rows, of)?;
     let mut goes_on = Vec::new();
     for (change, kept) in changes.iter().zip(of.customers).filter(|(change, _)| change.what != What::Unchanged) {
@@ -289,7 +289,7 @@ async fn state_set(queue: &PgPool, id: &str, state: State, by: (&str, &str)) -> 
     let what = || format!("keeping customer {id}");
     let mut tx = queue.begin().await.with_context(what)?;
     let version = customer::next_version(&mut tx).await.with_context(what)?;
-    let rows = customer::changed_since(&mut tx, 0).await.with_context(what)?;
+    let rows = customer::all(&mut tx).await.with_context(what)?;
     let Some(row) = rows.into_iter().find(|row| row.id == id) else { return Ok(None) };
     match (row.state, state) {
         (State::Purging, State::Enabled | State::Disabled | State::Removed) => {
@@ -358,7 +358,7 @@ pub async fn purge(
             }
             clock::sleep(LOOK_EVERY).await;
         }
-        let rows = customer::changed_since(&mut conn, 0).await.with_context(what)?;
+        let rows = customer::all(&mut conn).await.with_context(what)?;
         drop(conn);
         let on_sides = match rows.into_iter().find(|row| row.id == id).filter(|_| databases) {
             Some(row) => Some(on_sides(config, &row).await?),

@@ -84,7 +84,7 @@ impl<'c> Asked<'c> {
         Asked { id: &customer.id, slug: &customer.slug, served: Ok(customer) }
     }
 
-    fn unserved(Unserved { id, slug, why }: &'c Unserved) -> Asked<'c> {
+    fn unserved(Unserved { id, slug, why, .. }: &'c Unserved) -> Asked<'c> {
         Asked { id, slug, served: Err(why) }
     }
 }

@@ -3,15 +3,15 @@ with overdue as (
     from bridge.job
     left join bridge.pool_member as member using (customer)
     where state = 'ready' and run_at < now() - $1
-      and (job.pool is distinct from member.pool
-           -- The queue's row of its last delivery, by the key that `queue::enqueue` gives it.
-           or not exists (
-               select from apalis.jobs as carrier
-               where carrier.job_type = 'sync-bridge.' || job.kind || coalesce('@' || job.pool, '')
-                 and carrier.idempotency_key = job.id || '.' || job.delivery
-                 and (carrier.status = 'Pending'
-                      -- Fetched, and for so long not claimed: the worker died with it in hand.
-                      or (carrier.status = 'Queued' and carrier.lock_at > now() - $1))))
+      -- The queue's row of its last delivery, by the key that `queue::enqueue` gives it, in the queue of its customer's pool: one that lies in
+      -- another's is as good as none.
+      and not exists (
+          select from apalis.jobs as carrier
+          where carrier.job_type = 'sync-bridge.' || job.kind || coalesce('@' || member.pool, '')
+            and carrier.idempotency_key = job.id || '.' || job.delivery
+            and (carrier.status = 'Pending'
+                 -- Fetched, and for so long not claimed: the worker died with it in hand.
+                 or (carrier.status = 'Queued' and carrier.lock_at > now() - $1)))
     order by run_at, id
     limit $2
     for update of job skip locked

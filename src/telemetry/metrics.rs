@@ -124,7 +124,7 @@ metrics! {
     DELETE_LATENCY = Distribution, "delete.latency", "second", ["customer", "entity"],
         "from when a row was first seen gone to when its counterpart was deleted; the oldest of a page";
 
-    POOL_USED = Distribution, "pool.used", "fraction", ["pool"],
+    CONNECTIONS_USED = Distribution, "connections.used", "fraction", ["to"],
         "part of a process's connections that is at work: queue (to the queue database), sides (to customers' databases)";
     TELEMETRY_DROPPED = Count, "telemetry.dropped", "value", [],
         "values of metrics that were dropped because the agent was too slow";
@@ -186,7 +186,7 @@ mod tests {
             sync_bridge.conflict.decided sync_bridge.parked.rows sync_bridge.quarantined.rows
             sync_bridge.dead_letter.open sync_bridge.dead_letter.made sync_bridge.retry.scheduled
             sync_bridge.load.rows_done sync_bridge.load.rows_left sync_bridge.load.rate sync_bridge.horizon.held
-            sync_bridge.sweep.age sync_bridge.difference.found sync_bridge.missed.found sync_bridge.delete.latency sync_bridge.pool.used
+            sync_bridge.sweep.age sync_bridge.difference.found sync_bridge.missed.found sync_bridge.delete.latency sync_bridge.connections.used
             sync_bridge.telemetry.dropped";
         assert_eq!(names, known.split_whitespace().collect::<Vec<_>>());
     }

@@ -7,7 +7,7 @@ use sqlx::{Connection as _, PgConnection, PgPool};
 use sync_bridge::config::Side;
 use sync_bridge::jobs::janitor;
 use sync_bridge::ledger::job::{self, Back, Claim, Claimed};
-use sync_bridge::ledger::{difference, page, parked, requeue, run, stage, sweep, tick};
+use sync_bridge::ledger::{difference, page, parked, pool, requeue, run, stage, sweep, tick};
 use sync_bridge::ops::{self, Selection};
 use sync_bridge::queue::upkeep;
 use sync_bridge::queue::{self, Delivery, Kind};
@@ -346,6 +346,22 @@ async fn a_lost_delivery_is_made_again_and_one_that_only_waits_is_not() {
     .await;
     execute(&queue.pool, "update bridge.job set run_at = run_at - interval '10 min'").await;
     assert_eq!(round(&queue.pool).await.redelivered, 1);
+}
+
+#[tokio::test]
+async fn whoever_is_not_named_stays_in_its_pool() {
+    let queue = queue("pools").await;
+    let mut conn = queue.pool.acquire().await.expect("a connection");
+    let first = [("a", Some("large")), ("b", Some("large")), ("c", None)];
+    assert_eq!(pool::assign(&mut conn, &first).await.expect("an answer"), 2);
+    // A scheduler names whom it serves.
+    let second = [("b", None), ("c", Some("small"))];
+    for changed in [2, 0] {
+        assert_eq!(pool::assign(&mut conn, &second).await.expect("an answer"), changed);
+    }
+    let members = "select string_agg(customer || ' ' || pool, ', ' order by customer) from bridge.pool_member";
+    let members: String = sqlx::query_scalar(members).fetch_one(&mut *conn).await.expect("members");
+    assert_eq!(members, "a large, c small");
 }
 
 #[tokio::test]

@@ -23,9 +23,10 @@ use crate::support::eventually;
 const EXAMPLE: &str = include_str!("../../../examples/bridge.toml");
 
 /// Every way to ask for them.
-const WAYS: [&[&str]; 3] = [
+const WAYS: [&[&str]; 4] = [
     &["manifests"],
     &["manifests", "--hpa", "--namespace", "sync"],
+    &["manifests", "--pool", "large", "--pool", "x2", "--pool", "large"],
     &[
         "manifests",
         "--datadog",
@@ -55,6 +56,12 @@ fn printed(desk: &Desk, args: &[&str]) -> Vec<Value> {
 
 fn of_kind<'o>(objects: &'o [Value], kind: &str) -> Vec<&'o Value> {
     objects.iter().filter(|object| object["kind"] == kind).collect()
+}
+
+/// The pools that are asked for, each once.
+fn pools(way: &[&str]) -> Vec<String> {
+    let named = way.windows(2).filter(|words| words[0] == "--pool").map(|words| words[1].to_owned());
+    named.collect::<BTreeSet<_>>().into_iter().collect()
 }
 
 /// Kind and name.
@@ -212,7 +219,9 @@ fn kubernetes_knows_every_object_and_all_that_stands_in_it() {
             &["ScaledObject", "TriggerAuthentication"]
         };
         for kind in ["HorizontalPodAutoscaler", "ScaledObject", "TriggerAuthentication"] {
-            assert_eq!(of_kind(&objects, kind).len(), usize::from(scaled.contains(&kind)), "{way:?}: {kind}");
+            let each = if kind == "TriggerAuthentication" { 1 } else { 1 + pools(way).len() };
+            let count = if scaled.contains(&kind) { each } else { 0 };
+            assert_eq!(of_kind(&objects, kind).len(), count, "{way:?}: {kind}");
         }
     }
     assert_eq!(kinds.len(), 9, "{kinds:?}");
@@ -229,10 +238,13 @@ fn the_parts_fit_each_other() {
         let objects = printed(&desk, way);
         let deployments = of_kind(&objects, "Deployment");
         let called: Vec<String> = deployments.iter().map(|one| name(one)).collect();
-        assert_eq!(
-            called,
-            ["Deployment sync-bridge-scheduler", "Deployment sync-bridge-worker", "Deployment sync-bridge-console"]
-        );
+        let workers: Vec<String> =
+            [String::new()].into_iter().chain(pools(way).iter().map(|pool| format!("-{pool}"))).collect();
+        let workers: Vec<String> = workers.iter().map(|of| format!("sync-bridge-worker{of}")).collect();
+        let wanted = workers.iter().map(|worker| format!("Deployment {worker}"));
+        let wanted = ["Deployment sync-bridge-scheduler".to_owned()].into_iter().chain(wanted);
+        let wanted: Vec<String> = wanted.chain(["Deployment sync-bridge-console".to_owned()]).collect();
+        assert_eq!(called, wanted);
         for one in &deployments {
             assert_eq!(selected(&objects, &one["spec"]["selector"]["matchLabels"]), [name(one)]);
             let spread =
@@ -240,8 +252,13 @@ fn the_parts_fit_each_other() {
             assert_eq!(selected(&objects, spread), [name(one)]);
         }
         assert_eq!(deployments[0]["spec"]["replicas"], 2);
-        assert_eq!(deployments[1]["spec"]["replicas"], Value::Null, "an apply does not undo what a scaler did");
-        for budget in of_kind(&objects, "PodDisruptionBudget") {
+        let (console, scaled) = deployments[1..].split_last().expect("a console");
+        for one in scaled {
+            assert_eq!(one["spec"]["replicas"], Value::Null, "an apply does not undo what a scaler did");
+        }
+        let budgets = of_kind(&objects, "PodDisruptionBudget");
+        assert_eq!(budgets.len(), 1 + workers.len());
+        for budget in budgets {
             let own = budget["metadata"]["name"].as_str().expect("a name");
             assert_eq!(selected(&objects, &budget["spec"]["selector"]["matchLabels"]), [format!("Deployment {own}")]);
         }
@@ -249,7 +266,7 @@ fn the_parts_fit_each_other() {
         assert_eq!(selected(&objects, &service["spec"]["selector"]), ["Deployment sync-bridge-console"]);
         let policies = of_kind(&objects, "NetworkPolicy");
         let all = selected(&objects, &policies[0]["spec"]["podSelector"]["matchLabels"]);
-        assert_eq!(all.len(), 4, "the migration too: {all:?}");
+        assert_eq!(all.len(), 3 + workers.len(), "the migration too: {all:?}");
         assert_eq!(policies[0]["spec"]["ingress"], Value::Null, "nobody is let in");
         assert_eq!(
             selected(&objects, &policies[1]["spec"]["podSelector"]["matchLabels"]),
@@ -260,7 +277,7 @@ fn the_parts_fit_each_other() {
         assert!(text.contains(&format!("[{{\"port\":{port},\"protocol\":\"TCP\"}}]")), "{text}");
 
         // Ports by their names.
-        let console = &deployments[2]["spec"]["template"]["spec"]["containers"][0];
+        let console = &console["spec"]["template"]["spec"]["containers"][0];
         for named in
             [&service["spec"]["ports"][0]["targetPort"], &policies[1]["spec"]["ingress"][0]["ports"][0]["port"]]
         {
@@ -286,14 +303,20 @@ fn the_parts_fit_each_other() {
         }
 
         // What scales, scales the workers; and who scales by the queue has a login of its own.
-        for kind in ["ScaledObject", "HorizontalPodAutoscaler"] {
-            for scaled in of_kind(&objects, kind) {
-                assert_eq!(scaled["spec"]["scaleTargetRef"]["name"], deployments[1]["metadata"]["name"]);
+        let scalers = [of_kind(&objects, "ScaledObject"), of_kind(&objects, "HorizontalPodAutoscaler")].concat();
+        let targets: Vec<&Value> = scalers.iter().map(|scaler| &scaler["spec"]["scaleTargetRef"]["name"]).collect();
+        assert_eq!(targets, workers.iter().map(|worker| json!(worker)).collect::<Vec<_>>().iter().collect::<Vec<_>>());
+        if let [login] = of_kind(&objects, "TriggerAuthentication")[..] {
+            for scaled in &scalers {
+                assert_eq!(scaled["spec"]["triggers"][0]["authenticationRef"]["name"], login["metadata"]["name"]);
             }
         }
-        if let [login] = of_kind(&objects, "TriggerAuthentication")[..] {
-            let scaled = of_kind(&objects, "ScaledObject")[0];
-            assert_eq!(scaled["spec"]["triggers"][0]["authenticationRef"]["name"], login["metadata"]["name"]);
+        // Each pool's workers take its jobs alone, and are as many as these want.
+        for (pool, (worker, scaler)) in pools(way).iter().zip(scaled.iter().zip(&scalers).skip(1)) {
+            let args = worker["spec"]["template"]["spec"]["containers"][0]["args"].as_array().expect("words");
+            assert_eq!(args[args.len() - 2..], [json!("--pool"), json!(pool)]);
+            let query = &scaler["spec"]["triggers"][0]["metadata"]["query"];
+            assert_eq!(*query, json!(format!("select bridge.pool_workers_wanted('{pool}')")));
         }
     }
 }
@@ -401,7 +424,7 @@ fn customers_are_found_by_their_labels_whatever_these_hold() {
         .enumerate()
         .map(|(number, slug)| {
             format!(
-                "[[customers]]\nid = \"c-{number}\"\nslug = \"{slug}\"\nschedule = \"*/{} * * * *\"\n\
+                "[[customers]]\nid = \"c-{number}\"\nslug = \"{slug}\"\npool = \"large\"\nschedule = \"*/{} * * * *\"\n\
                  labels = {{ business = \"Nord & Süd {number}/\", \"strange key!\" = \"\", component = \"theirs\", \"example.org/team\" = \"t\" }}\n\
                  databases = {{ legacy = \"${{L}}\", platform = \"${{P}}\" }}\n",
                 number + 1
@@ -432,7 +455,7 @@ fn customers_are_found_by_their_labels_whatever_these_hold() {
             assert!(labels["business"].as_str().expect("a text").starts_with("Nord---S-d-"), "{labels:?}");
             assert_eq!(
                 (&labels["example.org/team"], &object["data"]["workers"]),
-                (&json!("t"), &json!("sync-bridge-worker"))
+                (&json!("t"), &json!("sync-bridge-worker-large"))
             );
             let number: usize =
                 object["data"]["id"].as_str().and_then(|id| id.strip_prefix("c-")?.parse().ok()).expect("a number");
@@ -474,9 +497,11 @@ fn removed(objects: &[Value], command: &str) -> Vec<String> {
 #[test]
 fn the_head_says_how_many_connections_the_queue_database_must_take() {
     let desk = Desk::new("connections", EXAMPLE);
-    for (args, all) in
-        [(&["manifests"][..], 26 * 11 + 30), (&["manifests", "--workers-max", "3", "--hpa"], 26 * 4 + 30)]
-    {
+    for (args, all) in [
+        (&["manifests"][..], 26 * 11 + 30),
+        (&["manifests", "--workers-max", "3", "--hpa"], 26 * 4 + 30),
+        (WAYS[2], 3 * 26 * 11 + 30),
+    ] {
         let line = head(&desk.succeeds(args), "Connections: ");
         assert!(line.contains(&format!("max_connections = {all}, which is 26 for each of ")), "{line}");
     }
@@ -589,7 +614,7 @@ async fn every_process_starts_as_it_is_told_and_answers_its_probes() {
     let databases = Databases::new("manifests").await;
     let token = "read-read-read-read-read";
     let desk = databases.desk("manifests").with("SYNC_BRIDGE_CONSOLE_READ_TOKEN", token);
-    let objects = printed(&desk, &["manifests", "--grace", "12"]);
+    let objects = printed(&desk, &["manifests", "--grace", "12", "--pool", "large"]);
     let programs = Path::new(env!("CARGO_BIN_EXE_sync-bridge")).parent().expect("programs lie in a folder");
     let mut count = 0;
     for (name, _, pod) in pods(&objects) {
@@ -639,9 +664,12 @@ async fn every_process_starts_as_it_is_told_and_answers_its_probes() {
         assert_eq!(output.status.code(), Some(0), "{name}: {}", String::from_utf8_lossy(&output.stderr));
         assert!(began.elapsed() < Duration::from_secs(grace), "{name} took {:?}", began.elapsed());
     }
-    assert_eq!(count, 4, "the migration and three processes");
-    // What the scaler asks is answered by the queue database that the migration made.
-    let query =
-        objects.iter().find_map(|object| object["spec"]["triggers"][0]["metadata"]["query"].as_str()).expect("a query");
-    assert_eq!(super::number(&databases.queue, &format!("select ({query})::bigint")).await, 0);
+    assert_eq!(count, 5, "the migration and four processes");
+    // What the scalers ask is answered by the queue database that the migration made.
+    let queries = objects.iter().filter_map(|object| object["spec"]["triggers"][0]["metadata"]["query"].as_str());
+    let queries: Vec<&str> = queries.collect();
+    assert_eq!(queries.len(), 2);
+    for query in queries {
+        assert_eq!(super::number(&databases.queue, &format!("select ({query})::bigint")).await, 0, "{query}");
+    }
 }

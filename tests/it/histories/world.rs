@@ -13,6 +13,7 @@ use sync_bridge::stages::{Contact, Data, Key, Known, Page, PageMode, PageReport,
 
 use super::plan::{Edit, FOCUSES, History, Setting, Step, Trouble, WAYS};
 use super::tables::{self, Table, table};
+use crate::support::rights;
 use crate::support::systems::{CUSTOMER, Systems, keys};
 
 /// How often a page that fails is delivered again; what is transient passes sooner.
@@ -104,8 +105,10 @@ impl World {
                      execute format('alter table %s set (autovacuum_enabled = false)', t); end loop; end $$";
         systems.on_legacy(still).await;
         systems.on_platform(still).await;
+        // The bridge may do what `prepare --roles` prints; users own the tables.
+        let least = rights::least(&systems).await;
         let ways = WAYS.iter().map(|way| {
-            let mut config = (*systems.config).clone();
+            let mut config = least.clone();
             for entity in config.stages.iter_mut().flat_map(|stage| &mut stage.entities) {
                 entity.page_rows = way.page_rows;
                 entity.overlap = if way.overlap { Duration::from_secs(120) } else { Duration::ZERO };

@@ -14,6 +14,7 @@ pub mod faults;
 pub mod people;
 pub mod proxy;
 pub mod queue;
+pub mod rights;
 pub mod slow;
 pub mod systems;
 

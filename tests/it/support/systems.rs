@@ -132,7 +132,7 @@ impl Systems {
         let data = Arc::new(Data::new(config.clone()));
         data.prepare(&CustomerId::new(CUSTOMER)).await.expect("preparing the sides");
         data.check(&CustomerId::new(CUSTOMER)).await.expect("the mapping fits the tables");
-        Systems {
+        let mut systems = Systems {
             legacy,
             platform,
             config,
@@ -143,7 +143,12 @@ impl Systems {
             marks: Vec::new(),
             listed: HashMap::new(),
             past: Vec::new(),
+        };
+        if std::env::var_os("SYNC_BRIDGE_LEAST_RIGHTS").is_some() {
+            systems.config = super::rights::least(&systems).await.into();
+            systems.restart();
         }
+        systems
     }
 
     /// As `new`, in databases of the caller's own.
@@ -215,6 +220,14 @@ impl Systems {
     /// A database of the platform by its name in the configuration.
     fn named(&self, name: &str) -> &PgPool {
         self.others.iter().find(|other| other.name == name).map_or(&self.platform, |other| &other.pool)
+    }
+
+    /// The database that is shown so.
+    pub fn pool_at(&self, shown: &str) -> &PgPool {
+        let own = self.databases.iter().zip([&self.legacy, &self.platform]);
+        let others = self.others.iter().map(|other| (&other._database, &other.pool));
+        let found = own.chain(others).find(|(database, _)| shown.ends_with(&format!("/{}", database.name)));
+        found.unwrap_or_else(|| panic!("{shown} is none of them")).1
     }
 
     /// Where an entity's side lies.
