@@ -157,8 +157,29 @@ fn statements(place: &Place, role: &str) -> Vec<String> {
             statements.push(format!("grant delete on {table} to {role}"));
         }
     }
+    statements.push(types(place, role));
     statements.extend(sequences(place, role));
     statements
+}
+
+/// In which schemas the columns' types lie, the catalogue knows; what everybody may use needs no grant.
+fn types(place: &Place, role: &str) -> String {
+    let mapped: Vec<String> =
+        place.tables.keys().map(|(schema, name)| format!("({}, {})", literal(schema), literal(name))).collect();
+    let role = literal(role);
+    format!(
+        "do $grants$\ndeclare\n  schema text;\nbegin\n  for schema in\n    \
+         select distinct tn.nspname\n    \
+         from (values {}) as mapped (schema, name)\n    \
+         join pg_namespace n on n.nspname = mapped.schema\n    \
+         join pg_class c on c.relnamespace = n.oid and c.relname = mapped.name\n    \
+         join pg_attribute a on a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped\n    \
+         join pg_type t on t.oid = a.atttypid\n    \
+         join pg_namespace tn on tn.oid = t.typnamespace\n    \
+         where not has_schema_privilege({role}::regrole, tn.oid, 'usage')\n  \
+         loop\n    execute format('grant usage on schema %I to %s', schema, {role});\n  end loop;\nend\n$grants$",
+        mapped.join(", "),
+    )
 }
 
 /// Which sequence gives a column its numbers, the catalogue knows.
@@ -261,7 +282,7 @@ name = "all"
         let block = legacy.statements.last().expect("statements");
         assert!(block.contains("(values ('public', 'users', 'id'))") && block.contains("'\"Old\"'"), "{block}");
         assert_eq!(
-            legacy.statements[..legacy.statements.len() - 1],
+            legacy.statements[..legacy.statements.len() - 2],
             [
                 r#"grant connect on database "legacy" to "Old""#,
                 r#"grant usage on schema sync_bridge to "Old""#,

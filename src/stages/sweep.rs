@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use futures::FutureExt as _;
-use futures::future::BoxFuture;
+use futures::future::{BoxFuture, try_join_all};
 use sqlx::Row as _;
 
 use crate::clock;
@@ -87,35 +87,42 @@ pub async fn sweep_slice(entity: &ReadyEntity, next: NextSlice, paces: &Paces) -
     if large != Some(true) && next.from == [Some(0); 2] {
         return sweep(entity, Depth::Rows, paces).await;
     }
-    let mut sides = Vec::new();
-    for (side, from) in Side::BOTH.into_iter().zip(next.from) {
-        let Some(from) = from else { continue };
-        let began = clock::instant();
-        let (ready, platform) = (entity.side(side), &entity.platform);
-        let ledger = (&platform.database.read, platform.sql.entity_number());
-        let rest = || paces.rest_for_replicas(entity).boxed();
-        let slice = ready.sql.compare_slice(&ready.database.read, ledger, (from, next.share, next.within), &rest).await;
-        let Slice { reach, rows, pairs, differing, carried_out } = slice.with_context(|| comparing(entity, side))?;
-        // Too many to name, as after a first load: pages look at the whole table, and there is nothing left to compare.
-        let (reach, ranges) = match differing.more {
-            true => (Reach::Rest, cut_whole(entity, side).await?),
-            false => (reach, named(entity, &differing.keys)),
-        };
-        sides.push(SweptSide {
-            side,
-            depth: Depth::Rows,
-            reach,
-            took: began.elapsed(),
-            rows,
-            pairs,
-            ranges,
-            differing: differing.keys.len() as u64,
-            missing: Vec::new(),
-            more_missing: false,
-            carried_out,
-        });
-    }
-    Ok(sides)
+    // At once: each waits for databases of its own.
+    let of_sides = Side::BOTH.into_iter().zip(next.from).filter_map(|(side, from)| Some((side, from?)));
+    try_join_all(of_sides.map(|(side, from)| slice_of(entity, side, from, next, paces))).await
+}
+
+async fn slice_of(
+    entity: &ReadyEntity,
+    side: Side,
+    from: u32,
+    next: NextSlice,
+    paces: &Paces,
+) -> anyhow::Result<SweptSide> {
+    let began = clock::instant();
+    let (ready, platform) = (entity.side(side), &entity.platform);
+    let ledger = (&platform.database.read, platform.sql.entity_number());
+    let rest = || paces.rest_for_replicas(entity).boxed();
+    let slice = ready.sql.compare_slice(&ready.database.read, ledger, (from, next.share, next.within), &rest).await;
+    let Slice { reach, rows, pairs, differing, carried_out } = slice.with_context(|| comparing(entity, side))?;
+    // Too many to name, as after a first load: pages look at the whole table, and there is nothing left to compare.
+    let (reach, ranges) = match differing.more {
+        true => (Reach::Rest, cut_whole(entity, side).await?),
+        false => (reach, named(entity, &differing.keys)),
+    };
+    Ok(SweptSide {
+        side,
+        depth: Depth::Rows,
+        reach,
+        took: began.elapsed(),
+        rows,
+        pairs,
+        ranges,
+        differing: differing.keys.len() as u64,
+        missing: Vec::new(),
+        more_missing: false,
+        carried_out,
+    })
 }
 
 fn comparing(entity: &ReadyEntity, side: Side) -> String {

@@ -51,6 +51,9 @@ async fn strangers(hint: &str) -> Strangers {
     let owner = databases.desk(hint);
     owner.succeeds(&["migrate"]);
     owner.succeeds(&["prepare"]);
+    // A type of a schema that the file does not name, and that nobody may use.
+    let kinds = "create schema kinds; create domain kinds.title as text; alter table identity.users alter column name type kinds.title";
+    execute(&databases.platform, kinds).await;
     let all = [&databases.legacy, &databases.platform, &databases.queue];
     // A role that may do what whoever owns a database may, and nothing else.
     let theirs = format!("\"Owner-{}\"", &databases.legacy.name[..databases.legacy.name.len().min(50)]);
@@ -98,10 +101,10 @@ const GIVE_AWAY: &str = r#"
     begin
       for one in
         select format('schema %I', nspname) as what from pg_namespace
-        where nspname in ('public', 'identity', 'sync_bridge', 'bridge', 'apalis')
+        where nspname in ('public', 'identity', 'sync_bridge', 'bridge', 'apalis', 'kinds')
         union all
         select format('table %s', c.oid::regclass) from pg_class c join pg_namespace n on n.oid = c.relnamespace
-        where nspname in ('public', 'identity', 'sync_bridge', 'bridge', 'apalis') and relkind in ('r', 'p', 'v')
+        where nspname in ('public', 'identity', 'sync_bridge', 'bridge', 'apalis', 'kinds') and relkind in ('r', 'p', 'v')
       loop
         execute format('alter %s owner to OWNER', one.what);
       end loop;
