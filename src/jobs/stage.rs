@@ -206,12 +206,14 @@ impl Loaded {
         &self.stage
     }
 
-    /// Plans the stage, and notes which intents it saw carried out, so that no later comparison has to ask.
+    /// Plans the stage, and notes which intents it saw carried out, so that no later comparison has to ask; that it cannot is no matter of the stage.
     pub async fn work(&self, env: &Env) -> anyhow::Result<Plan> {
         let plan = self.plan(env).await?;
         let customer = CustomerId::new(self.stage.customer.as_str());
         for (entity, found) in plan.swept.iter().filter(|(_, found)| !found.carried_out.is_empty()) {
-            env.data.note_carried_out(&customer, entity, &found.carried_out).await?;
+            if let Err(error) = env.data.note_carried_out(&customer, entity, &found.carried_out).await {
+                tracing::warn!(%entity, "left for the next comparison: {}", told(&error));
+            }
         }
         Ok(plan)
     }

@@ -138,8 +138,8 @@ pub async fn insert_later(
 
 /// Takes the job, counts the attempt, sets token and lease: one conditional update.
 ///
-/// Its commit waits for no disk: a claim that goes with a crash of the server's was nobody's, as no outcome is recorded without its token, and the
-/// job is ready still.
+/// The first one's commit waits for no disk: a claim that goes with a crash of the server's was nobody's, as no outcome is recorded without its
+/// token, and the job is ready still. Whoever had it works on until its lease is to be renewed. Further ones are counted for certain.
 ///
 /// Any delivery of a ready job may claim it, also an older one than the last: the second to come finds nothing. A job whose
 /// attempts are used up is taken only to be dead-lettered, so that one which kills its workers does not circle.
@@ -155,13 +155,12 @@ pub async fn claim(
          set state = 'claimed', token = $2, lease_until = clock_timestamp() + $3, claimed_by = $4,
              claimed_at = clock_timestamp(), attempt = attempt + 1, waits_for = null
          where id = $1 and state = 'ready' and run_at <= clock_timestamp() and attempt < $5
-             and (select set_config('synchronous_commit', 'off', true)) = 'off'
+             and case when attempt = 0 then set_config('synchronous_commit', 'off', true) else 'off' end = 'off'
          returning kind, customer, subject, attempt, outages, extract(epoch from now() - away_since)::float8, error_kind, last_error";
     let last = "update bridge.job
          set state = 'claimed', token = $2, lease_until = clock_timestamp() + $3, claimed_by = $4,
              claimed_at = clock_timestamp(), waits_for = null
          where id = $1 and state = 'ready' and run_at <= clock_timestamp() and attempt >= $5
-             and (select set_config('synchronous_commit', 'off', true)) = 'off'
          returning kind, customer, subject, attempt, outages, extract(epoch from now() - away_since)::float8, error_kind, last_error";
     type Row = (String, String, i64, i32, i32, Option<f64>, Option<String>, Option<String>);
     for (statement, exhausted) in [(first, false), (last, true)] {

@@ -18,6 +18,12 @@ create table if not exists sync_bridge.receipt (
 );
 
 -- A row is written again in the page where it stands, so that no index has to hear of it.
-alter table sync_bridge.receipt set (fillfactor = 90);
+do $$
+begin
+  if not exists (select from pg_class where oid = 'sync_bridge.receipt'::regclass and reloptions::text like '%fillfactor%') then
+    alter table sync_bridge.receipt set (fillfactor = 90);
+  end if;
+end
+$$;
 
 create unique index if not exists receipt_legacy on sync_bridge.receipt (entity_id, legacy_key, generation);

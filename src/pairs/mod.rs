@@ -84,6 +84,8 @@ pub struct CarriedOut {
     pub generation: i32,
     /// Legacy's row as the receipt has it; none: there is none, or it is due as it has no stamp.
     pub legacy_hash: Option<i64>,
+    /// Of the row as it was written.
+    pub legacy_stamp: Option<DateTime<Utc>>,
 }
 
 /// A row of the receipts as read.

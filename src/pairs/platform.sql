@@ -37,7 +37,13 @@ create table if not exists sync_bridge.pair (
 );
 
 -- A row is written again in the page where it stands, so that no index has to hear of it: a third of the pages that an edit touches.
-alter table sync_bridge.pair set (fillfactor = 90);
+do $$
+begin
+  if not exists (select from pg_class where oid = 'sync_bridge.pair'::regclass and reloptions::text like '%fillfactor%') then
+    alter table sync_bridge.pair set (fillfactor = 90);
+  end if;
+end
+$$;
 
 -- The revision as of which a tombstone is known to be one, and since when: it ends once it is old enough.
 alter table sync_bridge.pair add column if not exists gone_rev bigint;

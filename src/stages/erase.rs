@@ -180,6 +180,7 @@ async fn is_settled(entity: &ReadyEntity, view: &View, lease_secs: f64) -> anyho
                 legacy_key,
                 generation: receipt.generation,
                 legacy_hash: None,
+                legacy_stamp: receipt.stamp_written,
             };
             fold(entity, &[made]).await?;
             Ok(false)

@@ -162,22 +162,32 @@ fn statements(place: &Place, role: &str) -> Vec<String> {
     statements
 }
 
-/// In which schemas the columns' types lie, the catalogue knows; what everybody may use needs no grant.
+/// In which schemas the types of mapped columns lie, and those that domains are over, the catalogue knows; what everybody may use needs no
+/// grant, and what is not the owner's to give is told.
 fn types(place: &Place, role: &str) -> String {
-    let mapped: Vec<String> =
-        place.tables.keys().map(|(schema, name)| format!("({}, {})", literal(schema), literal(name))).collect();
+    let mapped = place.tables.iter().flat_map(|((schema, name), wanted)| {
+        let columns: BTreeSet<&String> = wanted.insert.union(&wanted.update).collect();
+        let column = columns.into_iter().filter(|_| !wanted.any_column).map(|column| literal(column));
+        let any = wanted.any_column.then(|| "null".to_owned());
+        column.chain(any).map(move |column| format!("({}, {}, {column})", literal(schema), literal(name)))
+    });
+    let mapped: Vec<String> = mapped.collect();
     let role = literal(role);
     format!(
         "do $grants$\ndeclare\n  schema text;\nbegin\n  for schema in\n    \
-         select distinct tn.nspname\n    \
-         from (values {}) as mapped (schema, name)\n    \
-         join pg_namespace n on n.nspname = mapped.schema\n    \
-         join pg_class c on c.relnamespace = n.oid and c.relname = mapped.name\n    \
-         join pg_attribute a on a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped\n    \
-         join pg_type t on t.oid = a.atttypid\n    \
-         join pg_namespace tn on tn.oid = t.typnamespace\n    \
+         with recursive types (oid) as (\n      \
+         select a.atttypid\n      \
+         from (values {}) as mapped (schema, name, own)\n      \
+         join pg_namespace n on n.nspname = mapped.schema\n      \
+         join pg_class c on c.relnamespace = n.oid and c.relname = mapped.name\n      \
+         join pg_attribute a on a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped\n        \
+         and a.attname = coalesce(mapped.own, a.attname)\n      \
+         union select t.typbasetype from types join pg_type t using (oid) where t.typtype = 'd')\n    \
+         select distinct tn.nspname from types join pg_type t using (oid) join pg_namespace tn on tn.oid = t.typnamespace\n    \
          where not has_schema_privilege({role}::regrole, tn.oid, 'usage')\n  \
-         loop\n    execute format('grant usage on schema %I to %s', schema, {role});\n  end loop;\nend\n$grants$",
+         loop\n    begin\n      execute format('grant usage on schema %I to %s', schema, {role});\n    \
+         exception when insufficient_privilege then\n      raise warning 'its owner is to grant usage on schema %', schema;\n    end;\n  \
+         end loop;\nend\n$grants$",
         mapped.join(", "),
     )
 }

@@ -67,9 +67,10 @@ pub async fn commit_legacy(
                 let mut outcome = LegacyOutcome::default();
                 for (at, mut intent) in intents.into_iter().enumerate() {
                     match endings.remove(&at) {
-                        Some(Ending::Done { key, generation, hash }) => {
+                        Some(Ending::Done { key, generation, hash, stamp }) => {
                             intent.act.pair.generation = generation;
                             intent.act.pair.legacy_hash = hash;
+                            intent.act.pair.legacy_stamp = stamp.or(intent.act.pair.legacy_stamp);
                             outcome.done.push((intent, key));
                         }
                         Some(Ending::InTheWay(other)) => outcome.in_the_way.push((intent, other)),
@@ -90,11 +91,12 @@ enum Turn {
 }
 
 enum Ending {
-    /// Under this key, which is of this generation; with the row's hash, unless it is due by not having one.
+    /// Under this key, which is of this generation; with the row's hash, unless it is due by not having one, and its stamp.
     Done {
         key: Key,
         generation: i32,
         hash: Option<i64>,
+        stamp: Option<DateTime<Utc>>,
     },
     Moved,
     InTheWay(Key),
@@ -240,19 +242,20 @@ async fn attempt(
         let stored = written.get(&at);
         if let (Some(stored), false) = (stored, void.contains(&at)) {
             let hash = mapping.legacy.has_stamp().then_some(stored.hash);
-            endings.insert(at, Ending::Done { key: stored.key.clone(), generation, hash });
+            let stamp = stamp(mapping, Side::Legacy, Some(stored));
+            endings.insert(at, Ending::Done { key: stored.key.clone(), generation, hash, stamp });
             receipts.push(ReceiptWrite {
                 platform_key: intent.platform_key.clone(),
                 legacy_key: Some(stored.key.clone()),
                 generation,
                 rev: intent.rev,
                 done: true,
-                stamp_written: stamp(mapping, Side::Legacy, Some(stored)),
+                stamp_written: stamp,
                 stamp_before: pair.legacy_edited_at.or(pair.platform_edited_at),
                 row_hash: Some(stored.hash),
             });
         } else if let (Some(key), false) = (deleted.remove(&at), void.contains(&at)) {
-            endings.insert(at, Ending::Done { key: key.clone(), generation, hash: None });
+            endings.insert(at, Ending::Done { key: key.clone(), generation, hash: None, stamp: None });
             receipts.push(ReceiptWrite {
                 legacy_key: Some(key),
                 done: true,

@@ -431,6 +431,7 @@ async fn commit(
             legacy_key: key.clone(),
             generation: intent.act.pair.generation,
             legacy_hash: intent.act.pair.legacy_hash,
+            legacy_stamp: intent.act.pair.legacy_stamp,
         })
         .collect();
     fold(entity, &made).instrument(debug_span!("fold")).await?;

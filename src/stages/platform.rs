@@ -533,30 +533,26 @@ async fn copy_pairs(connection: &mut PgConnection, number: i32, acts: &[&&Act]) 
     Ok(())
 }
 
-/// Notes in the ledger that intents were carried out: the base moves on, and the keys and hashes of legacy's rows become known. Anybody's later
-/// transaction would do the same; without it the children of a record made on legacy would have to wait.
+/// So many are noted in one statement.
+const NOTED_MAX: usize = 10_000;
+
+/// Notes in the ledger that intents were carried out: the base moves on, and keys, hashes and stamps of legacy's rows become known. Anybody's
+/// later transaction would do the same, so nobody waits for those that others hold; without it the children of a record made on legacy would
+/// have to wait.
 pub async fn fold(entity: &ReadyEntity, carried_out: &[CarriedOut]) -> anyhow::Result<()> {
-    if carried_out.is_empty() {
-        return Ok(());
+    for some in carried_out.chunks(NOTED_MAX) {
+        fault::point("fold.before").await;
+        let query = postgres::query(include_str!("fold.sql"))
+            .bind(entity.platform.sql.entity_number())
+            .bind(some.iter().map(|one| one.platform_key.0.as_str()).collect::<Vec<_>>())
+            .bind(some.iter().map(|one| one.rev).collect::<Vec<_>>())
+            .bind(some.iter().map(|one| one.legacy_key.0.as_str()).collect::<Vec<_>>())
+            .bind(some.iter().map(|one| one.generation).collect::<Vec<_>>())
+            .bind(some.iter().map(|one| one.legacy_hash).collect::<Vec<_>>())
+            .bind(some.iter().map(|one| one.legacy_stamp).collect::<Vec<_>>());
+        let write = &entity.platform.database.write;
+        write.execute(query).await.with_context(|| format!("noting what was written of {}", entity.mapping.entity))?;
+        fault::point("fold.after").await;
     }
-    fault::point("fold.before").await;
-    let query = postgres::query(
-        "update sync_bridge.pair p set rev = p.rev + 1, base = p.next_base, gone = p.next_gone, next_base = null, \
-         next_gone = null, intent_at = null, legacy_key = v.legacy_key, generation = v.generation, legacy_hash = v.legacy_hash \
-         from unnest($2::text[], $3::bigint[], $4::text[], $5::integer[], $6::bigint[]) \
-         as v (platform_key, rev, legacy_key, generation, legacy_hash) \
-         where p.entity_id = $1 and p.platform_key = v.platform_key and p.rev = v.rev and p.next_base is not null \
-         and not exists (select from sync_bridge.pair o where o.entity_id = $1 and o.legacy_key = v.legacy_key \
-         and not o.gone and o.platform_key <> p.platform_key)",
-    )
-    .bind(entity.platform.sql.entity_number())
-    .bind(carried_out.iter().map(|one| one.platform_key.0.as_str()).collect::<Vec<_>>())
-    .bind(carried_out.iter().map(|one| one.rev).collect::<Vec<_>>())
-    .bind(carried_out.iter().map(|one| one.legacy_key.0.as_str()).collect::<Vec<_>>())
-    .bind(carried_out.iter().map(|one| one.generation).collect::<Vec<_>>())
-    .bind(carried_out.iter().map(|one| one.legacy_hash).collect::<Vec<_>>());
-    let write = &entity.platform.database.write;
-    write.execute(query).await.with_context(|| format!("noting what was written of {}", entity.mapping.entity))?;
-    fault::point("fold.after").await;
     Ok(())
 }

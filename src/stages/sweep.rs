@@ -164,7 +164,8 @@ async fn sweep_side(entity: &ReadyEntity, side: Side, depth: Depth, paces: &Pace
     })
 }
 
-/// The living pairs, and a hash of what both sides last agreed on in all of them.
+/// The living pairs, and a hash of what both sides last agreed on in all of them, what was announced among it: where nothing differs, it came
+/// to pass.
 ///
 /// # Errors
 /// A database that does not answer.
@@ -172,7 +173,7 @@ pub async fn agreed(entity: &ReadyEntity) -> anyhow::Result<(u64, String)> {
     let platform = &entity.platform;
     let what = || format!("reading the pairs of {} in {}", entity.mapping.entity, platform.database.shown);
     let query = postgres::query(
-        "select count(*), (coalesce(sum(hashtextextended(coalesce(encode(base, 'base64'), ''), hashtextextended(coalesce(legacy_key, ''), \
+        "select count(*), (coalesce(sum(hashtextextended(coalesce(encode(coalesce(next_base, base), 'base64'), ''), hashtextextended(coalesce(legacy_key, ''), \
          hashtextextended(platform_key, 0)))), 0) % 9223372036854775807)::bigint \
          from sync_bridge.pair where entity_id = $1 and not gone",
     )

@@ -293,7 +293,7 @@ fn connect_options(url: &DatabaseUrl, application_name: &str) -> anyhow::Result<
 
 /// A hidden row would look like a delete, so row security fails loudly instead of filtering; our names are always qualified;
 /// values print in one form; nothing waits for ever on somebody else's database. What is read after a lock must be what is
-/// there by then, whatever isolation the role is given by default. A database that does not know what its texts are written in
+/// there by then, whatever isolation the role is given by default. Nothing of ours runs for so long that it were worth a compiler's time. A database that does not know what its texts are written in
 /// hands them over unchecked: one row's bytes that are no text would else cost its page.
 ///
 /// Who writes sets off the applications' triggers, and their names are qualified only sometimes: they get the search path that
@@ -308,7 +308,7 @@ fn begin(access: &str, zone: Tz) -> String {
     format!(
         "begin isolation level read committed {access}; set local row_security = off; set local search_path {path}; \
          set local timezone = '{}'; set local datestyle = 'ISO, YMD'; set local intervalstyle = 'postgres'; \
-         set local bytea_output = 'hex'; set local array_nulls = on; set local extra_float_digits = 1; set local statement_timeout = '60s'; \
+         set local bytea_output = 'hex'; set local array_nulls = on; set local extra_float_digits = 1; set local jit = off; set local statement_timeout = '60s'; \
          {LOCK_WAIT}; set local idle_in_transaction_session_timeout = '30s'; \
          select pg_catalog.set_config('client_encoding', 'SQL_ASCII', true) \
          where pg_catalog.getdatabaseencoding() operator(pg_catalog.=) 'SQL_ASCII'{durable}",

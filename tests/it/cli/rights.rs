@@ -51,8 +51,9 @@ async fn strangers(hint: &str) -> Strangers {
     let owner = databases.desk(hint);
     owner.succeeds(&["migrate"]);
     owner.succeeds(&["prepare"]);
-    // A type of a schema that the file does not name, and that nobody may use.
-    let kinds = "create schema kinds; create domain kinds.title as text; alter table identity.users alter column name type kinds.title";
+    // Types of a schema that the file does not name, and that nobody may use: of a column, and below a domain that everybody may.
+    let kinds = "create schema kinds; create domain kinds.title as text; create domain identity.title as kinds.title;
+        alter table identity.users alter column name type identity.title";
     execute(&databases.platform, kinds).await;
     let all = [&databases.legacy, &databases.platform, &databases.queue];
     // A role that may do what whoever owns a database may, and nothing else.

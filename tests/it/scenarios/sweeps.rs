@@ -276,6 +276,10 @@ async fn what_was_announced_to_legacy_and_never_written_is_found_by_the_sweep() 
 #[tokio::test]
 async fn what_legacys_receipts_call_done_is_not_looked_at_once_more() {
     let bridge = rested("carried out").await;
+    bridge
+        .systems
+        .on_legacy("update person set last_update = last_update - interval '3 d' where email = '3@example.org'")
+        .await;
     let worker = bridge.work(GRACE);
     let open = "select count(*)::text from sync_bridge.pair where next_base is not null";
     let edit = "update person set name = name || '!', updated_at = now() where email ~ '^[1-9]@'";
@@ -291,6 +295,29 @@ async fn what_legacys_receipts_call_done_is_not_looked_at_once_more() {
     let quiet = "update person set name = 'quiet' where email = '7@example.org'";
     bridge.systems.on_legacy(quiet).await;
     assert_eq!(kinds(&verified(&bridge, false).await), one("missed", 1));
+    sweep(&bridge).await;
+    bridge.settle().await;
+
+    // One of them is not as it was left.
+    bridge.systems.on_platform(edit).await;
+    bridge.settle().await;
+    assert_eq!(bridge.systems.platform_rows(open).await, ["9"]);
+    bridge.systems.on_legacy("update person set name = 'silent' where email = '5@example.org'").await;
+    assert_eq!(kinds(&verified(&bridge, false).await), one("behind", 1));
+    sweep(&bridge).await;
+    bridge.settle().await;
+    let silent = "select name from person where email = '5@example.org'";
+    bridge.systems.both_hold(silent, silent, &["silent"]).await;
+
+    // Brought back to before the bridge wrote it, receipt and all: no edit of anybody's.
+    bridge
+        .systems
+        .on_legacy(
+            "update person set name = 'old', last_update = last_update - interval '2 d' where email = '3@example.org';
+             delete from sync_bridge.receipt r using person where r.legacy_key = person.id::text and email = '3@example.org'",
+        )
+        .await;
+    assert_eq!(kinds(&verified(&bridge, false).await), one("restored", 1));
     worker.stop().await;
 }
 

@@ -396,7 +396,7 @@ impl TableSql {
             carried_out.extend(self.carried_out(sessions, announced, &mut differing).await?);
             let Some(next) = part.upto else { break Reach::Rest };
             at = next;
-            if began.elapsed() > within || differing.more {
+            if began.elapsed() > within || differing.more || carried_out.len() >= KEYS_MAX {
                 break Reach::Upto { block: at, done: (f64::from(at) / f64::from(blocks.max(1))).min(share) };
             }
             go_easy(&mut parts, part, part_began, rest).await;
@@ -415,18 +415,22 @@ impl TableSql {
     }
 
     /// Key and hash that a pair `g` knows of its row on this side. Of a row of legacy's that somebody meant to write nothing is known before
-    /// its receipt was asked: the write may not have come to pass. The platform's is known as it was then, if there is a row of legacy's that tells so.
-    /// And what a person is to decide about differs although nobody touched it.
+    /// its receipt was asked: the write may not have come to pass. The platform's is known as it was then, if legacy's own row, which stood by then,
+    /// is to tell whether it did; one without a stamp nobody but the comparison finds. And what a person is to decide about differs although nobody
+    /// touched it.
     fn known(&self) -> (&'static str, &'static str) {
-        match self.side {
-            Side::Legacy => {
+        match (self.side, &self.stamp) {
+            (Side::Legacy, _) => {
                 ("g.legacy_key", "case when g.next_base is null and g.listed is null then g.legacy_hash end")
             }
-            Side::Platform => (
+            (Side::Platform, Some(_)) => (
                 "g.platform_key",
-                "case when (g.next_base is null or g.legacy_key is not null and not g.next_gone) and g.listed is null \
+                "case when (g.next_base is null or g.legacy_hash is not null and not g.next_gone) and g.listed is null \
                  then g.platform_hash end",
             ),
+            (Side::Platform, None) => {
+                ("g.platform_key", "case when g.next_base is null and g.listed is null then g.platform_hash end")
+            }
         }
     }
 
@@ -447,10 +451,10 @@ impl TableSql {
         differing: &mut Named,
     ) -> Result<Vec<CarriedOut>, sqlx::Error> {
         let select = Statement::new(
-            "select w.n, r.generation from unnest($2::text[], $3::bigint[], $4::text[], $5::bigint[]) \
-             with ordinality as w (p, rev, k, h, n) \
-             left join lateral (select * from sync_bridge.receipt r where r.entity_id = $1 and r.platform_key = w.p offset 0) r \
-             on r.rev = w.rev and r.done and r.legacy_key = w.k and r.row_hash = w.h"
+            "select w.n, r.generation, r.stamp_written from unnest($2::text[], $3::bigint[], $4::bigint[]) \
+             with ordinality as w (p, rev, h, n) \
+             join lateral (select * from sync_bridge.receipt r where r.entity_id = $1 and r.platform_key = w.p offset 0) r \
+             on r.rev = w.rev and r.done and r.row_hash = w.h"
                 .to_owned(),
         );
         let mut carried_out = Vec::new();
@@ -465,22 +469,21 @@ impl TableSql {
                 .bind(self.entity_number)
                 .bind(some.iter().map(|one| one.platform_key.as_str()).collect::<Vec<_>>())
                 .bind(some.iter().map(|one| one.rev).collect::<Vec<_>>())
-                .bind(some.iter().map(|one| one.key.as_str()).collect::<Vec<_>>())
                 .bind(some.iter().map(|one| one.hash).collect::<Vec<_>>());
-            let mut generations: HashMap<i64, i32> = HashMap::new();
+            let mut done: HashMap<i64, (i32, Option<DateTime<Utc>>)> = HashMap::new();
             for row in legacy.fetch_all(query).await? {
-                let generation: Option<i32> = row.try_get(1)?;
-                generations.extend(generation.map(|generation| row.try_get(0).map(|n| (n, generation))).transpose()?);
+                done.insert(row.try_get(0)?, (row.try_get(1)?, row.try_get(2)?));
             }
             for (n, Announced { key, hash, platform_key, rev }) in (1..).zip(some) {
-                match generations.get(&n) {
+                match done.get(&n) {
                     None => differing.add(key),
-                    Some(&generation) => carried_out.push(CarriedOut {
+                    Some(&(generation, legacy_stamp)) => carried_out.push(CarriedOut {
                         platform_key: Key(platform_key),
                         rev,
                         legacy_key: Key(key),
                         generation,
                         legacy_hash: Some(hash),
+                        legacy_stamp,
                     }),
                 }
             }
