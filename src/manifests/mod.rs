@@ -10,7 +10,7 @@ mod scaling;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
 
-use anyhow::{Context as _, ensure};
+use anyhow::{Context as _, bail, ensure};
 use serde_json::{Map, Value, json};
 
 pub use self::head::head;
@@ -86,6 +86,10 @@ impl Scaling {
 /// The key of the Secret with the scaler's own URL of the queue database.
 pub const SCALER_URL: &str = "SCALER_DATABASE_URL";
 
+/// What the containers' own environment is made of, beside the console's tokens.
+const OWN_VARIABLES: [&str; 5] =
+    ["SYNC_BRIDGE_CONFIG", "DD_AGENT_HOST", "OTEL_EXPORTER_OTLP_ENDPOINT", "SCALER_DATABASE_URL", "PATH"];
+
 impl Wanted {
     /// # Errors
     /// What Kubernetes or a container runtime would refuse.
@@ -111,6 +115,15 @@ impl Wanted {
              registry is of small letters",
             self.image
         );
+        let taken = config.variables.iter().find(|variable| {
+            let tokens = pods::TOKENS.map(|(token, _)| token);
+            OWN_VARIABLES.iter().chain(&tokens).any(|own| own == variable)
+        });
+        if let Some(taken) = taken {
+            bail!(
+                "${{{taken}}} of the configuration is a variable that the containers have for themselves: give it another name"
+            );
+        }
         ensure!(
             self.migrate_secret.is_none() || !config.queue_variables.is_empty(),
             "--migrate-secret has nothing to give: the `url` under `[queue]` takes nothing from the environment"

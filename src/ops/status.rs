@@ -197,6 +197,14 @@ async fn of(queue: &PgPool, config: &Config, asked: &[Asked<'_>]) -> anyhow::Res
     .fetch_all(queue)
     .await
     .context("reading the watermarks")?;
+    let busy: Vec<(String, String, String, DateTime<Utc>)> = sqlx::query_as(
+        "select customer, entity, side, min(since) from bridge.parked where reason = 'busy' and customer = any($1)
+         group by customer, entity, side",
+    )
+    .bind(&customers)
+    .fetch_all(queue)
+    .await
+    .context("reading since when rows are busy")?;
     let pauses = pauses(queue, &customers).await?;
     let away = away(queue).await?;
     let logins = config.logins();
@@ -205,6 +213,8 @@ async fn of(queue: &PgPool, config: &Config, asked: &[Asked<'_>]) -> anyhow::Res
     let summaries: HashMap<&str, &Summary> = summaries.iter().map(|it| (it.customer.as_str(), it)).collect();
     let marks: HashMap<(&str, &str, &str), &Mark> =
         marks.iter().map(|mark| ((mark.customer.as_str(), mark.entity.as_str(), mark.side.as_str()), mark)).collect();
+    let busy: HashMap<(&str, &str, &str), DateTime<Utc>> =
+        busy.iter().map(|(customer, entity, side, since)| ((&**customer, &**entity, &**side), *since)).collect();
     let stand = |Asked { id, slug, served }: &Asked<'_>| {
         let id = id.as_str();
         let summary = summaries.get(id)?;
@@ -217,7 +227,9 @@ async fn of(queue: &PgPool, config: &Config, asked: &[Asked<'_>]) -> anyhow::Res
                 let mark = marks.get(&(id, entity, side.as_str()));
                 let loading = loads.iter().find(|load| load.entity == entity && load.side == side.as_str());
                 let changed = mapping::since(&mappings, entity);
-                let since = [pauses.since(entity, side), loading.map(|load| load.since), changed];
+                // The watermark passed it all the same.
+                let busy = busy.get(&(id, entity, side.as_str())).copied();
+                let since = [pauses.since(entity, side), loading.map(|load| load.since), changed, busy];
                 let waits = since.into_iter().flatten().min().map_or(0.0, |since| secs(summary.now - since));
                 // Not of what the tick could not ask.
                 let asked = |mark: &Mark| idle.is_some_and(|at| mark.settled_at >= at);

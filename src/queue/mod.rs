@@ -4,7 +4,8 @@
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::str::FromStr;
-use std::time::Duration;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use apalis::prelude::TaskBuilder;
@@ -36,6 +37,21 @@ pub const ANSWER_MAX: Duration = Duration::from_secs(30);
 
 /// Seeing whether a connection is still good, which asks for nothing.
 const PING_MAX: Duration = Duration::from_secs(5);
+
+/// What the server says of a type that is not there any more under the number that the connection knows it by: a dump was restored over the
+/// database, and with it the extension hstore.
+const INTERNAL: &str = "XX000";
+
+/// Connections that were made before that are not used again, of whichever pool.
+static DISTRUSTED: Mutex<Option<Instant>> = Mutex::new(None);
+
+fn distrust_connections() {
+    *DISTRUSTED.lock().unwrap_or_else(PoisonError::into_inner) = Some(clock::instant());
+}
+
+fn is_distrusted(age: Duration) -> bool {
+    DISTRUSTED.lock().unwrap_or_else(PoisonError::into_inner).is_some_and(|since| age >= since.elapsed())
+}
 
 /// For so long an answer says that a connection is good.
 const FRESH: Duration = Duration::from_millis(200);
@@ -132,7 +148,13 @@ pub async fn enqueue(conn: &mut PgConnection, deliveries: &[Delivery]) -> sqlx::
         queues.entry(delivery.kind.queue(delivery.pool.as_deref())).or_default().push(task);
     }
     for (queue, tasks) in queues {
-        apalis_postgres::queries::push_tasks(conn, &queue, tasks).await.map_err(database_error)?;
+        let pushed = apalis_postgres::queries::push_tasks(conn, &queue, tasks).await.map_err(database_error);
+        if let Err(sqlx::Error::Database(error)) = &pushed
+            && error.code().as_deref() == Some(INTERNAL)
+        {
+            distrust_connections();
+        }
+        pushed?;
         crate::fault::point("queue.pushed").await;
     }
     Ok(())
@@ -229,7 +251,7 @@ async fn still_good(conn: &mut PgConnection) -> sqlx::Result<bool> {
 
 /// Whether a connection that rested in its pool still answers; one that answered a moment ago is not asked again.
 async fn rested(conn: &mut PgConnection, meta: PoolConnectionMetadata) -> sqlx::Result<bool> {
-    Ok(meta.idle_for < FRESH || still_good(conn).await.unwrap_or(false))
+    Ok(!is_distrusted(meta.age) && (meta.idle_for < FRESH || still_good(conn).await.unwrap_or(false)))
 }
 
 /// The answer of the queue database, or the error that there is none within `limit`. What was asked is dropped then, and

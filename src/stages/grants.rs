@@ -186,7 +186,9 @@ fn types(place: &Place, role: &str) -> String {
          select distinct tn.nspname from types join pg_type t using (oid) join pg_namespace tn on tn.oid = t.typnamespace\n    \
          where not has_schema_privilege({role}::regrole, tn.oid, 'usage')\n  \
          loop\n    begin\n      execute format('grant usage on schema %I to %s', schema, {role});\n    \
-         exception when insufficient_privilege then\n      raise warning 'its owner is to grant usage on schema %', schema;\n    end;\n  \
+         exception when insufficient_privilege then\n      null;\n    end;\n    \
+         if not has_schema_privilege({role}::regrole, schema, 'usage') then\n      \
+         raise warning 'its owner is to grant usage on schema % to %', schema, {role};\n    end if;\n  \
          end loop;\nend\n$grants$",
         mapped.join(", "),
     )

@@ -2,10 +2,11 @@
 
 use std::collections::BTreeSet;
 
-use sqlx::{AssertSqlSafe, PgPool};
+use sqlx::{AssertSqlSafe, Connection as _, PgPool};
 use sync_bridge::config::Side;
 use sync_bridge::embedded::{Options, Server};
-use sync_bridge::queue;
+use sync_bridge::ledger::job;
+use sync_bridge::queue::{self, Kind};
 
 use crate::support::faults::crash_at;
 use crate::support::systems::{Systems, run_page};
@@ -92,6 +93,28 @@ async fn sessions_of_the_queue_wait_for_the_disk_where_commits_would_not_and_for
         let alone: String = sqlx::query_scalar(ask).fetch_one(&mut session).await.expect("an answer");
         assert_eq!([pooled, alone], [expected, expected], "where the default is {default}");
     }
+}
+
+/// A dump that is restored over the database makes its extensions anew: what a connection knows them by is nobody's any more.
+#[tokio::test]
+async fn a_queue_database_that_was_restored_under_its_connections_is_written_to() {
+    let database = crate::support::queue::queue("restored under").await.database;
+    let pool = queue::connect(&database.url).await.expect("connecting to the queue");
+    let mut subject = 0;
+    let mut push = async || {
+        subject -= 1;
+        let mut conn = queue::acquire(&pool).await.expect("a connection");
+        let mut transaction = conn.begin().await.expect("a transaction");
+        let jobs = job::insert(&mut transaction, Kind::Page, &[("acme".to_owned(), subject)]).await.expect("a job");
+        queue::enqueue(&mut transaction, &jobs).await?;
+        transaction.commit().await
+    };
+    push().await.expect("a delivery");
+    let anew = "alter table apalis.jobs drop column metadata; drop extension hstore; create extension hstore;
+        alter table apalis.jobs add column metadata hstore default ''";
+    sqlx::raw_sql(anew).execute(&pool).await.expect("another hstore");
+    assert!(push().await.is_err(), "nobody could know");
+    push().await.expect("a delivery by another connection");
 }
 
 #[tokio::test]

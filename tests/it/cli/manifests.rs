@@ -600,6 +600,7 @@ fn what_cannot_be_in_a_cluster_is_refused() {
         ("slug =", "slugg =", "did you mean `slug`?"),
         ("${LEGACY_URL}", "postgres://bridge:hunter2@${HOST}/acme", "a password must not stand in this file"),
         ("${LEGACY_URL}", "mysql://localhost/acme", "is no PostgreSQL URL"),
+        ("${LEGACY_URL}", "${SYNC_BRIDGE_CONFIG}", "is a variable that the containers have for themselves"),
         ("lens = \"lowercase\"", "lens = { ref = \"usr\" }", "did you mean `user`?"),
         ("lens = \"lowercase\"", "lens = { values = { A = \"x\", B = \"x\" } }", "email"),
     ] {
