@@ -726,7 +726,7 @@ impl Data {
         carried_out: &[CarriedOut],
     ) -> anyhow::Result<()> {
         let ready = self.fitting(customer, entity).await?;
-        self.heed(customer, entity, platform::fold(&ready, carried_out).await)
+        self.heed(customer, entity, platform::fold_free(&ready, carried_out).await)
     }
 
     /// The living pairs of an entity, and a hash of what both sides last agreed on in all of them: where neither side has a difference, it

@@ -537,12 +537,21 @@ async fn copy_pairs(connection: &mut PgConnection, number: i32, acts: &[&&Act]) 
 const NOTED_MAX: usize = 10_000;
 
 /// Notes in the ledger that intents were carried out: the base moves on, and keys, hashes and stamps of legacy's rows become known. Anybody's
-/// later transaction would do the same, so nobody waits for those that others hold; without it the children of a record made on legacy would
-/// have to wait.
+/// later transaction would do the same; without it the children of a record made on legacy would have to wait, so a page waits for those that
+/// others hold.
 pub async fn fold(entity: &ReadyEntity, carried_out: &[CarriedOut]) -> anyhow::Result<()> {
+    note(entity, carried_out, include_str!("fold.sql")).await
+}
+
+/// As `fold`, but that nobody waits: what others hold is left to them.
+pub async fn fold_free(entity: &ReadyEntity, carried_out: &[CarriedOut]) -> anyhow::Result<()> {
+    note(entity, carried_out, include_str!("fold_free.sql")).await
+}
+
+async fn note(entity: &ReadyEntity, carried_out: &[CarriedOut], sql: &'static str) -> anyhow::Result<()> {
     for some in carried_out.chunks(NOTED_MAX) {
         fault::point("fold.before").await;
-        let query = postgres::query(include_str!("fold.sql"))
+        let query = postgres::query(sql)
             .bind(entity.platform.sql.entity_number())
             .bind(some.iter().map(|one| one.platform_key.0.as_str()).collect::<Vec<_>>())
             .bind(some.iter().map(|one| one.rev).collect::<Vec<_>>())
