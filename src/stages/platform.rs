@@ -112,18 +112,7 @@ async fn attempt(entity: &ReadyEntity, acts: &mut [Box<Act>], links: &Links) -> 
     if !paired.is_empty() {
         let keys: Vec<&str> =
             paired.iter().filter_map(|&at| acts[at].pair.platform_key.as_ref()).map(|k| &*k.0).collect();
-        let rows = postgres::query(
-            "select platform_key, rev from sync_bridge.pair where entity_id = $1 and platform_key = any($2) \
-             order by platform_key for update skip locked",
-        )
-        .bind(number)
-        .bind(&keys)
-        .fetch_all(&mut transaction)
-        .await?;
-        let mut revs: HashMap<String, i64> = HashMap::with_capacity(rows.len());
-        for row in rows {
-            revs.insert(row.try_get(0)?, row.try_get(1)?);
-        }
+        let revs = lock_pairs(&mut transaction, number, &keys).await?;
         for &at in &paired {
             let rev = acts[at].pair.platform_key.as_ref().and_then(|key| revs.get(&key.0));
             if rev != Some(&acts[at].rev_read) {
@@ -236,6 +225,23 @@ async fn attempt(entity: &ReadyEntity, acts: &mut [Box<Act>], links: &Links) -> 
     transaction.commit().answered().await?;
     fault::point("platform.after_commit").await;
     Ok(Attempt::Committed { done, dropped, failed, in_the_way })
+}
+
+/// Locks those of the ledger rows that are there and that nobody holds, in key order; their revisions.
+async fn lock_pairs(
+    connection: &mut PgConnection,
+    number: i32,
+    keys: &[&str],
+) -> Result<HashMap<String, i64>, sqlx::Error> {
+    let rows = postgres::query(
+        "select platform_key, rev from sync_bridge.pair where entity_id = $1 and platform_key = any($2) \
+         order by platform_key for update skip locked",
+    )
+    .bind(number)
+    .bind(keys)
+    .fetch_all(connection)
+    .await?;
+    rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect()
 }
 
 /// Values that are only taken for agreed need no lock, but the platform must still show them: an edit between the two reads
@@ -533,35 +539,47 @@ async fn copy_pairs(connection: &mut PgConnection, number: i32, acts: &[&&Act]) 
     Ok(())
 }
 
-/// So many are noted in one statement.
+/// So many are noted in one transaction.
 const NOTED_MAX: usize = 10_000;
 
 /// Notes in the ledger that intents were carried out: the base moves on, and keys, hashes and stamps of legacy's rows become known. Anybody's
-/// later transaction would do the same; without it the children of a record made on legacy would have to wait, so a page waits for those that
+/// later transaction would do the same; without it the children of a record made on legacy would have to wait, so this waits for pairs that
 /// others hold.
 pub async fn fold(entity: &ReadyEntity, carried_out: &[CarriedOut]) -> anyhow::Result<()> {
-    note(entity, carried_out, include_str!("fold.sql")).await
-}
-
-/// As `fold`, but that nobody waits: what others hold is left to them.
-pub async fn fold_free(entity: &ReadyEntity, carried_out: &[CarriedOut]) -> anyhow::Result<()> {
-    note(entity, carried_out, include_str!("fold_free.sql")).await
-}
-
-async fn note(entity: &ReadyEntity, carried_out: &[CarriedOut], sql: &'static str) -> anyhow::Result<()> {
     for some in carried_out.chunks(NOTED_MAX) {
-        fault::point("fold.before").await;
-        let query = postgres::query(sql)
-            .bind(entity.platform.sql.entity_number())
-            .bind(some.iter().map(|one| one.platform_key.0.as_str()).collect::<Vec<_>>())
-            .bind(some.iter().map(|one| one.rev).collect::<Vec<_>>())
-            .bind(some.iter().map(|one| one.legacy_key.0.as_str()).collect::<Vec<_>>())
-            .bind(some.iter().map(|one| one.generation).collect::<Vec<_>>())
-            .bind(some.iter().map(|one| one.legacy_hash).collect::<Vec<_>>())
-            .bind(some.iter().map(|one| one.legacy_stamp).collect::<Vec<_>>());
-        let write = &entity.platform.database.write;
-        write.execute(query).await.with_context(|| format!("noting what was written of {}", entity.mapping.entity))?;
+        let mut transaction = entity.platform.database.write.begin().await?;
+        note(&mut transaction, entity, &some.iter().collect::<Vec<_>>()).await?;
+        transaction.commit().answered().await?;
         fault::point("fold.after").await;
     }
     Ok(())
+}
+
+/// As `fold`, but that nobody waits: pairs that others hold are left to them.
+pub async fn fold_free(entity: &ReadyEntity, carried_out: &[CarriedOut]) -> anyhow::Result<()> {
+    for some in carried_out.chunks(NOTED_MAX) {
+        let mut transaction = entity.platform.database.write.begin().await?;
+        let keys: Vec<&str> = some.iter().map(|one| one.platform_key.0.as_str()).collect();
+        let locked = lock_pairs(&mut transaction, entity.platform.sql.entity_number(), &keys).await?;
+        let free: Vec<&CarriedOut> = some.iter().filter(|one| locked.contains_key(&one.platform_key.0)).collect();
+        note(&mut transaction, entity, &free).await?;
+        transaction.commit().answered().await?;
+        fault::point("fold.after").await;
+    }
+    Ok(())
+}
+
+async fn note(connection: &mut PgConnection, entity: &ReadyEntity, carried_out: &[&CarriedOut]) -> anyhow::Result<()> {
+    fault::point("fold.before").await;
+    let noted = postgres::query(include_str!("fold.sql"))
+        .bind(entity.platform.sql.entity_number())
+        .bind(carried_out.iter().map(|one| one.platform_key.0.as_str()).collect::<Vec<_>>())
+        .bind(carried_out.iter().map(|one| one.rev).collect::<Vec<_>>())
+        .bind(carried_out.iter().map(|one| one.legacy_key.0.as_str()).collect::<Vec<_>>())
+        .bind(carried_out.iter().map(|one| one.generation).collect::<Vec<_>>())
+        .bind(carried_out.iter().map(|one| one.legacy_hash).collect::<Vec<_>>())
+        .bind(carried_out.iter().map(|one| one.legacy_stamp).collect::<Vec<_>>())
+        .execute(connection)
+        .await;
+    noted.with_context(|| format!("noting what was written of {}", entity.mapping.entity)).map(drop)
 }
