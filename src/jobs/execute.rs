@@ -3,13 +3,13 @@
 
 use std::any::Any;
 use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
 use futures::FutureExt;
 use serde_json::Value;
-use sqlx::pool::PoolConnection;
-use sqlx::{Connection as _, PgConnection, Postgres};
+use sqlx::{Connection as _, PgConnection, PgPool};
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 use uuid::Uuid;
@@ -20,6 +20,7 @@ use super::failure::{self, DEAD_KINDS, Panicked, Sorted, TimeLimit};
 use super::lease::Leases;
 use super::shares::{self, Shares};
 use super::stage::After;
+use super::together::Together;
 use super::traced::{self, Traced};
 use super::{Env, measure, page, stage, tick};
 use crate::clock;
@@ -58,6 +59,10 @@ pub struct Executor {
     pub hurry: CancellationToken,
     /// What the work of a page may take.
     pub page_limit: Duration,
+    /// Claims of jobs that come at the same time.
+    pub claiming: Arc<Together<i64, Claimed>>,
+    /// The ends of those that come to nothing.
+    pub ending: Arc<Together<(i64, Uuid), bool>>,
 }
 
 /// A job with all that is known of it before its work.
@@ -120,9 +125,9 @@ impl Executor {
         };
         crate::fault::point("job.delivered").await;
         match self.claim(kind, payload.job).await {
-            Ok((Claimed::Yes(claim), conn)) => self.run(claim, conn).await,
-            Ok((Claimed::Exhausted(claim, last), conn)) => self.bury(claim, last, conn).await,
-            Ok((Claimed::No, _)) => {
+            Ok(Claimed::Yes(claim)) => self.run(claim).await,
+            Ok(Claimed::Exhausted(claim, last)) => self.bury(claim, last).await,
+            Ok(Claimed::No) => {
                 tracing::debug!(job = payload.job, delivery = payload.delivery, "late or doubled delivery")
             }
             // Its job is ready still; the janitor delivers it again.
@@ -130,18 +135,19 @@ impl Executor {
         }
     }
 
-    /// The claim, and the connection that it was made on, to be asked what the job is of.
-    async fn claim(&self, kind: Kind, job: i64) -> anyhow::Result<(Claimed, PoolConnection<Postgres>)> {
+    async fn claim(&self, kind: Kind, job: i64) -> anyhow::Result<Claimed> {
         let attempts_max = self.env.config.attempts_max;
+        let claim = |jobs: Vec<i64>| {
+            let claimed = async move {
+                let mut conn = queue::acquire(&self.env.queue).await?;
+                anyhow::Ok(job::claim(&mut conn, &jobs, &self.worker, attempts_max).await?)
+            };
+            queue::answered(ANSWER_MAX, claimed).boxed()
+        };
         // A claim whose answer got lost is not ours: its lease runs out and the janitor brings it back.
         let mut tries = Tries::default();
         loop {
-            let claimed = async {
-                let mut conn = queue::acquire(&self.env.queue).await?;
-                let claimed = job::claim(&mut conn, job, Uuid::new_v4(), &self.worker, attempts_max).await?;
-                anyhow::Ok((claimed, conn))
-            };
-            match queue::answered(ANSWER_MAX, claimed).await {
+            match self.claiming.ask(job, claim).await {
                 Ok(claimed) => {
                     self.claims.work(kind);
                     return Ok(claimed);
@@ -154,9 +160,9 @@ impl Executor {
         }
     }
 
-    async fn run(&self, claim: Claim, conn: PoolConnection<Postgres>) {
+    async fn run(&self, claim: Claim) {
         let held = self.leases.hold(&claim);
-        let loaded = match queue::answered(ANSWER_MAX, load(&claim, conn)).await {
+        let loaded = match queue::answered(ANSWER_MAX, load(&claim, &self.env.queue)).await {
             Ok(loaded) => loaded,
             Err(error) => return self.settle(&claim, None, self.failed(&claim, error)).await,
         };
@@ -208,10 +214,10 @@ impl Executor {
     }
 
     /// A job whose attempts are used up: nothing is tried, it is dead.
-    async fn bury(&self, claim: Claim, last: Option<LastError>, conn: PoolConnection<Postgres>) {
+    async fn bury(&self, claim: Claim, last: Option<LastError>) {
         let _held = self.leases.hold(&claim);
         // Only to tell which page it is.
-        let loaded = queue::answered(ANSWER_MAX, load(&claim, conn)).await.ok();
+        let loaded = queue::answered(ANSWER_MAX, load(&claim, &self.env.queue)).await.ok();
         let span = loaded.as_ref().map_or_else(tracing::Span::none, |loaded| loaded.span(&claim));
         self.settle(&claim, loaded.as_ref(), exhausted(&claim, last)).instrument(span).await;
     }
@@ -283,6 +289,10 @@ impl Executor {
     /// The one transaction of an outcome; `None` if the claim was not ours any more.
     async fn record_once(&self, claim: &Claim, ending: &Ending) -> anyhow::Result<Option<After>> {
         crate::fault::point("job.before_record").await;
+        if let Ending::Done(Work::Nothing) = ending {
+            let ours = self.ending.ask((claim.job, claim.token), |claims| self.end(claims).boxed()).await?;
+            return Ok(ours.then(After::default));
+        }
         let mut conn = queue::acquire(&self.env.queue).await?;
         let mut tx = conn.begin().await?;
         let Some(after) = record(&mut tx, &self.env, claim, ending).await? else {
@@ -294,6 +304,15 @@ impl Executor {
         tx.commit().await?;
         crate::fault::point("job.after_record").await;
         Ok(Some(after))
+    }
+
+    /// Of jobs that imply nothing: whether each claim was ours still.
+    async fn end(&self, claims: Vec<(i64, Uuid)>) -> anyhow::Result<Vec<bool>> {
+        let ended = async {
+            let mut conn = queue::acquire(&self.env.queue).await?;
+            anyhow::Ok(job::done_with_nothing(&mut conn, &claims).await?)
+        };
+        queue::answered(ANSWER_MAX, ended).await
     }
 
     /// A payload that is not ours: noted and dropped.
@@ -309,7 +328,8 @@ impl Executor {
     }
 }
 
-async fn load(claim: &Claim, mut conn: PoolConnection<Postgres>) -> anyhow::Result<Loaded> {
+async fn load(claim: &Claim, queue: &PgPool) -> anyhow::Result<Loaded> {
+    let mut conn = queue::acquire(queue).await?;
     let subject = match claim.kind {
         Kind::Tick => tick::load(&mut conn, claim.subject).await?.map_or(Subject::Ended, Subject::Tick),
         Kind::Stage => stage::load(&mut conn, claim.subject).await?.map_or(Subject::Ended, Subject::Stage),
@@ -419,7 +439,7 @@ async fn record(conn: &mut PgConnection, env: &Env, claim: &Claim, ending: &Endi
     let back = match ending {
         Ending::Lost => return Ok(None),
         Ending::Done(work) => {
-            if !job::done(conn, claim).await? {
+            if job::done(conn, &[(claim.job, claim.token)]).await? != [true] {
                 return Ok(None);
             }
             return Ok(Some(match work {

@@ -29,6 +29,7 @@ pub mod retention;
 mod shares;
 pub mod stage;
 pub mod tick;
+mod together;
 mod traced;
 pub mod worker;
 

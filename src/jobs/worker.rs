@@ -109,6 +109,8 @@ async fn work(env: Env, settings: Settings, health: Health, shutdown: Cancellati
         shares: Shares::of(|kind| settings.concurrency(kind)),
         hurry: CancellationToken::new(),
         page_limit: settings.page_limit,
+        claiming: Arc::default(),
+        ending: Arc::default(),
     };
     // Leases are renewed until the last handler has ended, so this outlives `shutdown`.
     let ended = CancellationToken::new();

@@ -1,8 +1,9 @@
 //! `bridge.job`: every delivery's life. Owns: claims, leases, fencing, attempts. Never: what a job's outcome implies.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
-use sqlx::{AssertSqlSafe, PgConnection};
+use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
 use uuid::Uuid;
 
 use super::{attempt, interval, unknown};
@@ -136,51 +137,75 @@ pub async fn insert_later(
     deliveries(rows)
 }
 
-/// Takes the job, counts the attempt, sets token and lease: one conditional update.
+/// Takes these jobs, counts the attempts, sets tokens and leases: one conditional update. Answers each in its place.
 ///
-/// The first one's commit waits for no disk: a claim that goes with a crash of the server's was nobody's, as no outcome is recorded without its
+/// The first ones' commit waits for no disk: a claim that goes with a crash of the server's was nobody's, as no outcome is recorded without its
 /// token, and the job is ready still. Whoever had it works on until its lease is to be renewed. Further ones are counted for certain.
 ///
 /// Any delivery of a ready job may claim it, also an older one than the last: the second to come finds nothing. A job whose
 /// attempts are used up is taken only to be dead-lettered, so that one which kills its workers does not circle.
 pub async fn claim(
     conn: &mut PgConnection,
-    job: i64,
-    token: Uuid,
+    jobs: &[i64],
     worker: &str,
     attempts_max: u32,
-) -> sqlx::Result<Claimed> {
-    let attempts_max = i32::try_from(attempts_max).unwrap_or(i32::MAX);
-    let first = "update bridge.job
-         set state = 'claimed', token = $2, lease_until = clock_timestamp() + $3, claimed_by = $4,
-             claimed_at = clock_timestamp(), attempt = attempt + 1, waits_for = null
-         where id = $1 and state = 'ready' and run_at <= clock_timestamp() and attempt < $5
-             and case when attempt = 0 then set_config('synchronous_commit', 'off', true) else 'off' end = 'off'
-         returning kind, customer, subject, attempt, outages, extract(epoch from now() - away_since)::float8, error_kind, last_error";
-    let last = "update bridge.job
-         set state = 'claimed', token = $2, lease_until = clock_timestamp() + $3, claimed_by = $4,
-             claimed_at = clock_timestamp(), waits_for = null
-         where id = $1 and state = 'ready' and run_at <= clock_timestamp() and attempt >= $5
-         returning kind, customer, subject, attempt, outages, extract(epoch from now() - away_since)::float8, error_kind, last_error";
-    type Row = (String, String, i64, i32, i32, Option<f64>, Option<String>, Option<String>);
-    for (statement, exhausted) in [(first, false), (last, true)] {
-        let row: Option<Row> = sqlx::query_as(statement)
-            .bind(job)
-            .bind(token)
-            .bind(interval(LEASE))
-            .bind(worker)
-            .bind(attempts_max)
-            .fetch_optional(&mut *conn)
-            .await?;
-        if let Some((kind, customer, subject, attempt, outages, away, error_kind, error)) = row {
-            let kind = kind.parse().map_err(unknown)?;
-            let away = away.map(|secs| Duration::from_secs_f64(secs.max(0.0)));
-            let claim = Claim { job, kind, customer, subject, attempt, outages, away, token };
-            let last = error_kind.zip(error).map(|(kind, error)| LastError { kind, error });
-            return Ok(if exhausted { Claimed::Exhausted(claim, last) } else { Claimed::Yes(claim) });
-        }
+) -> sqlx::Result<Vec<Claimed>> {
+    let tokens: Vec<Uuid> = jobs.iter().map(|_| Uuid::new_v4()).collect();
+    let rows: Vec<ClaimedRow> = sqlx::query_as(
+        "with due as (
+             -- Not `state = 'ready'`: the planner would look for each in the index of all that are ready, which were few a moment ago.
+             select id, attempt, attempt >= $5 as is_exhausted from bridge.job
+             where id = any($1) and (state = 'ready') is true and run_at <= clock_timestamp()
+             order by id for update
+         )
+         update bridge.job
+         set state = 'claimed', token = ($2::uuid[])[array_position($1, job.id)], lease_until = clock_timestamp() + $3, claimed_by = $4,
+             claimed_at = clock_timestamp(), attempt = due.attempt + case when is_exhausted then 0 else 1 end, waits_for = null
+         from due
+         where job.id = due.id
+           and case when (select max(attempt) from due) = 0 then set_config('synchronous_commit', 'off', true) else 'off' end = 'off'
+         returning job.id, kind, customer, subject, job.attempt, outages, extract(epoch from now() - away_since)::float8 as away_secs,
+             error_kind, last_error, is_exhausted",
+    )
+    .bind(jobs)
+    .bind(&tokens)
+    .bind(interval(LEASE))
+    .bind(worker)
+    .bind(i32::try_from(attempts_max).unwrap_or(i32::MAX))
+    .fetch_all(conn)
+    .await?;
+    let mut rows: HashMap<i64, ClaimedRow> = rows.into_iter().map(|row| (row.id, row)).collect();
+    // Of two deliveries of a job at once the first has it: its token is the one that was set.
+    let claimed = jobs.iter().zip(tokens).map(|(job, token)| match rows.remove(job) {
+        Some(row) => row.claimed(token),
+        None => Ok(Claimed::No),
+    });
+    claimed.collect()
+}
+
+#[derive(sqlx::FromRow)]
+struct ClaimedRow {
+    id: i64,
+    kind: String,
+    customer: String,
+    subject: i64,
+    attempt: i32,
+    outages: i32,
+    away_secs: Option<f64>,
+    error_kind: Option<String>,
+    last_error: Option<String>,
+    is_exhausted: bool,
+}
+
+impl ClaimedRow {
+    fn claimed(self, token: Uuid) -> sqlx::Result<Claimed> {
+        let kind = self.kind.parse().map_err(unknown)?;
+        let away = self.away_secs.map(|secs| Duration::from_secs_f64(secs.max(0.0)));
+        let ClaimedRow { id: job, customer, subject, attempt, outages, .. } = self;
+        let claim = Claim { job, kind, customer, subject, attempt, outages, away, token };
+        let last = self.error_kind.zip(self.last_error).map(|(kind, error)| LastError { kind, error });
+        Ok(if self.is_exhausted { Claimed::Exhausted(claim, last) } else { Claimed::Yes(claim) })
     }
-    Ok(Claimed::No)
 }
 
 /// Renews leases; answers the jobs whose claim is still ours.
@@ -203,20 +228,37 @@ pub async fn renew(conn: &mut PgConnection, claims: &[(i64, Uuid)]) -> sqlx::Res
     .await
 }
 
-/// Whether the claim was still ours, and the job is now done.
+/// Whether each claim was still ours, and its job is now done.
 #[must_use = "an outcome is recorded only by the holder of the claim"]
-pub async fn done(conn: &mut PgConnection, claim: &Claim) -> sqlx::Result<bool> {
-    let done = sqlx::query(
-        "update bridge.job
+pub async fn done(conn: &mut PgConnection, claims: &[(i64, Uuid)]) -> sqlx::Result<Vec<bool>> {
+    let (jobs, tokens): (Vec<i64>, Vec<Uuid>) = claims.iter().copied().unzip();
+    let done: Vec<(i64, Uuid)> = sqlx::query_as(
+        "with held as (
+             select id, token from bridge.job
+             where id = any($1) and (id, token) in (select * from unnest($1::bigint[], $2::uuid[]))
+             order by id for update
+         )
+         update bridge.job
          set state = 'done', ended_at = now(), token = null, lease_until = null, last_error = null, error_kind = null
-         where id = $1 and token = $2",
+         from held where job.id = held.id
+         returning job.id, held.token",
     )
-    .bind(claim.job)
-    .bind(claim.token)
-    .execute(conn)
+    .bind(jobs)
+    .bind(tokens)
+    .fetch_all(conn)
     .await?;
     fault::point("ledger.job_done").await;
-    Ok(done.rows_affected() == 1)
+    Ok(claims.iter().map(|claim| done.contains(claim)).collect())
+}
+
+/// As `done`, of jobs that came to nothing. Their commit waits for no disk: what goes with a crash of the server's comes to nothing once more.
+#[must_use = "an outcome is recorded only by the holder of the claim"]
+pub async fn done_with_nothing(conn: &mut PgConnection, claims: &[(i64, Uuid)]) -> sqlx::Result<Vec<bool>> {
+    let mut transaction = conn.begin().await?;
+    sqlx::query("set local synchronous_commit = off").execute(&mut *transaction).await?;
+    let done = done(&mut transaction, claims).await?;
+    transaction.commit().await?;
+    Ok(done)
 }
 
 /// Whether the claim was still ours, and the job is now dead.

@@ -226,7 +226,13 @@ fn worker(consumer: &Consumer, watch: &Arc<Watch>) -> (WorkerContext, BoxFuture<
 
 /// apalis names the jobs that it acknowledges in a list of which the planner knows no length: of a long queue it would read all of it
 /// through for each.
-const BY_KEY: [(&str, &str); 3] = [("enable_hashjoin", "off"), ("enable_mergejoin", "off"), ("enable_seqscan", "off")];
+const BY_KEY: [(&str, &str); 5] = [
+    ("enable_hashjoin", "off"),
+    ("enable_mergejoin", "off"),
+    ("enable_material", "off"),
+    ("enable_seqscan", "off"),
+    ("random_page_cost", "0.1"),
+];
 
 /// What apalis notes about a delivery need not outlive a crash of the server's: the ledger says what a job came to, and a delivery that
 /// is there once more finds its job ended or claimed.
@@ -248,9 +254,10 @@ fn own_pool(queue: &PgPool, watch: Arc<Watch>) -> PgPool {
 }
 
 /// Never above the concurrency: while fetched rows are buffered apalis neither beats nor acknowledges, and they wait here
-/// while another worker is idle. Not below a quarter of it: apalis takes in 4 x batch acknowledgements while it drains.
+/// while another worker is idle. Not below a quarter of it: apalis takes in 4 x batch acknowledgements while it drains. Half of it, as each
+/// fetch costs about a millisecond however little it brings.
 fn batch(concurrency: usize) -> usize {
-    concurrency.div_ceil(4).max(1)
+    concurrency.div_ceil(2).max(1)
 }
 
 #[cfg(test)]

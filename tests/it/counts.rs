@@ -2,13 +2,16 @@
 //! the same, and a change that makes them more is seen here first.
 
 use sync_bridge::config::Side;
+use sync_bridge::ledger::job;
+use sync_bridge::queue::{Kind, enqueue};
 use sync_bridge::stages::Key;
 
 use crate::support::bridge::{Bridge, GRACE, page_rows};
+use crate::support::eventually;
 use crate::support::people::{LEGACY, PLATFORM, STAGES, people};
 use crate::support::proxy::{Proxy, port_of};
 use crate::support::queue::queue;
-use crate::support::systems::{Systems, keys};
+use crate::support::systems::{CUSTOMER, Systems, keys};
 
 /// Round trips of one page over what was edited (`… returning id::text`); it must carry over so many rows.
 async fn of_page(systems: &Systems, proxy: &Proxy, side: Side, edit: &str, rows: u64) -> u64 {
@@ -103,4 +106,30 @@ async fn a_run_has_as_few_jobs_as_it_has_stages_and_pages() {
     assert_eq!(jobs().await - before, 1 + stages + run.pages, "the tick, its stages, their pages");
     assert!(run.pages <= 12, "of 100 rows each: {run:#?}");
     worker.stop().await;
+}
+
+/// The planner's statistics are of another moment than a queue that has just become long.
+#[tokio::test]
+async fn a_job_costs_the_queue_as_little_however_many_wait_and_have_ended() {
+    const JOBS: i64 = 2_000;
+    let systems = Systems::new("long queue", LEGACY, PLATFORM, STAGES).await;
+    let bridge = Bridge { config: systems.config.clone(), systems, queue: queue("long queue").await };
+    // Of pages that are not there: nothing is to be done.
+    let subjects: Vec<(String, i64)> = (1..=JOBS).map(|n| (CUSTOMER.to_owned(), -n)).collect();
+    let mut transaction = bridge.queue.pool.begin().await.expect("a transaction");
+    let deliveries = job::insert(&mut transaction, Kind::Page, &subjects).await.expect("jobs");
+    enqueue(&mut transaction, &deliveries).await.expect("deliveries");
+    transaction.commit().await.expect("a commit");
+    let worker = bridge.work(GRACE);
+    // The last of them, so that asking reads next to nothing itself.
+    let last = "select count(*) from bridge.job where id = (select max(id) from bridge.job) and state <> 'done'";
+    eventually("the last has ended", async || bridge.number(last).await == 0).await;
+    worker.stop().await;
+    let read = "select (select sum(idx_tup_read) from pg_stat_user_indexes where relid = any(t.tables))::bigint
+                    + (select sum(seq_tup_read) from pg_stat_user_tables where relid = any(t.tables))::bigint
+                from (select array['bridge.job', 'apalis.jobs']::regclass[]::oid[] as tables) t";
+    let read = bridge.number(read).await;
+    println!("{} rows read by the queue for each of {JOBS} jobs", read / JOBS);
+    // A few of them are the janitor's, who looks each few seconds.
+    assert!(read / JOBS <= 150, "{read} rows are read for {JOBS} jobs");
 }

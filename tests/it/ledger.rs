@@ -12,7 +12,6 @@ use sync_bridge::ops::{self, Selection};
 use sync_bridge::queue::upkeep;
 use sync_bridge::queue::{self, Delivery, Kind};
 use sync_bridge::stages::{Depth, Difference, Key, PageReport, Reach, SweptSide};
-use uuid::Uuid;
 
 use crate::support::database;
 use crate::support::queue::queue;
@@ -31,7 +30,7 @@ pub async fn tick_job(pool: &PgPool) -> Delivery {
 
 async fn claim(pool: &PgPool, job: i64, attempts_max: u32) -> Claimed {
     let mut conn = pool.acquire().await.expect("a connection");
-    job::claim(&mut conn, job, Uuid::new_v4(), "w-1", attempts_max).await.expect("an answer")
+    job::claim(&mut conn, &[job], "w-1", attempts_max).await.expect("an answer").remove(0)
 }
 
 pub async fn claimed(pool: &PgPool, job: i64) -> Claim {
@@ -154,7 +153,8 @@ async fn an_outcome_is_recorded_only_by_the_holder_of_the_claim() {
     let mine = claimed(&queue.pool, delivery.job).await;
     assert_eq!(mine.attempt, 2);
     let mut conn = queue.pool.acquire().await.expect("a connection");
-    assert!(!job::done(&mut conn, &stale).await.expect("an answer"));
+    let held = [&stale, &mine].map(|claim| (claim.job, claim.token));
+    assert_eq!(job::done(&mut conn, &held[..1]).await.expect("an answer"), [false]);
     assert!(!job::dead(&mut conn, &stale, "permanent", "no").await.expect("an answer"));
     assert!(
         job::back(&mut conn, &stale, Back::Failed, Duration::ZERO, "transient", "no")
@@ -162,11 +162,10 @@ async fn an_outcome_is_recorded_only_by_the_holder_of_the_claim() {
             .expect("an answer")
             .is_none()
     );
-    let held = [(stale.job, stale.token), (mine.job, mine.token)];
     assert_eq!(job::renew(&mut conn, &held).await.expect("an answer"), [mine.job]);
     assert!(job::renew(&mut conn, &held[..1]).await.expect("an answer").is_empty());
-    assert!(job::done(&mut conn, &mine).await.expect("an answer"));
-    assert!(!job::done(&mut conn, &mine).await.expect("an answer"), "an outcome is recorded once");
+    assert_eq!(job::done(&mut conn, &held).await.expect("an answer"), [false, true]);
+    assert_eq!(job::done(&mut conn, &held[1..]).await.expect("an answer"), [false], "an outcome is recorded once");
 }
 
 #[tokio::test]
