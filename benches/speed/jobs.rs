@@ -8,13 +8,14 @@ use sync_bridge::ledger::job;
 use sync_bridge::queue::{self, Kind};
 
 use super::Figure;
+use super::peers::Peers;
 use super::place::Place;
 
 const JOBS: u32 = 20_000;
 const WAIT_MAX: Duration = Duration::from_secs(300);
 
 /// Page jobs whose pages have ended: they are claimed and recorded, and nothing is done.
-pub async fn no_ops(place: &Place) -> Vec<Figure> {
+pub async fn no_ops(place: &Place, peers: &Peers) -> Vec<Figure> {
     place.people(10).await;
     place.run();
     place.settle().await;
@@ -42,6 +43,7 @@ pub async fn no_ops(place: &Place) -> Vec<Figure> {
             "/s",
             &[(f64::from(JOBS) - left) / secs],
         )
-        .at_least(2_000.0),
+        .at_least(2_000.0)
+        .beside_all(peers.jobs(place, JOBS).await),
     ]
 }

@@ -1,23 +1,23 @@
 //! The first load of a table: every row is new on the other side.
 
-use std::path::Path;
 use std::time::Instant;
 
 use futures::StreamExt as _;
 use sqlx::PgConnection;
 
 use super::Figure;
-use super::peers;
+use super::peers::Peers;
 use super::place::Place;
 
 /// MB that a worker may hold.
 const MEMORY_MAX: f64 = 80.0;
 
-pub async fn load(place: &Place, rows: u32, sling: Option<&Path>) -> Vec<Figure> {
+pub async fn load(place: &Place, rows: u32, peers: &Peers) -> Vec<Figure> {
     place.people(rows).await;
     let copy = copied(place).await;
     let upsert = upserted(place).await;
-    let sling = sling.and_then(|program| peers::sling(place, program));
+    place.execute("copied", "vacuum analyze people").await;
+    let peers = peers.load(place).await;
     place.execute("postgres", "checkpoint").await;
     let (ended, said) = place.run();
     assert_eq!(said["rows_to_platform"], rows, "{said}");
@@ -36,14 +36,19 @@ pub async fn load(place: &Place, rows: u32, sling: Option<&Path>) -> Vec<Figure>
     let mut figure = Figure::of(format!("first load of {rows} rows"), "s", &[ended.secs])
         .beside("COPY to COPY", copy)
         .beside("COPY and upsert with UUID keys", upsert);
-    if let Some(secs) = sling {
-        figure = figure.at_most(secs).beside("sling", secs);
+    let mut memory = Figure::of("  memory of the worker", "MB", &[ended.peak]).at_most(MEMORY_MAX);
+    for (name, secs, peak) in peers {
+        figure = figure.beside(name, secs);
+        memory = memory.beside(name, peak);
+        if name == "sling" {
+            figure = figure.at_most(secs);
+        }
     }
     vec![
         figure,
         Figure::of("  each row", "us", &[each(ended.secs)]).beside("COPY and upsert", each(upsert)),
         Figure::of("  the look afterwards at what was written", "s", &[echo.secs]),
-        Figure::of("  memory of the worker", "MB", &[ended.peak]).at_most(MEMORY_MAX),
+        memory,
         Figure::of("  bytes of the ledger for each pair", "B", &[bytes]),
     ]
 }

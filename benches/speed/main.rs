@@ -19,6 +19,7 @@ use comfy_table::{Table, presets};
 use serde::Serialize;
 use sync_bridge::clock;
 
+use peers::{Beside, Peers};
 use place::Place;
 
 #[derive(Parser)]
@@ -35,9 +36,8 @@ struct Args {
     /// Only works whose name holds this; may be given several times
     #[arg(long)]
     only: Vec<String>,
-    /// The `sling` program, to be timed beside it
-    #[arg(long, env = "SLING")]
-    sling: Option<std::path::PathBuf>,
+    #[command(flatten)]
+    peers: Peers,
     /// What cargo gives every benchmark
     #[arg(long, hide = true)]
     bench: bool,
@@ -76,6 +76,10 @@ impl Figure {
     pub fn beside(mut self, who: &str, figure: f64) -> Figure {
         self.beside.push((who.to_owned(), figure));
         self
+    }
+
+    pub fn beside_all(self, peers: Vec<Beside>) -> Figure {
+        peers.into_iter().fold(self, |figure, (who, other)| figure.beside(who, other))
     }
 
     fn is_met(&self) -> Option<bool> {
@@ -123,19 +127,19 @@ async fn main() {
     let place = Place::new("speed").await;
     let mut figures = Vec::new();
     if wanted("load") || wanted("tick") {
-        figures.extend(load::load(&place, args.rows, args.sling.as_deref()).await);
+        figures.extend(load::load(&place, args.rows, &args.peers).await);
     }
     if wanted("tick") {
-        figures.extend(ticks::ticks(&place, args.rows).await);
+        figures.extend(ticks::ticks(&place, args.rows, &args.peers).await);
     }
     if wanted("idle") {
-        figures.extend(ticks::idle(&place).await);
+        figures.extend(ticks::idle(&place, &args.peers).await);
     }
     if wanted("latency") {
         figures.extend(ticks::latency(&place).await);
     }
     if wanted("jobs") {
-        figures.extend(jobs::no_ops(&place).await);
+        figures.extend(jobs::no_ops(&place, &args.peers).await);
     }
     if wanted("many") {
         figures.extend(many::many(&place, args.customers).await);

@@ -16,6 +16,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(2);
 pub struct Ended {
     pub code: Option<i32>,
     pub stdout: String,
+    pub stderr: String,
     pub secs: f64,
     /// The most memory that it held, in MB.
     pub peak: f64,
@@ -76,22 +77,26 @@ impl Place {
     /// Runs a command of `sync-bridge` to its end, which must be a good one.
     pub fn succeeds(&self, args: &[&str]) -> Ended {
         let ended = self.ended(args);
-        assert_eq!(ended.code, Some(0), "{args:?}: {}", ended.stdout);
+        assert_eq!(ended.code, Some(0), "{args:?}: {}{}", ended.stdout, ended.stderr);
         ended
     }
 
     /// The same, however it ends.
     pub fn ended(&self, args: &[&str]) -> Ended {
-        let out = self.folder.join("stdout");
-        let file = || std::fs::File::create(&out).expect("a file for its output");
+        self.ran(self.command(env!("CARGO_BIN_EXE_sync-bridge")).args(args))
+    }
+
+    /// Runs any program to its end.
+    pub fn ran(&self, command: &mut Command) -> Ended {
+        let [out, err] = ["stdout", "stderr"].map(|name| self.folder.join(name));
+        let file = |path| std::fs::File::create(path).expect("a file for its output");
         let began = Instant::now();
-        let mut child = self
-            .command(env!("CARGO_BIN_EXE_sync-bridge"))
-            .args(args)
-            .stdout(file())
-            .stderr(Stdio::null())
+        let mut child = command
+            .stdin(Stdio::null())
+            .stdout(file(&out))
+            .stderr(file(&err))
             .spawn()
-            .expect("starting it");
+            .unwrap_or_else(|error| panic!("starting {command:?}: {error}"));
         let mut peak = 0.0_f64;
         while child.try_wait().expect("its end").is_none() && began.elapsed() < COMMAND_MAX {
             peak = peak.max(peak_of(child.id()).unwrap_or(0.0));
@@ -101,8 +106,9 @@ impl Place {
         let _ = child.kill();
         let code = child.wait().expect("its end").code();
         let secs = began.elapsed().as_secs_f64();
-        let stdout = std::fs::read_to_string(&out).expect("its output");
-        Ended { code, stdout, secs, peak }
+        let [stdout, stderr] =
+            [out, err].map(|path| String::from_utf8_lossy(&std::fs::read(path).expect("its output")).into_owned());
+        Ended { code, stdout, stderr, secs, peak }
     }
 }
 

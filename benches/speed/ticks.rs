@@ -5,19 +5,20 @@ use std::time::{Duration, Instant};
 use sync_bridge::clock;
 
 use super::Figure;
+use super::peers::Peers;
 use super::people::OVERLAP;
 use super::place::Place;
 
-const TURNS: u32 = 5;
+pub const TURNS: u32 = 5;
 /// Rows that are edited on each side.
-const EDITED: u32 = 5_000;
+pub const EDITED: u32 = 5_000;
 /// From a tick to its closed run.
 const TICK_SECS_MAX: f64 = 0.35;
 /// From an idle tick's claim to its end.
 const IDLE_MS_MAX: f64 = 10.0;
 
 /// `load` was run before.
-pub async fn ticks(place: &Place, rows: u32) -> Vec<Figure> {
+pub async fn ticks(place: &Place, rows: u32, peers: &Peers) -> Vec<Figure> {
     let worker = place.worker();
     let (mut secs, mut pages) = (Vec::new(), 0);
     let every = (rows / EDITED).max(2);
@@ -50,7 +51,8 @@ pub async fn ticks(place: &Place, rows: u32) -> Vec<Figure> {
     worker.stop().await;
     vec![
         Figure::of(format!("a tick of {EDITED} + {EDITED} changed rows among {rows}, {pages} pages"), "s", &secs)
-            .at_most(TICK_SECS_MAX),
+            .at_most(TICK_SECS_MAX)
+            .beside_all(peers.tick(place, rows).await),
         Figure::of("  memory of the worker", "MB", &[peak]).at_most(80.0),
     ]
 }
@@ -62,7 +64,7 @@ async fn ran(place: &Place) -> (String, String) {
     (said["run"].to_string(), said["ending"].as_str().unwrap_or_default().to_owned())
 }
 
-pub async fn idle(place: &Place) -> Vec<Figure> {
+pub async fn idle(place: &Place, peers: &Peers) -> Vec<Figure> {
     place.settle().await;
     let worker = place.worker();
     let mut millis = Vec::new();
@@ -76,7 +78,8 @@ pub async fn idle(place: &Place) -> Vec<Figure> {
     millis.sort_by(f64::total_cmp);
     // The first meets connections that are not there yet.
     let middle = millis[millis.len() / 2];
-    vec![Figure::of("a tick with nothing changed, its one job", "ms", &[middle]).at_most(IDLE_MS_MAX)]
+    let figure = Figure::of("a tick with nothing changed, its one job", "ms", &[middle]);
+    vec![figure.at_most(IDLE_MS_MAX).beside_all(peers.idle(place).await)]
 }
 
 /// How long one change takes to the other side, with a tick each second and 200 changes a second.
