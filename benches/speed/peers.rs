@@ -153,6 +153,8 @@ impl<'a> Bucardo<'a> {
             place.execute("postgres", &format!("create database {database} template copied")).await;
         }
         passed(place, "Bucardo", bucardo.script("start").arg(kept("bucardo")))?;
+        // It makes a pass as it starts, whose end must not be taken for that of the first that is asked for.
+        bucardo.kick()?;
         Some(bucardo)
     }
 
