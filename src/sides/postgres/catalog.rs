@@ -80,6 +80,8 @@ pub struct LiveColumn {
     pub default: Option<String>,
     /// The sequence of that expression, and whether we may take numbers from it.
     pub sequence: Option<(String, bool)>,
+    /// Schemas that its type lies in, or one that it is a domain over, and that our role may not use; quoted.
+    pub shut_schemas: Vec<String>,
     pub rights: Rights,
 }
 
@@ -307,6 +309,7 @@ fn column(row: &PgRow) -> Result<LiveColumn, sqlx::Error> {
         always_identity: row.try_get("always_identity")?,
         default: row.try_get("default_sql")?,
         sequence: sequence.map(|name| (name, may_use_sequence)),
+        shut_schemas: row.try_get("shut_schemas")?,
         rights: Rights {
             select: row.try_get("may_select")?,
             insert: row.try_get("may_insert")?,

@@ -49,6 +49,18 @@ select
   array(
     select l.enumlabel::text from pg_enum l where l.enumtypid = coalesce(b.oid, t.oid) order by l.enumsortorder
   ) as labels,
+  -- Where its type lies, and each that a domain is over: those that we may not use, as `prepare --roles` grants them.
+  array(
+    with recursive types (oid) as (
+      select a.atttypid
+      union select over.typbasetype from types join pg_type over using (oid) where over.typtype = 'd'
+    )
+    select distinct quote_ident(un.nspname)
+    from types
+    join pg_type u using (oid)
+    join pg_namespace un on un.oid = u.typnamespace
+    where not has_schema_privilege(un.oid, 'usage')
+  ) as shut_schemas,
   has_column_privilege(c.oid, a.attnum, 'select') as may_select,
   has_column_privilege(c.oid, a.attnum, 'insert') as may_insert,
   has_column_privilege(c.oid, a.attnum, 'update') as may_update,

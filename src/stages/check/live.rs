@@ -50,6 +50,7 @@ pub fn column(name: &str, shown: &str, labels: &[&str]) -> LiveColumn {
         always_identity: false,
         default: None,
         sequence: None,
+        shut_schemas: Vec::new(),
         rights: Rights { select: true, insert: true, update: true },
     }
 }

@@ -3,7 +3,7 @@
 //! [`must_have`] is what no page can do without: a worker asks it too when it makes an entity ready. [`should_have`] is what rows
 //! will need, or what costs more than it should.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::config::{Deleted, Entity, Field, Side, Spot, Table, all_known, nearest, suggest};
 use crate::mapping::Class;
@@ -426,6 +426,7 @@ fn rights(entity: &Entity, side: Side, live: &LiveTable) -> Vec<Flaw> {
         let help = format!("`grant usage on schema {} to {role}`", shown_ident(&table.schema));
         flaws.push(Flaw::error("missing-right", Spot::Table(side), message).help(help));
     }
+    flaws.extend(shut_schemas(entity, side, live));
     for (right, columns) in wanted(entity, side) {
         let has = |column: &LiveColumn| match right {
             "select" => column.rights.select,
@@ -460,6 +461,27 @@ fn rights(entity: &Entity, side: Side, live: &LiveTable) -> Vec<Flaw> {
         flaws.push(Flaw::error("missing-right", Spot::Column(side, key.clone()), message).help(help));
     }
     flaws
+}
+
+/// Schemas of types, one by one. Values are read and written by a domain's base type, so its own schema is needed only to ask what it keeps.
+fn shut_schemas(entity: &Entity, side: Side, live: &LiveTable) -> Vec<Flaw> {
+    let role = shown_ident(&live.role);
+    let mut shut: BTreeMap<&str, (bool, Vec<&str>)> = BTreeMap::new();
+    for column in named(entity, side).into_iter().filter_map(|one| live.column(one.column)) {
+        for schema in &column.shut_schemas {
+            let (is_needed, columns) = shut.entry(schema).or_default();
+            *is_needed |= column.type_sql.strip_prefix(schema.as_str()).is_some_and(|rest| rest.starts_with('.'));
+            columns.push(&column.name);
+        }
+    }
+    let flaw = |(schema, (is_needed, columns)): (&str, (bool, Vec<&str>))| {
+        let name = entity.table(side).shown();
+        let message =
+            format!("role {} may not use schema {schema}, of the type of {} of {name}", live.role, listed(columns));
+        let flaw = if is_needed { Flaw::error } else { Flaw::warning };
+        flaw("missing-right", Spot::Table(side), message).help(format!("`grant usage on schema {schema} to {role}`"))
+    };
+    shut.into_iter().map(flaw).collect()
 }
 
 /// What may change a row on its way in.

@@ -328,6 +328,15 @@ async fn none_of_it_is_too_much() {
     execute(&databases.legacy, &format!("revoke {sequence}")).await;
     assert!(!looks_fine());
     execute(&databases.legacy, &format!("grant {}", sequence.replace(" from ", " to "))).await;
+    // And of the schema that a type lies in.
+    execute(&databases.platform, &format!("revoke usage on schema kinds from {}", roles[1])).await;
+    assert!(!looks_fine());
+    let check = desk.run(&["check"]);
+    let said = format!("{}{}", String::from_utf8_lossy(&check.stdout), String::from_utf8_lossy(&check.stderr));
+    let granted = format!("`grant usage on schema kinds to {}`", roles[1]);
+    assert!(said.contains("may not use schema kinds, of the type of `name`") && said.contains(&granted), "{said}");
+    execute(&databases.platform, &format!("grant usage on schema kinds to {}", roles[1])).await;
+    assert!(looks_fine());
 
     for statement in printed[2].iter().filter(|one| !one.starts_with("alter default privileges")) {
         for what in each(statement, &roles[2]) {

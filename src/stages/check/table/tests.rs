@@ -207,7 +207,7 @@ fn indexes_make_keys_unique_and_changes_quick_to_find() {
 #[test]
 fn columns_are_looked_at_one_by_one() {
     let (error, warning) = (Severity::Error, Severity::Warning);
-    let cases: [(Change, &str, Severity, &str, &str); 8] = [
+    let cases: [(Change, &str, Severity, &str, &str); 10] = [
         (
             |t| of(t, "id").nullable = true,
             "key-nullable",
@@ -235,6 +235,23 @@ fn columns_are_looked_at_one_by_one() {
             error,
             "role bridge may not use schema public",
             "`grant usage on schema public to bridge`",
+        ),
+        (
+            |t| {
+                of(t, "mail").type_sql = "kinds.\"citext\"".into();
+                ["mail", "name"].into_iter().for_each(|name| of(t, name).shut_schemas = vec!["kinds".into()]);
+            },
+            "missing-right",
+            error,
+            "role bridge may not use schema kinds, of the type of `mail` and `name` of public.users",
+            "`grant usage on schema kinds to bridge`",
+        ),
+        (
+            |t| of(t, "mail").shut_schemas = vec!["kinds".into()],
+            "missing-right",
+            warning,
+            "role bridge may not use schema kinds, of the type of `mail` of public.users",
+            "`grant usage on schema kinds to bridge`",
         ),
         (
             |t| of(t, "id").sequence = Some(("public.s".into(), false)),
