@@ -5,6 +5,7 @@ use std::path::Path;
 use anyhow::Context as _;
 use serde::Serialize;
 use sync_bridge::config::{Customer, Side};
+use sync_bridge::sides::Permanent;
 use sync_bridge::stages::Data;
 use sync_bridge::startup::{self, Look, Sides};
 use sync_bridge::{ops, pairs};
@@ -72,7 +73,11 @@ pub async fn prepare<'c>(
     let mut prepared = Vec::new();
     for customer in customers {
         let done = data.prepare(&customer.id).await.with_context(|| format!("preparing customer {}", customer.slug));
-        done.map_err(|error| if lacks_a_right(&error) { startup::refused(error.context(RIGHTS)) } else { error })?;
+        done.map_err(|error| match () {
+            () if lacks_a_right(&error) => startup::refused(error.context(RIGHTS)),
+            () if error.chain().any(|cause| cause.is::<Permanent>()) => startup::refused(error),
+            () => error,
+        })?;
         let databases: Vec<String> = customer.databases.values().map(ToString::to_string).collect();
         prepared.push(Prepared { customer: customer.id.to_string(), slug: customer.slug.clone(), databases });
     }

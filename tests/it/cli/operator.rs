@@ -330,7 +330,7 @@ async fn two_customers_that_would_see_the_same_rows_are_refused() {
         std::fs::write(&file, format!("{head}{customers}[[stages]]{stages}")).expect("writing a configuration");
         let output = desk.run(&["prepare"]);
         let stderr = String::from_utf8_lossy(&output.stderr);
-        assert_ne!(output.status.code(), Some(0), "{stderr}");
+        assert_eq!(output.status.code(), Some(2), "{stderr}");
         assert!(said.iter().all(|said| stderr.contains(said)), "{stderr}");
     }
     let known = "select count(*) from sync_bridge.entity where customer = 'c-2'";
