@@ -322,12 +322,13 @@ async fn stop(conn: &mut PgConnection, id: &str, state: State, (who, reason): (&
     customer::stop(conn, id, &format!("{} by {who}: {reason}", state.as_str())).await
 }
 
-/// A run is asked for, as after a pause: who does not know the customer yet leaves it to wait.
+/// A run is asked for, as after a pause, once every process has heard of the customer: one that has not would give it back as one that it does
+/// not serve, and say so.
 async fn go_on(conn: &mut PgConnection, ids: &[String]) -> sqlx::Result<()> {
     for id in ids {
         customer::go_on(conn, id).await?;
     }
-    ticks::ask(conn, ids).await.map(drop)
+    ticks::ask_later(conn, ids, roster::TOLD_WITHIN).await.map(drop)
 }
 
 /// Removes a customer and takes away all that is known of it: on its databases, unless these are to be left as they are, then in the queue database.

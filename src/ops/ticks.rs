@@ -72,11 +72,20 @@ pub async fn tick_now(queue: &PgPool, customer: &CustomerId) -> anyhow::Result<i
 
 /// Ticks for those of the customers that have none waiting, with their jobs.
 pub(super) async fn ask(conn: &mut PgConnection, customers: &[String]) -> sqlx::Result<Vec<(String, i64)>> {
+    ask_later(conn, customers, Duration::ZERO).await
+}
+
+/// As `ask`; nobody starts on them before `rest` is over.
+pub(super) async fn ask_later(
+    conn: &mut PgConnection,
+    customers: &[String],
+    rest: Duration,
+) -> sqlx::Result<Vec<(String, i64)>> {
     if customers.is_empty() {
         return Ok(Vec::new());
     }
     let made = tick::insert_asked(conn, customers).await?;
-    let deliveries = job::insert(conn, Kind::Tick, &made).await?;
+    let deliveries = job::insert_later(conn, Kind::Tick, &made, rest).await?;
     queue::enqueue(conn, &deliveries).await?;
     Ok(made)
 }

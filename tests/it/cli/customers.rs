@@ -162,6 +162,7 @@ async fn a_customer_comes_and_another_goes_while_everything_runs() {
     nothing_failed(&acme.queue).await;
     let told = stop(running);
     assert!(!told.contains("panicked") && told.contains("is worked for, as it is by now"), "{told}");
+    assert!(!told.contains("not served"), "nobody was asked to work for a customer that he had not heard of: {told}");
     console.must_run();
     let noted = "select string_agg(action || ' ' || outcome, '; ' order by id) from bridge.action";
     let mut session = PgConnection::connect(acme.queue.url.expose()).await.expect("connecting");
@@ -280,6 +281,22 @@ async fn what_is_applied_is_all_of_it_or_nothing_and_twice_is_once() {
     let add = desk.run(ACME);
     assert_eq!(add.status.code(), Some(2), "it is there already");
     assert!(String::from_utf8_lossy(&add.stderr).contains("customer c-1 is there already"));
+    // Nor does it help to repeat what another customer's tables are in the way of.
+    execute(&acme.legacy, "alter table users rename column nom to name").await;
+    let twin: Vec<&str> = ACME
+        .iter()
+        .map(|word| {
+            if *word == "c-1" {
+                "c-3"
+            } else if *word == "acme" {
+                "twin"
+            } else {
+                word
+            }
+        })
+        .collect();
+    desk.is_refused(&twin, "customer `c-1` (entity");
+    execute(&acme.legacy, "alter table users rename column name to nom").await;
 
     // The queue database is brought back to before the last change, and as much is changed in it: who knew the change that was lost notices.
     let config = config::load_unset(&desk.folder.path().join("bridge.toml")).expect("a configuration");
