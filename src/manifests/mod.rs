@@ -128,8 +128,33 @@ impl Wanted {
             self.migrate_secret.is_none() || !config.queue_variables.is_empty(),
             "--migrate-secret has nothing to give: the `url` under `[queue]` takes nothing from the environment"
         );
+        if let Some(user) =
+            config.queue.as_ref().and_then(|url| fixed_user(url.expose())).filter(|_| self.migrate_secret.is_some())
+        {
+            bail!(
+                "--migrate-secret would change nothing of whom the migration comes as: the `url` under `[queue]` names `{user}`; take that from a \
+                 variable, too, as in `postgres://${{QUEUE_USER}}:${{QUEUE_PASSWORD}}@…`"
+            );
+        }
+        for customer in &config.customers {
+            // What such a variable holds, nobody told.
+            if let Some((label, value)) = customer.labels.iter().find(|(_, value)| value.contains("${")) {
+                bail!(
+                    "label `{label}` of customer `{}` is {value}, which is not set here, and by which nobody would find it: write the value out, \
+                     or set the variable",
+                    customer.slug
+                );
+            }
+        }
         Ok(())
     }
+}
+
+/// Whom a URL comes as, where no variable decides it.
+fn fixed_user(url: &str) -> Option<&str> {
+    let (_, rest) = url.split_once("://")?;
+    let (login, _) = rest.rsplit_once('@')?;
+    login.split(':').next().filter(|user| !user.contains("${"))
 }
 
 /// All objects, in the order they are to be applied in. The same configuration and the same wishes give the same.

@@ -13,7 +13,7 @@ use crate::out;
 /// Of replicas in Kubernetes.
 const COUNT_MAX: i64 = i32::MAX as i64;
 
-/// Print Kubernetes objects that run this configuration; connects to nothing and needs none of the variables
+/// Print Kubernetes objects that run this configuration; connects to nothing and needs no variable but those of labels
 #[derive(clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -22,7 +22,7 @@ Examples:
   sync-bridge manifests --hpa                                       where there is no KEDA
 
 The first lines say which keys the Secret must have, how many connections the queue database must take, and what of former objects is to be
-removed by which label. Values are never asked for and never printed. The same configuration gives the same text. docs/DEPLOY.md goes from here
+removed by which label. No value is asked for or printed, but that of a label that comes from a variable. The same configuration gives the same text. docs/DEPLOY.md goes from here
 to a running fleet.
 
 JSON: a List of the objects

@@ -595,6 +595,13 @@ fn what_cannot_be_in_a_cluster_is_refused() {
     }
     let fixed = config(true).replace("${QUEUE_URL}", "postgres://bridge@db.example.org/queue");
     refused(&fixed, &["manifests", "--migrate-secret", "owner"], "--migrate-secret has nothing to give");
+    let of_one = config(true).replace("${QUEUE_URL}", "postgres://bridge:${QUEUE_PASSWORD}@db.example.org/queue");
+    refused(&of_one, &["manifests", "--migrate-secret", "owner"], "names `bridge`; take that from a variable, too");
+    let labelled = config(true).replacen("slug = ", "labels = { business = \"${BUSINESS}\" }\nslug = ", 1);
+    refused(&labelled, manifests, "label `business` of customer `acme` is ${BUSINESS}, which is not set here");
+    let named = Desk::new("a label that is set", &labelled).with("BUSINESS", "north");
+    let objects = printed(&named, manifests);
+    assert!(objects.iter().any(|object| object["metadata"]["labels"]["business"] == "north"));
     // What is wrong whatever the variables hold.
     for (old, new, message) in [
         ("slug =", "slugg =", "did you mean `slug`?"),
