@@ -295,7 +295,9 @@ async fn what_is_applied_is_all_of_it_or_nothing_and_twice_is_once() {
             }
         })
         .collect();
-    desk.is_refused(&twin, "customer `c-1` (entity");
+    let refused = desk.run(&twin);
+    let said = String::from_utf8_lossy(&refused.stderr);
+    assert!(refused.status.code() == Some(2) && said.contains("customer `c-1` (entity"), "{said}");
     execute(&acme.legacy, "alter table users rename column name to nom").await;
 
     // The queue database is brought back to before the last change, and as much is changed in it: who knew the change that was lost notices.
