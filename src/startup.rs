@@ -502,7 +502,8 @@ fn unless_away(error: anyhow::Error) -> anyhow::Error {
     error
 }
 
-fn is_away(error: &anyhow::Error) -> bool {
+/// Whether an error says that a database is away for the moment.
+pub fn is_away(error: &anyhow::Error) -> bool {
     let mut causes = error.chain().filter_map(|cause| cause.downcast_ref::<sqlx::Error>());
     causes.any(|cause| matches!(sides::sort(cause), Fault::Outage | Fault::Transient))
 }
@@ -589,10 +590,17 @@ pub enum Look {
 /// Holds the mapping against the live databases of these customers.
 ///
 /// # Errors
-/// All that was found, a line for each customer.
+/// All that was found, a line for each customer; a refusal, unless nothing was but that databases are away.
 pub async fn check(data: &Data, customers: impl IntoIterator<Item = &Customer>, look: Look) -> anyhow::Result<()> {
-    let found = unfit(data, customers, look).await;
-    if found.is_empty() { Ok(()) } else { Err(refused(listed(&found))) }
+    told_of(&unfit(data, customers, look).await, "")
+}
+
+fn told_of(found: &[anyhow::Error], hint: &str) -> anyhow::Result<()> {
+    if found.is_empty() {
+        return Ok(());
+    }
+    let error = anyhow!("{}{hint}", listed(found));
+    Err(if found.iter().all(is_away) { error } else { refused(error) })
 }
 
 async fn unfit(data: &Data, customers: impl IntoIterator<Item = &Customer>, look: Look) -> Vec<anyhow::Error> {
@@ -607,8 +615,8 @@ async fn unfit(data: &Data, customers: impl IntoIterator<Item = &Customer>, look
     found.into_iter().flatten().collect()
 }
 
-fn listed(found: &[anyhow::Error]) -> anyhow::Error {
-    anyhow!(found.iter().map(told).collect::<Vec<_>>().join("\n"))
+fn listed(found: &[anyhow::Error]) -> String {
+    found.iter().map(told).collect::<Vec<_>>().join("\n")
 }
 
 /// Holds the mapping of one entity against the databases that it lies in.
@@ -628,14 +636,9 @@ pub async fn check_for(data: &Data, customer: &Customer, entity: Option<&EntityI
     match entity {
         Some(entity) => check_entity(data, customer, entity).await,
         None => {
-            let found = unfit(data, [customer], Look::Everything).await;
-            if found.is_empty() {
-                return Ok(());
-            }
             let several = data.config.entities().nth(1).is_some();
             let hint = if several { "\nother entities can be asked for alone, with --entity" } else { "" };
-            let error = anyhow!("{}{hint}", listed(&found));
-            Err(if found.iter().all(is_away) { error } else { refused(error) })
+            told_of(&unfit(data, [customer], Look::Everything).await, hint)
         }
     }
 }

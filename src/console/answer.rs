@@ -225,7 +225,7 @@ async fn unread(method: &Method, response: &mut Response) -> Option<Problem> {
 
 /// What extractors say, for somebody who does not know what they are.
 fn reworded(said: &str) -> String {
-    const WORDS: [(&str, &str); 7] = [
+    const WORDS: [(&str, &str); 13] = [
         ("Failed to deserialize the JSON body into the target type: ", "The body does not fit: "),
         ("Failed to parse the request body as JSON: ", "The body is no JSON: "),
         (
@@ -236,6 +236,12 @@ fn reworded(said: &str) -> String {
         ("Failed to deserialize form body: ", "The form does not fit: "),
         ("Invalid URL: ", "The path does not fit: "),
         ("to a `i64`", "as a whole number"),
+        ("invalid digit found in string", "that is no whole number"),
+        ("cannot parse integer from empty string", "there is nothing, where a whole number has to be"),
+        ("number too large to fit in target type", "that is too large"),
+        ("expected i64", "expected a whole number"),
+        ("expected u32", "expected a whole number"),
+        ("invalid type: ", ""),
     ];
     WORDS.iter().fold(said.to_owned(), |said, (theirs, ours)| said.replace(theirs, ours))
 }

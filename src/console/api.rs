@@ -16,8 +16,8 @@ use super::access::{Actor, Visitor};
 use super::answer::Problem;
 use super::{Console, Door, conflicts, dead_letters, quarantine};
 use crate::ops::{
-    self, Action, AtWork, By, CustomerStatus, DEAD_KINDS, DeadLetter, DeadLetterShown, Minute, QuarantinedRow,
-    QueueDepth, Reconciliation, RunListed, RunShown, Selection, Settled, Which,
+    self, Action, AtWork, By, CustomerStatus, DEAD_KINDS, DeadLetter, DeadLetterShown, DealtWith, Minute, ParkedRow,
+    QuarantinedRow, QueueDepth, Reconciliation, RunListed, RunShown, Selection, Settled, Which,
 };
 use crate::stages::{ConflictEntry, ConflictField, DifferenceKind};
 use crate::told::grouped;
@@ -26,6 +26,7 @@ const RUNS_MAX: u32 = 1_000;
 const PAGES_MAX: u32 = 10_000;
 const DIFFERENCES_MAX: u32 = 10_000;
 const CONFLICTS_MAX: u32 = 10_000;
+const PARKED_MAX: u32 = 10_000;
 const ACTIONS_MAX: u32 = 1_000;
 const MINUTES_MAX: u32 = 24 * 60;
 
@@ -50,6 +51,7 @@ pub(super) fn router() -> Router<Door> {
         .route("/dead-letters/discard", post(discard))
         .route("/quarantine", get(quarantined))
         .route("/quarantine/retry", post(retry))
+        .route("/parked", get(parked))
         .route("/actions", get(actions))
         .route("/queues", get(queues))
 }
@@ -79,6 +81,7 @@ static DOCUMENT: LazyLock<Value> = LazyLock::new(|| {
         SchemaGenerator::subschema_for::<DeadLetter>,
         SchemaGenerator::subschema_for::<DeadLetterShown>,
         SchemaGenerator::subschema_for::<QuarantinedRow>,
+        SchemaGenerator::subschema_for::<ParkedRow>,
         SchemaGenerator::subschema_for::<Action>,
         SchemaGenerator::subschema_for::<Queues>,
     ] {
@@ -338,18 +341,23 @@ fn all_found(ids: &[i64], count: u64, are_not: &str, done: &str) -> Result<(), P
     Ok(())
 }
 
+/// The same of dead letters.
+fn all_were(done: &DealtWith, what: &str) -> Result<(), Problem> {
+    done.left_told().map_or(Ok(()), |left| Err(Problem::Refused(format!("{left}; {what}: {}", done.count))))
+}
+
 async fn requeue(State(console): State<Arc<Console>>, Actor(visitor): Actor, Json(asked): Json<Dealing>) -> Answered {
     let selection = asked.selection(&console)?;
-    let (count, _) = dead_letters::deal(&console, &visitor, "requeue", &selection, &asked.reason).await?;
-    all_found(&selection.ids, count, "no dead letters that wait", "requeued")?;
-    Ok(Json(json!({ "requeued": count })))
+    let (done, _) = dead_letters::deal(&console, &visitor, "requeue", &selection, &asked.reason).await?;
+    all_were(&done, "requeued")?;
+    Ok(Json(json!({ "requeued": done.count })))
 }
 
 async fn discard(State(console): State<Arc<Console>>, Actor(visitor): Actor, Json(asked): Json<Dealing>) -> Answered {
     let selection = asked.selection(&console)?;
-    let (count, _) = dead_letters::deal(&console, &visitor, "discard", &selection, &asked.reason).await?;
-    all_found(&selection.ids, count, "no dead letters that wait", "discarded")?;
-    Ok(Json(json!({ "discarded": count })))
+    let (done, _) = dead_letters::deal(&console, &visitor, "discard", &selection, &asked.reason).await?;
+    all_were(&done, "discarded")?;
+    Ok(Json(json!({ "discarded": done.count })))
 }
 
 #[derive(Deserialize)]
@@ -363,6 +371,21 @@ async fn quarantined(State(console): State<Arc<Console>>, _: Visitor, Query(aske
     let customer = console.customer_asked(name(&asked.customer))?.map(|customer| &customer.id);
     let which = Which { customer, entity: console.entity_asked(name(&asked.entity))?, ids: &[] };
     json_of(ops::quarantine(&console.env.queue, which).await?)
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Waiting {
+    customer: Option<Named>,
+    entity: Option<Named>,
+    limit: Option<u32>,
+}
+
+async fn parked(State(console): State<Arc<Console>>, _: Visitor, Query(asked): Query<Waiting>) -> Answered {
+    let customer = console.customer_asked(name(&asked.customer))?.map(|customer| &customer.id);
+    let entity = console.entity_asked(name(&asked.entity))?;
+    let limit = bounded("limit", asked.limit, 1_000, PARKED_MAX)?;
+    json_of(ops::parked(&console.env.queue, customer, entity, limit).await?)
 }
 
 /// Which quarantined rows are meant; something has to be said.

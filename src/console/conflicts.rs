@@ -80,7 +80,7 @@ pub(super) async fn page(
         }
         (Table {
             caption: "Conflicts, the newest first",
-            columns: &["Conflict", "Decided", "State", "Kind", "Legacy key", "Platform key", "Fields"],
+            columns: &["Conflict", "Noticed", "State", "Kind", "Legacy key", "Platform key", "Fields"],
             rows: entries.iter().filter_map(|entry| Some(row(customer?, entry))).collect(),
             empty: match customer {
                 Some(_) => "No conflicts. What both sides changed at once would be here, with who won and why.",

@@ -55,7 +55,7 @@ pub(super) async fn page(
     let minutes = ops::rates(&env.queue, &customer.id, MINUTES).await?;
     let settled = ops::freshness(&env.queue, &customer.id, MINUTES).await?;
     let actions = ops::actions(&env.queue, Some(&customer.id), ACTIONS_SHOWN).await?;
-    let parked = ops::parked(&env.queue, &customer.id, PARKED_SHOWN).await?;
+    let parked = ops::parked(&env.queue, Some(&customer.id), None, PARKED_SHOWN).await?;
     let now = clock::now();
     let main = html! {
         (frame::done(&console, told.done.as_deref()))
@@ -124,7 +124,7 @@ fn parked_table(customer: &Customer, parked: &[ParkedRow]) -> Markup {
     };
     Table {
         caption: "Rows that come back by themselves",
-        columns: &["Entity", "Side", "Key", "Waits for", "Since", "Next"],
+        columns: &["Entity", "Side", "Key", "Waits for", "Since", "Looked at", "Next"],
         rows: parked
             .iter()
             .map(|row| {
@@ -134,7 +134,8 @@ fn parked_table(customer: &Customer, parked: &[ParkedRow]) -> Markup {
                     html! { code { (frame::key(&row.key)) } },
                     waits_for(row),
                     frame::time(Some(row.since)),
-                    html! { @if row.woken || row.waits_key.is_none() { "with the next run" } @else { "once that is there" } },
+                    frame::time(Some(row.seen_at)),
+                    html! { @if row.due { "with the next run" } @else if row.reason == "paused" { "once that is over" } @else { "once that is there" } },
                 ]
             })
             .collect(),

@@ -11,7 +11,7 @@ use super::access::{Actor, Visitor};
 use super::answer::{Answer, Problem};
 use super::customer::Told;
 use super::frame::{self, Place, Table};
-use crate::ops::{self, Attempt, By, DEAD_KINDS, DeadLetter, DeadLetterShown, Deal, Dealt, Selection};
+use crate::ops::{self, Attempt, By, DEAD_KINDS, DeadLetter, DeadLetterShown, Deal, Dealt, DealtWith, Selection};
 
 /// Shown on one page; what is done to all that the filter finds is done to the others, too.
 const SHOWN_MAX: usize = 500;
@@ -255,8 +255,9 @@ pub(super) async fn act(
         (false, []) => return Err(Problem::Bad("Choose at least one dead letter.".into())),
         (false, ids) => Selection::ids(ids),
     };
-    let (count, verb) = deal(&console, &visitor, &acting.act, &selection, &acting.reason).await?;
-    let told = console.access.vouched(&format!("{verb} {count}."));
+    let (done, verb) = deal(&console, &visitor, &acting.act, &selection, &acting.reason).await?;
+    let left = done.left_told().map_or_else(String::new, |left| format!(" {left}."));
+    let told = console.access.vouched(&format!("{verb} {}.{left}", done.count));
     // A page of ours, and nothing else.
     let back = acting.back.strip_prefix("/dead-letters/").and_then(|id| id.parse::<i64>().ok());
     Ok(Answer::to(&match back {
@@ -271,14 +272,14 @@ pub(super) async fn act(
     }))
 }
 
-/// Brings back or gives up, and notes who did. Answers how many, and the word for it.
+/// Brings back or gives up, and notes who did. Answers what was done, and the word for it.
 pub(super) async fn deal(
     console: &Console,
     visitor: &Visitor,
     act: &str,
     selection: &Selection,
     reason: &str,
-) -> Result<(u64, &'static str), Problem> {
+) -> Result<(DealtWith, &'static str), Problem> {
     let by = By { who: &visitor.who, reason: super::reason(reason)? };
     let (deal, done) = match act {
         "requeue" => (Deal::Requeue, "Re-enqueued"),

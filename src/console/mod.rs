@@ -26,7 +26,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use axum::Router;
 use axum::body::to_bytes;
-use axum::extract::{ConnectInfo, FromRef, State};
+use axum::extract::{ConnectInfo, FromRef, OriginalUri, State};
 use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 use axum::routing::{get, post};
@@ -172,7 +172,7 @@ fn router(door: Door) -> Router {
         .nest("/api/v1", api::router())
         .route("/livez", get(probe))
         .route("/readyz", get(probe))
-        .fallback(async || Problem::NotFound("There is no such page.".into()))
+        .fallback(nowhere)
         .layer(axum::middleware::from_fn_with_state(door.clone(), bounded))
         .layer(axum::middleware::from_fn_with_state(door.clone(), access::only_local))
         .with_state(door.clone());
@@ -225,6 +225,14 @@ async fn queue_is_away(console: &Console) {
     if answer::queue_answers(console).await {
         std::future::pending().await
     }
+}
+
+/// What no route answers to.
+async fn nowhere(OriginalUri(uri): OriginalUri) -> Problem {
+    Problem::NotFound(match uri.path().starts_with("/api/") {
+        true => format!("There is nothing at {}: GET /api/v1/openapi.json says what there is.", uri.path()),
+        false => "There is no such page.".into(),
+    })
 }
 
 /// As on the port of `--health-listen`.

@@ -33,12 +33,12 @@ pub(super) async fn page(
     let queues = ops::queue_depth(&env.queue).await?;
     let (total, summed) = (all.len(), summary(&all, &queues));
     let named = Some(asked.state.as_str()).filter(|state| !state.is_empty());
-    if named.is_some_and(|state| !ops::STATES.contains(&state)) {
-        return Err(Problem::Bad(format!("There is no state {}: there are {}.", asked.state, ops::STATES.join(", "))));
+    if named.is_some_and(|named| ops::states().all(|state| state != named)) {
+        let states: Vec<&str> = ops::states().collect();
+        return Err(Problem::Bad(format!("There is no state {}: there are {}.", asked.state, states.join(", "))));
     }
-    let there =
-        ops::STATES.into_iter().filter(|&state| Some(state) == named || all.iter().any(|one| one.state == state));
-    let states: Vec<&str> = there.collect();
+    let is_there = |state: &&str| Some(*state) == named || all.iter().any(|one| one.state == *state);
+    let states: Vec<&str> = ops::states().filter(is_there).collect();
     all.retain(|one| asked.state.is_empty() || one.state == asked.state);
     all.retain(|one| one.slug.contains(asked.q.trim()) || one.customer.contains(asked.q.trim()));
     ops::worst_first(&mut all);

@@ -40,12 +40,13 @@ pub(super) async fn page(
         Some(customer) => Some(ops::reconciliation(&console.env.queue, &customer.id, kind, SHOWN).await?),
         None => None,
     };
+    let words = kinds.map(|kind| kind.replace('_', " "));
     let missing = found.as_ref().map_or(0, |found| missing(&found.swept));
     let (id, slug) = customer.map_or(("", "C"), |customer| (customer.id.as_str(), customer.slug.as_str()));
     let main = html! {
         form method="get" class="filter" {
             (frame::choice("Customer", "customer", "choose one", customer.map(|customer| customer.id.as_str()), console.customers()))
-            (frame::choice("Kind", "kind", "any", kind, kinds.map(|kind| (kind, kind))))
+            (frame::choice("Kind", "kind", "any", kind, kinds.iter().copied().zip(words.iter().map(String::as_str))))
             button type="submit" { "Show" }
         }
         @match &found {
@@ -70,7 +71,7 @@ pub(super) async fn page(
                         caption: "How many differences of each kind",
                         columns: &["Entity", "Kind", "Pairs"],
                         rows: found.counts.iter().map(|(entity, kind, count)| vec![
-                            html! { (entity) }, html! { (kind) },
+                            html! { (entity) }, html! { (kind.replace('_', " ")) },
                             frame::count(*count, &format!("/reconciliation?customer={}&kind={}", frame::escaped(id), frame::escaped(kind))),
                         ]).collect(),
                         empty: match found.paused.is_empty() && missing == 0 {
@@ -83,9 +84,10 @@ pub(super) async fn page(
                         columns: &["Entity", "Kind", "Legacy key", "Platform key", "Fields", "Found"],
                         rows: found.differences.iter().map(|one| vec![
                             html! { (one.entity) },
-                            html! { @if one.kind == "listed" {
-                                a href={ "/conflicts?state=open&customer=" (frame::escaped(id)) } { "listed" }
-                            } @else { (one.kind) } },
+                            html! { @match leads_to(&one.kind, id) {
+                                Some(to) => a href=(to) { (one.kind.replace('_', " ")) },
+                                None => (one.kind.replace('_', " ")),
+                            } },
                             html! { code { (one.legacy_key.as_deref().map_or_else(|| "–".into(), frame::key)) } },
                             html! { code { (one.platform_key.as_deref().map_or_else(|| "–".into(), frame::key)) } },
                             html! { (one.fields.join(", ")) },
@@ -133,6 +135,18 @@ pub(super) async fn page(
         }
     };
     Ok(Answer::page(frame::page(&console, Some(&visitor), Place::live("/reconciliation", "Reconciliation"), main)))
+}
+
+/// The list that says more about a difference of this kind.
+fn leads_to(kind: &str, customer: &str) -> Option<String> {
+    let customer = frame::escaped(customer);
+    match kind {
+        "listed" => Some(format!("/conflicts?state=open&customer={customer}")),
+        "dead_letter" => Some(format!("/dead-letters?customer={customer}")),
+        "quarantined" => Some(format!("/quarantine?customer={customer}")),
+        "parked" => Some(format!("/customers/{customer}#parked")),
+        _ => None,
+    }
 }
 
 /// Rows that the newest comparison of each side of each entity did not find.

@@ -51,7 +51,7 @@ pub(super) async fn page(
             @if run.run.pages > i64::from(PAGES_SHOWN) { p class="told" { "The first " (PAGES_SHOWN) " of " (frame::grouped(run.run.pages)) "." } }
             (Table {
                 caption: "Pages in the order in which they were released",
-                columns: &["Page", "Stage", "Entity", "Side", "What", "State", "Released", "Took", "Tries", "Read", "To platform", "To legacy", "Conflicts", "Parked", "Quarantined", "Error"],
+                columns: &["Page", "Stage", "Entity", "Side", "What", "State", "Error", "Released", "Took", "Tries", "Read", "To platform", "To legacy", "Conflicts", "Parked", "Quarantined"],
                 rows: run.page_list.iter().map(|page| vec![
                     html! { @match page.job.filter(|_| page.state == "dead") { Some(job) => a href={ "/dead-letters/" (job) } { (page.id) }, None => (page.id) } },
                     html! { (page.stage) @if page.round > 0 { ", round " (page.round) } },
@@ -59,6 +59,7 @@ pub(super) async fn page(
                     html! { (page.side) },
                     html! { (page.mode) @if page.generation > 1 { ", generation " (page.generation) } },
                     frame::state(if page.state == "waiting" { "waiting for its turn" } else { &page.state }),
+                    html! { @match &page.error { Some(error) => span class="error" { (error) }, None => span class="none" { "–" } } },
                     frame::time(page.released_at),
                     html! { @if let (Some(from), Some(to)) = (page.released_at, page.ended_at) { (frame::duration((to - from).as_seconds_f64())) } @else { span class="none" { "–" } } },
                     html! { (page.attempts) },
@@ -68,7 +69,6 @@ pub(super) async fn page(
                     html! { (frame::grouped(page.conflicts)) },
                     html! { (frame::grouped(page.parked)) },
                     html! { (frame::grouped(page.quarantined)) },
-                    html! { @match &page.error { Some(error) => span class="error" { (error) }, None => span class="none" { "–" } } },
                 ]).collect(),
                 empty: "Its pages would be here: nothing was cut yet, or nothing had changed.",
             })

@@ -12,12 +12,16 @@ use crate::clock;
 use crate::config::{Config, Side};
 use crate::ledger::job::{self, Claim};
 use crate::ledger::mapping::{self, Mapping, State};
-use crate::ledger::page::{NewPage, Page};
+use crate::ledger::page::{NewPage, Page, Unfinished};
 use crate::ledger::parked::Seen;
 use crate::ledger::{difference, page, parked, pause, quarantine, stage as barrier, sweep, watermark};
-use crate::stages::{self, Contact, Difference, Key, PageMode, PageReport, Rest, name_parked};
+use crate::stages::{self, Contact, Difference, Key, PageMode, PageReport, Rest, is_doubtful, name_parked};
 use crate::telemetry::events;
 use crate::told::told;
+
+/// Dead letters in whose ranges a page that compares looks for its differences. Each is read once more for it: with many of them what is
+/// due is a person.
+const LETTERS_MAX: i64 = 8;
 
 /// A released page.
 pub struct Loaded {
@@ -26,6 +30,8 @@ pub struct Loaded {
     mapping: Option<Box<Mapping>>,
     /// Of legacy and platform, where the page compares.
     watermarks: [Option<DateTime<Utc>>; 2],
+    /// The entity's dead letters, where the page compares.
+    letters: Vec<Unfinished>,
     /// Nothing of its entity is to go on now.
     paused: bool,
     /// The side of its entity that is not to be written now.
@@ -90,9 +96,13 @@ impl Finished {
 pub async fn load(conn: &mut PgConnection, id: i64, attempt: i32) -> sqlx::Result<Option<Loaded>> {
     let page = page::get(conn, id).await?;
     let Some(page) = page.filter(|page| page.state == "released") else { return Ok(None) };
-    let watermarks = match page.mode {
-        PageMode::Sync | PageMode::Delete => [None, None],
-        PageMode::Compare => watermark::of_entity(conn, page.customer.as_str(), page.entity.as_str()).await?,
+    let (watermarks, letters) = match page.mode {
+        PageMode::Sync | PageMode::Delete => ([None, None], Vec::new()),
+        PageMode::Compare => {
+            let (customer, entity) = (page.customer.as_str(), page.entity.as_str());
+            let watermarks = watermark::of_entity(conn, customer, entity).await?;
+            (watermarks, page::dead_letters(conn, customer, entity, LETTERS_MAX).await?)
+        }
     };
     let pauses = pause::of_customer(conn, page.customer.as_str()).await?;
     let (paused, held) = (pauses.entity(page.entity.as_str()), pauses.held(page.entity.as_str()));
@@ -105,7 +115,7 @@ pub async fn load(conn: &mut PgConnection, id: i64, attempt: i32) -> sqlx::Resul
         }
         PageMode::Sync | PageMode::Compare => None,
     };
-    Ok(Some(Loaded { page, mapping: mapping.map(Box::new), watermarks, paused, held, lease, gone_for }))
+    Ok(Some(Loaded { page, mapping: mapping.map(Box::new), watermarks, letters, paused, held, lease, gone_for }))
 }
 
 impl Loaded {
@@ -150,7 +160,8 @@ impl Loaded {
             notes: page.mode == PageMode::Compare,
             watermarks: self.watermarks,
         };
-        let report = env.data.run_page(&work).await?;
+        let mut report = env.data.run_page(&work).await?;
+        name_dead(env, &work, &self.letters, &mut report.differences).await;
         let worked_for = began.elapsed();
         let rest = match page.loads {
             // What is done stays done: a server that does not tell of its replicas costs no page.
@@ -161,6 +172,27 @@ impl Loaded {
             false => None,
         };
         Ok(Finished { page: page.clone(), report, fields, contact, worked_for, rest, gone_for: self.gone_for })
+    }
+}
+
+/// Calls those of the differences so that lie in the ranges of these dead letters: their pages never came through. What of a range cannot be
+/// read, which its page may have died of, is called as it was.
+pub async fn name_dead(env: &Env, of: &stages::Page, letters: &[Unfinished], differences: &mut [Difference]) {
+    for letter in letters {
+        let mut rest = Some(letter.range.clone());
+        while let Some(range) = rest.filter(|_| differences.iter().any(is_doubtful)) {
+            let page = stages::Page { side: letter.side, range, mode: PageMode::Compare, notes: false, ..of.clone() };
+            rest = match env.data.run_page(&page).await {
+                Ok(report) => {
+                    stages::name_dead(differences, &report.differences);
+                    report.rest
+                }
+                Err(error) => {
+                    tracing::warn!(letter = letter.letter, "what lies in a dead letter is not known: {}", told(&error));
+                    None
+                }
+            };
+        }
     }
 }
 

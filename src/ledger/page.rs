@@ -1,5 +1,6 @@
 //! `bridge.page`: the slices a stage was cut into, their window and what they did.
 
+use chrono::{DateTime, Utc};
 use serde_json::Value;
 use sqlx::PgConnection;
 
@@ -200,6 +201,19 @@ pub struct Unfinished {
     pub run: Option<i64>,
     /// The dead letter that it is.
     pub letter: Option<i64>,
+    /// Why it has not: what it died of, or what its last attempt failed of.
+    pub failed: Option<Failed>,
+}
+
+/// How a page's last attempt ended.
+#[derive(Debug, Clone)]
+pub struct Failed {
+    /// Since when the page is dead, or is tried.
+    pub since: DateTime<Utc>,
+    pub attempts: i32,
+    pub error: String,
+    /// When it is tried again; a database that does not answer is waited for beyond that.
+    pub next_at: Option<DateTime<Utc>>,
 }
 
 /// The entity's pages that wait, are at work, or are dead letters nobody has dealt with, the latter first.
@@ -209,9 +223,20 @@ pub async fn unfinished(
     entity: &str,
     limit: i64,
 ) -> sqlx::Result<Vec<Unfinished>> {
-    let rows: Vec<(String, Value, Option<i64>, Option<i64>)> = sqlx::query_as(
-        "select side, range, run, letter from (
-             (select page.side, page.range, page.run, job.id as letter, page.id
+    type Row = (
+        String,
+        Value,
+        Option<i64>,
+        Option<i64>,
+        Option<DateTime<Utc>>,
+        Option<i32>,
+        Option<String>,
+        Option<DateTime<Utc>>,
+    );
+    let rows: Vec<Row> = sqlx::query_as(
+        "select side, range, run, letter, since, attempt, error, next_at from (
+             (select page.side, page.range, page.run, job.id as letter, page.id,
+                  job.ended_at as since, job.attempt, job.last_error as error, null::timestamptz as next_at
               from bridge.job
               -- By its id (`limit` keeps it so).
               cross join lateral (select * from bridge.page where page.id = job.subject limit 1) page
@@ -219,15 +244,17 @@ pub async fn unfinished(
                 and page.entity = $2 and page.mode <> 'compare' and page.state = 'dead'
               order by job.id limit $3)
              union all
-             (select page.side, page.range, page.run, null, page.id
+             (select page.side, page.range, page.run, null, page.id, job.created_at, job.attempt, job.last_error,
+                  case when job.state = 'ready' then job.run_at end
               from bridge.stage
               cross join lateral (
                   select * from bridge.page where page.stage = stage.id and page.state = 'waiting'
                   union all select * from bridge.page where page.stage = stage.id and page.state = 'released') page
+              left join bridge.job on job.kind = 'page' and job.subject = page.id
               where stage.customer = $1 and stage.state = 'open' and page.entity = $2 and page.mode <> 'compare'
               order by page.id limit $3)
              union all
-             (select side, range, run, null, id
+             (select side, range, run, null, id, null, null, null, null
               from bridge.page
               where stage is null and customer = $1 and entity = $2 and mode <> 'compare' and state in ('waiting', 'released')
               order by id limit $3)
@@ -239,12 +266,26 @@ pub async fn unfinished(
     .bind(limit)
     .fetch_all(conn)
     .await?;
-    let unfinished = |(side, range, run, letter): (String, Value, Option<i64>, Option<i64>)| {
+    let unfinished = |(side, range, run, letter, since, attempts, error, next_at): Row| {
         // One that cannot be read is a dead letter for that: nobody knows what lies in it.
         let range = serde_json::from_value(range).ok()?;
-        Some(side.parse().map_err(unknown).map(|side| Unfinished { side, range, run, letter }))
+        let failed = since.zip(attempts).zip(error);
+        let failed = failed.map(|((since, attempts), error)| Failed { since, attempts, error, next_at });
+        Some(side.parse().map_err(unknown).map(|side| Unfinished { side, range, run, letter, failed }))
     };
     rows.into_iter().filter_map(unfinished).collect()
+}
+
+/// The entity's dead letters that nobody has dealt with, the oldest first.
+pub async fn dead_letters(
+    conn: &mut PgConnection,
+    customer: &str,
+    entity: &str,
+    limit: i64,
+) -> sqlx::Result<Vec<Unfinished>> {
+    let mut letters = unfinished(conn, customer, entity, limit).await?;
+    letters.retain(|page| page.letter.is_some());
+    Ok(letters)
 }
 
 /// Whether pages of the customer and these entities (those of a load, or the others) wait for a run.

@@ -6,13 +6,14 @@ use sqlx::PgConnection;
 /// What was brought back, and what it needs now.
 #[derive(Debug, Default)]
 pub struct Requeued {
-    pub jobs: u64,
+    pub jobs: Vec<i64>,
     /// Whose tick or stage it was: they need a tick.
     pub customers: Vec<String>,
 }
 
 #[derive(sqlx::FromRow)]
 struct Marked {
+    id: i64,
     kind: String,
     customer: String,
     subject: i64,
@@ -44,13 +45,13 @@ pub async fn bring_back(conn: &mut PgConnection, ids: &[i64], who: &str, reason:
         .await?;
         sqlx::query(include_str!("requeue_pages.sql")).bind(&pages).execute(&mut *conn).await?;
     }
-    Ok(Requeued { jobs: jobs.len() as u64, customers })
+    Ok(Requeued { jobs: jobs.iter().map(|job| job.id).collect(), customers })
 }
 
 /// Marks these dead jobs as given up and writes the log: a page's range is left to the customer's next sweep, which is due
-/// by this (`sweep::due`). One that was dealt with before is left alone. Answers how many.
-pub async fn discard(conn: &mut PgConnection, ids: &[i64], who: &str, reason: &str) -> sqlx::Result<u64> {
-    Ok(mark(conn, ids, ["discarded", "discard"], who, reason).await?.len() as u64)
+/// by this (`sweep::due`). One that was dealt with before is left alone. Answers which.
+pub async fn discard(conn: &mut PgConnection, ids: &[i64], who: &str, reason: &str) -> sqlx::Result<Vec<i64>> {
+    Ok(mark(conn, ids, ["discarded", "discard"], who, reason).await?.iter().map(|job| job.id).collect())
 }
 
 async fn mark(
@@ -74,7 +75,7 @@ async fn mark(
              insert into bridge.requeue (job, kind, customer, action, who, reason)
              select id, kind, customer, $3, $4, $5 from marked order by id
          )
-         select kind, customer, subject from marked order by id",
+         select id, kind, customer, subject from marked order by id",
     )
     .bind(ids)
     .bind(dealt)

@@ -3,7 +3,8 @@
 use anyhow::Context;
 use sqlx::PgPool;
 
-use super::{Paused, Scope, Selection, Which, dead_letters, pause, quarantine, ticks};
+use super::dead_letters::{self, DealtWith};
+use super::{Paused, Scope, Selection, Which, pause, quarantine, ticks};
 use crate::config::{Config, CustomerId, EntityId, Side};
 use crate::ledger::action;
 pub use crate::ledger::action::{Action, Intended};
@@ -40,11 +41,12 @@ pub enum Deal {
     Discard,
 }
 
-/// Brings the dead letters that are meant back, or gives them up. Answers how many.
+/// Brings the dead letters that are meant back, or gives them up. Answers how many, and
+/// which of those that were named by id are none.
 ///
 /// # Errors
 /// The queue database's; then nothing was done.
-pub async fn deal(queue: &PgPool, deal: Deal, which: &Selection, by: By<'_>) -> anyhow::Result<u64> {
+pub async fn deal(queue: &PgPool, deal: Deal, which: &Selection, by: By<'_>) -> anyhow::Result<DealtWith> {
     let what = "reading whose dead letters are meant";
     let whose = dead_letter::customers(&mut *queue.acquire().await.context(what)?, which).await.context(what)?;
     let (one, several) = whose_is_it(which.customer.as_ref(), &whose);
@@ -53,11 +55,13 @@ pub async fn deal(queue: &PgPool, deal: Deal, which: &Selection, by: By<'_>) -> 
         Deal::Discard => ("discard dead letters", "discarded"),
     };
     act_for(queue, by.intends(action, one, &letters_told(which)), several, async {
-        let count = match deal {
-            Deal::Requeue => dead_letters::requeue(queue, which, by.who, by.reason).await?,
-            Deal::Discard => dead_letters::discard(queue, which, by.who, by.reason).await?,
+        let ids = match deal {
+            Deal::Requeue => dead_letters::bring_back(queue, which, by.who, by.reason).await?,
+            Deal::Discard => dead_letters::give_up(queue, which, by.who, by.reason).await?,
         };
-        Ok((count, format!("{done} {count}")))
+        let left: Vec<i64> = which.ids.iter().copied().filter(|id| !ids.contains(id)).collect();
+        let count = ids.len() as u64;
+        Ok((DealtWith { count, left: dead_letters::left(queue, &left).await? }, format!("{done} {count}")))
     })
     .await
 }

@@ -1,5 +1,7 @@
 //! `sync-bridge dead-letters list | show | requeue | discard`.
 
+use std::fmt::{self, Display, Formatter};
+
 use anyhow::Context;
 use chrono::{DateTime, Utc};
 use schemars::JsonSchema;
@@ -307,6 +309,11 @@ fn has_zone(stamp: &str) -> bool {
 /// # Errors
 /// The queue database's; then nothing was brought back.
 pub async fn requeue(queue: &PgPool, which: &Selection, who: &str, reason: &str) -> anyhow::Result<u64> {
+    Ok(bring_back(queue, which, who, reason).await?.len() as u64)
+}
+
+/// As [`requeue`]; answers which.
+pub(super) async fn bring_back(queue: &PgPool, which: &Selection, who: &str, reason: &str) -> anyhow::Result<Vec<i64>> {
     let what = "re-queueing dead letters";
     let mut tx = queue.begin().await.context(what)?;
     let ids = dead_letter::select(&mut tx, which).await.context(what)?;
@@ -322,12 +329,85 @@ pub async fn requeue(queue: &PgPool, which: &Selection, who: &str, reason: &str)
 /// # Errors
 /// The queue database's; then nothing was given up.
 pub async fn discard(queue: &PgPool, which: &Selection, who: &str, reason: &str) -> anyhow::Result<u64> {
+    Ok(give_up(queue, which, who, reason).await?.len() as u64)
+}
+
+/// As [`discard`]; answers which.
+pub(super) async fn give_up(queue: &PgPool, which: &Selection, who: &str, reason: &str) -> anyhow::Result<Vec<i64>> {
     let what = "discarding dead letters";
     let mut tx = queue.begin().await.context(what)?;
     let ids = dead_letter::select(&mut tx, which).await.context(what)?;
-    let count = requeue::discard(&mut tx, &ids, who, reason).await.context(what)?;
+    let given_up = requeue::discard(&mut tx, &ids, who, reason).await.context(what)?;
     tx.commit().await.context(what)?;
-    Ok(count)
+    Ok(given_up)
+}
+
+/// What was done to dead letters.
+#[derive(Debug, Clone, Default)]
+pub struct DealtWith {
+    pub count: u64,
+    /// Of those that were named by their ids, the others, and why nothing was done to them.
+    pub left: Vec<Left>,
+}
+
+/// An id that nothing was done to.
+#[derive(Debug, Clone, sqlx::FromRow)]
+pub struct Left {
+    pub id: i64,
+    /// How it was dealt with before; `None`: it waits, and is not one of what else was asked for, or no dead letter has this id.
+    dealt: Option<String>,
+    is_known: bool,
+    who: Option<String>,
+    at: Option<DateTime<Utc>>,
+}
+
+impl Display for Left {
+    /// `17 (discarded by ann at 2026-01-01 12:00:00Z)`
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let at = self.at.map(|at| at.format("%Y-%m-%d %H:%M:%SZ").to_string()).unwrap_or_default();
+        match (self.dealt.as_deref(), &self.who) {
+            (Some(dealt), Some(who)) => write!(f, "{} ({dealt} by {who} at {at})", self.id),
+            (Some("repeated"), _) => write!(f, "{} (counted with another that waits)", self.id),
+            (Some(_), _) => write!(f, "{} (a later one did the same)", self.id),
+            (None, _) if self.is_known => write!(f, "{} (not one of what else was said)", self.id),
+            (None, _) => write!(f, "{} (not known)", self.id),
+        }
+    }
+}
+
+impl DealtWith {
+    /// Which of the ids that were named nothing was done to, in words; `None`: all were dealt with.
+    pub fn left_told(&self) -> Option<String> {
+        /// Ids that are named one by one.
+        const NAMED: usize = 20;
+        let mut named: Vec<String> = self.left.iter().take(NAMED).map(Left::to_string).collect();
+        if self.left.len() > NAMED {
+            named.push(format!("and {} more", self.left.len() - NAMED));
+        }
+        let of = self.left.len() as u64 + self.count;
+        (!named.is_empty())
+            .then(|| format!("{} of {of} ids are no dead letters that wait: {}", self.left.len(), named.join(", ")))
+    }
+}
+
+/// What became of these ids before.
+pub(super) async fn left(queue: &PgPool, ids: &[i64]) -> anyhow::Result<Vec<Left>> {
+    if ids.is_empty() {
+        return Ok(Vec::new());
+    }
+    sqlx::query_as(
+        "select asked.id, job.dealt, job.id is not null as is_known, dealt.who, dealt.at
+         from unnest($1::bigint[]) as asked (id)
+         left join bridge.job on job.id = asked.id and job.state = 'dead'
+         left join lateral (
+             select who, at from bridge.requeue where requeue.job = job.id order by requeue.id desc limit 1
+         ) as dealt on true
+         order by asked.id",
+    )
+    .bind(ids)
+    .fetch_all(queue)
+    .await
+    .context("reading what became of dead letters")
 }
 
 #[cfg(test)]

@@ -8,9 +8,9 @@ use chrono::{DateTime, Utc};
 use serde::Serialize;
 use sqlx::PgConnection;
 
-use super::Paused;
 use super::preview::{PreviewOfRow, PreviewRow, narrowed};
 use super::verify::{named, page};
+use super::{Away, Paused, status};
 use crate::config::{CustomerId, Deletes, EntityId, Side};
 use crate::jobs::Env;
 use crate::ledger::pause::Pauses;
@@ -54,6 +54,8 @@ pub struct Look {
     pub paused: Vec<Paused>,
     /// Nothing of it goes on.
     pub stands_still: bool,
+    /// Databases of its customer that do not answer the workers.
+    pub away: Vec<Away>,
     /// Whether the next run looks at it.
     pub due: bool,
     /// The side that is not to be written.
@@ -98,6 +100,11 @@ pub struct PageOwning {
     pub letter: Option<i64>,
     /// The run under way that it belongs to.
     pub run: Option<i64>,
+    /// Since when it is dead, or is tried; with how often it was, what it failed of last, and when it is tried again.
+    pub since: Option<DateTime<Utc>>,
+    pub attempts: Option<i32>,
+    pub error: Option<String>,
+    pub next_at: Option<DateTime<Utc>>,
 }
 
 /// A row of a pair that is not there any more.
@@ -182,6 +189,7 @@ async fn look(env: &Env, customer: &CustomerId, (entity, side, key): &Named) -> 
         pages::unfinished(&mut conn, customer.as_str(), entity.as_str(), PAGES_MAX).await.with_context(what)?;
     drop(conn);
     let pages = holding(env, customer, &record, owning).await?;
+    let away = status::away_of(&env.queue, &env.config, customer).await?;
     let is_above = |row: &Option<RecordRow>, mark: Option<DateTime<Utc>>| {
         row.as_ref().is_some_and(|row| row.seen && mark.map_or(may_load, |mark| row.stamp.is_none_or(|at| at > mark)))
     };
@@ -200,6 +208,7 @@ async fn look(env: &Env, customer: &CustomerId, (entity, side, key): &Named) -> 
         watermarks,
         paused: of_entity(&pauses, entity),
         stands_still,
+        away,
         due: is_due && !stands_still,
         held: pauses.held(entity.as_str()),
     }))
@@ -306,7 +315,16 @@ async fn holding(
             false => env.data.lies_in(customer, &record.entity, page.side, &key, &page.range).await?,
         };
         if holds {
-            holding.push(PageOwning { side: page.side, letter: page.letter, run: page.run });
+            let failed = page.failed;
+            holding.push(PageOwning {
+                side: page.side,
+                letter: page.letter,
+                run: page.run,
+                since: failed.as_ref().map(|failed| failed.since),
+                attempts: failed.as_ref().map(|failed| failed.attempts),
+                next_at: failed.as_ref().and_then(|failed| failed.next_at),
+                error: failed.map(|failed| failed.error),
+            });
         }
     }
     Ok(holding)

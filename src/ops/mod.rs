@@ -1,6 +1,7 @@
 //! The operator's questions and actions, each one function with a typed answer. CLI and console are faces of it.
 
 use std::collections::BTreeMap;
+use std::fmt::{self, Display, Formatter};
 
 use chrono::{DateTime, Utc};
 use schemars::JsonSchema;
@@ -42,7 +43,9 @@ pub use actions::{
 };
 pub use conflicts::{Conflicts, conflicts};
 pub use customers::{ApplyOf, CannotKeep, Change, Changed, CustomerKept, Purged, What, apply, kept, purge, set_state};
-pub use dead_letters::{Attempt, DeadLetter, DeadLetterShown, Dealt, dead_letter, dead_letters, discard, requeue};
+pub use dead_letters::{
+    Attempt, DeadLetter, DeadLetterShown, Dealt, DealtWith, Left, dead_letter, dead_letters, discard, requeue,
+};
 pub use depth::{QueueDepth, queue_depth};
 pub use draft::{Drafted, draft};
 pub use erase::{CannotErase, EraseOf, Erased, Kept, Removed, erase};
@@ -58,7 +61,7 @@ pub use quarantine::{QuarantinedRow, Which, quarantine, retry_quarantined};
 pub use reconciliation::{DifferenceListed, Reconciliation, Swept, Walk, reconciliation};
 pub use recover::{CannotRecover, RecoverOf, Recovered, recover};
 pub use runs::{Minute, PageShown, RunListed, RunShown, Settled, StageShown, freshness, rates, run, runs};
-pub use status::{LATE_SECS, STATES, Urgency, status, status_of, worst_first};
+pub use status::{LATE_SECS, Urgency, states, status, status_of, with_away, worst_first};
 pub use ticks::{Waits, pool_of, tick_now, tick_waits, wait_for_tick};
 pub use totals::totals;
 pub use verify::{Repair, Verified, VerifyOf, Verifying, plan_repair, repair, verify};
@@ -128,7 +131,7 @@ pub struct Retried {
 }
 
 /// A database that does not answer.
-#[derive(Debug, Clone, Serialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
 pub struct Away {
     pub database: String,
     pub since: DateTime<Utc>,
@@ -137,6 +140,19 @@ pub struct Away {
     pub error: String,
     /// Jobs that wait for it, of all customers.
     pub waiting: i64,
+}
+
+impl Display for Away {
+    /// What is away since when, and what to do.
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let Away { database, since, asked_at, error, waiting: _ } = self;
+        let [since, asked_at] = [since, asked_at].map(|at| at.format("%Y-%m-%d %H:%M:%SZ"));
+        write!(
+            f,
+            "{database} has not answered since {since} ({error}); it is asked again at {asked_at}, and what waits for it goes on by itself \
+             once it answers: docs/OPERATIONS.md, \u{201c}A side is down\u{201d}"
+        )
+    }
 }
 
 #[derive(Debug, Serialize, JsonSchema)]

@@ -1,41 +1,58 @@
-//! Rows that wait, and what for.
+//! `sync-bridge parked list`: rows that wait, and what for.
 
 use anyhow::Context;
 use chrono::{DateTime, Utc};
+use schemars::JsonSchema;
 use serde::Serialize;
 use sqlx::PgPool;
 
-use crate::config::CustomerId;
+use crate::config::{CustomerId, EntityId};
 
 /// A row that comes back by itself.
-#[derive(Debug, Clone, Serialize, sqlx::FromRow)]
+#[derive(Debug, Clone, Serialize, JsonSchema, sqlx::FromRow)]
 pub struct ParkedRow {
+    pub customer: String,
     pub entity: String,
     pub side: String,
+    /// Parts of a key of several columns are joined by U+001F.
     pub key: String,
-    /// `parent`, `busy`, `paused`, …
+    /// `parent` (it waits for a record), `busy` (others were writing it, or it was asked for), `paused` (one side is not to be written).
     pub reason: String,
-    /// The record that it waits for.
+    /// The record that it waits for; of one that is paused the side that is not to be written.
     pub waits_entity: Option<String>,
     pub waits_side: Option<String>,
     pub waits_key: Option<String>,
-    /// Whether what it waited for is there: the next run takes it.
-    pub woken: bool,
+    /// Whether the next run takes it.
+    pub due: bool,
     pub since: DateTime<Utc>,
+    /// When a run looked at it last.
+    pub seen_at: DateTime<Utc>,
 }
 
-/// The rows of a customer that wait, at most `limit`.
+/// The rows that wait now, of this customer and entity if they are named, at most `limit`, in the order of their keys.
 ///
 /// # Errors
 /// The queue database's.
-pub async fn parked(queue: &PgPool, customer: &CustomerId, limit: u32) -> anyhow::Result<Vec<ParkedRow>> {
+pub async fn parked(
+    queue: &PgPool,
+    customer: Option<&CustomerId>,
+    entity: Option<&EntityId>,
+    limit: u32,
+) -> anyhow::Result<Vec<ParkedRow>> {
     sqlx::query_as(
-        "select entity, side, key, reason, waits_entity, waits_side, waits_key, woken, since
-         from bridge.parked where customer = $1 order by entity, side, key limit $2",
+        "select customer, entity, side, key, reason, waits_entity, waits_side, waits_key,
+             -- Those that a load parked are its own while it lasts.
+             exists (select from bridge.due
+                 where due.customer = parked.customer and due.entity = parked.entity and due.side = parked.side and due.key = parked.key
+                   and not exists (select from bridge.run where run.id = due.run and run.state = 'loading')) as due,
+             since, seen_at
+         from bridge.parked where ($1::text is null or customer = $1) and ($2::text is null or entity = $2)
+         order by customer, entity, side, key limit $3",
     )
-    .bind(customer.as_str())
+    .bind(customer.map(CustomerId::as_str))
+    .bind(entity.map(EntityId::as_str))
     .bind(i64::from(limit))
     .fetch_all(queue)
     .await
-    .with_context(|| format!("reading the parked rows of {customer}"))
+    .context("reading the parked rows")
 }

@@ -8,12 +8,13 @@ use anyhow::Context as _;
 use serde::Serialize;
 use sqlx::{PgPool, Postgres, Transaction};
 
-use super::{EntityKinds, Kinds};
+use super::{Away, EntityKinds, Kinds, Retried, status};
 use crate::config::{Config, CustomerId, EntityId, Side};
 use crate::jobs::page::contact;
 use crate::jobs::stage::{self, Loaded, PARKED_MAX, RECONCILIATION, ROUNDS_MAX};
 use crate::jobs::tick::{Asked, Decision, ask};
 use crate::jobs::{Env, absence, meet};
+use crate::ledger::dead_letter::{self, Selection};
 use crate::ledger::mapping::{ROWS_FREE, State};
 use crate::ledger::page::NewPage;
 use crate::ledger::parked::{Named, Waiting};
@@ -21,6 +22,7 @@ use crate::ledger::{job, page, parked, tick};
 use crate::stages::{
     Ahead, Contact, Foreseen, ForeseenKind, Key, Lane, Page, PageMode, PageReport, ParkedReason, Tally, Wanted,
 };
+use crate::told::counted;
 
 /// What is asked for.
 #[derive(Debug, Clone, Copy)]
@@ -80,6 +82,12 @@ pub struct Note {
 #[serde(rename_all = "snake_case")]
 pub enum About {
     Pause,
+    /// A database does not answer.
+    Away,
+    /// What failed and is tried again.
+    Retried,
+    /// Pages that nobody looks at before somebody acts.
+    DeadLetters,
     OpenRun,
     Load,
     LoadWindow,
@@ -147,7 +155,8 @@ pub async fn preview(env: &Env, of: PreviewOf<'_>, told: impl FnMut(Walked)) -> 
         Decision::Load => Outcome::Load,
         Decision::Open { .. } => Outcome::Run,
     };
-    let notes = notes(&env.config, of, &asked, decision);
+    let mut notes = notes(&env.config, of, &asked, decision);
+    notes.extend(trouble(&env, of).await?);
     let mut walk = Walk {
         decision,
         notes: Vec::new(),
@@ -287,6 +296,33 @@ fn notes(config: &Config, of: PreviewOf<'_>, asked: &Asked, decision: Decision) 
         );
     }
     notes
+}
+
+/// What keeps work of the customer from being done as it is planned.
+async fn trouble(env: &Env, of: PreviewOf<'_>) -> anyhow::Result<Vec<Note>> {
+    let note = |about, text| Note { about, entity: None, text };
+    let status = status::status_of(&env.queue, &env.config, of.customer).await?;
+    let (away, retried) = status.map_or((Vec::new(), None), |status| (status.away, status.retried));
+    let mut notes: Vec<Note> = away.iter().map(|away: &Away| note(About::Away, away.to_string())).collect();
+    if let Some(Retried { jobs, next_at, error }) = retried {
+        let (jobs, next) = (counted(jobs, "job"), next_at.format("%Y-%m-%d %H:%M:%SZ"));
+        notes.push(note(About::Retried, format!("{jobs} failed and will be tried again, the next at {next}: {error}")));
+    }
+    let what = "reading the dead letters";
+    let which = Selection { customer: Some(of.customer.clone()), entity: of.entity.cloned(), ..Selection::default() };
+    let mut ledger = look(&env.queue).await?;
+    let waiting = dead_letter::select(&mut ledger, &which).await.context(what)?.len();
+    if let Some(first) = dead_letter::list(&mut ledger, &which, false, 1).await.context(what)?.first() {
+        let since = first.dead_since.format("%Y-%m-%d %H:%M:%SZ");
+        let letters = format!("{} wait{}", counted(waiting, "dead letter"), if waiting == 1 { "s" } else { "" });
+        let text = format!(
+            "{letters} for a person, the first since {since}: {}: no run looks at the rows of such pages before they change or \
+             `sync-bridge dead-letters requeue {}` brings them back",
+            first.error, first.id
+        );
+        notes.push(note(About::DeadLetters, text));
+    }
+    Ok(notes)
 }
 
 /// What of a row is on a list.

@@ -4,10 +4,11 @@ use std::collections::{BTreeMap, HashMap};
 
 use anyhow::Context;
 use chrono::{DateTime, TimeDelta, Utc};
+use clap::ValueEnum;
 use sqlx::PgPool;
 
 use super::{Away, CustomerStatus, Load, Paused, Retried, Watermark, mapping};
-use crate::config::{Config, Customer, CustomerId, Schedule, Side, Unserved, Why, parse_cron};
+use crate::config::{Config, Customer, CustomerId, Logins, Schedule, Side, Unserved, Why, parse_cron};
 use crate::ledger::circuit::{self, Circuit};
 use crate::ledger::pause::{self, Pause, Pauses};
 
@@ -113,23 +114,60 @@ pub async fn status_of(
     Ok(of(queue, config, &[asked]).await?.pop())
 }
 
+/// How a customer may stand; [`CustomerStatus`] says what each means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum State {
+    Away,
+    Degraded,
+    Disabled,
+    Idle,
+    Loading,
+    Locked,
+    NeverRun,
+    NoTick,
+    Paused,
+    Removed,
+    Running,
+    Unreadable,
+    Waiting,
+    WaitingForWorker,
+}
+
+impl State {
+    fn as_str(self) -> &'static str {
+        match self {
+            State::Away => "away",
+            State::Degraded => "degraded",
+            State::Disabled => "disabled",
+            State::Idle => "idle",
+            State::Loading => "loading",
+            State::Locked => "locked",
+            State::NeverRun => "never run",
+            State::NoTick => "no tick",
+            State::Paused => "paused",
+            State::Removed => "removed",
+            State::Running => "running",
+            State::Unreadable => "unreadable",
+            State::Waiting => "waiting",
+            State::WaitingForWorker => "waiting for a worker",
+        }
+    }
+
+    fn urgency(self) -> Urgency {
+        match self {
+            State::Away | State::Degraded | State::Locked | State::NoTick => Urgency::Now,
+            State::Unreadable | State::WaitingForWorker => Urgency::Now,
+            State::NeverRun | State::Paused | State::Waiting => Urgency::Soon,
+            State::Loading | State::Removed | State::Running => Urgency::AtWork,
+            State::Disabled | State::Idle => Urgency::AtRest,
+        }
+    }
+}
+
 /// Each state of a customer that there is.
-pub const STATES: [&str; 14] = [
-    "away",
-    "degraded",
-    "disabled",
-    "idle",
-    "loading",
-    "locked",
-    "never run",
-    "no tick",
-    "paused",
-    "removed",
-    "running",
-    "unreadable",
-    "waiting",
-    "waiting for a worker",
-];
+pub fn states() -> impl Iterator<Item = &'static str> {
+    State::value_variants().iter().map(|state| state.as_str())
+}
 
 /// How much somebody is needed, the most first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -143,14 +181,10 @@ pub enum Urgency {
 }
 
 impl Urgency {
-    /// Of a state of [`CustomerStatus`] alone.
+    /// Of a state of [`CustomerStatus`] alone; what is none, like a page's, needs nobody.
     pub fn of_state(state: &str) -> Urgency {
-        match state {
-            "degraded" | "away" | "locked" | "no tick" | "waiting for a worker" | "unreadable" => Urgency::Now,
-            "paused" | "waiting" | "never run" => Urgency::Soon,
-            "idle" | "disabled" => Urgency::AtRest,
-            _ => Urgency::AtWork,
-        }
+        let known = State::value_variants().iter().find(|known| known.as_str() == state);
+        known.map_or(Urgency::AtWork, |known| known.urgency())
     }
 }
 
@@ -245,13 +279,7 @@ async fn of(queue: &PgPool, config: &Config, asked: &[Asked<'_>]) -> anyhow::Res
                 }
             },
         );
-        let named: BTreeMap<String, String> = served
-            .iter()
-            .flat_map(|customer| customer.databases.values())
-            .map(|url| (logins.name(url), url.to_string()))
-            .collect();
-        let shown = named.iter().filter_map(|(circuit, shown)| Some((away.get(circuit)?, shown)));
-        let away: Vec<Away> = shown.map(|(away, shown)| Away { database: shown.clone(), ..away.clone() }).collect();
+        let away = served.map_or_else(|_| Vec::new(), |customer| away_from(&away, &logins, customer));
         let watermarks: Vec<Watermark> = watermarks.collect();
         let is_locked = watermarks.iter().any(|mark| mark.locked_since.is_some());
         let is_silent = served.is_ok_and(|customer| {
@@ -267,25 +295,26 @@ async fn of(queue: &PgPool, config: &Config, asked: &[Asked<'_>]) -> anyhow::Res
                 _ if served.is_err() => standing(served.err()),
                 // Of a side that was brought back, say: nobody wanted it so.
                 _ if pauses.all() && pauses.list().iter().any(|pause| pause.entity.is_none() && pause.is_own()) => {
-                    "degraded"
+                    State::Degraded
                 }
-                _ if pauses.all() => "paused",
-                false => "away",
+                _ if pauses.all() => State::Paused,
+                false => State::Away,
                 // Nothing else of it is as it was any more.
-                true if state(summary) == "idle" && is_silent => "no tick",
+                true if state(summary) == State::Idle && is_silent => State::NoTick,
                 // Also while a run of the others goes on: it does not go up and down.
-                true if matches!(state(summary), "idle" | "running" | "loading") && is_locked => "locked",
+                true if goes_on(state(summary)) && is_locked => State::Locked,
                 // So is this.
-                true if matches!(state(summary), "idle" | "running" | "loading")
+                true if goes_on(state(summary))
                     && (summary.dead_letters > 0 || pauses.list().iter().any(Pause::is_own)) =>
                 {
-                    "degraded"
+                    State::Degraded
                 }
-                true if state(summary) == "idle" && mappings.iter().any(|mapping| mapping.state == "waiting") => {
-                    "waiting"
+                true if state(summary) == State::Idle && mappings.iter().any(|mapping| mapping.state == "waiting") => {
+                    State::Waiting
                 }
                 true => state(summary),
             }
+            .as_str()
             .to_owned(),
             problem: match served {
                 Err(Why::Unreadable(problem)) => Some(problem.clone()),
@@ -312,12 +341,16 @@ async fn of(queue: &PgPool, config: &Config, asked: &[Asked<'_>]) -> anyhow::Res
 }
 
 /// How a customer stands that is not served.
-fn standing(why: Option<&Why>) -> &'static str {
+fn standing(why: Option<&Why>) -> State {
     match why {
-        Some(Why::Disabled) => "disabled",
-        Some(Why::Removed) => "removed",
-        Some(Why::Unreadable(_)) | None => "unreadable",
+        Some(Why::Disabled) => State::Disabled,
+        Some(Why::Removed) => State::Removed,
+        Some(Why::Unreadable(_)) | None => State::Unreadable,
     }
+}
+
+fn goes_on(state: State) -> bool {
+    matches!(state, State::Idle | State::Running | State::Loading)
 }
 
 /// What is paused, by customer; of all others nothing is.
@@ -368,6 +401,34 @@ pub(super) async fn waits_since(queue: &PgPool, customer: &CustomerId) -> anyhow
     Ok(paused.chain(loading).chain(mapped.iter().map(|mapping| mapping.since)).chain(held).min())
 }
 
+/// The customer's own of the databases that do not answer.
+fn away_from(away: &HashMap<String, Away>, logins: &Logins, customer: &Customer) -> Vec<Away> {
+    let urls = customer.databases.values();
+    let named: BTreeMap<String, String> = urls.map(|url| (logins.name(url), url.to_string())).collect();
+    let shown = named.iter().filter_map(|(circuit, shown)| Some((away.get(circuit)?, shown)));
+    shown.map(|(away, shown)| Away { database: shown.clone(), ..away.clone() }).collect()
+}
+
+/// The databases of a customer that do not answer, as the workers know.
+///
+/// # Errors
+/// The queue database's.
+pub(super) async fn away_of(queue: &PgPool, config: &Config, customer: &CustomerId) -> anyhow::Result<Vec<Away>> {
+    let Some(customer) = config.customer(customer) else { return Ok(Vec::new()) };
+    Ok(away_from(&away(queue).await?, &config.logins(), customer))
+}
+
+/// An error of somebody who looked at a customer's databases, with what the workers know of those that are away.
+pub async fn with_away(queue: &PgPool, config: &Config, customer: &CustomerId, error: anyhow::Error) -> anyhow::Error {
+    match away_of(queue, config, customer).await {
+        Ok(away) if !away.is_empty() => {
+            let away: Vec<String> = away.iter().map(Away::to_string).collect();
+            error.context(away.join("\n"))
+        }
+        _ => error,
+    }
+}
+
 /// The databases that do not answer, of whichever customer, by circuit.
 pub(super) async fn away(queue: &PgPool) -> anyhow::Result<HashMap<String, Away>> {
     let mut conn = queue.acquire().await.context("reading which databases are away")?;
@@ -382,20 +443,20 @@ pub(super) async fn away(queue: &PgPool) -> anyhow::Result<HashMap<String, Away>
     Ok(open.into_iter().map(|circuit| (circuit.database.clone(), away(circuit))).collect())
 }
 
-fn state(summary: &Summary) -> &'static str {
+fn state(summary: &Summary) -> State {
     if summary.waits_for_worker {
-        "waiting for a worker"
+        State::WaitingForWorker
     } else if summary.open_run.is_some() {
-        "running"
+        State::Running
     } else if summary.load_run.is_some() {
-        "loading"
+        State::Loading
     // Not as the last run ended: what it left may have been dealt with since.
     } else if summary.dead_letters > 0 {
-        "degraded"
+        State::Degraded
     } else if summary.run_state.is_none() && summary.tick_state.as_deref() != Some("idle") {
-        "never run"
+        State::NeverRun
     } else {
-        "idle"
+        State::Idle
     }
 }
 
@@ -467,6 +528,16 @@ mod tests {
             loads: Vec::new(),
             mappings: Vec::new(),
         }
+    }
+
+    #[test]
+    fn each_state_has_a_name_of_its_own_and_is_known_by_it() {
+        let names: std::collections::BTreeSet<&str> = states().collect();
+        assert_eq!(names.len(), State::value_variants().len(), "{names:?}");
+        for state in State::value_variants() {
+            assert_eq!(Urgency::of_state(state.as_str()), state.urgency(), "{state:?}");
+        }
+        assert_eq!(Urgency::of_state("released"), Urgency::AtWork, "a page's is none");
     }
 
     #[test]

@@ -12,11 +12,11 @@ use super::ticks;
 use crate::clock;
 use crate::config::{CustomerId, EntityId, Side};
 use crate::jobs::Env;
-use crate::jobs::page::contact;
-use crate::ledger::{job, mapping, parked, quarantine, watermark};
+use crate::jobs::page::{contact, name_dead};
+use crate::ledger::{job, mapping, page as pages, parked, quarantine, watermark};
 use crate::stages::{
-    Depth, Difference, DifferenceKind, Key, Lane, Page, PageMode, Range, SweptSide, Tally, Wanted, name_parked,
-    repairable,
+    Depth, Difference, DifferenceKind, Key, Lane, Page, PageMode, Range, SweptSide, Tally, Wanted, is_doubtful,
+    name_parked, repairable,
 };
 
 /// Between two looks at rows that a run is about to make equal.
@@ -24,6 +24,9 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// Differences that are named one by one; the others are counted.
 const NAMED_MAX: usize = 10_000;
+
+/// Dead letters in whose ranges differences are looked for; what lies in others is called as if no run had come to it.
+const LETTERS_MAX: i64 = 200;
 
 /// What is asked for.
 #[derive(Debug, Clone, Copy)]
@@ -140,6 +143,7 @@ async fn verify_entity(
             }
         }
     }
+    name_held(env, of.customer, entity, &mut found).await?;
     name_quarantined(env, of.customer, entity, &mut found).await?;
     let (pairs, checksum) = env.data.agreed(of.customer, entity).await?;
     let mut by_kind: BTreeMap<String, u64> = BTreeMap::new();
@@ -170,6 +174,30 @@ async fn is_being_covered(env: &Env, customer: &CustomerId, entity: &EntityId) -
     Ok(known.is_some_and(|known| known.is_due()))
 }
 
+/// What lies in a dead letter is called so: it is no change that the watermark passed unseen.
+async fn name_held(
+    env: &Env,
+    customer: &CustomerId,
+    entity: &EntityId,
+    found: &mut BTreeMap<(Option<Key>, Option<Key>), Difference>,
+) -> anyhow::Result<()> {
+    let mut doubtful: Vec<Difference> = found.values().filter(|one| is_doubtful(one)).cloned().collect();
+    if doubtful.is_empty() {
+        return Ok(());
+    }
+    let what = || format!("reading the dead letters of {entity}");
+    let mut conn = env.queue.acquire().await.with_context(what)?;
+    let letters = pages::dead_letters(&mut conn, customer.as_str(), entity.as_str(), LETTERS_MAX);
+    let letters = letters.await.with_context(what)?;
+    drop(conn);
+    if let Some(first) = letters.first() {
+        let of = page(env, customer, entity, PageMode::Compare, (first.side, first.range.clone())).await?;
+        name_dead(env, &of, &letters, &mut doubtful).await;
+        note(found, doubtful);
+    }
+    Ok(())
+}
+
 /// What only a write can refuse is called by the list that it is on.
 async fn name_quarantined(
     env: &Env,
@@ -197,11 +225,6 @@ fn missing(sides: &[SweptSide], side: Side) -> Vec<Key> {
 /// Whether a run that goes on by itself may make it equal.
 fn is_open(difference: &Difference) -> bool {
     difference.is(DifferenceKind::Behind) || difference.is(DifferenceKind::Parked)
-}
-
-/// Whether it may be one that waits.
-fn is_doubtful(difference: &Difference) -> bool {
-    difference.is(DifferenceKind::Missed) || difference.is(DifferenceKind::Conflict)
 }
 
 /// The key it is looked at again by: the platform's, or legacy's where there is none.

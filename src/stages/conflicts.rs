@@ -8,8 +8,8 @@ use serde::{Serialize, Serializer};
 use sqlx::Row as _;
 use sqlx::postgres::PgRow;
 
-use crate::config::Side;
-use crate::sides::postgres;
+use crate::config::{EntityId, Side};
+use crate::sides::postgres::{self, Database};
 
 use super::entity::ReadyEntity;
 use super::{Key, RulingKind};
@@ -107,48 +107,49 @@ impl ConflictField {
     }
 }
 
+/// Where an entity's conflicts are logged.
+pub struct Log {
+    pub entity: EntityId,
+    pub database: Database,
+    pub entity_number: i32,
+}
+
 /// The newest entries of an entity, at most `limit`; one entry if `id` is given.
-pub async fn list(
-    entity: &ReadyEntity,
-    id: Option<i64>,
-    state: Option<&str>,
-    limit: i64,
-) -> anyhow::Result<Vec<ConflictEntry>> {
+pub async fn list(log: &Log, id: Option<i64>, state: Option<&str>, limit: i64) -> anyhow::Result<Vec<ConflictEntry>> {
     let query = postgres::query(
         "select id, legacy_key, platform_key, decided_at, kind, state, fields, legacy_stamp, platform_stamp, \
          clock_difference_secs from sync_bridge.conflict \
          where entity_id = $1 and ($2::bigint is null or id = $2) and ($3::text is null or state = $3) \
          order by decided_at desc, id desc limit $4",
     )
-    .bind(entity.platform.sql.entity_number())
+    .bind(log.entity_number)
     .bind(id)
     .bind(state)
     .bind(limit);
-    entries(entity, entity.platform.database.read.fetch_all(query).await)
+    entries(log, log.database.read.fetch_all(query).await)
 }
 
 /// The newest entries of one record.
-pub async fn of_record(entity: &ReadyEntity, platform_key: &Key, limit: i64) -> anyhow::Result<Vec<ConflictEntry>> {
+pub async fn of_record(log: &Log, platform_key: &Key, limit: i64) -> anyhow::Result<Vec<ConflictEntry>> {
     let query = postgres::query(
         "select id, legacy_key, platform_key, decided_at, kind, state, fields, legacy_stamp, platform_stamp, \
          clock_difference_secs from sync_bridge.conflict \
          where entity_id = $1 and platform_key = $2 order by decided_at desc, id desc limit $3",
     )
-    .bind(entity.platform.sql.entity_number())
+    .bind(log.entity_number)
     .bind(platform_key.0.clone())
     .bind(limit);
-    entries(entity, entity.platform.database.read.fetch_all(query).await)
+    entries(log, log.database.read.fetch_all(query).await)
 }
 
-fn entries(entity: &ReadyEntity, rows: sqlx::Result<Vec<PgRow>>) -> anyhow::Result<Vec<ConflictEntry>> {
-    let database = &entity.platform.database;
-    let what = || format!("reading the conflicts of {} in {}", entity.mapping.entity, database.shown);
+fn entries(log: &Log, rows: sqlx::Result<Vec<PgRow>>) -> anyhow::Result<Vec<ConflictEntry>> {
+    let what = || format!("reading the conflicts of {} in {}", log.entity, log.database.shown);
     let rows = rows.with_context(what)?;
     rows.iter()
         .map(|row| {
             Ok(ConflictEntry {
                 id: row.try_get("id")?,
-                entity: entity.mapping.entity.to_string(),
+                entity: log.entity.to_string(),
                 legacy_key: row.try_get("legacy_key")?,
                 platform_key: row.try_get("platform_key")?,
                 decided_at: row.try_get("decided_at")?,

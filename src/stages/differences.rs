@@ -37,8 +37,10 @@ pub enum Kind {
     Mapping,
     /// Older than the ledger knows it: a backup was brought back.
     Restored,
-    /// It waits, as `status` says.
+    /// It waits, as `parked list` says.
     Parked,
+    /// It lies in the range of a dead letter, which owns it until somebody acts, as `dead-letters list` says.
+    DeadLetter,
     /// It refers to a record that its own side does not have, and waits for it for ever.
     Orphan,
     /// It cannot be written, as `quarantine list` says.
@@ -46,7 +48,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    pub const ALL: [Kind; 11] = [
+    pub const ALL: [Kind; 12] = [
         Kind::Behind,
         Kind::Missed,
         Kind::Conflict,
@@ -56,6 +58,7 @@ impl Kind {
         Kind::Mapping,
         Kind::Restored,
         Kind::Parked,
+        Kind::DeadLetter,
         Kind::Orphan,
         Kind::Quarantined,
     ];
@@ -71,6 +74,7 @@ impl Kind {
             Kind::Mapping => "mapping",
             Kind::Restored => "restored",
             Kind::Parked => "parked",
+            Kind::DeadLetter => "dead_letter",
             Kind::Orphan => "orphan",
             Kind::Quarantined => "quarantined",
         }
@@ -78,11 +82,12 @@ impl Kind {
 }
 
 /// The rows, each by a key of its record, that a run would have to look at for the difference to go: it decides as about any
-/// change. What is behind is among them: of a range that was given up the next run knows nothing; and what is quarantined, as the reason may
-/// have passed. What a person, a delete or a backup is to decide is not, nor what refers to nothing.
+/// change. What is behind is among them: of a range that was given up the next run knows nothing; and what is quarantined or lies in a dead
+/// letter, as the reason may have passed. What a person, a delete or a backup is to decide is not, nor what refers to nothing.
 pub fn repairable(differences: &[Difference]) -> Vec<(Side, Key)> {
     let due = differences.iter().filter(|one| {
-        [Kind::Missed, Kind::Conflict, Kind::Behind, Kind::Quarantined].iter().any(|kind| kind.as_str() == one.kind)
+        let due = [Kind::Missed, Kind::Conflict, Kind::Behind, Kind::DeadLetter, Kind::Quarantined];
+        due.iter().any(|kind| kind.as_str() == one.kind)
     });
     due.filter_map(|one| {
         let platform = one.platform_key.clone().map(|key| (Side::Platform, key));
@@ -91,12 +96,25 @@ pub fn repairable(differences: &[Difference]) -> Vec<(Side, Key)> {
     .collect()
 }
 
-/// Of these rows, some are parked. The watermark passed their stamps all the same, so they look like ones that no run would find.
+/// Of these rows, some are parked.
 pub fn name_parked(differences: &mut [Difference], parked: &[(Side, Key)]) {
-    let doubtful = |one: &Difference| one.is(Kind::Missed) || one.is(Kind::Conflict);
-    let waits = |one: &Difference| one.rows().any(|row| parked.contains(&row));
-    for one in differences.iter_mut().filter(|one| doubtful(one) && waits(one)) {
-        one.kind = Kind::Parked.as_str().into();
+    name(differences, Kind::Parked, &parked.iter().cloned().collect());
+}
+
+/// Of these differences, some were found in the range of a dead letter.
+pub fn name_dead(differences: &mut [Difference], in_range: &[Difference]) {
+    name(differences, Kind::DeadLetter, &in_range.iter().flat_map(Difference::rows).collect());
+}
+
+/// Whether it may be one that somebody keeps: the watermark passed its stamps all the same, so it looks like one that no run would find.
+pub fn is_doubtful(difference: &Difference) -> bool {
+    difference.is(Kind::Missed) || difference.is(Kind::Conflict)
+}
+
+fn name(differences: &mut [Difference], kind: Kind, kept: &HashSet<(Side, Key)>) {
+    let is_kept = |one: &Difference| one.rows().any(|row| kept.contains(&row));
+    for one in differences.iter_mut().filter(|one| is_doubtful(one) && is_kept(one)) {
+        one.kind = kind.as_str().into();
     }
 }
 

@@ -23,6 +23,7 @@ use crate::sides::postgres::{
 use crate::sides::{Fault, Permanent, sort};
 
 use super::check::{self, Flaw};
+use super::conflicts::Log;
 
 use super::fits::{Look, tables};
 use super::parts::{as_one, misjoined, parts};
@@ -337,6 +338,16 @@ fn names_bare(condition: &str, column: &str) -> bool {
         let is_word = !before.ends_with(is_part) && !after.starts_with(is_part);
         is_word && !after.trim_start_matches('"').starts_with("::text")
     })
+}
+
+/// Where the entity's conflicts are logged. Neither its tables have to fit for that, nor the databases to answer that it refers into.
+///
+/// # Errors
+/// The platform database does not answer, or does not know the entity.
+pub async fn log(pools: &Pools, customer: &Customer, entity: &config::Entity) -> anyhow::Result<Log> {
+    let database = database_of(pools, customer, entity, Side::Platform)?;
+    let entity_number = entity_number(&database, customer, &entity.id).await?;
+    Ok(Log { entity: entity.id.clone(), database, entity_number })
 }
 
 /// The short number that `sync_bridge` knows (customer, entity) by in this database; `registry` gave it.

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use crate::config::{EntityId, Side};
 use crate::keyset::Key;
-use crate::mapping::Untranslatable;
+use crate::mapping::{Lens, Untranslatable};
 use crate::pairs::{Standing, standing};
 
 use super::entity::ReadyEntity;
@@ -59,7 +59,7 @@ pub struct RecordField {
     pub legacy: RecordValue,
     pub platform: RecordValue,
     /// `equal`; or which side changed it since both agreed: `legacy`, `platform`, `both`; `never agreed`; `listed` for a person; `unknown`, where
-    /// a side has no value that can be compared.
+    /// a side has no value that can be compared; `constant`, which is never compared.
     pub state: &'static str,
 }
 
@@ -99,6 +99,18 @@ pub async fn record(entity: &ReadyEntity, side: Side, key: &Key) -> anyhow::Resu
         Standing::Unpaired | Standing::Ahead => None,
     };
     let fields = mapping.fields.iter().map(|field| {
+        if let Lens::Constant(_) = field.lens {
+            // Nothing of it is compared: it is told as it stands.
+            let of = |side: Side| match (view.row(side), field.columns(side)) {
+                (Some(row), [at, ..]) => match &row.cells[*at] {
+                    Some(text) => RecordValue::Value { text: text.to_string() },
+                    None => RecordValue::Null,
+                },
+                _ => RecordValue::Absent,
+            };
+            let [legacy, platform] = Side::BOTH.map(of);
+            return RecordField { field: field.name.clone(), legacy, platform, state: "constant" };
+        }
         let of = |side: Side| match view.row(side) {
             None => (RecordValue::Absent, None),
             Some(row) => match field.get(mapping, side, &row.cells, &links) {

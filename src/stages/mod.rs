@@ -50,7 +50,7 @@ pub use crate::sides::postgres::{Depth, Reach};
 use crate::sides::{Fault, Misfit, Moved, NotConfigured, Permanent, Unserved as NotServed, sort};
 
 pub use conflicts::{ConflictEntry, ConflictField};
-pub use differences::{Kind as DifferenceKind, name_parked, repairable};
+pub use differences::{Kind as DifferenceKind, is_doubtful, name_dead, name_parked, repairable};
 use entity::{Ready, check_tables, database_of, make_ready};
 pub use erase::{Ending, Subject, Values};
 pub use explain::{Record, RecordField, RecordPair, RecordRow, RecordValue};
@@ -861,8 +861,7 @@ impl Data {
         state: Option<&str>,
         limit: i64,
     ) -> anyhow::Result<Vec<ConflictEntry>> {
-        let ready = self.entity(customer, entity).await?;
-        conflicts::list(&ready, id, state, limit).await
+        conflicts::list(&self.log(customer, entity).await?, id, state, limit).await
     }
 
     /// What became of one record, the newest entries first.
@@ -876,8 +875,7 @@ impl Data {
         platform_key: &Key,
         limit: i64,
     ) -> anyhow::Result<Vec<ConflictEntry>> {
-        let ready = self.entity(customer, entity).await?;
-        conflicts::of_record(&ready, platform_key, limit).await
+        conflicts::of_record(&self.log(customer, entity).await?, platform_key, limit).await
     }
 
     /// The key as the ledgers know it, of what a person wrote.
@@ -1045,7 +1043,7 @@ impl Data {
         ruling: impl FnOnce(&ConflictEntry) -> Result<RulingKind, String>,
     ) -> anyhow::Result<()> {
         let ready = self.entity(customer, entity).await?;
-        let found = conflicts::list(&ready, Some(id), None, 1).await?.pop();
+        let found = self.conflicts(customer, entity, Some(id), None, 1).await?.pop();
         let entry = found.ok_or_else(|| Permanent(format!("there is no conflict {entity}:{id}")))?;
         let key = conflicts::key(&entry);
         let kind = ruling(&entry).map_err(Permanent)?;
@@ -1101,16 +1099,22 @@ impl Data {
         if let Some(ready) = self.known().get(&key) {
             return Ok(ready.clone());
         }
-        let declared = self
-            .config
-            .entity(entity)
-            .ok_or_else(|| NotConfigured(format!("entity `{entity}` is not in {}", self.config.path.display())))?;
+        let declared = self.declared(entity)?;
         let ready = Arc::new(make_ready(&self.pools, &self.config, self.customer(customer)?, declared).await?);
         let mut fitted = self.fitted.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         fitted.insert(key.clone(), ready.look.tables.clone());
         drop(fitted);
         self.known().insert(key, ready.clone());
         Ok(ready)
+    }
+
+    async fn log(&self, customer: &CustomerId, entity: &EntityId) -> anyhow::Result<conflicts::Log> {
+        entity::log(&self.pools, self.customer(customer)?, self.declared(entity)?).await
+    }
+
+    fn declared(&self, entity: &EntityId) -> anyhow::Result<&crate::config::Entity> {
+        let missing = || NotConfigured(format!("entity `{entity}` is not in {}", self.config.path.display()));
+        Ok(self.config.entity(entity).ok_or_else(missing)?)
     }
 
     /// As `entity`; what does not fit is said exactly.

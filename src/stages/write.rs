@@ -194,6 +194,11 @@ pub async fn write_rows(
                     }
                     match set.as_slice() {
                         those if waits && (those.len() == 1 || patience.is_over()) => {
+                            // Once of a write: of a thousand rows each may be kept by the same.
+                            if written.busy.is_empty() {
+                                let (entity, why) = (&mapping.entity, crate::told::told(&error.into()));
+                                tracing::info!(%entity, %side, "a row is busy, and tried again in the next run: {why}");
+                            }
                             written.busy.extend(those.iter().map(|item| item.key.clone()));
                         }
                         [only] => {

@@ -117,7 +117,7 @@ metrics! {
     SWEEP_AGE = Gauge, "sweep.age", "second", ["customer"],
         "how long ago that entity was compared whole which was so the longest ago";
     DIFFERENCE_FOUND = Gauge, "difference.found", "pair", ["customer", "kind"],
-        "pairs that the last comparison of whole tables found unequal, by kind: behind, missed, conflict, listed, deleted, foreign, mapping, restored, parked, orphan, quarantined";
+        "pairs that the last comparison of whole tables found unequal, by kind: behind, missed, conflict, listed, deleted, foreign, mapping, restored, parked, dead_letter, orphan, quarantined";
 
     MISSED_FOUND = Count, "missed.found", "pair", ["customer", "entity"],
         "pairs that were changed without a stamp, found by a sweep";

@@ -80,6 +80,7 @@ const VERBS: &[&[&str]] = &[
     &["dead-letters", "discard", "--all", "--reason", "none"],
     &["quarantine", "list"],
     &["quarantine", "retry", "--all"],
+    &["parked", "list"],
     &["check"],
     &["plan", "--customer", "acme"],
     &["verify", "--customer", "acme"],
@@ -357,6 +358,16 @@ fn bad_words_are_refused() {
     desk.is_refused(&["dead-letters", "list", "--older-than", "2"], "a whole number and a unit");
     desk.is_refused(&["dead-letters", "requeue", "1", "--all"], "cannot be used with");
     desk.is_refused(&["dead-letters", "requeue", "seventeen"], "seventeen");
+    for verb in
+        [&["dead-letters", "show"][..], &["dead-letters", "discard", "--reason", "none"], &["quarantine", "retry"]]
+    {
+        desk.is_refused(&[verb, &["-5"]].concat(), "invalid value '-5' for '");
+    }
+    desk.is_refused(&["parked", "list", "--entity", "usr"], "no entity `usr` in bridge.toml: there are user");
+    for key in ["", " "] {
+        let of = ["explain", "--customer", "acme", "--entity", "user", "--key", key];
+        desk.is_refused(&of, "`--key` is empty: name a record of user");
+    }
     desk.is_refused(&["quarantine", "retry"], "<ID>");
     desk.is_refused(&["quarantine", "list", "--entity", "usr"], "no entity `usr` in bridge.toml: there are user");
     desk.is_refused(&["check", "--customer", "acne"], "no customer `acne`");
@@ -407,9 +418,9 @@ fn what_only_looks_makes_no_queue() {
         match verb[0] {
             "migrate" | "up" => {}
             "check" => desk.is_refused(verb, "bridge.toml:4: connecting to localhost:1/a: error communicating"),
-            // A look that may be had once it is back.
-            "conflicts" if is_of_sides(verb) => desk.ends_with(1, verb, "customer acme: connecting to localhost:1/a"),
-            _ if is_of_sides(verb) => desk.is_refused(verb, "customer acme: connecting to localhost:1/a"),
+            // What may be done once it is back.
+            "conflicts" if is_of_sides(verb) => desk.ends_with(1, verb, "customer acme: connecting to localhost:1/b"),
+            _ if is_of_sides(verb) => desk.ends_with(1, verb, "customer acme: connecting to localhost:1/a"),
             _ => desk.is_refused(verb, "there is no queue database"),
         }
     }
@@ -433,8 +444,8 @@ async fn a_side_that_cannot_be_used_is_refused_before_anything_is_written() {
     ] {
         let desk = databases.desk("refused").with("LEGACY_URL", url);
         for verb in [&["prepare"][..], &["up"]] {
-            desk.is_refused(verb, message);
-            desk.is_refused(verb, "customer acme");
+            desk.ends_with(1, verb, message);
+            desk.ends_with(1, verb, "customer acme");
         }
     }
     let wrong_tables = [
@@ -469,14 +480,16 @@ async fn a_side_that_cannot_be_used_is_refused_before_anything_is_written() {
     // Without a named queue database neither is an embedded one made.
     std::fs::write(desk.folder.path().join("bridge.toml"), config(false)).expect("writing a configuration");
     let desk = desk.with("LEGACY_URL", nobody_there());
-    desk.is_refused(&["up"], "127.0.0.1");
+    desk.ends_with(1, &["up"], "127.0.0.1");
 }
 
 #[tokio::test]
 async fn a_queue_database_that_cannot_be_reached_is_refused() {
     let databases = Databases::new("no queue").await;
     let desk = databases.desk("no-queue").with("QUEUE_URL", nobody_there());
-    for verb in VERBS.iter().filter(|verb| !is_of_sides(verb)) {
+    // A watch goes on until it is back.
+    let waits = |verb: &[&str]| verb == ["status", "--watch"];
+    for verb in VERBS.iter().filter(|verb| !is_of_sides(verb) && !waits(verb)) {
         // What stays is started again, and finds it once it is back.
         let code = if matches!(verb[0], "worker" | "scheduler") { 1 } else { 2 };
         desk.ends_with(code, verb, "127.0.0.1");

@@ -341,6 +341,12 @@ async fn what_an_operator_does_is_done_and_noted() {
     }
     let page = console.get(done.to());
     assert!(page.body.contains("Re-enqueued 1.") && page.body.contains("the disk is larger now"), "{page:?}");
+    // Somebody else was quicker, and one there never was.
+    let again = requeue(&[("csrf", &csrf), ("id", &first), ("id", "4711"), ("reason", "once more")]);
+    let page = console.get(again.to()).body;
+    let said =
+        format!("Re-enqueued 0. 2 of 2 ids are no dead letters that wait: 4711 (not known), {first} (requeued by ");
+    assert!(page.contains(&said), "{page}");
     let every = requeue(&[("csrf", &csrf), ("every", "true"), ("reason", "all of them")]);
     assert!(console.get(every.to()).body.contains(&format!("Re-enqueued {}.", all - 1)), "{every:?}");
     desk.succeeds(&["run", "--customer", "acme", "--inline"]);
@@ -392,7 +398,7 @@ async fn what_an_operator_does_is_done_and_noted() {
         "select count(*) from bridge.action where who <> '' and reason <> '' and outcome is not null",
     )
     .await;
-    assert_eq!(noted, 8, "each, also the one that failed");
+    assert_eq!(noted, 9, "each, also the one that failed");
     let failed = "select count(*) from bridge.action where outcome like 'failed: %nothing to undo%'";
     assert_eq!(number(&databases.queue, failed).await, 1);
     assert!(console.get("/actions").body.contains("she asked for it"));
@@ -615,7 +621,7 @@ async fn every_question_and_action_of_the_document_is_one_of_the_api() {
             (asked, acted) = (asked + 1, acted + 1);
         }
     }
-    assert_eq!(asked, 22, "each of them");
+    assert_eq!(asked, 23, "each of them");
     // What is refused before a route looks at it is answered by each of them; the document says so.
     let describes = |path: &str, method: &str, status: u16| {
         let own = &document["paths"][path][method.to_lowercase()]["responses"][status.to_string()];
@@ -628,7 +634,7 @@ async fn every_question_and_action_of_the_document_is_one_of_the_api() {
             methods.as_object().into_iter().flatten().map(move |(method, _)| (&**path, method.to_uppercase()))
         })
         .collect();
-    assert_eq!(operations.len(), 22);
+    assert_eq!(operations.len(), 23);
     for (path, method) in &operations {
         let large = console.ask(method, &filled(path), "application/json", &" ".repeat((1 << 20) + 1));
         assert_eq!(large.status, 413, "{path}: {large:?}");
@@ -644,7 +650,23 @@ async fn every_question_and_action_of_the_document_is_one_of_the_api() {
     assert_eq!(routes, paths.len(), "each route is in the document");
     let nothing = console.post_json("/api/v1/dead-letters/requeue", &json!({ "reason": "all?" }));
     assert!(nothing.status == 400 && nothing.body.contains("say which are meant"), "{nothing:?}");
-    assert_eq!(console.get("/api/v1/nowhere").json()["error"], "There is no such page.");
+    for path in ["/api/v1/nowhere", "/api/v1/runs/1/pages", "/api/v2"] {
+        let said = format!("There is nothing at {path}: GET /api/v1/openapi.json says what there is.");
+        let nowhere = console.get(path);
+        assert_eq!((nowhere.status, nowhere.json()["error"].as_str()), (404, Some(said.as_str())));
+    }
+    for (path, said) in [
+        ("/api/v1/customers/acme/runs?limit=x", "The query does not fit: limit: that is no whole number"),
+        ("/api/v1/runs/x", "as a whole number"),
+    ] {
+        let no_number = console.get(path);
+        assert!(
+            no_number.status == 400 && no_number.json()["error"].as_str().is_some_and(|error| error.contains(said)),
+            "{no_number:?}"
+        );
+    }
+    let no_id = console.post_json("/api/v1/dead-letters/requeue", &json!({ "ids": ["x"], "reason": "a slip" }));
+    assert!(no_id.status == 400 && no_id.body.contains("expected a whole number"), "{no_id:?}");
     for (path, are_not) in
         [("dead-letters/discard", "no dead letters that wait"), ("quarantine/retry", "not in quarantine")]
     {

@@ -144,7 +144,7 @@ async fn every_verb_means_the_same_dead_letters() {
     // What concerns several customers stands with what was done of each, and of nobody else.
     let by = ops::By { who: "eve", reason: "of both" };
     let both = Selection::ids(&[ids[0], ids[1]]);
-    assert_eq!(ops::deal(&queue.pool, ops::Deal::Discard, &both, by).await.expect("an answer"), 2);
+    assert_eq!(ops::deal(&queue.pool, ops::Deal::Discard, &both, by).await.expect("an answer").count, 2);
     for (customer, count) in [("c-1", 1), ("c-2", 1), ("c-3", 0)] {
         let done = ops::actions(&queue.pool, Some(&CustomerId::new(customer)), 10).await.expect("what was done");
         assert_eq!(done.len(), count, "{customer}: {done:?}");
@@ -602,6 +602,11 @@ async fn a_dead_letter_is_shown_with_all_that_was_done_about_it() {
     assert_eq!((&shown["dealt"][0]["action"], &shown["dealt"][0]["reason"]), (&json!("discard"), &json!("by hand")));
     let again = desk.run(&["dead-letters", "discard", &second, "--reason", "again"]);
     assert_eq!(again.status.code(), Some(2), "it is said that it waits no more");
+    let again = desk.run(&["dead-letters", "requeue", &first, &second, "4711"]);
+    let said = String::from_utf8_lossy(&again.stderr);
+    let each = ["3 of 3 ids are no dead letters that wait: ", &format!(" {first} (requeued by "), " 4711 (not known)"];
+    assert!(again.status.code() == Some(2) && each.iter().all(|part| said.contains(part)), "{said}");
+    assert!(said.contains(&format!("{second} (discarded by ")), "{said}");
     // The run that a discard makes due compares whole tables.
     let report = json_of(&desk, &RUN);
     assert_eq!((&report["ending"], &report["differences"]), (&json!("done"), &json!(1)), "{report}");

@@ -218,6 +218,7 @@ pub async fn run(config: &Path, args: Args) -> anyhow::Result<()> {
     let decided = async {
         bridge.must_be_migrated().await?;
         let of = bridge.config.customer(&customer).ok_or_else(|| anyhow!("no customer {customer}"))?;
+        startup::check_entity(&bridge.data, of, &EntityId::new(one.conflict.entity.as_str())).await?;
         let ConflictEntry { entity, id, .. } = find(&bridge.data, of, &one.conflict).await?;
         let entity = EntityId::new(entity.as_str());
         let by = By { who: &out::who(), reason: &reason };
@@ -244,11 +245,7 @@ async fn show_those(sides: &Sides, customer: &Customer, entity: Option<&EntityId
     match verb {
         Verb::List { of, state, limit, values, .. } => {
             let found = ops::conflicts(&sides.data, &customer.id, entity, state.map(State::as_str), limit).await;
-            if found.is_err() {
-                // It is said as `check` says it, if it is still so.
-                startup::check_for(&sides.data, customer, entity).await?;
-            }
-            let mut found = found?;
+            let mut found = found.map_err(|error| unread(customer, error))?;
             found.entries.iter_mut().for_each(|entry| hide(entry, &values));
             let shown: Vec<Shown<'_>> = found.entries.iter().map(|entry| show(customer, entry)).collect();
             if of.json {
@@ -322,9 +319,16 @@ fn decided(acted: &[Action]) -> String {
 
 async fn find(data: &Data, customer: &Customer, name: &Name) -> anyhow::Result<ConflictEntry> {
     let entity = EntityId::new(name.entity.as_str());
-    startup::check_entity(data, customer, &entity).await?;
-    let found = data.conflicts(&customer.id, &entity, Some(name.id), None, 1).await?.pop();
+    let found = data.conflicts(&customer.id, &entity, Some(name.id), None, 1).await;
+    let found = found.map_err(|error| unread(customer, error))?.pop();
     found.ok_or_else(|| refused(anyhow!("customer {} has no conflict {name}: see `list`", customer.slug)))
+}
+
+/// A log that cannot be read: what nobody prepared is refused, what is away may be asked for later.
+fn unread(customer: &Customer, error: anyhow::Error) -> anyhow::Error {
+    let is_permanent = error.is::<Permanent>();
+    let error = error.context(format!("customer {}", customer.slug));
+    if is_permanent { refused(error) } else { error }
 }
 
 fn say_done(one: &One, state: State) -> anyhow::Result<()> {
@@ -362,7 +366,7 @@ fn table(shown: &[Shown<'_>]) -> String {
     if shown.is_empty() {
         return "no conflicts".into();
     }
-    let mut table = out::table(&["conflict", "decided", "state", "kind", "legacy key", "platform key", "fields"]);
+    let mut table = out::table(&["conflict", "noticed", "state", "kind", "legacy key", "platform key", "fields"]);
     for one in shown {
         let fields: Vec<String> = one.fields.iter().map(line).collect();
         table.add_row(vec![

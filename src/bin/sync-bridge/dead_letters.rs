@@ -10,7 +10,7 @@ use clap::builder::PossibleValuesParser;
 use serde_json::json;
 use sync_bridge::config::{Config, parse_duration};
 use sync_bridge::jobs::stage::RECONCILIATION;
-use sync_bridge::ops::{self, By, DeadLetter, DeadLetterShown, Deal, Selection};
+use sync_bridge::ops::{self, By, DeadLetter, DeadLetterShown, Deal, DealtWith, Selection};
 use sync_bridge::startup::{self, Bridge, Embedded, refused};
 use sync_bridge::told::counted;
 
@@ -58,7 +58,7 @@ Examples:
 JSON: as `list`, with discard_will, run, mode, range, history, dealt, earlier")]
     Show {
         /// Its id, as `list` shows it
-        #[arg(value_name = "ID")]
+        #[arg(value_name = "ID", allow_negative_numbers = true, value_parser = out::id_of())]
         id: i64,
         /// One line of JSON
         #[arg(long)]
@@ -105,7 +105,7 @@ JSON: discarded (how many)")]
 #[derive(clap::Args)]
 struct Of {
     /// Their ids, as `list` shows them
-    #[arg(value_name = "ID", conflicts_with = "all")]
+    #[arg(value_name = "ID", conflicts_with = "all", allow_negative_numbers = true, value_parser = out::id_of())]
     ids: Vec<i64>,
     /// All there are
     #[arg(long)]
@@ -204,26 +204,33 @@ async fn act(bridge: &Bridge, verb: Verb, selection: &Selection) -> anyhow::Resu
             if json { out::say_json(&letter) } else { out::say(&told(&bridge.config, &letter)) }
         }
         Verb::Requeue { of: _, reason, json } => {
-            let count =
-                ops::deal(&bridge.queue, Deal::Requeue, selection, By { who: &out::who(), reason: &reason }).await?;
+            let by = By { who: &out::who(), reason: &reason };
+            let done = ops::deal(&bridge.queue, Deal::Requeue, selection, by).await?;
             if json {
-                out::say_json(&json!({ "requeued": count }))?;
+                out::say_json(&json!({ "requeued": done.count }))?;
             } else {
-                out::say(&format!("re-enqueued {count}"))?;
+                out::say(&format!("re-enqueued {}", done.count))?;
             }
-            out::all_found(&selection.ids, count, "no dead letters that wait")
+            all_were(&done)
         }
         Verb::Discard { of: _, reason, json } => {
-            let count =
-                ops::deal(&bridge.queue, Deal::Discard, selection, By { who: &out::who(), reason: &reason }).await?;
+            let by = By { who: &out::who(), reason: &reason };
+            let done = ops::deal(&bridge.queue, Deal::Discard, selection, by).await?;
             if json {
-                out::say_json(&json!({ "discarded": count }))?;
+                out::say_json(&json!({ "discarded": done.count }))?;
             } else {
-                out::say(&format!("discarded {count}"))?;
+                out::say(&format!("discarded {}", done.count))?;
             }
-            out::all_found(&selection.ids, count, "no dead letters that wait")
+            all_were(&done)
         }
     }
+}
+
+/// An id that was named and is none that waits is a mistake worth a word; refused if all were.
+fn all_were(done: &DealtWith) -> anyhow::Result<()> {
+    let Some(left) = done.left_told() else { return Ok(()) };
+    let error = anyhow!("{left}; see `list`");
+    Err(if done.count == 0 { refused(error) } else { error })
 }
 
 fn table(config: &Config, letters: &[DeadLetter], all_states: bool) -> String {

@@ -6,9 +6,10 @@ use std::path::Path;
 use anyhow::anyhow;
 use serde_json::json;
 use sync_bridge::config::{Customer, EntityId, Side};
-use sync_bridge::ops::{self, Explained, GoneShown, Look, ParkedShown};
+use sync_bridge::ops::{self, Explained, GoneShown, Look, PageOwning, ParkedShown};
 use sync_bridge::stages::{ConflictField, Key, RecordRow, RecordValue};
 use sync_bridge::startup::{self, Bridge, Embedded, refused};
+use sync_bridge::told::counted;
 
 use crate::{out, plan};
 
@@ -21,12 +22,13 @@ Examples:
   sync-bridge explain --customer acme --entity membership --key 17,3            a key of two columns
   sync-bridge explain --customer acme --entity seat --key '[\"Room 4, north\",\"3\"]'   of two, with a comma in one
 
-A field's state: equal; which side changed it since both agreed (legacy, platform, both); never agreed; listed (for a person); unknown.
+A field's state: equal; which side changed it since both agreed (legacy, platform, both); never agreed; listed (for a person); constant
+  (what new rows begin with, and nothing compares); unknown.
 
 JSON: record (entity, legacy, platform: key, stamp, seen; pair: legacy_key, platform_key, rev, generation, gone, announced_secs, stamps;
-  fields: field, state, legacy, platform), parked, pages (side, letter: a dead letter, run), gone (of a row that is missing: side, seen_secs,
+  fields: field, state, legacy, platform), parked, pages (side, letter: a dead letter, run, since, attempts, error, next_at), gone (of a row that is missing: side, seen_secs,
   every_secs, after_secs, follows, due), quarantined, conflicts, watermarks, paused (entity, direction, who, reason, since, halted),
-  stands_still, due, next (as `plan` words it, with what it waits for first), unsure (why it may be otherwise)
+  stands_still, away (databases that do not answer: database, since, asked_at, error, waiting), due, next (as `plan` words it, with what it waits for first), unsure (why it may be otherwise)
 
 Exit codes: 0 here it is, 1 a database failed meanwhile, 2 refused: there is no such record, too")]
 pub struct Args {
@@ -56,7 +58,10 @@ pub async fn run(config: &Path, args: Args) -> anyhow::Result<()> {
     let entity = out::entity(&config, &args.entity)?.clone();
     let keys = out::keys_of(&config, &entity, args.side, &args.key)?;
     let bridge = Bridge::open(config, Embedded::MustExist).await?;
-    let found = find(&bridge, &customer, &entity, (&keys, &args.key)).await;
+    let mut found = find(&bridge, &customer, &entity, (&keys, &args.key)).await;
+    if let Err(error) = found {
+        found = Err(ops::with_away(&bridge.queue, &bridge.config, &customer.id, error).await);
+    }
     bridge.close().await?;
     let mut explained = found?;
     if !args.show_values {
@@ -178,16 +183,8 @@ fn shown(explained: &Explained, slug: &str, values: bool) -> String {
         };
         format!("{kept_back}: paused by {}: {}.", out::plain(&paused.who), out::plain(&paused.reason))
     }));
-    text.extend(look.pages.iter().filter(|page| page.letter.is_none()).map(|page| match page.run {
-        Some(run) => format!("Its {} row lies in a page of run {run}, which is under way.", page.side),
-        None => format!("Its {} row lies in a page that waits for the next run.", page.side),
-    }));
-    let letters: Vec<String> = letters(look).map(|letter| letter.to_string()).collect();
-    text.extend(match letters.as_slice() {
-        [] => None,
-        [letter] => Some(format!("It lies in a page that is dead letter {letter}.")),
-        several => Some(format!("It lies in pages that are dead letters: {}.", several.join(", "))),
-    });
+    text.extend(look.away.iter().map(|away| format!("{}.", out::plain(&away.to_string()))));
+    text.extend(look.pages.iter().map(owning));
     text.extend(look.gone.as_ref().map(missing));
     if record.legacy.is_none() && record.platform.is_none() && record.pair.as_ref().is_some_and(|pair| !pair.gone) {
         text.push("No row of it is there any more, which a run notes that looks for rows that are gone.".into());
@@ -202,6 +199,28 @@ fn shown(explained: &Explained, slug: &str, values: bool) -> String {
 fn letters(look: &Look) -> impl Iterator<Item = i64> {
     let letters: BTreeSet<i64> = look.pages.iter().filter_map(|page| page.letter).collect();
     letters.into_iter()
+}
+
+/// A page that it lies in, and why that has not come through.
+fn owning(page: &PageOwning) -> String {
+    let PageOwning { side, letter, run, since, attempts, error, next_at } = page;
+    let time = |at| out::time(at).content();
+    let error = error.as_deref().map(out::plain).unwrap_or_default();
+    match (letter, run) {
+        (Some(letter), _) => {
+            format!("Its {side} row lies in a page that is dead letter {letter} since {}: {error}.", time(*since))
+        }
+        (None, Some(run)) if !error.is_empty() => {
+            let next = next_at.map_or_else(String::new, |at| format!(", and again at {}", time(Some(at))));
+            let times = counted(attempts.unwrap_or_default(), "time");
+            format!(
+                "Its {side} row lies in a page of run {run}, which is tried again: {times} since {}{next}: {error}.",
+                time(*since)
+            )
+        }
+        (None, Some(run)) => format!("Its {side} row lies in a page of run {run}, which is under way."),
+        (None, None) => format!("Its {side} row lies in a page that waits for the next run."),
+    }
 }
 
 fn waiting(row: &ParkedShown) -> String {

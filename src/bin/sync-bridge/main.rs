@@ -21,6 +21,7 @@ mod init;
 mod manifests;
 mod migrate;
 mod out;
+mod parked;
 mod pause;
 mod plan;
 mod prepare;
@@ -52,14 +53,15 @@ Examples:
   sync-bridge dead-letters list             work that waits for a person
   sync-bridge pause --customer acme --reason '…'   and resume: nothing is lost meanwhile
   sync-bridge quarantine list               rows that cannot be written as they are
+  sync-bridge parked list                   rows that wait and come back by themselves
   sync-bridge conflicts list --customer acme    what both sides changed, and who won
   sync-bridge verify --customer acme        prove that both sides hold the same
   sync-bridge recover --customer acme --from platform --plan   after a backup was brought back
   sync-bridge customers list                who is worked for; `add`, `apply`, `disable` and `remove` without a restart
   sync-bridge manifests > fleet.yaml        the fleet as Kubernetes objects
 
-Exit codes: 0 fine; 1 failed meanwhile, or not all was done: repeat it; 2 refused: bad input, configuration or database (nothing was
-  started or written); 3 the sides are not equal (`verify`); 130 a second Ctrl-C
+Exit codes: 0 fine; 1 failed meanwhile, a customer's database is away, or not all was done: repeat it; 2 refused: bad input, configuration
+  or database (nothing was started or written), or the queue database is away; 3 the sides are not equal (`verify`); 130 a second Ctrl-C
 
 Environment: LOG_FORMAT=text|json, SYNC_BRIDGE_LOG=debug, DD_AGENT_HOST for metrics";
 
@@ -93,6 +95,7 @@ enum Command {
     Resume(pause::ResumeArgs),
     DeadLetters(dead_letters::Args),
     Quarantine(quarantine::Args),
+    Parked(parked::Args),
     Conflicts(conflicts::Args),
     Verify(verify::Args),
     Recover(recover::Args),
@@ -164,6 +167,7 @@ fn main() -> ExitCode {
         Command::Resume(args) => pause::resume(&config, args).await,
         Command::DeadLetters(args) => dead_letters::run(&config, args).await,
         Command::Quarantine(args) => quarantine::run(&config, args).await,
+        Command::Parked(args) => parked::run(&config, args).await,
         Command::Conflicts(args) => conflicts::run(&config, args).await,
         Command::Verify(args) => verify::run(&config, args).await,
         Command::Recover(args) => recover::run(&config, args).await,

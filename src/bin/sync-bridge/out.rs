@@ -9,6 +9,7 @@ use chrono::{DateTime, Utc};
 use comfy_table::{Cell, CellAlignment, Color, ColumnConstraint, ContentArrangement, Row, Width, presets};
 use console::measure_text_width;
 use serde::Serialize;
+use serde_json::Value;
 use sync_bridge::config::{Config, Customer, CustomerId, EntityId, Side};
 use sync_bridge::mapping::join_key;
 use sync_bridge::ops::{self, CustomerStatus, REASON_MAX, Urgency};
@@ -209,6 +210,11 @@ pub fn entity<'c>(config: &'c Config, named: &str) -> anyhow::Result<&'c EntityI
     })
 }
 
+/// An id, as a list shows it.
+pub fn id_of() -> clap::builder::RangedI64ValueParser<i64> {
+    clap::value_parser!(i64).range(1..)
+}
+
 /// An id that was named and not found is a mistake worth a word.
 ///
 /// # Errors
@@ -266,8 +272,10 @@ pub fn keys_of(
     side: Option<OfSide>,
     written: &str,
 ) -> anyhow::Result<Vec<(Side, Key)>> {
-    let parts: Vec<String> = serde_json::from_str(written)
-        .unwrap_or_else(|_| written.split(',').map(|part| part.trim().to_owned()).collect());
+    if written.trim().is_empty() {
+        return Err(refused(anyhow!("`--key` is empty: name a record of {entity}, like `--key 17`")));
+    }
+    let parts = parts_of(written).map_err(refused)?;
     let sides = side.map_or_else(|| Side::BOTH.to_vec(), |side| vec![side.side()]);
     let columns = |side: Side| config.entity(entity).map_or(&[][..], |entity| &entity.table(side).key);
     let read = |side: Side| match columns(side).len() {
@@ -283,6 +291,21 @@ pub fn keys_of(
         )));
     }
     Ok(keys)
+}
+
+/// The parts of a key that is written as a JSON array, or with commas between them. Whole numbers may be written as such.
+fn parts_of(written: &str) -> anyhow::Result<Vec<String>> {
+    let Ok(Value::Array(parts)) = serde_json::from_str(written) else {
+        return Ok(written.split(',').map(|part| part.trim().to_owned()).collect());
+    };
+    let part = |part: Value| match part {
+        Value::String(text) => Ok(text),
+        Value::Number(number) if number.is_i64() || number.is_u64() => Ok(number.to_string()),
+        other => Err(anyhow!(
+            "`{other}` in `{written}` is no part of a key: write each part as a string, as in `[\"17\",\"3\"]`"
+        )),
+    };
+    parts.into_iter().map(part).collect()
 }
 
 /// As people call a customer; of one that is not in the file any more, its id.
@@ -372,6 +395,20 @@ mod tests {
         for table in [&mut overview, &mut sides] {
             table.set_width(80);
             assert!(table.to_string().contains('│'), "{table}");
+        }
+    }
+
+    #[test]
+    fn a_key_of_several_columns_is_written_with_commas_or_as_json() {
+        let parts = |written: &str| parts_of(written).map_err(|error| error.to_string());
+        for written in ["17,3", " 17 , 3", r#"["17","3"]"#, "[17,3]", r#"[17, "3"]"#] {
+            assert_eq!(parts(written), Ok(vec!["17".to_owned(), "3".to_owned()]), "{written}");
+        }
+        assert_eq!(parts(r#"["Room 4, north","3"]"#), Ok(vec!["Room 4, north".to_owned(), "3".to_owned()]));
+        assert_eq!(parts("[17"), Ok(vec!["[17".to_owned()]), "a text may begin so");
+        for wrong in ["[1.5,3]", "[null]", "[[1],2]"] {
+            let said = parts(wrong).expect_err(wrong);
+            assert!(said.contains("write each part as a string"), "{said}");
         }
     }
 

@@ -49,7 +49,7 @@ Examples:
 JSON: due (how many rows)")]
     Retry {
         /// Their ids, as `list` shows them
-        #[arg(value_name = "ID", conflicts_with = "all")]
+        #[arg(value_name = "ID", conflicts_with = "all", allow_negative_numbers = true, value_parser = out::id_of())]
         ids: Vec<i64>,
         /// All there are, of the customer and entity if these are named
         #[arg(long)]

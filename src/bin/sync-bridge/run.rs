@@ -29,7 +29,8 @@ Examples:
 JSON: run, ending (idle, done, degraded, skipped), pages, rows_read, rows_to_platform, rows_to_legacy, rows_unchanged, conflicts, parked,
   quarantined, dead_letters, differences (null: nothing was compared), secs, by_kind and entities as `plan` counts them
 
-Exit codes: 0 done, nothing changed, or skipped (stderr says why); 1 failed, or pages became dead letters; 2 refused")]
+Exit codes: 0 done, nothing changed, or skipped (stderr says why); 1 failed, a database is away, or pages became dead letters;
+  2 refused")]
 pub struct Args {
     /// The customer, by id or slug
     #[arg(long)]

@@ -9,6 +9,7 @@ use comfy_table::ColumnConstraint;
 use sync_bridge::config::CustomerId;
 use sync_bridge::ops::{self, Away, CustomerStatus, Unknown, Watermark};
 use sync_bridge::startup::{self, Bridge, Embedded};
+use tokio::sync::Mutex;
 
 use crate::{out, pause, watch};
 
@@ -23,7 +24,7 @@ Examples:
 JSON: a list; each customer: customer, slug, state, problem (why it is unreadable), away, retried (jobs, next_at, error), open_run, load_run, last_tick_at, last_run_ended_at, watermarks (entity, side,
   watermark, freshness_secs, held_by, locked_since), parked, quarantined, dead_letters, differences, compared_at, paused, loads, mappings
 
-Exit codes: 0 here it is, or stopped by Ctrl-C; 1 the queue database failed meanwhile; 2 refused")]
+Exit codes: 0 here it is, or stopped by Ctrl-C; 1 the queue database failed meanwhile; 2 refused (`--watch` waits for a queue database that is away)")]
 pub struct Args {
     /// Only this customer, by id or slug
     #[arg(long)]
@@ -40,33 +41,65 @@ pub struct Args {
 }
 
 pub async fn run(config: &Path, args: Args) -> anyhow::Result<()> {
-    let config = startup::load(config).await?;
-    let customer = args.customer.as_deref().map(|named| out::known_customer(&config, named)).transpose()?;
-    let bridge = Bridge::open(config, Embedded::MustExist).await?;
-    let done = show(&bridge, customer.as_ref(), &args).await;
-    bridge.close().await?;
-    done
+    // A watch that begins while the queue database is away opens it once that is back.
+    let opened: Mutex<Option<Asked>> = Mutex::new(None);
+    let done = match args.watch {
+        true => watch(config, &opened, &args).await,
+        false => show(opened.lock().await.insert(Asked::open(config, &args).await?), &args).await,
+    };
+    match opened.into_inner() {
+        Some(Asked { bridge, .. }) => bridge.close().await.and(done),
+        None => done,
+    }
 }
 
-async fn show(bridge: &Bridge, customer: Option<&CustomerId>, args: &Args) -> anyhow::Result<()> {
+/// Whom is asked for, and where.
+struct Asked {
+    bridge: Bridge,
+    customer: Option<CustomerId>,
+}
+
+impl Asked {
+    async fn open(config: &Path, args: &Args) -> anyhow::Result<Asked> {
+        let config = startup::load(config).await?;
+        let customer = args.customer.as_deref().map(|named| out::known_customer(&config, named)).transpose()?;
+        let bridge = Bridge::open(config, Embedded::MustExist).await?;
+        match ready(&bridge).await {
+            Ok(()) => Ok(Asked { bridge, customer }),
+            Err(error) => Err(bridge.close().await.err().unwrap_or(error)),
+        }
+    }
+}
+
+async fn ready(bridge: &Bridge) -> anyhow::Result<()> {
     bridge.must_be_migrated().await?;
     for one in &ops::unknown(&bridge.queue, &bridge.config).await? {
         eprintln!("warning: {}", shown(one));
     }
-    if args.watch {
-        let look = async || {
-            let mut status = read(bridge, customer).await?;
-            if args.json {
-                return serde_json::to_string(&status).context("writing the result as JSON");
-            }
-            // What a small window cuts off is what matters least: sides that are as they should be are not there at all.
-            ops::worst_first(&mut status);
-            let Tables { customers, sides, others, .. } = tables(&status, Watermark::is_late);
-            Ok([vec![customers], others, sides].concat().join("\n"))
+    Ok(())
+}
+
+async fn watch(config: &Path, opened: &Mutex<Option<Asked>>, args: &Args) -> anyhow::Result<()> {
+    let look = async || {
+        let mut opened = opened.lock().await;
+        let asked = match &mut *opened {
+            Some(asked) => asked,
+            none => none.insert(Asked::open(config, args).await?),
         };
-        return watch::run(Duration::from_secs(args.every), args.json, look).await;
-    }
-    let mut status = read(bridge, customer).await?;
+        let mut status = read(asked).await?;
+        if args.json {
+            return serde_json::to_string(&status).context("writing the result as JSON");
+        }
+        // What a small window cuts off is what matters least: sides that are as they should be are not there at all.
+        ops::worst_first(&mut status);
+        let Tables { customers, sides, others, .. } = tables(&status, Watermark::is_late);
+        Ok([vec![customers], others, sides].concat().join("\n"))
+    };
+    watch::run(Duration::from_secs(args.every), args.json, look).await
+}
+
+async fn show(asked: &Asked, args: &Args) -> anyhow::Result<()> {
+    let mut status = read(asked).await?;
     if args.json {
         return out::say_json(&status);
     }
@@ -75,7 +108,7 @@ async fn show(bridge: &Bridge, customer: Option<&CustomerId>, args: &Args) -> an
     out::say(&[vec![customers], others, sides, times].concat().join("\n"))
 }
 
-async fn read(bridge: &Bridge, customer: Option<&CustomerId>) -> anyhow::Result<Vec<CustomerStatus>> {
+async fn read(Asked { bridge, customer }: &Asked) -> anyhow::Result<Vec<CustomerStatus>> {
     let read = match customer {
         Some(customer) => ops::status_of(&bridge.queue, &bridge.config, customer).await.map(Vec::from_iter),
         None => ops::status(&bridge.queue, &bridge.config).await,

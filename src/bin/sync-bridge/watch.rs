@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use console::{Term, measure_text_width, truncate_str};
 use sync_bridge::told::told;
-use sync_bridge::{clock, shutdown};
+use sync_bridge::{clock, shutdown, startup};
 
 use crate::out;
 
@@ -37,7 +37,7 @@ enum Shown {
 /// Looks every so often until Ctrl-C or SIGTERM, or until nobody reads any more. Answers are JSON if that was asked for.
 ///
 /// # Errors
-/// The first look's. What later ones say is shown, and asked for again.
+/// The first look's, unless a database is only away. What later ones say is shown, and asked for again.
 pub async fn run(every: Duration, json: bool, look: impl AsyncFn() -> anyhow::Result<String>) -> anyhow::Result<()> {
     let stop = shutdown::on_signal()?;
     let mut shown: Option<Shown> = None;
@@ -62,7 +62,7 @@ pub async fn run(every: Duration, json: bool, look: impl AsyncFn() -> anyhow::Re
                 answered = clock::instant();
                 None
             }
-            Err(error) if shown.is_none() => return Err(error),
+            Err(error) if shown.is_none() && !startup::is_away(&error) => return Err(error),
             Err(error) => Some(format!("{}:\n{}", quiet(answered), out::plain(&told(&error)))),
         };
         let shown = shown.get_or_insert_with(|| match (json, Screen::on_terminal()) {
@@ -102,6 +102,7 @@ fn quiet(answered: Instant) -> String {
 /// A look below its time, and what there is to say of it: why on a line of its own, as lines are cut where the window ends.
 fn framed(text: &str, every: Duration, trouble: Option<&str>) -> String {
     match trouble {
+        Some(trouble) if text.is_empty() => format!("{}: {trouble}", now()),
         Some(trouble) => format!("{}, this is older: {trouble}\n{text}", now()),
         None => format!("{}, every {} s; Ctrl-C ends\n{text}", now(), every.as_secs()),
     }

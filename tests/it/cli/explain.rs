@@ -1,11 +1,13 @@
 //! `sync-bridge explain` and `runs`: what a person asks about one record, and about what happened.
 
+use nix::sys::signal::Signal;
 use serde_json::json;
 
 use super::operator::json_of;
 use super::{Databases, Desk, execute, nobody_there, number};
 use crate::console::troubled;
-use crate::support::database;
+use crate::support::door::{Door, Way};
+use crate::support::{database, eventually, server};
 
 /// What is told of a user, and in words.
 fn user(desk: &Desk, key: &str) -> (serde_json::Value, String) {
@@ -81,6 +83,18 @@ async fn what_no_run_looks_at_is_told_with_what_brings_it_back() {
     assert_eq!((&said["due"], &said["pages"][0]["letter"]), (&json!(false), &json!(letter)), "{said}");
     let command = format!("dead-letters requeue {letter}");
     assert!(text.contains(&command) && text.contains("One that did would do this:"), "{text}");
+    let (died_of, page) = ("RAISE [XX001]", &said["pages"][0]);
+    assert!(page["error"].as_str().is_some_and(|error| error.contains(died_of)) && page["since"].is_string(), "{said}");
+    assert!(text.contains(&format!("is dead letter {letter} since 20")) && text.contains(died_of), "{text}");
+    let plan = ["plan", "--customer", "acme", "--limit", "0"];
+    let planned = json_of(&desk, &[&plan[..], &["--json"]].concat());
+    let note = planned["notes"].as_array().expect("notes").iter().find(|note| note["about"] == "dead_letters");
+    let note = note.and_then(|note| note["text"].as_str()).unwrap_or_default();
+    assert!(
+        note.contains("1 dead letter waits for a person") && note.contains(died_of) && note.contains(&command),
+        "{planned}"
+    );
+    assert!(desk.succeeds(&plan).contains("note: 1 dead letter waits for a person"));
     let ada = key(&databases, "ada").await;
     let (said, text) = user(&desk, &ada);
     assert!(said["next"] == json!([]) && text.contains("and there is nothing to do"), "{text}");
@@ -104,6 +118,64 @@ async fn what_no_run_looks_at_is_told_with_what_brings_it_back() {
     execute(&databases.queue, "alter table bridge.parked rename waits_key to waits_for").await;
     let of_ada = ["explain", "--customer", "acme", "--entity", "user", "--key", &ada];
     desk.ends_with(1, &of_ada, "reading what is known of user");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_that_is_away_is_told_with_since_when_and_what_to_do() {
+    let (databases, desk) = troubled("explain away").await;
+    let ada = key(&databases, "ada").await;
+    let door = Door::new(server().await.port()).await;
+    let desk = desk.with("LEGACY_URL", door.url(databases.legacy.url.expose()).expose());
+    let worker = desk.start(env!("CARGO_BIN_EXE_sync-bridge-worker"), &[]);
+    let running = desk.start(env!("CARGO_BIN_EXE_sync-bridge"), &["run", "--customer", "acme"]);
+    door.is(Way::Shut);
+    let ticked = desk.start(env!("CARGO_BIN_EXE_sync-bridge"), &["run", "--customer", "acme"]);
+    eventually("the workers know that it is away", async || {
+        json_of(&desk, &["status", "--json"])[0]["away"] != json!([])
+    })
+    .await;
+    let explain = ["explain", "--customer", "acme", "--entity", "user", "--key", &ada];
+    let plan = ["plan", "--customer", "acme", "--limit", "0"];
+    for asked in [&explain[..], &plan] {
+        desk.ends_with(1, asked, "has not answered since 20");
+        desk.ends_with(1, asked, "\u{201c}A side is down\u{201d}");
+    }
+    desk.ends_with(1, &["run", "--customer", "acme", "--inline"], "customer acme: connecting to");
+    for one in [running, ticked, worker] {
+        one.stop(Signal::SIGKILL);
+    }
+
+    // It answers again, and no worker has noticed: what waits for it still waits.
+    door.is(Way::Open);
+    let (said, text) = user(&desk, &ada);
+    assert!(said["away"][0]["since"].is_string() && said["away"][0]["error"].is_string(), "{said}");
+    assert!(text.contains("has not answered since 20") && text.contains("goes on by itself"), "{text}");
+    let planned = json_of(&desk, &[&plan[..], &["--json"]].concat());
+    assert!(planned["notes"].to_string().contains("\"about\":\"away\""), "{planned}");
+    assert!(desk.succeeds(&plan).contains("has not answered since 20"));
+}
+
+#[tokio::test]
+async fn a_constant_is_told_as_it_stands() {
+    let (databases, desk) = troubled("explain constant").await;
+    execute(&databases.platform, "alter table identity.users add column source text").await;
+    let file = desk.folder.path().join("bridge.toml");
+    let text = std::fs::read_to_string(&file).expect("the configuration");
+    let field = "    source = { platform = \"source\", lens = { constant = \"backoffice\" } }\n";
+    std::fs::write(&file, format!("{text}{field}")).expect("writing a configuration");
+    execute(&databases.legacy, "insert into users (mail, name) values ('gil@example.org', 'Gil')").await;
+    for _ in 0..3 {
+        desk.run(&["run", "--customer", "acme", "--inline"]);
+    }
+    let gil = key(&databases, "gil").await;
+    let of = ["explain", "--customer", "acme", "--entity", "user", "--key", &gil];
+    let said = json_of(&desk, &[&of[..], &["--json", "--show-values"]].concat());
+    let constant = json!({ "field": "source", "legacy": { "is": "absent" },
+        "platform": { "is": "value", "text": "backoffice" }, "state": "constant" });
+    assert_eq!(said["record"]["fields"][2], constant, "{said}");
+    let (said, text) = user(&desk, &gil);
+    assert_eq!(said["record"]["fields"][2]["platform"]["is"], "value", "there is one: {said}");
+    assert!(!said.to_string().contains("backoffice") && text.contains("constant"), "{text}");
 }
 
 #[tokio::test]

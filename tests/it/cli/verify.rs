@@ -3,7 +3,9 @@
 use serde_json::{Value, json};
 use sqlx::PgPool;
 
+use super::operator::json_of;
 use super::{Databases, Desk, execute, nobody_there, number};
+use crate::console::{Console, troubled};
 use crate::support::systems::{VERSIONS_AND_LOCKS, image};
 
 const VERIFY: [&str; 5] = ["verify", "--customer", "acme", "--wait", "0"];
@@ -82,6 +84,46 @@ async fn verify_names_what_differs_says_what_a_repair_would_do_and_repairs() {
     }
     let both = desk.run(&["verify", "--customer", "acme", "--plan", "--repair"]);
     assert_eq!(both.status.code(), Some(2), "one or the other");
+}
+
+#[tokio::test]
+async fn what_lies_in_a_dead_letter_is_called_so_and_not_missed() {
+    let (databases, desk) = troubled("verify dead").await;
+    let fred = number(&databases.legacy, "select id::bigint from users where mail like 'fred%'").await.to_string();
+    let by_kind = json!({ "dead_letter": 1, "quarantined": 1 });
+    for more in [&[][..], &["--deep"]] {
+        let (code, said) = verified(&desk, more);
+        assert_eq!((code, &said["entities"][0]["by_kind"]), (Some(3), &by_kind), "{more:?}: {said}");
+        let differences = said["entities"][0]["differences"].as_array().expect("a list");
+        let of_fred = differences.iter().find(|one| one["legacy_key"] == fred).expect("fred");
+        assert_eq!(of_fred["kind"], "dead_letter", "{said}");
+    }
+    let table = desk.run(&VERIFY);
+    let table = String::from_utf8_lossy(&table.stdout);
+    assert!(table.contains("1 dead_letter, 1 quarantined"), "{table}");
+
+    // So does a run that compares, and the console with it.
+    let old = "update bridge.run set opened_at = opened_at - interval '2 d', ended_at = ended_at - interval '2 d';
+        update bridge.swept set at = at - interval '2 d'";
+    execute(&databases.queue, old).await;
+    desk.succeeds(&["run", "--customer", "acme", "--inline"]);
+    let console = Console::start(&desk, &[]).await;
+    let page = console.get("/reconciliation?customer=acme&kind=dead_letter").body;
+    assert!(
+        page.contains(">dead letter</a>") && page.contains("/dead-letters?customer=c%2D1")
+            || page.contains("/dead-letters?customer=c-1"),
+        "{page}"
+    );
+    let found = console.get("/api/v1/customers/acme/reconciliation?kind=dead_letter").json();
+    assert_eq!(found["differences"][0]["legacy_key"], fred, "{found}");
+    assert!(!found["counts"].to_string().contains("missed"), "{found}");
+    console.stop();
+
+    // Once somebody dealt with it nothing holds it any more, and it is told as what it is.
+    let letter = json_of(&desk, &["dead-letters", "list", "--json"])[0]["id"].to_string();
+    desk.succeeds(&["dead-letters", "discard", &letter, "--reason", "a test"]);
+    let (_, said) = verified(&desk, &[]);
+    assert_eq!(said["entities"][0]["by_kind"]["dead_letter"], Value::Null, "{said}");
 }
 
 #[tokio::test]

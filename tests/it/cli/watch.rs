@@ -148,6 +148,33 @@ async fn while_the_queue_database_does_not_answer_that_is_drawn_above_the_last_l
     terminal.stop(Signal::SIGINT);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_watch_that_begins_while_the_queue_database_is_away_says_so_and_goes_on() {
+    let (databases, desk) = ready("watch begins").await;
+    let door = Door::new(server().await.port()).await;
+    let desk = desk.with("QUEUE_URL", door.url(databases.queue.url.expose()).expose());
+    door.is(Way::Shut);
+    let mut terminal = Terminal::start(&desk, (40, 120), &WATCH);
+    eventually("it is told", async || {
+        terminal.running.must_run();
+        terminal.frames().iter().any(|frame| frame.contains("has not answered for"))
+    })
+    .await;
+    let mut lines = desk.start(env!("CARGO_BIN_EXE_sync-bridge"), &[&WATCH[..], &["--json"]].concat());
+    let stderr = lines.child.as_mut().and_then(|child| child.stderr.take()).expect("its stderr");
+    let said = BufReader::new(stderr).lines().next().expect("a line").expect("text");
+    assert!(said.starts_with("warning: the queue database has not answered for"), "{said}");
+    door.is(Way::Open);
+    let stdout = lines.child.as_mut().and_then(|child| child.stdout.take()).expect("its stdout");
+    let line = BufReader::new(stdout).lines().next().expect("a line").expect("text");
+    assert!(line.contains("\"slug\":\"acme\""), "{line}");
+    eventually("looks begin", async || terminal.frames().iter().any(|frame| frame.contains("acme"))).await;
+    terminal.stop(Signal::SIGINT);
+    lines.stop(Signal::SIGINT);
+    // What a watch cannot get over is no matter of time.
+    desk.is_refused(&["status", "--watch", "--customer", "acne"], "no customer `acne`");
+}
+
 #[tokio::test]
 async fn as_json_each_look_is_a_line_and_ctrl_c_ends_it_well() {
     let (_databases, desk) = ready("watch json").await;

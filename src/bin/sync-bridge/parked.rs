@@ -1,0 +1,106 @@
+//! `sync-bridge parked`
+
+use std::path::Path;
+
+use clap::Subcommand;
+use sync_bridge::config::{Config, CustomerId, EntityId};
+use sync_bridge::ops::{self, ParkedRow};
+use sync_bridge::startup::{self, Bridge, Embedded};
+
+use crate::out;
+
+/// Rows that wait and come back by themselves: for a record they refer to, for others who write them, for the end of a pause
+#[derive(clap::Args)]
+#[command(after_help = "\
+Examples:
+  sync-bridge parked list --customer acme
+
+Exit codes: 0 here they are, 1 the queue database failed meanwhile, 2 refused")]
+pub struct Args {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Show the rows with what they wait for
+    #[command(after_help = "\
+Examples:
+  sync-bridge parked list
+  sync-bridge parked list --customer acme --entity user --json
+
+JSON: a list; each row: customer, entity, side, key, reason (parent, busy, paused), waits_entity, waits_side, waits_key, due (the next run takes
+  it), since, seen_at")]
+    List {
+        /// Only those of this customer, by id or slug
+        #[arg(long, value_name = "CUSTOMER")]
+        customer: Option<String>,
+        /// Only those of this entity
+        #[arg(long, value_name = "ENTITY")]
+        entity: Option<String>,
+        /// How many at most
+        #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+        limit: u32,
+        /// One line of JSON
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+pub async fn run(config: &Path, args: Args) -> anyhow::Result<()> {
+    let config = startup::load(config).await?;
+    let Verb::List { customer, entity, limit, json } = args.verb;
+    let customer = customer.map(|named| out::customer(&config, &named).map(|one| one.id.clone())).transpose()?;
+    let entity = entity.map(|named| out::entity(&config, &named).cloned()).transpose()?;
+    let bridge = Bridge::open(config, Embedded::MustExist).await?;
+    let rows = read(&bridge, customer.as_ref(), entity.as_ref(), limit).await;
+    let config = bridge.config.clone();
+    bridge.close().await?;
+    let rows = rows?;
+    if json { out::say_json(&rows) } else { out::say(&table(&config, &rows, limit)) }
+}
+
+async fn read(
+    bridge: &Bridge,
+    customer: Option<&CustomerId>,
+    entity: Option<&EntityId>,
+    limit: u32,
+) -> anyhow::Result<Vec<ParkedRow>> {
+    bridge.must_be_migrated().await?;
+    ops::parked(&bridge.queue, customer, entity, limit).await
+}
+
+fn table(config: &Config, rows: &[ParkedRow], limit: u32) -> String {
+    if rows.is_empty() {
+        return "nothing is parked".into();
+    }
+    let mut table =
+        out::table(&["customer", "entity", "side", "key", "reason", "waits for", "since", "looked at", "due"]);
+    for row in rows {
+        table.add_row(vec![
+            out::text(out::slug(config, &row.customer)),
+            out::text(&row.entity),
+            out::text(&row.side),
+            out::text(&out::key(&row.key)),
+            out::text(&row.reason),
+            out::text(&waits_for(row)),
+            out::time(Some(row.since)),
+            out::time(Some(row.seen_at)),
+            out::text(if row.due { "next run" } else { "-" }),
+        ]);
+    }
+    let more = if rows.len() == limit as usize {
+        format!("\n… the first {limit}; --limit shows more")
+    } else {
+        String::new()
+    };
+    format!("{table}{more}")
+}
+
+fn waits_for(row: &ParkedRow) -> String {
+    match (&row.waits_entity, &row.waits_side, &row.waits_key) {
+        (Some(entity), Some(side), Some(key)) => format!("{entity} {} of {side}", out::key(key)),
+        (None, Some(side), None) => format!("{side} may be written"),
+        _ => "-".into(),
+    }
+}
