@@ -122,6 +122,11 @@ fn parked_table(customer: &Customer, parked: &[ParkedRow]) -> Markup {
         (Some(entity), Some(side), Some(key)) => html! { (entity) " " code { (frame::key(key)) } " on " (side) },
         _ => html! { (row.reason) },
     };
+    let next = |row: &ParkedRow| match row.reason.as_str() {
+        "paused" => "once that is over",
+        "busy" => "it is at work, or lies in a dead letter",
+        _ => "once that is there",
+    };
     Table {
         caption: "Rows that come back by themselves",
         columns: &["Entity", "Side", "Key", "Waits for", "Since", "Looked at", "Next"],
@@ -135,7 +140,7 @@ fn parked_table(customer: &Customer, parked: &[ParkedRow]) -> Markup {
                     waits_for(row),
                     frame::time(Some(row.since)),
                     frame::time(Some(row.seen_at)),
-                    html! { @if row.due { "with the next run" } @else if row.reason == "paused" { "once that is over" } @else { "once that is there" } },
+                    html! { @if row.due { "with the next run" } @else { (next(row)) } },
                 ]
             })
             .collect(),

@@ -422,9 +422,9 @@ fn exhausted(claim: &Claim, last: Option<LastError>) -> Ending {
     let dead = |error| Ending::Dead { error_kind: EXHAUSTED, error };
     let spent = || dead(format!("claimed {times} times, as often as `attempts_max` allows"));
     match last {
-        Some(last) if last.kind == job::LEASE_EXPIRED => {
-            dead(format!("claimed {times} times and never ended: it may kill its workers"))
-        }
+        Some(last) if last.kind == job::LEASE_EXPIRED => dead(format!(
+            "claimed {times} times, and the last of them never ended: it may kill its workers, or its outcome could not be recorded"
+        )),
         Some(LastError { kind, error }) => match DEAD_KINDS.into_iter().find(|known| *known == kind) {
             Some(error_kind) => Ending::Dead { error_kind, error },
             None => spent(),

@@ -15,13 +15,13 @@ use crate::ledger::mapping::{self, Mapping, State};
 use crate::ledger::page::{NewPage, Page, Unfinished};
 use crate::ledger::parked::Seen;
 use crate::ledger::{difference, page, parked, pause, quarantine, stage as barrier, sweep, watermark};
-use crate::stages::{self, Contact, Difference, Key, PageMode, PageReport, Rest, is_doubtful, name_parked};
+use crate::stages::{self, Contact, Difference, Key, PageMode, PageReport, Rest, may_be_dead, name_parked};
 use crate::telemetry::events;
 use crate::told::told;
 
 /// Dead letters in whose ranges a page that compares looks for its differences. Each is read once more for it: with many of them what is
 /// due is a person.
-const LETTERS_MAX: i64 = 8;
+const LETTERS_MAX: i64 = 32;
 
 /// A released page.
 pub struct Loaded {
@@ -180,7 +180,7 @@ impl Loaded {
 pub async fn name_dead(env: &Env, of: &stages::Page, letters: &[Unfinished], differences: &mut [Difference]) {
     for letter in letters {
         let mut rest = Some(letter.range.clone());
-        while let Some(range) = rest.filter(|_| differences.iter().any(is_doubtful)) {
+        while let Some(range) = rest.filter(|_| differences.iter().any(may_be_dead)) {
             let page = stages::Page { side: letter.side, range, mode: PageMode::Compare, notes: false, ..of.clone() };
             rest = match env.data.run_page(&page).await {
                 Ok(report) => {

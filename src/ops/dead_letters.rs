@@ -385,8 +385,10 @@ impl DealtWith {
             named.push(format!("and {} more", self.left.len() - NAMED));
         }
         let of = self.left.len() as u64 + self.count;
-        (!named.is_empty())
-            .then(|| format!("{} of {of} ids are no dead letters that wait: {}", self.left.len(), named.join(", ")))
+        (!named.is_empty()).then(|| match of {
+            1 => format!("no dead letter that waits: {}", named.concat()),
+            _ => format!("{} of {of} ids are no dead letters that wait: {}", self.left.len(), named.join(", ")),
+        })
     }
 }
 

@@ -315,10 +315,17 @@ async fn trouble(env: &Env, of: PreviewOf<'_>) -> anyhow::Result<Vec<Note>> {
     if let Some(first) = dead_letter::list(&mut ledger, &which, false, 1).await.context(what)?.first() {
         let since = first.dead_since.format("%Y-%m-%d %H:%M:%SZ");
         let letters = format!("{} wait{}", counted(waiting, "dead letter"), if waiting == 1 { "s" } else { "" });
+        let which = match waiting {
+            1 => first.id.to_string(),
+            _ => format!(
+                "--customer {}",
+                env.config.customer(of.customer).map_or(of.customer.as_str(), |one| one.slug.as_str())
+            ),
+        };
         let text = format!(
-            "{letters} for a person, the first since {since}: {}: no run looks at the rows of such pages before they change or \
-             `sync-bridge dead-letters requeue {}` brings them back",
-            first.error, first.id
+            "{letters} for a person, the first since {since}; no run looks at the rows of such pages before they change or \
+             `sync-bridge dead-letters requeue {which}` brings them back. The first died of: {}",
+            first.error
         );
         notes.push(note(About::DeadLetters, text));
     }

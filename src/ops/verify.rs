@@ -15,8 +15,8 @@ use crate::jobs::Env;
 use crate::jobs::page::{contact, name_dead};
 use crate::ledger::{job, mapping, page as pages, parked, quarantine, watermark};
 use crate::stages::{
-    Depth, Difference, DifferenceKind, Key, Lane, Page, PageMode, Range, SweptSide, Tally, Wanted, is_doubtful,
-    name_parked, repairable,
+    Depth, Difference, DifferenceKind, Key, Lane, Page, PageMode, Range, SweptSide, Tally, Wanted, may_be_dead,
+    name_parked, repairable_by_hand,
 };
 
 /// Between two looks at rows that a run is about to make equal.
@@ -123,7 +123,7 @@ async fn verify_entity(
     let mut is_named = false;
     loop {
         let open: Vec<Difference> =
-            found.values().filter(|one| is_open(one) || (!is_named && is_doubtful(one))).cloned().collect();
+            found.values().filter(|one| is_open(one) || (!is_named && may_be_dead(one))).cloned().collect();
         if open.is_empty() || (is_named && clock::instant() >= until) {
             break;
         }
@@ -181,7 +181,7 @@ async fn name_held(
     entity: &EntityId,
     found: &mut BTreeMap<(Option<Key>, Option<Key>), Difference>,
 ) -> anyhow::Result<()> {
-    let mut doubtful: Vec<Difference> = found.values().filter(|one| is_doubtful(one)).cloned().collect();
+    let mut doubtful: Vec<Difference> = found.values().filter(|one| may_be_dead(one)).cloned().collect();
     if doubtful.is_empty() {
         return Ok(());
     }
@@ -338,7 +338,7 @@ pub async fn plan_repair(env: &Env, customer: &CustomerId, found: &[Verified]) -
     let mut ahead = env.data.ahead(customer, &env.config).await?;
     let mut all = Vec::new();
     for one in found.iter().filter(|one| one.differing() > 0) {
-        let due = repairable(&one.differences);
+        let due = repairable_by_hand(&one.differences);
         let left = one.differences.len().saturating_sub(due.len()) as u64;
         let mut repair =
             Repair { entity: one.entity.clone(), tally: Tally::default(), parked: 0, quarantined: 0, left };
@@ -367,7 +367,7 @@ pub async fn repair(queue: &PgPool, customer: &CustomerId, found: &[Verified]) -
     let mut tx = queue.begin().await.with_context(what)?;
     let mut rows = 0;
     for entity in found {
-        let due = repairable(&entity.differences);
+        let due = repairable_by_hand(&entity.differences);
         rows +=
             parked::wake_found(&mut tx, customer.as_str(), entity.entity.as_str(), &due).await.with_context(what)?;
     }

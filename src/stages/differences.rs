@@ -82,13 +82,19 @@ impl Kind {
 }
 
 /// The rows, each by a key of its record, that a run would have to look at for the difference to go: it decides as about any
-/// change. What is behind is among them: of a range that was given up the next run knows nothing; and what is quarantined or lies in a dead
-/// letter, as the reason may have passed. What a person, a delete or a backup is to decide is not, nor what refers to nothing.
+/// change. What is behind is among them: of a range that was given up the next run knows nothing; and what is quarantined, as the reason may
+/// have passed. What a person, a delete or a backup is to decide is not, nor what refers to nothing, nor what a dead letter owns.
 pub fn repairable(differences: &[Difference]) -> Vec<(Side, Key)> {
-    let due = differences.iter().filter(|one| {
-        let due = [Kind::Missed, Kind::Conflict, Kind::Behind, Kind::DeadLetter, Kind::Quarantined];
-        due.iter().any(|kind| kind.as_str() == one.kind)
-    });
+    rows_of(differences, &[Kind::Missed, Kind::Conflict, Kind::Behind, Kind::Quarantined])
+}
+
+/// As [`repairable`], where a person asks for it: with what lies in a dead letter.
+pub fn repairable_by_hand(differences: &[Difference]) -> Vec<(Side, Key)> {
+    rows_of(differences, &[Kind::Missed, Kind::Conflict, Kind::Behind, Kind::Quarantined, Kind::DeadLetter])
+}
+
+fn rows_of(differences: &[Difference], kinds: &[Kind]) -> Vec<(Side, Key)> {
+    let due = differences.iter().filter(|one| kinds.iter().any(|kind| one.is(*kind)));
     due.filter_map(|one| {
         let platform = one.platform_key.clone().map(|key| (Side::Platform, key));
         platform.or_else(|| one.legacy_key.clone().map(|key| (Side::Legacy, key)))
@@ -96,24 +102,25 @@ pub fn repairable(differences: &[Difference]) -> Vec<(Side, Key)> {
     .collect()
 }
 
-/// Of these rows, some are parked.
+/// Of these rows, some are parked. The watermark passed their stamps all the same, so they look like ones that no run would find.
 pub fn name_parked(differences: &mut [Difference], parked: &[(Side, Key)]) {
-    name(differences, Kind::Parked, &parked.iter().cloned().collect());
+    let passed = |one: &Difference| one.is(Kind::Missed) || one.is(Kind::Conflict);
+    name(differences, Kind::Parked, passed, &parked.iter().cloned().collect());
 }
 
 /// Of these differences, some were found in the range of a dead letter.
 pub fn name_dead(differences: &mut [Difference], in_range: &[Difference]) {
-    name(differences, Kind::DeadLetter, &in_range.iter().flat_map(Difference::rows).collect());
+    name(differences, Kind::DeadLetter, may_be_dead, &in_range.iter().flat_map(Difference::rows).collect());
 }
 
-/// Whether it may be one that somebody keeps: the watermark passed its stamps all the same, so it looks like one that no run would find.
-pub fn is_doubtful(difference: &Difference) -> bool {
-    difference.is(Kind::Missed) || difference.is(Kind::Conflict)
+/// Whether it may be one that a dead letter owns. One that was changed since is looked at by the next run, whatever it is called.
+pub fn may_be_dead(difference: &Difference) -> bool {
+    [Kind::Missed, Kind::Conflict, Kind::Behind].iter().any(|kind| difference.is(*kind))
 }
 
-fn name(differences: &mut [Difference], kind: Kind, kept: &HashSet<(Side, Key)>) {
+fn name(differences: &mut [Difference], kind: Kind, may_be: fn(&Difference) -> bool, kept: &HashSet<(Side, Key)>) {
     let is_kept = |one: &Difference| one.rows().any(|row| kept.contains(&row));
-    for one in differences.iter_mut().filter(|one| is_doubtful(one) && is_kept(one)) {
+    for one in differences.iter_mut().filter(|one| may_be(one) && is_kept(one)) {
         one.kind = kind.as_str().into();
     }
 }

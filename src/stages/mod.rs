@@ -50,7 +50,7 @@ pub use crate::sides::postgres::{Depth, Reach};
 use crate::sides::{Fault, Misfit, Moved, NotConfigured, Permanent, Unserved as NotServed, sort};
 
 pub use conflicts::{ConflictEntry, ConflictField};
-pub use differences::{Kind as DifferenceKind, is_doubtful, name_dead, name_parked, repairable};
+pub use differences::{Kind as DifferenceKind, may_be_dead, name_dead, name_parked, repairable, repairable_by_hand};
 use entity::{Ready, check_tables, database_of, make_ready};
 pub use erase::{Ending, Subject, Values};
 pub use explain::{Record, RecordField, RecordPair, RecordRow, RecordValue};

@@ -263,6 +263,31 @@ async fn rows_of_a_discarded_page_are_compared_by_the_next_run() {
 }
 
 #[tokio::test]
+async fn a_sweep_leaves_the_rows_of_a_dead_letter_to_whoever_deals_with_it() {
+    let bridge = teams("swept letter", |_| {}).await;
+    bridge.systems.on_legacy("insert into team (label) values ('a')").await;
+    let worker = bridge.work(GRACE);
+    bridge.settle().await;
+    bridge.systems.on_platform(&failing("XX001")).await;
+    bridge.systems.on_legacy("insert into team (label) values ('b')").await;
+    assert_eq!(bridge.tick().await.dead_letters, 1);
+    let queue = &bridge.queue.pool;
+    for _ in 0..2 {
+        execute(queue, "update bridge.swept set at = at - interval '9 d'").await;
+        let report = bridge.tick().await;
+        assert_eq!((report.differences, report.dead_letters), (Some(1), 0), "{report:#?}");
+        assert_eq!(bridge.tick().await.ending, "idle", "what it found is nobody's but the dead letter's");
+    }
+    assert_eq!((waiting(&bridge.queue, &Selection::default()).await.len(), bridge.status().await.parked), (1, 0));
+
+    bridge.systems.on_platform("drop trigger refuse on team").await;
+    assert_eq!(ops::requeue(queue, &Selection::default(), "ann", "mended").await.expect("an answer"), 1);
+    bridge.settle().await;
+    assert_eq!(bridge.systems.platform_rows("select name from team order by name").await, ["a", "b"]);
+    worker.stop().await;
+}
+
+#[tokio::test]
 async fn rows_of_a_page_that_was_discarded_during_a_pause_are_compared_after_it() {
     let bridge = teams("discard paused", |_| {}).await;
     bridge.systems.on_legacy("insert into team (label) values ('a')").await;

@@ -285,12 +285,15 @@ fn ahead(explained: &Explained, slug: &str) -> String {
     } else {
         until.push("it changes".into());
         // Any of them is enough.
-        until.extend(letters(look).next().map(|letter| format!("`sync-bridge dead-letters requeue {letter}`")));
+        let letters: Vec<String> = letters(look).map(|letter| letter.to_string()).collect();
+        let is_owned = !letters.is_empty();
+        until.extend(is_owned.then(|| format!("`sync-bridge dead-letters requeue {}`", letters.join(" "))));
         until.extend(quarantined.iter().map(|row| format!("`sync-bridge quarantine retry {}`", row.id)));
         if look.parked.iter().any(|row| row.reason == "parent") {
             until.push("what it waits for is there".into());
         }
-        if !next.is_empty() {
+        // It leaves to a dead letter what that owns.
+        if !next.is_empty() && !is_owned {
             until.push("a sweep meets it".into());
         }
     }
