@@ -254,10 +254,9 @@ fn own_pool(queue: &PgPool, watch: Arc<Watch>) -> PgPool {
 }
 
 /// Never above the concurrency: while fetched rows are buffered apalis neither beats nor acknowledges, and they wait here
-/// while another worker is idle. Not below a quarter of it: apalis takes in 4 x batch acknowledgements while it drains. Half of it, as each
-/// fetch costs about a millisecond however little it brings.
+/// while another worker is idle. Not below a quarter of it: apalis takes in 4 x batch acknowledgements while it drains.
 fn batch(concurrency: usize) -> usize {
-    concurrency.div_ceil(2).max(1)
+    concurrency.div_ceil(4).max(1)
 }
 
 #[cfg(test)]
