@@ -38,7 +38,7 @@ read. What a run is about to make equal is waited for. Each difference has a nam
   mapping       it was never compared as it is mapped now
   restored      a row is older than the ledger knows it, as after a backup was brought back: not repaired
   orphan        it refers to a record that its own side does not have: not repaired
-  dead_letter   its page is a dead letter: see `dead-letters list`, and requeue it (--repair: the next run tries its rows one by one)
+  dead_letter   its page is a dead letter: see `dead-letters list`, and requeue it (--repair has its rows tried once more)
   parked, quarantined   it waits, or cannot be written; see `parked list` and `quarantine list`
 
 JSON: customer, slug, differing, repairing (rows made due; with --repair),
