@@ -19,8 +19,9 @@ const SLOW: f64 = 2.0;
 /// What is no sign of trouble moves the usual by a fifth of the way; what is, hardly, so that trouble is not soon taken for usual.
 const WEIGHT: f64 = 0.2;
 const WEIGHT_SLOW: f64 = 1.01;
-/// Fewer rows say nothing about the time of one.
+/// Fewer rows say nothing about the time of one, and what was read within this is a burden to nobody, however fast others are.
 const ROWS_MIN: u64 = 20;
+const READ_MIN: Duration = Duration::from_millis(250);
 /// The longest rest for trouble, and for a limit: a job that is put off for much longer is taken for one from a clock that was ahead.
 const REST_MAX: Duration = Duration::from_secs(30);
 const LIMIT_REST_MAX: Duration = Duration::from_secs(300);
@@ -74,10 +75,10 @@ impl Paces {
         }
         if report.rows_read >= ROWS_MIN {
             let times = self.times_slower(page, report.timings.read.as_secs_f64() / report.rows_read as f64);
-            if times >= SLOW {
-                let length = worked_for.mul_f64(times.min(100.0)).min(REST_MAX);
-                rests.push(Rest { length, why: format!("reading is {times:.0} times slower than usual") });
-            }
+            rests.extend(
+                for_trouble(times, report.timings.read, worked_for)
+                    .map(|length| Rest { length, why: format!("reading is {times:.0} times slower than usual") }),
+            );
         }
         Ok(rests.into_iter().filter(|rest| !rest.length.is_zero()).max_by_key(|rest| rest.length))
     }
@@ -127,6 +128,11 @@ fn for_limit(limits: Limits, rows: u64, chains: u32) -> Option<Duration> {
     Some(Duration::from_secs_f64(rows as f64 * f64::from(chains) / f64::from(rate)))
 }
 
+/// The slower than usual, the longer.
+fn for_trouble(times: f64, read: Duration, worked_for: Duration) -> Option<Duration> {
+    (times >= SLOW && read >= READ_MIN).then(|| worked_for.mul_f64(times.min(100.0)).min(REST_MAX))
+}
+
 /// How many times longer than usual a row took; and what is usual from now on.
 fn times_slower(usual: &mut f64, secs_per_row: f64) -> f64 {
     let times = if *usual > 0.0 { secs_per_row / *usual } else { 1.0 };
@@ -168,6 +174,15 @@ mod tests {
         }
         let pages = (0..1000).take_while(|_| times_slower(&mut usual, 0.006) >= SLOW).count();
         assert!(pages < 100, "{pages} pages until it is taken for usual");
+    }
+
+    #[test]
+    fn what_is_slow_is_followed_by_a_rest_unless_it_was_short() {
+        let (short, long) = (Duration::from_millis(249), Duration::from_millis(251));
+        assert_eq!(for_trouble(7.0, short, Duration::from_secs(1)), None);
+        assert_eq!(for_trouble(1.9, long, Duration::from_secs(1)), None);
+        assert_eq!(for_trouble(2.0, long, Duration::from_secs(1)), Some(Duration::from_secs(2)));
+        assert_eq!(for_trouble(90.0, long, Duration::from_secs(1)), Some(REST_MAX));
     }
 
     #[test]
