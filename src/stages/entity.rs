@@ -17,8 +17,7 @@ use crate::mapping::{
 };
 use crate::pairs::CREATED_AT;
 use crate::sides::postgres::{
-    self, Database, LiveColumn, LiveTable, Pools, ScopeValue, Sessions, TableSql, describe_all, filter_check,
-    key_spelling,
+    self, Database, LiveColumn, LiveTable, Pools, ScopeValue, Sessions, TableSql, filter_check, key_spelling,
 };
 use crate::sides::{Fault, Permanent, sort};
 
@@ -189,6 +188,7 @@ impl Readable {
 pub async fn readable(pools: &Pools, customer: &Customer, entity: &config::Entity) -> anyhow::Result<Readable> {
     /// The number of no entity: its statements find no ledger rows.
     const NO_NUMBER: i32 = 0;
+    forget_tables(pools, customer, entity);
     let legacy = described(pools, customer, entity, Side::Legacy).await?;
     let platform = described(pools, customer, entity, Side::Platform).await?;
     let mapping = resolve(customer, entity, &legacy.table, &platform.table).map_err(|flaw| refused(entity, flaw))?;
@@ -197,6 +197,15 @@ pub async fn readable(pools: &Pools, customer: &Customer, entity: &config::Entit
         ready_side(&mapping, customer, entity, side, live).map_err(|reason| refused(entity, reason))
     };
     Ok(Readable { legacy: ready(Side::Legacy, legacy)?, platform: ready(Side::Platform, platform)?, mapping })
+}
+
+/// The entity's tables are described anew when somebody asks next.
+pub fn forget_tables(pools: &Pools, customer: &Customer, entity: &config::Entity) {
+    // What leads to no database has nothing to forget.
+    Side::BOTH
+        .into_iter()
+        .flat_map(|side| database_of(pools, customer, entity, side))
+        .for_each(|it| it.forget_tables());
 }
 
 struct Live {
@@ -225,11 +234,7 @@ async fn described(
 ) -> anyhow::Result<Described> {
     let table = entity.table(side);
     let database = database_of(pools, customer, entity, side)?;
-    let mut connection = database.read.begin().await.with_context(|| format!("connecting to {}", database.shown))?;
-    let found = describe_all(&mut connection, &table.names().collect::<Vec<_>>())
-        .await
-        .with_context(|| format!("describing table {} in {}", table.shown(), database.shown))?;
-    drop(connection);
+    let found = database.tables(&table.names().collect::<Vec<_>>()).await?;
     let mut flaws = Vec::new();
     for part in parts(entity, side, &found) {
         let table = part.entity.table(side);

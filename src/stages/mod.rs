@@ -51,7 +51,7 @@ use crate::sides::{Fault, Misfit, Moved, NotConfigured, Permanent, Unserved as N
 
 pub use conflicts::{ConflictEntry, ConflictField};
 pub use differences::{Kind as DifferenceKind, may_be_dead, name_dead, name_parked, repairable, repairable_by_hand};
-use entity::{Ready, check_tables, database_of, make_ready};
+use entity::{Ready, check_tables, database_of, forget_tables, make_ready};
 pub use erase::{Ending, Subject, Values};
 pub use explain::{Record, RecordField, RecordPair, RecordRow, RecordValue};
 pub use fits::Look;
@@ -479,7 +479,8 @@ impl Data {
         self.reach(customer).await?;
         let customer = self.customer(customer)?;
         for entity in self.config.entities() {
-            check_tables(&self.pools, customer, entity).await?;
+            let checked = check_tables(&self.pools, customer, entity).await;
+            checked.inspect_err(|_| forget_tables(&self.pools, customer, entity))?;
         }
         Ok(())
     }
@@ -1100,7 +1101,8 @@ impl Data {
             return Ok(ready.clone());
         }
         let declared = self.declared(entity)?;
-        let ready = Arc::new(make_ready(&self.pools, &self.config, self.customer(customer)?, declared).await?);
+        let ready = make_ready(&self.pools, &self.config, self.customer(customer)?, declared).await;
+        let ready = Arc::new(ready.inspect_err(|_| self.forget(&key.0, &key.1))?);
         let mut fitted = self.fitted.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         fitted.insert(key.clone(), ready.look.tables.clone());
         drop(fitted);
@@ -1168,6 +1170,9 @@ impl Data {
 
     fn forget(&self, customer: &CustomerId, entity: &EntityId) {
         self.known().remove(&(customer.clone(), entity.clone()));
+        if let (Ok(customer), Ok(entity)) = (self.customer(customer), self.declared(entity)) {
+            forget_tables(&self.pools, customer, entity);
+        }
     }
 
     fn known(&self) -> std::sync::MutexGuard<'_, HashMap<(CustomerId, EntityId), Ready>> {

@@ -2,16 +2,12 @@
 //! others; and all as one, as the mapping sees them. Pure.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
 
 use crate::config::{Entity, Further, Side, Spot, Table, suggest};
-use crate::sides::postgres::LiveTable;
+use crate::sides::postgres::{LiveTable, LiveTables};
 
 use super::check::Flaw;
 use super::entity::stamp_kind;
-
-/// The tables of a database, by schema and name.
-pub type LiveTables = BTreeMap<(String, String), LiveTable>;
 
 /// One of a side's tables, with what of the entity stands on it.
 pub struct Part<'e> {

@@ -1,17 +1,22 @@
 //! What work costs, counted and not timed: round trips of a page, of a look for changes, jobs of a run. However fast a machine is, these are
 //! the same, and a change that makes them more is seen here first.
 
+use std::sync::Arc;
+
+use chrono_tz::Tz;
+use sqlx::PgPool;
 use sync_bridge::config::Side;
 use sync_bridge::ledger::job;
 use sync_bridge::queue::{Kind, enqueue};
+use sync_bridge::sides::postgres::Pools;
 use sync_bridge::stages::Key;
 
 use crate::support::bridge::{Bridge, GRACE, page_rows};
-use crate::support::eventually;
 use crate::support::people::{LEGACY, PLATFORM, STAGES, people};
 use crate::support::proxy::{Proxy, port_of};
 use crate::support::queue::queue;
 use crate::support::systems::{CUSTOMER, Systems, keys};
+use crate::support::{database, eventually};
 
 /// Round trips of one page over what was edited (`… returning id::text`); it must carry over so many rows.
 async fn of_page(systems: &Systems, proxy: &Proxy, side: Side, edit: &str, rows: u64) -> u64 {
@@ -132,4 +137,46 @@ async fn a_job_costs_the_queue_as_little_however_many_wait_and_have_ended() {
     println!("{} entries of indexes read for each of {JOBS} jobs", read / JOBS);
     // A few of them are the janitor's, who looks each few seconds.
     assert!(read / JOBS <= 120, "{read} entries of indexes are read for {JOBS} jobs");
+}
+
+/// Thousands of customers may lie in one database.
+#[tokio::test]
+async fn tables_are_described_once_for_all_who_ask_until_somebody_finds_them_changed() {
+    const NAMES: [(&str, &str); 1] = [("public", "thing")];
+    let database = database("described").await;
+    let admin = PgPool::connect(database.url.expose()).await.expect("connecting");
+    let done = async |sql: &'static str| {
+        sqlx::raw_sql(sql).execute(&admin).await.expect(sql);
+    };
+    done("create table thing (id integer primary key, name text)").await;
+    let proxy = Proxy::new(port_of(database.url.expose())).await;
+    let pools = Arc::new(Pools::new(4));
+    let at = pools.database(&proxy.url(database.url.expose()), Tz::UTC, None).expect("a database");
+    let columns =
+        async || at.tables(&NAMES).await.expect("tables").values().map(|table| table.columns.len()).sum::<usize>();
+    assert_eq!(columns().await, 2);
+    let before = proxy.round_trips();
+    assert_eq!(columns().await, 2);
+    assert_eq!(proxy.round_trips(), before, "nothing is asked");
+    done("alter table thing add column more text").await;
+    at.forget_tables();
+    assert_eq!(columns().await, 3);
+
+    // Forgotten while somebody reads what may be outdated: good for them alone.
+    at.forget_tables();
+    let mut holder = admin.begin().await.expect("a transaction");
+    sqlx::raw_sql("lock table pg_catalog.pg_enum").execute(&mut *holder).await.expect("a lock");
+    let asking = tokio::spawn({
+        let at = at.clone();
+        async move { at.tables(&NAMES).await.map(drop) }
+    });
+    let waiting = "select count(*) from pg_locks where not granted and relation = 'pg_catalog.pg_enum'::regclass";
+    eventually("it waits", async || sqlx::query_scalar(waiting).fetch_one(&admin).await.is_ok_and(|n: i64| n == 1))
+        .await;
+    at.forget_tables();
+    holder.rollback().await.expect("the lock is gone");
+    asking.await.expect("it ends").expect("its tables");
+    let before = proxy.round_trips();
+    assert_eq!(columns().await, 3);
+    assert!(proxy.round_trips() > before, "asked anew");
 }

@@ -3,6 +3,8 @@
 use std::path::Path;
 
 use anyhow::Context as _;
+use futures::{StreamExt as _, TryStreamExt as _, stream};
+use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 use sync_bridge::config::{Customer, Side};
 use sync_bridge::sides::Permanent;
@@ -70,18 +72,23 @@ pub async fn prepare<'c>(
     customers: impl IntoIterator<Item = &'c Customer> + Clone,
 ) -> anyhow::Result<Vec<Prepared>> {
     startup::check(data, customers.clone(), Look::Tables).await?;
-    let mut prepared = Vec::new();
-    for customer in customers {
-        let done = data.prepare(&customer.id).await.with_context(|| format!("preparing customer {}", customer.slug));
-        done.map_err(|error| match () {
-            () if lacks_a_right(&error) => startup::refused(error.context(RIGHTS)),
-            () if error.chain().any(|cause| cause.is::<Permanent>()) => startup::refused(error),
-            () => error,
-        })?;
-        let databases: Vec<String> = customer.databases.values().map(ToString::to_string).collect();
-        prepared.push(Prepared { customer: customer.id.to_string(), slug: customer.slug.clone(), databases });
-    }
-    Ok(prepared)
+    let bar = ProgressBar::new(customers.clone().into_iter().count() as u64).with_style(
+        ProgressStyle::with_template("{spinner} preparing [{bar:20}] {human_pos}/{human_len} customers {eta}")
+            .expect("the template is of known parts")
+            .progress_chars("=> "),
+    );
+    let each = stream::iter(bar.wrap_iter(customers.into_iter())).then(async |customer| {
+        data.prepare(&customer.id).await.with_context(|| format!("preparing customer {}", customer.slug))?;
+        let databases = customer.databases.values().map(ToString::to_string).collect();
+        anyhow::Ok(Prepared { customer: customer.id.to_string(), slug: customer.slug.clone(), databases })
+    });
+    let prepared: anyhow::Result<Vec<Prepared>> = each.try_collect().await;
+    bar.finish_and_clear();
+    prepared.map_err(|error| match () {
+        () if lacks_a_right(&error) => startup::refused(error.context(RIGHTS)),
+        () if error.chain().any(|cause| cause.is::<Permanent>()) => startup::refused(error),
+        () => error,
+    })
 }
 
 /// What to do about a missing right.

@@ -221,18 +221,18 @@ pub async fn describe(
     Ok(describe_all(connection, &[(schema, table)]).await?.into_values().next())
 }
 
-/// The relations of these that there are, by schema and name, in three statements.
+/// The tables of a database, by schema and name.
+pub type LiveTables = BTreeMap<(String, String), LiveTable>;
+
+/// The relations of these that there are, in three statements.
 ///
 /// # Errors
 /// The database's.
-pub async fn describe_all(
-    connection: &mut PgConnection,
-    tables: &[(&str, &str)],
-) -> Result<BTreeMap<(String, String), LiveTable>, sqlx::Error> {
+pub async fn describe_all(connection: &mut PgConnection, tables: &[(&str, &str)]) -> Result<LiveTables, sqlx::Error> {
     let (schemas, names): (Vec<&str>, Vec<&str>) = tables.iter().copied().unzip();
     let rows =
         super::query(include_str!("describe.sql")).bind(&schemas).bind(&names).fetch_all(&mut *connection).await?;
-    let mut found: BTreeMap<(String, String), LiveTable> = BTreeMap::new();
+    let mut found = LiveTables::new();
     for row in &rows {
         let at = (row.try_get("schema_name")?, row.try_get("table_name")?);
         let table = match found.entry(at) {

@@ -3,6 +3,7 @@
 mod answered;
 mod catalog;
 mod copied;
+mod described;
 mod pool;
 mod survey;
 mod table;
@@ -15,8 +16,8 @@ use sqlx::{AssertSqlSafe, FromRow, SqlSafeStr};
 
 pub use answered::{Answered, Query, Values};
 pub use catalog::{
-    About, ForeignKey, Index, Kind, LiveColumn, LiveTable, Ours, Rewriter, Rights, about, describe, describe_all,
-    indexes, names, ours, rewriters,
+    About, ForeignKey, Index, Kind, LiveColumn, LiveTable, LiveTables, Ours, Rewriter, Rights, about, describe,
+    describe_all, indexes, names, ours, rewriters,
 };
 pub use copied::Copied;
 pub use pool::{Database, LOCK_WAIT, Pools, READER, Sessions, reach, reach_primary};

@@ -15,6 +15,7 @@ use sqlx::postgres::{PgConnectOptions, PgPoolOptions, PgRow};
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection, PgPool, Postgres, Row as _, Transaction};
 
 use super::answered::{ANSWER_MAX, Answered as _, Query};
+use super::described::Descriptions;
 use crate::clock;
 use crate::config::DatabaseUrl;
 use crate::sides::{Permanent, Standby};
@@ -52,6 +53,7 @@ pub struct Database {
     pub write: Sessions,
     /// Host, port and name, for messages.
     pub shown: String,
+    pub(super) descriptions: Arc<Descriptions>,
 }
 
 /// Sessions of one kind on a database.
@@ -210,7 +212,8 @@ impl Pools {
             let begin = begin(access, zone).into();
             anyhow::Ok(Sessions { place, open: self.open.clone(), connections_max, acquire_timeout, begin })
         };
-        let database = Database { read: sessions(READER)?, write: sessions(WRITER)?, shown: url.to_string() };
+        let (read, write) = (sessions(READER)?, sessions(WRITER)?);
+        let database = Database { read, write, shown: url.to_string(), descriptions: Arc::default() };
         databases.insert(key, database.clone());
         Ok(database)
     }

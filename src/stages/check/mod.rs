@@ -16,13 +16,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use anyhow::Context as _;
 
 use crate::config::{Config, Customer, Entity, EntityId, Finding, Locator, Severity, Side, Spot};
-use crate::sides::postgres::{self, About, Index, Ours, Pools, Rewriter, reach};
+use crate::sides::postgres::{self, About, Index, LiveTables, Ours, Pools, Rewriter, reach};
 use crate::told::told;
 
 use super::Data;
 use super::entity::{self, database_of};
 use super::horizon::{self, Sessions};
-use super::parts::{LiveTables, Part, as_one, misjoined, parts};
+use super::parts::{Part, as_one, misjoined, parts};
 use super::registry::vanished;
 
 pub use database::{not_prepared, registered};
