@@ -13,6 +13,7 @@ mod actions;
 mod conflicts;
 mod customers;
 mod dead_letters;
+mod dealt;
 mod depth;
 mod draft;
 mod erase;
@@ -43,9 +44,8 @@ pub use actions::{
 };
 pub use conflicts::{Conflicts, conflicts};
 pub use customers::{ApplyOf, CannotKeep, Change, Changed, CustomerKept, Purged, What, apply, kept, purge, set_state};
-pub use dead_letters::{
-    Attempt, DeadLetter, DeadLetterShown, Dealt, DealtWith, Left, dead_letter, dead_letters, discard, requeue,
-};
+pub use dead_letters::{Attempt, DeadLetter, DeadLetterShown, Dealt, dead_letter, dead_letters, discard, requeue};
+pub use dealt::DealtWith;
 pub use depth::{QueueDepth, queue_depth};
 pub use draft::{Drafted, draft};
 pub use erase::{CannotErase, EraseOf, Erased, Kept, Removed, erase};

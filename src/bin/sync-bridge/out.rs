@@ -12,7 +12,7 @@ use serde::Serialize;
 use serde_json::Value;
 use sync_bridge::config::{Config, Customer, CustomerId, EntityId, Side};
 use sync_bridge::mapping::join_key;
-use sync_bridge::ops::{self, CustomerStatus, REASON_MAX, Urgency};
+use sync_bridge::ops::{self, CustomerStatus, DealtWith, REASON_MAX, Urgency};
 use sync_bridge::stages::{Key, Tally};
 use sync_bridge::startup::refused;
 pub use sync_bridge::told::{duration as shown_secs, grouped, key};
@@ -215,19 +215,14 @@ pub fn id_of() -> clap::builder::RangedI64ValueParser<i64> {
     clap::value_parser!(i64).range(1..)
 }
 
-/// An id that was named and not found is a mistake worth a word.
+/// An id that was named and nothing was done to is a mistake worth a word.
 ///
 /// # Errors
-/// Refused if none of them was found: nothing was done.
-pub fn all_found(ids: &[i64], count: u64, are_not: &str) -> anyhow::Result<()> {
-    let named = ids.len() as u64;
-    match named.saturating_sub(count) {
-        0 => Ok(()),
-        unknown => {
-            let error = anyhow!("{unknown} of {named} ids are {are_not}: see `list`");
-            Err(if count == 0 { refused(error) } else { error })
-        }
-    }
+/// Refused if that is so of all: nothing was done.
+pub fn all_were(done: &DealtWith) -> anyhow::Result<()> {
+    let Some(left) = done.left_told() else { return Ok(()) };
+    let error = anyhow!("{left}; see `list`");
+    Err(if done.count == 0 { refused(error) } else { error })
 }
 
 /// Why somebody does something, as an operator writes it: to be said, in a sentence or two.

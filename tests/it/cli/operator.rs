@@ -64,6 +64,27 @@ async fn a_quarantined_row_is_listed_and_looked_at_again_when_asked() {
         );
         assert_eq!(json_of(&desk, &list)[0]["due"], true);
     }
+    // Which they are is said, and why; the others are dealt with.
+    let retried = |ids: &[&str]| {
+        let done = desk.run(&[&["quarantine", "retry"], ids].concat());
+        let [stdout, stderr] = [done.stdout, done.stderr].map(|said| String::from_utf8_lossy(&said).into_owned());
+        (done.status.code(), format!("{stdout}{stderr}"))
+    };
+    let (code, said) = retried(&[&id, "4711"]);
+    assert!(code == Some(1) && said.starts_with("1 due in the next run, which was asked for\n"), "{said}");
+    assert!(said.contains("1 of 2 ids are no quarantined rows: 4711 (not known"), "{said}");
+    execute(
+        &databases.queue,
+        &format!(
+            "insert into bridge.quarantine (customer, entity, side, key, reason, page)
+             select customer, 'pet', side, key, reason, page from bridge.quarantine where id = {id}"
+        ),
+    )
+    .await;
+    let pet = number(&databases.queue, "select id from bridge.quarantine where entity = 'pet'").await.to_string();
+    let (code, said) = retried(&[&pet]);
+    assert!(code == Some(2) && said.contains(&format!("{pet} (its entity is not in the file)")), "{said}");
+    execute(&databases.queue, "delete from bridge.quarantine where entity = 'pet'").await;
     assert_eq!(run(&desk)["quarantined"], 1);
     settle(&desk);
     let rows = json_of(&desk, &list);
@@ -79,8 +100,8 @@ async fn a_quarantined_row_is_listed_and_looked_at_again_when_asked() {
     assert_eq!(desk.succeeds(&["quarantine", "list"]), "nothing is quarantined\n");
     assert_eq!(json_of(&desk, &["quarantine", "retry", "--all", "--json"]), json!({ "due": 0 }));
     assert_eq!(desk.succeeds(&["quarantine", "retry", "--all"]), "nothing of that is quarantined\n");
-    let unknown = desk.run(&["quarantine", "retry", &id]);
-    assert_eq!(unknown.status.code(), Some(2), "an id that is not there is said");
+    let (code, said) = retried(&[&id]);
+    assert!(code == Some(2) && said.contains(&format!("no quarantined row: {id} (not known,")), "{said}");
     assert_eq!(json_of(&desk, &["status", "--json"])[0]["parked"], 0);
 }
 
