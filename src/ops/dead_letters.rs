@@ -12,7 +12,7 @@ use super::ticks;
 use crate::keyset::{Key, Lane, Position, Range};
 use crate::ledger::dead_letter::{self, Letter, Selection};
 use crate::ledger::requeue;
-use crate::told;
+use crate::mapping::told_key;
 
 /// More than a person reads; `requeue` and `discard` know no such bound.
 const LISTED_MAX: i64 = 10_000;
@@ -270,7 +270,7 @@ fn shown(range: Value) -> Option<RangeShown> {
 }
 
 fn sentence(range: &Range) -> String {
-    let key = |key: &Key| told::key(&key.0);
+    let key = |key: &Key| told_key(&key.0);
     let position = |position: &Position| match &position.stamp {
         Some(stamp) => format!("{stamp} (key {})", key(&position.key)),
         None => format!("key {}", key(&position.key)),
@@ -403,7 +403,7 @@ mod tests {
                     at(Some("2026-01-01 00:00:00+00"), "7"),
                     at(Some("2026-01-02 00:00:00+00"), "9\u{1f}b"),
                 ),
-                "rows by their stamp, after 2026-01-01 00:00:00+00 (key 7) up to 2026-01-02 00:00:00+00 (key 9, b)",
+                "rows by their stamp, after 2026-01-01 00:00:00+00 (key 7) up to 2026-01-02 00:00:00+00 (key 9,b)",
             ),
             (
                 range(Lane::Stamp, None, at(Some("2026-01-02 00:00:00.5"), "9")),

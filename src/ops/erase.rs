@@ -17,6 +17,7 @@ use crate::config::{CustomerId, EntityId, Side};
 use crate::fault;
 use crate::jobs::Env;
 use crate::ledger::{action, attempt, difference, job, page, parked, quarantine, sweep, tick, watermark};
+use crate::mapping::told_key;
 use crate::stages::{Ending, Key, Subject};
 
 /// How the record of it is called in `bridge.action`.
@@ -201,7 +202,9 @@ async fn foreseen(env: &Env, of: EraseOf<'_>) -> anyhow::Result<(Vec<Subject>, E
         match &found {
             None => found = Some((subjects, planned)),
             Some((others, _)) if subjects.iter().any(|one| is_among(one, others)) => {}
-            Some(_) => return Err(CannotErase::TwoOf { entity: of.entity.clone(), key: shown(key) }.into()),
+            Some(_) => {
+                return Err(CannotErase::TwoOf { entity: of.entity.clone(), key: told_key(&key.listed()) }.into());
+            }
         }
     }
     if let Some(found) = found {
@@ -216,16 +219,12 @@ async fn foreseen(env: &Env, of: EraseOf<'_>) -> anyhow::Result<(Vec<Subject>, E
             return Ok((Vec::new(), Erased { plan: of.plan, erased_at: before, ..Erased::default() }));
         }
     }
-    let key = keys.first().map_or_else(String::new, |(_, key)| shown(key));
+    let key = keys.first().map_or_else(String::new, |(_, key)| told_key(&key.listed()));
     Err(CannotErase::NoSuch { entity: of.entity.clone(), key }.into())
 }
 
 fn is_among(subject: &Subject, others: &[Subject]) -> bool {
     subject.pair.is_some() && others.iter().any(|other| other.pair == subject.pair)
-}
-
-fn shown(key: &Key) -> String {
-    key.listed().replace('\u{1f}', ",")
 }
 
 /// Whoever knows the key finds the entry again; nobody reads the key out of it, unless by trying all there may be.

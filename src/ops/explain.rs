@@ -15,6 +15,7 @@ use crate::config::{CustomerId, Deletes, EntityId, Side};
 use crate::jobs::Env;
 use crate::ledger::pause::Pauses;
 use crate::ledger::{page as pages, pause, sweep, tick, watermark};
+use crate::mapping::told_key;
 use crate::stages::{Ahead, ConflictEntry, Depth, Key, PageMode, ParkedReason, Record, RecordRow, Wanted};
 
 /// Conflicts that are told of.
@@ -176,7 +177,7 @@ pub async fn explain(
 type Named = (EntityId, Side, Key);
 
 async fn look(env: &Env, customer: &CustomerId, (entity, side, key): &Named) -> anyhow::Result<Option<Look>> {
-    let what = || format!("reading what is known of {entity} {}", key.listed());
+    let what = || format!("reading what is known of {entity} {}", told_key(&key.listed()));
     let Some(record) = env.data.record(customer, entity, *side, key).await? else { return Ok(None) };
     let mut conn = env.queue.acquire().await.with_context(what)?;
     let watermarks = watermark::of_entity(&mut conn, customer.as_str(), entity.as_str()).await.with_context(what)?;
@@ -365,7 +366,7 @@ async fn foretell(env: &Env, customer: &CustomerId, it: &Named, held: Option<Sid
                 },
             };
             let (entity, side, key) = &parent;
-            let key = crate::told::key(&key.listed());
+            let key = told_key(&key.listed());
             told.unsure = told.unsure.or(why.map(|why| format!("{entity} {key} of {side} {why}")));
         }
         told.rows.extend(rows);

@@ -12,10 +12,11 @@ use serde::Serialize;
 use serde_json::Value;
 use sync_bridge::config::{Config, Customer, CustomerId, EntityId, Side};
 use sync_bridge::mapping::join_key;
+pub use sync_bridge::mapping::told_key as key;
 use sync_bridge::ops::{self, CustomerStatus, DealtWith, REASON_MAX, Urgency};
 use sync_bridge::stages::{Key, Tally};
 use sync_bridge::startup::refused;
-pub use sync_bridge::told::{duration as shown_secs, grouped, key};
+pub use sync_bridge::told::{duration as shown_secs, grouped};
 
 /// Writes a result to stdout. Who reads may leave early (`| head`): that is no error.
 pub fn say(text: &str) -> anyhow::Result<()> {
@@ -350,6 +351,26 @@ pub fn customer<'c>(config: &'c Config, named: &str) -> anyhow::Result<&'c Custo
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_key_of_several_columns_is_shown_as_it_is_written() {
+        for (parts, shown) in [
+            (&["10", "1015"][..], "10,1015"),
+            (&["Room 4, north", "3"], r#"["Room 4, north","3"]"#),
+            (&[" a", "b"], r#"[" a","b"]"#),
+            (&["", ""], ","),
+            (&["[a", "b"], r#"["[a","b"]"#),
+            (&["a", "[b"], "a,[b"),
+            (&["\u{1f}", "\u{1e}0", "\""], r#"["\u001f","\u001e0","\""]"#),
+        ] {
+            let told = key(&join_key(parts.iter().copied()).0);
+            assert_eq!(parts_of(&told).expect("a key"), parts, "{told}");
+            if parts.len() == 2 {
+                assert_eq!(told, shown);
+            }
+        }
+        assert_eq!(key("a, b"), "a, b", "of one column it is as it is");
+    }
 
     #[test]
     fn what_is_too_wide_is_shown_as_cards() {

@@ -373,6 +373,16 @@ async fn what_it_waits_for_is_foretold_before_it_and_only_its_databases_are_aske
 
     let seat = of("seat", r#"["Room 4, north","3"]"#);
     assert_eq!(seat["record"]["legacy"]["key"], "Room 4, north\u{1f}3");
+    // People read it as they write it.
+    execute(&legacy, "insert into seat (room, number) values ('10', 1015)").await;
+    let verified = desk.run(&["verify", "--customer", "acme", "--entity", "seat", "--wait", "0"]);
+    let verified = String::from_utf8_lossy(&verified.stdout);
+    assert!(verified.contains("│ seat   ┆ 10,1015 "), "{verified}");
+    for key in ["10,1015", r#"["Room 4, north","3"]"#] {
+        let told =
+            desk.succeeds(&["explain", "--customer", "acme", "--entity", "seat", "--side", "legacy", "--key", key]);
+        assert!(told.contains(&format!("┆ {key} ")), "{told}");
+    }
     let seat = ["explain", "--customer", "acme", "--entity", "seat", "--side", "legacy", "--key", "Room 4, north, 3"];
     desk.ends_with(2, &seat, "is no key of seat: its columns are room, number on legacy");
 
