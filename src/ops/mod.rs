@@ -49,7 +49,7 @@ pub use dealt::DealtWith;
 pub use depth::{QueueDepth, queue_depth};
 pub use draft::{Drafted, draft};
 pub use erase::{CannotErase, EraseOf, Erased, Kept, Removed, erase};
-pub use explain::{Explained, GoneShown, Look, PageOwning, ParkedShown, QuarantineShown, explain};
+pub use explain::{Explained, GoneShown, Look, PageOwning, ParkedShown, QuarantineShown, explain, with_lock};
 pub use gauges::{LoadStanding, SideStanding, Standing, standing};
 pub use grants::grants;
 pub use mapping::{Accepted, MappingStanding, Unknown, accept_mapping, unknown};

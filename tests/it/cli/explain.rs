@@ -2,6 +2,7 @@
 
 use nix::sys::signal::Signal;
 use serde_json::json;
+use sqlx::PgPool;
 
 use super::operator::json_of;
 use super::{Databases, Desk, execute, nobody_there, number};
@@ -139,6 +140,10 @@ async fn a_database_that_is_away_is_told_with_since_when_and_what_to_do() {
     for asked in [&explain[..], &plan] {
         desk.ends_with(1, asked, "has not answered since 20");
         desk.ends_with(1, asked, "\u{201c}A side is down\u{201d}");
+        let said = desk.run(asked).stderr;
+        let said = String::from_utf8_lossy(&said);
+        assert_eq!(said.matches("connecting to").count(), 1, "once is enough: {said}");
+        assert_eq!(said.lines().count(), 1, "{said}");
     }
     desk.ends_with(1, &["run", "--customer", "acme", "--inline"], "customer acme: connecting to");
     for one in [running, ticked, worker] {
@@ -153,6 +158,27 @@ async fn a_database_that_is_away_is_told_with_since_when_and_what_to_do() {
     let planned = json_of(&desk, &[&plan[..], &["--json"]].concat());
     assert!(planned["notes"].to_string().contains("\"about\":\"away\""), "{planned}");
     assert!(desk.succeeds(&plan).contains("has not answered since 20"));
+}
+
+#[tokio::test]
+async fn a_table_that_somebody_holds_locked_is_named_with_how_to_find_who() {
+    let (databases, desk) = troubled("explain locked").await;
+    let ada = key(&databases, "ada").await;
+    let explain = ["explain", "--customer", "acme", "--entity", "user", "--key", &ada];
+    for (database, table) in [(&databases.legacy, "public.users"), (&databases.platform, "identity.users")] {
+        let pool = PgPool::connect(database.url.expose()).await.expect("connecting");
+        let mut application = pool.begin().await.expect("a transaction");
+        let lock = format!("lock table {table} in access exclusive mode");
+        sqlx::query(sqlx::AssertSqlSafe(lock)).execute(&mut *application).await.expect("a lock");
+        desk.ends_with(1, &explain, &format!("somebody holds {table} in {} locked", database.url));
+        let who = format!("select pid from pg_locks where granted and relation = '{table}'::regclass");
+        desk.ends_with(1, &explain, &who);
+        let found: i32 = sqlx::query_scalar(sqlx::AssertSqlSafe(who)).fetch_one(&pool).await.expect("a process");
+        let own: i32 = sqlx::query_scalar("select pg_backend_pid()").fetch_one(&mut *application).await.expect("own");
+        assert_eq!(found, own, "the statement finds who it is");
+        application.rollback().await.expect("an end");
+    }
+    desk.succeeds(&explain);
 }
 
 #[tokio::test]
