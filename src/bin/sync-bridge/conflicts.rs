@@ -57,8 +57,8 @@ Examples:
         #[arg(long)]
         state: Option<State>,
         /// How many at most
-        #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(i64).range(1..=10_000))]
-        limit: i64,
+        #[arg(long, default_value_t = 50, allow_negative_numbers = true, value_parser = out::limit(1, 10_000))]
+        limit: u32,
         #[command(flatten)]
         values: Values,
     },
@@ -244,7 +244,7 @@ async fn look(config: Config, customer: &CustomerId, entity: Option<&EntityId>, 
 async fn show_those(sides: &Sides, customer: &Customer, entity: Option<&EntityId>, verb: Verb) -> anyhow::Result<()> {
     match verb {
         Verb::List { of, state, limit, values, .. } => {
-            let found = ops::conflicts(&sides.data, &customer.id, entity, state.map(State::as_str), limit).await;
+            let found = ops::conflicts(&sides.data, &customer.id, entity, state.map(State::as_str), limit.into()).await;
             let mut found = found.map_err(|error| unread(customer, error))?;
             found.entries.iter_mut().for_each(|entry| hide(entry, &values));
             let shown: Vec<Shown<'_>> = found.entries.iter().map(|entry| show(customer, entry)).collect();

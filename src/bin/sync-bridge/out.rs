@@ -216,6 +216,14 @@ pub fn id_of() -> clap::builder::RangedI64ValueParser<i64> {
     clap::value_parser!(i64).range(1..)
 }
 
+/// How many are shown at most.
+pub fn limit(least: u32, most: u32) -> impl Fn(&str) -> Result<u32, String> + Clone + Send + Sync {
+    move |given| {
+        let said = || format!("write a whole number from {least} to {}", grouped(most.into()));
+        given.parse().ok().filter(|given| (least..=most).contains(given)).ok_or_else(said)
+    }
+}
+
 /// An id that was named and nothing was done to is a mistake worth a word.
 ///
 /// # Errors

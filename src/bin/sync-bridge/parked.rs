@@ -40,7 +40,7 @@ JSON: a list; each row: customer, entity, side, key, reason (parent, busy, pause
         #[arg(long, value_name = "ENTITY")]
         entity: Option<String>,
         /// How many at most
-        #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+        #[arg(long, default_value_t = 1_000, allow_negative_numbers = true, value_parser = out::limit(1, 10_000))]
         limit: u32,
         /// One line of JSON
         #[arg(long)]
