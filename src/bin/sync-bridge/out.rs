@@ -4,7 +4,7 @@ use std::fmt::{self, Display, Formatter};
 use std::io::{ErrorKind, Write as _};
 use std::ops::{Deref, DerefMut};
 
-use anyhow::{Context as _, anyhow};
+use anyhow::{Context as _, anyhow, bail};
 use chrono::{DateTime, Utc};
 use comfy_table::{Cell, CellAlignment, Color, ColumnConstraint, ContentArrangement, Row, Width, presets};
 use console::measure_text_width;
@@ -279,9 +279,13 @@ pub fn keys_of(
     if written.trim().is_empty() {
         return Err(refused(anyhow!("`--key` is empty: name a record of {entity}, like `--key 17`")));
     }
-    let parts = parts_of(written).map_err(refused)?;
     let sides = side.map_or_else(|| Side::BOTH.to_vec(), |side| vec![side.side()]);
     let columns = |side: Side| config.entity(entity).map_or(&[][..], |entity| &entity.table(side).key);
+    // A key of one column is its text, whatever that begins with.
+    let parts = match sides.iter().all(|&side| columns(side).len() == 1) {
+        true => Vec::new(),
+        false => parts_of(written).map_err(refused)?,
+    };
     let read = |side: Side| match columns(side).len() {
         1 => Some((side, Key(written.to_owned()))),
         count => (count == parts.len()).then(|| (side, join_key(parts.iter().map(String::as_str)))),
@@ -299,8 +303,13 @@ pub fn keys_of(
 
 /// The parts of a key that is written as a JSON array, or with commas between them. Whole numbers may be written as such.
 fn parts_of(written: &str) -> anyhow::Result<Vec<String>> {
-    let Ok(Value::Array(parts)) = serde_json::from_str(written) else {
+    if !written.trim_start().starts_with('[') {
         return Ok(written.split(',').map(|part| part.trim().to_owned()).collect());
+    }
+    let Ok(parts) = serde_json::from_str::<Vec<Value>>(written) else {
+        bail!(
+            "`{written}` begins like a JSON array and is none: write the parts of the key as in `[\"17\",\"3\"]`, or as in `17,3`"
+        );
     };
     let part = |part: Value| match part {
         Value::String(text) => Ok(text),
@@ -429,7 +438,10 @@ mod tests {
             assert_eq!(parts(written), Ok(vec!["17".to_owned(), "3".to_owned()]), "{written}");
         }
         assert_eq!(parts(r#"["Room 4, north","3"]"#), Ok(vec!["Room 4, north".to_owned(), "3".to_owned()]));
-        assert_eq!(parts("[17"), Ok(vec!["[17".to_owned()]), "a text may begin so");
+        for cut in ["[17", r#"["17","3""#, r#"["17","3"] and"#] {
+            let said = parts(cut).expect_err(cut);
+            assert!(said.contains("begins like a JSON array and is none"), "{said}");
+        }
         for wrong in ["[1.5,3]", "[null]", "[[1],2]"] {
             let said = parts(wrong).expect_err(wrong);
             assert!(said.contains("write each part as a string"), "{said}");

@@ -411,6 +411,10 @@ async fn what_it_waits_for_is_foretold_before_it_and_only_its_databases_are_aske
     }
     let seat = ["explain", "--customer", "acme", "--entity", "seat", "--side", "legacy", "--key", "Room 4, north, 3"];
     desk.ends_with(2, &seat, "is no key of seat: its columns are room, number on legacy");
+    for cut in [r#"["17","3""#, r#"["17","3"] "x""#, "[17,a]"] {
+        let seat = ["explain", "--customer", "acme", "--entity", "seat", "--side", "legacy", "--key", cut];
+        desk.ends_with(2, &seat, "begins like a JSON array and is none: write the parts");
+    }
 
     let desk = desk.with("GEO_URL", nobody_there());
     let of = |entity: &'static str| ["explain", "--customer", "acme", "--entity", entity, "--key", "90"];
