@@ -80,7 +80,7 @@ Examples:
         #[command(flatten)]
         one: One,
         /// Why; kept with what was done
-        #[arg(long, default_value = "by hand", value_parser = out::reason)]
+        #[arg(long, default_value = out::NO_REASON, hide_default_value = true, value_parser = out::reason)]
         reason: String,
     },
     /// Decide a conflict that waits for a person: the winner's values go to the other side, now
@@ -94,7 +94,7 @@ Examples:
         #[arg(long, value_enum)]
         winner: out::OfSide,
         /// Why; kept with what was done
-        #[arg(long, default_value = "by hand", value_parser = out::reason)]
+        #[arg(long, default_value = out::NO_REASON, hide_default_value = true, value_parser = out::reason)]
         reason: String,
     },
 }

@@ -234,6 +234,9 @@ pub fn all_were(done: &DealtWith) -> anyhow::Result<()> {
     Err(if done.count == 0 { refused(error) } else { error })
 }
 
+/// What stands in the lists of actions where nobody said why.
+pub const NO_REASON: &str = "-";
+
 /// Why somebody does something, as an operator writes it: to be said, in a sentence or two.
 ///
 /// # Errors

@@ -57,7 +57,7 @@ JSON: due (how many rows)")]
         #[command(flatten)]
         of: Of,
         /// Why; kept with what was done
-        #[arg(long, default_value = "by hand", value_parser = out::reason)]
+        #[arg(long, default_value = out::NO_REASON, hide_default_value = true, value_parser = out::reason)]
         reason: String,
         /// One line of JSON
         #[arg(long)]
