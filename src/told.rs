@@ -1,4 +1,4 @@
-//! What a person reads, whoever shows it: errors with their causes, numbers, durations, keys. Owns: the one text of each. Never: what is done
+//! What a person reads, whoever shows it: errors with their causes, numbers, durations. Owns: the one text of each. Never: what is done
 //! about it.
 
 use sqlx::error::DatabaseError;
@@ -90,11 +90,6 @@ pub fn duration(secs: f64) -> String {
     };
     let whole = number.strip_suffix(".0").filter(|_| secs >= 10.0).unwrap_or(&number);
     format!("{whole} {unit}")
-}
-
-/// A record's key, the parts of one of several columns apart.
-pub fn key(key: &str) -> String {
-    key.replace('\u{1f}', ", ")
 }
 
 #[cfg(test)]

@@ -331,17 +331,7 @@ fn chosen(ids: Option<&[i64]>, all: bool) -> Result<Vec<i64>, Problem> {
     }
 }
 
-/// An id that was named and not found is a mistake worth a word; what was found is done all the same.
-fn all_found(ids: &[i64], count: u64, are_not: &str, done: &str) -> Result<(), Problem> {
-    let named = ids.len() as u64;
-    if count < named {
-        let unknown = named - count;
-        return Err(Problem::Refused(format!("{unknown} of {named} ids are {are_not}; {done}: {count}")));
-    }
-    Ok(())
-}
-
-/// The same of dead letters.
+/// An id that was named and nothing was done to is a mistake worth a word; the others were dealt with all the same.
 fn all_were(done: &DealtWith, what: &str) -> Result<(), Problem> {
     done.left_told().map_or(Ok(()), |left| Err(Problem::Refused(format!("{left}; {what}: {}", done.count))))
 }
@@ -408,9 +398,9 @@ async fn retry(State(console): State<Arc<Console>>, Actor(visitor): Actor, Json(
     let ids = chosen(ids.as_deref(), *all)?;
     let customer = console.customer_asked(name(customer))?.map(|customer| &customer.id);
     let which = Which { customer, entity: console.entity_asked(name(entity))?, ids: &ids };
-    let count = quarantine::again(&console, &visitor, which, reason).await?;
-    all_found(&ids, count, "not in quarantine", "due")?;
-    Ok(Json(json!({ "due": count })))
+    let done = quarantine::again(&console, &visitor, which, reason).await?;
+    all_were(&done, "due")?;
+    Ok(Json(json!({ "due": done.count })))
 }
 
 #[derive(Deserialize)]

@@ -7,9 +7,10 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use super::Console;
 use super::access::{Role, Visitor};
 use crate::clock;
+pub(super) use crate::mapping::told_key as key;
 use crate::ops::{CustomerStatus, Urgency};
 use crate::told;
-pub(super) use crate::told::{counted, grouped, key};
+pub(super) use crate::told::{counted, grouped};
 
 const NAV: [(&str, &str); 8] = [
     ("/", "Overview"),

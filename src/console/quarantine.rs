@@ -10,7 +10,7 @@ use super::Console;
 use super::access::{Actor, Visitor};
 use super::answer::{Answer, Problem};
 use super::frame::{self, Place, Table};
-use crate::ops::{self, By, QuarantinedRow, Which};
+use crate::ops::{self, By, DealtWith, QuarantinedRow, Which};
 
 const SHOWN_MAX: usize = 500;
 
@@ -103,8 +103,12 @@ pub(super) async fn retry(
     let customer = console.customer_asked(Some(last("customer")))?;
     let entity = console.entity_asked(Some(last("entity")))?;
     let which = Which { customer: customer.map(|customer| &customer.id), entity, ids: if every { &[] } else { &ids } };
-    let count = self::again(&console, &visitor, which, last("reason")).await?;
-    let told = format!("{} for the next run, which starts now.", frame::counted(count, "row"));
+    let done = self::again(&console, &visitor, which, last("reason")).await?;
+    let left = done.left_told().map_or_else(String::new, |left| format!(" {left}."));
+    let told = match done.count {
+        0 => format!("Nothing of that is quarantined.{left}"),
+        count => format!("{} for the next run, which starts now.{left}", frame::counted(count, "row")),
+    };
     let told = console.access.vouched(&told);
     Ok(Answer::to(&format!(
         "/quarantine?customer={}&entity={}&done={}",
@@ -114,13 +118,13 @@ pub(super) async fn retry(
     )))
 }
 
-/// Makes them due again, and notes who did. Answers how many.
+/// Makes them due again, and notes who did.
 pub(super) async fn again(
     console: &Console,
     visitor: &Visitor,
     which: Which<'_>,
     reason: &str,
-) -> Result<u64, Problem> {
+) -> Result<DealtWith, Problem> {
     let by = By { who: &visitor.who, reason: super::reason(reason)? };
     Ok(ops::retry_by(&console.env.queue, &console.env.config, which, by).await?)
 }

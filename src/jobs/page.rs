@@ -184,7 +184,7 @@ pub async fn name_dead(env: &Env, of: &stages::Page, letters: &[Unfinished], dif
             let page = stages::Page { side: letter.side, range, mode: PageMode::Compare, notes: false, ..of.clone() };
             rest = match env.data.run_page(&page).await {
                 Ok(report) => {
-                    stages::name_dead(differences, &report.differences);
+                    stages::name_dead(differences, letter.letter, &report.differences);
                     report.rest
                 }
                 Err(error) => {

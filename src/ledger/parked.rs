@@ -122,24 +122,26 @@ pub async fn listed(
 }
 
 /// Makes quarantined rows due (`ids` empty: all) by the door that rows which waited come back through. Answers the customers
-/// with how many of theirs are due.
+/// with the ids of theirs that are due.
 pub async fn wake_quarantined(
     conn: &mut PgConnection,
     customers: &[&str],
     entities: &[&str],
     ids: &[i64],
-) -> sqlx::Result<Vec<(String, i64)>> {
+) -> sqlx::Result<Vec<(String, Vec<i64>)>> {
     sqlx::query_as(
-        "with due as (
+        "with meant as (
+             select id, customer, entity, side, key from bridge.quarantine
+             where customer = any($1) and entity = any($2) and (cardinality($3::bigint[]) = 0 or id = any($3))
+         ),
+         due as (
              insert into bridge.parked (customer, entity, side, key, reason, woken, run, stage, round)
              -- Seen in no run, so that an open one takes them too.
-             select customer, entity, side, key, 'busy', true, 0, 0, 0 from bridge.quarantine
-             where customer = any($1) and entity = any($2) and (cardinality($3::bigint[]) = 0 or id = any($3))
+             select customer, entity, side, key, 'busy', true, 0, 0, 0 from meant
              order by customer, entity, side, key
              on conflict (customer, entity, side, key) do update set woken = true
-             returning customer
          )
-         select customer, count(*) from due group by customer order by customer",
+         select customer, array_agg(id order by id) from meant group by customer order by customer",
     )
     .bind(customers)
     .bind(entities)

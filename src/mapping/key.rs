@@ -51,6 +51,21 @@ pub fn split_key(key: &Key, count: usize) -> Vec<Cow<'_, str>> {
         .collect()
 }
 
+/// A key as a person reads it, and writes it for `--key`: the parts of one of several columns with commas between them; as a JSON array of
+/// strings, where commas, spaces at their ends or a bracket would be taken for others.
+pub fn told_key(key: &str) -> String {
+    if !key.contains(SEPARATOR) {
+        return key.to_owned();
+    }
+    let key = Key(key.to_owned());
+    let parts = split_key(&key, 2);
+    let is_plain = |part: &Cow<'_, str>| !part.contains(',') && part.trim() == &**part;
+    if parts.iter().all(is_plain) && !parts[0].starts_with('[') {
+        return parts.join(",");
+    }
+    serde_json::Value::from(parts).to_string()
+}
+
 /// A part of a key in the one spelling that keys have, whatever the database prints: a number without zeros at its end, a moment in
 /// UTC. `sides/postgres/table.rs` prints keys the same way.
 pub fn spelled<'r>(column: &Column, raw: &'r str) -> Cow<'r, str> {

@@ -19,7 +19,7 @@ use crate::keyset::Key;
 
 pub use class::Class;
 pub use field::{Column, Field, Mapping, NullMarks, Shape};
-pub use key::{join_key, new_platform_id, spelled, split_key};
+pub use key::{join_key, new_platform_id, spelled, split_key, told_key};
 pub use lenses::{
     Columns, Constant, DateOf, Epoch, Express, Flags, Fold, Format, GeoJson, Instant, Join, Lens, List, LookUp, Marks,
     Object, On, Path, Point, Reason, Scale, Values,

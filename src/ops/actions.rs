@@ -1,9 +1,12 @@
 //! What people do, in the console and on the command line: each noted before it is done, and how it ended after.
 
+use std::collections::BTreeSet;
+
 use anyhow::Context;
 use sqlx::PgPool;
 
-use super::dead_letters::{self, DealtWith};
+use super::dead_letters;
+use super::dealt::DealtWith;
 use super::{Paused, Scope, Selection, Which, pause, quarantine, ticks};
 use crate::config::{Config, CustomerId, EntityId, Side};
 use crate::ledger::action;
@@ -59,18 +62,25 @@ pub async fn deal(queue: &PgPool, deal: Deal, which: &Selection, by: By<'_>) -> 
             Deal::Requeue => dead_letters::bring_back(queue, which, by.who, by.reason).await?,
             Deal::Discard => dead_letters::give_up(queue, which, by.who, by.reason).await?,
         };
-        let left: Vec<i64> = which.ids.iter().copied().filter(|id| !ids.contains(id)).collect();
-        let count = ids.len() as u64;
-        Ok((DealtWith { count, left: dead_letters::left(queue, &left).await? }, format!("{done} {count}")))
+        let left = dead_letters::left(queue, &others(&which.ids, &ids)).await?;
+        let done = format!("{done} {}", ids.len());
+        let are = ["no dead letter that waits", "no dead letters that wait"];
+        Ok((DealtWith::new(ids.len() as u64, left, are), done))
     })
     .await
 }
 
-/// Makes the quarantined rows that are meant due again. Answers how many.
+/// Those of the ids that were named that nothing was done to.
+fn others(named: &[i64], done: &[i64]) -> Vec<i64> {
+    let done: BTreeSet<i64> = done.iter().copied().collect();
+    named.iter().copied().filter(|id| !done.contains(id)).collect()
+}
+
+/// Makes the quarantined rows that are meant due again. Answers how many, and which of those that were named by id are none.
 ///
 /// # Errors
 /// The queue database's; then nothing was made due.
-pub async fn retry_by(queue: &PgPool, config: &Config, which: Which<'_>, by: By<'_>) -> anyhow::Result<u64> {
+pub async fn retry_by(queue: &PgPool, config: &Config, which: Which<'_>, by: By<'_>) -> anyhow::Result<DealtWith> {
     let whose = quarantine::customers(queue, which).await?;
     let (one, several) = whose_is_it(which.customer, &whose);
     let subject = match (which.ids, which.entity) {
@@ -79,8 +89,10 @@ pub async fn retry_by(queue: &PgPool, config: &Config, which: Which<'_>, by: By<
         (ids, _) => counted(ids.len(), "row"),
     };
     act_for(queue, by.intends("retry quarantined rows", one, &subject), several, async {
-        let count = quarantine::retry_quarantined(queue, config, which).await?;
-        Ok((count, format!("{} due", counted(count, "row"))))
+        let ids = quarantine::retry_quarantined(queue, config, which).await?;
+        let left = quarantine::left(queue, config, &others(which.ids, &ids)).await?;
+        let done = format!("{} due", counted(ids.len(), "row"));
+        Ok((DealtWith::new(ids.len() as u64, left, ["no quarantined row", "no quarantined rows"]), done))
     })
     .await
 }

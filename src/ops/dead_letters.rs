@@ -1,7 +1,5 @@
 //! `sync-bridge dead-letters list | show | requeue | discard`.
 
-use std::fmt::{self, Display, Formatter};
-
 use anyhow::Context;
 use chrono::{DateTime, Utc};
 use schemars::JsonSchema;
@@ -9,11 +7,12 @@ use serde::Serialize;
 use serde_json::Value;
 use sqlx::PgPool;
 
+use super::dealt::{Left, NOT_ASKED_FOR};
 use super::ticks;
 use crate::keyset::{Key, Lane, Position, Range};
 use crate::ledger::dead_letter::{self, Letter, Selection};
 use crate::ledger::requeue;
-use crate::told;
+use crate::mapping::told_key;
 
 /// More than a person reads; `requeue` and `discard` know no such bound.
 const LISTED_MAX: i64 = 10_000;
@@ -271,7 +270,7 @@ fn shown(range: Value) -> Option<RangeShown> {
 }
 
 fn sentence(range: &Range) -> String {
-    let key = |key: &Key| told::key(&key.0);
+    let key = |key: &Key| told_key(&key.0);
     let position = |position: &Position| match &position.stamp {
         Some(stamp) => format!("{stamp} (key {})", key(&position.key)),
         None => format!("key {}", key(&position.key)),
@@ -342,18 +341,10 @@ pub(super) async fn give_up(queue: &PgPool, which: &Selection, who: &str, reason
     Ok(given_up)
 }
 
-/// What was done to dead letters.
-#[derive(Debug, Clone, Default)]
-pub struct DealtWith {
-    pub count: u64,
-    /// Of those that were named by their ids, the others, and why nothing was done to them.
-    pub left: Vec<Left>,
-}
-
 /// An id that nothing was done to.
-#[derive(Debug, Clone, sqlx::FromRow)]
-pub struct Left {
-    pub id: i64,
+#[derive(sqlx::FromRow)]
+struct LeftRow {
+    id: i64,
     /// How it was dealt with before; `None`: it waits, and is not one of what else was asked for, or no dead letter has this id.
     dealt: Option<String>,
     is_known: bool,
@@ -361,34 +352,17 @@ pub struct Left {
     at: Option<DateTime<Utc>>,
 }
 
-impl Display for Left {
-    /// `17 (discarded by ann at 2026-01-01 12:00:00Z)`
-    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+impl LeftRow {
+    /// `discarded by ann at 2026-01-01 12:00:00Z`
+    fn why(&self) -> String {
         let at = self.at.map(|at| at.format("%Y-%m-%d %H:%M:%SZ").to_string()).unwrap_or_default();
         match (self.dealt.as_deref(), &self.who) {
-            (Some(dealt), Some(who)) => write!(f, "{} ({dealt} by {who} at {at})", self.id),
-            (Some("repeated"), _) => write!(f, "{} (counted with another that waits)", self.id),
-            (Some(_), _) => write!(f, "{} (a later one did the same)", self.id),
-            (None, _) if self.is_known => write!(f, "{} (not one of what else was said)", self.id),
-            (None, _) => write!(f, "{} (not known)", self.id),
+            (Some(dealt), Some(who)) => format!("{dealt} by {who} at {at}"),
+            (Some("repeated"), _) => "counted with another that waits".into(),
+            (Some(_), _) => "a later one did the same".into(),
+            (None, _) if self.is_known => NOT_ASKED_FOR.into(),
+            (None, _) => "not known".into(),
         }
-    }
-}
-
-impl DealtWith {
-    /// Which of the ids that were named nothing was done to, in words; `None`: all were dealt with.
-    pub fn left_told(&self) -> Option<String> {
-        /// Ids that are named one by one.
-        const NAMED: usize = 20;
-        let mut named: Vec<String> = self.left.iter().take(NAMED).map(Left::to_string).collect();
-        if self.left.len() > NAMED {
-            named.push(format!("and {} more", self.left.len() - NAMED));
-        }
-        let of = self.left.len() as u64 + self.count;
-        (!named.is_empty()).then(|| match of {
-            1 => format!("no dead letter that waits: {}", named.concat()),
-            _ => format!("{} of {of} ids are no dead letters that wait: {}", self.left.len(), named.join(", ")),
-        })
     }
 }
 
@@ -397,7 +371,7 @@ pub(super) async fn left(queue: &PgPool, ids: &[i64]) -> anyhow::Result<Vec<Left
     if ids.is_empty() {
         return Ok(Vec::new());
     }
-    sqlx::query_as(
+    let rows: Vec<LeftRow> = sqlx::query_as(
         "select asked.id, job.dealt, job.id is not null as is_known, dealt.who, dealt.at
          from unnest($1::bigint[]) as asked (id)
          left join bridge.job on job.id = asked.id and job.state = 'dead'
@@ -409,7 +383,8 @@ pub(super) async fn left(queue: &PgPool, ids: &[i64]) -> anyhow::Result<Vec<Left
     .bind(ids)
     .fetch_all(queue)
     .await
-    .context("reading what became of dead letters")
+    .context("reading what became of dead letters")?;
+    Ok(rows.into_iter().map(|row| Left { id: row.id, why: row.why() }).collect())
 }
 
 #[cfg(test)]
@@ -428,7 +403,7 @@ mod tests {
                     at(Some("2026-01-01 00:00:00+00"), "7"),
                     at(Some("2026-01-02 00:00:00+00"), "9\u{1f}b"),
                 ),
-                "rows by their stamp, after 2026-01-01 00:00:00+00 (key 7) up to 2026-01-02 00:00:00+00 (key 9, b)",
+                "rows by their stamp, after 2026-01-01 00:00:00+00 (key 7) up to 2026-01-02 00:00:00+00 (key 9,b)",
             ),
             (
                 range(Lane::Stamp, None, at(Some("2026-01-02 00:00:00.5"), "9")),

@@ -17,6 +17,7 @@ use crate::config::{CustomerId, EntityId, Side};
 use crate::fault;
 use crate::jobs::Env;
 use crate::ledger::{action, attempt, difference, job, page, parked, quarantine, sweep, tick, watermark};
+use crate::mapping::told_key;
 use crate::stages::{Ending, Key, Subject};
 
 /// How the record of it is called in `bridge.action`.
@@ -48,6 +49,8 @@ pub struct Erased {
     pub plan: bool,
     #[serde(flatten)]
     pub removed: Removed,
+    /// Conflicts that a person is to decide about first: until then the erasure itself is refused.
+    pub open: u64,
     /// Why its keys stay; none: they do not.
     pub kept: Option<Kept>,
     /// Since when it is known to have ended, where that is too short.
@@ -154,6 +157,9 @@ pub enum CannotErase {
 /// [`CannotErase`]. Pages that do not end; a database that does not answer: what is left is removed by the next call.
 pub async fn erase(env: &Env, of: EraseOf<'_>) -> anyhow::Result<Erased> {
     let (subjects, planned) = foreseen(env, of).await?;
+    if !of.plan && planned.open > 0 {
+        return Err(to_decide(env, of, planned.open).into());
+    }
     if !of.plan && planned.kept == Some(Kept::Young) && planned.ended_at.is_none() && planned.removed.is_nothing() {
         // Nobody has noted yet that it ended: from now on it is as old as that.
         return all(env, of, &subjects).await;
@@ -201,7 +207,9 @@ async fn foreseen(env: &Env, of: EraseOf<'_>) -> anyhow::Result<(Vec<Subject>, E
         match &found {
             None => found = Some((subjects, planned)),
             Some((others, _)) if subjects.iter().any(|one| is_among(one, others)) => {}
-            Some(_) => return Err(CannotErase::TwoOf { entity: of.entity.clone(), key: shown(key) }.into()),
+            Some(_) => {
+                return Err(CannotErase::TwoOf { entity: of.entity.clone(), key: told_key(&key.listed()) }.into());
+            }
         }
     }
     if let Some(found) = found {
@@ -216,16 +224,12 @@ async fn foreseen(env: &Env, of: EraseOf<'_>) -> anyhow::Result<(Vec<Subject>, E
             return Ok((Vec::new(), Erased { plan: of.plan, erased_at: before, ..Erased::default() }));
         }
     }
-    let key = keys.first().map_or_else(String::new, |(_, key)| shown(key));
+    let key = keys.first().map_or_else(String::new, |(_, key)| told_key(&key.listed()));
     Err(CannotErase::NoSuch { entity: of.entity.clone(), key }.into())
 }
 
 fn is_among(subject: &Subject, others: &[Subject]) -> bool {
     subject.pair.is_some() && others.iter().any(|other| other.pair == subject.pair)
-}
-
-fn shown(key: &Key) -> String {
-    key.listed().replace('\u{1f}', ",")
 }
 
 /// Whoever knows the key finds the entry again; nobody reads the key out of it, unless by trying all there may be.
@@ -262,11 +266,10 @@ async fn all(env: &Env, of: EraseOf<'_>, subjects: &[Subject]) -> anyhow::Result
     let mut erased = Erased { plan: of.plan, ..Erased::default() };
     for subject in subjects {
         let values = env.data.erase_values(of.customer, of.entity, subject, of.plan).await?;
-        if values.open > 0 {
-            let slug = env.config.customer(of.customer).map_or(of.customer.as_str(), |customer| &customer.slug);
-            let (customer, entity) = (slug.to_owned(), of.entity.clone());
-            return Err(CannotErase::Open { customer, entity, open: values.open }.into());
+        if !of.plan && values.open > 0 {
+            return Err(to_decide(env, of, values.open).into());
         }
+        erased.open += values.open;
         erased.removed.conflicts += values.conflicts;
         erased.removed.complements += values.complements;
         let ending = env.data.ending(of.customer, of.entity, subject, before, of.plan).await?;
@@ -299,6 +302,11 @@ async fn all(env: &Env, of: EraseOf<'_>, subjects: &[Subject]) -> anyhow::Result
         erased.kept = erased.kept.or(kept);
     }
     Ok(erased)
+}
+
+fn to_decide(env: &Env, of: EraseOf<'_>, open: u64) -> CannotErase {
+    let slug = env.config.customer(of.customer).map_or(of.customer.as_str(), |customer| &customer.slug);
+    CannotErase::Open { customer: slug.to_owned(), entity: of.entity.clone(), open }
 }
 
 /// Tombstones that are known for since before this moment may go: both watermarks have passed it, and nobody is at work who knew the record.

@@ -11,11 +11,14 @@ use sqlx::PgConnection;
 use super::preview::{PreviewOfRow, PreviewRow, narrowed};
 use super::verify::{named, page};
 use super::{Away, Paused, status};
-use crate::config::{CustomerId, Deletes, EntityId, Side};
+use crate::config::{Config, CustomerId, Deletes, EntityId, Side};
 use crate::jobs::Env;
+use crate::jobs::failure::is_locked;
 use crate::ledger::pause::Pauses;
 use crate::ledger::{page as pages, pause, sweep, tick, watermark};
+use crate::mapping::told_key;
 use crate::stages::{Ahead, ConflictEntry, Depth, Key, PageMode, ParkedReason, Record, RecordRow, Wanted};
+use crate::told::told;
 
 /// Conflicts that are told of.
 const CONFLICTS_MAX: i64 = 20;
@@ -172,11 +175,34 @@ pub async fn explain(
     Ok(Some(Explained { look, quarantined, conflicts, next, unsure }))
 }
 
+/// An error of somebody who looked at an entity's records; of one whose table somebody holds locked with which it is, and how to find who.
+pub fn with_lock(config: &Config, customer: &CustomerId, entity: &EntityId, error: anyhow::Error) -> anyhow::Error {
+    let (Some(customer), Some(declared)) = (config.customer(customer), config.entity(entity)) else { return error };
+    if !is_locked(&error) {
+        return error;
+    }
+    let tables = Side::BOTH.iter().filter_map(|&side| {
+        let table = declared.table(side);
+        Some((table.shown(), customer.databases.get(&table.database)?.to_string()))
+    });
+    let (said, tables) = (told(&error), tables.collect::<Vec<_>>());
+    // The error names the table, or at least its database; else it may be either.
+    let is_it = |(table, database): &&(String, String)| said.contains(&format!("{table} in {database}"));
+    let is_there = |(_, database): &&(String, String)| said.contains(database.as_str());
+    let of = tables.iter().find(is_it).or_else(|| tables.iter().find(is_there)).or(tables.first());
+    let Some((table, database)) = of else { return error };
+    error.context(format!(
+        "somebody holds {table} in {database} locked, so nothing can be told of {entity} before it is free: repeat this then. Who it is, in that \
+         database: `select pid, usename, state, query from pg_stat_activity where pid in (select pid from pg_locks where granted and relation = \
+         '{table}'::regclass)`"
+    ))
+}
+
 /// A record by entity, side and key.
 type Named = (EntityId, Side, Key);
 
 async fn look(env: &Env, customer: &CustomerId, (entity, side, key): &Named) -> anyhow::Result<Option<Look>> {
-    let what = || format!("reading what is known of {entity} {}", key.listed());
+    let what = || format!("reading what is known of {entity} {}", told_key(&key.listed()));
     let Some(record) = env.data.record(customer, entity, *side, key).await? else { return Ok(None) };
     let mut conn = env.queue.acquire().await.with_context(what)?;
     let watermarks = watermark::of_entity(&mut conn, customer.as_str(), entity.as_str()).await.with_context(what)?;
@@ -365,7 +391,7 @@ async fn foretell(env: &Env, customer: &CustomerId, it: &Named, held: Option<Sid
                 },
             };
             let (entity, side, key) = &parent;
-            let key = crate::told::key(&key.listed());
+            let key = told_key(&key.listed());
             told.unsure = told.unsure.or(why.map(|why| format!("{entity} {key} of {side} {why}")));
         }
         told.rows.extend(rows);

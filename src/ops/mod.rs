@@ -13,6 +13,7 @@ mod actions;
 mod conflicts;
 mod customers;
 mod dead_letters;
+mod dealt;
 mod depth;
 mod draft;
 mod erase;
@@ -43,18 +44,17 @@ pub use actions::{
 };
 pub use conflicts::{Conflicts, conflicts};
 pub use customers::{ApplyOf, CannotKeep, Change, Changed, CustomerKept, Purged, What, apply, kept, purge, set_state};
-pub use dead_letters::{
-    Attempt, DeadLetter, DeadLetterShown, Dealt, DealtWith, Left, dead_letter, dead_letters, discard, requeue,
-};
+pub use dead_letters::{Attempt, DeadLetter, DeadLetterShown, Dealt, dead_letter, dead_letters, discard, requeue};
+pub use dealt::DealtWith;
 pub use depth::{QueueDepth, queue_depth};
 pub use draft::{Drafted, draft};
 pub use erase::{CannotErase, EraseOf, Erased, Kept, Removed, erase};
-pub use explain::{Explained, GoneShown, Look, PageOwning, ParkedShown, QuarantineShown, explain};
+pub use explain::{Explained, GoneShown, Look, PageOwning, ParkedShown, QuarantineShown, explain, with_lock};
 pub use gauges::{LoadStanding, SideStanding, Standing, standing};
 pub use grants::grants;
 pub use mapping::{Accepted, MappingStanding, Unknown, accept_mapping, unknown};
 pub use migrate::{Ahead, Migrated, has_worked, migrate, migrate_some, migrated};
-pub use parked::{ParkedRow, parked};
+pub use parked::{ParkedRow, parked, parked_by_reason};
 pub use pause::{Paused, Scope, pause, resume};
 pub use preview::{About, Note, Outcome, Preview, PreviewOf, PreviewOfRow, PreviewRow, Walked, preview};
 pub use quarantine::{QuarantinedRow, Which, quarantine, retry_quarantined};

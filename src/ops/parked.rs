@@ -56,3 +56,23 @@ pub async fn parked(
     .await
     .context("reading the parked rows")
 }
+
+/// How many of them wait for each reason, however many are shown.
+///
+/// # Errors
+/// The queue database's.
+pub async fn parked_by_reason(
+    queue: &PgPool,
+    customer: Option<&CustomerId>,
+    entity: Option<&EntityId>,
+) -> anyhow::Result<Vec<(String, i64)>> {
+    sqlx::query_as(
+        "select reason, count(*) from bridge.parked where ($1::text is null or customer = $1) and ($2::text is null or entity = $2)
+         group by reason order by count(*) desc, reason",
+    )
+    .bind(customer.map(CustomerId::as_str))
+    .bind(entity.map(EntityId::as_str))
+    .fetch_all(queue)
+    .await
+    .context("counting the parked rows")
+}

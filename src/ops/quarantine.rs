@@ -6,6 +6,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use sqlx::PgPool;
 
+use super::dealt::{Left, NOT_ASKED_FOR};
 use super::ticks;
 use crate::config::{Config, CustomerId, EntityId};
 use crate::ledger::parked;
@@ -82,12 +83,12 @@ pub(super) async fn customers(queue: &PgPool, which: Which<'_>) -> anyhow::Resul
     .context("reading whose quarantined rows are meant")
 }
 
-/// Makes quarantined rows due again, and a tick for each of their customers now. Answers how many. Those of customers and
+/// Makes quarantined rows due again, and a tick for each of their customers now. Answers which. Those of customers and
 /// entities that the configuration does not have any more are left alone. Repeating it does nothing more.
 ///
 /// # Errors
 /// The queue database's; then nothing was made due.
-pub async fn retry_quarantined(queue: &PgPool, config: &Config, which: Which<'_>) -> anyhow::Result<u64> {
+pub async fn retry_quarantined(queue: &PgPool, config: &Config, which: Which<'_>) -> anyhow::Result<Vec<i64>> {
     let what = "making quarantined rows due";
     let customers: Vec<&str> = config.customers.iter().map(|customer| customer.id.as_str()).collect();
     let customers = which.customer.map_or(customers, |customer| vec![customer.as_str()]);
@@ -98,5 +99,31 @@ pub async fn retry_quarantined(queue: &PgPool, config: &Config, which: Which<'_>
     let whose: Vec<String> = due.iter().map(|(customer, _)| customer.clone()).collect();
     ticks::ask(&mut tx, &whose).await.context("making ticks for quarantined rows")?;
     tx.commit().await.context(what)?;
-    Ok(due.iter().map(|(_, rows)| u64::try_from(*rows).unwrap_or(0)).sum())
+    Ok(due.into_iter().flat_map(|(_, ids)| ids).collect())
+}
+
+/// Why nothing was done to these ids.
+pub(super) async fn left(queue: &PgPool, config: &Config, ids: &[i64]) -> anyhow::Result<Vec<Left>> {
+    if ids.is_empty() {
+        return Ok(Vec::new());
+    }
+    let rows: Vec<(i64, Option<String>, Option<String>)> = sqlx::query_as(
+        "select asked.id, row.customer, row.entity from unnest($1::bigint[]) as asked (id)
+         left join bridge.quarantine as row on row.id = asked.id
+         order by asked.id",
+    )
+    .bind(ids)
+    .fetch_all(queue)
+    .await
+    .context("reading what became of quarantined rows")?;
+    let why = |customer: Option<String>, entity: Option<String>| match customer.zip(entity) {
+        // Nothing is kept of a row that ended well.
+        None => "not known, or in quarantine no more",
+        Some((customer, _)) if !config.customers.iter().any(|one| one.id.as_str() == customer) => {
+            "its customer is not worked for"
+        }
+        Some((_, entity)) if !config.entities().any(|one| one.id.as_str() == entity) => "its entity is not in the file",
+        Some(_) => NOT_ASKED_FOR,
+    };
+    Ok(rows.into_iter().map(|(id, customer, entity)| Left { id, why: why(customer, entity).into() }).collect())
 }

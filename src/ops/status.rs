@@ -2,15 +2,17 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use anyhow::Context;
+use anyhow::{Context, anyhow};
 use chrono::{DateTime, TimeDelta, Utc};
 use clap::ValueEnum;
 use sqlx::PgPool;
 
 use super::{Away, CustomerStatus, Load, Paused, Retried, Watermark, mapping};
 use crate::config::{Config, Customer, CustomerId, Logins, Schedule, Side, Unserved, Why, parse_cron};
+use crate::jobs::failure::{Sorted, sort};
 use crate::ledger::circuit::{self, Circuit};
 use crate::ledger::pause::{self, Pause, Pauses};
+use crate::told::told;
 
 /// How late a tick may be before an idle customer's freshness counts on: schedulers and workers take seconds.
 const TICK_LATE: TimeDelta = TimeDelta::seconds(60);
@@ -418,12 +420,23 @@ pub(super) async fn away_of(queue: &PgPool, config: &Config, customer: &Customer
     Ok(away_from(&away(queue).await?, &config.logins(), customer))
 }
 
-/// An error of somebody who looked at a customer's databases, with what the workers know of those that are away.
+/// An error of somebody who looked at a customer's databases, with what the workers know of those that are away. One that only says that such
+/// a database is away says nothing more.
 pub async fn with_away(queue: &PgPool, config: &Config, customer: &CustomerId, error: anyhow::Error) -> anyhow::Error {
     match away_of(queue, config, customer).await {
         Ok(away) if !away.is_empty() => {
-            let away: Vec<String> = away.iter().map(Away::to_string).collect();
-            error.context(away.join("\n"))
+            let said = told(&error);
+            let is_outage = sort(&error) == Sorted::Outage;
+            let is_known = |away: &Away| match is_outage {
+                true => said.contains(&away.database),
+                false => said.ends_with(&away.error) && said.lines().count() == 1,
+            };
+            let says_no_more = away.iter().any(is_known);
+            let away = away.iter().map(Away::to_string).collect::<Vec<_>>().join("\n");
+            match says_no_more {
+                true => anyhow!(away),
+                false => error.context(away),
+            }
         }
         _ => error,
     }

@@ -214,6 +214,7 @@ async fn name_quarantined(
     let listed = quarantine::listed(&mut conn, customer.as_str(), entity.as_str(), &asked).await.with_context(what)?;
     for one in found.values_mut().filter(|one| one.rows().any(|row| listed.contains(&row))) {
         one.kind = DifferenceKind::Quarantined.as_str().into();
+        one.letter = None;
     }
     Ok(())
 }

@@ -108,9 +108,11 @@ pub fn name_parked(differences: &mut [Difference], parked: &[(Side, Key)]) {
     name(differences, Kind::Parked, passed, &parked.iter().cloned().collect());
 }
 
-/// Of these differences, some were found in the range of a dead letter.
-pub fn name_dead(differences: &mut [Difference], in_range: &[Difference]) {
-    name(differences, Kind::DeadLetter, may_be_dead, &in_range.iter().flat_map(Difference::rows).collect());
+/// Of these differences, some were found in the range of this dead letter.
+pub fn name_dead(differences: &mut [Difference], letter: Option<i64>, in_range: &[Difference]) {
+    for one in name(differences, Kind::DeadLetter, may_be_dead, &in_range.iter().flat_map(Difference::rows).collect()) {
+        one.letter = letter;
+    }
 }
 
 /// Whether it may be one that a dead letter owns. One that was changed since is looked at by the next run, whatever it is called.
@@ -118,11 +120,17 @@ pub fn may_be_dead(difference: &Difference) -> bool {
     [Kind::Missed, Kind::Conflict, Kind::Behind].iter().any(|kind| difference.is(*kind))
 }
 
-fn name(differences: &mut [Difference], kind: Kind, may_be: fn(&Difference) -> bool, kept: &HashSet<(Side, Key)>) {
+/// Calls those so that have one of these rows. Answers them.
+fn name<'d>(
+    differences: &'d mut [Difference],
+    kind: Kind,
+    may_be: fn(&Difference) -> bool,
+    kept: &HashSet<(Side, Key)>,
+) -> Vec<&'d mut Difference> {
     let is_kept = |one: &Difference| one.rows().any(|row| kept.contains(&row));
-    for one in differences.iter_mut().filter(|one| may_be(one) && is_kept(one)) {
-        one.kind = kind.as_str().into();
-    }
+    let mut named: Vec<&mut Difference> = differences.iter_mut().filter(|one| may_be(one) && is_kept(one)).collect();
+    named.iter_mut().for_each(|one| kind.as_str().clone_into(&mut one.kind));
+    named
 }
 
 /// What the difference is called, and the fields that differ. `None`: there is none.
@@ -226,6 +234,7 @@ pub fn listed(
         platform_key: Some(platform_key.clone()),
         kind: Kind::Listed.as_str().into(),
         fields: fields.map(|field| field.name.clone()).collect(),
+        letter: None,
     })
 }
 

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use crate::config::{EntityId, Side};
 use crate::keyset::Key;
-use crate::mapping::{Lens, Untranslatable};
+use crate::mapping::{Lens, Untranslatable, told_key};
 use crate::pairs::{Standing, standing};
 
 use super::entity::ReadyEntity;
@@ -120,7 +120,7 @@ pub async fn record(entity: &ReadyEntity, side: Side, key: &Key) -> anyhow::Resu
                 },
                 Err(Untranslatable::Value { reason, .. }) => (RecordValue::Untranslatable { why: reason }, None),
                 Err(Untranslatable::Parent { entity, key, .. }) => {
-                    let why = format!("it refers to {entity} {}, which has no pair", key.listed());
+                    let why = format!("it refers to {entity} {}, which has no pair", told_key(&key.listed()));
                     (RecordValue::Untranslatable { why }, None)
                 }
             },

@@ -359,6 +359,8 @@ pub struct Difference {
     /// The name of a [`DifferenceKind`].
     pub kind: String,
     pub fields: Vec<String>,
+    /// The dead letter that it lies in, where it is called after one.
+    pub letter: Option<i64>,
 }
 
 impl Difference {

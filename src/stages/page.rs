@@ -650,6 +650,7 @@ async fn compare(
         platform_key: view.platform_key().cloned(),
         kind: kind.as_str().into(),
         fields,
+        letter: None,
     }));
     if !notes.is_empty() {
         // What moved meanwhile is the next run's, and the next comparison's.

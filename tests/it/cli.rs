@@ -363,6 +363,17 @@ fn bad_words_are_refused() {
     {
         desk.is_refused(&[verb, &["-5"]].concat(), "invalid value '-5' for '");
     }
+    for (list, least) in [
+        (&["parked", "list", "--limit"][..], "1 to 10,000"),
+        (&["runs", "list", "--customer", "acme", "--limit"], "1 to 10,000"),
+        (&["runs", "show", "1", "--pages"], "0 to 100,000"),
+        (&["conflicts", "list", "--customer", "acme", "--limit"], "1 to 10,000"),
+        (&["plan", "--customer", "acme", "--limit"], "0 to 100,000"),
+    ] {
+        for wrong in ["-5", "many", "1000000"] {
+            desk.is_refused(&[list, &[wrong]].concat(), &format!("write a whole number from {least}"));
+        }
+    }
     desk.is_refused(&["parked", "list", "--entity", "usr"], "no entity `usr` in bridge.toml: there are user");
     for key in ["", " "] {
         let of = ["explain", "--customer", "acme", "--entity", "user", "--key", key];

@@ -354,8 +354,10 @@ async fn what_an_operator_does_is_done_and_noted() {
 
     execute(&databases.platform, "alter table identity.users drop constraint no_poison").await;
     let row = number(&databases.queue, "select id from bridge.quarantine").await.to_string();
-    let retried = console.post("/quarantine/retry", &[("csrf", &csrf), ("id", &row), ("reason", "the rule is gone")]);
-    assert!(console.get(retried.to()).body.contains("1 row for the next run"), "{retried:?}");
+    let again = [("csrf", csrf.as_str()), ("id", row.as_str()), ("id", "4711"), ("reason", "the rule is gone")];
+    let retried = console.get(console.post("/quarantine/retry", &again).to()).body;
+    let said = "1 row for the next run, which starts now. 1 of 2 ids are no quarantined rows: 4711 (not known,";
+    assert!(retried.contains(said), "{retried}");
     desk.succeeds(&["run", "--customer", "acme", "--inline"]);
     assert_eq!(number(&databases.platform, "select count(*) from identity.users where name = 'poison'").await, 1);
 
@@ -669,7 +671,7 @@ async fn every_question_and_action_of_the_document_is_one_of_the_api() {
     assert!(no_id.status == 400 && no_id.body.contains("expected a whole number"), "{no_id:?}");
     for (path, said) in [
         ("dead-letters/discard", "no dead letter that waits: 4711 (not known)"),
-        ("quarantine/retry", "1 of 1 ids are not in quarantine"),
+        ("quarantine/retry", "no quarantined row: 4711 (not known, or in quarantine no more)"),
     ] {
         let unknown =
             console.post_json(&format!("/api/v1/{path}"), &json!({ "ids": [4711, 4711], "reason": "a slip" }));

@@ -14,7 +14,7 @@ use sync_bridge::stages::{Data, Depth, Key, Lane, Range};
 use crate::cli::{Databases, Desk, config, execute as on, number as number_on};
 use crate::jobs::{REFUSAL, REFUSE_PAGES, failing, same, teams};
 use crate::ledger::{CUSTOMER, KILL_RELEASED, claimed, execute, number, open_stage, round, tick_job};
-use crate::support::bridge::{Bridge, GRACE, page_rows};
+use crate::support::bridge::{Bridge, GRACE, Worker, page_rows};
 use crate::support::queue::{Queue, queue};
 use crate::support::systems::{keys, run_page};
 use crate::support::{WAIT_MAX, eventually};
@@ -235,9 +235,9 @@ async fn a_page_that_fails_after_its_intents_were_announced_is_a_dead_letter_and
     worker.stop().await;
 }
 
-#[tokio::test]
-async fn rows_of_a_discarded_page_are_compared_by_the_next_run() {
-    let bridge = teams("discard", |_| {}).await;
+/// Team `a` went over; the page that brings `b` is a dead letter, and the platform refuses teams until its trigger is dropped.
+async fn a_page_died(hint: &str) -> (Bridge, Worker) {
+    let bridge = teams(hint, |_| {}).await;
     bridge.systems.on_legacy("insert into team (label) values ('a')").await;
     let worker = bridge.work(GRACE);
     bridge.settle().await;
@@ -245,6 +245,12 @@ async fn rows_of_a_discarded_page_are_compared_by_the_next_run() {
     bridge.systems.on_legacy("insert into team (label) values ('b')").await;
     let report = bridge.tick().await;
     assert_eq!((report.ending.as_str(), report.dead_letters), ("degraded", 1), "{report:#?}");
+    (bridge, worker)
+}
+
+#[tokio::test]
+async fn rows_of_a_discarded_page_are_compared_by_the_next_run() {
+    let (bridge, worker) = a_page_died("discard").await;
     bridge.systems.on_platform("drop trigger refuse on team").await;
     assert_eq!(bridge.tick().await.ending, "idle", "the dead letter owns its rows");
     assert_eq!((bridge.status().await.state.as_str(), bridge.status().await.dead_letters), ("degraded", 1));
@@ -264,13 +270,7 @@ async fn rows_of_a_discarded_page_are_compared_by_the_next_run() {
 
 #[tokio::test]
 async fn a_sweep_leaves_the_rows_of_a_dead_letter_to_whoever_deals_with_it() {
-    let bridge = teams("swept letter", |_| {}).await;
-    bridge.systems.on_legacy("insert into team (label) values ('a')").await;
-    let worker = bridge.work(GRACE);
-    bridge.settle().await;
-    bridge.systems.on_platform(&failing("XX001")).await;
-    bridge.systems.on_legacy("insert into team (label) values ('b')").await;
-    assert_eq!(bridge.tick().await.dead_letters, 1);
+    let (bridge, worker) = a_page_died("swept letter").await;
     let queue = &bridge.queue.pool;
     for _ in 0..2 {
         execute(queue, "update bridge.swept set at = at - interval '9 d'").await;
@@ -289,13 +289,7 @@ async fn a_sweep_leaves_the_rows_of_a_dead_letter_to_whoever_deals_with_it() {
 
 #[tokio::test]
 async fn rows_of_a_page_that_was_discarded_during_a_pause_are_compared_after_it() {
-    let bridge = teams("discard paused", |_| {}).await;
-    bridge.systems.on_legacy("insert into team (label) values ('a')").await;
-    let worker = bridge.work(GRACE);
-    bridge.settle().await;
-    bridge.systems.on_platform(&failing("XX001")).await;
-    bridge.systems.on_legacy("insert into team (label) values ('b')").await;
-    assert_eq!(bridge.tick().await.dead_letters, 1);
+    let (bridge, worker) = a_page_died("discard paused").await;
     bridge.systems.on_platform("drop trigger refuse on team").await;
     let queue = &bridge.queue.pool;
     let team = ops::Scope { customer: CUSTOMER, entity: Some("team"), toward: None };

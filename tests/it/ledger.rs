@@ -648,7 +648,13 @@ async fn a_database_that_lies_dormant_says_zero_not_nothing() {
 
 fn difference(key: i32) -> Difference {
     let key = |side: &str| Some(Key(format!("{side}{key}")));
-    Difference { legacy_key: key("l"), platform_key: key("p"), kind: "missed".into(), fields: vec!["name".into()] }
+    Difference {
+        legacy_key: key("l"),
+        platform_key: key("p"),
+        kind: "missed".into(),
+        fields: vec!["name".into()],
+        letter: None,
+    }
 }
 
 #[tokio::test]

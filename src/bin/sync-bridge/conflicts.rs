@@ -57,8 +57,8 @@ Examples:
         #[arg(long)]
         state: Option<State>,
         /// How many at most
-        #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(i64).range(1..=10_000))]
-        limit: i64,
+        #[arg(long, default_value_t = 50, allow_negative_numbers = true, value_parser = out::limit(1, 10_000))]
+        limit: u32,
         #[command(flatten)]
         values: Values,
     },
@@ -80,7 +80,7 @@ Examples:
         #[command(flatten)]
         one: One,
         /// Why; kept with what was done
-        #[arg(long, default_value = "by hand", value_parser = out::reason)]
+        #[arg(long, default_value = out::NO_REASON, hide_default_value = true, value_parser = out::reason)]
         reason: String,
     },
     /// Decide a conflict that waits for a person: the winner's values go to the other side, now
@@ -94,7 +94,7 @@ Examples:
         #[arg(long, value_enum)]
         winner: out::OfSide,
         /// Why; kept with what was done
-        #[arg(long, default_value = "by hand", value_parser = out::reason)]
+        #[arg(long, default_value = out::NO_REASON, hide_default_value = true, value_parser = out::reason)]
         reason: String,
     },
 }
@@ -244,7 +244,7 @@ async fn look(config: Config, customer: &CustomerId, entity: Option<&EntityId>, 
 async fn show_those(sides: &Sides, customer: &Customer, entity: Option<&EntityId>, verb: Verb) -> anyhow::Result<()> {
     match verb {
         Verb::List { of, state, limit, values, .. } => {
-            let found = ops::conflicts(&sides.data, &customer.id, entity, state.map(State::as_str), limit).await;
+            let found = ops::conflicts(&sides.data, &customer.id, entity, state.map(State::as_str), limit.into()).await;
             let mut found = found.map_err(|error| unread(customer, error))?;
             found.entries.iter_mut().for_each(|entry| hide(entry, &values));
             let shown: Vec<Shown<'_>> = found.entries.iter().map(|entry| show(customer, entry)).collect();

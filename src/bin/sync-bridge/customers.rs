@@ -129,7 +129,7 @@ struct How {
     #[arg(long)]
     no_prepare: bool,
     /// Why; kept beside it
-    #[arg(long, default_value = "by hand", value_parser = out::reason)]
+    #[arg(long, default_value = out::NO_REASON, hide_default_value = true, value_parser = out::reason)]
     reason: String,
     /// One line of JSON
     #[arg(long)]
@@ -141,7 +141,7 @@ struct Named {
     /// The customer, by id or slug
     customer: String,
     /// Why; kept beside it
-    #[arg(long, default_value = "by hand", value_parser = out::reason)]
+    #[arg(long, default_value = out::NO_REASON, hide_default_value = true, value_parser = out::reason)]
     reason: String,
     /// One line of JSON
     #[arg(long)]

@@ -10,7 +10,7 @@ use clap::builder::PossibleValuesParser;
 use serde_json::json;
 use sync_bridge::config::{Config, parse_duration};
 use sync_bridge::jobs::stage::RECONCILIATION;
-use sync_bridge::ops::{self, By, DeadLetter, DeadLetterShown, Deal, DealtWith, Selection};
+use sync_bridge::ops::{self, By, DeadLetter, DeadLetterShown, Deal, Selection};
 use sync_bridge::startup::{self, Bridge, Embedded, refused};
 use sync_bridge::told::counted;
 
@@ -76,7 +76,7 @@ JSON: requeued (how many)")]
         #[command(flatten)]
         of: Of,
         /// Why; kept with what was done
-        #[arg(long, default_value = "by hand", value_parser = out::reason)]
+        #[arg(long, default_value = out::NO_REASON, hide_default_value = true, value_parser = out::reason)]
         reason: String,
         /// One line of JSON
         #[arg(long)]
@@ -211,7 +211,7 @@ async fn act(bridge: &Bridge, verb: Verb, selection: &Selection) -> anyhow::Resu
             } else {
                 out::say(&format!("re-enqueued {}", done.count))?;
             }
-            all_were(&done)
+            out::all_were(&done)
         }
         Verb::Discard { of: _, reason, json } => {
             let by = By { who: &out::who(), reason: &reason };
@@ -221,16 +221,9 @@ async fn act(bridge: &Bridge, verb: Verb, selection: &Selection) -> anyhow::Resu
             } else {
                 out::say(&format!("discarded {}", done.count))?;
             }
-            all_were(&done)
+            out::all_were(&done)
         }
     }
-}
-
-/// An id that was named and is none that waits is a mistake worth a word; refused if all were.
-fn all_were(done: &DealtWith) -> anyhow::Result<()> {
-    let Some(left) = done.left_told() else { return Ok(()) };
-    let error = anyhow!("{left}; see `list`");
-    Err(if done.count == 0 { refused(error) } else { error })
 }
 
 fn table(config: &Config, letters: &[DeadLetter], all_states: bool) -> String {

@@ -25,9 +25,9 @@ removes these as well; a row that is brought back after that is a new record. Re
 What was done is kept in the actions: who, when, why, and hashes of the keys in place of the keys.
 
 JSON: customer, slug, entity, plan; conflicts, complements, quarantined, messages, parked, absences, differences, pages, receipts, pairs (how
-  much of each); kept (lives, under_way, young, or null: its keys are gone), ended_at, pages_left, erased_at (of one that was erased before)
+  much of each); open (conflicts that a person is to decide about before it can be erased); kept (lives, under_way, young, or null: its keys are gone), ended_at, pages_left, erased_at (of one that was erased before)
 
-Exit codes: 0 done, or nothing was left; 1 failed: repeat it; 2 refused: no such record, or a person is to decide about it first")]
+Exit codes: 0 done, or nothing was left; 1 failed: repeat it; 2 refused: no such record, or a person is to decide about it first (`--plan` says so)")]
 pub struct Args {
     /// The customer, by id or slug
     #[arg(long)]
@@ -69,7 +69,7 @@ pub async fn run(config: &Path, args: Args) -> anyhow::Result<()> {
         }
         return out::say_json(&said);
     }
-    out::say(&shown(&erased))
+    out::say(&shown(&erased, &customer.slug, &entity))
 }
 
 async fn erase(
@@ -92,7 +92,7 @@ async fn erase(
     ops::erase(&bridge.env(), of).await
 }
 
-fn shown(erased: &Erased) -> String {
+fn shown(erased: &Erased, slug: &str, entity: &EntityId) -> String {
     let mut text = Vec::new();
     if erased.removed.is_nothing() {
         text.push(match erased.erased_at {
@@ -119,6 +119,13 @@ fn shown(erased: &Erased) -> String {
         text.push(format!(
             "Pages that wait, or are dead letters, and name it still: {}. Repeat this when they are done with.",
             out::grouped(i64::try_from(erased.pages_left).unwrap_or(i64::MAX))
+        ));
+    }
+    if erased.open > 0 {
+        text.push(format!(
+            "The erasure itself is refused until a person has decided about {} of its conflicts: see `sync-bridge conflicts list --customer {slug} \
+             --entity {entity} --state open`, then `sync-bridge conflicts resolve {entity}:ID --customer {slug} --winner legacy|platform`.",
+            erased.open
         ));
     }
     if erased.plan {

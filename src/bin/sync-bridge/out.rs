@@ -4,7 +4,7 @@ use std::fmt::{self, Display, Formatter};
 use std::io::{ErrorKind, Write as _};
 use std::ops::{Deref, DerefMut};
 
-use anyhow::{Context as _, anyhow};
+use anyhow::{Context as _, anyhow, bail};
 use chrono::{DateTime, Utc};
 use comfy_table::{Cell, CellAlignment, Color, ColumnConstraint, ContentArrangement, Row, Width, presets};
 use console::measure_text_width;
@@ -12,10 +12,11 @@ use serde::Serialize;
 use serde_json::Value;
 use sync_bridge::config::{Config, Customer, CustomerId, EntityId, Side};
 use sync_bridge::mapping::join_key;
-use sync_bridge::ops::{self, CustomerStatus, REASON_MAX, Urgency};
+pub use sync_bridge::mapping::told_key as key;
+use sync_bridge::ops::{self, CustomerStatus, DealtWith, REASON_MAX, Urgency};
 use sync_bridge::stages::{Key, Tally};
 use sync_bridge::startup::refused;
-pub use sync_bridge::told::{duration as shown_secs, grouped, key};
+pub use sync_bridge::told::{duration as shown_secs, grouped};
 
 /// Writes a result to stdout. Who reads may leave early (`| head`): that is no error.
 pub fn say(text: &str) -> anyhow::Result<()> {
@@ -215,20 +216,26 @@ pub fn id_of() -> clap::builder::RangedI64ValueParser<i64> {
     clap::value_parser!(i64).range(1..)
 }
 
-/// An id that was named and not found is a mistake worth a word.
-///
-/// # Errors
-/// Refused if none of them was found: nothing was done.
-pub fn all_found(ids: &[i64], count: u64, are_not: &str) -> anyhow::Result<()> {
-    let named = ids.len() as u64;
-    match named.saturating_sub(count) {
-        0 => Ok(()),
-        unknown => {
-            let error = anyhow!("{unknown} of {named} ids are {are_not}: see `list`");
-            Err(if count == 0 { refused(error) } else { error })
-        }
+/// How many are shown at most.
+pub fn limit(least: u32, most: u32) -> impl Fn(&str) -> Result<u32, String> + Clone + Send + Sync {
+    move |given| {
+        let said = || format!("write a whole number from {least} to {}", grouped(most.into()));
+        given.parse().ok().filter(|given| (least..=most).contains(given)).ok_or_else(said)
     }
 }
+
+/// An id that was named and nothing was done to is a mistake worth a word.
+///
+/// # Errors
+/// Refused if that is so of all: nothing was done.
+pub fn all_were(done: &DealtWith) -> anyhow::Result<()> {
+    let Some(left) = done.left_told() else { return Ok(()) };
+    let error = anyhow!("{left}; see `list`");
+    Err(if done.count == 0 { refused(error) } else { error })
+}
+
+/// What stands in the lists of actions where nobody said why.
+pub const NO_REASON: &str = "-";
 
 /// Why somebody does something, as an operator writes it: to be said, in a sentence or two.
 ///
@@ -275,9 +282,13 @@ pub fn keys_of(
     if written.trim().is_empty() {
         return Err(refused(anyhow!("`--key` is empty: name a record of {entity}, like `--key 17`")));
     }
-    let parts = parts_of(written).map_err(refused)?;
     let sides = side.map_or_else(|| Side::BOTH.to_vec(), |side| vec![side.side()]);
     let columns = |side: Side| config.entity(entity).map_or(&[][..], |entity| &entity.table(side).key);
+    // A key of one column is its text, whatever that begins with.
+    let parts = match sides.iter().all(|&side| columns(side).len() == 1) {
+        true => Vec::new(),
+        false => parts_of(written).map_err(refused)?,
+    };
     let read = |side: Side| match columns(side).len() {
         1 => Some((side, Key(written.to_owned()))),
         count => (count == parts.len()).then(|| (side, join_key(parts.iter().map(String::as_str)))),
@@ -295,8 +306,13 @@ pub fn keys_of(
 
 /// The parts of a key that is written as a JSON array, or with commas between them. Whole numbers may be written as such.
 fn parts_of(written: &str) -> anyhow::Result<Vec<String>> {
-    let Ok(Value::Array(parts)) = serde_json::from_str(written) else {
+    if !written.trim_start().starts_with('[') {
         return Ok(written.split(',').map(|part| part.trim().to_owned()).collect());
+    }
+    let Ok(parts) = serde_json::from_str::<Vec<Value>>(written) else {
+        bail!(
+            "`{written}` begins like a JSON array and is none: write the parts of the key as in `[\"17\",\"3\"]`, or as in `17,3`"
+        );
     };
     let part = |part: Value| match part {
         Value::String(text) => Ok(text),
@@ -357,6 +373,26 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_key_of_several_columns_is_shown_as_it_is_written() {
+        for (parts, shown) in [
+            (&["10", "1015"][..], "10,1015"),
+            (&["Room 4, north", "3"], r#"["Room 4, north","3"]"#),
+            (&[" a", "b"], r#"[" a","b"]"#),
+            (&["", ""], ","),
+            (&["[a", "b"], r#"["[a","b"]"#),
+            (&["a", "[b"], "a,[b"),
+            (&["\u{1f}", "\u{1e}0", "\""], r#"["\u001f","\u001e0","\""]"#),
+        ] {
+            let told = key(&join_key(parts.iter().copied()).0);
+            assert_eq!(parts_of(&told).expect("a key"), parts, "{told}");
+            if parts.len() == 2 {
+                assert_eq!(told, shown);
+            }
+        }
+        assert_eq!(key("a, b"), "a, b", "of one column it is as it is");
+    }
+
+    #[test]
     fn what_is_too_wide_is_shown_as_cards() {
         let mut shown = table(&["customer", "state", "what is wrong"]);
         shown.add_row(["acme", "away", "it does not answer"]).add_row(["globex", "idle", "-"]);
@@ -405,7 +441,10 @@ mod tests {
             assert_eq!(parts(written), Ok(vec!["17".to_owned(), "3".to_owned()]), "{written}");
         }
         assert_eq!(parts(r#"["Room 4, north","3"]"#), Ok(vec!["Room 4, north".to_owned(), "3".to_owned()]));
-        assert_eq!(parts("[17"), Ok(vec!["[17".to_owned()]), "a text may begin so");
+        for cut in ["[17", r#"["17","3""#, r#"["17","3"] and"#] {
+            let said = parts(cut).expect_err(cut);
+            assert!(said.contains("begins like a JSON array and is none"), "{said}");
+        }
         for wrong in ["[1.5,3]", "[null]", "[[1],2]"] {
             let said = parts(wrong).expect_err(wrong);
             assert!(said.contains("write each part as a string"), "{said}");

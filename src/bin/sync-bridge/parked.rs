@@ -6,6 +6,7 @@ use clap::Subcommand;
 use sync_bridge::config::{Config, CustomerId, EntityId};
 use sync_bridge::ops::{self, ParkedRow};
 use sync_bridge::startup::{self, Bridge, Embedded};
+use sync_bridge::told::counted;
 
 use crate::out;
 
@@ -39,7 +40,7 @@ JSON: a list; each row: customer, entity, side, key, reason (parent, busy, pause
         #[arg(long, value_name = "ENTITY")]
         entity: Option<String>,
         /// How many at most
-        #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+        #[arg(long, default_value_t = 1_000, allow_negative_numbers = true, value_parser = out::limit(1, 10_000))]
         limit: u32,
         /// One line of JSON
         #[arg(long)]
@@ -56,8 +57,8 @@ pub async fn run(config: &Path, args: Args) -> anyhow::Result<()> {
     let rows = read(&bridge, customer.as_ref(), entity.as_ref(), limit).await;
     let config = bridge.config.clone();
     bridge.close().await?;
-    let rows = rows?;
-    if json { out::say_json(&rows) } else { out::say(&table(&config, &rows, limit)) }
+    let (rows, by_reason) = rows?;
+    if json { out::say_json(&rows) } else { out::say(&table(&config, &rows, &by_reason)) }
 }
 
 async fn read(
@@ -65,12 +66,14 @@ async fn read(
     customer: Option<&CustomerId>,
     entity: Option<&EntityId>,
     limit: u32,
-) -> anyhow::Result<Vec<ParkedRow>> {
+) -> anyhow::Result<(Vec<ParkedRow>, Vec<(String, i64)>)> {
     bridge.must_be_migrated().await?;
-    ops::parked(&bridge.queue, customer, entity, limit).await
+    let rows = ops::parked(&bridge.queue, customer, entity, limit).await?;
+    Ok((rows, ops::parked_by_reason(&bridge.queue, customer, entity).await?))
 }
 
-fn table(config: &Config, rows: &[ParkedRow], limit: u32) -> String {
+/// The rows, and below them how many wait in all: they may be more than are shown.
+fn table(config: &Config, rows: &[ParkedRow], by_reason: &[(String, i64)]) -> String {
     if rows.is_empty() {
         return "nothing is parked".into();
     }
@@ -89,12 +92,15 @@ fn table(config: &Config, rows: &[ParkedRow], limit: u32) -> String {
             out::text(if row.due { "next run" } else { "-" }),
         ]);
     }
-    let more = if rows.len() == limit as usize {
-        format!("\n… the first {limit}; --limit shows more")
-    } else {
-        String::new()
+    let all: i64 = by_reason.iter().map(|(_, count)| count).sum();
+    let reasons: Vec<String> =
+        by_reason.iter().map(|(reason, count)| format!("{} {reason}", out::grouped(*count))).collect();
+    let shown = rows.len() as i64;
+    let more = match shown < all {
+        true => format!("; the first {}; --limit shows more", out::grouped(shown)),
+        false => String::new(),
     };
-    format!("{table}{more}")
+    format!("{table}\n{}: {}{more}", counted(all, "row"), reasons.join(", "))
 }
 
 fn waits_for(row: &ParkedRow) -> String {

@@ -46,7 +46,7 @@ pub struct PauseArgs {
     #[command(flatten)]
     what: What,
     /// Why; shown by `status`
-    #[arg(long, default_value = "by hand", value_parser = out::reason)]
+    #[arg(long, default_value = out::NO_REASON, hide_default_value = true, value_parser = out::reason)]
     reason: String,
     /// One line of JSON
     #[arg(long)]
@@ -75,7 +75,7 @@ pub struct ResumeArgs {
     #[arg(long)]
     accept_deletes: bool,
     /// Why; kept with what was done
-    #[arg(long, default_value = "by hand", value_parser = out::reason)]
+    #[arg(long, default_value = out::NO_REASON, hide_default_value = true, value_parser = out::reason)]
     reason: String,
     /// One line of JSON
     #[arg(long)]

@@ -56,7 +56,7 @@ pub struct Args {
     #[arg(long, value_enum)]
     kind: Option<KindShown>,
     /// How many rows to show
-    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(0..=100_000))]
+    #[arg(long, default_value_t = 20, allow_negative_numbers = true, value_parser = out::limit(0, 100_000))]
     limit: u32,
     /// End after so many records that would be written or listed: about half a kilobyte of each is kept in memory
     #[arg(long, default_value_t = 1_000_000, value_name = "RECORDS", value_parser = clap::value_parser!(u32).range(1..))]

@@ -57,7 +57,7 @@ JSON: due (how many rows)")]
         #[command(flatten)]
         of: Of,
         /// Why; kept with what was done
-        #[arg(long, default_value = "by hand", value_parser = out::reason)]
+        #[arg(long, default_value = out::NO_REASON, hide_default_value = true, value_parser = out::reason)]
         reason: String,
         /// One line of JSON
         #[arg(long)]
@@ -115,16 +115,16 @@ async fn act(
             // No ids: all of them; the command line takes one or the other.
             let which = Which { customer, entity, ids: &ids };
             let by = By { who: &out::who(), reason: &reason };
-            let count = ops::retry_by(&bridge.queue, &bridge.config, which, by).await?;
+            let done = ops::retry_by(&bridge.queue, &bridge.config, which, by).await?;
             if json {
-                out::say_json(&json!({ "due": count }))?;
+                out::say_json(&json!({ "due": done.count }))?;
             } else {
-                out::say(&match count {
+                out::say(&match done.count {
                     0 => "nothing of that is quarantined".to_owned(),
                     count => format!("{count} due in the next run, which was asked for"),
                 })?;
             }
-            out::all_found(&ids, count, "not in quarantine")
+            out::all_were(&done)
         }
     }
 }

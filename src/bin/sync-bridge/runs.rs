@@ -36,7 +36,7 @@ JSON: a list; each run: id, customer, state, loads, sweep, scan, opened_at, ende
         #[arg(long)]
         customer: String,
         /// How many at most
-        #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+        #[arg(long, default_value_t = 20, allow_negative_numbers = true, value_parser = out::limit(1, 10_000))]
         limit: u32,
         /// One line of JSON
         #[arg(long)]
@@ -53,7 +53,7 @@ JSON: as `list`, with origin, tick_at, trace_id, stages, page_list")]
         #[arg(value_name = "ID")]
         id: i64,
         /// Pages that are shown one by one
-        #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(0..=100_000))]
+        #[arg(long, default_value_t = 100, allow_negative_numbers = true, value_parser = out::limit(0, 100_000))]
         pages: u32,
         /// One line of JSON
         #[arg(long)]

@@ -9,7 +9,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 use sync_bridge::config::{Customer, CustomerId, EntityId};
 use sync_bridge::ops::{self, Repair, Verified, VerifyOf, Verifying};
-use sync_bridge::stages::Key;
+use sync_bridge::stages::{Difference, Key};
 use sync_bridge::startup::{self, Bridge, Drift, Embedded, refused};
 use sync_bridge::{clock, shutdown};
 
@@ -38,14 +38,15 @@ read. What a run is about to make equal is waited for. Each difference has a nam
   mapping       it was never compared as it is mapped now
   restored      a row is older than the ledger knows it, as after a backup was brought back: not repaired
   orphan        it refers to a record that its own side does not have: not repaired
-  dead_letter   its page is a dead letter: see `dead-letters list`, and requeue it (--repair has its rows tried once more)
+  dead_letter   its page is the dead letter whose id stands beside it: see `dead-letters show ID`, and requeue it (--repair has its rows
+                tried once more)
   parked, quarantined   it waits, or cannot be written; see `parked list` and `quarantine list`
 
 JSON: customer, slug, differing, repairing (rows made due; with --repair),
   plan (with --plan): entity, creates_to_platform and so on (records), conflicts (fields), parked, quarantined, left (for a person),
   entities: entity, legacy_rows, platform_rows, pairs, equal, checksum (over what both sides agree on), by_kind, at_least (more
     are gone than are counted), secs,
-    differences (the first 10,000): legacy_key, platform_key, kind, fields
+    differences (the first 10,000): legacy_key, platform_key, kind, fields, letter (the dead letter, of kind dead_letter)
 
 Exit codes: 0 equal, 1 a database failed meanwhile, 2 refused, 3 not equal";
 
@@ -225,7 +226,7 @@ fn table(entities: &[Verified]) -> String {
                 out::text(one.entity.as_str()),
                 out::text(&key(difference.legacy_key.as_ref())),
                 out::text(&key(difference.platform_key.as_ref())),
-                out::text(&difference.kind),
+                out::text(&called(difference)),
                 out::text(&difference.fields.join(", ")),
             ]);
         }
@@ -241,7 +242,13 @@ fn table(entities: &[Verified]) -> String {
 }
 
 fn key(key: Option<&Key>) -> String {
-    key.map_or_else(|| "-".into(), |key| key.0.clone())
+    key.map_or_else(|| "-".into(), |key| out::key(&key.listed()))
+}
+
+/// Its kind; with the dead letter that it lies in, as one goes on with that.
+fn called(difference: &Difference) -> String {
+    let letter = difference.letter.map(|letter| format!(" {letter}")).unwrap_or_default();
+    format!("{}{letter}", difference.kind)
 }
 
 /// Whether the report can be written, before hours are spent on it.
@@ -303,7 +310,7 @@ fn write_report(file: &Path, shown: &Shown<'_>) -> anyhow::Result<()> {
                 one.entity,
                 cell(&key(difference.legacy_key.as_ref())),
                 cell(&key(difference.platform_key.as_ref())),
-                difference.kind,
+                called(difference),
                 cell(&difference.fields.join(", "))
             );
         }

@@ -14,6 +14,7 @@ use sqlx::{Connection, PgConnection};
 use self::shapes::{SHAPES, Service, Shape};
 use super::samples::{Sample, Systems, connect};
 use crate::config::{DatabaseUrl, Side};
+use crate::mapping::told_key;
 
 /// Enough to see what is wrong; all are counted.
 const SHOWN_MAX: usize = 100;
@@ -68,7 +69,7 @@ pub enum What {
 
 impl std::fmt::Display for Difference {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let shown = |key: &Option<String>| key.as_ref().map_or("-".to_owned(), |key| key.replace('\u{1f}', "/"));
+        let shown = |key: &Option<String>| key.as_ref().map_or("-".to_owned(), |key| told_key(key));
         write!(f, "{} legacy {} platform {}: ", self.entity, shown(&self.legacy_key), shown(&self.platform_key))?;
         match &self.what {
             What::Field { name, legacy, platform } => {

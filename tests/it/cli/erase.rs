@@ -368,11 +368,13 @@ async fn what_would_be_wrong_is_refused_and_nothing_goes() {
     let key = key_of(&databases).await;
     let of = ["erase", "--customer", "acme", "--entity", "member", "--key", &key];
     let list = ["conflicts", "list", "--customer", "acme", "--entity", "member", "--state", "open"];
-    for more in [&["--plan"][..], &["--reason", "none"]] {
-        let said =
-            format!("a person is to decide about 1 of its conflicts first: see `sync-bridge {}`", list.join(" "));
-        desk.ends_with(2, &[&of[..], more].concat(), &said);
-    }
+    let said = format!("a person is to decide about 1 of its conflicts first: see `sync-bridge {}`", list.join(" "));
+    desk.ends_with(2, &[&of[..], &["--reason", "none"]].concat(), &said);
+    // A plan only looks, and says so.
+    let planned = desk.succeeds(&[&of[..], &["--plan"]].concat());
+    let told = [&list.join(" "), "conflicts resolve member:ID --customer acme", "is refused until", "would be removed"];
+    assert!(told.iter().all(|part| planned.contains(part)), "{planned}");
+    assert_eq!(json_of(&desk, &[&of[..], &["--plan", "--json"]].concat())["open"], 1);
     assert!(desk.succeeds(&list).contains("member:"));
     let told = desk.succeeds(&["explain", "--customer", "acme", "--entity", "member", "--key", &key]);
     assert!(told.contains("A person is to decide: `sync-bridge conflicts resolve member:"), "{told}");

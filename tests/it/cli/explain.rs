@@ -2,6 +2,7 @@
 
 use nix::sys::signal::Signal;
 use serde_json::json;
+use sqlx::PgPool;
 
 use super::operator::json_of;
 use super::{Databases, Desk, execute, nobody_there, number};
@@ -139,6 +140,10 @@ async fn a_database_that_is_away_is_told_with_since_when_and_what_to_do() {
     for asked in [&explain[..], &plan] {
         desk.ends_with(1, asked, "has not answered since 20");
         desk.ends_with(1, asked, "\u{201c}A side is down\u{201d}");
+        let said = desk.run(asked).stderr;
+        let said = String::from_utf8_lossy(&said);
+        assert_eq!(said.matches("connecting to").count(), 1, "once is enough: {said}");
+        assert_eq!(said.lines().count(), 1, "{said}");
     }
     desk.ends_with(1, &["run", "--customer", "acme", "--inline"], "customer acme: connecting to");
     for one in [running, ticked, worker] {
@@ -153,6 +158,27 @@ async fn a_database_that_is_away_is_told_with_since_when_and_what_to_do() {
     let planned = json_of(&desk, &[&plan[..], &["--json"]].concat());
     assert!(planned["notes"].to_string().contains("\"about\":\"away\""), "{planned}");
     assert!(desk.succeeds(&plan).contains("has not answered since 20"));
+}
+
+#[tokio::test]
+async fn a_table_that_somebody_holds_locked_is_named_with_how_to_find_who() {
+    let (databases, desk) = troubled("explain locked").await;
+    let ada = key(&databases, "ada").await;
+    let explain = ["explain", "--customer", "acme", "--entity", "user", "--key", &ada];
+    for (database, table) in [(&databases.legacy, "public.users"), (&databases.platform, "identity.users")] {
+        let pool = PgPool::connect(database.url.expose()).await.expect("connecting");
+        let mut application = pool.begin().await.expect("a transaction");
+        let lock = format!("lock table {table} in access exclusive mode");
+        sqlx::query(sqlx::AssertSqlSafe(lock)).execute(&mut *application).await.expect("a lock");
+        desk.ends_with(1, &explain, &format!("somebody holds {table} in {} locked", database.url));
+        let who = format!("select pid from pg_locks where granted and relation = '{table}'::regclass");
+        desk.ends_with(1, &explain, &who);
+        let found: i32 = sqlx::query_scalar(sqlx::AssertSqlSafe(who)).fetch_one(&pool).await.expect("a process");
+        let own: i32 = sqlx::query_scalar("select pg_backend_pid()").fetch_one(&mut *application).await.expect("own");
+        assert_eq!(found, own, "the statement finds who it is");
+        application.rollback().await.expect("an end");
+    }
+    desk.succeeds(&explain);
 }
 
 #[tokio::test]
@@ -373,8 +399,22 @@ async fn what_it_waits_for_is_foretold_before_it_and_only_its_databases_are_aske
 
     let seat = of("seat", r#"["Room 4, north","3"]"#);
     assert_eq!(seat["record"]["legacy"]["key"], "Room 4, north\u{1f}3");
+    // People read it as they write it.
+    execute(&legacy, "insert into seat (room, number) values ('10', 1015)").await;
+    let verified = desk.run(&["verify", "--customer", "acme", "--entity", "seat", "--wait", "0"]);
+    let verified = String::from_utf8_lossy(&verified.stdout);
+    assert!(verified.contains("│ seat   ┆ 10,1015 "), "{verified}");
+    for key in ["10,1015", r#"["Room 4, north","3"]"#] {
+        let told =
+            desk.succeeds(&["explain", "--customer", "acme", "--entity", "seat", "--side", "legacy", "--key", key]);
+        assert!(told.contains(&format!("┆ {key} ")), "{told}");
+    }
     let seat = ["explain", "--customer", "acme", "--entity", "seat", "--side", "legacy", "--key", "Room 4, north, 3"];
     desk.ends_with(2, &seat, "is no key of seat: its columns are room, number on legacy");
+    for cut in [r#"["17","3""#, r#"["17","3"] "x""#, "[17,a]"] {
+        let seat = ["explain", "--customer", "acme", "--entity", "seat", "--side", "legacy", "--key", cut];
+        desk.ends_with(2, &seat, "begins like a JSON array and is none: write the parts");
+    }
 
     let desk = desk.with("GEO_URL", nobody_there());
     let of = |entity: &'static str| ["explain", "--customer", "acme", "--entity", entity, "--key", "90"];

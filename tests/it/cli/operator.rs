@@ -64,6 +64,27 @@ async fn a_quarantined_row_is_listed_and_looked_at_again_when_asked() {
         );
         assert_eq!(json_of(&desk, &list)[0]["due"], true);
     }
+    // Which they are is said, and why; the others are dealt with.
+    let retried = |ids: &[&str]| {
+        let done = desk.run(&[&["quarantine", "retry"], ids].concat());
+        let [stdout, stderr] = [done.stdout, done.stderr].map(|said| String::from_utf8_lossy(&said).into_owned());
+        (done.status.code(), format!("{stdout}{stderr}"))
+    };
+    let (code, said) = retried(&[&id, "4711"]);
+    assert!(code == Some(1) && said.starts_with("1 due in the next run, which was asked for\n"), "{said}");
+    assert!(said.contains("1 of 2 ids are no quarantined rows: 4711 (not known"), "{said}");
+    execute(
+        &databases.queue,
+        &format!(
+            "insert into bridge.quarantine (customer, entity, side, key, reason, page)
+             select customer, 'pet', side, key, reason, page from bridge.quarantine where id = {id}"
+        ),
+    )
+    .await;
+    let pet = number(&databases.queue, "select id from bridge.quarantine where entity = 'pet'").await.to_string();
+    let (code, said) = retried(&[&pet]);
+    assert!(code == Some(2) && said.contains(&format!("{pet} (its entity is not in the file)")), "{said}");
+    execute(&databases.queue, "delete from bridge.quarantine where entity = 'pet'").await;
     assert_eq!(run(&desk)["quarantined"], 1);
     settle(&desk);
     let rows = json_of(&desk, &list);
@@ -79,8 +100,8 @@ async fn a_quarantined_row_is_listed_and_looked_at_again_when_asked() {
     assert_eq!(desk.succeeds(&["quarantine", "list"]), "nothing is quarantined\n");
     assert_eq!(json_of(&desk, &["quarantine", "retry", "--all", "--json"]), json!({ "due": 0 }));
     assert_eq!(desk.succeeds(&["quarantine", "retry", "--all"]), "nothing of that is quarantined\n");
-    let unknown = desk.run(&["quarantine", "retry", &id]);
-    assert_eq!(unknown.status.code(), Some(2), "an id that is not there is said");
+    let (code, said) = retried(&[&id]);
+    assert!(code == Some(2) && said.contains(&format!("no quarantined row: {id} (not known,")), "{said}");
     assert_eq!(json_of(&desk, &["status", "--json"])[0]["parked"], 0);
 }
 
@@ -204,7 +225,8 @@ async fn a_conflict_is_listed_without_values_resolved_and_undone() {
     let loser = if field["winner"] == "legacy" { &field["platform"] } else { &field["legacy"] };
     let undone = json_of(&desk, &["conflicts", "undo", name, "--customer", "acme", "--json"]);
     assert_eq!(undone, json!({ "conflict": name, "state": "undone" }));
-    is_noted(&databases, "undo a conflict", name, "by hand").await;
+    // Nobody said why: no words are put into their mouth.
+    is_noted(&databases, "undo a conflict", name, "-").await;
     desk.succeeds(&["pause", "--customer", "acme", "--entity", "user", "--reason", "a deploy"]);
     is_noted(&databases, "pause", "user", "a deploy").await;
     desk.succeeds(&["resume", "--customer", "acme", "--entity", "user", "--reason", "deployed"]);
@@ -399,7 +421,10 @@ async fn a_row_that_waits_is_listed_with_what_for_and_a_busy_one_says_why_in_the
         "{table}"
     );
     let first = desk.succeeds(&["parked", "list", "--limit", "1"]);
-    assert!(first.contains("the first 1; --limit shows more") && !first.contains("child-7"), "{first}");
+    assert!(!first.contains("child-7"), "{first}");
+    // All are counted, however many are shown.
+    assert!(first.ends_with("\n2 rows: 1 busy, 1 parent; the first 1; --limit shows more\n"), "{first}");
+    assert!(table.ends_with("\n2 rows: 1 busy, 1 parent\n"), "{table}");
 }
 
 #[tokio::test]

@@ -90,17 +90,23 @@ async fn verify_names_what_differs_says_what_a_repair_would_do_and_repairs() {
 async fn what_lies_in_a_dead_letter_is_called_so_and_not_missed() {
     let (databases, desk) = troubled("verify dead").await;
     let fred = number(&databases.legacy, "select id::bigint from users where mail like 'fred%'").await.to_string();
+    let letter = json_of(&desk, &["dead-letters", "list", "--json"])[0]["id"].clone();
     let by_kind = json!({ "dead_letter": 1, "quarantined": 1 });
     for more in [&[][..], &["--deep"]] {
         let (code, said) = verified(&desk, more);
         assert_eq!((code, &said["entities"][0]["by_kind"]), (Some(3), &by_kind), "{more:?}: {said}");
         let differences = said["entities"][0]["differences"].as_array().expect("a list");
         let of_fred = differences.iter().find(|one| one["legacy_key"] == fred).expect("fred");
-        assert_eq!(of_fred["kind"], "dead_letter", "{said}");
+        assert_eq!((&of_fred["kind"], &of_fred["letter"]), (&json!("dead_letter"), &letter), "{said}");
+        assert!(differences.iter().all(|one| one == of_fred || one["letter"].is_null()), "{said}");
     }
-    let table = desk.run(&VERIFY);
+    let table = desk.run(&[&VERIFY[..], &["--report", "report.md"]].concat());
     let table = String::from_utf8_lossy(&table.stdout);
     assert!(table.contains("1 dead_letter, 1 quarantined"), "{table}");
+    // What one goes on with stands beside it.
+    let named = format!("dead_letter {letter}");
+    let report = std::fs::read_to_string(desk.folder.path().join("report.md")).expect("a report");
+    assert!(table.contains(&named) && report.contains(&named), "{table}");
 
     // So does a run that compares, and the console with it.
     let old = "update bridge.run set opened_at = opened_at - interval '2 d', ended_at = ended_at - interval '2 d';
@@ -120,8 +126,7 @@ async fn what_lies_in_a_dead_letter_is_called_so_and_not_missed() {
     console.stop();
 
     // Once somebody dealt with it nothing holds it any more, and it is told as what it is.
-    let letter = json_of(&desk, &["dead-letters", "list", "--json"])[0]["id"].to_string();
-    desk.succeeds(&["dead-letters", "discard", &letter, "--reason", "a test"]);
+    desk.succeeds(&["dead-letters", "discard", &letter.to_string(), "--reason", "a test"]);
     let (_, said) = verified(&desk, &[]);
     assert_eq!(said["entities"][0]["by_kind"]["dead_letter"], Value::Null, "{said}");
 }

@@ -386,8 +386,13 @@ async fn a_key_that_no_index_of_the_ledger_holds_costs_its_row() {
     let long = "select left(string_agg(md5(n || letter), ''), 2400) from generate_series(1, 85) n, (values ('a'), ('b')) as two (letter) group by letter";
     let keys = systems.legacy_rows(long).await;
     let key = |at: usize| Some(Key(keys[at].clone()));
-    let found =
-        Difference { legacy_key: key(0), platform_key: key(1), kind: "missed".into(), fields: vec!["v".into()] };
+    let found = Difference {
+        legacy_key: key(0),
+        platform_key: key(1),
+        kind: "missed".into(),
+        fields: vec!["v".into()],
+        letter: None,
+    };
     for noted in [1, 0] {
         let differences = std::slice::from_ref(&found);
         let counted = difference::insert(&mut connection, CUSTOMER, 1, "item", differences).await.expect("noted");
