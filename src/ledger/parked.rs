@@ -121,6 +121,29 @@ pub async fn listed(
     Ok(found.into_iter().filter_map(|(side, key)| Some((side.parse().ok()?, Key(key)))).collect())
 }
 
+/// Those of these rows that no run looks at as things are: what they wait for is not there, or the pause that keeps them back lasts; and no
+/// run is open that could change that.
+pub async fn asleep(
+    conn: &mut PgConnection,
+    customer: &str,
+    entity: &str,
+    rows: &[(Side, Key)],
+) -> sqlx::Result<Vec<(Side, Key)>> {
+    let found: Vec<(String, String)> = sqlx::query_as(
+        "select side, key from bridge.parked join unnest($3::text[], $4::text[]) as asked (side, key) using (side, key)
+         where customer = $1 and entity = $2
+           and not exists (select from bridge.due where (due.customer, due.entity, due.side, due.key) = ($1, $2, parked.side, parked.key))
+           and not exists (select from bridge.run where customer = $1 and state in ('open', 'loading'))",
+    )
+    .bind(customer)
+    .bind(entity)
+    .bind(rows.iter().map(|(side, _)| side.as_str()).collect::<Vec<_>>())
+    .bind(rows.iter().map(|(_, key)| key.0.as_str()).collect::<Vec<_>>())
+    .fetch_all(conn)
+    .await?;
+    Ok(found.into_iter().filter_map(|(side, key)| Some((side.parse().ok()?, Key(key)))).collect())
+}
+
 /// Makes quarantined rows due (`ids` empty: all) by the door that rows which waited come back through. Answers the customers
 /// with the ids of theirs that are due.
 pub async fn wake_quarantined(

@@ -95,7 +95,7 @@ async fn verify_entity(
     told: &mut impl FnMut(Verifying<'_>),
 ) -> anyhow::Result<Verified> {
     let began = clock::instant();
-    let sides = env.data.sweep(of.customer, entity, Depth::Rows).await?;
+    let mut sides = env.data.sweep(of.customer, entity, Depth::Rows).await?;
     let covers = is_being_covered(env, of.customer, entity).await?;
     let mut ranges = Vec::new();
     for SweptSide { side, ranges: of_side, .. } in &sides {
@@ -121,7 +121,10 @@ async fn verify_entity(
     // enough. Each is looked at once more, now by name: so it is known who of them is parked.
     let until = clock::instant() + of.wait;
     let mut is_named = false;
+    let mut has_waited = false;
     loop {
+        let asleep = asleep(env, of.customer, entity, &found).await?;
+        let is_open = |one: &Difference| is_open(one) && !one.rows().any(|row| asleep.contains(&row));
         let open: Vec<Difference> =
             found.values().filter(|one| is_open(one) || (!is_named && may_be_dead(one))).cloned().collect();
         if open.is_empty() || (is_named && clock::instant() >= until) {
@@ -129,6 +132,7 @@ async fn verify_entity(
         }
         if is_named {
             clock::sleep(LOOK_EVERY).await;
+            has_waited = true;
         }
         is_named = true;
         for side in Side::BOTH {
@@ -142,6 +146,10 @@ async fn verify_entity(
                 note(&mut found, again);
             }
         }
+    }
+    if has_waited {
+        // Rows were made meanwhile, and pairs: all is counted at one time.
+        sides = env.data.sweep(of.customer, entity, Depth::Rows).await?;
     }
     name_held(env, of.customer, entity, &mut found).await?;
     name_quarantined(env, of.customer, entity, &mut found).await?;
@@ -273,6 +281,23 @@ async fn look(
         rest = report.rest;
     }
     Ok(differences)
+}
+
+/// Who of the parked ones waits for what no run is about to bring.
+async fn asleep(
+    env: &Env,
+    customer: &CustomerId,
+    entity: &EntityId,
+    found: &BTreeMap<(Option<Key>, Option<Key>), Difference>,
+) -> anyhow::Result<Vec<(Side, Key)>> {
+    let parked = found.values().filter(|one| one.is(DifferenceKind::Parked));
+    let rows: Vec<(Side, Key)> = parked.flat_map(Difference::rows).collect();
+    if rows.is_empty() {
+        return Ok(rows);
+    }
+    let what = || format!("reading which rows of {entity} wait for what is not there");
+    let mut conn = env.queue.acquire().await.with_context(what)?;
+    parked::asleep(&mut conn, customer.as_str(), entity.as_str(), &rows).await.with_context(what)
 }
 
 async fn parked(

@@ -58,13 +58,16 @@ pub async fn run(config: &Path, args: Args) -> anyhow::Result<()> {
     let entity = out::entity(&config, &args.entity)?.clone();
     let keys = out::keys_of(&config, &entity, args.side, &args.key)?;
     let bridge = Bridge::open(config, Embedded::MustExist).await?;
-    let mut found = find(&bridge, &customer, &entity, (&keys, &args.key)).await;
+    let mut found = find(&bridge, &customer, &entity, &keys).await;
     if let Err(error) = found {
         let error = ops::with_lock(&bridge.config, &customer.id, &entity, error);
         found = Err(ops::with_away(&bridge.queue, &bridge.config, &customer.id, error).await);
     }
     bridge.close().await?;
-    let mut explained = found?;
+    let mut explained = found?.ok_or_else(|| {
+        let key = out::plain(&args.key);
+        refused(anyhow!("customer {} has no {entity} {key}, neither a row nor a pair", customer.slug))
+    })?;
     if !args.show_values {
         hide(&mut explained);
     }
@@ -83,21 +86,17 @@ async fn find(
     bridge: &Bridge,
     customer: &Customer,
     entity: &EntityId,
-    (keys, written): (&[(Side, Key)], &str),
-) -> anyhow::Result<Explained> {
+    keys: &[(Side, Key)],
+) -> anyhow::Result<Option<Explained>> {
     bridge.must_be_migrated().await?;
     startup::check_entity(&bridge.data, customer, entity).await?;
     let env = bridge.env();
     for (side, key) in keys {
         if let Some(found) = ops::explain(&env, &customer.id, entity, (*side, key)).await? {
-            return Ok(found);
+            return Ok(Some(found));
         }
     }
-    Err(refused(anyhow!(
-        "customer {} has no {entity} {}, neither a row nor a pair",
-        customer.slug,
-        out::plain(written)
-    )))
+    Ok(None)
 }
 
 /// Leaves values out: they are the customer's data.
@@ -292,6 +291,9 @@ fn ahead(explained: &Explained, slug: &str) -> String {
         until.extend(quarantined.iter().map(|row| format!("`sync-bridge quarantine retry {}`", row.id)));
         if look.parked.iter().any(|row| row.reason == "parent") {
             until.push("what it waits for is there".into());
+        }
+        if look.parked.iter().any(|row| row.reason == "paused") {
+            until.push("the pause ends".into());
         }
         // It leaves to a dead letter what that owns.
         if !next.is_empty() && !is_owned {

@@ -1,7 +1,7 @@
 //! `sync-bridge explain` and `runs`: what a person asks about one record, and about what happened.
 
 use nix::sys::signal::Signal;
-use serde_json::json;
+use serde_json::{Value, json};
 use sqlx::PgPool;
 
 use super::operator::json_of;
@@ -158,6 +158,10 @@ async fn a_database_that_is_away_is_told_with_since_when_and_what_to_do() {
     let planned = json_of(&desk, &[&plan[..], &["--json"]].concat());
     assert!(planned["notes"].to_string().contains("\"about\":\"away\""), "{planned}");
     assert!(desk.succeeds(&plan).contains("has not answered since 20"));
+    let unknown = desk.run(&["explain", "--customer", "acme", "--entity", "user", "--key", "424242"]);
+    let said = String::from_utf8_lossy(&unknown.stderr);
+    assert!(unknown.status.code() == Some(2) && said.contains("neither a row nor a pair"), "{said}");
+    assert!(!said.contains("has not answered"), "that is not why: {said}");
 }
 
 #[tokio::test]
@@ -224,6 +228,17 @@ async fn what_a_pause_keeps_back_is_told_and_what_it_lets_pass() {
     let (said, text) = user(&desk, &ada);
     assert_eq!((&said["parked"][0]["reason"], &said["parked"][0]["due"]), (&json!("paused"), &json!(false)), "{said}");
     assert!(text.contains("as legacy was not to be written.") && !text.contains("looks again"), "{text}");
+    // As long as the pause lasts no run makes it equal: there is nothing to wait for.
+    const WAIT: f64 = 60.0;
+    let wait = WAIT.to_string();
+    let verified = desk.run(&["verify", "--customer", "acme", "--entity", "user", "--wait", &wait, "--json"]).stdout;
+    let verified: Value = serde_json::from_slice(&verified).expect("JSON");
+    let verified = &verified["entities"][0];
+    assert!(verified["by_kind"]["parked"].as_u64() >= Some(1), "{verified}");
+    assert!(verified["secs"].as_f64().is_some_and(|secs| secs < WAIT), "{verified}");
+    run(&desk);
+    let (said, text) = user(&desk, &ada);
+    assert!(said["due"] == false && text.contains("or the pause ends"), "{text}");
 
     desk.succeeds(&["pause", "--customer", "acme", "--entity", "user"]);
     desk.succeeds(&["resume", "--customer", "acme", "--direction", "to-legacy"]);
