@@ -192,14 +192,14 @@ const PLATFORM_SQL: &str = "
       ('ada@example.org', 'Ada', '1', null), ('bob@example.org', 'Bob P', '3', null),
       ('gil@example.org', 'Gil', null, '00000000-0000-4000-8000-000000000001');";
 
-struct Office {
+pub struct Office {
     databases: [TestDatabase; 3],
-    desk: Desk,
+    pub desk: Desk,
 }
 
 impl Office {
     /// With pages of few rows, so that what belongs together is apart.
-    async fn new(hint: &str) -> Office {
+    pub async fn new(hint: &str) -> Office {
         Office::over(hint, LEGACY_SQL, PLATFORM_SQL, STAGES).await
     }
 
@@ -229,15 +229,15 @@ impl Office {
         foreseen(&self.desk, "acme", &[legacy, platform, queue]).await
     }
 
-    async fn on_legacy(&self, sql: &str) {
+    pub async fn on_legacy(&self, sql: &str) {
         execute(&self.databases[0], sql).await;
     }
 
-    async fn on_platform(&self, sql: &str) {
+    pub async fn on_platform(&self, sql: &str) {
         execute(&self.databases[1], sql).await;
     }
 
-    fn settle(&self) {
+    pub fn settle(&self) {
         for _ in 0..6 {
             if json_of(&self.desk, &["run", "--customer", "acme", "--inline", "--json"])["ending"] == "idle" {
                 return;

@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 use sqlx::PgPool;
 
 use super::operator::json_of;
+use super::plan::Office;
 use super::{Databases, Desk, execute, nobody_there, number};
 use crate::console::{Console, troubled};
 use crate::support::systems::{VERSIONS_AND_LOCKS, image};
@@ -156,4 +157,22 @@ async fn no_more_is_called_equal_than_there_is() {
         let stderr = String::from_utf8_lossy(&refused.stderr);
         assert!(refused.status.code() == Some(2) && stderr.contains(message), "{stderr}");
     }
+}
+
+/// As long as nobody mends the team, no run makes a person equal who waits for it.
+#[tokio::test]
+async fn a_row_that_no_run_is_about_to_look_at_is_not_waited_for() {
+    const WAIT: f64 = 60.0;
+    let office = Office::new("verify wait").await;
+    office.on_platform("alter table org.teams add constraint none_is_bad check (title <> 'bad')").await;
+    let hal = "insert into teams (id, title, changed) values (30, 'bad', now() - interval '1 hour');
+               insert into people (id, mail, name, team_id, changed) values (30, 'hal@example.org', 'Hal', 30, now() - interval '1 hour')";
+    office.on_legacy(hal).await;
+    office.settle();
+    let wait = WAIT.to_string();
+    let only = ["verify", "--customer", "acme", "--entity", "person", "--wait", &wait, "--json"];
+    let verified: Value = serde_json::from_slice(&office.desk.run(&only).stdout).expect("JSON");
+    let verified = &verified["entities"][0];
+    assert_eq!(verified["by_kind"]["parked"], 1, "{verified}");
+    assert!(verified["secs"].as_f64().is_some_and(|secs| secs < WAIT), "{verified}");
 }
