@@ -108,17 +108,10 @@ pub async fn listed(
     entity: &str,
     rows: &[(Side, Key)],
 ) -> sqlx::Result<Vec<(Side, Key)>> {
-    let found: Vec<(String, String)> = sqlx::query_as(
+    let sql =
         "select side, key from bridge.parked join unnest($3::text[], $4::text[]) as asked (side, key) using (side, key)
-         where customer = $1 and entity = $2 and run > 0 and (reason <> 'parent' or woken)",
-    )
-    .bind(customer)
-    .bind(entity)
-    .bind(rows.iter().map(|(side, _)| side.as_str()).collect::<Vec<_>>())
-    .bind(rows.iter().map(|(_, key)| key.0.as_str()).collect::<Vec<_>>())
-    .fetch_all(conn)
-    .await?;
-    Ok(found.into_iter().filter_map(|(side, key)| Some((side.parse().ok()?, Key(key)))).collect())
+               where customer = $1 and entity = $2 and run > 0 and (reason <> 'parent' or woken)";
+    those(conn, sql, (customer, entity, rows)).await
 }
 
 /// Those of these rows that no run looks at as things are: what they wait for is not there, or the pause that keeps them back lasts; and no
@@ -129,18 +122,25 @@ pub async fn asleep(
     entity: &str,
     rows: &[(Side, Key)],
 ) -> sqlx::Result<Vec<(Side, Key)>> {
-    let found: Vec<(String, String)> = sqlx::query_as(
-        "select side, key from bridge.parked join unnest($3::text[], $4::text[]) as asked (side, key) using (side, key)
-         where customer = $1 and entity = $2
-           and not exists (select from bridge.due where (due.customer, due.entity, due.side, due.key) = ($1, $2, parked.side, parked.key))
-           and not exists (select from bridge.run where customer = $1 and state in ('open', 'loading'))",
-    )
-    .bind(customer)
-    .bind(entity)
-    .bind(rows.iter().map(|(side, _)| side.as_str()).collect::<Vec<_>>())
-    .bind(rows.iter().map(|(_, key)| key.0.as_str()).collect::<Vec<_>>())
-    .fetch_all(conn)
-    .await?;
+    let sql = "select side, key from bridge.parked join unnest($3::text[], $4::text[]) as asked (side, key) using (side, key)
+               where customer = $1 and entity = $2
+                 and not exists (select from bridge.due where (due.customer, due.entity, due.side, due.key) = ($1, $2, parked.side, parked.key))
+                 and not exists (select from bridge.run where customer = $1 and state in ('open', 'loading'))";
+    those(conn, sql, (customer, entity, rows)).await
+}
+
+async fn those(
+    conn: &mut PgConnection,
+    sql: &'static str,
+    (customer, entity, rows): (&str, &str, &[(Side, Key)]),
+) -> sqlx::Result<Vec<(Side, Key)>> {
+    let found: Vec<(String, String)> = sqlx::query_as(sql)
+        .bind(customer)
+        .bind(entity)
+        .bind(rows.iter().map(|(side, _)| side.as_str()).collect::<Vec<_>>())
+        .bind(rows.iter().map(|(_, key)| key.0.as_str()).collect::<Vec<_>>())
+        .fetch_all(conn)
+        .await?;
     Ok(found.into_iter().filter_map(|(side, key)| Some((side.parse().ok()?, Key(key)))).collect())
 }
 

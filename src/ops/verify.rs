@@ -1,7 +1,7 @@
 //! `sync-bridge verify`: both sides of a customer held against the ledger, now, and each difference by its name. Owns: which rows are
 //! looked at again until it is sure what they are. Never: a write on a side; a repair is the next run's.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -289,15 +289,16 @@ async fn asleep(
     customer: &CustomerId,
     entity: &EntityId,
     found: &BTreeMap<(Option<Key>, Option<Key>), Difference>,
-) -> anyhow::Result<Vec<(Side, Key)>> {
+) -> anyhow::Result<HashSet<(Side, Key)>> {
     let parked = found.values().filter(|one| one.is(DifferenceKind::Parked));
     let rows: Vec<(Side, Key)> = parked.flat_map(Difference::rows).collect();
     if rows.is_empty() {
-        return Ok(rows);
+        return Ok(HashSet::new());
     }
     let what = || format!("reading which rows of {entity} wait for what is not there");
     let mut conn = env.queue.acquire().await.with_context(what)?;
-    parked::asleep(&mut conn, customer.as_str(), entity.as_str(), &rows).await.with_context(what)
+    let asleep = parked::asleep(&mut conn, customer.as_str(), entity.as_str(), &rows).await.with_context(what)?;
+    Ok(asleep.into_iter().collect())
 }
 
 async fn parked(
