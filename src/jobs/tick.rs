@@ -2,8 +2,6 @@
 //! entities' tables fit their mapping: one whose do not is halted, alone, and goes on once they do. One whose tables somebody holds locked
 //! is left for the next tick, alone.
 
-use std::time::Duration;
-
 use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
 
@@ -17,7 +15,7 @@ use crate::ledger::pause::Pauses;
 use crate::ledger::run::UnderWay;
 use crate::ledger::tick::{Ending, Tick};
 use crate::ledger::watermark::Watermark;
-use crate::ledger::{dead_letter, mapping, page, parked, pause, run, sweep, tick, watermark};
+use crate::ledger::{dead_letter, due, mapping, page, parked, pause, run, tick, watermark};
 use crate::queue::{self, Delivery};
 use crate::stages::{Depth, Probe, Signature, not_served, seen};
 use crate::told::told;
@@ -226,11 +224,10 @@ impl Asked {
         let may_load = config.customer(&self.customer).is_some_and(|customer| customer.may_load(self.at));
         // What a first load left undone would all be found as differences.
         let may_sweep = may_load && !unloaded && !under_way.loading;
-        let mut is_due = async |depth: Depth, every: Duration| -> sqlx::Result<bool> {
-            Ok(may_sweep && !sweep::due(&mut conn, name, &entities, depth, every).await?.is_empty())
-        };
-        let sweep = is_due(Depth::Rows, config.sweep_every).await?;
-        let scan = is_due(Depth::Keys, config.deletes_every).await?;
+        let compared = due::compared(&mut conn, name).await?;
+        let is_due = |depth, every| may_sweep && !compared.due(&entities, depth, every).is_empty();
+        let sweep = is_due(Depth::Rows, config.sweep_every);
+        let scan = is_due(Depth::Keys, config.deletes_every);
         // A debt is paid when its holder has ended, which only a cut finds out.
         let indebted = marks.iter().any(|mark| mark.debt.is_some() && !stands_still(&mark.entity));
         let load =

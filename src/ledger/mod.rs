@@ -7,6 +7,7 @@ pub mod circuit;
 pub mod customer;
 pub mod dead_letter;
 pub mod difference;
+pub mod due;
 pub mod job;
 pub mod mapping;
 pub mod page;

@@ -8,127 +8,13 @@ use super::interval;
 use crate::config::Side;
 use crate::fault;
 use crate::keyset::Key;
-use crate::stages::{Depth, NextSlice, Reach, SweptSide};
-
-/// A large table is compared in at least so many slices: at a day, one every five minutes, so that none adds much to its run.
-pub const SLICES: u32 = 288;
-
-/// No slice ends for taking less.
-const SLICE_MIN: Duration = Duration::from_secs(5);
-
-/// Far below what a stage may take: one that is cut off notes nothing, and would never come further.
-const SLICE_MAX: Duration = Duration::from_secs(60);
+use crate::stages::{Depth, Reach, SweptSide};
 
 pub fn depth_str(depth: Depth) -> &'static str {
     match depth {
         Depth::Rows => "rows",
         Depth::Keys => "keys",
     }
-}
-
-/// An entity whose tables are to be compared.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Due {
-    pub entity: String,
-    /// How many times the interval has passed, of slices by how much of it they are late beyond 1; infinite where that does not say why.
-    pub overdue: f64,
-    /// How long it took the last time, both sides together; 0 where nobody knows. Of slices, one.
-    pub secs: f64,
-    /// What may be left to later runs of a large table; none if all of it is to be looked at now.
-    pub slice: Option<NextSlice>,
-    /// Whether it is known to be large: a slice does not say which rows are gone.
-    pub is_large: bool,
-}
-
-/// The entities whose tables were not compared on both sides since `every` ago (or ever), but those of which the slices are in time; for
-/// `Depth::Rows` also those of which a page was discarded since, as its rows are the next sweep's. A comparison of rows is one of keys, too, if
-/// it was not made in slices. After the last slice comes the first one.
-pub async fn due(
-    conn: &mut PgConnection,
-    customer: &str,
-    entities: &[&str],
-    depth: Depth,
-    every: Duration,
-) -> sqlx::Result<Vec<Due>> {
-    let due: Vec<Overdue> = sqlx::query_as(
-        "select asked.entity,
-                case when discarded then 'infinity' when is_large then 1 + walked.passed - walked.done
-                     when last.passed >= 1 then last.passed else 'infinity' end as overdue,
-                secs, discarded, is_large, walked.legacy, walked.platform, walked.passed, walked.done
-         from unnest($2::text[]) as asked (entity)
-         cross join lateral (
-             select (extract(epoch from now() - min(latest)) / extract(epoch from $4))::float8 as passed
-             from (select max(at) as latest, count(*) over () as sides from bridge.swept
-                   where swept.customer = $1 and swept.entity = asked.entity and swept.depth = any($3)
-                     and not swept.in_slices group by side) ends
-             where sides = 2) last
-         cross join lateral (
-             select coalesce(sum(swept.secs / case when swept.in_slices then $7 else 1 end), 0) as secs,
-                    coalesce(bool_or(swept.in_slices), false) as was_large, max(swept.at) as at
-             from bridge.swept
-             where swept.customer = $1 and swept.entity = asked.entity and swept.depth = $6) took
-         cross join lateral (
-             select case when count(*) = 0 then 0 else max(block) filter (where side = 'legacy') end as legacy,
-                    case when count(*) = 0 then 0 else max(block) filter (where side = 'platform') end as platform,
-                    coalesce(min(done), 0) as done, count(*) > 0 or was_large as is_large,
-                    case when count(*) > 0 or was_large
-                         then extract(epoch from now() - coalesce(min(began_at), took.at)) / extract(epoch from $4) else 0 end::float8 as passed
-             from bridge.walk where $5 and walk.customer = $1 and walk.entity = asked.entity) walked
-         cross join lateral (
-             select exists (
-                 select from bridge.job join bridge.page on page.id = job.subject
-                 where $5 and job.customer = $1 and job.dealt = 'discarded' and job.kind = 'page' and page.entity = asked.entity
-                   and job.requeued_at >= (
-                       select min(coalesce((select opened_at from bridge.run where run.id = swept.since_run), swept.at))
-                       from bridge.swept where swept.customer = $1 and swept.entity = asked.entity and swept.depth = $6)) as discarded) given_up
-         where discarded or case when is_large then walked.done <= walked.passed else (
-                select count(distinct side) from bridge.swept
-                where swept.customer = $1 and swept.entity = asked.entity and swept.depth = any($3) and swept.at > now() - $4
-                  and not swept.in_slices) < 2 end",
-    )
-    .bind(customer)
-    .bind(entities)
-    .bind(match depth {
-        Depth::Rows => vec!["rows"],
-        Depth::Keys => vec!["rows", "keys"],
-    })
-    .bind(interval(every))
-    .bind(depth == Depth::Rows)
-    .bind(depth_str(depth))
-    .bind(f64::from(SLICES))
-    .fetch_all(conn)
-    .await?;
-    let due = due.into_iter().map(|due| {
-        let block = |block: i64| u32::try_from(block).unwrap_or(u32::MAX);
-        let from = [due.legacy.map(block), due.platform.map(block)];
-        let share = due.passed + 1.0 / f64::from(SLICES);
-        let next = NextSlice { from, share, within: within(every, share - due.done) };
-        let slice = (depth == Depth::Rows && !due.discarded).then_some(next);
-        Due { entity: due.entity, overdue: due.overdue, secs: due.secs, slice, is_large: due.is_large }
-    });
-    Ok(due.collect())
-}
-
-/// How long a slice may take that is to make up for so much of a walk: a twentieth of the time that it stands for, a minute at most, as
-/// changes wait for the run's end. Pure.
-fn within(every: Duration, late: f64) -> Duration {
-    every.mul_f64(late.clamp(0.0, 1.0) / 20.0).clamp(SLICE_MIN, SLICE_MAX)
-}
-
-/// As it is read for `Due`.
-#[derive(sqlx::FromRow)]
-struct Overdue {
-    entity: String,
-    overdue: f64,
-    secs: f64,
-    discarded: bool,
-    is_large: bool,
-    /// The blocks where the next slice begins; none where the side is done.
-    legacy: Option<i64>,
-    platform: Option<i64>,
-    /// How much of the interval has passed since the walk began, and how much of the tables is compared.
-    passed: f64,
-    done: f64,
 }
 
 /// Notes what was found: of whole tables in place of what was found before; of slices once the last of them is compared.
@@ -370,17 +256,4 @@ pub async fn accept(conn: &mut PgConnection, customer: &str, entity: Option<&str
     .execute(conn)
     .await?;
     Ok(done.rows_affected())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_slice_may_take_a_part_of_the_time_that_it_stands_for() {
-        let day = Duration::from_secs(86_400);
-        assert_eq!(within(day, 1.0 / f64::from(SLICES)), Duration::from_secs(15));
-        assert_eq!(within(day, 3.0), SLICE_MAX, "however late it is");
-        assert_eq!(within(Duration::from_secs(1), -1.0), SLICE_MIN);
-    }
 }

@@ -15,7 +15,7 @@ use crate::config::{Config, CustomerId, Deletes, EntityId, Side};
 use crate::jobs::Env;
 use crate::jobs::failure::is_locked;
 use crate::ledger::pause::Pauses;
-use crate::ledger::{page as pages, pause, sweep, tick, watermark};
+use crate::ledger::{due, page as pages, pause, sweep, tick, watermark};
 use crate::mapping::told_key;
 use crate::stages::{Ahead, ConflictEntry, Depth, Key, PageMode, ParkedReason, Record, RecordRow, Wanted};
 use crate::told::told;
@@ -313,8 +313,8 @@ async fn gone(
     let follows = declared.is_some_and(|entity| env.config.deletes(entity, side.other()) != Deletes::Keep);
     let (every, after) = (env.config.deletes_every, env.config.deletes_after);
     let seen_secs = sweep::gone_for(conn, (customer.as_str(), entity.as_str(), side), &[key]).await?;
-    let looks =
-        !sweep::due(conn, customer.as_str(), &[entity.as_str()], Depth::Keys, every).await?.is_empty() && may_load;
+    let compared = due::compared(conn, customer.as_str()).await?;
+    let looks = !compared.due(&[entity.as_str()], Depth::Keys, every).is_empty() && may_load;
     Ok(Some(GoneShown {
         side,
         seen_secs,

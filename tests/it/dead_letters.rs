@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use sync_bridge::config::{Config, CustomerId, DatabaseUrl, EntityId, Side};
 use sync_bridge::jobs::stage::RECONCILIATION;
 use sync_bridge::ledger::job::{self, Back};
-use sync_bridge::ledger::{dead_letter, page, stage, sweep};
+use sync_bridge::ledger::{dead_letter, due, page, stage};
 use sync_bridge::ops::{self, Selection};
 use sync_bridge::stages::{Data, Depth, Key, Lane, Range};
 
@@ -172,8 +172,8 @@ async fn a_sweep_counts_for_the_entities_it_compared_until_a_page_of_theirs_is_d
         sqlx::query_scalar("select entity from bridge.page").fetch_one(&queue.pool).await.expect("a page");
     let mut due = async |depth: Depth| {
         let entities = [entity.as_str(), "other"];
-        let due = sweep::due(&mut conn, CUSTOMER, &entities, depth, Duration::from_secs(3600)).await;
-        let due = due.expect("an answer");
+        let compared = due::compared(&mut conn, CUSTOMER).await.expect("an answer");
+        let due = compared.due(&entities, depth, Duration::from_secs(3600));
         due.into_iter().map(|due| (due.entity, due.overdue.min(9.0).floor(), due.secs)).collect::<Vec<_>>()
     };
     // As overdue as can be, and nobody knows how long it takes.
