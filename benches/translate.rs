@@ -6,7 +6,7 @@ use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use sync_bridge::config::{
-    CustomerId, EntityId, EpochUnit, FirstContact, Hours, Lens as Declared, Policy, Side, TextFold, ValuePair,
+    EntityId, EpochUnit, FirstContact, Hours, Lens as Declared, Policy, Side, TextFold, ValuePair,
 };
 use sync_bridge::mapping::{
     Cell, Class, Column, Columns, DIGITS, Field, Lens, Links, Mapping, NullMarks, Shape, StampKind,
@@ -199,7 +199,6 @@ fn mapping() -> Mapping {
         });
     }
     Mapping {
-        customer: CustomerId::new("c"),
         entity: EntityId::new("e"),
         fields: resolved,
         legacy,

@@ -49,8 +49,8 @@ const CHORES_END_MAX: Duration = Duration::from_secs(3);
 const MINUTE: Duration = Duration::from_secs(60);
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
-/// How long the queue keeps what it finished, and workers that are gone.
-const QUEUE_KEEPS: Duration = MINUTE.saturating_mul(5);
+/// How long the queue keeps what it finished, which nobody asks for and each round reads over; and workers that are gone.
+const QUEUE_KEEPS: Duration = MINUTE;
 const WORKERS_KEPT: Duration = MINUTE.saturating_mul(60);
 /// How long the ledger keeps ticks, runs, pages and jobs; ticks that did nothing only for a day.
 const LEDGER_KEEPS: Duration = DAY.saturating_mul(30);
@@ -188,7 +188,7 @@ pub async fn round(conn: &mut PgConnection, prune: bool) -> sqlx::Result<Round> 
     for _ in 0..BATCHES_MAX {
         let pruned = upkeep::prune_finished(conn, QUEUE_KEEPS).await?;
         done.pruned += pruned;
-        if pruned == 0 {
+        if pruned < upkeep::BATCH as u64 {
             break;
         }
     }

@@ -78,7 +78,7 @@ pub struct Decided {
     lifted: Vec<EntityId>,
     /// Entities whose tables somebody held locked: nothing is known of them.
     locked: Vec<EntityId>,
-    /// Which rows of an entity's side the file lets be seen.
+    /// Which rows of an entity's side the file lets be seen, where nobody noted that.
     seen: Vec<(String, Side, i64)>,
 }
 
@@ -196,20 +196,27 @@ impl Asked {
                         None => true,
                     };
                     let entity = entity.id.as_str().to_owned();
-                    decided.noted.push(Noted { entity, target: look.fields, tables: look.tables, fresh });
+                    let noted = Noted { entity, target: look.fields, tables: look.tables, fresh };
+                    if known.is_none_or(|known| !known.is_as(&noted)) {
+                        decided.noted.push(noted);
+                    }
                 }
             }
             for side in Side::BOTH {
                 let seen = config.customer(&self.customer).map_or(0, |customer| seen(customer, entity, side));
-                decided.seen.push((entity.id.as_str().to_owned(), side, seen));
-                unloaded |= marked(&entity.id, side).is_some_and(|mark| mark.is_of_others(seen));
                 match marked(&entity.id, side) {
                     None => unloaded = true,
-                    Some(mark) => match serde_json::from_value::<Signature>(mark.signature.clone()) {
-                        Ok(signature) => probes.push(Probe { entity: entity.id.clone(), side, signature }),
-                        // Of another version: what it says cannot be compared, so look.
-                        Err(_) => unreadable = true,
-                    },
+                    Some(mark) => {
+                        unloaded |= mark.is_of_others(seen);
+                        if mark.seen.is_none() {
+                            decided.seen.push((entity.id.as_str().to_owned(), side, seen));
+                        }
+                        match serde_json::from_value::<Signature>(mark.signature.clone()) {
+                            Ok(signature) => probes.push(Probe { entity: entity.id.clone(), side, signature }),
+                            // Of another version: what it says cannot be compared, so look.
+                            Err(_) => unreadable = true,
+                        }
+                    }
                 }
             }
         }

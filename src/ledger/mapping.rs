@@ -1,6 +1,8 @@
 //! `bridge.mapping`: under which mapping the rows of each entity were looked at, and what is to be looked at because it was
 //! changed. Never: what a fingerprint stands for, or a decision about a value.
 
+use std::sync::Arc;
+
 use chrono::{DateTime, Utc};
 use serde_json::Value;
 use sqlx::PgConnection;
@@ -60,6 +62,11 @@ impl Mapping {
         matches!(self.state, State::Counting | State::Covering) && !self.cut
     }
 
+    /// Whether this is what is known already.
+    pub fn is_as(&self, noted: &Noted) -> bool {
+        self.target == noted.target && self.tables == *noted.tables
+    }
+
     /// Whether it would be, if this were the mapping of the file.
     pub fn is_due_under(&self, target: &[i64]) -> bool {
         match self.target == target {
@@ -74,7 +81,7 @@ impl Mapping {
 pub struct Noted {
     pub entity: String,
     pub target: Vec<i64>,
-    pub tables: Value,
+    pub tables: Arc<Value>,
     /// No row of it was ever looked at.
     pub fresh: bool,
 }
@@ -123,14 +130,14 @@ pub async fn note(conn: &mut PgConnection, customer: &str, noted: &[Noted]) -> s
         .bind(customer)
         .bind(entity)
         .bind(target)
-        .bind(tables)
+        .bind(&**tables)
         .bind(fresh)
         .execute(&mut *conn)
         .await?;
         sqlx::query("update bridge.mapping set tables = $3 where customer = $1 and entity = $2 and tables <> $3")
             .bind(customer)
             .bind(entity)
-            .bind(tables)
+            .bind(&**tables)
             .execute(&mut *conn)
             .await?;
     }

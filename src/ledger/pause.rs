@@ -147,11 +147,13 @@ pub async fn halt(conn: &mut PgConnection, customer: &str, entity: &str, reason:
 
 /// Lets entities go on whose tables fit again.
 pub async fn lift_halts(conn: &mut PgConnection, customer: &str, entities: &[&str]) -> sqlx::Result<()> {
-    sqlx::query("delete from bridge.pause where halted and customer = $1 and entity = any($2)")
-        .bind(customer)
-        .bind(entities)
-        .execute(conn)
-        .await?;
+    if !entities.is_empty() {
+        sqlx::query("delete from bridge.pause where halted and customer = $1 and entity = any($2)")
+            .bind(customer)
+            .bind(entities)
+            .execute(conn)
+            .await?;
+    }
     fault::point("ledger.halts_lifted").await;
     Ok(())
 }

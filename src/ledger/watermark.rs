@@ -103,18 +103,20 @@ pub async fn begin(conn: &mut PgConnection, customer: &str, proposals: &[Proposa
 
 /// Notes which rows watermarks of an older binary stand for.
 pub async fn note_seen(conn: &mut PgConnection, customer: &str, seen: &[(String, Side, i64)]) -> sqlx::Result<()> {
-    sqlx::query(
-        "update bridge.watermark set seen = noted.seen
-         from unnest($2::text[], $3::text[], $4::bigint[]) as noted (entity, side, seen)
-         where watermark.customer = $1 and watermark.entity = noted.entity and watermark.side = noted.side
-           and watermark.seen is null",
-    )
-    .bind(customer)
-    .bind(seen.iter().map(|(entity, ..)| entity.as_str()).collect::<Vec<_>>())
-    .bind(seen.iter().map(|(_, side, _)| side.as_str()).collect::<Vec<_>>())
-    .bind(seen.iter().map(|(.., seen)| *seen).collect::<Vec<_>>())
-    .execute(conn)
-    .await?;
+    if !seen.is_empty() {
+        sqlx::query(
+            "update bridge.watermark set seen = noted.seen
+             from unnest($2::text[], $3::text[], $4::bigint[]) as noted (entity, side, seen)
+             where watermark.customer = $1 and watermark.entity = noted.entity and watermark.side = noted.side
+               and watermark.seen is null",
+        )
+        .bind(customer)
+        .bind(seen.iter().map(|(entity, ..)| entity.as_str()).collect::<Vec<_>>())
+        .bind(seen.iter().map(|(_, side, _)| side.as_str()).collect::<Vec<_>>())
+        .bind(seen.iter().map(|(.., seen)| *seen).collect::<Vec<_>>())
+        .execute(conn)
+        .await?;
+    }
     fault::point("ledger.seen_noted").await;
     Ok(())
 }

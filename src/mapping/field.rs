@@ -4,16 +4,15 @@ use std::collections::BTreeSet;
 
 use chrono_tz::Tz;
 
-use crate::config::{CustomerId, EntityId, FirstContact, Nulls, Policy, Side};
+use crate::config::{EntityId, FirstContact, Nulls, Policy, Side};
 use crate::keyset::Key;
 use crate::pairs::Complement;
 
 use super::{Canonical, Cell, Class, Lens, Links, On, StampKind, Untranslatable, join_key, spelled};
 
-/// One entity of one customer, ready to translate.
-#[derive(Debug)]
+/// One entity, ready to translate.
+#[derive(Debug, PartialEq)]
 pub struct Mapping {
-    pub customer: CustomerId,
     pub entity: EntityId,
     pub fields: Vec<Field>,
     pub legacy: Shape,
@@ -25,7 +24,7 @@ pub struct Mapping {
 }
 
 /// A mapped field: a lens and the columns it stands on, as positions in each side's `Shape::columns`.
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 pub struct Field {
     pub name: String,
     /// Of name, lens and canonical form: a base counts only under the fingerprint it was taken with.
@@ -42,7 +41,7 @@ pub struct Field {
 
 /// Values that stand for NULL beside NULL itself, as raw values of a side and as what they would mean to the lens: what means the
 /// same is NULL on the other side too.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct NullMarks {
     raw: Nulls,
     meanings: Vec<Box<str>>,
@@ -69,7 +68,7 @@ impl NullMarks {
 }
 
 /// What of a side's table the bridge reads and writes.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Shape {
     pub side: Side,
     /// The mapped columns, each once.
@@ -83,7 +82,7 @@ pub struct Shape {
     pub zone: Tz,
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Column {
     pub name: String,
     /// The type's quoted name without length or precision, so that a cast never truncates; the assignment checks those.

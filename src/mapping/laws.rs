@@ -5,7 +5,7 @@ use std::fmt;
 
 use chrono_tz::Tz;
 
-use crate::config::{self, Config, CustomerId, EntityId, Lens as Declared, Nulls, Place, Side};
+use crate::config::{self, Config, EntityId, Lens as Declared, Nulls, Place, Side};
 use crate::pairs::Complement;
 
 use super::{
@@ -297,7 +297,6 @@ fn mapping_of(
         null,
     };
     Ok(Mapping {
-        customer: CustomerId::new("c"),
         entity: EntityId::new("e"),
         fields: vec![field],
         legacy,

@@ -2,14 +2,18 @@
 
 use std::borrow::Cow;
 
-use crate::config::Side;
+use crate::config::{CustomerId, Side};
 use crate::keyset::Key;
 
 use super::{Cell, Mapping, join_key, new_platform_id, spelled, split_key};
 
-/// How a new row of a side gets its key: each part of it in the key's order.
+/// How a customer's new rows of a side get their keys.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct NewKey(pub Vec<NewPart>);
+pub struct NewKey {
+    pub customer: CustomerId,
+    /// In the key's order.
+    pub parts: Vec<NewPart>,
+}
 
 /// Where one part comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,13 +51,13 @@ impl NewKey {
             NewPart::Field(at) => cells.get(*at)?.as_deref().map(|value| Cow::Owned(value.to_owned())),
             NewPart::Fixed(value) => Some(Cow::Owned(value.to_string())),
             NewPart::Uuid5 => {
-                let id = new_platform_id(&mapping.customer, &mapping.entity, &given, generation);
+                let id = new_platform_id(&self.customer, &mapping.entity, &given, generation);
                 Some(Cow::Owned(id.to_string()))
             }
             NewPart::Same(at) => given.get(*at).cloned(),
             NewPart::Drawn(_) => drawn.next().map(|value| Cow::Owned(value.clone())),
         };
-        let parts: Option<Vec<Cow<'_, str>>> = self.0.iter().map(part).collect();
+        let parts: Option<Vec<Cow<'_, str>>> = self.parts.iter().map(part).collect();
         let parts = parts?;
         let key = &mapping.shape(side).key;
         let spelled: Vec<_> = key.iter().zip(&parts).map(|(column, part)| spelled(column, part)).collect();
@@ -68,25 +72,25 @@ impl NewKey {
                 _ => None,
             }
         }
-        self.0.iter().filter_map(expression).collect()
+        self.parts.iter().filter_map(expression).collect()
     }
 
     pub fn is_drawn(&self) -> bool {
-        self.0.iter().any(|part| matches!(part, NewPart::Drawn(_)))
+        self.parts.iter().any(|part| matches!(part, NewPart::Drawn(_)))
     }
 
     /// Whether the record alone says the key: one that comes back has the same again, whatever its generation.
     pub fn is_of_record(&self) -> bool {
-        !self.0.iter().any(|part| matches!(part, NewPart::Uuid5 | NewPart::Drawn(_)))
+        !self.parts.iter().any(|part| matches!(part, NewPart::Uuid5 | NewPart::Drawn(_)))
     }
 
     /// Whether a part is the other side's.
     pub fn has_same(&self) -> bool {
-        self.0.iter().any(|part| matches!(part, NewPart::Same(_)))
+        self.parts.iter().any(|part| matches!(part, NewPart::Same(_)))
     }
 
     /// Whether a part that a field writes is NULL.
     pub fn lacks(&self, cells: &[Cell]) -> bool {
-        self.0.iter().any(|part| matches!(part, NewPart::Field(at) if cells.get(*at).is_none_or(Option::is_none)))
+        self.parts.iter().any(|part| matches!(part, NewPart::Field(at) if cells.get(*at).is_none_or(Option::is_none)))
     }
 }

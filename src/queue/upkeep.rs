@@ -12,7 +12,7 @@ use super::{Delivery, Kind};
 const ASIDE: &str = "sync-bridge.refused";
 
 /// Rows looked at or removed by one statement, so that none holds its locks for long.
-const BATCH: i64 = 1000;
+pub const BATCH: i64 = 1000;
 
 /// Makes apalis' tables. Those that a newer apalis added to stay as they are.
 ///
@@ -80,10 +80,11 @@ pub async fn release(conn: &mut PgConnection, workers: &[String]) -> sqlx::Resul
 pub async fn prune_finished(conn: &mut PgConnection, age: Duration) -> sqlx::Result<u64> {
     let queues = queues(conn).await?;
     let done = sqlx::query(
-        "delete from apalis.jobs where id in (
+        // An array, or the planner reads the whole table to find a thousand of its rows.
+        "delete from apalis.jobs where id = any(array(
              select id from apalis.jobs
              where status in ('Done', 'Failed', 'Killed') and done_at < now() - $1 and job_type = any($2)
-             order by done_at, id limit $3 for update skip locked)",
+             order by done_at, id limit $3 for update skip locked))",
     )
     .bind(interval(age))
     .bind(&queues)

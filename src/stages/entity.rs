@@ -17,11 +17,13 @@ use crate::mapping::{
 };
 use crate::pairs::CREATED_AT;
 use crate::sides::postgres::{
-    self, Database, LiveColumn, LiveTable, Pools, ScopeValue, Sessions, TableSql, filter_check, key_spelling,
+    self, Database, LiveColumn, LiveTable, Pools, ScopeValue, Sessions, TableParts, TableSql, filter_check,
+    key_spelling,
 };
 use crate::sides::{Fault, Permanent, sort};
 
 use super::check::{self, Flaw};
+use super::common::Common;
 use super::conflicts::Log;
 
 use super::fits::{Look, tables};
@@ -30,7 +32,7 @@ use super::parts::{as_one, misjoined, parts};
 /// One entity of one customer, ready to run pages.
 #[derive(Debug)]
 pub struct ReadyEntity {
-    pub mapping: Mapping,
+    pub mapping: Arc<Mapping>,
     pub legacy: ReadySide,
     pub platform: ReadySide,
     /// The entities that fields refer to, each with where its pairs are.
@@ -76,19 +78,20 @@ impl ReadyEntity {
 /// # Errors
 /// `Permanent` with the table, column or field at fault; or the database's own error.
 pub async fn make_ready(
-    pools: &Pools,
+    (pools, common): (&Pools, &Common),
     config: &Config,
     customer: &Customer,
     entity: &config::Entity,
 ) -> anyhow::Result<ReadyEntity> {
     let legacy = live(pools, customer, entity, Side::Legacy).await?;
     let platform = live(pools, customer, entity, Side::Platform).await?;
-    let mapping = resolve(customer, entity, &legacy.described.table, &platform.described.table)
-        .map_err(|flaw| refused(entity, flaw))?;
+    let mapping =
+        resolve(entity, &legacy.described.table, &platform.described.table).map_err(|flaw| refused(entity, flaw))?;
+    let mapping = common.mappings.once(mapping);
     let mut fingerprints: Vec<i64> = mapping.fields.iter().map(|field| i64::from(field.fingerprint)).collect();
     fingerprints.sort_unstable();
-    let look =
-        Look { fields: fingerprints, tables: tables(entity, &legacy.described.table, &platform.described.table) };
+    let tables = tables(entity, &legacy.described.table, &platform.described.table);
+    let look = Look { fields: fingerprints, tables: common.looks.once(tables) };
 
     let mut refs: Vec<RefTarget> = Vec::new();
     for field in &entity.fields {
@@ -105,9 +108,9 @@ pub async fn make_ready(
     }
 
     Ok(ReadyEntity {
-        legacy: ready_side(&mapping, customer, entity, Side::Legacy, legacy)
+        legacy: ready_side((&mapping, common), customer, entity, Side::Legacy, legacy)
             .map_err(|reason| refused(entity, reason))?,
-        platform: ready_side(&mapping, customer, entity, Side::Platform, platform)
+        platform: ready_side((&mapping, common), customer, entity, Side::Platform, platform)
             .map_err(|reason| refused(entity, reason))?,
         mapping,
         refs,
@@ -128,7 +131,7 @@ pub async fn check_tables(pools: &Pools, customer: &Customer, entity: &config::E
     let legacy = described(pools, customer, entity, Side::Legacy).await?;
     let platform = described(pools, customer, entity, Side::Platform).await?;
     let sides = [(&legacy.table, &*legacy.scope), (&platform.table, &*platform.scope)];
-    made(customer, entity, sides).map_err(|flaw| refused(entity, flaw))?;
+    made(entity, sides).map_err(|flaw| refused(entity, flaw))?;
     Ok(())
 }
 
@@ -144,19 +147,15 @@ pub fn refusal(customer: &Customer, entity: &config::Entity, legacy: &LiveTable,
     };
     let refusal = || -> Result<(), Box<Flaw>> {
         let (on_legacy, on_platform) = (scope(Side::Legacy, legacy)?, scope(Side::Platform, platform)?);
-        made(customer, entity, [(legacy, &*on_legacy), (platform, &*on_platform)])?;
+        made(entity, [(legacy, &*on_legacy), (platform, &*on_platform)])?;
         Ok(())
     };
     refusal().err().map(|flaw| *flaw)
 }
 
 /// The mapping, with a way to make keys on both sides.
-fn made(
-    customer: &Customer,
-    entity: &config::Entity,
-    [legacy, platform]: [(&LiveTable, &[ScopeValue]); 2],
-) -> Result<Mapping, Box<Flaw>> {
-    let mapping = resolve(customer, entity, legacy.0, platform.0)?;
+fn made(entity: &config::Entity, [legacy, platform]: [(&LiveTable, &[ScopeValue]); 2]) -> Result<Mapping, Box<Flaw>> {
+    let mapping = resolve(entity, legacy.0, platform.0)?;
     for (side, (live, scope)) in [(Side::Legacy, legacy), (Side::Platform, platform)] {
         new_key(&mapping, entity, side, live, scope).map_err(|NoKey { part, reason }| {
             let spot = Spot::Column(side, entity.table(side).key[part].clone());
@@ -191,10 +190,11 @@ pub async fn readable(pools: &Pools, customer: &Customer, entity: &config::Entit
     forget_tables(pools, customer, entity);
     let legacy = described(pools, customer, entity, Side::Legacy).await?;
     let platform = described(pools, customer, entity, Side::Platform).await?;
-    let mapping = resolve(customer, entity, &legacy.table, &platform.table).map_err(|flaw| refused(entity, flaw))?;
+    let mapping = resolve(entity, &legacy.table, &platform.table).map_err(|flaw| refused(entity, flaw))?;
+    let common = Common::default();
     let ready = |side: Side, described: Described| {
         let live = Live { described, entity_number: NO_NUMBER };
-        ready_side(&mapping, customer, entity, side, live).map_err(|reason| refused(entity, reason))
+        ready_side((&mapping, &common), customer, entity, side, live).map_err(|reason| refused(entity, reason))
     };
     Ok(Readable { legacy: ready(Side::Legacy, legacy)?, platform: ready(Side::Platform, platform)?, mapping })
 }
@@ -419,12 +419,7 @@ fn refused(entity: &config::Entity, reason: impl std::fmt::Display) -> anyhow::E
 }
 
 /// Holds every declared column against the live tables. Pure.
-fn resolve(
-    customer: &Customer,
-    entity: &config::Entity,
-    legacy: &LiveTable,
-    platform: &LiveTable,
-) -> Result<Mapping, Box<Flaw>> {
+fn resolve(entity: &config::Entity, legacy: &LiveTable, platform: &LiveTable) -> Result<Mapping, Box<Flaw>> {
     let mut legacy_shape = shape(entity, Side::Legacy, legacy)?;
     let mut platform_shape = shape(entity, Side::Platform, platform)?;
     let mut fields = Vec::new();
@@ -508,7 +503,6 @@ fn resolve(
         }
     }
     Ok(Mapping {
-        customer: customer.id.clone(),
         entity: entity.id.clone(),
         fields,
         legacy: legacy_shape,
@@ -617,7 +611,7 @@ fn fingerprint(name: &str, lens: &Lens, null: &Nulls) -> u32 {
 }
 
 fn ready_side(
-    mapping: &Mapping,
+    (mapping, common): (&Mapping, &Common),
     customer: &Customer,
     entity: &config::Entity,
     side: Side,
@@ -626,9 +620,11 @@ fn ready_side(
     let table = entity.table(side);
     let shape = mapping.shape(side);
     let Live { described, entity_number } = live;
-    let new_key = new_key(mapping, entity, side, &described.table, &described.scope).map_err(|no_key| no_key.reason)?;
+    let parts = new_key(mapping, entity, side, &described.table, &described.scope).map_err(|no_key| no_key.reason)?;
+    let new_key = NewKey { customer: customer.id.clone(), parts };
     let written = (mapping.written(side), mapping.constants(side));
-    let sql = TableSql::new((shape, &written.0, &written.1), &described.table, table, &described.scope, entity_number);
+    let parts = TableParts::new((shape, &written.0, &written.1), &described.table, table, &described.scope);
+    let sql = TableSql::new(common.tables.once(parts), described.scope, entity_number);
     Ok(ReadySide { database: described.database, sql, new_key, limits: customer.limits_of(&table.database) })
 }
 
@@ -669,7 +665,7 @@ fn new_key(
     side: Side,
     live: &LiveTable,
     scope: &[ScopeValue],
-) -> Result<NewKey, NoKey> {
+) -> Result<Vec<NewPart>, NoKey> {
     let (shape, table) = (mapping.shape(side), entity.table(side));
     let place = format!("{} ({side} side)", table.shown());
     let mut parts: Vec<Option<NewPart>> = shape
@@ -717,7 +713,7 @@ fn new_key(
         let reason = format!("two parts of the key of {place} would be the same uuid; map all but one by fields");
         return Err(NoKey { part: open[0], reason });
     }
-    Ok(NewKey(parts.into_iter().flatten().collect()))
+    Ok(parts.into_iter().flatten().collect())
 }
 
 /// The position of a column that a field writes: one that never writes on this side gives no new row its key.

@@ -1,6 +1,8 @@
 //! Whether an entity's tables still are what its mapping says, and what exactly is different where they are not. Never: what
 //! comes of it; `jobs` halts the entity.
 
+use std::sync::Arc;
+
 use serde_json::{Map, Value, json};
 
 use crate::config::{Customer, Deleted, Entity, Further, Side};
@@ -20,7 +22,7 @@ pub struct Look {
     /// The fingerprints of its fields, in order.
     pub fields: Vec<i64>,
     /// By side: the table, and its columns with their types: those that the mapping names, and what else there is.
-    pub tables: Value,
+    pub tables: Arc<Value>,
 }
 
 /// Whether nothing but a person helps.

@@ -4,6 +4,7 @@
 mod check;
 mod claims;
 mod clocks;
+mod common;
 mod conflicts;
 mod cut;
 mod decide;
@@ -85,7 +86,8 @@ pub struct Data {
     pools: Arc<Pools>,
     ready: Mutex<HashMap<(CustomerId, EntityId), Ready>>,
     /// The tables of entities as they were last seen to fit, to say what is different when they do not.
-    fitted: Mutex<HashMap<(CustomerId, EntityId), serde_json::Value>>,
+    fitted: Mutex<HashMap<(CustomerId, EntityId), Arc<serde_json::Value>>>,
+    common: Arc<common::Common>,
     clocks: Arc<clocks::Offsets>,
     paces: Arc<pace::Paces>,
     logins: Logins,
@@ -398,6 +400,7 @@ impl Data {
             pools,
             ready: Mutex::default(),
             fitted: Mutex::default(),
+            common: Arc::default(),
             clocks: Arc::default(),
             paces: Arc::default(),
         }
@@ -424,6 +427,7 @@ impl Data {
             pools: self.pools.clone(),
             ready: Mutex::new(ready),
             fitted: Mutex::new(fitted.into_iter().filter(|((id, _), _)| stays.contains(id)).collect()),
+            common: self.common.clone(),
             clocks: self.clocks.clone(),
             paces: self.paces.clone(),
             config,
@@ -604,7 +608,7 @@ impl Data {
     ) -> anyhow::Result<Look> {
         if let Some(before) = before {
             let mut fitted = self.fitted.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-            fitted.entry((customer.clone(), entity.clone())).or_insert_with(|| before.clone());
+            fitted.entry((customer.clone(), entity.clone())).or_insert_with(|| Arc::new(before.clone()));
         }
         if anew {
             self.forget(customer, entity);
@@ -1103,7 +1107,7 @@ impl Data {
             return Ok(ready.clone());
         }
         let declared = self.declared(entity)?;
-        let ready = make_ready(&self.pools, &self.config, self.customer(customer)?, declared).await;
+        let ready = make_ready((&self.pools, &self.common), &self.config, self.customer(customer)?, declared).await;
         let ready = Arc::new(ready.inspect_err(|_| self.forget(&key.0, &key.1))?);
         let mut fitted = self.fitted.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         fitted.insert(key.clone(), ready.look.tables.clone());
@@ -1135,7 +1139,7 @@ impl Data {
             fitted.get(&(customer.clone(), entity.clone())).cloned()
         };
         match (self.customer(customer), self.config.entity(entity)) {
-            (Ok(customer), Some(declared)) => misfit(&self.pools, customer, declared, before.as_ref(), error).await,
+            (Ok(customer), Some(declared)) => misfit(&self.pools, customer, declared, before.as_deref(), error).await,
             _ => Misfit(crate::told::told(error)),
         }
     }

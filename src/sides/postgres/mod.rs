@@ -23,8 +23,8 @@ pub use copied::Copied;
 pub use pool::{Database, LOCK_WAIT, Pools, READER, Sessions, reach, reach_primary};
 pub use survey::{Survey, Surveyed, TABLES_MAX, survey};
 pub use table::{
-    Compared, Depth, Found, LedgerRow, Lower, Put, Reach, Row, ScopeValue, Slice, TableSql, Want, filter_check,
-    key_spelling, qualified,
+    Compared, Depth, Found, LedgerRow, Lower, Put, Reach, Row, ScopeValue, Slice, TableParts, TableSql, Want,
+    filter_check, key_spelling, qualified,
 };
 pub use words::shown_ident;
 

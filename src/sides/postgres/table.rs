@@ -5,6 +5,7 @@ mod compare;
 mod further;
 
 use std::collections::{BTreeSet, HashMap};
+use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -66,9 +67,25 @@ pub enum LedgerRow {
     Receipt(Receipt),
 }
 
-/// The statements of one table. Parameters: $1 the entity's number, then the scope's values, then each statement's own.
+/// The statements of one table for one customer. Parameters: $1 the entity's number, then the scope's values, then each statement's own.
 #[derive(Debug)]
 pub struct TableSql {
+    of: Arc<TableParts>,
+    scope_values: Vec<String>,
+    entity_number: i32,
+}
+
+impl Deref for TableSql {
+    type Target = TableParts;
+
+    fn deref(&self) -> &TableParts {
+        &self.of
+    }
+}
+
+/// What statements on a table are made of. The same for all customers with the same table.
+#[derive(Debug, PartialEq)]
+pub struct TableParts {
     side: Side,
     /// Quoted, qualified.
     table: String,
@@ -82,9 +99,8 @@ pub struct TableSql {
     columns: Vec<SqlColumn>,
     /// The columns' types with length and precision.
     declared: Vec<String>,
-    /// Each with the value it must hold.
-    scope: Vec<(SqlColumn, String)>,
-    entity_number: i32,
+    /// Each holds one value in all of a customer's rows.
+    scope: Vec<SqlColumn>,
     /// Key columns that may be NULL all the same.
     nullable_keys: Vec<String>,
     /// Positions of columns that an update may set.
@@ -104,7 +120,7 @@ pub struct TableSql {
 }
 
 /// A column, and how it is compared.
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 struct SqlColumn {
     /// Quoted.
     name: String,
@@ -186,7 +202,7 @@ pub struct Found {
     pub row: Option<Arc<Row>>,
 }
 
-impl TableSql {
+impl TableParts {
     /// `written`: the columns of the shape that are ever written; `constants`: what new rows begin with in some. `live` is all tables
     /// of a row as one.
     pub fn new(
@@ -194,7 +210,6 @@ impl TableSql {
         live: &LiveTable,
         table: &config::Table,
         scope: &[ScopeValue],
-        entity_number: i32,
     ) -> Self {
         let quoted = |columns: &[crate::mapping::Column]| {
             columns.iter().map(|column| SqlColumn::of(live, &column.name, &column.type_sql)).collect::<Vec<_>>()
@@ -213,7 +228,7 @@ impl TableSql {
         for (at, column) in columns.iter_mut().enumerate().filter(|(at, _)| !is_own(*at)) {
             column.name = further::column(at);
         }
-        TableSql {
+        TableParts {
             side: shape.side,
             table: qualified(table),
             keys: quoted(&shape.key),
@@ -235,11 +250,7 @@ impl TableSql {
                 .iter()
                 .map(|column| live.column(&column.name).map_or(&column.type_sql, |live| &live.type_shown).clone())
                 .collect(),
-            scope: scope
-                .iter()
-                .map(|fixed| (SqlColumn::of(live, &fixed.column, &fixed.type_sql), fixed.value.clone()))
-                .collect(),
-            entity_number,
+            scope: scope.iter().map(|fixed| SqlColumn::of(live, &fixed.column, &fixed.type_sql)).collect(),
             nullable_keys: shape.key.iter().filter(|key| key.nullable).map(|key| ident(&key.name)).collect(),
             updatable: written.iter().copied().filter(|&at| is_own(at) && !shape.is_key(at)).collect(),
             asides: live
@@ -248,6 +259,12 @@ impl TableSql {
                 .filter_map(|(name, columns)| Some((name.clone(), aside((shape, live), written, columns)?)))
                 .collect(),
         }
+    }
+}
+
+impl TableSql {
+    pub fn new(of: Arc<TableParts>, scope: Vec<ScopeValue>, entity_number: i32) -> TableSql {
+        TableSql { of, scope_values: scope.into_iter().map(|fixed| fixed.value).collect(), entity_number }
     }
 
     pub fn entity_number(&self) -> i32 {
@@ -627,7 +644,7 @@ impl TableSql {
             targets.push(name.clone());
             values.push(format!("v.v{at}::{type_sql}"));
         }
-        for (at, (SqlColumn { name, type_sql, .. }, _)) in self.scope.iter().enumerate() {
+        for (at, SqlColumn { name, type_sql, .. }) in self.scope.iter().enumerate() {
             if !targets.contains(name) {
                 targets.push(name.clone());
                 values.push(format!("${}::{type_sql}", 2 + at));
@@ -712,7 +729,7 @@ impl TableSql {
     }
 
     pub fn bind_signature<'q>(&self, query: Query<'q>, since: DateTime<Utc>) -> Query<'q> {
-        self.scope.iter().fold(query.bind(since), |query, (_, value)| query.bind(value.clone()))
+        self.scope_values.iter().fold(query.bind(since), |query, value| query.bind(value.clone()))
     }
 
     pub fn scope_len(&self) -> usize {
@@ -809,9 +826,8 @@ impl TableSql {
     }
 
     fn start(&self, statement: &Statement) -> Query<'static> {
-        self.scope
-            .iter()
-            .fold(statement.query().bind(self.entity_number), |query, (_, value)| query.bind(value.clone()))
+        let query = statement.query().bind(self.entity_number);
+        self.scope_values.iter().fold(query, |query, value| query.bind(value.clone()))
     }
 
     /// The number of a statement's first own parameter.
@@ -821,10 +837,11 @@ impl TableSql {
 
     /// A row without a key is nobody's: it is not seen.
     fn scope_sql(&self, first: usize) -> String {
-        let scope =
-            self.scope.iter().enumerate().map(|(at, (column, _))| {
-                format!(" and {} = {}", column.own(), column.given(&format!("${}", first + at)))
-            });
+        let scope = self
+            .scope
+            .iter()
+            .enumerate()
+            .map(|(at, column)| format!(" and {} = {}", column.own(), column.given(&format!("${}", first + at))));
         let keyed = self.nullable_keys.iter().map(|name| format!(" and t.{name} is not null"));
         scope.chain(keyed).collect()
     }

@@ -803,7 +803,6 @@ impl Judge {
             zone: chrono_tz::UTC,
         };
         let mapping = Mapping {
-            customer: CustomerId::new("c"),
             entity: EntityId::new("e"),
             fields: vec![Field {
                 name: "key".into(),
@@ -823,7 +822,7 @@ impl Judge {
         };
         let keys = std::array::from_fn(|p| match p.checked_sub(MADE) {
             None => Key(format!("p{p}")),
-            Some(l) => NewKey(vec![NewPart::Uuid5])
+            Some(l) => NewKey { customer: CustomerId::new("c"), parts: vec![NewPart::Uuid5] }
                 .known(&mapping, Side::Platform, &Key(format!("l{l}")), 0, &[])
                 .expect("a computed id"),
         });
@@ -900,8 +899,8 @@ impl Judge {
         let context = Context {
             mapping: &self.mapping,
             links: &Links::default(),
-            platform_new_key: &NewKey(vec![NewPart::Uuid5]),
-            legacy_new_key: &NewKey(vec![NewPart::Drawn("nextval".into())]),
+            platform_new_key: &NewKey { customer: CustomerId::new("c"), parts: vec![NewPart::Uuid5] },
+            legacy_new_key: &NewKey { customer: CustomerId::new("c"), parts: vec![NewPart::Drawn("nextval".into())] },
             clocks: Measured { difference: TimeDelta::zero(), legacy_now: now, platform_now: now },
             lease_secs: 0.0,
             held: None,

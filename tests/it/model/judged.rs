@@ -165,7 +165,6 @@ impl Judge {
             },
         };
         let mapping = Mapping {
-            customer: CustomerId::new("c"),
             entity: EntityId::new("e"),
             fields: policies.iter().enumerate().map(field).collect(),
             legacy: shape(Side::Legacy),
@@ -209,8 +208,8 @@ impl Judge {
         let context = Context {
             mapping: &self.mapping,
             links: &Links::default(),
-            platform_new_key: &NewKey(vec![NewPart::Uuid5]),
-            legacy_new_key: &NewKey(vec![NewPart::Drawn("nextval".into())]),
+            platform_new_key: &NewKey { customer: CustomerId::new("c"), parts: vec![NewPart::Uuid5] },
+            legacy_new_key: &NewKey { customer: CustomerId::new("c"), parts: vec![NewPart::Drawn("nextval".into())] },
             clocks: Measured { difference: TimeDelta::zero(), legacy_now: far, platform_now: far },
             lease_secs: 0.0,
             held: None,

@@ -19,7 +19,7 @@ pub(super) const STAMP: &str = "t.sync_bridge_stamp";
 pub(super) const UNSTAMPED: &str = "t.sync_bridge_unstamped";
 
 /// One of them.
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 pub(super) struct Further {
     /// Quoted, qualified.
     pub table: String,
@@ -136,7 +136,7 @@ impl TableSql {
             let keys =
                 it.keys.iter().zip(&self.keys).map(|(theirs, own)| format!("{} = {}", theirs.in_row(&row), own.own()));
             let scope = it.scope.iter().map(|(theirs, at)| {
-                let own = &self.scope[*at].0;
+                let own = &self.scope[*at];
                 match own.type_sql == theirs.type_sql {
                     true => format!("{} = {}", theirs.in_row(&row), own.own()),
                     false => format!("{row}.{}::text = t.{}::text", theirs.name, own.name),
