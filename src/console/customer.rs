@@ -215,7 +215,7 @@ fn trouble(status: &CustomerStatus) -> Markup {
                         html! { (pause.entity.as_deref().unwrap_or("the whole customer")) },
                         html! { (pause.direction.unwrap_or("both")) },
                         html! { (pause.who) @if pause.halted { " (ends by itself once the tables fit)" } },
-                        html! { (pause.reason) }, frame::time(Some(pause.since)),
+                        frame::why(pause.reason.as_deref()), frame::time(Some(pause.since)),
                     ]).collect(),
                     empty: "",
                 })

@@ -200,7 +200,7 @@ fn dealt_table<'d>(dealt: impl Iterator<Item = (i64, &'d Dealt)>) -> Markup {
                     html! { (id) },
                     html! { (dealt.action) },
                     html! { (dealt.who) },
-                    html! { (dealt.reason) },
+                    frame::why(dealt.reason.as_deref()),
                     frame::time(Some(dealt.at)),
                 ]
             })

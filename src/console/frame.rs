@@ -111,6 +111,11 @@ pub(super) fn time(at: Option<DateTime<Utc>>) -> Markup {
     html! { @match at { Some(at) => (Time(at)), None => span class="none" { "–" } } }
 }
 
+/// Why somebody did something, if that was said.
+pub(super) fn why(reason: Option<&str>) -> Markup {
+    html! { @match reason { Some(reason) => (reason), None => span class="none" { "–" } } }
+}
+
 /// As exact as a person needs it, together on one line however narrow the column.
 pub(super) fn duration(secs: f64) -> String {
     told::duration(secs).replace(' ', "\u{a0}")

@@ -39,8 +39,8 @@ pub use crate::jobs::failure::DEAD_KINDS;
 pub use crate::ledger::customer::State as CustomerState;
 pub use crate::ledger::dead_letter::Selection;
 pub use actions::{
-    Action, By, Deal, Intended, REASON_MAX, act, actions, actions_about, deal, decide_conflict, pause_by, reason,
-    resume_by, retry_by, tick_by,
+    Action, By, Deal, Intended, NO_REASON, REASON_MAX, act, actions, actions_about, deal, decide_conflict, pause_by,
+    reason, resume_by, retry_by, tick_by,
 };
 pub use conflicts::{Conflicts, conflicts};
 pub use customers::{ApplyOf, CannotKeep, Change, Changed, CustomerKept, Purged, What, apply, kept, purge, set_state};

@@ -170,7 +170,7 @@ fn shown(explained: &Explained, slug: &str, values: bool) -> String {
             "Conflict {}:{} at {}: {}, {}.",
             entry.entity,
             entry.id,
-            time(Some(entry.decided_at)),
+            time(Some(entry.noticed_at)),
             names.join(", "),
             entry.state
         ));
@@ -181,7 +181,8 @@ fn shown(explained: &Explained, slug: &str, values: bool) -> String {
             Some("to-legacy") => "Nothing is written to legacy",
             Some(_) => "Nothing is written to the platform",
         };
-        format!("{kept_back}: paused by {}: {}.", out::plain(&paused.who), out::plain(&paused.reason))
+        let why = paused.reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
+        out::plain(&format!("{kept_back}: paused by {}{why}.", paused.who))
     }));
     text.extend(look.away.iter().map(|away| format!("{}.", out::plain(&away.to_string()))));
     text.extend(look.pages.iter().map(owning));
