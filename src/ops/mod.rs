@@ -73,7 +73,8 @@ pub struct CustomerStatus {
     pub customer: String,
     pub slug: String,
     /// `idle`, `running`, `loading` (nothing else), `degraded` (dead letters wait, or the bridge itself has stopped an entity),
-    /// `waiting` (a changed mapping is to be accepted), `never run`, `waiting for a worker` (work is due and nobody takes it),
+    /// `waiting` (something of it waits for a person, as nothing else goes on: quarantined rows, differences and open conflicts, a changed
+    /// mapping that is to be accepted, what is paused), `never run`, `waiting for a worker` (work is due and nobody takes it),
     /// `no tick` (none was made for five minutes after one was due: no scheduler runs),
     /// `locked` (somebody holds a table of it locked), `away` (a database of it does not answer), `paused` (all of it); of those that the
     /// queue database keeps also `disabled`, and `unreadable` (this process cannot read what is kept of it).

@@ -45,6 +45,11 @@ async fn a_quarantined_row_is_listed_and_looked_at_again_when_asked() {
     execute(&databases.legacy, "insert into users (mail, name) values ('eve@example.org', 'poison')").await;
     assert_eq!(run(&desk)["quarantined"], 1);
     settle(&desk);
+    assert_eq!(json_of(&desk, &["status", "--json"])[0]["state"], "waiting", "of a person");
+    let planned = desk.succeeds(&["plan", "--customer", "acme", "--entity", "user"]);
+    let told = "see `sync-bridge quarantine list --customer acme --entity user`";
+    assert!(planned.contains("note: 1 row cannot be written") && planned.contains(told), "{planned}");
+    assert!(planned.starts_with("customer acme: nothing changed: no run\n"), "{planned}");
     let list = ["quarantine", "list", "--json"];
     let rows = json_of(&desk, &list);
     let row = &rows[0];
@@ -146,11 +151,15 @@ async fn a_conflict_is_listed_without_values_resolved_and_undone() {
 
     // Counted where one looks first, without waiting for a comparison of whole tables.
     let waits = || json_of(&desk, &["status", "--json"])[0]["differences"].clone();
+    let state = || json_of(&desk, &["status", "--json"])[0]["state"].clone();
     run(&desk);
-    assert_eq!(waits(), 0);
+    assert_eq!((waits(), state()), (json!(0), json!("idle")));
     edit_both(&databases, "Ada L", "Ada P").await;
     assert_eq!(run(&desk)["conflicts"], 1);
-    assert_eq!(waits(), 1);
+    assert_eq!((waits(), state()), (json!(1), json!("waiting")));
+    let planned = desk.succeeds(&["plan", "--customer", "acme"]);
+    let told = "note: 1 conflict waits for a person: see `sync-bridge conflicts list --customer acme --state open`";
+    assert!(planned.contains(told), "{planned}");
     let open = list(&["--state", "open"]);
     let name = open[0]["conflict"].as_str().expect("a name").to_owned();
     assert!(name.starts_with("user:") && open.as_array().is_some_and(|all| all.len() == 1), "{open}");
@@ -227,8 +236,16 @@ async fn a_conflict_is_listed_without_values_resolved_and_undone() {
     assert_eq!(undone, json!({ "conflict": name, "state": "undone" }));
     // Nobody said why: no words are put into their mouth.
     is_noted(&databases, "undo a conflict", name, "-").await;
+    let shown = json_of(&desk, &["conflicts", "show", name, "--customer", "acme", "--json"]);
+    assert_eq!(shown["acted"][0]["reason"], Value::Null, "{shown}");
+    assert!(shown["noticed_at"].is_string() && shown.get("decided_at").is_none(), "{shown}");
+    let shown = desk.succeeds(&["conflicts", "show", name, "--customer", "acme"]);
+    assert!(shown.contains("┆ - "), "{shown}");
+    let paused = json_of(&desk, &["pause", "--customer", "acme", "--entity", "user", "--json"]);
+    assert_eq!(paused["paused"][0]["reason"], Value::Null, "{paused}");
     desk.succeeds(&["pause", "--customer", "acme", "--entity", "user", "--reason", "a deploy"]);
     is_noted(&databases, "pause", "user", "a deploy").await;
+    assert_eq!(state(), "waiting", "only a person ends it");
     desk.succeeds(&["resume", "--customer", "acme", "--entity", "user", "--reason", "deployed"]);
     is_noted(&databases, "resume", "user", "deployed").await;
     holds(&databases, loser.as_str().expect("a name")).await;
