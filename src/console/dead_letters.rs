@@ -96,8 +96,7 @@ fn table(console: &Console, letters: &[DeadLetter], may: bool, all: bool) -> Mar
             html! { @if all { (frame::state(&letter.state)) } @else { (letter.requeue_will) } },
         ];
         if may {
-            let label = format!("Choose dead letter {}", letter.id);
-            cells.insert(0, html! { @if letter.state == "waiting" { input type="checkbox" name="id" value=(letter.id) aria-label=(label); } });
+            cells.insert(0, html! { @if letter.state == "waiting" { (frame::chosen(letter.id, "dead letter")) } });
         }
         cells
     };

@@ -196,6 +196,11 @@ pub(super) fn may_act(visitor: &Visitor) -> bool {
     visitor.role == Role::Act
 }
 
+/// The box before a row of a table, to choose it by; on a phone, where no head stands above it, with the word.
+pub(super) fn chosen(id: i64, what: &str) -> Markup {
+    html! { label class="choose" { input type="checkbox" name="id" value=(id) aria-label={ "Choose " (what) " " (id) }; span aria-hidden="true" { "Choose" } } }
+}
+
 /// A choice among names, for a filter.
 pub(super) fn choice<'a>(
     label: &str,

@@ -47,8 +47,7 @@ pub(super) async fn page(
             html! { (frame::time(Some(row.seen_at))) @if row.due { " (the next run's)" } },
         ];
         if may {
-            let label = format!("Choose row {}", row.id);
-            cells.insert(0, html! { input type="checkbox" name="id" value=(row.id) aria-label=(label); });
+            cells.insert(0, frame::chosen(row.id, "row"));
         }
         cells
     };
