@@ -54,7 +54,7 @@ pub use gauges::{LoadStanding, SideStanding, Standing, standing};
 pub use grants::grants;
 pub use mapping::{Accepted, MappingStanding, Unknown, accept_mapping, unknown};
 pub use migrate::{Ahead, Migrated, has_worked, migrate, migrate_some, migrated};
-pub use parked::{ParkedRow, parked, parked_by_reason};
+pub use parked::{Parked, ParkedRow, parked};
 pub use pause::{Paused, Scope, pause, resume};
 pub use preview::{About, Note, Outcome, Preview, PreviewOf, PreviewOfRow, PreviewRow, Walked, preview};
 pub use quarantine::{QuarantinedRow, Which, quarantine, retry_quarantined};

@@ -95,6 +95,10 @@ async fn a_quarantined_row_is_listed_and_looked_at_again_when_asked() {
     )
     .await;
     let pet = number(&databases.queue, "select id from bridge.quarantine where entity = 'pet'").await.to_string();
+    let first = json_of(&desk, &["quarantine", "list", "--limit", "1", "--json"]);
+    assert_eq!((first.as_array().map(Vec::len), &first[0]["id"]), (Some(1), &row["id"]), "those for longest first");
+    assert!(desk.succeeds(&["quarantine", "list", "--limit", "1"]).contains("\nthe first 1 row, "));
+    assert!(!desk.succeeds(&["quarantine", "list"]).contains("--limit"));
     let (code, said) = retried(&[&pet]);
     assert!(code == Some(2) && said.contains(&format!("{pet} (its entity is not in the file)")), "{said}");
     execute(&databases.queue, "delete from bridge.quarantine where entity = 'pet'").await;
@@ -435,7 +439,8 @@ async fn a_row_that_waits_is_listed_with_what_for_and_a_busy_one_says_why_in_the
         values ('c-1', 'user', 'legacy', 'child-7', 'parent', 'user', 'legacy', 'parent-7', false, 1, 1, 0)";
     execute(&databases.queue, parent).await;
     let list = ["parked", "list", "--customer", "acme", "--entity", "user"];
-    let rows = json_of(&desk, &[&list[..], &["--json"]].concat());
+    let parked = json_of(&desk, &[&list[..], &["--json"]].concat());
+    let rows = &parked["rows"];
     let of = |at: usize| [&rows[at]["key"], &rows[at]["reason"], &rows[at]["due"], &rows[at]["waits_key"]];
     assert_eq!(of(0), [&json!("2"), &json!("busy"), &json!(true), &json!(null)], "{rows}");
     assert_eq!(of(1), [&json!("child-7"), &json!("parent"), &json!(false), &json!("parent-7")], "{rows}");
@@ -448,6 +453,9 @@ async fn a_row_that_waits_is_listed_with_what_for_and_a_busy_one_says_why_in_the
     let first = desk.succeeds(&["parked", "list", "--limit", "1"]);
     assert!(!first.contains("child-7"), "{first}");
     // All are counted, however many are shown.
+    let one = json_of(&desk, &["parked", "list", "--limit", "1", "--json"]);
+    let counts = json!({ "busy": 1, "parent": 1 });
+    assert_eq!((&one["total"], &one["by_reason"], one["rows"].as_array().map(Vec::len)), (&json!(2), &counts, Some(1)));
     assert!(first.ends_with("\n2 rows: 1 busy, 1 parent; the first 1; --limit shows more\n"), "{first}");
     assert!(table.ends_with("\n2 rows: 1 busy, 1 parent\n"), "{table}");
 }
