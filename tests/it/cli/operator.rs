@@ -253,6 +253,13 @@ async fn a_conflict_is_listed_without_values_resolved_and_undone() {
     assert!(shown["noticed_at"].is_string() && shown.get("decided_at").is_none(), "{shown}");
     let shown = desk.succeeds(&["conflicts", "show", name, "--customer", "acme"]);
     assert!(shown.contains("┆ - "), "{shown}");
+    // All of it stands in one list, here as in the console.
+    let actions = json_of(&desk, &["actions", "list", "--customer", "acme", "--json"]);
+    let of = |at: usize| [&actions[at]["who"], &actions[at]["action"], &actions[at]["subject"], &actions[at]["reason"]];
+    assert_eq!(of(0), [&json!("ann"), &json!("undo a conflict"), &json!(name), &Value::Null], "{actions}");
+    assert_eq!(of(1)[3], "she did not", "the latest first: {actions}");
+    let listed = desk.succeeds(&["actions", "list", "--limit", "2"]);
+    assert!(listed.contains("she did not") && listed.contains("acme") && !listed.contains("she moved"), "{listed}");
     let paused = json_of(&desk, &["pause", "--customer", "acme", "--entity", "user", "--json"]);
     assert_eq!(paused["paused"][0]["reason"], Value::Null, "{paused}");
     desk.succeeds(&["pause", "--customer", "acme", "--entity", "user", "--reason", "a deploy"]);
