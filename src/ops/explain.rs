@@ -175,22 +175,29 @@ pub async fn explain(
     Ok(Some(Explained { look, quarantined, conflicts, next, unsure }))
 }
 
-/// An error of somebody who looked at an entity's records; of one whose table somebody holds locked with which it is, and how to find who.
-pub fn with_lock(config: &Config, customer: &CustomerId, entity: &EntityId, error: anyhow::Error) -> anyhow::Error {
-    let (Some(customer), Some(declared)) = (config.customer(customer), config.entity(entity)) else { return error };
+/// An error of somebody who looked at a customer's records, of all entities or of one; where somebody holds a table locked, with which it is,
+/// and how to find who.
+pub fn with_lock(
+    config: &Config,
+    customer: &CustomerId,
+    entity: Option<&EntityId>,
+    error: anyhow::Error,
+) -> anyhow::Error {
+    let Some(customer) = config.customer(customer) else { return error };
     if !is_locked(&error) {
         return error;
     }
-    let tables = Side::BOTH.iter().filter_map(|&side| {
-        let table = declared.table(side);
-        Some((table.shown(), customer.databases.get(&table.database)?.to_string()))
-    });
+    let asked = config.entities().filter(|one| entity.is_none_or(|entity| *entity == one.id));
+    let tables = asked.flat_map(|declared| Side::BOTH.map(|side| (declared, declared.table(side)))).filter_map(
+        |(declared, table)| Some((&declared.id, table.shown(), customer.databases.get(&table.database)?.to_string())),
+    );
     let (said, tables) = (told(&error), tables.collect::<Vec<_>>());
-    // The error names the table, or at least its database; else it may be either.
-    let is_it = |(table, database): &&(String, String)| said.contains(&format!("{table} in {database}"));
-    let is_there = |(_, database): &&(String, String)| said.contains(database.as_str());
-    let of = tables.iter().find(is_it).or_else(|| tables.iter().find(is_there)).or(tables.first());
-    let Some((table, database)) = of else { return error };
+    // The error names the table, or at least its database; else, of one entity, it may be either.
+    let is_it = |(_, table, database): &&(_, String, String)| said.contains(&format!("{table} in {database}"));
+    let is_there = |(_, _, database): &&(_, String, String)| entity.is_some() && said.contains(database.as_str());
+    let any = tables.first().filter(|_| entity.is_some());
+    let of = tables.iter().find(is_it).or_else(|| tables.iter().find(is_there)).or(any);
+    let Some((entity, table, database)) = of else { return error };
     error.context(format!(
         "somebody holds {table} in {database} locked, so nothing can be told of {entity} before it is free: repeat this then. Who it is, in that \
          database: `select pid, usename, state, query from pg_stat_activity where pid in (select pid from pg_locks where granted and relation = \

@@ -60,7 +60,7 @@ pub async fn run(config: &Path, args: Args) -> anyhow::Result<()> {
     let bridge = Bridge::open(config, Embedded::MustExist).await?;
     let mut found = find(&bridge, &customer, &entity, &keys).await;
     if let Err(error) = found {
-        let error = ops::with_lock(&bridge.config, &customer.id, &entity, error);
+        let error = ops::with_lock(&bridge.config, &customer.id, Some(&entity), error);
         found = Err(ops::with_away(&bridge.queue, &bridge.config, &customer.id, error).await);
     }
     bridge.close().await?;

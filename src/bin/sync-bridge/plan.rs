@@ -111,7 +111,10 @@ pub async fn run(config: &Path, args: Args) -> anyhow::Result<()> {
         () = stop.cancelled() => Err(anyhow::anyhow!("stopped")),
     };
     let plan = match plan {
-        Err(error) => Err(ops::with_away(&bridge.queue, &bridge.config, &customer.id, error).await),
+        Err(error) => {
+            let error = ops::with_lock(&bridge.config, &customer.id, entity.as_ref(), error);
+            Err(ops::with_away(&bridge.queue, &bridge.config, &customer.id, error).await)
+        }
         plan => plan,
     };
     bridge.close().await?;
