@@ -138,19 +138,7 @@ pub async fn explain(
     let key = env.data.spelled(customer, entity, side, key).await?;
     let it = (entity.clone(), side, key);
     let Some(mut look) = look(env, customer, &it).await? else { return Ok(None) };
-    let (names, texts) = unzipped(&keys(&look.record));
-    let quarantined: Vec<QuarantineShown> = sqlx::query_as(
-        "select id, side, key, field, reason, since
-         from bridge.quarantine join unnest($3::text[], $4::text[]) as asked (side, key) using (side, key)
-         where customer = $1 and entity = $2 order by side",
-    )
-    .bind(customer.as_str())
-    .bind(entity.as_str())
-    .bind(&names)
-    .bind(&texts)
-    .fetch_all(&env.queue)
-    .await
-    .with_context(|| format!("reading what is quarantined of {entity}"))?;
+    let quarantined = quarantined(env, customer, entity, &keys(&look.record)).await?;
     let conflicts = match key_on(&look.record, Side::Platform) {
         Some(key) => env.data.conflicts_of(customer, entity, &key, CONFLICTS_MAX).await?,
         None => Vec::new(),
@@ -301,6 +289,27 @@ async fn parked(
     .await
 }
 
+async fn quarantined(
+    env: &Env,
+    customer: &CustomerId,
+    entity: &EntityId,
+    keys: &[(Side, Key)],
+) -> anyhow::Result<Vec<QuarantineShown>> {
+    let (names, texts) = unzipped(keys);
+    sqlx::query_as(
+        "select id, side, key, field, reason, since
+         from bridge.quarantine join unnest($3::text[], $4::text[]) as asked (side, key) using (side, key)
+         where customer = $1 and entity = $2 order by side",
+    )
+    .bind(customer.as_str())
+    .bind(entity.as_str())
+    .bind(names)
+    .bind(texts)
+    .fetch_all(&env.queue)
+    .await
+    .with_context(|| format!("reading what is quarantined of {entity}"))
+}
+
 /// Of a living pair the row that is missing, if the other one stands.
 async fn gone(
     env: &Env,
@@ -394,17 +403,63 @@ async fn foretell(env: &Env, customer: &CustomerId, it: &Named, held: Option<Sid
                         chain.push((parent, look.held));
                         continue;
                     }
-                    Some(_) => Some("is not looked at by the next run"),
+                    Some(look) if told.unsure.is_none() => {
+                        told.unsure = Some(kept_back(env, customer, &parent, look).await?);
+                        None
+                    }
+                    Some(_) => None,
                 },
             };
-            let (entity, side, key) = &parent;
-            let key = told_key(&key.listed());
-            told.unsure = told.unsure.or(why.map(|why| format!("{entity} {key} of {side} {why}")));
+            told.unsure = told.unsure.or(why.map(|why| format!("{} {why}", shown(&parent))));
         }
         told.rows.extend(rows);
         chain.pop();
     }
     Ok(told)
+}
+
+fn shown((entity, side, key): &Named) -> String {
+    format!("{entity} {} of {side}", told_key(&key.listed()))
+}
+
+/// Why the next run does not look at this record, for which another waits; of one that waits itself, why that for which it does is not there.
+async fn kept_back(env: &Env, customer: &CustomerId, it: &Named, look: Look) -> anyhow::Result<String> {
+    let (mut it, mut look, mut told) = (it.clone(), look, String::new());
+    for place in 0..CHAIN_MAX {
+        told.push_str(&shown(&it));
+        if place > 0 {
+            told.push_str(", which");
+        }
+        let quarantined = quarantined(env, customer, &it.0, &keys(&look.record)).await?;
+        let letter = look.pages.iter().find_map(|page| page.letter);
+        let waits = look.parked.iter().find_map(|row| match (&row.waits_entity, &row.waits_side, &row.waits_key) {
+            (Some(entity), Some(side), Some(key)) => {
+                Some((EntityId::new(entity.as_str()), side.parse().ok()?, Key(key.clone())))
+            }
+            _ => None,
+        });
+        let ended = match (quarantined.first(), letter, waits) {
+            (Some(row), ..) => {
+                let field = row.field.as_ref().map(|field| format!("{field}: ")).unwrap_or_default();
+                format!(" is quarantined ({}): {field}{}", row.id, row.reason)
+            }
+            (None, Some(letter), _) => format!(" lies in a page that is dead letter {letter}"),
+            (None, None, _) if look.stands_still => " is paused".to_owned(),
+            (None, None, None) => " is not looked at by the next run".to_owned(),
+            (None, None, Some(next)) => {
+                told.push_str(" waits for ");
+                match self::look(env, customer, &next).await? {
+                    Some(found) => {
+                        (it, look) = (next, found);
+                        continue;
+                    }
+                    None => format!("{}, which is not there", shown(&next)),
+                }
+            }
+        };
+        return Ok(format!("{told}{ended}"));
+    }
+    Ok(format!("{told}others in turn"))
 }
 
 fn waits_for(row: &PreviewRow) -> Option<Named> {

@@ -28,7 +28,8 @@ A field's state: equal; which side changed it since both agreed (legacy, platfor
 JSON: record (entity, legacy, platform: key, stamp, seen; pair: legacy_key, platform_key, rev, generation, gone, announced_secs, stamps;
   fields: field, state, legacy, platform), parked, pages (side, letter: a dead letter, run, since, attempts, error, next_at), gone (of a row that is missing: side, seen_secs,
   every_secs, after_secs, follows, due), quarantined, conflicts, watermarks, paused (entity, direction, who, reason, since, halted),
-  stands_still, away (databases that do not answer: database, since, asked_at, error, waiting), due, next (as `plan` words it, with what it waits for first), unsure (why it may be otherwise)
+  stands_still, away (databases that do not answer: database, since, asked_at, error, waiting), due, next (as `plan` words it, with what it waits for first), unsure (of what it waits for: why that may
+  not come)
 
 Exit codes: 0 here it is, 1 a database failed meanwhile, 2 refused: there is no such record, too")]
 pub struct Args {
@@ -192,7 +193,7 @@ fn shown(explained: &Explained, slug: &str, values: bool) -> String {
     }
     text.push(ahead(explained, slug));
     text.extend(next.iter().map(|row| plan::row_shown(row, values).trim_end().to_owned()));
-    text.extend(unsure.as_ref().map(|why| format!("That is not sure: {}.", out::plain(why))));
+    text.extend(unsure.as_ref().map(|why| format!("What it waits for: {}.", out::plain(why))));
     text.join("\n")
 }
 
