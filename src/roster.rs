@@ -187,7 +187,7 @@ name = "all"
     fn row(id: &str, state: State, old: &str) -> Row {
         let definition =
             format!("[[customers]]\nid = \"{id}\"\ndatabases = {{ old = \"{old}\", new = \"postgres://h/new\" }}\n");
-        let (who, reason) = ("ann".into(), "why".into());
+        let (who, reason) = ("ann".into(), Some("why".into()));
         Row { id: id.into(), definition, state, version: 1, who, reason, changed_at: clock::now() }
     }
 

@@ -609,7 +609,8 @@ async fn unfit(data: &Data, customers: impl IntoIterator<Item = &Customer>, look
             Look::Tables => data.check_tables(&customer.id).await,
             Look::Everything => data.check(&customer.id).await,
         };
-        found.err().map(|error| error.context(format!("customer {}", customer.slug)))
+        let error = found.err()?.context(format!("customer {}", customer.slug));
+        Some(ops::with_lock(&data.config, &customer.id, None, error))
     });
     let found: Vec<Option<anyhow::Error>> = stream::iter(checks).buffered(CHECKS_AT_ONCE).collect().await;
     found.into_iter().flatten().collect()

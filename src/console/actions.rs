@@ -50,7 +50,7 @@ pub(super) fn table(console: &Console, actions: &[Action]) -> Markup {
                     html! { (action.action) },
                     html! { (of(console, action)) },
                     html! { (action.subject) },
-                    html! { (action.reason) },
+                    frame::why(action.reason.as_deref()),
                     html! { (action.outcome.as_deref().unwrap_or("not known: under way, or whoever did it was stopped in it")) },
                 ]
             })

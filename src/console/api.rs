@@ -16,7 +16,7 @@ use super::access::{Actor, Visitor};
 use super::answer::Problem;
 use super::{Console, Door, conflicts, dead_letters, quarantine};
 use crate::ops::{
-    self, Action, AtWork, By, CustomerStatus, DEAD_KINDS, DeadLetter, DeadLetterShown, DealtWith, Minute, ParkedRow,
+    self, Action, AtWork, By, CustomerStatus, DEAD_KINDS, DeadLetter, DeadLetterShown, DealtWith, Minute, Parked,
     QuarantinedRow, QueueDepth, Reconciliation, RunListed, RunShown, Selection, Settled, Which,
 };
 use crate::stages::{ConflictEntry, ConflictField, DifferenceKind};
@@ -27,6 +27,7 @@ const PAGES_MAX: u32 = 10_000;
 const DIFFERENCES_MAX: u32 = 10_000;
 const CONFLICTS_MAX: u32 = 10_000;
 const PARKED_MAX: u32 = 10_000;
+const QUARANTINED_MAX: u32 = 10_000;
 const ACTIONS_MAX: u32 = 1_000;
 const MINUTES_MAX: u32 = 24 * 60;
 
@@ -81,7 +82,7 @@ static DOCUMENT: LazyLock<Value> = LazyLock::new(|| {
         SchemaGenerator::subschema_for::<DeadLetter>,
         SchemaGenerator::subschema_for::<DeadLetterShown>,
         SchemaGenerator::subschema_for::<QuarantinedRow>,
-        SchemaGenerator::subschema_for::<ParkedRow>,
+        SchemaGenerator::subschema_for::<Parked>,
         SchemaGenerator::subschema_for::<Action>,
         SchemaGenerator::subschema_for::<Queues>,
     ] {
@@ -355,23 +356,17 @@ async fn discard(State(console): State<Arc<Console>>, Actor(visitor): Actor, Jso
 struct Rows {
     customer: Option<Named>,
     entity: Option<Named>,
+    limit: Option<u32>,
 }
 
 async fn quarantined(State(console): State<Arc<Console>>, _: Visitor, Query(asked): Query<Rows>) -> Answered {
     let customer = console.customer_asked(name(&asked.customer))?.map(|customer| &customer.id);
     let which = Which { customer, entity: console.entity_asked(name(&asked.entity))?, ids: &[] };
-    json_of(ops::quarantine(&console.env.queue, which).await?)
+    let limit = bounded("limit", asked.limit, QUARANTINED_MAX, QUARANTINED_MAX)?;
+    json_of(ops::quarantine(&console.env.queue, which, limit).await?)
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Waiting {
-    customer: Option<Named>,
-    entity: Option<Named>,
-    limit: Option<u32>,
-}
-
-async fn parked(State(console): State<Arc<Console>>, _: Visitor, Query(asked): Query<Waiting>) -> Answered {
+async fn parked(State(console): State<Arc<Console>>, _: Visitor, Query(asked): Query<Rows>) -> Answered {
     let customer = console.customer_asked(name(&asked.customer))?.map(|customer| &customer.id);
     let entity = console.entity_asked(name(&asked.entity))?;
     let limit = bounded("limit", asked.limit, 1_000, PARKED_MAX)?;

@@ -100,7 +100,7 @@ fn row(customer: &Customer, entry: &ConflictEntry) -> Vec<Markup> {
     let fields: Vec<&str> = entry.fields.iter().map(|field| field.field.as_deref().unwrap_or("the record")).collect();
     vec![
         html! { a href=(path(customer, entry)) { (entry.entity) ":" (entry.id) } },
-        frame::time(Some(entry.decided_at)),
+        frame::time(Some(entry.noticed_at)),
         frame::state(&entry.state),
         html! { (entry.kind.replace('_', " ")) },
         html! { code { (entry.legacy_key.as_deref().map_or_else(|| "–".into(), frame::key)) } },
@@ -137,7 +137,7 @@ pub(super) async fn one(
             dt { "Customer" } dd { a href={ "/customers/" (frame::escaped(customer.id.as_str())) } { (customer.slug) } }
             dt { "State" } dd { (frame::state(&entry.state)) }
             dt { "Kind" } dd { (entry.kind.replace('_', " ")) }
-            dt { "Noticed" } dd { (frame::time(Some(entry.decided_at))) }
+            dt { "Noticed" } dd { (frame::time(Some(entry.noticed_at))) }
             @if let Some(secs) = entry.clock_difference_secs { dt { "Clocks apart at most" } dd { (frame::duration(secs.abs())) } }
         }
         (images(&console, &entry))

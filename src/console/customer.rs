@@ -86,8 +86,8 @@ pub(super) async fn page(
         }
         section id="parked" {
             h2 { "Parked rows" }
-            (parked_table(customer, &parked))
-            @if parked.len() as u32 == PARKED_SHOWN { p class="told" { "The first " (PARKED_SHOWN) " are shown." } }
+            (parked_table(customer, &parked.rows))
+            @if (parked.rows.len() as i64) < parked.total { p class="told" { "The first " (PARKED_SHOWN) " of " (frame::grouped(parked.total)) " are shown." } }
         }
         @if frame::may_act(&visitor) { (acts(&console, customer, &status, &visitor)) }
         section {
@@ -215,7 +215,7 @@ fn trouble(status: &CustomerStatus) -> Markup {
                         html! { (pause.entity.as_deref().unwrap_or("the whole customer")) },
                         html! { (pause.direction.unwrap_or("both")) },
                         html! { (pause.who) @if pause.halted { " (ends by itself once the tables fit)" } },
-                        html! { (pause.reason) }, frame::time(Some(pause.since)),
+                        frame::why(pause.reason.as_deref()), frame::time(Some(pause.since)),
                     ]).collect(),
                     empty: "",
                 })

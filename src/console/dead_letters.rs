@@ -96,8 +96,7 @@ fn table(console: &Console, letters: &[DeadLetter], may: bool, all: bool) -> Mar
             html! { @if all { (frame::state(&letter.state)) } @else { (letter.requeue_will) } },
         ];
         if may {
-            let label = format!("Choose dead letter {}", letter.id);
-            cells.insert(0, html! { @if letter.state == "waiting" { input type="checkbox" name="id" value=(letter.id) aria-label=(label); } });
+            cells.insert(0, html! { @if letter.state == "waiting" { (frame::chosen(letter.id, "dead letter")) } });
         }
         cells
     };
@@ -200,7 +199,7 @@ fn dealt_table<'d>(dealt: impl Iterator<Item = (i64, &'d Dealt)>) -> Markup {
                     html! { (id) },
                     html! { (dealt.action) },
                     html! { (dealt.who) },
-                    html! { (dealt.reason) },
+                    frame::why(dealt.reason.as_deref()),
                     frame::time(Some(dealt.at)),
                 ]
             })

@@ -111,6 +111,11 @@ pub(super) fn time(at: Option<DateTime<Utc>>) -> Markup {
     html! { @match at { Some(at) => (Time(at)), None => span class="none" { "–" } } }
 }
 
+/// Why somebody did something, if that was said.
+pub(super) fn why(reason: Option<&str>) -> Markup {
+    html! { @match reason { Some(reason) => (reason), None => span class="none" { "–" } } }
+}
+
 /// As exact as a person needs it, together on one line however narrow the column.
 pub(super) fn duration(secs: f64) -> String {
     told::duration(secs).replace(' ', "\u{a0}")
@@ -189,6 +194,11 @@ pub(super) fn reason() -> Markup {
 
 pub(super) fn may_act(visitor: &Visitor) -> bool {
     visitor.role == Role::Act
+}
+
+/// The box before a row of a table, to choose it by; on a phone, where no head stands above it, with the word.
+pub(super) fn chosen(id: i64, what: &str) -> Markup {
+    html! { label class="choose" { input type="checkbox" name="id" value=(id) aria-label={ "Choose " (what) " " (id) }; span aria-hidden="true" { "Choose" } } }
 }
 
 /// A choice among names, for a filter.

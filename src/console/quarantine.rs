@@ -13,6 +13,8 @@ use super::frame::{self, Place, Table};
 use crate::ops::{self, By, DealtWith, QuarantinedRow, Which};
 
 const SHOWN_MAX: usize = 500;
+/// More than a person reads; what is done to all that the filter finds knows no such bound.
+const FOUND_MAX: u32 = 10_000;
 
 #[derive(Debug, Default, Deserialize)]
 pub(super) struct Asked {
@@ -31,7 +33,7 @@ pub(super) async fn page(
     let customer = console.customer_asked(Some(&asked.customer))?;
     let entity = console.entity_asked(Some(&asked.entity))?;
     let which = Which { customer: customer.map(|customer| &customer.id), entity, ids: &[] };
-    let rows = ops::quarantine(&console.env.queue, which).await?;
+    let rows = ops::quarantine(&console.env.queue, which, FOUND_MAX).await?;
     let may = frame::may_act(&visitor) && !rows.is_empty();
     let columns = ["", "Id", "Customer", "Entity", "Side", "Key", "Field", "Reason", "Since", "Looked at"];
     let row = |row: &QuarantinedRow| {
@@ -47,8 +49,7 @@ pub(super) async fn page(
             html! { (frame::time(Some(row.seen_at))) @if row.due { " (the next run's)" } },
         ];
         if may {
-            let label = format!("Choose row {}", row.id);
-            cells.insert(0, html! { input type="checkbox" name="id" value=(row.id) aria-label=(label); });
+            cells.insert(0, frame::chosen(row.id, "row"));
         }
         cells
     };

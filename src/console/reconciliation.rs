@@ -84,7 +84,7 @@ pub(super) async fn page(
                         columns: &["Entity", "Kind", "Legacy key", "Platform key", "Fields", "Found"],
                         rows: found.differences.iter().map(|one| vec![
                             html! { (one.entity) },
-                            html! { @match leads_to(&one.kind, id) {
+                            html! { @match leads_to(&one.kind, id, &one.entity) {
                                 Some(to) => a href=(to) { (one.kind.replace('_', " ")) },
                                 None => (one.kind.replace('_', " ")),
                             } },
@@ -138,12 +138,12 @@ pub(super) async fn page(
 }
 
 /// The list that says more about a difference of this kind.
-fn leads_to(kind: &str, customer: &str) -> Option<String> {
-    let customer = frame::escaped(customer);
+fn leads_to(kind: &str, customer: &str, entity: &str) -> Option<String> {
+    let [customer, entity] = [customer, entity].map(frame::escaped);
     match kind {
-        "listed" => Some(format!("/conflicts?state=open&customer={customer}")),
-        "dead_letter" => Some(format!("/dead-letters?customer={customer}")),
-        "quarantined" => Some(format!("/quarantine?customer={customer}")),
+        "listed" => Some(format!("/conflicts?state=open&customer={customer}&entity={entity}")),
+        "dead_letter" => Some(format!("/dead-letters?customer={customer}&entity={entity}")),
+        "quarantined" => Some(format!("/quarantine?customer={customer}&entity={entity}")),
         "parked" => Some(format!("/customers/{customer}#parked")),
         _ => None,
     }

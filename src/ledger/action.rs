@@ -5,6 +5,9 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use sqlx::PgConnection;
 
+/// What the ledger has in place of a reason that nobody gave: its columns hold a text. Who reads it is told of none.
+pub const NO_REASON: &str = "-";
+
 /// What somebody is about to do.
 #[derive(Debug, Clone, Copy)]
 pub struct Intended<'a> {
@@ -28,7 +31,8 @@ pub struct Action {
     pub customer: Option<String>,
     pub customers: Vec<String>,
     pub subject: String,
-    pub reason: String,
+    /// `None`: nobody said why.
+    pub reason: Option<String>,
     /// `None`: it is under way, or the process ended in it.
     pub outcome: Option<String>,
 }
@@ -76,7 +80,7 @@ pub async fn last(
 /// What was done about this subject of the customer's, the newest first.
 pub async fn about(conn: &mut PgConnection, customer: &str, subject: &str, limit: i64) -> sqlx::Result<Vec<Action>> {
     sqlx::query_as(
-        "select id, at, who, action, customer, customers, subject, reason, outcome from bridge.action
+        "select id, at, who, action, customer, customers, subject, nullif(reason, '-') as reason, outcome from bridge.action
          where customer = $1 and subject = $2 order by id desc limit $3",
     )
     .bind(customer)
@@ -91,7 +95,7 @@ pub async fn newest(conn: &mut PgConnection, customer: Option<&str>, limit: i64)
     // A statement for each question, so that each follows an index.
     let those = |of: &str| {
         format!(
-            "(select id, at, who, action, customer, customers, subject, reason, outcome from bridge.action
+            "(select id, at, who, action, customer, customers, subject, nullif(reason, '-') as reason, outcome from bridge.action
               where {of} order by id desc limit $2)"
         )
     };

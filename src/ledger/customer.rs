@@ -51,7 +51,8 @@ pub struct Row {
     pub state: State,
     pub version: i64,
     pub who: String,
-    pub reason: String,
+    /// `None`: nobody said why.
+    pub reason: Option<String>,
     pub changed_at: DateTime<Utc>,
 }
 
@@ -79,9 +80,9 @@ pub async fn next_version(conn: &mut PgConnection) -> sqlx::Result<i64> {
 
 /// All of them, by id.
 pub async fn all(conn: &mut PgConnection) -> sqlx::Result<Vec<Row>> {
-    type Fields = (String, String, String, i64, String, String, DateTime<Utc>);
+    type Fields = (String, String, String, i64, String, Option<String>, DateTime<Utc>);
     let rows: Vec<Fields> = sqlx::query_as(
-        "select id, definition, state, version, who, reason, changed_at from bridge.customer order by id collate \"C\"",
+        "select id, definition, state, version, who, nullif(reason, '-') as reason, changed_at from bridge.customer order by id collate \"C\"",
     )
     .fetch_all(conn)
     .await?;

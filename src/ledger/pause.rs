@@ -27,7 +27,8 @@ pub struct Pause {
     pub entity: Option<String>,
     pub toward: Option<Side>,
     pub who: String,
-    pub reason: String,
+    /// `None`: nobody said why.
+    pub reason: Option<String>,
     pub since: DateTime<Utc>,
     /// The bridge's own: the entity's tables do not fit its mapping. Ends by itself once they do.
     pub halted: bool,
@@ -160,9 +161,9 @@ pub async fn lift_halts(conn: &mut PgConnection, customer: &str, entities: &[&st
 
 /// All that is stopped of these customers, the oldest first.
 pub async fn of_customers(conn: &mut PgConnection, customers: &[&str]) -> sqlx::Result<Vec<Pause>> {
-    type Row = (String, Option<String>, Option<String>, String, String, DateTime<Utc>, bool);
+    type Row = (String, Option<String>, Option<String>, String, Option<String>, DateTime<Utc>, bool);
     let rows: Vec<Row> = sqlx::query_as(
-        "select customer, entity, toward, who, reason, since, halted from bridge.pause
+        "select customer, entity, toward, who, nullif(reason, '-') as reason, since, halted from bridge.pause
          where customer = any($1) order by id",
     )
     .bind(customers)
@@ -190,7 +191,7 @@ mod tests {
             entity: entity.map(str::to_owned),
             toward: *toward,
             who: "ann".into(),
-            reason: "why".into(),
+            reason: Some("why".into()),
             since: DateTime::from_timestamp(100 + at as i64, 0).expect("in range"),
             halted: false,
         };

@@ -10,7 +10,7 @@ use super::dealt::DealtWith;
 use super::{Paused, Scope, Selection, Which, pause, quarantine, ticks};
 use crate::config::{Config, CustomerId, EntityId, Side};
 use crate::ledger::action;
-pub use crate::ledger::action::{Action, Intended};
+pub use crate::ledger::action::{Action, Intended, NO_REASON};
 use crate::ledger::dead_letter;
 use crate::queue;
 use crate::stages::Data;

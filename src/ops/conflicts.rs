@@ -51,7 +51,7 @@ pub async fn conflicts(
             Err(error) => unread.push((id.clone(), told(&error))),
         }
     }
-    entries.sort_by_key(|entry| std::cmp::Reverse((entry.decided_at, entry.id)));
+    entries.sort_by_key(|entry| std::cmp::Reverse((entry.noticed_at, entry.id)));
     entries.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
     Ok(Conflicts { entries, unread })
 }

@@ -10,7 +10,7 @@ use chrono::{DateTime, Utc};
 use serde::Serialize;
 use sqlx::{PgConnection, PgPool};
 
-use super::{Intended, act, ticks};
+use super::{Intended, NO_REASON, act, ticks};
 use crate::clock;
 use crate::config::{Config, Customer, CustomerId, Kept, Pool, Why};
 use crate::ledger::customer::{self, Row, State};
@@ -36,7 +36,8 @@ pub struct CustomerKept {
     pub state: &'static str,
     pub problem: Option<String>,
     pub who: String,
-    pub reason: String,
+    /// `None`: nobody said why.
+    pub reason: Option<String>,
     pub changed_at: DateTime<Utc>,
     /// Its `[[customers]]`.
     pub definition: String,
@@ -319,7 +320,8 @@ async fn state_set(queue: &PgPool, id: &str, state: State, by: (&str, &str)) -> 
 
 /// What is under way ends as under a pause, whichever process has it.
 async fn stop(conn: &mut PgConnection, id: &str, state: State, (who, reason): (&str, &str)) -> sqlx::Result<()> {
-    customer::stop(conn, id, &format!("{} by {who}: {reason}", state.as_str())).await
+    let why = if reason == NO_REASON { String::new() } else { format!(": {reason}") };
+    customer::stop(conn, id, &format!("{} by {who}{why}", state.as_str())).await
 }
 
 /// A run is asked for, as after a pause, once every process has heard of the customer: one that has not would give it back as one that it does

@@ -102,7 +102,8 @@ pub struct Dealt {
     /// `requeue` or `discard`.
     pub action: String,
     pub who: String,
-    pub reason: String,
+    /// `None`: nobody said why.
+    pub reason: Option<String>,
     pub at: DateTime<Utc>,
 }
 
@@ -195,7 +196,7 @@ pub async fn dead_letter(queue: &PgPool, id: i64) -> anyhow::Result<Option<DeadL
     .with_context(what)?;
     let ids: Vec<i64> = earlier.iter().map(|earlier| earlier.id).chain([id]).collect();
     let mut dealt: Vec<Dealt> =
-        sqlx::query_as("select job, action, who, reason, at from bridge.requeue where job = any($1) order by at, id")
+        sqlx::query_as("select job, action, who, nullif(reason, '-') as reason, at from bridge.requeue where job = any($1) order by at, id")
             .bind(ids)
             .fetch_all(&mut *conn)
             .await

@@ -138,19 +138,7 @@ pub async fn explain(
     let key = env.data.spelled(customer, entity, side, key).await?;
     let it = (entity.clone(), side, key);
     let Some(mut look) = look(env, customer, &it).await? else { return Ok(None) };
-    let (names, texts) = unzipped(&keys(&look.record));
-    let quarantined: Vec<QuarantineShown> = sqlx::query_as(
-        "select id, side, key, field, reason, since
-         from bridge.quarantine join unnest($3::text[], $4::text[]) as asked (side, key) using (side, key)
-         where customer = $1 and entity = $2 order by side",
-    )
-    .bind(customer.as_str())
-    .bind(entity.as_str())
-    .bind(&names)
-    .bind(&texts)
-    .fetch_all(&env.queue)
-    .await
-    .with_context(|| format!("reading what is quarantined of {entity}"))?;
+    let quarantined = quarantined(env, customer, entity, &keys(&look.record)).await?;
     let conflicts = match key_on(&look.record, Side::Platform) {
         Some(key) => env.data.conflicts_of(customer, entity, &key, CONFLICTS_MAX).await?,
         None => Vec::new(),
@@ -175,22 +163,29 @@ pub async fn explain(
     Ok(Some(Explained { look, quarantined, conflicts, next, unsure }))
 }
 
-/// An error of somebody who looked at an entity's records; of one whose table somebody holds locked with which it is, and how to find who.
-pub fn with_lock(config: &Config, customer: &CustomerId, entity: &EntityId, error: anyhow::Error) -> anyhow::Error {
-    let (Some(customer), Some(declared)) = (config.customer(customer), config.entity(entity)) else { return error };
+/// An error of somebody who looked at a customer's records, of all entities or of one; where somebody holds a table locked, with which it is,
+/// and how to find who.
+pub fn with_lock(
+    config: &Config,
+    customer: &CustomerId,
+    entity: Option<&EntityId>,
+    error: anyhow::Error,
+) -> anyhow::Error {
+    let Some(customer) = config.customer(customer) else { return error };
     if !is_locked(&error) {
         return error;
     }
-    let tables = Side::BOTH.iter().filter_map(|&side| {
-        let table = declared.table(side);
-        Some((table.shown(), customer.databases.get(&table.database)?.to_string()))
-    });
+    let asked = config.entities().filter(|one| entity.is_none_or(|entity| *entity == one.id));
+    let tables = asked.flat_map(|declared| Side::BOTH.map(|side| (declared, declared.table(side)))).filter_map(
+        |(declared, table)| Some((&declared.id, table.shown(), customer.databases.get(&table.database)?.to_string())),
+    );
     let (said, tables) = (told(&error), tables.collect::<Vec<_>>());
-    // The error names the table, or at least its database; else it may be either.
-    let is_it = |(table, database): &&(String, String)| said.contains(&format!("{table} in {database}"));
-    let is_there = |(_, database): &&(String, String)| said.contains(database.as_str());
-    let of = tables.iter().find(is_it).or_else(|| tables.iter().find(is_there)).or(tables.first());
-    let Some((table, database)) = of else { return error };
+    // The error names the table, or at least its database; else, of one entity, it may be either.
+    let is_it = |(_, table, database): &&(_, String, String)| said.contains(&format!("{table} in {database}"));
+    let is_there = |(_, _, database): &&(_, String, String)| entity.is_some() && said.contains(database.as_str());
+    let any = tables.first().filter(|_| entity.is_some());
+    let of = tables.iter().find(is_it).or_else(|| tables.iter().find(is_there)).or(any);
+    let Some((entity, table, database)) = of else { return error };
     error.context(format!(
         "somebody holds {table} in {database} locked, so nothing can be told of {entity} before it is free: repeat this then. Who it is, in that \
          database: `select pid, usename, state, query from pg_stat_activity where pid in (select pid from pg_locks where granted and relation = \
@@ -294,6 +289,27 @@ async fn parked(
     .await
 }
 
+async fn quarantined(
+    env: &Env,
+    customer: &CustomerId,
+    entity: &EntityId,
+    keys: &[(Side, Key)],
+) -> anyhow::Result<Vec<QuarantineShown>> {
+    let (names, texts) = unzipped(keys);
+    sqlx::query_as(
+        "select id, side, key, field, reason, since
+         from bridge.quarantine join unnest($3::text[], $4::text[]) as asked (side, key) using (side, key)
+         where customer = $1 and entity = $2 order by side",
+    )
+    .bind(customer.as_str())
+    .bind(entity.as_str())
+    .bind(names)
+    .bind(texts)
+    .fetch_all(&env.queue)
+    .await
+    .with_context(|| format!("reading what is quarantined of {entity}"))
+}
+
 /// Of a living pair the row that is missing, if the other one stands.
 async fn gone(
     env: &Env,
@@ -387,17 +403,63 @@ async fn foretell(env: &Env, customer: &CustomerId, it: &Named, held: Option<Sid
                         chain.push((parent, look.held));
                         continue;
                     }
-                    Some(_) => Some("is not looked at by the next run"),
+                    Some(look) if told.unsure.is_none() => {
+                        told.unsure = Some(kept_back(env, customer, &parent, look).await?);
+                        None
+                    }
+                    Some(_) => None,
                 },
             };
-            let (entity, side, key) = &parent;
-            let key = told_key(&key.listed());
-            told.unsure = told.unsure.or(why.map(|why| format!("{entity} {key} of {side} {why}")));
+            told.unsure = told.unsure.or(why.map(|why| format!("{} {why}", shown(&parent))));
         }
         told.rows.extend(rows);
         chain.pop();
     }
     Ok(told)
+}
+
+fn shown((entity, side, key): &Named) -> String {
+    format!("{entity} {} of {side}", told_key(&key.listed()))
+}
+
+/// Why the next run does not look at this record, for which another waits; of one that waits itself, why that for which it does is not there.
+async fn kept_back(env: &Env, customer: &CustomerId, it: &Named, look: Look) -> anyhow::Result<String> {
+    let (mut it, mut look, mut told) = (it.clone(), look, String::new());
+    for place in 0..CHAIN_MAX {
+        told.push_str(&shown(&it));
+        if place > 0 {
+            told.push_str(", which");
+        }
+        let quarantined = quarantined(env, customer, &it.0, &keys(&look.record)).await?;
+        let letter = look.pages.iter().find_map(|page| page.letter);
+        let waits = look.parked.iter().find_map(|row| match (&row.waits_entity, &row.waits_side, &row.waits_key) {
+            (Some(entity), Some(side), Some(key)) => {
+                Some((EntityId::new(entity.as_str()), side.parse().ok()?, Key(key.clone())))
+            }
+            _ => None,
+        });
+        let ended = match (quarantined.first(), letter, waits) {
+            (Some(row), ..) => {
+                let field = row.field.as_ref().map(|field| format!("{field}: ")).unwrap_or_default();
+                format!(" is quarantined ({}): {field}{}", row.id, row.reason)
+            }
+            (None, Some(letter), _) => format!(" lies in a page that is dead letter {letter}"),
+            (None, None, _) if look.stands_still => " is paused".to_owned(),
+            (None, None, None) => " is not looked at by the next run".to_owned(),
+            (None, None, Some(next)) => {
+                told.push_str(" waits for ");
+                match self::look(env, customer, &next).await? {
+                    Some(found) => {
+                        (it, look) = (next, found);
+                        continue;
+                    }
+                    None => format!("{}, which is not there", shown(&next)),
+                }
+            }
+        };
+        return Ok(format!("{told}{ended}"));
+    }
+    Ok(format!("{told}others in turn"))
 }
 
 fn waits_for(row: &PreviewRow) -> Option<Named> {

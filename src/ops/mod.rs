@@ -39,8 +39,8 @@ pub use crate::jobs::failure::DEAD_KINDS;
 pub use crate::ledger::customer::State as CustomerState;
 pub use crate::ledger::dead_letter::Selection;
 pub use actions::{
-    Action, By, Deal, Intended, REASON_MAX, act, actions, actions_about, deal, decide_conflict, pause_by, reason,
-    resume_by, retry_by, tick_by,
+    Action, By, Deal, Intended, NO_REASON, REASON_MAX, act, actions, actions_about, deal, decide_conflict, pause_by,
+    reason, resume_by, retry_by, tick_by,
 };
 pub use conflicts::{Conflicts, conflicts};
 pub use customers::{ApplyOf, CannotKeep, Change, Changed, CustomerKept, Purged, What, apply, kept, purge, set_state};
@@ -54,7 +54,7 @@ pub use gauges::{LoadStanding, SideStanding, Standing, standing};
 pub use grants::grants;
 pub use mapping::{Accepted, MappingStanding, Unknown, accept_mapping, unknown};
 pub use migrate::{Ahead, Migrated, has_worked, migrate, migrate_some, migrated};
-pub use parked::{ParkedRow, parked, parked_by_reason};
+pub use parked::{Parked, ParkedRow, parked};
 pub use pause::{Paused, Scope, pause, resume};
 pub use preview::{About, Note, Outcome, Preview, PreviewOf, PreviewOfRow, PreviewRow, Walked, preview};
 pub use quarantine::{QuarantinedRow, Which, quarantine, retry_quarantined};
@@ -73,7 +73,8 @@ pub struct CustomerStatus {
     pub customer: String,
     pub slug: String,
     /// `idle`, `running`, `loading` (nothing else), `degraded` (dead letters wait, or the bridge itself has stopped an entity),
-    /// `waiting` (a changed mapping is to be accepted), `never run`, `waiting for a worker` (work is due and nobody takes it),
+    /// `waiting` (something of it waits for a person, as nothing else goes on: quarantined rows, differences and open conflicts, a changed
+    /// mapping that is to be accepted, what is paused), `never run`, `waiting for a worker` (work is due and nobody takes it),
     /// `no tick` (none was made for five minutes after one was due: no scheduler runs),
     /// `locked` (somebody holds a table of it locked), `away` (a database of it does not answer), `paused` (all of it); of those that the
     /// queue database keeps also `disabled`, and `unreadable` (this process cannot read what is kept of it).

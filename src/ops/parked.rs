@@ -1,5 +1,7 @@
 //! `sync-bridge parked list`: rows that wait, and what for.
 
+use std::collections::BTreeMap;
+
 use anyhow::Context;
 use chrono::{DateTime, Utc};
 use schemars::JsonSchema;
@@ -29,7 +31,17 @@ pub struct ParkedRow {
     pub seen_at: DateTime<Utc>,
 }
 
-/// The rows that wait now, of this customer and entity if they are named, at most `limit`, in the order of their keys.
+/// The rows that wait now, all of them counted.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+pub struct Parked {
+    /// However many are shown.
+    pub total: i64,
+    pub by_reason: BTreeMap<String, i64>,
+    /// The first of them, in the order of their keys.
+    pub rows: Vec<ParkedRow>,
+}
+
+/// The rows that wait now, of this customer and entity if they are named; at most `limit` of them one by one.
 ///
 /// # Errors
 /// The queue database's.
@@ -38,8 +50,8 @@ pub async fn parked(
     customer: Option<&CustomerId>,
     entity: Option<&EntityId>,
     limit: u32,
-) -> anyhow::Result<Vec<ParkedRow>> {
-    sqlx::query_as(
+) -> anyhow::Result<Parked> {
+    let rows: Vec<ParkedRow> = sqlx::query_as(
         "select customer, entity, side, key, reason, waits_entity, waits_side, waits_key,
              -- Those that a load parked are its own while it lasts.
              exists (select from bridge.due
@@ -54,25 +66,16 @@ pub async fn parked(
     .bind(i64::from(limit))
     .fetch_all(queue)
     .await
-    .context("reading the parked rows")
-}
-
-/// How many of them wait for each reason, however many are shown.
-///
-/// # Errors
-/// The queue database's.
-pub async fn parked_by_reason(
-    queue: &PgPool,
-    customer: Option<&CustomerId>,
-    entity: Option<&EntityId>,
-) -> anyhow::Result<Vec<(String, i64)>> {
-    sqlx::query_as(
+    .context("reading the parked rows")?;
+    let by_reason: Vec<(String, i64)> = sqlx::query_as(
         "select reason, count(*) from bridge.parked where ($1::text is null or customer = $1) and ($2::text is null or entity = $2)
-         group by reason order by count(*) desc, reason",
+         group by reason",
     )
     .bind(customer.map(CustomerId::as_str))
     .bind(entity.map(EntityId::as_str))
     .fetch_all(queue)
     .await
-    .context("counting the parked rows")
+    .context("counting the parked rows")?;
+    let by_reason = BTreeMap::from_iter(by_reason);
+    Ok(Parked { total: by_reason.values().sum(), by_reason, rows })
 }

@@ -17,7 +17,8 @@ pub struct Paused {
     /// `to-legacy` or `to-platform`; `None`: both.
     pub direction: Option<&'static str>,
     pub who: String,
-    pub reason: String,
+    /// `None`: nobody said why.
+    pub reason: Option<String>,
     pub since: chrono::DateTime<chrono::Utc>,
     /// By the bridge itself: the entity's tables do not fit its mapping. Ends by itself once they do.
     pub halted: bool,

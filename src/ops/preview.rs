@@ -88,6 +88,12 @@ pub enum About {
     Retried,
     /// Pages that nobody looks at before somebody acts.
     DeadLetters,
+    /// Rows that cannot be written as they are.
+    Quarantine,
+    /// Those that a person is to decide.
+    Conflicts,
+    /// What comparisons of whole tables found.
+    Differences,
     OpenRun,
     Load,
     LoadWindow,
@@ -236,6 +242,7 @@ pub(super) async fn narrowed(env: &Env, customer: &CustomerId, entity: &EntityId
 
 fn notes(config: &Config, of: PreviewOf<'_>, asked: &Asked, decision: Decision) -> Vec<Note> {
     let mut notes = Vec::new();
+    let slug = slug(config, of.customer);
     let mut note = |about, entity: Option<&str>, text: String| {
         notes.push(Note { about, entity: entity.map(str::to_owned), text });
     };
@@ -248,7 +255,18 @@ fn notes(config: &Config, of: PreviewOf<'_>, asked: &Asked, decision: Decision) 
             None => "nothing of it is done".to_owned(),
             Some(side) => format!("nothing is written to the {side} side: what would be is parked"),
         };
-        note(About::Pause, of, format!("paused by {}: {what}", pause.who));
+        let since = pause.since.format("%Y-%m-%d %H:%M:%SZ");
+        let reason = pause.reason.as_ref().map(|reason| format!(" ({reason})")).unwrap_or_default();
+        // Of the bridge's own the reason says what to do.
+        let until = match pause.is_own() {
+            true => String::new(),
+            false => {
+                let entity = of.map(|entity| format!(" --entity {entity}")).unwrap_or_default();
+                let toward = pause.toward.map(|side| format!(" --direction {}", side.direction())).unwrap_or_default();
+                format!(", until `sync-bridge resume --customer {slug}{entity}{toward}`")
+            }
+        };
+        note(About::Pause, of, format!("paused by {} since {since}{reason}: {what}{until}", pause.who));
     }
     if asked.under_way.open {
         let text = "a run is open and goes on by itself: a run asked for now would be skipped, and this is what the next one would do";
@@ -298,6 +316,11 @@ fn notes(config: &Config, of: PreviewOf<'_>, asked: &Asked, decision: Decision) 
     notes
 }
 
+/// As the command line names it.
+fn slug<'c>(config: &'c Config, customer: &'c CustomerId) -> &'c str {
+    config.customer(customer).map_or(customer.as_str(), |one| one.slug.as_str())
+}
+
 /// What keeps work of the customer from being done as it is planned.
 async fn trouble(env: &Env, of: PreviewOf<'_>) -> anyhow::Result<Vec<Note>> {
     let note = |about, text| Note { about, entity: None, text };
@@ -317,10 +340,7 @@ async fn trouble(env: &Env, of: PreviewOf<'_>) -> anyhow::Result<Vec<Note>> {
         let letters = format!("{} wait{}", counted(waiting, "dead letter"), if waiting == 1 { "s" } else { "" });
         let which = match waiting {
             1 => first.id.to_string(),
-            _ => format!(
-                "--customer {}",
-                env.config.customer(of.customer).map_or(of.customer.as_str(), |one| one.slug.as_str())
-            ),
+            _ => format!("--customer {}", slug(&env.config, of.customer)),
         };
         let text = format!(
             "{letters} for a person, the first since {since}; no run looks at the rows of such pages before they change or \
@@ -329,7 +349,59 @@ async fn trouble(env: &Env, of: PreviewOf<'_>) -> anyhow::Result<Vec<Note>> {
         );
         notes.push(note(About::DeadLetters, text));
     }
+    drop(ledger);
+    notes.extend(listed(env, of).await?);
     Ok(notes)
+}
+
+/// What is listed for a person, which no run changes by itself.
+async fn listed(env: &Env, of: PreviewOf<'_>) -> anyhow::Result<Vec<Note>> {
+    let mut ledger = look(&env.queue).await?;
+    let (quarantined, open, differing): (i64, i64, i64) = sqlx::query_as(
+        "select (select count(*) from bridge.quarantine where customer = $1 and ($2::text is null or entity = $2)),
+             count(*) filter (where kind = 'listed'),
+             -- The others have a list of their own.
+             count(*) filter (where kind not in ('listed', 'quarantined', 'dead_letter'))
+         from bridge.difference
+         where customer = $1 and ($2::text is null or entity = $2)
+           and not exists (select from bridge.run where run.id = difference.run and run.state = 'open')",
+    )
+    .bind(of.customer.as_str())
+    .bind(of.entity.map(EntityId::as_str))
+    .fetch_one(&mut *ledger)
+    .await
+    .context("reading what waits for a person")?;
+    let entity = of.entity.map(|entity| format!(" --entity {entity}")).unwrap_or_default();
+    let which = format!("--customer {}{entity}", slug(&env.config, of.customer));
+    let notes = [
+        (
+            About::Quarantine,
+            quarantined,
+            format!(
+                "{} cannot be written, and no run looks at such a row before it changes or `sync-bridge quarantine retry` names it: see \
+             `sync-bridge quarantine list {which}`",
+                counted(quarantined, "row")
+            ),
+        ),
+        (
+            About::Conflicts,
+            open,
+            format!(
+                "{} for a person: see `sync-bridge conflicts list {which} --state open`",
+                if open == 1 { "1 conflict waits".to_owned() } else { format!("{} wait", counted(open, "conflict")) }
+            ),
+        ),
+        (
+            About::Differences,
+            differing,
+            format!(
+                "{} differed when whole tables were compared last: see `sync-bridge verify {which}`",
+                counted(differing, "pair")
+            ),
+        ),
+    ];
+    let there = notes.into_iter().filter(|(_, count, _)| *count > 0);
+    Ok(there.map(|(about, _, text)| Note { about, entity: None, text }).collect())
 }
 
 /// What of a row is on a list.

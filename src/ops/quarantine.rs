@@ -11,9 +11,6 @@ use super::ticks;
 use crate::config::{Config, CustomerId, EntityId};
 use crate::ledger::parked;
 
-/// More than a person reads; `retry` knows no such bound.
-const LISTED_MAX: i64 = 10_000;
-
 /// A row that cannot be written as it is.
 #[derive(Debug, Serialize, JsonSchema, sqlx::FromRow)]
 pub struct QuarantinedRow {
@@ -42,11 +39,11 @@ pub struct Which<'a> {
     pub ids: &'a [i64],
 }
 
-/// The rows that are quarantined now, those that have been for longest first.
+/// The rows that are quarantined now, those that have been for longest first, at most `limit`.
 ///
 /// # Errors
 /// The queue database's.
-pub async fn quarantine(queue: &PgPool, which: Which<'_>) -> anyhow::Result<Vec<QuarantinedRow>> {
+pub async fn quarantine(queue: &PgPool, which: Which<'_>, limit: u32) -> anyhow::Result<Vec<QuarantinedRow>> {
     sqlx::query_as(
         "select row.id, row.customer, row.entity, row.side, row.key, row.field, row.reason, row.since, row.seen_at,
              coalesce(parked.woken, false) as due
@@ -61,7 +58,7 @@ pub async fn quarantine(queue: &PgPool, which: Which<'_>) -> anyhow::Result<Vec<
     .bind(which.customer.map(CustomerId::as_str))
     .bind(which.entity.map(EntityId::as_str))
     .bind(which.ids)
-    .bind(LISTED_MAX)
+    .bind(i64::from(limit))
     .fetch_all(queue)
     .await
     .context("reading the quarantine")

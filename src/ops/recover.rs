@@ -175,10 +175,10 @@ async fn stand_still(queue: &PgPool, of: RecoverOf<'_>) -> anyhow::Result<()> {
     if let Some(pause) = of_parts {
         let toward = pause.toward.map_or(String::new(), |side| format!(" towards {side}"));
         return Err(CannotRecover(format!(
-            "{}{toward} is paused by {} ({}), and a recovery decides about everything: `sync-bridge resume` it first, and pause the customer as a whole if need be",
+            "{}{toward} is paused by {}{}, and a recovery decides about everything: `sync-bridge resume` it first, and pause the customer as a whole if need be",
             pause.entity.as_deref().map_or_else(|| "the customer".to_owned(), |entity| format!("entity `{entity}`")),
             pause.who,
-            pause.reason
+            pause.reason.as_ref().map(|reason| format!(" ({reason})")).unwrap_or_default()
         ))
         .into());
     }
@@ -205,7 +205,7 @@ fn whole(customer: &CustomerId) -> Scope<'_> {
 /// Whether an operator has paused the customer. The bridge's own pause, of a side that was brought back, is what a recovery ends.
 fn are_by_others(pauses: &Pauses) -> bool {
     let mut of_all = pauses.list().iter().filter(|pause| pause.entity.is_none() && pause.toward.is_none());
-    of_all.any(|pause| pause.who != pause::OWN && pause.reason != RECOVERING)
+    of_all.any(|pause| pause.who != pause::OWN && pause.reason.as_deref() != Some(RECOVERING))
 }
 
 async fn settle(queue: &PgPool, customer: &CustomerId, entity: &EntityId, rows: &[(Side, Key)]) -> anyhow::Result<()> {

@@ -7,7 +7,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use clap::ValueEnum;
 use sqlx::PgPool;
 
-use super::{Away, CustomerStatus, Load, Paused, Retried, Watermark, mapping};
+use super::{Away, CustomerStatus, Load, MappingStanding, Paused, Retried, Watermark, mapping};
 use crate::config::{Config, Customer, CustomerId, Logins, Schedule, Side, Unserved, Why, parse_cron};
 use crate::jobs::failure::{Sorted, sort};
 use crate::ledger::circuit::{self, Circuit};
@@ -311,7 +311,7 @@ async fn of(queue: &PgPool, config: &Config, asked: &[Asked<'_>]) -> anyhow::Res
                 {
                     State::Degraded
                 }
-                true if state(summary) == State::Idle && mappings.iter().any(|mapping| mapping.state == "waiting") => {
+                true if state(summary) == State::Idle && waits_for_a_person(summary, &mappings, &pauses) => {
                     State::Waiting
                 }
                 true => state(summary),
@@ -353,6 +353,12 @@ fn standing(why: Option<&Why>) -> State {
 
 fn goes_on(state: State) -> bool {
     matches!(state, State::Idle | State::Running | State::Loading)
+}
+
+/// Whether something of it stays as it is until somebody comes.
+fn waits_for_a_person(summary: &Summary, mappings: &[MappingStanding], pauses: &Pauses) -> bool {
+    let is_listed = summary.quarantined > 0 || summary.differences > 0;
+    is_listed || !pauses.list().is_empty() || mappings.iter().any(|mapping| mapping.state == "waiting")
 }
 
 /// What is paused, by customer; of all others nothing is.

@@ -153,7 +153,8 @@ async fn verify_entity(
     }
     name_held(env, of.customer, entity, &mut found).await?;
     name_quarantined(env, of.customer, entity, &mut found).await?;
-    let (pairs, checksum) = env.data.agreed(of.customer, entity).await?;
+    let alone = found.values().filter(|one| one.legacy_key.is_none()).filter_map(|one| one.platform_key.clone());
+    let (pairs, checksum) = env.data.agreed(of.customer, entity, &alone.collect::<Vec<_>>()).await?;
     let mut by_kind: BTreeMap<String, u64> = BTreeMap::new();
     found.values().for_each(|one| *by_kind.entry(one.kind.clone()).or_default() += 1);
     let unequal = found.values().filter(|one| one.legacy_key.is_some() && one.platform_key.is_some()).count() as u64;

@@ -22,7 +22,8 @@ pub struct ConflictEntry {
     pub entity: String,
     pub legacy_key: Option<String>,
     pub platform_key: String,
-    pub decided_at: DateTime<Utc>,
+    /// Where a policy decides, it did so then; who decided what was open, and when, is an action.
+    pub noticed_at: DateTime<Utc>,
     /// `conflict`, `first_contact`, `delete_update`.
     pub kind: String,
     /// `decided`, `open` (waits for an operator), `resolved`, `undone`, `superseded` (was open; an edit changed what it was about).
@@ -152,7 +153,7 @@ fn entries(log: &Log, rows: sqlx::Result<Vec<PgRow>>) -> anyhow::Result<Vec<Conf
                 entity: log.entity.to_string(),
                 legacy_key: row.try_get("legacy_key")?,
                 platform_key: row.try_get("platform_key")?,
-                decided_at: row.try_get("decided_at")?,
+                noticed_at: row.try_get("decided_at")?,
                 kind: row.try_get("kind")?,
                 state: row.try_get("state")?,
                 fields: serde_json::from_value(row.try_get("fields")?).context("a conflict's fields")?,

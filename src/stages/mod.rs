@@ -741,9 +741,14 @@ impl Data {
     ///
     /// # Errors
     /// As `cut`.
-    pub async fn agreed(&self, customer: &CustomerId, entity: &EntityId) -> anyhow::Result<(u64, String)> {
+    pub async fn agreed(
+        &self,
+        customer: &CustomerId,
+        entity: &EntityId,
+        alone: &[Key],
+    ) -> anyhow::Result<(u64, String)> {
         let ready = self.fitting(customer, entity).await?;
-        let agreed = self.heed(customer, entity, sweep::agreed(&ready).await);
+        let agreed = self.heed(customer, entity, sweep::agreed(&ready, alone).await);
         self.explained(customer, entity, &ready, agreed).await
     }
 

@@ -165,19 +165,21 @@ async fn sweep_side(entity: &ReadyEntity, side: Side, depth: Depth, paces: &Pace
 }
 
 /// The living pairs, and a hash of what both sides last agreed on in all of them, what was announced among it: where nothing differs, it came
-/// to pass.
+/// to pass. What was announced for these `alone`, by their keys on the platform, did not.
 ///
 /// # Errors
 /// A database that does not answer.
-pub async fn agreed(entity: &ReadyEntity) -> anyhow::Result<(u64, String)> {
+pub async fn agreed(entity: &ReadyEntity, alone: &[Key]) -> anyhow::Result<(u64, String)> {
     let platform = &entity.platform;
     let what = || format!("reading the pairs of {} in {}", entity.mapping.entity, platform.database.shown);
     let query = postgres::query(
         "select count(*), (coalesce(sum(hashtextextended(coalesce(encode(coalesce(next_base, base), 'base64'), ''), hashtextextended(coalesce(legacy_key, ''), \
          hashtextextended(platform_key, 0)))), 0) % 9223372036854775807)::bigint \
-         from sync_bridge.pair where entity_id = $1 and not gone",
+         from sync_bridge.pair where entity_id = $1 and not gone \
+         and not (legacy_key is null and platform_key = any($2))",
     )
-    .bind(platform.sql.entity_number());
+    .bind(platform.sql.entity_number())
+    .bind(alone.iter().map(|key| key.0.clone()).collect::<Vec<_>>());
     let rows = platform.database.read.fetch_all(query).await.with_context(what)?;
     let row = rows.first().with_context(what)?;
     let (pairs, hash): (i64, i64) = (row.try_get(0)?, row.try_get(1)?);

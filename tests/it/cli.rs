@@ -81,6 +81,7 @@ const VERBS: &[&[&str]] = &[
     &["quarantine", "list"],
     &["quarantine", "retry", "--all"],
     &["parked", "list"],
+    &["actions", "list"],
     &["check"],
     &["plan", "--customer", "acme"],
     &["verify", "--customer", "acme"],
@@ -365,6 +366,8 @@ fn bad_words_are_refused() {
     }
     for (list, least) in [
         (&["parked", "list", "--limit"][..], "1 to 10,000"),
+        (&["quarantine", "list", "--limit"], "1 to 10,000"),
+        (&["actions", "list", "--limit"], "1 to 10,000"),
         (&["runs", "list", "--customer", "acme", "--limit"], "1 to 10,000"),
         (&["runs", "show", "1", "--pages"], "0 to 100,000"),
         (&["conflicts", "list", "--customer", "acme", "--limit"], "1 to 10,000"),

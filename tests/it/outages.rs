@@ -269,7 +269,7 @@ async fn a_right_that_is_taken_from_one_table_stops_its_entity_alone() {
         }
         assert_eq!(bridge.systems.platform_rows(teams).await, names, "others go on");
         let status = bridge.status().await;
-        let told = status.paused.iter().map(|pause| pause.reason.as_str()).collect::<Vec<_>>();
+        let told = status.paused.iter().map(|pause| pause.reason.as_deref().unwrap_or_default()).collect::<Vec<_>>();
         assert!(matches!(told[..], [one] if one.contains("permission denied")), "{status:#?}");
         bridge.systems.on_platform(&given).await;
         bridge.settle().await;

@@ -27,7 +27,7 @@ Examples:
   sync-bridge conflicts resolve user:12 --customer acme --winner legacy
   sync-bridge conflicts undo user:12 --customer acme --reason 'she asked for it'
 
-JSON of `list` and `show`: conflict, customer, state, kind, legacy_key, platform_key, decided_at, legacy_stamp, platform_stamp,
+JSON of `list` and `show`: conflict, customer, state, kind, legacy_key, platform_key, noticed_at, legacy_stamp, platform_stamp,
   clock_difference_secs, fields (field, winner, policy, why; legacy and platform with --show-values); of `show` also acted: what people decided
   about it, the latest first (at, who, action, reason, outcome), null if the queue database does not answer; of the others: conflict, state
 
@@ -183,7 +183,7 @@ struct Shown<'a> {
     kind: &'a str,
     legacy_key: Option<&'a str>,
     platform_key: &'a str,
-    decided_at: DateTime<Utc>,
+    noticed_at: DateTime<Utc>,
     legacy_stamp: Option<DateTime<Utc>>,
     platform_stamp: Option<DateTime<Utc>>,
     clock_difference_secs: Option<f64>,
@@ -310,7 +310,7 @@ fn decided(acted: &[Action]) -> String {
             out::time(Some(action.at)),
             out::text(&action.who),
             out::text(&action.action),
-            out::text(&action.reason),
+            out::why(action.reason.as_deref()),
             out::text(action.outcome.as_deref().unwrap_or("not known")),
         ]);
     }
@@ -354,7 +354,7 @@ fn show<'a>(customer: &'a Customer, entry: &'a ConflictEntry) -> Shown<'a> {
         kind: &entry.kind,
         legacy_key: entry.legacy_key.as_deref(),
         platform_key: &entry.platform_key,
-        decided_at: entry.decided_at,
+        noticed_at: entry.noticed_at,
         legacy_stamp: entry.legacy_stamp,
         platform_stamp: entry.platform_stamp,
         clock_difference_secs: entry.clock_difference_secs,
@@ -371,7 +371,7 @@ fn table(shown: &[Shown<'_>]) -> String {
         let fields: Vec<String> = one.fields.iter().map(line).collect();
         table.add_row(vec![
             out::text(&one.conflict),
-            out::time(Some(one.decided_at)),
+            out::time(Some(one.noticed_at)),
             out::text(one.state),
             out::text(one.kind),
             out::text(&one.legacy_key.map_or_else(|| "-".into(), out::key)),
@@ -412,7 +412,7 @@ fn page(shown: &Shown<'_>) -> String {
         ("kind", out::text(shown.kind)),
         ("legacy key", out::text(&shown.legacy_key.map_or_else(|| "-".into(), out::key))),
         ("platform key", out::text(&out::key(shown.platform_key))),
-        ("noticed", out::time(Some(shown.decided_at))),
+        ("noticed", out::time(Some(shown.noticed_at))),
         ("edited on legacy", out::time(shown.legacy_stamp)),
         ("edited on platform", out::time(shown.platform_stamp)),
         ("clocks apart at most", out::duration(shown.clock_difference_secs)),

@@ -210,7 +210,7 @@ async fn list(bridge: &Bridge, json: bool) -> anyhow::Result<()> {
             out::state(one.state),
             out::time(Some(one.changed_at)),
             out::text(&one.who),
-            out::text(one.problem.as_deref().unwrap_or(&one.reason)),
+            out::why(one.problem.as_deref().or(one.reason.as_deref())),
         ]);
     }
     out::say(&if kept.is_empty() { "no customers".to_owned() } else { table.to_string() })

@@ -318,7 +318,7 @@ fn told(config: &Config, shown: &DeadLetterShown) -> String {
             out::text(error),
             out::text(&dealt.action),
             out::text(&dealt.who),
-            out::text(&dealt.reason),
+            out::why(dealt.reason.as_deref()),
             out::time(Some(dealt.at)),
         ]);
     }

@@ -28,7 +28,8 @@ A field's state: equal; which side changed it since both agreed (legacy, platfor
 JSON: record (entity, legacy, platform: key, stamp, seen; pair: legacy_key, platform_key, rev, generation, gone, announced_secs, stamps;
   fields: field, state, legacy, platform), parked, pages (side, letter: a dead letter, run, since, attempts, error, next_at), gone (of a row that is missing: side, seen_secs,
   every_secs, after_secs, follows, due), quarantined, conflicts, watermarks, paused (entity, direction, who, reason, since, halted),
-  stands_still, away (databases that do not answer: database, since, asked_at, error, waiting), due, next (as `plan` words it, with what it waits for first), unsure (why it may be otherwise)
+  stands_still, away (databases that do not answer: database, since, asked_at, error, waiting), due, next (as `plan` words it, with what it waits for first), unsure (of what it waits for: why that may
+  not come)
 
 Exit codes: 0 here it is, 1 a database failed meanwhile, 2 refused: there is no such record, too")]
 pub struct Args {
@@ -60,7 +61,7 @@ pub async fn run(config: &Path, args: Args) -> anyhow::Result<()> {
     let bridge = Bridge::open(config, Embedded::MustExist).await?;
     let mut found = find(&bridge, &customer, &entity, &keys).await;
     if let Err(error) = found {
-        let error = ops::with_lock(&bridge.config, &customer.id, &entity, error);
+        let error = ops::with_lock(&bridge.config, &customer.id, Some(&entity), error);
         found = Err(ops::with_away(&bridge.queue, &bridge.config, &customer.id, error).await);
     }
     bridge.close().await?;
@@ -170,7 +171,7 @@ fn shown(explained: &Explained, slug: &str, values: bool) -> String {
             "Conflict {}:{} at {}: {}, {}.",
             entry.entity,
             entry.id,
-            time(Some(entry.decided_at)),
+            time(Some(entry.noticed_at)),
             names.join(", "),
             entry.state
         ));
@@ -181,7 +182,8 @@ fn shown(explained: &Explained, slug: &str, values: bool) -> String {
             Some("to-legacy") => "Nothing is written to legacy",
             Some(_) => "Nothing is written to the platform",
         };
-        format!("{kept_back}: paused by {}: {}.", out::plain(&paused.who), out::plain(&paused.reason))
+        let why = paused.reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
+        out::plain(&format!("{kept_back}: paused by {}{why}.", paused.who))
     }));
     text.extend(look.away.iter().map(|away| format!("{}.", out::plain(&away.to_string()))));
     text.extend(look.pages.iter().map(owning));
@@ -191,7 +193,7 @@ fn shown(explained: &Explained, slug: &str, values: bool) -> String {
     }
     text.push(ahead(explained, slug));
     text.extend(next.iter().map(|row| plan::row_shown(row, values).trim_end().to_owned()));
-    text.extend(unsure.as_ref().map(|why| format!("That is not sure: {}.", out::plain(why))));
+    text.extend(unsure.as_ref().map(|why| format!("What it waits for: {}.", out::plain(why))));
     text.join("\n")
 }
 

@@ -8,6 +8,7 @@ use clap::{CommandFactory as _, Parser, Subcommand};
 use sync_bridge::telemetry::logs::Level;
 use sync_bridge::{shutdown, startup};
 
+mod actions;
 mod check;
 mod completions;
 mod conflicts;
@@ -54,6 +55,7 @@ Examples:
   sync-bridge pause --customer acme --reason '…'   and resume: nothing is lost meanwhile
   sync-bridge quarantine list               rows that cannot be written as they are
   sync-bridge parked list                   rows that wait and come back by themselves
+  sync-bridge actions list                  what people did by hand: who, what, when and why
   sync-bridge conflicts list --customer acme    what both sides changed, and who won
   sync-bridge verify --customer acme        prove that both sides hold the same
   sync-bridge recover --customer acme --from platform --plan   after a backup was brought back
@@ -96,6 +98,7 @@ enum Command {
     DeadLetters(dead_letters::Args),
     Quarantine(quarantine::Args),
     Parked(parked::Args),
+    Actions(actions::Args),
     Conflicts(conflicts::Args),
     Verify(verify::Args),
     Recover(recover::Args),
@@ -168,6 +171,7 @@ fn main() -> ExitCode {
         Command::DeadLetters(args) => dead_letters::run(&config, args).await,
         Command::Quarantine(args) => quarantine::run(&config, args).await,
         Command::Parked(args) => parked::run(&config, args).await,
+        Command::Actions(args) => actions::run(&config, args).await,
         Command::Conflicts(args) => conflicts::run(&config, args).await,
         Command::Verify(args) => verify::run(&config, args).await,
         Command::Recover(args) => recover::run(&config, args).await,

@@ -13,6 +13,7 @@ use serde_json::Value;
 use sync_bridge::config::{Config, Customer, CustomerId, EntityId, Side};
 use sync_bridge::mapping::join_key;
 pub use sync_bridge::mapping::told_key as key;
+pub use sync_bridge::ops::NO_REASON;
 use sync_bridge::ops::{self, CustomerStatus, DealtWith, REASON_MAX, Urgency};
 use sync_bridge::stages::{Key, Tally};
 use sync_bridge::startup::refused;
@@ -234,9 +235,6 @@ pub fn all_were(done: &DealtWith) -> anyhow::Result<()> {
     Err(if done.count == 0 { refused(error) } else { error })
 }
 
-/// What stands in the lists of actions where nobody said why.
-pub const NO_REASON: &str = "-";
-
 /// Why somebody does something, as an operator writes it: to be said, in a sentence or two.
 ///
 /// # Errors
@@ -244,6 +242,11 @@ pub const NO_REASON: &str = "-";
 pub fn reason(given: &str) -> Result<String, String> {
     let said = || format!("say why, in at most {REASON_MAX} characters: it is kept with what is done");
     ops::reason(given).map(str::to_owned).ok_or_else(said)
+}
+
+/// Why somebody did something, in a table.
+pub fn why(reason: Option<&str>) -> Cell {
+    text(reason.unwrap_or("-"))
 }
 
 /// Who acts, for the record; a name for people, no proof.

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use clap::Subcommand;
 use sync_bridge::config::{Config, CustomerId, EntityId};
-use sync_bridge::ops::{self, ParkedRow};
+use sync_bridge::ops::{self, Parked, ParkedRow};
 use sync_bridge::startup::{self, Bridge, Embedded};
 use sync_bridge::told::counted;
 
@@ -30,8 +30,8 @@ Examples:
   sync-bridge parked list
   sync-bridge parked list --customer acme --entity user --json
 
-JSON: a list; each row: customer, entity, side, key, reason (parent, busy, paused), waits_entity, waits_side, waits_key, due (the next run takes
-  it), since, seen_at")]
+JSON: total and by_reason (parent, busy, paused), of all however many are shown; rows: customer, entity, side, key, reason, waits_entity,
+  waits_side, waits_key, due (the next run takes it), since, seen_at")]
     List {
         /// Only those of this customer, by id or slug
         #[arg(long, value_name = "CUSTOMER")]
@@ -54,11 +54,11 @@ pub async fn run(config: &Path, args: Args) -> anyhow::Result<()> {
     let customer = customer.map(|named| out::customer(&config, &named).map(|one| one.id.clone())).transpose()?;
     let entity = entity.map(|named| out::entity(&config, &named).cloned()).transpose()?;
     let bridge = Bridge::open(config, Embedded::MustExist).await?;
-    let rows = read(&bridge, customer.as_ref(), entity.as_ref(), limit).await;
+    let parked = read(&bridge, customer.as_ref(), entity.as_ref(), limit).await;
     let config = bridge.config.clone();
     bridge.close().await?;
-    let (rows, by_reason) = rows?;
-    if json { out::say_json(&rows) } else { out::say(&table(&config, &rows, &by_reason)) }
+    let parked = parked?;
+    if json { out::say_json(&parked) } else { out::say(&table(&config, &parked)) }
 }
 
 async fn read(
@@ -66,14 +66,13 @@ async fn read(
     customer: Option<&CustomerId>,
     entity: Option<&EntityId>,
     limit: u32,
-) -> anyhow::Result<(Vec<ParkedRow>, Vec<(String, i64)>)> {
+) -> anyhow::Result<Parked> {
     bridge.must_be_migrated().await?;
-    let rows = ops::parked(&bridge.queue, customer, entity, limit).await?;
-    Ok((rows, ops::parked_by_reason(&bridge.queue, customer, entity).await?))
+    ops::parked(&bridge.queue, customer, entity, limit).await
 }
 
 /// The rows, and below them how many wait in all: they may be more than are shown.
-fn table(config: &Config, rows: &[ParkedRow], by_reason: &[(String, i64)]) -> String {
+fn table(config: &Config, Parked { total, by_reason, rows }: &Parked) -> String {
     if rows.is_empty() {
         return "nothing is parked".into();
     }
@@ -92,15 +91,14 @@ fn table(config: &Config, rows: &[ParkedRow], by_reason: &[(String, i64)]) -> St
             out::text(if row.due { "next run" } else { "-" }),
         ]);
     }
-    let all: i64 = by_reason.iter().map(|(_, count)| count).sum();
     let reasons: Vec<String> =
         by_reason.iter().map(|(reason, count)| format!("{} {reason}", out::grouped(*count))).collect();
     let shown = rows.len() as i64;
-    let more = match shown < all {
+    let more = match shown < *total {
         true => format!("; the first {}; --limit shows more", out::grouped(shown)),
         false => String::new(),
     };
-    format!("{table}\n{}: {}{more}", counted(all, "row"), reasons.join(", "))
+    format!("{table}\n{}: {}{more}", counted(*total, "row"), reasons.join(", "))
 }
 
 fn waits_for(row: &ParkedRow) -> String {

@@ -154,7 +154,7 @@ pub fn table<'p>(customers: impl Iterator<Item = (&'p str, &'p [Paused])>) -> Op
                     true => format!("{} (ends by itself once the tables fit)", pause.who),
                     false => pause.who.clone(),
                 }),
-                out::text(&pause.reason),
+                out::why(pause.reason.as_deref()),
             ]);
         }
     }

@@ -32,7 +32,7 @@ JSON: customer, slug, outcome (idle, run, load, paused), complete, rows_read, ro
   by_kind: creates_to_platform, creates_to_legacy, updates_to_platform, updates_to_legacy, deletes_to_platform,
     deletes_to_legacy, adopted, recorded, conflicts (fields), listed (of these, for a person), parked, quarantined
   entities: the same of each, with entity, rows_read, rows_unchanged
-  notes: about (pause, away, retried, dead_letters, open_run, load, load_window, debt, sweep, deletes, mapping), entity, text
+  notes: about (pause, away, retried, dead_letters, quarantine, conflicts, differences, open_run, load, load_window, debt, sweep, deletes, mapping), entity, text
   rows: entity, kind, and by kind
     create, update, delete, conflict, listed, recorded: legacy_key, platform_key (null: given when it is made), adopted,
       fields: field (null: the record), toward, conflict: winner, policy, why; with --show-values before (unless it is made), after,
@@ -111,7 +111,10 @@ pub async fn run(config: &Path, args: Args) -> anyhow::Result<()> {
         () = stop.cancelled() => Err(anyhow::anyhow!("stopped")),
     };
     let plan = match plan {
-        Err(error) => Err(ops::with_away(&bridge.queue, &bridge.config, &customer.id, error).await),
+        Err(error) => {
+            let error = ops::with_lock(&bridge.config, &customer.id, entity.as_ref(), error);
+            Err(ops::with_away(&bridge.queue, &bridge.config, &customer.id, error).await)
+        }
         plan => plan,
     };
     bridge.close().await?;

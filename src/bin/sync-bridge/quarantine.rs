@@ -8,6 +8,7 @@ use serde_json::json;
 use sync_bridge::config::{Config, CustomerId, EntityId};
 use sync_bridge::ops::{self, By, QuarantinedRow, Which};
 use sync_bridge::startup::{self, Bridge, Embedded, refused};
+use sync_bridge::told::counted;
 
 use crate::out;
 
@@ -36,6 +37,9 @@ JSON: a list; each row: id, customer, entity, side, key, field, reason, since, s
     List {
         #[command(flatten)]
         of: Of,
+        /// How many at most
+        #[arg(long, default_value_t = 10_000, allow_negative_numbers = true, value_parser = out::limit(1, 10_000))]
+        limit: u32,
         /// One line of JSON
         #[arg(long)]
         json: bool,
@@ -105,9 +109,9 @@ async fn act(
 ) -> anyhow::Result<()> {
     bridge.must_be_migrated().await?;
     match verb {
-        Verb::List { of: _, json } => {
-            let rows = ops::quarantine(&bridge.queue, Which { customer, entity, ids: &[] }).await?;
-            if json { out::say_json(&rows) } else { out::say(&table(&bridge.config, &rows)) }
+        Verb::List { of: _, limit, json } => {
+            let rows = ops::quarantine(&bridge.queue, Which { customer, entity, ids: &[] }, limit).await?;
+            if json { out::say_json(&rows) } else { out::say(&table(&bridge.config, &rows, limit)) }
         }
         Verb::Retry { mut ids, all: _, of: _, reason, json } => {
             ids.sort_unstable();
@@ -129,7 +133,7 @@ async fn act(
     }
 }
 
-fn table(config: &Config, rows: &[QuarantinedRow]) -> String {
+fn table(config: &Config, rows: &[QuarantinedRow], limit: u32) -> String {
     if rows.is_empty() {
         return "nothing is quarantined".into();
     }
@@ -147,5 +151,11 @@ fn table(config: &Config, rows: &[QuarantinedRow]) -> String {
             out::text(if row.due { "next run" } else { "-" }),
         ]);
     }
-    table.to_string()
+    match rows.len() == limit as usize {
+        true => format!(
+            "{table}\nthe first {}, those that have been for longest; --limit shows more",
+            counted(limit, "row")
+        ),
+        false => table.to_string(),
+    }
 }

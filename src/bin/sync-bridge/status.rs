@@ -9,11 +9,12 @@ use comfy_table::ColumnConstraint;
 use sync_bridge::config::CustomerId;
 use sync_bridge::ops::{self, Away, CustomerStatus, Unknown, Watermark};
 use sync_bridge::startup::{self, Bridge, Embedded};
+use sync_bridge::told::counted;
 use tokio::sync::Mutex;
 
 use crate::{out, pause, watch};
 
-/// Show per customer and side how fresh it is, what runs, what waits
+/// Show per customer how fresh it is, what runs, what waits, and which sides are late
 #[derive(clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -90,9 +91,9 @@ async fn watch(config: &Path, opened: &Mutex<Option<Asked>>, args: &Args) -> any
         if args.json {
             return serde_json::to_string(&status).context("writing the result as JSON");
         }
-        // What a small window cuts off is what matters least: sides that are as they should be are not there at all.
+        // What a small window cuts off is what matters least.
         ops::worst_first(&mut status);
-        let Tables { customers, sides, others, .. } = tables(&status, Watermark::is_late);
+        let Tables { customers, sides, others, .. } = tables(&status);
         Ok([vec![customers], others, sides].concat().join("\n"))
     };
     watch::run(Duration::from_secs(args.every), args.json, look).await
@@ -104,8 +105,8 @@ async fn show(asked: &Asked, args: &Args) -> anyhow::Result<()> {
         return out::say_json(&status);
     }
     ops::worst_first(&mut status);
-    let Tables { customers, times, sides, others } = tables(&status, |_| true);
-    out::say(&[vec![customers], others, sides, times].concat().join("\n"))
+    let Tables { customers, times, sides, others } = tables(&status);
+    out::say(&[vec![customers], others, sides, times, in_time(&status)].concat().join("\n"))
 }
 
 async fn read(Asked { bridge, customer }: &Asked) -> anyhow::Result<Vec<CustomerStatus>> {
@@ -160,8 +161,8 @@ fn overview(status: &[CustomerStatus]) -> String {
     table.to_string()
 }
 
-/// With those sides that `shows` picks.
-fn tables(status: &[CustomerStatus], shows: impl Fn(&Watermark) -> bool) -> Tables {
+/// Sides that are as they should be are not there: a customer may have dozens.
+fn tables(status: &[CustomerStatus]) -> Tables {
     let mut times = out::table(&["customer", "last tick", "last run ended", "compared"]);
     let mut sides = out::table(&["customer", "entity", "side", "done up to", "freshness", "held by"]);
     for one in status {
@@ -171,7 +172,7 @@ fn tables(status: &[CustomerStatus], shows: impl Fn(&Watermark) -> bool) -> Tabl
             out::time(one.last_run_ended_at),
             out::time(one.compared_at),
         ]);
-        for mark in one.watermarks.iter().filter(|mark| shows(mark)) {
+        for mark in one.watermarks.iter().filter(|mark| mark.is_late()) {
             sides.add_row(vec![
                 out::text(&one.slug),
                 out::text(&mark.entity),
@@ -192,6 +193,18 @@ fn tables(status: &[CustomerStatus], shows: impl Fn(&Watermark) -> bool) -> Tabl
     let sides = if sides.is_empty() { Vec::new() } else { vec![sides.to_string()] };
     let times = if status.is_empty() { Vec::new() } else { vec![times.to_string()] };
     Tables { customers: overview(status), times, sides, others }
+}
+
+/// How many sides are not there.
+fn in_time(status: &[CustomerStatus]) -> Vec<String> {
+    let all: Vec<&Watermark> = status.iter().flat_map(|one| &one.watermarks).collect();
+    let late = all.iter().filter(|mark| mark.is_late()).count();
+    let shown = match (all.len(), late) {
+        (0, _) => return Vec::new(),
+        (all, 0) => format!("none of {} is late", counted(all, "side")),
+        (all, late) => format!("{late} of {} {} late", counted(all, "side"), if late == 1 { "is" } else { "are" }),
+    };
+    vec![format!("{shown}; --json has how far each is")]
 }
 
 /// What is being loaded.

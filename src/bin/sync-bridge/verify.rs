@@ -108,6 +108,7 @@ pub async fn run(config: &Path, args: Args) -> anyhow::Result<()> {
         found = verify(&bridge, &customer, entity.as_ref(), &args) => found,
         () = stop.cancelled() => Err(anyhow!("stopped")),
     };
+    let found = found.map_err(|error| ops::with_lock(&bridge.config, &customer.id, entity.as_ref(), error));
     bridge.close().await?;
     let (entities, follows) = found?;
     let differing = entities.iter().map(Verified::differing).sum();

@@ -116,6 +116,21 @@ if (document.scrollingElement.scrollWidth > room) {
     faults.add(`wider than ${room} px: ${out.slice(-3).map(told).join(", ")}`);
 }
 if (room < 600) {
+    const [nav] = all("nav");
+    if (nav !== undefined) {
+        const { height } = nav.getBoundingClientRect();
+        if (height > 64) faults.add(`the navigation takes ${Math.round(height)} px`);
+        for (const link of nav.querySelectorAll("a")) {
+            link.focus();
+            const { left, right } = link.getBoundingClientRect();
+            if (right < 24 || left > room - 24) faults.add(`the focus is where nobody sees it: ${told(link)}`);
+        }
+        document.activeElement.blur();
+        nav.scrollLeft = 0;
+    }
+    for (const box of all("input[type=checkbox]")) {
+        if (seen(box) && (box.closest("label")?.innerText ?? "").trim() === "") faults.add(`nothing is to be read beside a box: ${box.getAttribute("aria-label")}`);
+    }
     for (const part of all(".scroll")) if (part.scrollWidth > part.clientWidth + 1) faults.add(`to be scrolled sideways: ${told(part).slice(0, 60)}`);
 }
 return [...faults];

@@ -177,6 +177,9 @@ async fn a_table_that_somebody_holds_locked_is_named_with_how_to_find_who() {
         desk.ends_with(1, &explain, &format!("somebody holds {table} in {} locked", database.url));
         let who = format!("select pid from pg_locks where granted and relation = '{table}'::regclass");
         desk.ends_with(1, &explain, &who);
+        for also in [&["plan", "--customer", "acme"][..], &["verify", "--customer", "acme"]] {
+            desk.ends_with(1, also, &format!("somebody holds {table} in {} locked", database.url));
+        }
         let found: i32 = sqlx::query_scalar(sqlx::AssertSqlSafe(who)).fetch_one(&pool).await.expect("a process");
         let own: i32 = sqlx::query_scalar("select pg_backend_pid()").fetch_one(&mut *application).await.expect("own");
         assert_eq!(found, own, "the statement finds who it is");

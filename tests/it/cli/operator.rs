@@ -45,6 +45,19 @@ async fn a_quarantined_row_is_listed_and_looked_at_again_when_asked() {
     execute(&databases.legacy, "insert into users (mail, name) values ('eve@example.org', 'poison')").await;
     assert_eq!(run(&desk)["quarantined"], 1);
     settle(&desk);
+    assert_eq!(json_of(&desk, &["status", "--json"])[0]["state"], "waiting", "of a person");
+    let planned = desk.succeeds(&["plan", "--customer", "acme", "--entity", "user"]);
+    let told = "see `sync-bridge quarantine list --customer acme --entity user`";
+    assert!(planned.contains("note: 1 row cannot be written") && planned.contains(told), "{planned}");
+    assert!(planned.starts_with("customer acme: nothing changed: no run\n"), "{planned}");
+    // A line for each side only where it is late.
+    let status = desk.succeeds(&["status"]);
+    assert!(status.ends_with("\nnone of 2 sides is late; --json has how far each is\n"), "{status}");
+    assert!(!status.contains("done up to"), "{status}");
+    let late = "update bridge.watermark set settled_at = now() - interval '20 minutes' where side = 'legacy'";
+    execute(&databases.queue, late).await;
+    let status = desk.succeeds(&["status"]);
+    assert!(status.contains("done up to") && status.ends_with("\n1 of 2 sides is late; --json has how far each is\n"));
     let list = ["quarantine", "list", "--json"];
     let rows = json_of(&desk, &list);
     let row = &rows[0];
@@ -82,6 +95,10 @@ async fn a_quarantined_row_is_listed_and_looked_at_again_when_asked() {
     )
     .await;
     let pet = number(&databases.queue, "select id from bridge.quarantine where entity = 'pet'").await.to_string();
+    let first = json_of(&desk, &["quarantine", "list", "--limit", "1", "--json"]);
+    assert_eq!((first.as_array().map(Vec::len), &first[0]["id"]), (Some(1), &row["id"]), "those for longest first");
+    assert!(desk.succeeds(&["quarantine", "list", "--limit", "1"]).contains("\nthe first 1 row, "));
+    assert!(!desk.succeeds(&["quarantine", "list"]).contains("--limit"));
     let (code, said) = retried(&[&pet]);
     assert!(code == Some(2) && said.contains(&format!("{pet} (its entity is not in the file)")), "{said}");
     execute(&databases.queue, "delete from bridge.quarantine where entity = 'pet'").await;
@@ -146,11 +163,15 @@ async fn a_conflict_is_listed_without_values_resolved_and_undone() {
 
     // Counted where one looks first, without waiting for a comparison of whole tables.
     let waits = || json_of(&desk, &["status", "--json"])[0]["differences"].clone();
+    let state = || json_of(&desk, &["status", "--json"])[0]["state"].clone();
     run(&desk);
-    assert_eq!(waits(), 0);
+    assert_eq!((waits(), state()), (json!(0), json!("idle")));
     edit_both(&databases, "Ada L", "Ada P").await;
     assert_eq!(run(&desk)["conflicts"], 1);
-    assert_eq!(waits(), 1);
+    assert_eq!((waits(), state()), (json!(1), json!("waiting")));
+    let planned = desk.succeeds(&["plan", "--customer", "acme"]);
+    let told = "note: 1 conflict waits for a person: see `sync-bridge conflicts list --customer acme --state open`";
+    assert!(planned.contains(told), "{planned}");
     let open = list(&["--state", "open"]);
     let name = open[0]["conflict"].as_str().expect("a name").to_owned();
     assert!(name.starts_with("user:") && open.as_array().is_some_and(|all| all.len() == 1), "{open}");
@@ -227,8 +248,23 @@ async fn a_conflict_is_listed_without_values_resolved_and_undone() {
     assert_eq!(undone, json!({ "conflict": name, "state": "undone" }));
     // Nobody said why: no words are put into their mouth.
     is_noted(&databases, "undo a conflict", name, "-").await;
+    let shown = json_of(&desk, &["conflicts", "show", name, "--customer", "acme", "--json"]);
+    assert_eq!(shown["acted"][0]["reason"], Value::Null, "{shown}");
+    assert!(shown["noticed_at"].is_string() && shown.get("decided_at").is_none(), "{shown}");
+    let shown = desk.succeeds(&["conflicts", "show", name, "--customer", "acme"]);
+    assert!(shown.contains("┆ - "), "{shown}");
+    // All of it stands in one list, here as in the console.
+    let actions = json_of(&desk, &["actions", "list", "--customer", "acme", "--json"]);
+    let of = |at: usize| [&actions[at]["who"], &actions[at]["action"], &actions[at]["subject"], &actions[at]["reason"]];
+    assert_eq!(of(0), [&json!("ann"), &json!("undo a conflict"), &json!(name), &Value::Null], "{actions}");
+    assert_eq!(of(1)[3], "she did not", "the latest first: {actions}");
+    let listed = desk.succeeds(&["actions", "list", "--limit", "2"]);
+    assert!(listed.contains("she did not") && listed.contains("acme") && !listed.contains("she moved"), "{listed}");
+    let paused = json_of(&desk, &["pause", "--customer", "acme", "--entity", "user", "--json"]);
+    assert_eq!(paused["paused"][0]["reason"], Value::Null, "{paused}");
     desk.succeeds(&["pause", "--customer", "acme", "--entity", "user", "--reason", "a deploy"]);
     is_noted(&databases, "pause", "user", "a deploy").await;
+    assert_eq!(state(), "waiting", "only a person ends it");
     desk.succeeds(&["resume", "--customer", "acme", "--entity", "user", "--reason", "deployed"]);
     is_noted(&databases, "resume", "user", "deployed").await;
     holds(&databases, loser.as_str().expect("a name")).await;
@@ -410,7 +446,8 @@ async fn a_row_that_waits_is_listed_with_what_for_and_a_busy_one_says_why_in_the
         values ('c-1', 'user', 'legacy', 'child-7', 'parent', 'user', 'legacy', 'parent-7', false, 1, 1, 0)";
     execute(&databases.queue, parent).await;
     let list = ["parked", "list", "--customer", "acme", "--entity", "user"];
-    let rows = json_of(&desk, &[&list[..], &["--json"]].concat());
+    let parked = json_of(&desk, &[&list[..], &["--json"]].concat());
+    let rows = &parked["rows"];
     let of = |at: usize| [&rows[at]["key"], &rows[at]["reason"], &rows[at]["due"], &rows[at]["waits_key"]];
     assert_eq!(of(0), [&json!("2"), &json!("busy"), &json!(true), &json!(null)], "{rows}");
     assert_eq!(of(1), [&json!("child-7"), &json!("parent"), &json!(false), &json!("parent-7")], "{rows}");
@@ -423,6 +460,9 @@ async fn a_row_that_waits_is_listed_with_what_for_and_a_busy_one_says_why_in_the
     let first = desk.succeeds(&["parked", "list", "--limit", "1"]);
     assert!(!first.contains("child-7"), "{first}");
     // All are counted, however many are shown.
+    let one = json_of(&desk, &["parked", "list", "--limit", "1", "--json"]);
+    let counts = json!({ "busy": 1, "parent": 1 });
+    assert_eq!((&one["total"], &one["by_reason"], one["rows"].as_array().map(Vec::len)), (&json!(2), &counts, Some(1)));
     assert!(first.ends_with("\n2 rows: 1 busy, 1 parent; the first 1; --limit shows more\n"), "{first}");
     assert!(table.ends_with("\n2 rows: 1 busy, 1 parent\n"), "{table}");
 }

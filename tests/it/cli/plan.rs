@@ -345,12 +345,16 @@ impl Office {
 async fn what_is_paused_is_foreseen_as_it_is() {
     let office = Office::new("plan pause").await;
     office.settle();
-    office.desk.succeeds(&["pause", "--customer", "acme", "--direction", "to-legacy"]);
+    office.desk.succeeds(&["pause", "--customer", "acme", "--direction", "to-legacy", "--reason", "a deploy"]);
     office.on_legacy("update people set note = 'l', changed = now() where id = 1").await;
     office.on_platform("update org.people set name = 'Gil P', updated_at = now() where email like 'gil%'").await;
     office.on_platform("update org.people set name = 'Cyd P', updated_at = now() where email like 'cyd%'").await;
     let plan = office.foreseen().await;
     assert_eq!(plan["notes"][0]["about"], "pause", "{plan}");
+    let text = plan["notes"][0]["text"].as_str().expect("a text");
+    for part in [" since 20", "(a deploy)", "until `sync-bridge resume --customer acme --direction to-legacy`"] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
     assert_eq!(plan["by_kind"]["updates_to_platform"], 1, "{plan}");
     let paused = json!({ "kind": "paused", "toward": "legacy" });
     assert!(rows(&plan, "parked").iter().all(|row| row["waits_for"] == paused), "{plan}");

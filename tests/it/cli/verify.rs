@@ -117,8 +117,7 @@ async fn what_lies_in_a_dead_letter_is_called_so_and_not_missed() {
     let console = Console::start(&desk, &[]).await;
     let page = console.get("/reconciliation?customer=acme&kind=dead_letter").body;
     assert!(
-        page.contains(">dead letter</a>") && page.contains("/dead-letters?customer=c%2D1")
-            || page.contains("/dead-letters?customer=c-1"),
+        page.contains(">dead letter</a>") && page.contains("\"/dead-letters?customer=c-1&amp;entity=user\""),
         "{page}"
     );
     let found = console.get("/api/v1/customers/acme/reconciliation?kind=dead_letter").json();
@@ -175,4 +174,48 @@ async fn a_row_that_no_run_is_about_to_look_at_is_not_waited_for() {
     let verified = &verified["entities"][0];
     assert_eq!(verified["by_kind"]["parked"], 1, "{verified}");
     assert!(verified["secs"].as_f64().is_some_and(|secs| secs < WAIT), "{verified}");
+
+    // Whoever asks about the person is told of the team, also where another team is between them.
+    let between = "insert into teams (id, title, parent_id) values (31, 'good', 30);
+                   insert into people (id, mail, name, team_id) values (31, 'ivy@example.org', 'Ivy', 31)";
+    office.on_legacy(between).await;
+    office.settle();
+    let list = ["quarantine", "list", "--entity", "team", "--json"];
+    let id = json_of(&office.desk, &list)[0]["id"].clone();
+    for (person, told) in [
+        ("30", format!("team 30 of legacy is quarantined ({id}): ")),
+        ("31", format!("team 31 of legacy waits for team 30 of legacy, which is quarantined ({id}): ")),
+    ] {
+        let explain = ["explain", "--customer", "acme", "--entity", "person", "--side", "legacy", "--key", person];
+        let text = office.desk.succeeds(&explain);
+        assert!(text.contains(&format!("What it waits for: {told}")) && text.contains("none_is_bad"), "{text}");
+    }
+}
+
+/// A record that is announced to legacy and refused there has an entry in the ledger, and no counterpart.
+#[tokio::test]
+async fn what_is_quarantined_before_it_has_a_counterpart_is_no_pair() {
+    let databases = Databases::new("verify quarantined").await;
+    let desk = databases.desk("verify-quarantined");
+    desk.succeeds(&["migrate"]);
+    desk.succeeds(&["prepare"]);
+    let run = || desk.succeeds(&["run", "--customer", "acme", "--inline"]);
+    run();
+    for (database, table, other) in
+        [(&databases.legacy, "users", "venom"), (&databases.platform, "identity.users", "poison")]
+    {
+        execute(database, &format!("alter table {table} add constraint no_{other} check (name <> '{other}')")).await;
+    }
+    execute(&databases.legacy, "insert into users (mail, name) values ('eve@example.org', 'poison')").await;
+    let platform =
+        "insert into identity.users (id, email, name) values (gen_random_uuid(), 'gus@example.org', 'venom')";
+    execute(&databases.platform, platform).await;
+    for _ in 0..3 {
+        run();
+    }
+    let (code, said) = verified(&desk, &[]);
+    let user = &said["entities"][0];
+    assert_eq!((code, &user["by_kind"]), (Some(3), &json!({ "quarantined": 2 })), "{said}");
+    let numbers = ["legacy_rows", "platform_rows", "pairs", "equal"].map(|of| user[of].clone());
+    assert_eq!(numbers, [3, 3, 2, 2].map(|n| json!(n)), "{said}");
 }

@@ -410,7 +410,7 @@ async fn halted(bridge: &Bridge) -> String {
     let [pause] = status.paused.as_slice() else { panic!("{status:#?}") };
     assert_eq!((pause.entity.as_deref(), pause.halted, status.dead_letters), (Some("person"), true, 0), "{status:#?}");
     assert_eq!(status.state, "degraded");
-    pause.reason.clone()
+    pause.reason.clone().expect("why")
 }
 
 /// That an edit of a note arrives.
