@@ -28,6 +28,7 @@ const DIFFERENCES_MAX: u32 = 10_000;
 const CONFLICTS_MAX: u32 = 10_000;
 const PARKED_MAX: u32 = 10_000;
 const QUARANTINED_MAX: u32 = 10_000;
+const LETTERS_MAX: u32 = 10_000;
 const ACTIONS_MAX: u32 = 1_000;
 const MINUTES_MAX: u32 = 24 * 60;
 
@@ -277,6 +278,7 @@ struct Letters {
     kind: Option<Named>,
     #[serde(default)]
     all: bool,
+    limit: Option<u32>,
 }
 
 async fn letters(State(console): State<Arc<Console>>, _: Visitor, Query(asked): Query<Letters>) -> Answered {
@@ -286,7 +288,8 @@ async fn letters(State(console): State<Arc<Console>>, _: Visitor, Query(asked): 
         error_kind: known("kind", &asked.kind, &DEAD_KINDS)?.map(str::to_owned),
         ..Selection::default()
     };
-    json_of(ops::dead_letters(&console.env.queue, &selection, asked.all).await?)
+    let limit = bounded("limit", asked.limit, LETTERS_MAX, LETTERS_MAX)?;
+    json_of(ops::dead_letters(&console.env.queue, &selection, asked.all, limit).await?)
 }
 
 async fn letter(State(console): State<Arc<Console>>, _: Visitor, Path(id): Path<i64>) -> Answered {

@@ -16,6 +16,9 @@ use crate::ops::{self, Attempt, By, DEAD_KINDS, DeadLetter, DeadLetterShown, Dea
 /// Shown on one page; what is done to all that the filter finds is done to the others, too.
 const SHOWN_MAX: usize = 500;
 
+/// Counted, of all that the filter finds.
+const READ_MAX: u32 = 10_000;
+
 #[derive(Debug, Default, Clone, Deserialize)]
 pub(super) struct Asked {
     #[serde(default)]
@@ -47,7 +50,7 @@ pub(super) async fn page(
     visitor: Visitor,
     Query(asked): Query<Asked>,
 ) -> Result<Answer, Problem> {
-    let letters = ops::dead_letters(&console.env.queue, &asked.selection(&console)?, asked.all).await?;
+    let letters = ops::dead_letters(&console.env.queue, &asked.selection(&console)?, asked.all, READ_MAX).await?;
     let waiting = letters.iter().filter(|letter| letter.state == "waiting").count();
     let may = frame::may_act(&visitor) && waiting > 0;
     let entities = console.env.config.entities().map(|entity| (entity.id.as_str(), entity.id.as_str()));

@@ -90,7 +90,7 @@ impl Watch {
 
     /// The first dead letter, as a sentence.
     pub(super) async fn dead_letter(&self) -> anyhow::Result<Option<String>> {
-        let dead = ops::dead_letters(&self.queue, &ops::Selection::default(), false)
+        let dead = ops::dead_letters(&self.queue, &ops::Selection::default(), false, 1)
             .await
             .context("asking for dead letters")?;
         Ok(dead.first().map(|letter| {

@@ -14,9 +14,6 @@ use crate::ledger::dead_letter::{self, Letter, Selection};
 use crate::ledger::requeue;
 use crate::mapping::told_key;
 
-/// More than a person reads; `requeue` and `discard` know no such bound.
-const LISTED_MAX: i64 = 10_000;
-
 /// Earlier generations that are shown.
 const EARLIER_MAX: i32 = 50;
 
@@ -137,14 +134,19 @@ struct Place {
     range: Option<Value>,
 }
 
-/// The dead letters that are meant, the oldest first; with those that were dealt with if `dealt_with`.
+/// The dead letters that are meant, the oldest first, at most `limit`; with those that were dealt with if `dealt_with`.
 ///
 /// # Errors
 /// The queue database's.
-pub async fn dead_letters(queue: &PgPool, which: &Selection, dealt_with: bool) -> anyhow::Result<Vec<DeadLetter>> {
+pub async fn dead_letters(
+    queue: &PgPool,
+    which: &Selection,
+    dealt_with: bool,
+    limit: u32,
+) -> anyhow::Result<Vec<DeadLetter>> {
     let what = "reading the dead letters";
     let mut conn = queue.acquire().await.context(what)?;
-    let letters = dead_letter::list(&mut conn, which, dealt_with, LISTED_MAX).await.context(what)?;
+    let letters = dead_letter::list(&mut conn, which, dealt_with, i64::from(limit)).await.context(what)?;
     Ok(letters.into_iter().map(DeadLetter::from).collect())
 }
 

@@ -20,7 +20,7 @@ use crate::support::systems::{keys, run_page};
 use crate::support::{WAIT_MAX, eventually};
 
 async fn waiting(queue: &Queue, which: &Selection) -> Vec<i64> {
-    let letters = ops::dead_letters(&queue.pool, which, false).await.expect("dead letters");
+    let letters = ops::dead_letters(&queue.pool, which, false, 10_000).await.expect("dead letters");
     letters.iter().map(|letter| letter.id).collect()
 }
 
@@ -138,7 +138,7 @@ async fn every_verb_means_the_same_dead_letters() {
     assert_eq!(ops::discard(&queue.pool, geo, "bob", "again").await.expect("an answer"), 0);
     assert_eq!(ops::requeue(&queue.pool, geo, "bob", "after all").await.expect("an answer"), 0, "given up is given up");
     assert_eq!(waiting(&queue, &all()).await, [ids[0], ids[1], ids[2], ids[6]]);
-    let every = ops::dead_letters(&queue.pool, &all(), true).await.expect("dead letters");
+    let every = ops::dead_letters(&queue.pool, &all(), true, 10_000).await.expect("dead letters");
     let states: Vec<&str> = every.iter().map(|letter| letter.state.as_str()).collect();
     assert_eq!(states, ["waiting", "waiting", "waiting", "discarded", "discarded", "requeued", "waiting"]);
     // What concerns several customers stands with what was done of each, and of nobody else.
@@ -320,7 +320,7 @@ async fn what_dies_again_and_again_makes_one_dead_letter_and_none_once_it_comes_
     let all = Selection::default();
     bridge.systems.on_legacy("insert into person (email) values ('p@example.org')").await;
     let worker = bridge.work(GRACE);
-    let letters = async || ops::dead_letters(&bridge.queue.pool, &all, false).await.expect("dead letters");
+    let letters = async || ops::dead_letters(&bridge.queue.pool, &all, false, 10_000).await.expect("dead letters");
 
     // Before the first load it is the stage whose pages cannot be written down.
     execute(&bridge.queue.pool, REFUSAL).await;
@@ -422,7 +422,7 @@ async fn what_died_in_a_stage_that_is_called_otherwise_by_now_comes_back_and_is_
     let page =
         Selection { error_kind: Some("permanent".into()), entity: Some(EntityId::new("team")), ..Selection::default() };
     assert_eq!(ops::requeue(&queue, &page, "ann", "mended").await.expect("an answer"), 1);
-    let letters = ops::dead_letters(&queue, &Selection::default(), false).await.expect("dead letters");
+    let letters = ops::dead_letters(&queue, &Selection::default(), false, 10_000).await.expect("dead letters");
     assert_eq!(letters.len(), 1, "the stage's: {letters:?}");
     bridge.settle().await;
     same(&bridge).await;

@@ -285,7 +285,8 @@ async fn a_page_that_keeps_failing_is_dead_lettered_and_the_requeue_brings_its_r
     let worker = bridge.work(GRACE);
     let report = bridge.tick().await;
     assert_eq!((report.ending.as_str(), report.dead_letters), ("degraded", 1), "{report:#?}");
-    let letters = ops::dead_letters(&bridge.queue.pool, &Selection::default(), false).await.expect("dead letters");
+    let letters =
+        ops::dead_letters(&bridge.queue.pool, &Selection::default(), false, 10_000).await.expect("dead letters");
     assert_eq!((letters[0].attempts, letters[0].error_kind.as_str()), (2, "transient"), "{letters:#?}");
     assert_eq!((letters[0].entity.as_deref(), letters[0].side.as_deref()), (Some("team"), Some("legacy")));
     assert_eq!(bridge.status().await.state, "degraded");
@@ -496,7 +497,8 @@ async fn a_job_that_has_no_attempts_left_since_they_are_fewer_dies_of_its_last_e
     bridge.config = Arc::new(config);
     let worker = bridge.work(GRACE);
     bridge.ended(tick).await;
-    let letters = ops::dead_letters(&bridge.queue.pool, &Selection::default(), false).await.expect("dead letters");
+    let letters =
+        ops::dead_letters(&bridge.queue.pool, &Selection::default(), false, 10_000).await.expect("dead letters");
     assert_eq!(letters[0].error_kind, "transient", "{letters:#?}");
     assert!(!letters[0].error.contains("may kill its workers"), "{letters:#?}");
     worker.stop().await;

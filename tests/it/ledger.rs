@@ -271,7 +271,7 @@ async fn a_job_that_kills_its_workers_is_dead_lettered_and_does_not_circle() {
     assert_eq!(last.expect("the last one's end").kind, job::LEASE_EXPIRED);
     let mut conn = queue.pool.acquire().await.expect("a connection");
     assert!(job::dead(&mut conn, &claim, "exhausted", "gone").await.expect("an answer"));
-    let letters = ops::dead_letters(&queue.pool, &Selection::default(), false).await.expect("dead letters");
+    let letters = ops::dead_letters(&queue.pool, &Selection::default(), false, 10_000).await.expect("dead letters");
     assert_eq!((letters.len(), letters[0].attempts), (1, 3));
     assert!(letters[0].error.contains("not heard of"), "the last lease's end is told too: {}", letters[0].error);
 }
@@ -514,7 +514,7 @@ async fn a_dead_page_comes_back_once_as_a_new_generation_in_the_open_stage() {
     page::release(&mut conn, stage.id, 1).await.expect("a page");
     execute(&queue.pool, KILL_RELEASED).await;
     stage::page_ended(&mut conn, stage.id, 0, false).await.expect("an answer");
-    let letters = ops::dead_letters(&queue.pool, &Selection::default(), false).await.expect("dead letters");
+    let letters = ops::dead_letters(&queue.pool, &Selection::default(), false, 10_000).await.expect("dead letters");
     assert!(letters[0].requeue_will.contains("now, in the open stage people"), "{letters:?}");
     let ids = Selection::ids(&[letters[0].id]);
     let back = join_all((0..4).map(|_| ops::requeue(&queue.pool, &ids, "ann", "table restored"))).await;
@@ -524,7 +524,9 @@ async fn a_dead_page_comes_back_once_as_a_new_generation_in_the_open_stage() {
         "many at once bring it back once"
     );
     assert_eq!(ops::requeue(&queue.pool, &Selection::default(), "ann", "again").await.expect("an answer"), 0);
-    assert!(ops::dead_letters(&queue.pool, &Selection::default(), false).await.expect("dead letters").is_empty());
+    assert!(
+        ops::dead_letters(&queue.pool, &Selection::default(), false, 10_000).await.expect("dead letters").is_empty()
+    );
     assert_eq!(number(&queue.pool, "select max(generation)::bigint from bridge.page where state = 'waiting'").await, 2);
     let left = stage::get(&mut conn, stage.id).await.expect("the stage").expect("it is there").pages_left;
     assert_eq!(left, 2, "the stage waits for it too");
@@ -633,7 +635,10 @@ async fn a_requeue_that_is_rolled_back_leaves_the_dead_letter() {
         [delivery.job]
     );
     tx.rollback().await.expect("a rollback");
-    assert_eq!(ops::dead_letters(&queue.pool, &Selection::default(), false).await.expect("dead letters").len(), 1);
+    assert_eq!(
+        ops::dead_letters(&queue.pool, &Selection::default(), false, 10_000).await.expect("dead letters").len(),
+        1
+    );
 }
 
 #[tokio::test]

@@ -46,6 +46,9 @@ JSON: a list; each: id, customer, kind, stage, entity, side, rows, generation, a
         /// Also those that were dealt with
         #[arg(long)]
         all_states: bool,
+        /// At most so many
+        #[arg(long, default_value_t = 10_000, allow_negative_numbers = true, value_parser = out::limit(1, 10_000))]
+        limit: u32,
         /// One line of JSON
         #[arg(long)]
         json: bool,
@@ -194,9 +197,9 @@ pub async fn run(config: &Path, args: Args) -> anyhow::Result<()> {
 async fn act(bridge: &Bridge, verb: Verb, selection: &Selection) -> anyhow::Result<()> {
     bridge.must_be_migrated().await?;
     match verb {
-        Verb::List { of: _, all_states, json } => {
-            let letters = ops::dead_letters(&bridge.queue, selection, all_states).await?;
-            if json { out::say_json(&letters) } else { out::say(&table(&bridge.config, &letters, all_states)) }
+        Verb::List { of: _, all_states, limit, json } => {
+            let letters = ops::dead_letters(&bridge.queue, selection, all_states, limit).await?;
+            if json { out::say_json(&letters) } else { out::say(&table(&bridge.config, &letters, all_states, limit)) }
         }
         Verb::Show { id, json } => {
             let found = ops::dead_letter(&bridge.queue, id).await?;
@@ -226,7 +229,7 @@ async fn act(bridge: &Bridge, verb: Verb, selection: &Selection) -> anyhow::Resu
     }
 }
 
-fn table(config: &Config, letters: &[DeadLetter], all_states: bool) -> String {
+fn table(config: &Config, letters: &[DeadLetter], all_states: bool, limit: u32) -> String {
     if letters.is_empty() {
         return "no dead letters".into();
     }
@@ -247,7 +250,10 @@ fn table(config: &Config, letters: &[DeadLetter], all_states: bool) -> String {
             out::text(if all_states { &letter.state } else { &letter.requeue_will }),
         ]);
     }
-    table.to_string()
+    match letters.len() == limit as usize {
+        true => format!("{table}\nthe first {}, the oldest; --limit shows more", counted(limit, "dead letter")),
+        false => table.to_string(),
+    }
 }
 
 fn what(letter: &DeadLetter) -> String {

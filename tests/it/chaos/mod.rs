@@ -330,7 +330,7 @@ impl Chaos {
         let mut stops = told.stops.lock().expect("nobody panics with it").clone();
         stops.sort();
         wrong.extend(told.wrong.lock().expect("nobody panics with it").drain(..));
-        let dead = ops::dead_letters(&queue, &ops::Selection::default(), false).await.expect("dead letters");
+        let dead = ops::dead_letters(&queue, &ops::Selection::default(), false, 10_000).await.expect("dead letters");
         let dead = dead.iter().map(|letter| format!("{} {}: {}", letter.kind, letter.id, letter.error)).collect();
         let (kill_to_done, unended) = ended(&queue, &self.killed).await;
         wrong.extend(unended);

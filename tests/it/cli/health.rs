@@ -183,7 +183,7 @@ async fn a_job_that_panics_is_tried_again_and_then_dead_and_its_worker_lives() {
     let report = sync_bridge::ops::wait_for_tick(&queue, tick).await.expect("a run");
     worker.must_run();
     assert_eq!((report.ending.as_str(), report.dead_letters), ("degraded", 1), "{report:?}");
-    let dead = sync_bridge::ops::dead_letters(&queue, &sync_bridge::ops::Selection::default(), false)
+    let dead = sync_bridge::ops::dead_letters(&queue, &sync_bridge::ops::Selection::default(), false, 10_000)
         .await
         .expect("dead letters");
     assert_eq!((dead[0].attempts, dead[0].error_kind.as_str()), (2, "crash"), "{dead:#?}");

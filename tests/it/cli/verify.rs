@@ -92,6 +92,11 @@ async fn what_lies_in_a_dead_letter_is_called_so_and_not_missed() {
     let (databases, desk) = troubled("verify dead").await;
     let fred = number(&databases.legacy, "select id::bigint from users where mail like 'fred%'").await.to_string();
     let letter = json_of(&desk, &["dead-letters", "list", "--json"])[0]["id"].clone();
+    assert!(
+        desk.succeeds(&["dead-letters", "list", "--limit", "1"])
+            .ends_with("the first 1 dead letter, the oldest; --limit shows more\n")
+    );
+    assert!(!desk.succeeds(&["dead-letters", "list"]).contains("--limit"));
     let by_kind = json!({ "dead_letter": 1, "quarantined": 1 });
     for more in [&[][..], &["--deep"]] {
         let (code, said) = verified(&desk, more);

@@ -76,7 +76,8 @@ impl Fleet {
     }
 
     async fn lacks_dead_letters(&self) {
-        let dead = ops::dead_letters(&self.queue, &ops::Selection::default(), false).await.expect("dead letters");
+        let dead =
+            ops::dead_letters(&self.queue, &ops::Selection::default(), false, 10_000).await.expect("dead letters");
         assert!(dead.is_empty(), "{dead:#?}");
     }
 }
@@ -156,7 +157,7 @@ async fn s25_a_page_that_kills_every_worker_is_dead_lettered_and_the_fleet_lives
     let worker = fleet.worker();
     let report = fleet.ended(tick).await;
     assert_eq!((report.ending.as_str(), report.dead_letters), ("degraded", 1), "{report:?}");
-    let dead = ops::dead_letters(&fleet.queue, &ops::Selection::default(), false).await.expect("dead letters");
+    let dead = ops::dead_letters(&fleet.queue, &ops::Selection::default(), false, 10_000).await.expect("dead letters");
     assert_eq!((dead[0].attempts, dead[0].error_kind.as_str()), (2, "exhausted"), "{dead:#?}");
     // Others' changes go on.
     fleet.systems.on_platform("insert into person (email) values ('b@example.org')").await;
