@@ -26,7 +26,7 @@ pub(super) async fn page(State(console): State<Arc<Console>>, visitor: Visitor) 
             @if console.health.has_parts() { dt { "Its loops" } dd { (told(&ready, "all work")) } }
             dt { "Schedulers" }
             dd { @match last_tick_at {
-                Some(_) => { "made the last tick " (frame::time(last_tick_at)) "; whose next one is missed is " (frame::state("no tick")) " in the " a href="/" { "overview" } },
+                Some(_) => { "made the last tick " (frame::time(last_tick_at)) "; whose next one is five minutes overdue is " (frame::state("no tick")) " in the " a href="/" { "overview" } },
                 None => "have made no tick yet",
             } }
         }

@@ -10,7 +10,7 @@ use super::Console;
 use super::access::Visitor;
 use super::answer::{Answer, Problem};
 use super::frame::{self, Place, Table};
-use crate::ops::{self, CustomerStatus, LATE_SECS, QueueDepth};
+use crate::ops::{self, CustomerStatus, LATE_SECS, Paused, QueueDepth};
 
 /// Customers on one page; a filter finds the others.
 const SHOWN_MAX: usize = 200;
@@ -78,7 +78,7 @@ fn row(one: &CustomerStatus) -> Vec<Markup> {
         html! {
             (frame::standing(one))
             @if !one.paused.is_empty() && one.state != "paused" {
-                " " small { "paused: " (one.paused.iter().map(|pause| pause.entity.as_deref().unwrap_or("all of it")).collect::<Vec<_>>().join(", ")) }
+                " " small { "paused: " (one.paused.iter().map(Paused::what).collect::<Vec<_>>().join(", ")) }
             }
         },
         html! { (age(one)) },

@@ -154,14 +154,15 @@ pub async fn apply(conn: &mut PgConnection, stage: i64) -> sqlx::Result<()> {
     Ok(())
 }
 
-/// Nothing had changed when this was asked at `at`: all that is stamped up to then is done. What is paused was not asked, nor what was
-/// `locked`.
+/// Nothing had changed when this was asked at `at`: all that is stamped up to then is done. What is paused was not asked, or waits; nor
+/// was asked what is `locked`.
 pub async fn settle(conn: &mut PgConnection, customer: &str, at: DateTime<Utc>, locked: &[&str]) -> sqlx::Result<()> {
     sqlx::query(
         "update bridge.watermark set settled_at = greatest(settled_at, $2), updated_at = now(), locked_since = null
          where customer = $1 and entity <> all($3) and not exists (
              select from bridge.pause
-             where pause.customer = $1 and (pause.entity is null or pause.entity = watermark.entity))",
+             where pause.customer = $1 and (pause.entity is null or pause.entity = watermark.entity)
+               and (pause.toward is null or pause.toward <> watermark.side))",
     )
     .bind(customer)
     .bind(at)

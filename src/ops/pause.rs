@@ -24,6 +24,18 @@ pub struct Paused {
     pub halted: bool,
 }
 
+impl Paused {
+    /// What of the customer, in a few words.
+    pub fn what(&self) -> String {
+        match (&self.entity, self.direction) {
+            (None, None) => "all of it".to_owned(),
+            (None, Some(direction)) => direction.to_owned(),
+            (Some(entity), None) => entity.clone(),
+            (Some(entity), Some(direction)) => format!("{entity} {direction}"),
+        }
+    }
+}
+
 impl From<&pause::Pause> for Paused {
     fn from(pause: &pause::Pause) -> Paused {
         Paused {

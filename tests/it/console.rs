@@ -379,6 +379,7 @@ async fn what_an_operator_does_is_done_and_noted() {
         &[("csrf", &csrf), ("entity", "user"), ("direction", "to-legacy"), ("reason", "a deploy")],
     );
     assert!(console.get(paused.to()).body.contains("a deploy"), "{paused:?}");
+    assert!(console.get("/").body.contains("paused: user to-legacy"), "not all of it");
     assert_eq!(
         number(&databases.queue, "select count(*) from bridge.pause where entity = 'user' and toward = 'legacy'").await,
         1

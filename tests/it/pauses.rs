@@ -198,6 +198,10 @@ async fn a_side_that_is_paused_is_not_written_and_the_other_direction_flows() {
         let status = bridge.status().await;
         assert!(status.parked > 0 && status.quarantined == 0, "{status:#?}");
         assert_eq!(status.paused[0].direction, Some(paused.direction()));
+        // Of what goes the other way nothing waits.
+        let fresh = |mark: &&ops::Watermark| mark.freshness_secs == Some(0.0);
+        let fresh: Vec<&str> = status.watermarks.iter().filter(fresh).map(|mark| mark.side.as_str()).collect();
+        assert_eq!(fresh, [side, side], "{:#?}", status.watermarks);
 
         bridge.resume(toward(paused)).await;
         bridge.settle().await;

@@ -201,10 +201,11 @@ fn in_time(status: &[CustomerStatus]) -> Vec<String> {
     let late = all.iter().filter(|mark| mark.is_late()).count();
     let shown = match (all.len(), late) {
         (0, _) => return Vec::new(),
-        (all, 0) => format!("none of {} is late", counted(all, "side")),
-        (all, late) => format!("{late} of {} {} late", counted(all, "side"), if late == 1 { "is" } else { "are" }),
+        (all, 0) => format!("none of {} is", counted(all, "side")),
+        (all, late) => format!("{late} of {} {}", counted(all, "side"), if late == 1 { "is" } else { "are" }),
     };
-    vec![format!("{shown}; --json has how far each is")]
+    let bound = ops::LATE_SECS / 60.0;
+    vec![format!("{shown} held up, or more than {bound} minutes behind; --json has how far each is")]
 }
 
 /// What is being loaded.

@@ -52,12 +52,19 @@ async fn a_quarantined_row_is_listed_and_looked_at_again_when_asked() {
     assert!(planned.starts_with("customer acme: nothing changed: no run\n"), "{planned}");
     // A line for each side only where it is late.
     let status = desk.succeeds(&["status"]);
-    assert!(status.ends_with("\nnone of 2 sides is late; --json has how far each is\n"), "{status}");
+    assert!(
+        status.ends_with("\nnone of 2 sides is held up, or more than 5 minutes behind; --json has how far each is\n"),
+        "{status}"
+    );
     assert!(!status.contains("done up to"), "{status}");
     let late = "update bridge.watermark set settled_at = now() - interval '20 minutes' where side = 'legacy'";
     execute(&databases.queue, late).await;
     let status = desk.succeeds(&["status"]);
-    assert!(status.contains("done up to") && status.ends_with("\n1 of 2 sides is late; --json has how far each is\n"));
+    assert!(
+        status.contains("done up to")
+            && status
+                .ends_with("\n1 of 2 sides is held up, or more than 5 minutes behind; --json has how far each is\n")
+    );
     let list = ["quarantine", "list", "--json"];
     let rows = json_of(&desk, &list);
     let row = &rows[0];
