@@ -114,17 +114,21 @@ pub async fn listed(
     those(conn, sql, (customer, entity, rows)).await
 }
 
-/// Those of these rows that no run looks at as things are: what they wait for is not there, or the pause that keeps them back lasts; and no
-/// run is open that could change that.
+/// Those of these rows that no run looks at as things are: what they wait for is not there, the pause that keeps them back lasts, or they were
+/// refused and a tick found nothing changed since; and no run is open that could change that.
 pub async fn asleep(
     conn: &mut PgConnection,
     customer: &str,
     entity: &str,
     rows: &[(Side, Key)],
 ) -> sqlx::Result<Vec<(Side, Key)>> {
-    let sql = "select side, key from bridge.parked join unnest($3::text[], $4::text[]) as asked (side, key) using (side, key)
-               where customer = $1 and entity = $2
-                 and not exists (select from bridge.due where (due.customer, due.entity, due.side, due.key) = ($1, $2, parked.side, parked.key))
+    let sql = "select side, key from (
+                   select side, key from bridge.parked where customer = $1 and entity = $2
+                   union
+                   select side, key from bridge.quarantine where customer = $1 and entity = $2
+                     and seen_at < (select max(ended_at) from bridge.tick where tick.customer = $1 and state = 'idle')) as waiting
+               join unnest($3::text[], $4::text[]) as asked (side, key) using (side, key)
+               where not exists (select from bridge.due where (due.customer, due.entity, due.side, due.key) = ($1, $2, side, key))
                  and not exists (select from bridge.run where customer = $1 and state in ('open', 'loading'))";
     those(conn, sql, (customer, entity, rows)).await
 }

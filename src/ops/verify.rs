@@ -284,15 +284,14 @@ async fn look(
     Ok(differences)
 }
 
-/// Who of the parked ones waits for what no run is about to bring.
+/// Who waits for what no run is about to bring.
 async fn asleep(
     env: &Env,
     customer: &CustomerId,
     entity: &EntityId,
     found: &BTreeMap<(Option<Key>, Option<Key>), Difference>,
 ) -> anyhow::Result<HashSet<(Side, Key)>> {
-    let parked = found.values().filter(|one| one.is(DifferenceKind::Parked));
-    let rows: Vec<(Side, Key)> = parked.flat_map(Difference::rows).collect();
+    let rows: Vec<(Side, Key)> = found.values().filter(|one| is_open(one)).flat_map(Difference::rows).collect();
     if rows.is_empty() {
         return Ok(HashSet::new());
     }

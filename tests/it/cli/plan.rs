@@ -237,6 +237,10 @@ impl Office {
         execute(&self.databases[1], sql).await;
     }
 
+    pub async fn on_queue(&self, sql: &str) {
+        execute(&self.databases[2], sql).await;
+    }
+
     pub fn settle(&self) {
         for _ in 0..6 {
             if json_of(&self.desk, &["run", "--customer", "acme", "--inline", "--json"])["ending"] == "idle" {

@@ -185,6 +185,8 @@ async fn a_row_that_no_run_is_about_to_look_at_is_not_waited_for() {
                    insert into people (id, mail, name, team_id) values (31, 'ivy@example.org', 'Ivy', 31)";
     office.on_legacy(between).await;
     office.settle();
+    // As if that were long ago: the run that made it leaves it above its watermark or below, as it comes.
+    office.on_queue("update bridge.watermark set watermark = watermark + interval '1 hour'").await;
     let list = ["quarantine", "list", "--entity", "team", "--json"];
     let id = json_of(&office.desk, &list)[0]["id"].clone();
     for (person, told) in [
@@ -195,6 +197,15 @@ async fn a_row_that_no_run_is_about_to_look_at_is_not_waited_for() {
         let text = office.desk.succeeds(&explain);
         assert!(text.contains(&format!("What it waits for: {told}")) && text.contains("none_is_bad"), "{text}");
     }
+
+    // Nor is one that was refused while its run went on, and is therefore stamped after what that run did.
+    office.on_queue("update bridge.watermark set watermark = watermark - interval '3 hours'").await;
+    office.settle();
+    let only = ["verify", "--customer", "acme", "--entity", "team", "--wait", &wait, "--json"];
+    let verified: Value = serde_json::from_slice(&office.desk.run(&only).stdout).expect("JSON");
+    let verified = &verified["entities"][0];
+    assert_eq!(verified["by_kind"]["quarantined"], 1, "{verified}");
+    assert!(verified["secs"].as_f64().is_some_and(|secs| secs < WAIT), "{verified}");
 }
 
 /// A record that is announced to legacy and refused there has an entry in the ledger, and no counterpart.
