@@ -27,7 +27,6 @@ use crate::clock;
 use crate::config::{Config, CustomerId, DatabaseUrl};
 use crate::ledger::job::{self, Back, Claim, Claimed, EXHAUSTED, LastError};
 use crate::ledger::page::Page;
-use crate::ledger::refused;
 use crate::queue::{self, ANSWER_MAX, Kind, Payload};
 use crate::telemetry::traces;
 use crate::told::told;
@@ -315,14 +314,14 @@ impl Executor {
         queue::answered(ANSWER_MAX, ended).await
     }
 
-    /// A payload that is not ours: noted and dropped.
+    /// A payload that is not ours: its row is moved aside, by the statement of the janitor, so that it is noted once.
     async fn refuse(&self, kind: Kind, problem: &str) {
         tracing::error!(%kind, problem, "a delivery whose payload is not ours was dropped");
-        let noted = async {
+        let aside = async {
             let mut conn = queue::acquire(&self.env.queue).await?;
-            anyhow::Ok(refused::insert(&mut conn, &kind.queue(None), problem).await?)
+            anyhow::Ok(queue::upkeep::set_aside_malformed(&mut conn).await?)
         };
-        if let Err(error) = queue::answered(ANSWER_MAX, noted).await {
+        if let Err(error) = queue::answered(ANSWER_MAX, aside).await {
             tracing::warn!("noting a dropped delivery: {}", told(&error));
         }
     }

@@ -5,7 +5,7 @@ with malformed as (
         case
             when id !~ '^[0-7][0-9A-HJKMNP-TV-Z]{25}$' then 'its id is no ULID'
             -- `escape` never fails, whatever the bytes are.
-            when encode(job, 'escape') !~ '^\{"job":[0-9]{1,18},"delivery":[0-9]{1,9}\}$' then 'its payload is not ours'
+            when encode(job, 'escape') !~ '^\{"job":(0|[1-9][0-9]{0,17}),"delivery":(0|[1-9][0-9]{0,8})\}$' then 'its payload is not ours'
             when array_position(avals(metadata), null) is not null then 'its metadata holds a null'
             when run_at < 'epoch' or lock_at < 'epoch' or done_at < 'epoch' then 'a stamp lies before 1970'
             when attempts < 0 or max_attempts < 0 or priority < 0 then 'a count is negative'
@@ -15,7 +15,7 @@ with malformed as (
     where job_type = any($1)
       and status not in ('Done', 'Killed')
       and (id !~ '^[0-7][0-9A-HJKMNP-TV-Z]{25}$'
-           or encode(job, 'escape') !~ '^\{"job":[0-9]{1,18},"delivery":[0-9]{1,9}\}$'
+           or encode(job, 'escape') !~ '^\{"job":(0|[1-9][0-9]{0,17}),"delivery":(0|[1-9][0-9]{0,8})\}$'
            or array_position(avals(metadata), null) is not null
            or run_at < 'epoch' or lock_at < 'epoch' or done_at < 'epoch'
            or attempts < 0 or max_attempts < 0 or priority < 0

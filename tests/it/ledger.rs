@@ -375,10 +375,11 @@ async fn malformed_rows_are_moved_aside_and_noted() {
              ('01ARZ3NDEKTSV4RRFFQ69G5FAW', 'sync-bridge.page', '\xff00', 'Pending', null, '1.3'),
              ('01ARZ3NDEKTSV4RRFFQ69G5FAX', 'sync-bridge.page', '{"job":1,"delivery":1}', 'Pending', 'a=>null'::hstore, '1.4'),
              ('01ARZ3NDEKTSV4RRFFQ69G5FAY', 'sync-bridge.page', '{"job":1,"delivery":1}', 'Odd', null, '1.5'),
+             ('01ARZ3NDEKTSV4RRFFQ69G5FB0', 'sync-bridge.page', '{"job":01,"delivery":1}', 'Pending', null, '1.6'),
              ('01ARZ3NDEKTSV4RRFFQ69G5FAZ', 'of-somebody-else', 'no json', 'Pending', null, '1.1')"#,
     )
     .await;
-    assert_eq!(round(&queue.pool).await.set_aside, 5);
+    assert_eq!(round(&queue.pool).await.set_aside, 6);
     assert_eq!(round(&queue.pool).await.set_aside, 0);
     assert_eq!(number(&queue.pool, "select count(distinct problem) from bridge.refused").await, 4);
     let left = "select count(*) from apalis.jobs where job_type like 'sync-bridge.%' and status = 'Pending'";
