@@ -1,6 +1,10 @@
 //! `bridge.parked`: rows that wait, for what, and whether it is there now.
 
-use sqlx::PgConnection;
+use std::collections::HashMap;
+
+use chrono::{DateTime, Utc};
+use sqlx::postgres::PgRow;
+use sqlx::{FromRow, PgConnection};
 
 use super::unknown;
 use crate::config::Side;
@@ -111,41 +115,45 @@ pub async fn listed(
     let sql =
         "select side, key from bridge.parked join unnest($3::text[], $4::text[]) as asked (side, key) using (side, key)
                where customer = $1 and entity = $2 and run > 0 and (reason <> 'parent' or woken)";
-    those(conn, sql, (customer, entity, rows)).await
+    let found: Vec<(String, String)> = those(conn, sql, (customer, entity, rows)).await?;
+    Ok(found.into_iter().filter_map(|(side, key)| Some((side.parse().ok()?, Key(key)))).collect())
 }
 
-/// Those of these rows that no run looks at as things are: what they wait for is not there, the pause that keeps them back lasts, or they were
-/// refused and a tick found nothing changed since; and no run is open that could change that.
+/// Those of these rows that no run looks at as things are, with when one looked last: what they wait for is not there, the pause that keeps them
+/// back lasts, or they were refused and a tick found nothing changed since; and no run is open that could change that.
 pub async fn asleep(
     conn: &mut PgConnection,
     customer: &str,
     entity: &str,
     rows: &[(Side, Key)],
-) -> sqlx::Result<Vec<(Side, Key)>> {
-    let sql = "select side, key from (
-                   select side, key from bridge.parked where customer = $1 and entity = $2
-                   union
-                   select side, key from bridge.quarantine where customer = $1 and entity = $2
+) -> sqlx::Result<HashMap<(Side, Key), DateTime<Utc>>> {
+    let sql = "select side, key, seen_at from (
+                   select side, key, seen_at from bridge.parked where customer = $1 and entity = $2
+                   union all
+                   select side, key, seen_at from bridge.quarantine where customer = $1 and entity = $2
                      and seen_at < (select max(ended_at) from bridge.tick where tick.customer = $1 and state = 'idle')) as waiting
                join unnest($3::text[], $4::text[]) as asked (side, key) using (side, key)
                where not exists (select from bridge.due where (due.customer, due.entity, due.side, due.key) = ($1, $2, side, key))
                  and not exists (select from bridge.run where customer = $1 and state in ('open', 'loading'))";
-    those(conn, sql, (customer, entity, rows)).await
+    let found: Vec<(String, String, DateTime<Utc>)> = those(conn, sql, (customer, entity, rows)).await?;
+    Ok(found.into_iter().filter_map(|(side, key, seen)| Some(((side.parse().ok()?, Key(key)), seen))).collect())
 }
 
-async fn those(
+async fn those<T>(
     conn: &mut PgConnection,
     sql: &'static str,
     (customer, entity, rows): (&str, &str, &[(Side, Key)]),
-) -> sqlx::Result<Vec<(Side, Key)>> {
-    let found: Vec<(String, String)> = sqlx::query_as(sql)
+) -> sqlx::Result<Vec<T>>
+where
+    T: for<'r> FromRow<'r, PgRow> + Send + Unpin,
+{
+    sqlx::query_as(sql)
         .bind(customer)
         .bind(entity)
         .bind(rows.iter().map(|(side, _)| side.as_str()).collect::<Vec<_>>())
         .bind(rows.iter().map(|(_, key)| key.0.as_str()).collect::<Vec<_>>())
         .fetch_all(conn)
-        .await?;
-    Ok(found.into_iter().filter_map(|(side, key)| Some((side.parse().ok()?, Key(key)))).collect())
+        .await
 }
 
 /// Makes quarantined rows due (`ids` empty: all) by the door that rows which waited come back through. Answers the customers

@@ -15,7 +15,7 @@ use crate::config::{Config, CustomerId, Deletes, EntityId, Side};
 use crate::jobs::Env;
 use crate::jobs::failure::is_locked;
 use crate::ledger::pause::Pauses;
-use crate::ledger::{due, page as pages, pause, sweep, tick, watermark};
+use crate::ledger::{due, page as pages, parked as waits, pause, sweep, tick, watermark};
 use crate::mapping::told_key;
 use crate::stages::{Ahead, ConflictEntry, Depth, Key, PageMode, ParkedReason, Record, RecordRow, Wanted};
 use crate::told::told;
@@ -61,6 +61,9 @@ pub struct Look {
     pub away: Vec<Away>,
     /// Whether the next run looks at it.
     pub due: bool,
+    /// Whether a run looks at it that is opened by something else, though none is by itself.
+    #[serde(skip)]
+    pub joins: bool,
     /// The side that is not to be written.
     #[serde(skip)]
     held: Option<Side>,
@@ -204,23 +207,35 @@ async fn look(env: &Env, customer: &CustomerId, (entity, side, key): &Named) -> 
     let pauses = pause::of_customer(&mut conn, customer.as_str()).await.with_context(what)?;
     let now = tick::now(&mut conn).await.with_context(what)?;
     let may_load = env.config.customer(customer).is_none_or(|customer| customer.may_load(now));
-    let parked = parked(&mut conn, customer, entity, &keys(&record)).await.with_context(what)?;
+    let parked = waiting(&mut conn, customer, entity, &keys(&record)).await.with_context(what)?;
     let gone = gone(env, &mut conn, (customer, entity), &record, may_load).await.with_context(what)?;
+    let asleep =
+        waits::asleep(&mut conn, customer.as_str(), entity.as_str(), &keys(&record)).await.with_context(what)?;
     let owning =
         pages::unfinished(&mut conn, customer.as_str(), entity.as_str(), PAGES_MAX).await.with_context(what)?;
     drop(conn);
     let pages = holding(env, customer, &record, owning).await?;
     let away = status::away_of(&env.queue, &env.config, customer).await?;
-    let is_above = |row: &Option<RecordRow>, mark: Option<DateTime<Utc>>| {
-        row.as_ref().is_some_and(|row| row.seen && mark.map_or(may_load, |mark| row.stamp.is_none_or(|at| at > mark)))
+    // Runs are opened by what is new: a row that was looked at and kept back opens none, unless it was edited since.
+    let is_new = |side: Side, row: &RecordRow| {
+        asleep.get(&(side, row.key.clone())).is_none_or(|seen| row.stamp.is_none_or(|at| at > *seen))
+    };
+    let is_above = |side: Side, row: &RecordRow| {
+        let mark = watermarks[usize::from(side == Side::Platform)];
+        row.seen && mark.map_or(may_load, |mark| row.stamp.is_none_or(|at| at > mark))
     };
     // A dead letter owns its rows until they change again, however far the watermark has come.
     let is_owned = |side: Side| pages.iter().any(|page| page.side == side && page.letter.is_some());
-    let is_due = is_above(&record.legacy, watermarks[0]) && !is_owned(Side::Legacy)
-        || is_above(&record.platform, watermarks[1]) && !is_owned(Side::Platform)
+    let above: Vec<_> = Side::BOTH
+        .into_iter()
+        .filter_map(|side| Some((side, row_on(&record, side)?)))
+        .filter(|(side, row)| is_above(*side, row) && !is_owned(*side))
+        .collect();
+    let is_due = above.iter().any(|(side, row)| is_new(*side, row))
         || parked.iter().any(|row| row.due)
         || pages.iter().any(|page| page.letter.is_none());
     let stands_still = pauses.entity(entity.as_str());
+    let joins = !above.is_empty();
     Ok(Some(Look {
         record,
         parked,
@@ -231,6 +246,7 @@ async fn look(env: &Env, customer: &CustomerId, (entity, side, key): &Named) -> 
         stands_still,
         away,
         due: is_due && !stands_still,
+        joins,
         held: pauses.held(entity.as_str()),
     }))
 }
@@ -264,7 +280,7 @@ fn unzipped(keys: &[(Side, Key)]) -> (Vec<&'static str>, Vec<String>) {
     keys.iter().map(|(side, key)| (side.as_str(), key.0.clone())).unzip()
 }
 
-async fn parked(
+async fn waiting(
     conn: &mut PgConnection,
     customer: &CustomerId,
     entity: &EntityId,

@@ -298,7 +298,7 @@ async fn asleep(
     let what = || format!("reading which rows of {entity} wait for what is not there");
     let mut conn = env.queue.acquire().await.with_context(what)?;
     let asleep = parked::asleep(&mut conn, customer.as_str(), entity.as_str(), &rows).await.with_context(what)?;
-    Ok(asleep.into_iter().collect())
+    Ok(asleep.into_keys().collect())
 }
 
 async fn parked(

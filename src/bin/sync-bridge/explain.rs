@@ -286,6 +286,7 @@ fn ahead(explained: &Explained, slug: &str) -> String {
         return "That would do this:".into();
     } else {
         until.push("it changes".into());
+        until.extend(look.joins.then(|| "something else opens a run".into()));
         // Any of them is enough.
         let letters: Vec<String> = letters(look).map(|letter| letter.to_string()).collect();
         let is_owned = !letters.is_empty();

@@ -206,6 +206,29 @@ async fn a_row_that_no_run_is_about_to_look_at_is_not_waited_for() {
     let verified = &verified["entities"][0];
     assert_eq!(verified["by_kind"]["quarantined"], 1, "{verified}");
     assert!(verified["secs"].as_f64().is_some_and(|secs| secs < WAIT), "{verified}");
+    let explained = |entity: &str, key: &str| {
+        office.desk.succeeds(&["explain", "--customer", "acme", "--entity", entity, "--side", "legacy", "--key", key])
+    };
+    let waits = "No run looks at it before it changes, or something else opens a run, or what it waits for is there";
+    for (entity, key, until) in [
+        (
+            "team",
+            "30",
+            format!(
+                "No run looks at it before it changes, or something else opens a run, or `sync-bridge quarantine retry {id}`"
+            ),
+        ),
+        ("team", "31", waits.to_owned()),
+        ("person", "31", waits.to_owned()),
+    ] {
+        let text = explained(entity, key);
+        assert!(text.contains(&until), "{text}");
+    }
+    office.on_legacy("update teams set changed = now() + interval '1 second' where id in (30, 31)").await;
+    for key in ["30", "31"] {
+        let text = explained("team", key);
+        assert!(text.contains("The next run would do this:"), "{text}");
+    }
 }
 
 /// A record that is announced to legacy and refused there has an entry in the ledger, and no counterpart.
