@@ -64,6 +64,11 @@ pub(super) async fn page(
         Some(customer) => ops::conflicts(&console.env.data, &customer.id, entity, state, SHOWN).await?,
         None => Conflicts::default(),
     };
+    let mut open = match customer {
+        Some(_) => Vec::new(),
+        None => ops::status(&console.env.queue, &console.env.config).await?,
+    };
+    open.retain(|one| one.conflicts > 0);
     let entities = console.env.config.entities().map(|entity| (entity.id.as_str(), entity.id.as_str()));
     let main = html! {
         form method="get" class="filter" {
@@ -78,15 +83,21 @@ pub(super) async fn page(
                 ul { @for (entity, why) in &unread { li { (entity) ": " (why) } } }
             }
         }
-        (Table {
+        @if customer.is_none() { (Table {
+            caption: "Customers with conflicts that wait for a person",
+            columns: &["Customer", "Open conflicts"],
+            rows: open.iter().map(|one| vec![
+                html! { a href={ "/customers/" (frame::escaped(&one.customer)) } { (one.slug) } },
+                frame::count(one.conflicts, &format!("/conflicts?customer={}&state=open", frame::escaped(&one.customer))),
+            ]).collect(),
+            empty: "No conflict of any customer waits for a person. What policies decided is in each customer's log: choose one.",
+        }) }
+        @else { (Table {
             caption: "Conflicts, the newest first",
             columns: &["Conflict", "Noticed", "State", "Kind", "Legacy key", "Platform key", "Fields"],
             rows: entries.iter().filter_map(|entry| Some(row(customer?, entry))).collect(),
-            empty: match customer {
-                Some(_) => "No conflicts. What both sides changed at once would be here, with who won and why.",
-                None => "Choose a customer: the log lies in its own database.",
-            },
-        })
+            empty: "No conflicts. What both sides changed at once would be here, with who won and why.",
+        }) }
         @if entries.len() as i64 == SHOWN { p class="told" { "The newest " (SHOWN) " are shown." } }
     };
     Ok(Answer::page(frame::page(&console, Some(&visitor), Place::live("/conflicts", "Conflicts"), main)))

@@ -60,7 +60,8 @@ pub(super) async fn page(
     let main = html! {
         (frame::done(&console, told.done.as_deref()))
         (facts(&status))
-        (trouble(&status))
+        (to_do(&status))
+        (under_way(&status))
         section class="pictures" {
             (charts::freshness(&settled, now - TimeDelta::minutes(MINUTES.into()), now))
             (charts::rates(&minutes))
@@ -112,7 +113,7 @@ fn facts(status: &CustomerStatus) -> Markup {
             div { dt { "Quarantined" } dd { (frame::count(status.quarantined, &of("quarantine"))) } }
             div { dt { "Dead letters" } dd { (frame::count(status.dead_letters, &of("dead-letters"))) } }
             div { dt { "Differences" } dd { (frame::count(status.differences, &of("reconciliation"))) } }
-            div { dt { "Conflicts" } dd { a href=(of("conflicts")) { "the log" } } }
+            div { dt { "Open conflicts" } dd { (frame::count(status.conflicts, &format!("{}&state=open", of("conflicts")))) " " a href=(of("conflicts")) { "the log" } } }
         }
     }
 }
@@ -152,75 +153,24 @@ fn parked_table(customer: &Customer, parked: &[ParkedRow]) -> Markup {
     .render()
 }
 
-/// What keeps it from being fresh: nothing of this is there on a good day.
-fn trouble(status: &CustomerStatus) -> Markup {
+/// What somebody is to look at, in the words of `status` and `plan`.
+fn to_do(status: &CustomerStatus) -> Markup {
     html! {
-        @if !status.away.is_empty() {
-            section { h2 { "Databases that do not answer" }
-                (Table {
-                    caption: "Databases that do not answer",
-                    columns: &["Database", "Since", "Asked again", "Jobs that wait", "It says"],
-                    rows: status.away.iter().map(|away| vec![
-                        html! { (away.database) }, frame::time(Some(away.since)), frame::time(Some(away.asked_at)),
-                        html! { (frame::grouped(away.waiting)) }, html! { (away.error) },
-                    ]).collect(),
-                    empty: "",
-                })
+        @if !status.notes.is_empty() {
+            section { h2 { "What to do" }
+                ul class="notes" {
+                    @for note in &status.notes {
+                        li { @if let Some(entity) = &note.entity { b { (entity) } ": " } (frame::with_code(&note.text)) }
+                    }
+                }
             }
         }
-        @if let Some(retried) = &status.retried {
-            section { h2 { "Tried again" }
-                (Table {
-                    caption: "What failed and is tried again",
-                    columns: &["Jobs", "The next", "It says"],
-                    rows: vec![vec![html! { (frame::grouped(retried.jobs)) }, frame::time(Some(retried.next_at)), html! { span class="error" { (retried.error) } }]],
-                    empty: "",
-                })
-                p class="told" { "By itself, later each time; after the last try it becomes a dead letter." }
-            }
-        }
-        @if status.watermarks.iter().any(|mark| mark.held_by.is_some()) {
-            section { h2 { "Held back" }
-                (Table {
-                    caption: "Whose open transactions keep changes from being read",
-                    columns: &["Entity", "Side", "Done up to", "Freshness", "Held by"],
-                    rows: status.watermarks.iter().filter_map(|mark| Some((mark, mark.held_by.as_ref()?))).map(|(mark, by)| vec![
-                        html! { (mark.entity) }, html! { (mark.side) }, frame::time(mark.watermark),
-                        html! { @if let Some(secs) = mark.freshness_secs { (frame::duration(secs)) } }, html! { (by) },
-                    ]).collect(),
-                    empty: "",
-                })
-                p class="told" { "Nothing is lost: what is behind it is read once it has ended. What to do: docs/OPERATIONS.md, \u{201c}The horizon is held\u{201d}." }
-            }
-        }
-        @if status.watermarks.iter().any(|mark| mark.locked_since.is_some()) {
-            section { h2 { "Locked" }
-                (Table {
-                    caption: "Tables that somebody holds locked",
-                    columns: &["Entity", "Side", "Since"],
-                    rows: status.watermarks.iter().filter(|mark| mark.locked_since.is_some()).map(|mark| vec![
-                        html! { (mark.entity) }, html! { (mark.side) }, frame::time(mark.locked_since),
-                    ]).collect(),
-                    empty: "",
-                })
-                p class="told" { "Nothing is lost: they are asked again at each tick. Who holds them: docs/OPERATIONS.md, \u{201c}A customer is late\u{201d}." }
-            }
-        }
-        @if !status.paused.is_empty() {
-            section { h2 { "Paused" }
-                (Table {
-                    caption: "What is paused",
-                    columns: &["What", "Direction", "By", "Why", "Since"],
-                    rows: status.paused.iter().map(|pause| vec![
-                        html! { (pause.entity.as_deref().unwrap_or("the whole customer")) },
-                        html! { (pause.direction.unwrap_or("both")) },
-                        html! { (pause.who) @if pause.halted { " (ends by itself once the tables fit)" } },
-                        frame::why(pause.reason.as_deref()), frame::time(Some(pause.since)),
-                    ]).collect(),
-                    empty: "",
-                })
-            }
-        }
+    }
+}
+
+/// What is read whole, and takes long: on most days nothing.
+fn under_way(status: &CustomerStatus) -> Markup {
+    html! {
         @if !status.loads.is_empty() {
             section { h2 { "Being loaded" }
                 (Table {
@@ -253,9 +203,6 @@ fn trouble(status: &CustomerStatus) -> Markup {
                     ]).collect(),
                     empty: "",
                 })
-                @if status.mappings.iter().any(|mapping| mapping.state == "waiting") {
-                    p class="told" { "One waits to be accepted: " code { "sync-bridge run --customer " (status.slug) " --accept-mapping" } }
-                }
             }
         }
     }

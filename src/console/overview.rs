@@ -55,7 +55,7 @@ pub(super) async fn page(
         }
         (Table {
             caption: "Customers, the worst first",
-            columns: &["Customer", "State", "Freshness", "Run", "Parked", "Quarantined", "Dead letters", "Differences", "Last run ended", "Compared"],
+            columns: &["Customer", "State", "Freshness", "Run", "Parked", "Quarantined", "Dead letters", "Conflicts", "Differences", "Last run ended", "Compared"],
             rows: all.iter().map(row).collect(),
             empty: match total {
                 0 => "Each customer of the configuration would be here, with how fresh it is.",
@@ -86,6 +86,7 @@ fn row(one: &CustomerStatus) -> Vec<Markup> {
         frame::count(one.parked, &format!("/customers/{}#parked", frame::escaped(&one.customer))),
         frame::count(one.quarantined, &of("quarantine")),
         frame::count(one.dead_letters, &of("dead-letters")),
+        frame::count(one.conflicts, &format!("{}&state=open", of("conflicts"))),
         frame::count(one.differences, &of("reconciliation")),
         frame::time(one.last_run_ended_at),
         frame::time(one.compared_at),

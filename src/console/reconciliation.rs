@@ -74,9 +74,10 @@ pub(super) async fn page(
                             html! { (entity) }, html! { (kind.replace('_', " ")) },
                             frame::count(*count, &format!("/reconciliation?customer={}&kind={}", frame::escaped(id), frame::escaped(kind))),
                         ]).collect(),
-                        empty: match found.paused.is_empty() && missing == 0 {
-                            true => "No differences: both sides held the same when they were compared last.",
-                            false => "No differences in what was compared last.",
+                        empty: &match (found.swept.iter().map(|one| one.at).min(), found.paused.is_empty() && missing == 0) {
+                            (None, _) => "Nothing was compared yet.".to_owned(),
+                            (Some(at), true) => format!("No differences: both sides held the same when they were compared last, none longer ago than {}.", at.format("%Y-%m-%d %H:%M:%SZ")),
+                            (Some(at), false) => format!("No differences in what was compared last, none of it longer ago than {}.", at.format("%Y-%m-%d %H:%M:%SZ")),
                         },
                     })
                     (Table {

@@ -22,6 +22,7 @@ mod gauges;
 mod grants;
 mod mapping;
 mod migrate;
+mod notes;
 mod parked;
 mod pause;
 mod preview;
@@ -54,9 +55,10 @@ pub use gauges::{LoadStanding, SideStanding, Standing, standing};
 pub use grants::grants;
 pub use mapping::{Accepted, MappingStanding, Unknown, accept_mapping, unknown};
 pub use migrate::{Ahead, Migrated, has_worked, migrate, migrate_some, migrated};
+pub use notes::{About, Note};
 pub use parked::{Parked, ParkedRow, parked};
 pub use pause::{Paused, Scope, pause, resume};
-pub use preview::{About, Note, Outcome, Preview, PreviewOf, PreviewOfRow, PreviewRow, Walked, preview};
+pub use preview::{Outcome, Preview, PreviewOf, PreviewOfRow, PreviewRow, Walked, preview};
 pub use quarantine::{QuarantinedRow, Which, quarantine, retry_quarantined};
 pub use reconciliation::{DifferenceListed, Reconciliation, Swept, Walk, reconciliation};
 pub use recover::{CannotRecover, RecoverOf, Recovered, recover};
@@ -73,7 +75,7 @@ pub struct CustomerStatus {
     pub customer: String,
     pub slug: String,
     /// `idle`, `running`, `loading` (nothing else), `degraded` (dead letters wait, or the bridge itself has stopped an entity),
-    /// `waiting` (something of it waits for a person, as nothing else goes on: quarantined rows, differences and open conflicts, a changed
+    /// `waiting` (something of it waits for a person, as nothing else goes on: quarantined rows, open conflicts, differences, a changed
     /// mapping that is to be accepted, what is paused), `never run`, `waiting for a worker` (work is due and nobody takes it),
     /// `no tick` (none was made for five minutes after one was due: no scheduler runs),
     /// `locked` (somebody holds a table of it locked), `away` (a database of it does not answer), `paused` (all of it); of those that the
@@ -95,7 +97,9 @@ pub struct CustomerStatus {
     pub parked: i64,
     pub quarantined: i64,
     pub dead_letters: i64,
-    /// Pairs that were unequal when whole tables were compared last, and those of which a person is to decide (`listed`), as they come.
+    /// Those of which a person is to decide.
+    pub conflicts: i64,
+    /// Pairs that were unequal when whole tables were compared last, and are on no other list of these.
     pub differences: i64,
     /// When the comparison that found them ended; `None` if there was none yet.
     pub compared_at: Option<DateTime<Utc>>,
@@ -104,6 +108,8 @@ pub struct CustomerStatus {
     pub loads: Vec<Load>,
     /// Entities whose mapping was changed, while that is not done with.
     pub mappings: Vec<MappingStanding>,
+    /// What somebody is to look at, and what to do, the most urgent first.
+    pub notes: Vec<Note>,
 }
 
 /// How far the first load of an entity's side is.
@@ -147,7 +153,7 @@ impl Display for Away {
     /// What is away since when, and what to do.
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         let Away { database, since, asked_at, error, waiting: _ } = self;
-        let [since, asked_at] = [since, asked_at].map(|at| at.format("%Y-%m-%d %H:%M:%SZ"));
+        let [since, asked_at] = [since, asked_at].map(|at| at.format(notes::TIME));
         write!(
             f,
             "{database} has not answered since {since} ({error}); it is asked again at {asked_at}, and what waits for it goes on by itself \

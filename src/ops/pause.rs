@@ -7,7 +7,7 @@ use sqlx::PgPool;
 
 use super::ticks;
 pub use crate::ledger::pause::Scope;
-use crate::ledger::{pause, sweep};
+use crate::ledger::{customer, pause, sweep};
 
 /// What is paused, by whom and why.
 #[derive(Debug, Clone, Serialize, JsonSchema)]
@@ -33,6 +33,21 @@ impl Paused {
             (Some(entity), None) => entity.clone(),
             (Some(entity), Some(direction)) => format!("{entity} {direction}"),
         }
+    }
+
+    /// Whether the bridge itself stopped it: a person has to look.
+    pub fn is_own(&self) -> bool {
+        self.halted || self.who == pause::OWN
+    }
+
+    /// The command that ends it, and no other pause of the customer.
+    pub fn resumed_by(&self, slug: &str) -> String {
+        if self.who == customer::WHO {
+            return format!("sync-bridge customers enable {slug}");
+        }
+        let named = [("entity", self.entity.as_deref()), ("direction", self.direction)];
+        let named = named.into_iter().filter_map(|(name, value)| Some(format!(" --{name} {}", value?)));
+        format!("sync-bridge resume --customer {slug}{}", named.collect::<String>())
     }
 }
 

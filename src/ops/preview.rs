@@ -8,7 +8,7 @@ use anyhow::Context as _;
 use serde::Serialize;
 use sqlx::{PgPool, Postgres, Transaction};
 
-use super::{Away, EntityKinds, Kinds, Retried, status};
+use super::{About, EntityKinds, Kinds, Note, Paused, notes, status};
 use crate::config::{Config, CustomerId, EntityId, Side};
 use crate::jobs::page::contact;
 use crate::jobs::stage::{self, Loaded, PARKED_MAX, RECONCILIATION, ROUNDS_MAX};
@@ -22,7 +22,6 @@ use crate::ledger::{job, page, parked, tick};
 use crate::stages::{
     Ahead, Contact, Foreseen, ForeseenKind, Key, Lane, Page, PageMode, PageReport, ParkedReason, Tally, Wanted,
 };
-use crate::told::counted;
 
 /// What is asked for.
 #[derive(Debug, Clone, Copy)]
@@ -68,41 +67,6 @@ pub enum Outcome {
     Load,
     /// The customer is paused: nothing.
     Paused,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Note {
-    pub about: About,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub entity: Option<String>,
-    pub text: String,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum About {
-    Pause,
-    /// A database does not answer.
-    Away,
-    /// What failed and is tried again.
-    Retried,
-    /// Pages that nobody looks at before somebody acts.
-    DeadLetters,
-    /// Rows that cannot be written as they are.
-    Quarantine,
-    /// Those that a person is to decide.
-    Conflicts,
-    /// What comparisons of whole tables found.
-    Differences,
-    OpenRun,
-    Load,
-    LoadWindow,
-    Debt,
-    Sweep,
-    /// Too many rows are gone.
-    Deletes,
-    /// The mapping was changed.
-    Mapping,
 }
 
 /// A row in detail.
@@ -161,8 +125,10 @@ pub async fn preview(env: &Env, of: PreviewOf<'_>, told: impl FnMut(Walked)) -> 
         Decision::Load => Outcome::Load,
         Decision::Open { .. } => Outcome::Run,
     };
-    let mut notes = notes(&env.config, of, &asked, decision);
-    notes.extend(trouble(&env, of).await?);
+    // What keeps any run from being made comes first.
+    let mut notes = trouble(&env, of).await?;
+    notes.extend(self::notes(&env.config, of, &asked, decision));
+    notes.extend(waiting(&env, of).await?);
     let mut walk = Walk {
         decision,
         notes: Vec::new(),
@@ -213,19 +179,6 @@ async fn note_mappings(env: &Env, asked: &mut Asked) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// What is said of a mapping that was changed, and of the rows that are not decided yet.
-fn mapping_note(entity: &EntityId, (different, read): (u64, u64), is_waiting: bool, percent_max: u32) -> Note {
-    let is_much = different > ROWS_FREE.unsigned_abs() && different * 100 > u64::from(percent_max) * read;
-    let then = match is_waiting || is_much {
-        true => "they wait for `sync-bridge run --accept-mapping`, and all else flows",
-        false => "once all are counted, `first_contact` decides about them",
-    };
-    let text = format!(
-        "the mapping changed: {different} of {read} rows differ in what was never compared as it is mapped now: {then}"
-    );
-    Note { about: About::Mapping, entity: Some(entity.to_string()), text }
-}
-
 /// The configuration with this entity and those that it refers to, also through others.
 pub(super) async fn narrowed(env: &Env, customer: &CustomerId, entity: &EntityId) -> anyhow::Result<Config> {
     let mut kept: HashSet<EntityId> = HashSet::new();
@@ -241,33 +194,16 @@ pub(super) async fn narrowed(env: &Env, customer: &CustomerId, entity: &EntityId
 }
 
 fn notes(config: &Config, of: PreviewOf<'_>, asked: &Asked, decision: Decision) -> Vec<Note> {
-    let mut notes = Vec::new();
+    let mut all = Vec::new();
     let slug = slug(config, of.customer);
-    let mut note = |about, entity: Option<&str>, text: String| {
-        notes.push(Note { about, entity: entity.map(str::to_owned), text });
-    };
     for pause in asked.pauses.list() {
         let of = pause.entity.as_deref();
         if of.is_some_and(|entity| config.entities().all(|known| known.id.as_str() != entity)) {
             continue;
         }
-        let what = match pause.toward {
-            None => "nothing of it is done".to_owned(),
-            Some(side) => format!("nothing is written to the {side} side: what would be is parked"),
-        };
-        let since = pause.since.format("%Y-%m-%d %H:%M:%SZ");
-        let reason = pause.reason.as_ref().map(|reason| format!(" ({reason})")).unwrap_or_default();
-        // Of the bridge's own the reason says what to do.
-        let until = match pause.is_own() {
-            true => String::new(),
-            false => {
-                let entity = of.map(|entity| format!(" --entity {entity}")).unwrap_or_default();
-                let toward = pause.toward.map(|side| format!(" --direction {}", side.direction())).unwrap_or_default();
-                format!(", until `sync-bridge resume --customer {slug}{entity}{toward}`")
-            }
-        };
-        note(About::Pause, of, format!("paused by {} since {since}{reason}: {what}{until}", pause.who));
+        all.push(notes::paused(slug, &Paused::from(pause)));
     }
+    let mut note = |about, entity: Option<&str>, text: String| all.push(Note::of(about, entity, text));
     if asked.under_way.open {
         let text = "a run is open and goes on by itself: a run asked for now would be skipped, and this is what the next one would do";
         note(About::OpenRun, None, text.into());
@@ -313,7 +249,7 @@ fn notes(config: &Config, of: PreviewOf<'_>, asked: &Asked, decision: Decision) 
             "whole tables are compared at its end, which writes nothing but the deletes that are due".into(),
         );
     }
-    notes
+    all
 }
 
 /// As the command line names it.
@@ -323,41 +259,43 @@ fn slug<'c>(config: &'c Config, customer: &'c CustomerId) -> &'c str {
 
 /// What keeps work of the customer from being done as it is planned.
 async fn trouble(env: &Env, of: PreviewOf<'_>) -> anyhow::Result<Vec<Note>> {
-    let note = |about, text| Note { about, entity: None, text };
     let status = status::status_of(&env.queue, &env.config, of.customer).await?;
-    let (away, retried) = status.map_or((Vec::new(), None), |status| (status.away, status.retried));
-    let mut notes: Vec<Note> = away.iter().map(|away: &Away| note(About::Away, away.to_string())).collect();
-    if let Some(Retried { jobs, next_at, error }) = retried {
-        let (jobs, next) = (counted(jobs, "job"), next_at.format("%Y-%m-%d %H:%M:%SZ"));
-        notes.push(note(About::Retried, format!("{jobs} failed and will be tried again, the next at {next}: {error}")));
-    }
+    let lasts = |note: &Note| {
+        matches!(note.about, About::NoWorker | About::NoTick | About::Away | About::Held | About::Retried)
+    };
+    Ok(status.map_or_else(Vec::new, |status| status.notes).into_iter().filter(lasts).collect())
+}
+
+/// What of it waits for a person.
+async fn waiting(env: &Env, of: PreviewOf<'_>) -> anyhow::Result<Vec<Note>> {
+    let mut notes = Vec::new();
     let what = "reading the dead letters";
     let which = Selection { customer: Some(of.customer.clone()), entity: of.entity.cloned(), ..Selection::default() };
     let mut ledger = look(&env.queue).await?;
-    let waiting = dead_letter::select(&mut ledger, &which).await.context(what)?.len();
+    let letters = dead_letter::select(&mut ledger, &which).await.context(what)?.len();
     if let Some(first) = dead_letter::list(&mut ledger, &which, false, 1).await.context(what)?.first() {
-        let since = first.dead_since.format("%Y-%m-%d %H:%M:%SZ");
-        let letters = format!("{} wait{}", counted(waiting, "dead letter"), if waiting == 1 { "s" } else { "" });
-        let which = match waiting {
+        let which = match letters {
             1 => first.id.to_string(),
             _ => format!("--customer {}", slug(&env.config, of.customer)),
         };
         let text = format!(
-            "{letters} for a person, the first since {since}; no run looks at the rows of such pages before they change or \
+            "{} for a person, the first since {}; no run looks at the rows of such pages before they change or \
              `sync-bridge dead-letters requeue {which}` brings them back. The first died of: {}",
+            notes::waiting(i64::try_from(letters)?, "dead letter"),
+            first.dead_since.format(notes::TIME),
             first.error
         );
-        notes.push(note(About::DeadLetters, text));
+        notes.push(Note::new(About::DeadLetters, text));
     }
     drop(ledger);
     notes.extend(listed(env, of).await?);
     Ok(notes)
 }
 
-/// What is listed for a person, which no run changes by itself.
+/// What is listed for a person, of the entity that is asked for.
 async fn listed(env: &Env, of: PreviewOf<'_>) -> anyhow::Result<Vec<Note>> {
     let mut ledger = look(&env.queue).await?;
-    let (quarantined, open, differing): (i64, i64, i64) = sqlx::query_as(
+    let (quarantined, conflicts, differences): (i64, i64, i64) = sqlx::query_as(
         "select (select count(*) from bridge.quarantine where customer = $1 and ($2::text is null or entity = $2)),
              count(*) filter (where kind = 'listed'),
              -- The others have a list of their own.
@@ -373,35 +311,7 @@ async fn listed(env: &Env, of: PreviewOf<'_>) -> anyhow::Result<Vec<Note>> {
     .context("reading what waits for a person")?;
     let entity = of.entity.map(|entity| format!(" --entity {entity}")).unwrap_or_default();
     let which = format!("--customer {}{entity}", slug(&env.config, of.customer));
-    let notes = [
-        (
-            About::Quarantine,
-            quarantined,
-            format!(
-                "{} cannot be written, and no run looks at such a row before it changes or `sync-bridge quarantine retry` names it: see \
-             `sync-bridge quarantine list {which}`",
-                counted(quarantined, "row")
-            ),
-        ),
-        (
-            About::Conflicts,
-            open,
-            format!(
-                "{} for a person: see `sync-bridge conflicts list {which} --state open`",
-                if open == 1 { "1 conflict waits".to_owned() } else { format!("{} wait", counted(open, "conflict")) }
-            ),
-        ),
-        (
-            About::Differences,
-            differing,
-            format!(
-                "{} differed when whole tables were compared last: see `sync-bridge verify {which}`",
-                counted(differing, "pair")
-            ),
-        ),
-    ];
-    let there = notes.into_iter().filter(|(_, count, _)| *count > 0);
-    Ok(there.map(|(about, _, text)| Note { about, entity: None, text }).collect())
+    Ok(notes::listed(&which, quarantined, conflicts, differences))
 }
 
 /// What of a row is on a list.
@@ -708,8 +618,11 @@ impl<T: FnMut(Walked)> Walk<'_, T> {
         let known_rows = (known.rows_different.unsigned_abs(), known.rows_read.unsigned_abs());
         let rows = if known.is_due() { (counts.rows_waiting, counts.rows_counted) } else { known_rows };
         let is_changed = matches!(known.state, State::Counting | State::Waiting);
-        let is_waiting = known.state == State::Waiting;
-        is_changed.then(|| mapping_note(entity, rows, is_waiting, self.env.config.mapping_percent_max))
+        let ((different, read), percent_max) = (rows, self.env.config.mapping_percent_max);
+        let is_much = different > ROWS_FREE.unsigned_abs() && different * 100 > u64::from(percent_max) * read;
+        let waits = known.state == State::Waiting || is_much;
+        let slug = slug(&self.env.config, self.of.customer);
+        is_changed.then(|| notes::mapping(slug, entity.as_str(), rows, waits))
     }
 
     fn shows(&self, entity: &EntityId) -> bool {

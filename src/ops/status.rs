@@ -7,7 +7,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use clap::ValueEnum;
 use sqlx::PgPool;
 
-use super::{Away, CustomerStatus, Load, MappingStanding, Paused, Retried, Watermark, mapping};
+use super::{Away, CustomerStatus, Load, MappingStanding, Paused, Retried, Watermark, mapping, notes};
 use crate::config::{Config, Customer, CustomerId, Logins, Schedule, Side, Unserved, Why, parse_cron};
 use crate::jobs::failure::{Sorted, sort};
 use crate::ledger::circuit::{self, Circuit};
@@ -46,6 +46,7 @@ struct Summary {
     parked: i64,
     quarantined: i64,
     dead_letters: i64,
+    conflicts: i64,
     differences: i64,
     compared_at: Option<DateTime<Utc>>,
 }
@@ -196,7 +197,7 @@ impl CustomerStatus {
         let listed = match self {
             one if one.state == "disabled" => Urgency::AtRest,
             one if one.dead_letters > 0 => Urgency::Now,
-            one if one.quarantined > 0 || one.differences > 0 => Urgency::Soon,
+            one if one.quarantined > 0 || one.conflicts > 0 || one.differences > 0 => Urgency::Soon,
             one if one.age_secs().is_some_and(|age| age > LATE_SECS) => Urgency::Soon,
             _ => Urgency::AtRest,
         };
@@ -290,7 +291,7 @@ async fn of(queue: &PgPool, config: &Config, asked: &[Asked<'_>]) -> anyhow::Res
             let next = since.and_then(|since| next_tick(since, &customer.schedule));
             next.is_some_and(|next| summary.now > next + SILENT_AFTER)
         });
-        Some(CustomerStatus {
+        let mut status = CustomerStatus {
             customer: id.to_owned(),
             slug: (*slug).to_owned(),
             state: match away.is_empty() {
@@ -332,12 +333,16 @@ async fn of(queue: &PgPool, config: &Config, asked: &[Asked<'_>]) -> anyhow::Res
             parked: summary.parked,
             quarantined: summary.quarantined,
             dead_letters: summary.dead_letters,
+            conflicts: summary.conflicts,
             differences: summary.differences,
             compared_at: summary.compared_at,
             paused: pauses.list().iter().map(Paused::from).collect(),
             loads,
             mappings,
-        })
+            notes: Vec::new(),
+        };
+        status.notes = notes::of_customer(&status);
+        Some(status)
     };
     Ok(asked.iter().filter_map(stand).collect())
 }
@@ -357,7 +362,7 @@ fn goes_on(state: State) -> bool {
 
 /// Whether something of it stays as it is until somebody comes.
 fn waits_for_a_person(summary: &Summary, mappings: &[MappingStanding], pauses: &Pauses) -> bool {
-    let is_listed = summary.quarantined > 0 || summary.differences > 0;
+    let is_listed = summary.quarantined > 0 || summary.conflicts > 0 || summary.differences > 0;
     is_listed || !pauses.list().is_empty() || mappings.iter().any(|mapping| mapping.state == "waiting")
 }
 
@@ -541,11 +546,13 @@ mod tests {
             parked: 0,
             quarantined,
             dead_letters,
+            conflicts: 0,
             differences: 0,
             compared_at: None,
             paused: Vec::new(),
             loads: Vec::new(),
             mappings: Vec::new(),
+            notes: Vec::new(),
         }
     }
 

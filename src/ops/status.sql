@@ -30,10 +30,7 @@ select wanted.customer, now() as now,
     (select count(*) from bridge.quarantine where quarantine.customer = wanted.customer) as quarantined,
     (select count(*) from bridge.job
      where job.customer = wanted.customer and job.state = 'dead' and job.requeued_at is null) as dead_letters,
-    -- Those of a comparison under way do not count before it is complete.
-    (select count(*) from bridge.difference
-     where difference.customer = wanted.customer
-       and not exists (select from bridge.run where run.id = difference.run and run.state = 'open')) as differences,
+    found.conflicts, found.differences,
     (select max(run.ended_at) from bridge.run
      where run.customer = wanted.customer and run.sweep and run.state <> 'open') as compared_at
 from unnest($1::text[]) as wanted (customer)
@@ -48,4 +45,12 @@ left join lateral (
     where run.customer = wanted.customer and run.state not in ('open', 'loading')
     order by run.id desc limit 1
 ) as last_run on true
+-- Those of a comparison under way do not count before it is complete, nor those that are on a list of their own.
+left join lateral (
+    select count(*) filter (where kind = 'listed') as conflicts,
+        count(*) filter (where kind not in ('listed', 'quarantined', 'dead_letter')) as differences
+    from bridge.difference
+    where difference.customer = wanted.customer
+      and not exists (select from bridge.run where run.id = difference.run and run.state = 'open')
+) as found on true
 order by wanted.customer

@@ -420,7 +420,8 @@ fn page(shown: &Shown<'_>) -> String {
         table.add_row(vec![out::text(what), is]);
     }
     for field in shown.fields {
-        table.add_row(vec![out::text("field"), out::text(&line(field))]);
+        let undone = if shown.state == "undone" { "; undone since" } else { "" };
+        table.add_row(vec![out::text("field"), out::text(&format!("{}{undone}", line(field)))]);
     }
     table.to_string()
 }

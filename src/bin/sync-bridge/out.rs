@@ -69,10 +69,13 @@ pub fn table(headers: &[&str]) -> Table {
 impl Display for Table {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         let Some(width) = self.0.width() else { return self.0.fmt(f) };
-        let narrowest = narrowest(&self.0);
-        let needed = |padding: u16| narrowest.iter().map(|width| width + padding + 1).sum::<u16>() + 1;
-        let Some(padding) = [(1, 1), (0, 1), (0, 0)].into_iter().find(|(left, right)| needed(left + right) <= width)
-        else {
+        // Heads are broken only where columns that stand closest leave no room for their words.
+        let fits = |words: &Vec<u16>, padding: (u16, u16)| {
+            words.iter().map(|word| word + padding.0 + padding.1 + 1).sum::<u16>() < width
+        };
+        let ways = [WORD_MAX, WORD_OF_HEAD_MAX].map(|head| narrowest(&self.0, head)).into_iter();
+        let mut ways = ways.flat_map(|words| [(1, 1), (0, 1), (0, 0)].map(|padding| (words.clone(), padding)));
+        let Some((narrowest, padding)) = ways.find(|(words, padding)| fits(words, *padding)) else {
             return f.write_str(&cards(&self.0, width));
         };
         let mut fitted = self.0.clone();
@@ -88,14 +91,14 @@ impl Display for Table {
 }
 
 /// Each column's, in which it can still be read.
-fn narrowest(table: &comfy_table::Table) -> Vec<u16> {
+fn narrowest(table: &comfy_table::Table, head_max: usize) -> Vec<u16> {
     let longest = |cell: &Cell| cell.content().split(' ').map(measure_text_width).max().unwrap_or_default();
     let cells = |row: &'_ Row, index: usize| row.cell_iter().nth(index).map(longest).unwrap_or_default();
     let narrowest = |(index, &whole): (usize, &u16)| {
         if table.column(index).is_some_and(|column| column.constraint() == Some(&ColumnConstraint::ContentWidth)) {
             return whole;
         }
-        let head = table.header().map(|row| cells(row, index)).unwrap_or_default().min(WORD_OF_HEAD_MAX);
+        let head = table.header().map(|row| cells(row, index)).unwrap_or_default().min(head_max);
         let words = table.row_iter().map(|row| cells(row, index)).max().unwrap_or_default().min(WORD_MAX);
         let least = head.max(words).max(if usize::from(whole) > SENTENCE_FROM { SENTENCE_MIN } else { 0 });
         whole.min(u16::try_from(least).unwrap_or(u16::MAX))
@@ -425,9 +428,18 @@ mod tests {
 
     #[test]
     fn what_is_looked_at_most_fits_an_ordinary_terminal() {
-        let mut overview =
-            table(&["customer", "state", "run", "freshness", "parked", "quarantined", "dead letters", "differences"]);
-        overview.add_row(["birch", "degraded", "12345", "19 min", "0", "3", "27", "1,504"]);
+        let mut overview = table(&[
+            "customer",
+            "state",
+            "run",
+            "freshness",
+            "parked",
+            "quarantined",
+            "dead letters",
+            "conflicts",
+            "differ",
+        ]);
+        overview.add_row(["birch", "degraded", "12345", "19 min", "0", "3", "27", "2", "1,504"]);
         let mut sides = table(&["customer", "entity", "side", "done up to", "freshness", "held by"]);
         let held = "pid 6806 of backoffice, idle in transaction since 08:44:12Z";
         sides.add_row(["birch", "membership", "platform", "2026-11-30 08:44:12Z", "19 min", held]);
@@ -435,6 +447,8 @@ mod tests {
             table.set_width(80);
             assert!(table.to_string().contains('│'), "{table}");
         }
+        let text = overview.to_string();
+        assert!(["quarantined", "freshness", "customer"].iter().all(|head| text.contains(head)), "{text}");
     }
 
     #[test]

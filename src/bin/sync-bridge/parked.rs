@@ -105,6 +105,8 @@ fn waits_for(row: &ParkedRow) -> String {
     match (&row.waits_entity, &row.waits_side, &row.waits_key) {
         (Some(entity), Some(side), Some(key)) => format!("{entity} {} of {side}", out::key(key)),
         (None, Some(side), None) => format!("{side} may be written"),
-        _ => "-".into(),
+        // Who was asked for again waits for nothing.
+        _ if row.due => "-".into(),
+        _ => "others write it, or a dead letter has it".into(),
     }
 }

@@ -129,6 +129,7 @@ pub async fn resume(config: &Path, args: ResumeArgs) -> anyhow::Result<()> {
     if args.json {
         return out::say_json(&json!({ "resumed": ended, "paused": left }));
     }
+    let ends: Vec<String> = left.iter().map(|pause| format!("  {}", pause.resumed_by(&args.what.customer))).collect();
     let left = table([(args.what.customer.as_str(), left.as_slice())].into_iter());
     out::say(match ended {
         0 => "nothing of this was paused",
@@ -137,7 +138,7 @@ pub async fn resume(config: &Path, args: ResumeArgs) -> anyhow::Result<()> {
              halted again, and goes on by itself once it does"
         }
     })?;
-    left.map_or(Ok(()), |left| out::say(&format!("still paused:\n{left}")))
+    left.map_or(Ok(()), |left| out::say(&format!("still paused:\n{left}\nto end it:\n{}", ends.join("\n"))))
 }
 
 /// What is paused, if anything is.

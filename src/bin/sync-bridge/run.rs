@@ -141,6 +141,9 @@ async fn elsewhere(bridge: &Bridge, customer: &CustomerId, stop: &CancellationTo
 
 fn shown(slug: &str, report: &RunReport) -> String {
     let run = report.run.map_or_else(String::new, |run| format!(" run {run}"));
+    if report.run.is_none() {
+        return format!("customer {slug}: {}, no run", report.ending);
+    }
     let head = format!("customer {slug}:{run} {} in {}", report.ending, out::shown_secs(report.secs));
     let mut table = out::table(&["what", "number"]);
     for (what, number) in [

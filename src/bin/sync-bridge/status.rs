@@ -1,18 +1,21 @@
 //! `sync-bridge status`
 
-use std::collections::BTreeMap;
+use std::collections::HashMap;
 use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Context as _;
 use comfy_table::ColumnConstraint;
 use sync_bridge::config::CustomerId;
-use sync_bridge::ops::{self, Away, CustomerStatus, Unknown, Watermark};
+use sync_bridge::ops::{self, CustomerStatus, Unknown, Watermark};
 use sync_bridge::startup::{self, Bridge, Embedded};
 use sync_bridge::told::counted;
 use tokio::sync::Mutex;
 
-use crate::{out, pause, watch};
+use crate::{out, watch};
+
+/// What somebody is to do stands there for so many at most.
+const NOTES_SHOWN: usize = 20;
 
 /// Show per customer how fresh it is, what runs, what waits, and which sides are late
 #[derive(clap::Args)]
@@ -23,7 +26,7 @@ Examples:
   sync-bridge status --watch --json | jq .       a line for each look
 
 JSON: a list; each customer: customer, slug, state, problem (why it is unreadable), away, retried (jobs, next_at, error), open_run, load_run, last_tick_at, last_run_ended_at, watermarks (entity, side,
-  watermark, freshness_secs, held_by, locked_since), parked, quarantined, dead_letters, differences, compared_at, paused, loads, mappings
+  watermark, freshness_secs, held_by, locked_since), parked, quarantined, dead_letters, conflicts (open ones), differences, compared_at, paused, loads, mappings, notes (about, entity, text: what to do)
 
 Exit codes: 0 here it is, or stopped by Ctrl-C; 1 the queue database failed meanwhile; 2 refused (`--watch` waits for a queue database that is away)")]
 pub struct Args {
@@ -137,7 +140,8 @@ struct Tables {
 
 /// A line for each customer, for a window that may be narrow.
 fn overview(status: &[CustomerStatus]) -> String {
-    let heads = ["customer", "state", "run", "freshness", "parked", "quarantined", "dead letters", "differences"];
+    let heads =
+        ["customer", "state", "run", "freshness", "parked", "quarantined", "dead letters", "conflicts", "differ"];
     if status.is_empty() {
         return "no customers yet: `sync-bridge customers add` makes one".to_owned();
     }
@@ -151,6 +155,7 @@ fn overview(status: &[CustomerStatus]) -> String {
             out::number(one.parked),
             out::alarm(one.quarantined),
             out::alarm(one.dead_letters),
+            out::alarm(one.conflicts),
             out::alarm(one.differences),
         ]);
     }
@@ -184,12 +189,9 @@ fn tables(status: &[CustomerStatus]) -> Tables {
         }
     }
     let mut others = Vec::new();
+    others.extend(to_do(status));
     others.extend(loads(status));
     others.extend(mappings(status));
-    others.extend(unreadable(status));
-    others.extend(away(status));
-    others.extend(retried(status));
-    others.extend(pause::table(status.iter().map(|one| (one.slug.as_str(), one.paused.as_slice()))));
     let sides = if sides.is_empty() { Vec::new() } else { vec![sides.to_string()] };
     let times = if status.is_empty() { Vec::new() } else { vec![times.to_string()] };
     Tables { customers: overview(status), times, sides, others }
@@ -206,6 +208,32 @@ fn in_time(status: &[CustomerStatus]) -> Vec<String> {
     };
     let bound = ops::LATE_SECS / 60.0;
     vec![format!("{shown} held up, or more than {bound} minutes behind; --json has how far each is")]
+}
+
+/// What somebody is to look at, once for all whom it concerns alike; of much the most urgent.
+fn to_do(status: &[CustomerStatus]) -> Option<String> {
+    let mut notes: Vec<(&str, String, usize)> = Vec::new();
+    let mut known: HashMap<String, usize> = HashMap::new();
+    for (slug, note) in status.iter().flat_map(|one| one.notes.iter().map(|note| (&one.slug, note))) {
+        let entity = note.entity.as_ref().map(|entity| format!("{entity}: ")).unwrap_or_default();
+        let text = format!("{entity}{}", note.text);
+        match known.get(&text) {
+            Some(place) => notes[*place].2 += 1,
+            None => {
+                known.insert(text.clone(), notes.len());
+                notes.push((slug, text, 0));
+            }
+        }
+    }
+    let mut lines = vec!["to do:".to_owned()];
+    for (slug, text, others) in notes.iter().take(NOTES_SHOWN) {
+        let others = if *others > 0 { format!(" and {}", counted(*others, "other")) } else { String::new() };
+        lines.push(format!("  {slug}{others}: {}", out::plain(text)));
+    }
+    if notes.len() > NOTES_SHOWN {
+        lines.push(format!("  … and {} more: --customer, --json", notes.len() - NOTES_SHOWN));
+    }
+    (lines.len() > 1).then(|| lines.join("\n"))
 }
 
 /// What is being loaded.
@@ -230,13 +258,9 @@ fn loads(status: &[CustomerStatus]) -> Option<String> {
 
 /// Changed mappings that are not done with.
 fn mappings(status: &[CustomerStatus]) -> Option<String> {
-    let mut table = out::table(&["mapping changed", "entity", "state", "rows read", "different", "since", "to do"]);
+    let mut table = out::table(&["mapping changed", "entity", "state", "rows read", "different", "since"]);
     for one in status {
         for mapping in &one.mappings {
-            let act = match mapping.state {
-                "waiting" => format!("sync-bridge run --customer {} --accept-mapping", one.slug),
-                _ => "-".to_owned(),
-            };
             table.add_row(vec![
                 out::text(&one.slug),
                 out::text(&mapping.entity),
@@ -244,52 +268,8 @@ fn mappings(status: &[CustomerStatus]) -> Option<String> {
                 out::number(mapping.rows_read),
                 out::number(mapping.rows_different),
                 out::time(Some(mapping.since)),
-                out::text(&act),
             ]);
         }
-    }
-    (!table.is_empty()).then(|| table.to_string())
-}
-
-/// Customers that nobody works for here, as what is kept of them cannot be read.
-fn unreadable(status: &[CustomerStatus]) -> Option<String> {
-    let mut table = out::table(&["unreadable", "what is wrong"]);
-    for (slug, problem) in status.iter().filter_map(|one| Some((&one.slug, one.problem.as_ref()?))) {
-        table.add_row(vec![out::text(slug), out::text(problem)]);
-    }
-    (!table.is_empty()).then(|| table.to_string())
-}
-
-/// The databases that do not answer, each once by each login.
-fn away(status: &[CustomerStatus]) -> Option<String> {
-    let all: BTreeMap<_, &Away> = status
-        .iter()
-        .flat_map(|one| &one.away)
-        .map(|away| ((away.database.as_str(), away.since, away.error.as_str()), away))
-        .collect();
-    let mut table = out::table(&["database away", "since", "asked again", "jobs that wait", "it says"]);
-    for away in all.values() {
-        table.add_row(vec![
-            out::text(&away.database),
-            out::time(Some(away.since)),
-            out::time(Some(away.asked_at)),
-            out::number(away.waiting),
-            out::text(&away.error),
-        ]);
-    }
-    (!table.is_empty()).then(|| table.to_string())
-}
-
-/// What failed and is tried again.
-fn retried(status: &[CustomerStatus]) -> Option<String> {
-    let mut table = out::table(&["tried again", "jobs", "the next", "it says"]);
-    for (slug, retried) in status.iter().filter_map(|one| Some((&one.slug, one.retried.as_ref()?))) {
-        table.add_row(vec![
-            out::text(slug),
-            out::number(retried.jobs),
-            out::time(Some(retried.next_at)),
-            out::text(&retried.error),
-        ]);
     }
     (!table.is_empty()).then(|| table.to_string())
 }

@@ -169,7 +169,7 @@ async fn a_conflict_is_listed_without_values_resolved_and_undone() {
     assert_eq!(desk.succeeds(&["conflicts", "list", "--customer", "c-1"]), "no conflicts\n");
 
     // Counted where one looks first, without waiting for a comparison of whole tables.
-    let waits = || json_of(&desk, &["status", "--json"])[0]["differences"].clone();
+    let waits = || json_of(&desk, &["status", "--json"])[0]["conflicts"].clone();
     let state = || json_of(&desk, &["status", "--json"])[0]["state"].clone();
     run(&desk);
     assert_eq!((waits(), state()), (json!(0), json!("idle")));
@@ -179,6 +179,15 @@ async fn a_conflict_is_listed_without_values_resolved_and_undone() {
     let planned = desk.succeeds(&["plan", "--customer", "acme"]);
     let told = "note: 1 conflict waits for a person: see `sync-bridge conflicts list --customer acme --state open`";
     assert!(planned.contains(told), "{planned}");
+    // In the same words where one looks first, in the terminal as in the browser; and who has any is listed before a customer is chosen.
+    let told = told.trim_start_matches("note: ");
+    let status = desk.succeeds(&["status"]);
+    assert!(status.contains(&format!("  acme: {told}")), "{status}");
+    let console = Console::start(&desk, &[]).await;
+    let words = console.get("/customers/acme").body.replace("<code>", "`").replace("</code>", "`");
+    assert!(words.contains(told), "{words}");
+    assert!(console.get("/").body.contains("/conflicts?customer=c-1&amp;state=open"));
+    console.stop();
     let open = list(&["--state", "open"]);
     let name = open[0]["conflict"].as_str().expect("a name").to_owned();
     assert!(name.starts_with("user:") && open.as_array().is_some_and(|all| all.len() == 1), "{open}");
@@ -306,7 +315,7 @@ async fn what_is_tried_again_says_why_wherever_one_looks() {
     eventually("it is told of the customer", async || {
         let page = console.get("/customers/acme").body;
         let table = desk.succeeds(&["status"]);
-        page.contains("What failed and is tried again") && page.contains(why) && table.contains(why)
+        page.contains("1 job failed and will be tried again") && page.contains(why) && table.contains(why)
     })
     .await;
     let explain = ["explain", "--customer", "acme", "--entity", "user", "--key", "1"];
