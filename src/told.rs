@@ -60,6 +60,11 @@ fn is_its_own(context: &str) -> bool {
     own.iter().any(|start| context.starts_with(start))
 }
 
+/// On one line, and without what would move a terminal's cursor.
+pub fn plain(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+}
+
 /// `1234567` as `1,234,567`.
 pub fn grouped(number: i64) -> String {
     let digits = number.unsigned_abs().to_string();

@@ -14,10 +14,11 @@ use serde_json::{Value, json};
 
 use super::access::{Actor, Visitor};
 use super::answer::Problem;
-use super::{Console, Door, conflicts, dead_letters, quarantine};
+use super::{Console, Door, conflicts, dead_letters, quarantine, record};
+use crate::config::Side;
 use crate::ops::{
     self, Action, AtWork, By, CustomerStatus, DEAD_KINDS, DeadLetter, DeadLetterShown, DealtWith, Minute, Parked,
-    QuarantinedRow, QueueDepth, Reconciliation, RunListed, RunShown, Selection, Settled, Which,
+    QuarantinedRow, QueueDepth, Reconciliation, RecordTold, RunListed, RunShown, Selection, Settled, Which,
 };
 use crate::stages::{ConflictEntry, ConflictField, DifferenceKind};
 use crate::told::grouped;
@@ -46,6 +47,7 @@ pub(super) fn router() -> Router<Door> {
         .route("/customers/{customer}/pause", post(pause))
         .route("/customers/{customer}/resume", post(resume))
         .route("/customers/{customer}/tick", post(tick))
+        .route("/customers/{customer}/records/{entity}/{key}", get(explained))
         .route("/runs/{run}", get(run))
         .route("/dead-letters", get(letters))
         .route("/dead-letters/{id}", get(letter))
@@ -86,6 +88,7 @@ static DOCUMENT: LazyLock<Value> = LazyLock::new(|| {
         SchemaGenerator::subschema_for::<Parked>,
         SchemaGenerator::subschema_for::<Action>,
         SchemaGenerator::subschema_for::<Queues>,
+        SchemaGenerator::subschema_for::<RecordTold<'static>>,
     ] {
         shape(&mut shapes);
     }
@@ -207,6 +210,25 @@ async fn reconciliation(
     let customer = &console.customer(&named)?.id;
     let kind = known("kind", &asked.kind, &DifferenceKind::ALL.map(DifferenceKind::as_str))?;
     json_of(ops::reconciliation(&console.env.queue, customer, kind, limit).await?)
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct OfSide {
+    side: Option<Named>,
+}
+
+async fn explained(
+    State(console): State<Arc<Console>>,
+    _: Visitor,
+    Path((named, entity, key)): Path<(String, String, String)>,
+    Query(asked): Query<OfSide>,
+) -> Answered {
+    let customer = console.customer(&named)?;
+    let side = known("side", &asked.side, &Side::BOTH.map(Side::as_str))?.unwrap_or_default().to_owned();
+    let found = record::find(&console, customer, &record::Asked { entity, side, key }).await?;
+    let found = found.ok_or_else(|| Problem::NotFound("There is no such record, neither a row nor a pair.".into()))?;
+    json_of(found.told(&customer.slug, console.show_values))
 }
 
 #[derive(Deserialize)]

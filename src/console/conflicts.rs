@@ -12,7 +12,7 @@ use super::access::{Actor, Visitor};
 use super::answer::{Answer, Problem};
 use super::customer::Told;
 use super::frame::{self, Place, Table};
-use super::{Console, actions};
+use super::{Console, actions, record};
 use crate::clock;
 use crate::config::{Customer, EntityId, Side};
 use crate::ops::{self, By, Conflicts};
@@ -114,8 +114,8 @@ fn row(customer: &Customer, entry: &ConflictEntry) -> Vec<Markup> {
         frame::time(Some(entry.noticed_at)),
         frame::state(&entry.state),
         html! { (entry.kind.replace('_', " ")) },
-        html! { code { (entry.legacy_key.as_deref().map_or_else(|| "–".into(), frame::key)) } },
-        html! { code { (frame::key(&entry.platform_key)) } },
+        record::link_any(customer.id.as_str(), &entry.entity, Side::Legacy, entry.legacy_key.as_deref()),
+        record::link_any(customer.id.as_str(), &entry.entity, Side::Platform, Some(&entry.platform_key)),
         html! { (fields.join(", ")) },
     ]
 }

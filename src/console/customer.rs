@@ -11,7 +11,7 @@ use serde::Deserialize;
 use super::access::{Actor, Visitor};
 use super::answer::{Answer, Problem};
 use super::frame::{self, Place, Table};
-use super::{Console, charts};
+use super::{Console, charts, record};
 use crate::clock;
 use crate::config::{Customer, Side};
 use crate::ops::{self, By, CustomerStatus, LATE_SECS, ParkedRow, RunListed, Scope};
@@ -92,6 +92,10 @@ pub(super) async fn page(
         }
         @if frame::may_act(&visitor) { (acts(&console, customer, &status, &visitor)) }
         section {
+            h2 { "One record" }
+            (record::form(&console, customer, &record::Asked::default()))
+        }
+        section {
             h2 { "What people did" }
             (super::actions::table(&console, &actions))
         }
@@ -119,8 +123,9 @@ fn facts(status: &CustomerStatus) -> Markup {
 }
 
 fn parked_table(customer: &Customer, parked: &[ParkedRow]) -> Markup {
+    let link = |entity: &str, side: &str, key: &str| record::link(customer.id.as_str(), entity, side, key);
     let waits_for = |row: &ParkedRow| match (&row.waits_entity, &row.waits_side, &row.waits_key) {
-        (Some(entity), Some(side), Some(key)) => html! { (entity) " " code { (frame::key(key)) } " on " (side) },
+        (Some(entity), Some(side), Some(key)) => html! { (entity) " " (link(entity, side, key)) " on " (side) },
         _ => html! { (row.reason) },
     };
     let next = |row: &ParkedRow| match row.reason.as_str() {
@@ -137,7 +142,7 @@ fn parked_table(customer: &Customer, parked: &[ParkedRow]) -> Markup {
                 vec![
                     html! { (row.entity) },
                     html! { (row.side) },
-                    html! { code { (frame::key(&row.key)) } },
+                    link(&row.entity, &row.side, &row.key),
                     waits_for(row),
                     frame::time(Some(row.since)),
                     frame::time(Some(row.seen_at)),

@@ -116,12 +116,12 @@ pub(super) fn why(reason: Option<&str>) -> Markup {
     html! { @match reason { Some(reason) => (reason), None => span class="none" { "–" } } }
 }
 
-/// As exact as a person needs it, together on one line however narrow the column.
 /// A text in which commands stand between backticks.
 pub(super) fn with_code(text: &str) -> Markup {
     html! { @for (place, part) in text.split('`').enumerate() { @if place % 2 == 1 { code { (part) } } @else { (part) } } }
 }
 
+/// As exact as a person needs it, together on one line however narrow the column.
 pub(super) fn duration(secs: f64) -> String {
     told::duration(secs).replace(' ', "\u{a0}")
 }

@@ -16,6 +16,7 @@ mod login;
 mod overview;
 mod quarantine;
 mod reconciliation;
+mod record;
 mod run;
 
 use std::error::Error as _;
@@ -154,6 +155,7 @@ fn router(door: Door) -> Router {
         .route("/customers/{customer}/pause", post(customer::pause))
         .route("/customers/{customer}/resume", post(customer::resume))
         .route("/customers/{customer}/tick", post(customer::tick))
+        .route("/customers/{customer}/records", get(record::page))
         .route("/runs/{run}", get(run::page))
         .route("/dead-letters", get(dead_letters::page))
         .route("/dead-letters/{id}", get(dead_letters::one))

@@ -6,10 +6,10 @@ use axum::extract::{Form, Query, State};
 use maud::html;
 use serde::Deserialize;
 
-use super::Console;
 use super::access::{Actor, Visitor};
 use super::answer::{Answer, Problem};
 use super::frame::{self, Place, Table};
+use super::{Console, record};
 use crate::ops::{self, By, DealtWith, QuarantinedRow, Which};
 
 const SHOWN_MAX: usize = 500;
@@ -42,7 +42,7 @@ pub(super) async fn page(
             html! { a href={ "/customers/" (frame::escaped(&row.customer)) } { (console.slug(&row.customer)) } },
             html! { (row.entity) },
             html! { (row.side) },
-            html! { code { (frame::key(&row.key)) } },
+            record::link(&row.customer, &row.entity, &row.side, &row.key),
             html! { (row.field.as_deref().unwrap_or("the row")) },
             html! { span class="error" { (row.reason) } },
             frame::time(Some(row.since)),

@@ -6,10 +6,11 @@ use axum::extract::{Query, State};
 use maud::html;
 use serde::Deserialize;
 
-use super::Console;
 use super::access::Visitor;
 use super::answer::{Answer, Problem};
 use super::frame::{self, Place, Table};
+use super::{Console, record};
+use crate::config::Side;
 use crate::ops::{self, Swept};
 use crate::stages::DifferenceKind;
 use crate::told::counted;
@@ -89,8 +90,8 @@ pub(super) async fn page(
                                 Some(to) => a href=(to) { (one.kind.replace('_', " ")) },
                                 None => (one.kind.replace('_', " ")),
                             } },
-                            html! { code { (one.legacy_key.as_deref().map_or_else(|| "–".into(), frame::key)) } },
-                            html! { code { (one.platform_key.as_deref().map_or_else(|| "–".into(), frame::key)) } },
+                            record::link_any(id, &one.entity, Side::Legacy, one.legacy_key.as_deref()),
+                            record::link_any(id, &one.entity, Side::Platform, one.platform_key.as_deref()),
                             html! { (one.fields.join(", ")) },
                             html! { (frame::time(Some(one.found_at))) ", run " a href={ "/runs/" (one.run) } { (one.run) } },
                         ]).collect(),

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 
 use anyhow::Context;
 use chrono::{DateTime, Utc};
+use schemars::JsonSchema;
 use serde::Serialize;
 use sqlx::PgConnection;
 
@@ -28,7 +29,7 @@ const PAGES_MAX: i64 = 200;
 const CHAIN_MAX: usize = 8;
 
 /// What is known of a record, and what would become of it.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub struct Explained {
     #[serde(flatten)]
     pub look: Look,
@@ -43,7 +44,7 @@ pub struct Explained {
 }
 
 /// A record, and what leads runs to it or keeps them from it.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub struct Look {
     pub record: Record,
     pub parked: Vec<ParkedShown>,
@@ -70,7 +71,7 @@ pub struct Look {
 }
 
 /// Why a row waits.
-#[derive(Debug, Serialize, sqlx::FromRow)]
+#[derive(Debug, Serialize, JsonSchema, sqlx::FromRow)]
 pub struct ParkedShown {
     pub side: String,
     pub key: String,
@@ -88,7 +89,7 @@ pub struct ParkedShown {
 }
 
 /// Why a row cannot be written.
-#[derive(Debug, Serialize, sqlx::FromRow)]
+#[derive(Debug, Serialize, JsonSchema, sqlx::FromRow)]
 pub struct QuarantineShown {
     pub id: i64,
     pub side: String,
@@ -99,7 +100,7 @@ pub struct QuarantineShown {
 }
 
 /// A page that the record is a part of.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, JsonSchema)]
 pub struct PageOwning {
     pub side: Side,
     /// The dead letter that it is; none: a run looks at it.
@@ -114,7 +115,7 @@ pub struct PageOwning {
 }
 
 /// A row of a pair that is not there any more.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub struct GoneShown {
     pub side: Side,
     /// How long ago a run saw that first; `None`: none has.

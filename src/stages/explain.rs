@@ -2,6 +2,7 @@
 //! page's; a write.
 
 use chrono::{DateTime, Utc};
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::config::{EntityId, Side};
@@ -14,7 +15,7 @@ use super::plan::stamp;
 use super::read::{by_keys, find_links};
 
 /// A record of both sides, and what the ledger says of it.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, JsonSchema)]
 pub struct Record {
     pub entity: EntityId,
     pub legacy: Option<RecordRow>,
@@ -25,7 +26,7 @@ pub struct Record {
 }
 
 /// A row of one side.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, JsonSchema)]
 pub struct RecordRow {
     pub key: Key,
     /// `None`: it has none, or one that is no moment.
@@ -35,7 +36,7 @@ pub struct RecordRow {
 }
 
 /// What the pair ledger says.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, JsonSchema)]
 pub struct RecordPair {
     pub legacy_key: Option<Key>,
     pub platform_key: Key,
@@ -53,7 +54,7 @@ pub struct RecordPair {
 }
 
 /// A field of both rows, in canonical form.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, JsonSchema)]
 pub struct RecordField {
     pub field: String,
     pub legacy: RecordValue,
@@ -64,7 +65,7 @@ pub struct RecordField {
 }
 
 /// What one side holds of a field.
-#[derive(Debug, Clone, Serialize, PartialEq, Eq)]
+#[derive(Debug, Clone, Serialize, JsonSchema, PartialEq, Eq)]
 #[serde(rename_all = "snake_case", tag = "is")]
 pub enum RecordValue {
     /// There is no row.

@@ -381,7 +381,7 @@ fn bad_words_are_refused() {
     desk.is_refused(&["parked", "list", "--entity", "usr"], "no entity `usr` in bridge.toml: there are user");
     for key in ["", " "] {
         let of = ["explain", "--customer", "acme", "--entity", "user", "--key", key];
-        desk.is_refused(&of, "`--key` is empty: name a record of user");
+        desk.is_refused(&of, "the key is empty: name a record of user, like 17");
     }
     desk.is_refused(&["quarantine", "retry"], "<ID>");
     desk.is_refused(&["quarantine", "list", "--entity", "usr"], "no entity `usr` in bridge.toml: there are user");

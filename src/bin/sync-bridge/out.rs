@@ -4,20 +4,18 @@ use std::fmt::{self, Display, Formatter};
 use std::io::{ErrorKind, Write as _};
 use std::ops::{Deref, DerefMut};
 
-use anyhow::{Context as _, anyhow, bail};
+use anyhow::{Context as _, anyhow};
 use chrono::{DateTime, Utc};
 use comfy_table::{Cell, CellAlignment, Color, ColumnConstraint, ContentArrangement, Row, Width, presets};
 use console::measure_text_width;
 use serde::Serialize;
-use serde_json::Value;
 use sync_bridge::config::{Config, Customer, CustomerId, EntityId, Side};
-use sync_bridge::mapping::join_key;
 pub use sync_bridge::mapping::told_key as key;
 pub use sync_bridge::ops::NO_REASON;
 use sync_bridge::ops::{self, CustomerStatus, DealtWith, REASON_MAX, Urgency};
 use sync_bridge::stages::{Key, Tally};
 use sync_bridge::startup::refused;
-pub use sync_bridge::told::{duration as shown_secs, grouped};
+pub use sync_bridge::told::{duration as shown_secs, grouped, plain};
 
 /// Writes a result to stdout. Who reads may leave early (`| head`): that is no error.
 pub fn say(text: &str) -> anyhow::Result<()> {
@@ -125,11 +123,6 @@ fn cards(table: &comfy_table::Table, width: u16) -> String {
 /// Text from a database: a control character must not reach the terminal.
 pub fn text(text: &str) -> Cell {
     Cell::new(plain(text))
-}
-
-/// The same outside of a table.
-pub fn plain(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
 /// A value of a record, as long as a table bears.
@@ -274,8 +267,7 @@ impl OfSide {
     }
 }
 
-/// A record's key as an operator writes it, read as each side that may be meant has it: one of one column as it is written; the parts of one of several
-/// columns with commas between them, or as a JSON array of strings, where they hold commas or spaces themselves.
+/// A record's key as it is written on the command line.
 ///
 /// # Errors
 /// No such side has a key of so many parts.
@@ -285,49 +277,7 @@ pub fn keys_of(
     side: Option<OfSide>,
     written: &str,
 ) -> anyhow::Result<Vec<(Side, Key)>> {
-    if written.trim().is_empty() {
-        return Err(refused(anyhow!("`--key` is empty: name a record of {entity}, like `--key 17`")));
-    }
-    let sides = side.map_or_else(|| Side::BOTH.to_vec(), |side| vec![side.side()]);
-    let columns = |side: Side| config.entity(entity).map_or(&[][..], |entity| &entity.table(side).key);
-    // A key of one column is its text, whatever that begins with.
-    let parts = match sides.iter().all(|&side| columns(side).len() == 1) {
-        true => Vec::new(),
-        false => parts_of(written).map_err(refused)?,
-    };
-    let read = |side: Side| match columns(side).len() {
-        1 => Some((side, Key(written.to_owned()))),
-        count => (count == parts.len()).then(|| (side, join_key(parts.iter().map(String::as_str)))),
-    };
-    let keys: Vec<(Side, Key)> = sides.iter().filter_map(|&side| read(side)).collect();
-    if keys.is_empty() {
-        let known: Vec<String> = sides.iter().map(|&side| format!("{} on {side}", columns(side).join(", "))).collect();
-        return Err(refused(anyhow!(
-            "`{written}` is no key of {entity}: its columns are {}; their values with commas between them, or as a JSON array of strings",
-            known.join("; ")
-        )));
-    }
-    Ok(keys)
-}
-
-/// The parts of a key that is written as a JSON array, or with commas between them. Whole numbers may be written as such.
-fn parts_of(written: &str) -> anyhow::Result<Vec<String>> {
-    if !written.trim_start().starts_with('[') {
-        return Ok(written.split(',').map(|part| part.trim().to_owned()).collect());
-    }
-    let Ok(parts) = serde_json::from_str::<Vec<Value>>(written) else {
-        bail!(
-            "`{written}` begins like a JSON array and is none: write the parts of the key as in `[\"17\",\"3\"]`, or as in `17,3`"
-        );
-    };
-    let part = |part: Value| match part {
-        Value::String(text) => Ok(text),
-        Value::Number(number) if number.is_i64() || number.is_u64() => Ok(number.to_string()),
-        other => Err(anyhow!(
-            "`{other}` in `{written}` is no part of a key: write each part as a string, as in `[\"17\",\"3\"]`"
-        )),
-    };
-    parts.into_iter().map(part).collect()
+    ops::keys_of(config, entity, side.map(OfSide::side), written).map_err(refused)
 }
 
 /// As people call a customer; of one that is not in the file any more, its id.
@@ -377,26 +327,6 @@ pub fn customer<'c>(config: &'c Config, named: &str) -> anyhow::Result<&'c Custo
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_key_of_several_columns_is_shown_as_it_is_written() {
-        for (parts, shown) in [
-            (&["10", "1015"][..], "10,1015"),
-            (&["Room 4, north", "3"], r#"["Room 4, north","3"]"#),
-            (&[" a", "b"], r#"[" a","b"]"#),
-            (&["", ""], ","),
-            (&["[a", "b"], r#"["[a","b"]"#),
-            (&["a", "[b"], "a,[b"),
-            (&["\u{1f}", "\u{1e}0", "\""], r#"["\u001f","\u001e0","\""]"#),
-        ] {
-            let told = key(&join_key(parts.iter().copied()).0);
-            assert_eq!(parts_of(&told).expect("a key"), parts, "{told}");
-            if parts.len() == 2 {
-                assert_eq!(told, shown);
-            }
-        }
-        assert_eq!(key("a, b"), "a, b", "of one column it is as it is");
-    }
 
     #[test]
     fn what_is_too_wide_is_shown_as_cards() {
@@ -449,23 +379,6 @@ mod tests {
         }
         let text = overview.to_string();
         assert!(["quarantined", "freshness", "customer"].iter().all(|head| text.contains(head)), "{text}");
-    }
-
-    #[test]
-    fn a_key_of_several_columns_is_written_with_commas_or_as_json() {
-        let parts = |written: &str| parts_of(written).map_err(|error| error.to_string());
-        for written in ["17,3", " 17 , 3", r#"["17","3"]"#, "[17,3]", r#"[17, "3"]"#] {
-            assert_eq!(parts(written), Ok(vec!["17".to_owned(), "3".to_owned()]), "{written}");
-        }
-        assert_eq!(parts(r#"["Room 4, north","3"]"#), Ok(vec!["Room 4, north".to_owned(), "3".to_owned()]));
-        for cut in ["[17", r#"["17","3""#, r#"["17","3"] and"#] {
-            let said = parts(cut).expect_err(cut);
-            assert!(said.contains("begins like a JSON array and is none"), "{said}");
-        }
-        for wrong in ["[1.5,3]", "[null]", "[[1],2]"] {
-            let said = parts(wrong).expect_err(wrong);
-            assert!(said.contains("write each part as a string"), "{said}");
-        }
     }
 
     #[test]

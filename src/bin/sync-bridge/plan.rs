@@ -6,10 +6,10 @@ use clap::ValueEnum;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 use serde_json::{Value, json};
-use sync_bridge::config::{Customer, CustomerId, EntityId, Side};
+use sync_bridge::config::{Customer, CustomerId, EntityId};
 use sync_bridge::ops::{self, EntityKinds, Outcome, Preview, PreviewOf, PreviewOfRow, PreviewRow, Walked};
 use sync_bridge::shutdown;
-use sync_bridge::stages::{Foreseen, ForeseenField, ForeseenKind, Key, ParkedReason};
+use sync_bridge::stages::{ForeseenField, ForeseenKind};
 use sync_bridge::startup::{self, Bridge, Embedded};
 
 use crate::out;
@@ -224,7 +224,7 @@ fn shown(customer: &Customer, plan: &Preview, args: &Args) -> String {
     }
     text.push_str(&format!("\n{}\n", counts(plan)));
     for row in &plan.rows {
-        text.push_str(&row_shown(row, args.show_values));
+        text.push_str(&format!("{}\n", row.told(args.show_values)));
     }
     if args.limit > 0 && plan.rows.len() == args.limit as usize {
         text.push_str(&format!("… the first {} rows; --limit shows more, --kind only some\n", args.limit));
@@ -277,72 +277,4 @@ fn counts(plan: &Preview) -> out::Table {
         table.add_row(std::iter::once(out::text(&one.entity)).chain(cells).collect::<Vec<_>>());
     }
     table
-}
-
-/// A row of a plan, in words.
-pub fn row_shown(row: &PreviewRow, values: bool) -> String {
-    let entity = &row.entity;
-    match &row.what {
-        PreviewOfRow::Acted(acted) => acted_shown(entity, acted, values),
-        PreviewOfRow::Parked { side, key, reason } => {
-            let why = match reason {
-                ParkedReason::Parent { entity, side, key } => {
-                    format!("waits for {entity} {} of {side}", key_shown(Some(key)))
-                }
-                ParkedReason::Busy => "it is being written by others".into(),
-                ParkedReason::Paused { toward } => format!("{toward} is paused"),
-            };
-            format!("{entity} {} of {side}: parked: {why}\n", key_shown(Some(key)))
-        }
-        PreviewOfRow::Quarantined { side, key, field, reason } => {
-            let field = field.as_ref().map(|field| format!("{field}: ")).unwrap_or_default();
-            format!("{entity} {} of {side}: quarantined: {field}{}\n", key_shown(Some(key)), out::plain(reason))
-        }
-    }
-}
-
-fn acted_shown(entity: &EntityId, acted: &Foreseen, values: bool) -> String {
-    let what = match acted.kind {
-        ForeseenKind::Create => "create",
-        ForeseenKind::Update => "update",
-        ForeseenKind::Delete => "delete",
-        ForeseenKind::Conflict => "conflict",
-        ForeseenKind::Listed => "conflict for a person",
-        _ => "recorded",
-    };
-    let adopted = if acted.adopted { ", paired by its natural key" } else { "" };
-    let keys = format!("{} = {}", key_shown(acted.legacy_key.as_ref()), key_shown(acted.platform_key.as_ref()));
-    let mut text = format!("{entity} {keys}: {what}{adopted}\n");
-    for field in &acted.fields {
-        text.push_str(&format!("    {}\n", out::plain(&field_shown(field, values))));
-    }
-    text
-}
-
-/// `name: to platform: "Ada" -> "Ada L."`, or `phone: to legacy: platform wins by newest (newer): legacy "1", platform "2"`
-fn field_shown(field: &ForeseenField, values: bool) -> String {
-    let shown = |value: Option<&str>| value.map_or_else(|| "null".to_owned(), |value| format!("{value:?}"));
-    let mut parts = vec![field.field.as_deref().unwrap_or("the record").to_owned()];
-    parts.extend(field.toward.map(|side: Side| format!("to {side}")));
-    if let Some(conflict) = &field.conflict {
-        let who = conflict.winner.map_or_else(|| "nobody wins yet".to_owned(), |side| format!("{side} wins"));
-        let by = conflict.policy.as_ref().map(|policy| format!(" by {policy}")).unwrap_or_default();
-        parts.push(format!("{who}{by} ({})", conflict.why));
-        if values && field.field.is_some() {
-            parts.push(format!(
-                "legacy {}, platform {}",
-                shown(conflict.legacy.as_deref()),
-                shown(conflict.platform.as_deref())
-            ));
-        }
-    } else if let (true, Some(after)) = (values, &field.after) {
-        let before =
-            field.before.as_ref().map(|before| format!("{} -> ", shown(before.as_deref()))).unwrap_or_default();
-        parts.push(format!("{before}{}", shown(after.as_deref())));
-    }
-    parts.join(": ")
-}
-
-fn key_shown(key: Option<&Key>) -> String {
-    key.map_or_else(|| "new".into(), |key| out::plain(&out::key(&key.listed())))
 }

@@ -241,6 +241,11 @@ async fn pages(databases: &Databases) -> Vec<String> {
     .map(str::to_owned)
     .to_vec();
     pages.extend([format!("/runs/{run}"), format!("/dead-letters/{letter}")]);
+    pages.push("/customers/acme/records".into());
+    for of in ["ada", "eve"] {
+        let key = number(&databases.legacy, &format!("select id::bigint from users where mail like '{of}%'")).await;
+        pages.push(format!("/customers/acme/records?entity=user&key={key}"));
+    }
     for conflict in id_of(&databases.platform, "sync_bridge.conflict").await {
         pages.push(format!("/conflicts/c-1/user/{conflict}"));
     }
@@ -295,7 +300,10 @@ async fn every_page_can_be_read_by_everybody_and_each_thing_to_press_is_reached_
         browser.open(page).await;
         let buttons = "return [...document.querySelectorAll('button')].map((button) => button.innerText)";
         let buttons: BTreeSet<String> = browser.script::<Vec<String>>(buttons).await.into_iter().collect();
-        assert!(buttons.iter().all(|button| ["Show", "Log out"].contains(&button.as_str())), "{page}: {buttons:?}");
+        assert!(
+            buttons.iter().all(|button| ["Show", "Explain", "Log out"].contains(&button.as_str())),
+            "{page}: {buttons:?}"
+        );
         assert_eq!(
             browser.count("form[method=post]:not([action='/logout']) button, main details form").await,
             0,

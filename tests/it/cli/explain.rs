@@ -6,7 +6,7 @@ use sqlx::PgPool;
 
 use super::operator::json_of;
 use super::{Databases, Desk, execute, nobody_there, number};
-use crate::console::troubled;
+use crate::console::{Console, troubled};
 use crate::support::door::{Door, Way};
 use crate::support::{database, eventually, server};
 
@@ -59,6 +59,36 @@ async fn the_story_of_one_record_is_told_without_a_value_unless_asked() {
     let text = desk.succeeds(&["explain", "--customer", "acme", "--entity", "user", "--key", &eve]);
     assert!(text.contains("is quarantined") && text.contains("no_poison") && text.contains("never paired"), "{text}");
     desk.ends_with(2, &["explain", "--customer", "acme", "--entity", "user", "--key", "424242"], "has no user 424242");
+
+    // The same in a browser and for a program, in the same words.
+    let console = Console::start(&desk, &[]).await;
+    let at = |key: &str| format!("/customers/acme/records?entity=user&key={key}");
+    let of = |key: &str| format!("/api/v1/customers/acme/records/user/{key}");
+    let written = [("<code>", "`"), ("</code>", "`"), ("&quot;", "\""), ("&lt;", "<"), ("&gt;", ">"), ("&amp;", "&")];
+    let page = written.iter().fold(console.get(&at(&eve)).body, |page, (written, read)| page.replace(written, read));
+    for line in text.lines().skip_while(|line| !line.starts_with("It was never paired")) {
+        let line = line.trim();
+        let is_table = line.is_empty() || line.chars().next().is_some_and(|c| "│┌╞╡└├".contains(c));
+        assert!(is_table || page.contains(line), "{line}: {page}");
+    }
+    let told = console.get(&of(&uuid)).json();
+    assert_eq!((&told["due"], &told["record"]["pair"]["platform_key"]), (&json!(true), &json!(uuid)), "{told}");
+    assert!(told["story"][0].as_str().is_some_and(|line| line.starts_with("The pair's revision")), "{told}");
+    assert!(!told.to_string().contains("Ada"), "values: {told}");
+    assert!(!console.get(&at(&uuid)).body.contains("Ada"), "values");
+    let none = console.get(&at("424242"));
+    assert!(none.status == 200 && none.body.contains("There is no user"), "{none:?}");
+    let none = console.get(&of("424242"));
+    assert!(none.status == 404 && none.body.contains("no such record"), "{none:?}");
+    for (wrong, said) in [
+        ("entity=usr&key=1", "no entity usr"),
+        ("entity=user&key=1&side=both", "no side both"),
+        ("key=1", "Say of which entity"),
+    ] {
+        let answer = console.get(&format!("/customers/acme/records?{wrong}"));
+        assert!([400, 404].contains(&answer.status) && answer.body.contains(said), "{wrong}: {answer:?}");
+    }
+    console.stop();
     desk.ends_with(2, &["explain", "--customer", "acme", "--entity", "usr", "--key", "1"], "no entity `usr`");
 }
 
