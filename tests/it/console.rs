@@ -638,7 +638,7 @@ async fn every_question_and_action_of_the_document_is_one_of_the_api() {
             methods.as_object().into_iter().flatten().map(move |(method, _)| (&**path, method.to_uppercase()))
         })
         .collect();
-    assert_eq!(operations.len(), 23);
+    assert_eq!(operations.len(), 24);
     for (path, method) in &operations {
         let large = console.ask(method, &filled(path), "application/json", &" ".repeat((1 << 20) + 1));
         assert_eq!(large.status, 413, "{path}: {large:?}");
