@@ -10,7 +10,7 @@ use crate::config::Side;
 use crate::stages::{Depth, NextSlice};
 
 /// A large table is compared in at least so many slices: at a day, one every five minutes, so that none adds much to its run.
-pub const SLICES: u32 = 288;
+const SLICES: u32 = 288;
 
 /// No slice ends for taking less.
 const SLICE_MIN: Duration = Duration::from_secs(5);

@@ -36,7 +36,7 @@ JSON: a list; each action: id, at, who, action, customer, customers (of several)
         #[arg(long, value_name = "CUSTOMER")]
         customer: Option<String>,
         /// How many at most
-        #[arg(long, default_value_t = 50, allow_negative_numbers = true, value_parser = out::limit(1, 10_000))]
+        #[arg(long, default_value_t = 50, allow_negative_numbers = true, value_parser = out::limit(1, out::LISTED_MAX))]
         limit: u32,
         /// One line of JSON
         #[arg(long)]

@@ -57,7 +57,7 @@ Examples:
         #[arg(long)]
         state: Option<State>,
         /// How many at most
-        #[arg(long, default_value_t = 50, allow_negative_numbers = true, value_parser = out::limit(1, 10_000))]
+        #[arg(long, default_value_t = 50, allow_negative_numbers = true, value_parser = out::limit(1, out::LISTED_MAX))]
         limit: u32,
         #[command(flatten)]
         values: Values,

@@ -47,7 +47,7 @@ JSON: a list; each: id, customer, kind, stage, entity, side, rows, generation, a
         #[arg(long)]
         all_states: bool,
         /// At most so many
-        #[arg(long, default_value_t = 10_000, allow_negative_numbers = true, value_parser = out::limit(1, 10_000))]
+        #[arg(long, default_value_t = out::LISTED_MAX, allow_negative_numbers = true, value_parser = out::limit(1, out::LISTED_MAX))]
         limit: u32,
         /// One line of JSON
         #[arg(long)]
@@ -251,7 +251,7 @@ fn table(config: &Config, letters: &[DeadLetter], all_states: bool, limit: u32) 
         ]);
     }
     match letters.len() == limit as usize {
-        true => format!("{table}\nthe first {}, the oldest; --limit shows more", counted(limit, "dead letter")),
+        true => format!("{table}\nthe first {}, the oldest; {}", counted(limit, "dead letter"), out::others(limit)),
         false => table.to_string(),
     }
 }

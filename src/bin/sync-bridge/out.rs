@@ -213,6 +213,14 @@ pub fn id_of() -> clap::builder::RangedI64ValueParser<i64> {
     clap::value_parser!(i64).range(1..)
 }
 
+/// Rows that a list shows at most, whatever is asked for.
+pub const LISTED_MAX: u32 = 10_000;
+
+/// How those that a list has no room for are seen.
+pub fn others(limit: u32) -> &'static str {
+    if limit < LISTED_MAX { "--limit shows more" } else { "--customer and --entity show the others" }
+}
+
 /// How many are shown at most.
 pub fn limit(least: u32, most: u32) -> impl Fn(&str) -> Result<u32, String> + Clone + Send + Sync {
     move |given| {

@@ -40,7 +40,7 @@ JSON: total and by_reason (parent, busy, paused), of all however many are shown;
         #[arg(long, value_name = "ENTITY")]
         entity: Option<String>,
         /// How many at most
-        #[arg(long, default_value_t = 1_000, allow_negative_numbers = true, value_parser = out::limit(1, 10_000))]
+        #[arg(long, default_value_t = 1_000, allow_negative_numbers = true, value_parser = out::limit(1, out::LISTED_MAX))]
         limit: u32,
         /// One line of JSON
         #[arg(long)]
@@ -58,7 +58,7 @@ pub async fn run(config: &Path, args: Args) -> anyhow::Result<()> {
     let config = bridge.config.clone();
     bridge.close().await?;
     let parked = parked?;
-    if json { out::say_json(&parked) } else { out::say(&table(&config, &parked)) }
+    if json { out::say_json(&parked) } else { out::say(&table(&config, &parked, limit)) }
 }
 
 async fn read(
@@ -72,7 +72,7 @@ async fn read(
 }
 
 /// The rows, and below them how many wait in all: they may be more than are shown.
-fn table(config: &Config, Parked { total, by_reason, rows }: &Parked) -> String {
+fn table(config: &Config, Parked { total, by_reason, rows }: &Parked, limit: u32) -> String {
     if rows.is_empty() {
         return "nothing is parked".into();
     }
@@ -95,7 +95,7 @@ fn table(config: &Config, Parked { total, by_reason, rows }: &Parked) -> String 
         by_reason.iter().map(|(reason, count)| format!("{} {reason}", out::grouped(*count))).collect();
     let shown = rows.len() as i64;
     let more = match shown < *total {
-        true => format!("; the first {}; --limit shows more", out::grouped(shown)),
+        true => format!("; the first {}; {}", out::grouped(shown), out::others(limit)),
         false => String::new(),
     };
     format!("{table}\n{}: {}{more}", counted(*total, "row"), reasons.join(", "))

@@ -38,7 +38,7 @@ JSON: a list; each row: id, customer, entity, side, key, field, reason, since, s
         #[command(flatten)]
         of: Of,
         /// How many at most
-        #[arg(long, default_value_t = 10_000, allow_negative_numbers = true, value_parser = out::limit(1, 10_000))]
+        #[arg(long, default_value_t = out::LISTED_MAX, allow_negative_numbers = true, value_parser = out::limit(1, out::LISTED_MAX))]
         limit: u32,
         /// One line of JSON
         #[arg(long)]
@@ -153,8 +153,9 @@ fn table(config: &Config, rows: &[QuarantinedRow], limit: u32) -> String {
     }
     match rows.len() == limit as usize {
         true => format!(
-            "{table}\nthe first {}, those that have been for longest; --limit shows more",
-            counted(limit, "row")
+            "{table}\nthe first {}, those that have been for longest; {}",
+            counted(limit, "row"),
+            out::others(limit)
         ),
         false => table.to_string(),
     }

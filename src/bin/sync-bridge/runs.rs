@@ -36,7 +36,7 @@ JSON: a list; each run: id, customer, state, loads, sweep, scan, opened_at, ende
         #[arg(long)]
         customer: String,
         /// How many at most
-        #[arg(long, default_value_t = 20, allow_negative_numbers = true, value_parser = out::limit(1, 10_000))]
+        #[arg(long, default_value_t = 20, allow_negative_numbers = true, value_parser = out::limit(1, out::LISTED_MAX))]
         limit: u32,
         /// One line of JSON
         #[arg(long)]
