@@ -361,9 +361,13 @@ impl<'s> Stand<'s> {
             browser.open("/conflicts?customer=acme").await;
             conflict = browser.script(open).await;
         }
+        browser.open("/quarantine?customer=birch").await;
+        let record = "return document.querySelector(\"td a[href*='/records?']\").getAttribute('href')";
+        let record: String = browser.script(record).await;
         for (name, path) in [
             ("overview", "/"),
             ("customer", "/customers/birch"),
+            ("record", &record),
             ("run", &format!("/runs/{run}")),
             ("dead-letters", "/dead-letters"),
             ("dead-letter", &format!("/dead-letters/{letter}")),
