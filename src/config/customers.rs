@@ -2,6 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use toml::de::DeTable;
+
+use super::apart::Part;
 use super::parse::{Defaults, read_list};
 use super::reader::{Key, Keys, Located, Node, Reader, Text};
 use super::{Customer, CustomerId, DatabaseUrl, Pool, Schedule, database, limits, schedule};
@@ -20,14 +23,33 @@ pub(super) struct Outline {
     pub at: Key,
 }
 
-pub(super) fn read(node: &Node<'_>, defaults: &Defaults, reader: &mut Reader<'_>) -> (Vec<Customer>, Vec<Outline>) {
+/// `parts`: the customers, where the list has nothing but their headers; the tree of each is gone before the next is read.
+pub(super) fn read(
+    node: &Node<'_>,
+    parts: &[Part<'_>],
+    defaults: &Defaults,
+    reader: &mut Reader<'_>,
+) -> (Vec<Customer>, Vec<Outline>) {
     let mut customers = Vec::new();
     let mut outlines = Vec::new();
     let mut taken = Taken::default();
-    for node in read_list(node, "customer", reader) {
-        if let Some((customer, outline)) = read_one(&node, defaults, &mut taken, reader) {
+    let mut add = |node: &Node<'_>, reader: &mut Reader<'_>| {
+        if let Some((customer, outline)) = read_one(node, defaults, &mut taken, reader) {
             customers.extend(customer);
             outlines.push(outline);
+        }
+    };
+    for (index, node) in read_list(node, "customer", reader).iter().enumerate() {
+        let Some(part) = parts.get(index) else {
+            add(node, reader);
+            continue;
+        };
+        match DeTable::parse(part.text) {
+            Ok(table) => {
+                let list = Keys::root(table.get_ref()).optional("customers").and_then(|list| list.list(reader));
+                list.iter().flatten().for_each(|node| add(node, reader));
+            }
+            Err(error) => reader.problem(node, error.message(), None),
         }
     }
     taken.check_slugs(reader);

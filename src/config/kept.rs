@@ -66,7 +66,7 @@ impl Config {
         let node = root.required("customers", "[[customers]]", &mut reader);
         root.close(&mut reader);
         let (customers, outlines) =
-            node.map(|node| customers::read(&node, &self.defaults, &mut reader)).unwrap_or_default();
+            node.map(|node| customers::read(&node, &[], &self.defaults, &mut reader)).unwrap_or_default();
         for outline in &outlines {
             self.check_outline(outline, &mut reader);
         }

@@ -13,6 +13,7 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 
 mod also;
+mod apart;
 mod condition;
 mod customers;
 mod database;
