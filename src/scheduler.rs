@@ -1,7 +1,7 @@
 //! Which instant is due, and for whom. Owns: cron expressions against the queue database's clock. Never: whether there is
 //! anything to do; the tick asks that.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, hash_map};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -176,7 +176,8 @@ pub struct Plan {
 
 struct Entry {
     customer: String,
-    cron: Cron,
+    /// One for all with this expression: it takes 5 kB, and thousands of customers have a handful.
+    cron: Arc<Cron>,
     schedule: Schedule,
     /// The last instant that is in the ledger and the next one; `None`: not looked at yet.
     made: Option<(DateTime<Utc>, DateTime<Utc>)>,
@@ -195,11 +196,18 @@ impl Plan {
     /// # Errors
     /// Names the customer and the expression.
     pub fn new(config: &Config) -> anyhow::Result<Plan> {
+        let mut crons: HashMap<&str, Arc<Cron>> = HashMap::new();
         let entries = config.customers.iter().map(|customer| {
             let schedule = customer.schedule.clone();
-            let cron = parse_cron(&schedule.expression).map_err(|wrong| {
-                anyhow::anyhow!("the schedule of customer {}, `{}`: {wrong}", customer.id, schedule.expression)
-            })?;
+            let cron = match crons.entry(&customer.schedule.expression) {
+                hash_map::Entry::Occupied(known) => known.get().clone(),
+                hash_map::Entry::Vacant(new) => {
+                    let cron = parse_cron(&schedule.expression).map_err(|wrong| {
+                        anyhow::anyhow!("the schedule of customer {}, `{}`: {wrong}", customer.id, schedule.expression)
+                    })?;
+                    new.insert(Arc::new(cron)).clone()
+                }
+            };
             Ok(Entry { customer: customer.id.as_str().to_owned(), cron, schedule, made: None })
         });
         Ok(Plan { entries: entries.collect::<anyhow::Result<_>>()? })
@@ -248,12 +256,25 @@ mod tests {
 
     fn plan(expression: &str, timezone: chrono_tz::Tz) -> Plan {
         let schedule = Schedule { expression: expression.into(), timezone };
-        let cron = parse_cron(expression).expect("an expression");
+        let cron = Arc::new(parse_cron(expression).expect("an expression"));
         Plan { entries: vec![Entry { customer: "c-1".into(), cron, schedule, made: None }] }
     }
 
     fn at(text: &str) -> DateTime<Utc> {
         text.parse().expect("a time")
+    }
+
+    #[test]
+    fn an_expression_is_parsed_once_for_all_customers_that_have_it() {
+        let mut config = Config::from_text(include_str!("config/tests/small.toml"));
+        let mut other = config.customers[0].clone();
+        other.schedule.timezone = chrono_tz::Europe::Berlin;
+        let mut rarer = other.clone();
+        rarer.schedule.expression = "0 * * * *".into();
+        config.customers.extend([other, rarer]);
+        let plan = Plan::new(&config).expect("a plan");
+        let [one, other, rarer] = plan.entries.as_slice() else { panic!("three customers") };
+        assert!(Arc::ptr_eq(&one.cron, &other.cron) && !Arc::ptr_eq(&one.cron, &rarer.cron));
     }
 
     #[test]

@@ -1,10 +1,13 @@
 //! `[[customers]]`.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
+use toml::de::DeTable;
+
+use super::apart::Part;
 use super::parse::{Defaults, read_list};
-use super::reader::{Key, Keys, Located, Node, Reader, Text};
-use super::{Customer, CustomerId, DatabaseUrl, Pool, Schedule, database, limits, schedule};
+use super::reader::{Entry, Key, Keys, Located, Node, Reader, Text};
+use super::{ByName, Customer, CustomerId, DatabaseUrl, Pool, Schedule, database, limits, schedule};
 
 /// Ids and slugs become tags, labels and parts of names: Kubernetes allows 63 characters.
 pub(super) const NAME_CHARS_MAX: usize = 63;
@@ -14,20 +17,39 @@ pub(super) struct Outline {
     /// Slug or id, or its place in the list.
     pub name: String,
     /// `None`: they could not be read.
-    pub databases: Option<BTreeSet<String>>,
-    pub vars: BTreeSet<String>,
+    pub databases: Option<Vec<String>>,
+    pub vars: Vec<String>,
     /// Where it names its databases, or where it stands.
     pub at: Key,
 }
 
-pub(super) fn read(node: &Node<'_>, defaults: &Defaults, reader: &mut Reader<'_>) -> (Vec<Customer>, Vec<Outline>) {
+/// `parts`: the customers, where the list has nothing but their headers; the tree of each is gone before the next is read.
+pub(super) fn read(
+    node: &Node<'_>,
+    parts: &[Part<'_>],
+    defaults: &Defaults,
+    reader: &mut Reader<'_>,
+) -> (Vec<Customer>, Vec<Outline>) {
     let mut customers = Vec::new();
     let mut outlines = Vec::new();
     let mut taken = Taken::default();
-    for node in read_list(node, "customer", reader) {
-        if let Some((customer, outline)) = read_one(&node, defaults, &mut taken, reader) {
+    let mut add = |node: &Node<'_>, reader: &mut Reader<'_>| {
+        if let Some((customer, outline)) = read_one(node, defaults, &mut taken, reader) {
             customers.extend(customer);
             outlines.push(outline);
+        }
+    };
+    for (index, node) in read_list(node, "customer", reader).iter().enumerate() {
+        let Some(part) = parts.get(index) else {
+            add(node, reader);
+            continue;
+        };
+        match DeTable::parse(part.text) {
+            Ok(table) => {
+                let list = Keys::root(table.get_ref()).optional("customers").and_then(|list| list.list(reader));
+                list.iter().flatten().for_each(|node| add(node, reader));
+            }
+            Err(error) => reader.problem(node, error.message(), None),
         }
     }
     taken.check_slugs(reader);
@@ -78,7 +100,7 @@ fn read_one(
         Some((names, urls)) => (names, urls),
         None => (None, None),
     };
-    let var_names = vars.iter().flat_map(|vars| vars.keys().cloned()).collect();
+    let var_names = vars.iter().flat_map(|vars| vars.names().map(str::to_owned)).collect();
     let outline = Outline { name, databases: names, vars: var_names, at };
     let customer = (|| {
         Some(Customer {
@@ -90,7 +112,7 @@ fn read_one(
             pool: pool?,
             schedule: schedule?,
             load_window: load_window?,
-            limits: limits?,
+            limits: limits?.into_iter().collect(),
             version: 0,
         })
     })();
@@ -134,7 +156,7 @@ fn check_name(text: &Text, what: &str, reader: &mut Reader<'_>) -> bool {
 }
 
 /// The names as they stand, and the URLs if all are good.
-type Databases = (Option<BTreeSet<String>>, Option<BTreeMap<String, DatabaseUrl>>);
+type Databases = (Option<Vec<String>>, Option<ByName<DatabaseUrl>>);
 
 fn read_databases(node: &Node<'_>, reader: &mut Reader<'_>) -> Databases {
     let Some(entries) = node.entries(reader) else { return (None, None) };
@@ -142,19 +164,14 @@ fn read_databases(node: &Node<'_>, reader: &mut Reader<'_>) -> Databases {
         reader.problem(node, "names no database", None);
     }
     let names = entries.iter().map(|entry| entry.name.clone()).collect();
-    let mut urls = Some(BTreeMap::new());
-    for entry in entries {
-        match entry.node.text(reader).and_then(|text| database::read(&text, reader)) {
-            Some(url) => urls = urls.map(|mut urls| (urls.insert(entry.name, url), urls).1),
-            None => urls = None,
-        }
-    }
-    (Some(names), urls)
+    let url = |entry: Entry<'_>| Some((entry.name, database::read(&entry.node.text(reader)?, reader)?));
+    let urls: Vec<Option<(String, DatabaseUrl)>> = entries.into_iter().map(url).collect();
+    (Some(names), urls.into_iter().collect())
 }
 
 /// A table of texts under the user's own names; none is an empty one.
-fn read_texts(node: Option<Node<'_>>, reader: &mut Reader<'_>) -> Option<BTreeMap<String, String>> {
-    let Some(node) = node else { return Some(BTreeMap::new()) };
+fn read_texts(node: Option<Node<'_>>, reader: &mut Reader<'_>) -> Option<ByName<String>> {
+    let Some(node) = node else { return Some(ByName::default()) };
     let texts: Vec<Option<(String, String)>> =
         node.entries(reader)?.into_iter().map(|entry| Some((entry.name, entry.node.scalar(reader)?.value))).collect();
     texts.into_iter().collect()

@@ -608,7 +608,7 @@ impl Surroundings<'_> {
             let without: Vec<&str> = self
                 .outlines
                 .iter()
-                .filter(|customer| !customer.vars.contains(name))
+                .filter(|customer| !customer.vars.iter().any(|known| known == name))
                 .map(|customer| customer.name.as_str())
                 .collect();
             if !without.is_empty() {

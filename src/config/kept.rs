@@ -66,7 +66,7 @@ impl Config {
         let node = root.required("customers", "[[customers]]", &mut reader);
         root.close(&mut reader);
         let (customers, outlines) =
-            node.map(|node| customers::read(&node, &self.defaults, &mut reader)).unwrap_or_default();
+            node.map(|node| customers::read(&node, &[], &self.defaults, &mut reader)).unwrap_or_default();
         for outline in &outlines {
             self.check_outline(outline, &mut reader);
         }
@@ -91,7 +91,7 @@ impl Config {
         let without = [outline.name.as_str()];
         if let Some(names) = &outline.databases {
             let wanted: BTreeSet<&str> = tables().map(|table| table.database.as_str()).collect();
-            for database in wanted.into_iter().filter(|name| !names.contains(*name)) {
+            for database in wanted.into_iter().filter(|name| !names.iter().any(|known| known == name)) {
                 let message = format!("{} no database `{database}`", customers_have(&without, 1));
                 reader.problem(&outline.at, message, Some("add it under the customer's `databases`".into()));
             }
@@ -99,7 +99,7 @@ impl Config {
         let scopes: Vec<&String> = tables().flat_map(|table| table.scope.values()).collect();
         let wanted: BTreeSet<&str> =
             scopes.into_iter().flat_map(|value| template_names(value).unwrap_or_default()).collect();
-        for name in wanted.into_iter().filter(|name| !outline.vars.contains(*name)) {
+        for name in wanted.into_iter().filter(|name| !outline.vars.iter().any(|known| known == name)) {
             let message = format!("{} no variable `{name}`", customers_have(&without, 1));
             reader.problem(&outline.at, message, Some("add it under the customer's `vars`".into()));
         }

@@ -13,6 +13,8 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 
 mod also;
+mod apart;
+mod by_name;
 mod condition;
 mod customers;
 mod database;
@@ -33,6 +35,7 @@ mod source;
 #[cfg(test)]
 mod tests;
 
+pub use by_name::ByName;
 pub use database::Logins;
 pub use expression::{Expression, Value as ExpressionValue};
 pub use finding::{Finding, Severity};
@@ -125,18 +128,18 @@ impl std::fmt::Display for Why {
 pub struct Customer {
     pub id: CustomerId,
     pub slug: String,
-    pub labels: BTreeMap<String, String>,
+    pub labels: ByName<String>,
     /// By the name entities use.
-    pub databases: BTreeMap<String, DatabaseUrl>,
+    pub databases: ByName<DatabaseUrl>,
     /// Values for `{name}` in `scope`.
-    pub vars: BTreeMap<String, String>,
+    pub vars: ByName<String>,
     /// The workers that take its jobs; `None`: those of no pool.
     pub pool: Option<Pool>,
     pub schedule: Schedule,
     /// The hours in which whole tables may be read, by the schedule's zone; none: all.
     pub load_window: Option<DayWindow>,
     /// What may be asked of its databases, by the same names; see [`Customer::limits_of`].
-    pub limits: BTreeMap<String, Limits>,
+    pub limits: ByName<Limits>,
     /// Of what the queue database keeps of it; 0 for one of the file.
     pub version: i64,
 }
@@ -609,7 +612,7 @@ impl std::fmt::Debug for Customer {
             .field("slug", &self.slug)
             .field("labels", &self.labels)
             .field("databases", &self.databases)
-            .field("vars", &self.vars.keys())
+            .field("vars", &self.vars.names().collect::<Vec<_>>())
             .field("pool", &self.pool)
             .field("schedule", &self.schedule)
             .field("load_window", &self.load_window)
@@ -738,14 +741,14 @@ impl Config {
 impl Customer {
     /// Whether both say the same, and nothing was done with it in between, so that what was made for one will do for the other.
     pub fn is_same(&self, other: &Customer) -> bool {
-        let urls = |one: &Customer| -> Vec<(String, String)> {
-            one.databases.iter().map(|(name, url)| (name.clone(), url.expose().to_owned())).collect()
-        };
+        fn urls(one: &Customer) -> impl Iterator<Item = (&str, &str)> {
+            one.databases.iter().map(|(name, url)| (name, url.expose()))
+        }
         let rest = |one: &Customer| {
             let Customer { id, slug, labels, vars, pool, schedule, load_window, limits, version, .. } = one.clone();
             (id, slug, labels, vars, pool, schedule, load_window, limits, version)
         };
-        urls(self) == urls(other) && rest(self) == rest(other)
+        urls(self).eq(urls(other)) && rest(self) == rest(other)
     }
 
     /// Whether first loads and sweeps may go on at this instant.

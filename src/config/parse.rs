@@ -9,6 +9,7 @@ use std::time::Duration;
 use chrono_tz::Tz;
 use toml::de::DeTable;
 
+use super::apart::{Apart, Part};
 use super::env::Lookup;
 use super::reader::{Keys, Located, Node, Reader};
 use super::report::Report;
@@ -149,7 +150,26 @@ pub(super) fn parse(path: &Path, text: &str, env: Lookup<'_>) -> Result<Config, 
     parsed(path, text, Reader::new(Report::new(path.display().to_string(), text), env))
 }
 
-fn parsed(path: &Path, text: &str, mut reader: Reader<'_>) -> Result<Config, ConfigError> {
+/// A file that is right is read customer by customer. Any other is read as a whole, so that what is wrong is told with its place.
+fn parsed(path: &Path, text: &str, reader: Reader<'_>) -> Result<Config, ConfigError> {
+    match read_apart(path, text, &mut reader.afresh()) {
+        Some(config) => Ok(config),
+        None => read_whole(path, text, reader),
+    }
+}
+
+/// `None`: not everything is right, or not in parts. What the reader was told of it has the places of the parts.
+pub(super) fn read_apart(path: &Path, text: &str, reader: &mut Reader<'_>) -> Option<Config> {
+    let apart = Apart::of(text);
+    let rest = DeTable::parse(&apart.rest).ok()?;
+    if !apart.fits(rest.get_ref()) {
+        return None;
+    }
+    let config = read(path, rest.get_ref(), &apart.customers, reader);
+    config.filter(|_| reader.report.is_clean())
+}
+
+pub(super) fn read_whole(path: &Path, text: &str, mut reader: Reader<'_>) -> Result<Config, ConfigError> {
     let (table, errors) = DeTable::parse_recoverable(text);
     // What was recovered from a broken file would only give further problems that are none; so would its next errors.
     if let Some(error) = errors.iter().min_by_key(|error| error.span().map_or(0, |at| at.start)) {
@@ -157,7 +177,7 @@ fn parsed(path: &Path, text: &str, mut reader: Reader<'_>) -> Result<Config, Con
         reader.report.problem(&at, "", format!("not TOML: {}", error.message()), None);
     }
     if errors.is_empty()
-        && let Some(config) = read(path, table.get_ref(), &mut reader)
+        && let Some(config) = read(path, table.get_ref(), &[], &mut reader)
         && reader.report.is_clean()
     {
         return Ok(config);
@@ -165,7 +185,13 @@ fn parsed(path: &Path, text: &str, mut reader: Reader<'_>) -> Result<Config, Con
     Err(reader.report.into_error())
 }
 
-pub(super) fn read<'t>(path: &Path, table: &'t DeTable<'t>, reader: &mut Reader<'_>) -> Option<Config> {
+/// `parts`: the customers, where the table has nothing but their headers.
+pub(super) fn read<'t>(
+    path: &Path,
+    table: &'t DeTable<'t>,
+    parts: &[Part<'_>],
+    reader: &mut Reader<'_>,
+) -> Option<Config> {
     let mut root = Keys::root(table);
     let queue = match root.optional("queue") {
         Some(node) => read_queue(&node, reader),
@@ -183,7 +209,8 @@ pub(super) fn read<'t>(path: &Path, table: &'t DeTable<'t>, reader: &mut Reader<
     let filled = defaults.unwrap_or_else(Defaults::built_in);
     let kept = customers.as_ref().is_some_and(|node| kept::are_elsewhere(node, queue.as_ref(), reader));
     let customers = customers.filter(|_| !kept);
-    let (customers, outlines) = customers.map(|node| customers::read(&node, &filled, reader)).unwrap_or_default();
+    let (customers, outlines) =
+        customers.map(|node| customers::read(&node, parts, &filled, reader)).unwrap_or_default();
     // Where a customer's databases could not be read, any name may be one of them.
     let databases = outlines.iter().map(|outline| outline.databases.as_ref()).collect::<Option<Vec<_>>>();
     if let Some(databases) = databases.filter(|_| !kept) {

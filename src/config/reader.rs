@@ -37,6 +37,12 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// For the same file from its start.
+    pub fn afresh(&self) -> Reader<'a> {
+        let reader = Reader::new(Report::of(self.report.source.clone()), self.env);
+        Reader { urls_as_written: self.urls_as_written, ..reader }
+    }
+
     pub fn problem(&mut self, node: &impl Located, message: impl Into<String>, help: Option<String>) {
         self.report.problem(node.at(), node.field(), message, help);
     }

@@ -44,7 +44,11 @@ impl ConfigError {
 
 impl Report {
     pub fn new(file: String, text: &str) -> Report {
-        Report { source: Source::new(file, text), problems: Vec::new() }
+        Report::of(Source::new(file, text))
+    }
+
+    pub fn of(source: Source) -> Report {
+        Report { source, problems: Vec::new() }
     }
 
     pub fn problem(&mut self, at: &Range<usize>, field: &str, message: impl Into<String>, help: Option<String>) {

@@ -37,7 +37,7 @@ fn read(text: &str) -> Result<Config, String> {
 pub fn asked(text: &str) -> BTreeMap<String, BTreeSet<&'static str>> {
     let mut reader = reader::Reader::new(report::Report::new("bridge.toml".into(), text), &env);
     let table = toml::de::DeTable::parse(text).expect("a TOML file");
-    parse::read(Path::new("bridge.toml"), table.get_ref(), &mut reader);
+    parse::read(Path::new("bridge.toml"), table.get_ref(), &[], &mut reader);
     reader.asked
 }
 
@@ -154,6 +154,95 @@ fn every_mistake_has_its_message() {
         }
     }
     assert!(others.is_empty(), "\n{}", others.join("\n\n"));
+}
+
+/// Whether the file can be read customer by customer; whichever way, it says what it says as a whole.
+fn is_read_apart(text: &str) -> bool {
+    let path = Path::new("bridge.toml");
+    let reader = || reader::Reader::new(report::Report::new("bridge.toml".into(), text), &env);
+    let told = |read: Result<&Config, &ConfigError>| match read {
+        Ok(config) => {
+            // `Debug` keeps to itself what may be secret.
+            let secrets = config.customers.iter().map(|customer| {
+                let urls: Vec<&str> = customer.databases.values().map(DatabaseUrl::expose).collect();
+                format!("{urls:?} {:?}", customer.vars)
+            });
+            format!("{config:?}\n{}", secrets.collect::<Vec<_>>().join("\n"))
+        }
+        Err(error) => format!("{error}\n{:?}", error.findings),
+    };
+    let whole = told(parse::read_whole(path, text, reader()).as_ref());
+    assert_eq!(told(parse::parse(path, text, &env).as_ref()), whole, "{text}");
+    parse::read_apart(path, text, &mut reader()).is_some_and(|config| {
+        assert_eq!(told(Ok(&config)), whole, "{text}");
+        true
+    })
+}
+
+#[test]
+fn a_file_says_the_same_read_customer_by_customer_and_as_a_whole() {
+    const OTHER: &str = r#"
+[[customers]]
+id = "c-2"
+databases = { old = "postgres://h/o", new = "postgres://h/n" }
+vars = { tenant_id = 2 }
+"#;
+    const VARS: &str = r#"vars = { tenant_id = "t-1" }"#;
+    const TABLE: &str = r#"table = "identity.users""#;
+    let two = format!("{SMALL}{OTHER}");
+    let with = |old: &str, new: &str| {
+        assert!(two.contains(old), "{old}");
+        two.replacen(old, new, 1)
+    };
+    let filtered = |sql: &str| with(TABLE, &format!("{TABLE}, where = {sql}"));
+    for text in [
+        FULL.to_owned(),
+        SMALL.to_owned(),
+        two.clone(),
+        two.replace('\n', "\r\n"),
+        two.trim_end().to_owned(),
+        format!("{OTHER}{SMALL}"),
+        with("[[customers]]", "  [[customers]] # the first [of two]"),
+        with(VARS, "# [[customers]]\n#[queue]"),
+        with(VARS, "labels = { note = \"\"\"\nåø\n\"\"\" }"),
+        with(VARS, "\t[customers.vars]\n\ttenant_id = \"t-1\"\n[customers.labels]\na = \"[\""),
+        filtered("\"\"\"id > 0 or\n 'x' = '[customers'\"\"\""),
+    ] {
+        assert!(is_read_apart(&text), "{text}");
+    }
+    // Taken alone, the first customer's part is right, and so is the rest, in which the string goes on up to the second stage.
+    let astride = format!("\"\"\"{}[[stages]]\nname = '''\n\"\"\"", OTHER.replace("c-2", "c-3"));
+    for (is_right, text) in [
+        // Lines of a string that look like headers.
+        (true, with(VARS, "labels = { a = \"\"\"\n[[customers]]\nid = \"c-9\"\n\"\"\" }")),
+        (true, filtered("\"\"\"true\n[[customers]]\n\"\"\"")),
+        (true, filtered("'''true\n[[customers]]\n[customers.vars]\n'''")),
+        (true, with("\" \"", &astride)),
+        // The same written in other ways.
+        (true, with("[[customers]]", "[[ customers ]]")),
+        (true, with("[[customers]]", "[['customers']]")),
+        (true, with(VARS, "[ customers.vars ]\ntenant_id = \"t-1\"")),
+        (true, format!("{SMALL}[customers.labels]\na = 1\n")),
+        (false, format!("{}[['customers']]\n", with("\" \"", &astride))),
+        (false, with("[defaults]", "customers = []\n[defaults]")),
+        (false, with(VARS, "[customers]\nid = \"c-3\"")),
+        (false, format!("{two}[customers.vars]\na = 1\n[customers.vars]\na = 1\n")),
+        (false, format!("{two}[[customers.oddities]]\nid = 1\n")),
+        // Customers that are not right, by themselves or together.
+        (false, format!("{two}{OTHER}")),
+        (false, with("slug = \"acme\"", "slug = \"c-2\"")),
+        (false, with("slug = \"acme\"", "slug = \"${NOT_SET}\"")),
+        (false, with("id = \"c-2\"", "id = \"c 2\"")),
+        (false, with("id = \"c-2\"", "id = \"c-2\"\u{1}")),
+        (false, with("id = \"c-2\"", "id = \"c-2\"\nid = \"c-2\"")),
+        (false, with("\"postgres://h/o\", ", "")),
+    ] {
+        assert_eq!(read(&text).is_ok(), is_right, "{text}\n{:?}", read(&text).err());
+        assert!(!is_read_apart(&text), "{text}");
+    }
+    for case in broken() {
+        assert!(!is_read_apart(&case.text), "{}", case.text);
+    }
 }
 
 #[test]

@@ -34,8 +34,8 @@ pub(super) async fn page(State(console): State<Arc<Console>>, visitor: Visitor) 
                     html! { a href={ "/customers/" (frame::escaped(customer.id.as_str())) } { (customer.slug) } },
                     html! { code { (customer.id) } },
                     html! { code { (customer.schedule.expression) } " " (customer.schedule.timezone) },
-                    html! { @for (name, url) in &customer.databases { div { (name) ": " code { (url) } } } },
-                    html! { @for (name, value) in &customer.labels { div { (name) ": " (value) } } },
+                    html! { @for (name, url) in customer.databases.iter() { div { (name) ": " code { (url) } } } },
+                    html! { @for (name, value) in customer.labels.iter() { div { (name) ": " (value) } } },
                 ]).collect(),
                 empty: "The configuration names no customer.",
             })

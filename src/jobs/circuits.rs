@@ -14,7 +14,7 @@ use tokio_util::task::TaskTracker;
 use super::failure::{self, Sorted};
 use super::{Env, measure};
 use crate::clock;
-use crate::config::DatabaseUrl;
+use crate::config::{Customer, DatabaseUrl};
 use crate::ledger::{circuit, job};
 use crate::queue;
 use crate::roster::Roster;
@@ -102,15 +102,15 @@ impl Circuits {
     pub async fn keep(self, roster: Roster, stop: CancellationToken) {
         let probes = TaskTracker::new();
         let mut env = roster.now();
-        let mut ours = Ours::of(&env);
+        let mut urls = ours(&env);
         while clock::sleep_unless(LOOK_EVERY, &stop).await {
             let now = roster.now();
             if !Arc::ptr_eq(&now.config, &env.config) {
-                (ours, env) = (Ours::of(&now), now);
+                (urls, env) = (ours(&now), now);
             }
             measure::connections(&env);
             // The queue database's own outage is told by those who work.
-            match queue::answered(queue::ANSWER_MAX, self.look(&env, &ours)).await {
+            match queue::answered(queue::ANSWER_MAX, self.look(&env, &urls)).await {
                 Ok(due) => {
                     for (url, asked) in due {
                         probes.spawn(probe(env.clone(), env.data.logins().name(&url), url, asked));
@@ -124,22 +124,21 @@ impl Circuits {
     }
 
     /// One look; answers the databases to be asked now, with how often they were asked.
-    async fn look(&self, env: &Env, ours: &Ours) -> anyhow::Result<Vec<(DatabaseUrl, i32)>> {
+    async fn look(&self, env: &Env, urls: &HashMap<String, DatabaseUrl>) -> anyhow::Result<Vec<(DatabaseUrl, i32)>> {
         let mut conn = queue::acquire(&env.queue).await?;
         let open = circuit::names(&mut conn).await?;
-        let names: Vec<&str> = open.iter().map(String::as_str).filter(|name| ours.urls.contains_key(*name)).collect();
+        let names: Vec<&str> = open.iter().map(String::as_str).filter(|name| urls.contains_key(*name)).collect();
         let mut due = Vec::new();
         if !names.is_empty() {
             for (database, asked) in circuit::take_due(&mut conn, &names, PROBE_HELD).await? {
-                due.extend(ours.urls.get(&database).map(|url| (url.clone(), asked)));
+                due.extend(urls.get(&database).map(|url| (url.clone(), asked)));
             }
         }
         *self.lock() = open.into_iter().collect();
         let mut tx = conn.begin().await?;
         // What waits for an address that its customer has no more would wait for nothing.
         let waiting = job::waiting(&mut tx).await?;
-        let left: Vec<(String, String)> = waiting.into_iter().filter(|(of, name)| ours.has_left(of, name)).collect();
-        let woken = job::wake(&mut tx, &left, env.config.outage_max, WOKEN_MAX).await?;
+        let woken = job::wake(&mut tx, &left(env, waiting), env.config.outage_max, WOKEN_MAX).await?;
         if woken.is_empty() {
             tx.rollback().await?;
         } else {
@@ -196,30 +195,21 @@ async fn answers(env: &Env, url: &DatabaseUrl) -> Option<String> {
     }
 }
 
-/// What this process's configuration names.
-struct Ours {
-    /// By circuit.
-    urls: HashMap<String, DatabaseUrl>,
-    /// The circuits of each customer's databases.
-    customers: HashMap<String, HashSet<String>>,
+/// The databases that this process's configuration names, by circuit.
+fn ours(env: &Env) -> HashMap<String, DatabaseUrl> {
+    let urls = env.config.customers.iter().flat_map(|customer| customer.databases.values());
+    urls.map(|url| (env.data.logins().name(url), url.clone())).collect()
 }
 
-impl Ours {
-    fn of(env: &Env) -> Ours {
-        let mut ours = Ours { urls: HashMap::new(), customers: HashMap::new() };
-        for customer in &env.config.customers {
-            let named = ours.customers.entry(customer.id.as_str().to_owned()).or_default();
-            for url in customer.databases.values() {
-                let name = env.data.logins().name(url);
-                named.insert(name.clone());
-                ours.urls.entry(name).or_insert_with(|| url.clone());
-            }
-        }
-        ours
+/// Of customers and the circuits they wait for those of ours that have no such database any more.
+fn left(env: &Env, mut waiting: Vec<(String, String)>) -> Vec<(String, String)> {
+    if !waiting.is_empty() {
+        let customers = env.config.customers.iter().map(|customer| (customer.id.as_str(), customer));
+        let customers: HashMap<&str, &Customer> = customers.collect();
+        let has = |customer: &&Customer, circuit: &str| {
+            customer.databases.values().any(|url| env.data.logins().name(url) == circuit)
+        };
+        waiting.retain(|(of, circuit)| customers.get(of.as_str()).is_some_and(|customer| !has(customer, circuit)));
     }
-
-    /// Whether a customer of ours has no database of this circuit any more.
-    fn has_left(&self, customer: &str, circuit: &str) -> bool {
-        self.customers.get(customer).is_some_and(|named| !named.contains(circuit))
-    }
+    waiting
 }

@@ -10,7 +10,7 @@ use sqlx::PgConnection;
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::config::{
-    self, Config, Customer, Deleted, Deletes, EntityId, FirstContact, KeyRule, Limits, Nulls, Side, Spot,
+    self, ByName, Config, Customer, Deleted, Deletes, EntityId, FirstContact, KeyRule, Limits, Nulls, Side, Spot,
 };
 use crate::mapping::{
     Class, Column, Columns, DIGITS, Field, Lens, Mapping, Marks, NewKey, NewPart, NullMarks, On, Shape, StampKind,
@@ -639,7 +639,7 @@ pub fn scope_values<'t>(customer: &Customer, table: &'t config::Table) -> Result
 }
 
 /// Replaces `{name}` by the customer's variable.
-fn fill(template: &str, vars: &BTreeMap<String, String>) -> Option<String> {
+fn fill(template: &str, vars: &ByName<String>) -> Option<String> {
     let mut filled = String::new();
     let mut rest = template;
     while let Some((before, after)) = rest.split_once('{') {

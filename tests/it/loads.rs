@@ -205,7 +205,7 @@ async fn a_load_keeps_to_its_limits_and_changes_do_not_wait_for_it() {
         page_rows(config, 10);
         config.window_pages = 2;
         let few = Limits { connections: Some(2), load_rows_per_second: Some(5), ..Limits::default() };
-        config.customers[0].limits = [("platform".to_owned(), few)].into();
+        config.customers[0].limits = [("platform".to_owned(), few)].into_iter().collect();
     })
     .await;
     bridge.systems.on_legacy("insert into person (email, last_update) select n || '@example.org', now() - interval '1 h' from generate_series(1, 40) as n").await;

@@ -181,8 +181,9 @@ async fn a_login_that_is_refused_holds_up_nobody_who_comes_to_the_same_database_
         refused.id = CustomerId::new("c-2");
         let (_, login) = refused.databases["platform"].expose().split_once("://").expect("a URL");
         user = login.split([':', '@']).next().expect("a user").to_owned();
-        for (name, url) in &mut refused.databases {
-            *url = by_login(url, &format!("{}:wrong", if name == "legacy" { "nobody" } else { &user }));
+        for (name, by) in [("legacy", "nobody"), ("platform", &user)] {
+            let url = refused.databases.get_mut(name).expect("a side");
+            *url = by_login(url, &format!("{by}:wrong"));
         }
         config.customers.push(refused);
     })
@@ -214,7 +215,8 @@ async fn apart(hint: &str) -> (Bridge, String) {
         let databases = &mut config.customers[0].databases;
         let url = databases["platform"].clone();
         role = format!("persons_{}", url.to_string().rsplit_once('/').expect("a name").1);
-        databases.insert("persons".into(), by_login(&url, &format!("{role}:p")));
+        let persons = ("persons".to_owned(), by_login(&url, &format!("{role}:p")));
+        *databases = databases.iter().map(|(name, url)| (name.to_owned(), url.clone())).chain([persons]).collect();
         let person =
             config.stages.iter_mut().flat_map(|stage| &mut stage.entities).find(|it| it.id.as_str() == "person");
         person.expect("persons").platform.database = "persons".into();

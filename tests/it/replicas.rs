@@ -81,7 +81,7 @@ async fn a_replica_is_refused_as_a_side_and_a_load_steps_back_while_it_lags() {
 
     let mut config = Config::clone(&systems.config);
     let second = Limits { replica_lag: Duration::from_secs(1), ..Limits::default() };
-    config.customers[0].limits = ["legacy", "platform"].map(|name| (name.to_owned(), second)).into();
+    config.customers[0].limits = ["legacy", "platform"].map(|name| (name.to_owned(), second)).into_iter().collect();
     let data = Data::new(Arc::new(config));
     let page = Page {
         customer,

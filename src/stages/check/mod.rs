@@ -73,7 +73,7 @@ pub async fn findings(data: &Data, customer: &Customer, locator: &Locator<'_>, s
     let mut desk = Desk { customer, locator, found: Vec::new() };
     // By address: two names of one database are asked once.
     let mut databases: BTreeMap<&str, Mapped<'_>> = BTreeMap::new();
-    for (name, url) in &customer.databases {
+    for (name, url) in customer.databases.iter() {
         let tables = config.entities().flat_map(|entity| Side::BOTH.map(|side| (entity, side)));
         let tables = tables.filter(|(entity, side)| entity.table(*side).database == *name);
         let known = databases.entry(url.expose()).or_insert_with(|| Mapped {
@@ -111,7 +111,7 @@ impl Desk<'_> {
     /// Asks a database all it is ever asked, in a handful of statements.
     async fn ask(&mut self, pools: &Pools, config: &Config, mapped: &Mapped<'_>) -> Option<Facts> {
         let name = mapped.names.first()?;
-        let url = self.customer.databases.get(*name)?;
+        let url = self.customer.databases.get(name)?;
         let asked = async {
             // A pool would go on trying until its time is up.
             reach(url).await?;
@@ -156,7 +156,7 @@ impl Desk<'_> {
             let found = registered.get(entity.id.as_str()).copied();
             if let Err(flaw) = database::registered(&self.customer.id, found) {
                 let place = self.locator.entity(&entity.id, None, &Spot::Whole);
-                let object = self.customer.databases.get(*name).map(ToString::to_string);
+                let object = self.customer.databases.get(name).map(ToString::to_string);
                 let side = Some(*side);
                 self.found.push(Finding { entity: Some(entity.id.clone()), place, object, side, ..self.told(*flaw) });
             }

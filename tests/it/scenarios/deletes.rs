@@ -271,7 +271,8 @@ async fn s20_a_table_that_cannot_be_read_deletes_nothing() {
          grant all on note to \"{role}\""
     );
     bridge.systems.on_legacy(&rights).await;
-    databases.insert("legacy".into(), by_login(&databases["legacy"], &format!("{role}:p")));
+    let login = by_login(&databases["legacy"], &format!("{role}:p"));
+    *databases.get_mut("legacy").expect("a legacy database") = login;
     bridge.config = Arc::new(config);
     let worker = bridge.work(GRACE);
     look(&bridge).await;
@@ -335,7 +336,8 @@ async fn a_role_that_may_not_delete_says_so() {
          grant select, insert, update on person, note to \"{role}\""
     );
     bridge.systems.on_platform(&rights).await;
-    databases.insert("platform".into(), by_login(&databases["platform"], &format!("{role}:p")));
+    let login = by_login(&databases["platform"], &format!("{role}:p"));
+    *databases.get_mut("platform").expect("a platform") = login;
     bridge.config = Arc::new(config);
     let worker = bridge.work(GRACE);
     bridge.systems.on_legacy("delete from person where email in ('9@example.org', '10@example.org')").await;

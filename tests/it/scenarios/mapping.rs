@@ -557,7 +557,7 @@ async fn s43_other_names_for_the_same_things_change_nothing() {
     let (pairs, loads) = (bridge.systems.platform_rows(counts).await, bridge.number(LOADS).await);
     let mut config = Config::clone(&bridge.config);
     config.customers[0].slug = "acme-holding".into();
-    config.customers[0].labels = [("business".to_owned(), "south".to_owned())].into();
+    config.customers[0].labels = [("business".to_owned(), "south".to_owned())].into_iter().collect();
     config.stages[0].name = "everything".into();
     config.stages[0].entities.reverse();
     config.stages[0].entities[1].fields.reverse();
