@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
+use sqlx::{AssertSqlSafe, PgConnection};
 use uuid::Uuid;
 
 use super::{attempt, interval, unknown};
@@ -154,8 +154,9 @@ pub async fn claim(
     let rows: Vec<ClaimedRow> = sqlx::query_as(
         "with due as (
              -- Not `state = 'ready'`: the planner would look for each in the index of all that are ready, which were few a moment ago.
+             -- Not `any($1)`: while it sees how many they are, it plans anew each time, which takes longer than the claim.
              select id, attempt, attempt >= $5 as is_exhausted from bridge.job
-             where id = any($1) and (state = 'ready') is true and run_at <= clock_timestamp()
+             where id = any(array(select unnest($1::bigint[]))) and (state = 'ready') is true and run_at <= clock_timestamp()
              order by id for update
          )
          update bridge.job
@@ -231,34 +232,38 @@ pub async fn renew(conn: &mut PgConnection, claims: &[(i64, Uuid)]) -> sqlx::Res
 /// Whether each claim was still ours, and its job is now done.
 #[must_use = "an outcome is recorded only by the holder of the claim"]
 pub async fn done(conn: &mut PgConnection, claims: &[(i64, Uuid)]) -> sqlx::Result<Vec<bool>> {
-    let (jobs, tokens): (Vec<i64>, Vec<Uuid>) = claims.iter().copied().unzip();
-    let done: Vec<(i64, Uuid)> = sqlx::query_as(
-        "with held as (
-             select id, token from bridge.job
-             where id = any($1) and (id, token) in (select * from unnest($1::bigint[], $2::uuid[]))
-             order by id for update
-         )
-         update bridge.job
-         set state = 'done', ended_at = now(), token = null, lease_until = null, last_error = null, error_kind = null
-         from held where job.id = held.id
-         returning job.id, held.token",
-    )
-    .bind(jobs)
-    .bind(tokens)
-    .fetch_all(conn)
-    .await?;
-    fault::point("ledger.job_done").await;
-    Ok(claims.iter().map(|claim| done.contains(claim)).collect())
+    end(conn, claims, true).await
 }
 
 /// As `done`, of jobs that came to nothing. Their commit waits for no disk: what goes with a crash of the server's comes to nothing once more.
 #[must_use = "an outcome is recorded only by the holder of the claim"]
 pub async fn done_with_nothing(conn: &mut PgConnection, claims: &[(i64, Uuid)]) -> sqlx::Result<Vec<bool>> {
-    let mut transaction = conn.begin().await?;
-    sqlx::query("set local synchronous_commit = off").execute(&mut *transaction).await?;
-    let done = done(&mut transaction, claims).await?;
-    transaction.commit().await?;
-    Ok(done)
+    end(conn, claims, false).await
+}
+
+async fn end(conn: &mut PgConnection, claims: &[(i64, Uuid)], durably: bool) -> sqlx::Result<Vec<bool>> {
+    let (jobs, tokens): (Vec<i64>, Vec<Uuid>) = claims.iter().copied().unzip();
+    let ended: Vec<(i64, Uuid)> = sqlx::query_as(
+        "with held as (
+             -- A token is one job's alone. As in `claim`, so that it is planned once.
+             select id, token from bridge.job
+             where id = any(array(select unnest($1::bigint[]))) and token = any(array(select unnest($2::uuid[])))
+             order by id for update
+         )
+         update bridge.job
+         set state = 'done', ended_at = now(), token = null, lease_until = null, last_error = null, error_kind = null
+         from held
+         where job.id = held.id
+           and case when $3 then 'off' else set_config('synchronous_commit', 'off', true) end = 'off'
+         returning job.id, held.token",
+    )
+    .bind(jobs)
+    .bind(tokens)
+    .bind(durably)
+    .fetch_all(conn)
+    .await?;
+    fault::point("ledger.job_done").await;
+    Ok(claims.iter().map(|claim| ended.contains(claim)).collect())
 }
 
 /// Whether the claim was still ours, and the job is now dead.

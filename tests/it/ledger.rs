@@ -12,6 +12,7 @@ use sync_bridge::ops::{self, Selection};
 use sync_bridge::queue::upkeep;
 use sync_bridge::queue::{self, Delivery, Kind};
 use sync_bridge::stages::{Depth, Difference, Key, PageReport, Reach, SweptSide};
+use uuid::Uuid;
 
 use crate::support::database;
 use crate::support::queue::queue;
@@ -166,6 +167,32 @@ async fn an_outcome_is_recorded_only_by_the_holder_of_the_claim() {
     assert!(job::renew(&mut conn, &held[..1]).await.expect("an answer").is_empty());
     assert_eq!(job::done(&mut conn, &held).await.expect("an answer"), [false, true]);
     assert_eq!(job::done(&mut conn, &held[1..]).await.expect("an answer"), [false], "an outcome is recorded once");
+}
+
+/// Planning either takes longer than doing it, and PostgreSQL plans anew for as long as it expects better of it.
+#[tokio::test]
+async fn claims_and_ends_are_planned_once() {
+    let queue = queue("planned").await;
+    let mut conn = queue.pool.acquire().await.expect("a connection");
+    for durably in [true, false] {
+        for nobodys in 0..20 {
+            let claims = [(-nobodys, Uuid::nil())];
+            job::claim(&mut conn, &[-nobodys], "nobody", 8).await.expect("an answer");
+            let ended = match durably {
+                true => job::done(&mut conn, &claims).await,
+                false => job::done_with_nothing(&mut conn, &claims).await,
+            };
+            assert_eq!(ended.expect("an answer"), [false]);
+        }
+    }
+    let planned: Vec<(i64, i64)> = sqlx::query_as(
+        "select generic_plans, custom_plans from pg_prepared_statements where statement like 'with %update bridge.job%'",
+    )
+    .fetch_all(&mut *conn)
+    .await
+    .expect("the session's statements");
+    // PostgreSQL holds against the first five of a statement what one plan for all would cost.
+    assert_eq!(planned, [(35, 5), (35, 5)]);
 }
 
 #[tokio::test]
