@@ -64,9 +64,10 @@ impl Place {
         self.execute("postgres", &format!("create database {database}")).await;
     }
 
-    /// A program of the release build, as it sees the configuration.
+    /// A program of the release build, as it sees the configuration, in the environment of the image.
     pub fn command(&self, program: &str) -> Command {
         let mut command = Command::new(program);
+        command.env("MALLOC_ARENA_MAX", "1");
         command.current_dir(&self.folder).env("RUST_LOG", "warn").stdin(Stdio::null());
         for (name, database) in [("LEGACY_URL", "legacy"), ("PLATFORM_URL", "platform"), ("QUEUE_URL", "queue")] {
             command.env(name, self.url(database));
