@@ -55,6 +55,7 @@ pub(super) async fn page(
         false => find(&console, customer, &asked).await?,
     };
     let main = html! {
+        p { "Of " a href={ "/customers/" (frame::escaped(customer.id.as_str())) } { (customer.slug) } "." }
         (form(&console, customer, &asked))
         @match &found {
             Some(found) => (shown(customer, found, console.show_values)),
@@ -62,8 +63,7 @@ pub(super) async fn page(
             None => p class="empty" { "There is no " (asked.entity) " " code { (asked.key) } ", neither a row nor a pair." },
         }
     };
-    let title = format!("One record of {}", customer.slug);
-    Ok(Answer::page(frame::page(&console, Some(&visitor), Place::still("/", &title), main)))
+    Ok(Answer::page(frame::page(&console, Some(&visitor), Place::still("/", "One record"), main)))
 }
 
 /// The record that is asked for; values are left out unless the console shows them.
