@@ -13,7 +13,7 @@ use futures::{StreamExt as _, TryStreamExt as _, stream};
 use sqlx::PgPool;
 use tokio_util::sync::CancellationToken;
 
-use crate::config::{self, Config, ConfigError, Customer, EntityId, Finding, Pool, Spot, Unserved, Why};
+use crate::config::{self, Config, ConfigError, Customer, Entity, EntityId, Finding, Pool, Side, Spot, Unserved, Why};
 use crate::console::{self, Listening, Tokens};
 use crate::embedded::{Server, Unseen};
 use crate::health::{self, Health};
@@ -637,9 +637,16 @@ pub async fn check_for(data: &Data, customer: &Customer, entity: Option<&EntityI
     match entity {
         Some(entity) => check_entity(data, customer, entity).await,
         None => {
-            let several = data.config.entities().nth(1).is_some();
-            let hint = if several { "\nother entities can be asked for alone, with --entity" } else { "" };
-            told_of(&unfit(data, [customer], Look::Everything).await, hint)
+            let found = unfit(data, [customer], Look::Everything).await;
+            let asked = |entity: &Entity| Side::BOTH.map(|side| entity.table(side).database.clone());
+            let mut others = data.config.entities().skip(1);
+            // Where all lie in the same databases, one that is away is away for each.
+            let helps = match data.config.entities().next() {
+                Some(first) if found.iter().all(is_away) => others.any(|entity| asked(entity) != asked(first)),
+                _ => others.next().is_some(),
+            };
+            let hint = if helps { "\nother entities can be asked for alone, with --entity" } else { "" };
+            told_of(&found, hint)
         }
     }
 }

@@ -60,9 +60,10 @@ fn is_its_own(context: &str) -> bool {
     own.iter().any(|start| context.starts_with(start))
 }
 
-/// On one line, and without what would move a terminal's cursor.
+/// On one line, and without what would move a terminal's cursor or turn the order of what is shown.
 pub fn plain(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+    let turns = |c| matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    text.chars().map(|c| if c.is_control() || turns(c) { ' ' } else { c }).collect()
 }
 
 /// `1234567` as `1,234,567`.

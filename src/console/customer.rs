@@ -220,12 +220,12 @@ pub(super) fn runs_table(runs: &[RunListed]) -> Markup {
         rows: runs
             .iter()
             .map(|run| {
-                let what = [(run.loads, "first load"), (run.sweep, "sweep"), (run.scan, "keys")];
+                let what = [(run.loads, "first load"), (!run.loads, "changes"), (run.sweep, "sweep"), (run.scan, "keys")];
                 let what: Vec<&str> = what.into_iter().filter_map(|(is, what)| is.then_some(what)).collect();
                 vec![
                     html! { a href={ "/runs/" (run.id) } { (run.id) } },
                     frame::state(&run.state),
-                    html! { @if what.is_empty() { "changes" } @else { (what.join(", ")) } },
+                    html! { (what.join(", ")) },
                     frame::time(Some(run.opened_at)),
                     html! { (frame::duration(run.secs)) },
                     html! { (frame::grouped(run.pages)) @if run.pages_left > 0 { ", " (frame::grouped(run.pages_left)) " left" } },

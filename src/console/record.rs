@@ -63,7 +63,7 @@ pub(super) async fn page(
             None => p class="empty" { "There is no " (asked.entity) " " code { (asked.key) } ", neither a row nor a pair." },
         }
     };
-    Ok(Answer::page(frame::page(&console, Some(&visitor), Place::still("/", "One record"), main)))
+    Ok(Answer::page(frame::page(&console, Some(&visitor), Place::live("/", "One record"), main)))
 }
 
 /// The record that is asked for; values are left out unless the console shows them.
@@ -93,6 +93,12 @@ async fn look(
     keys: &[(Side, Key)],
 ) -> Result<Option<Explained>, Problem> {
     let env = &console.env;
+    // Of what is known to be away a pool would wait for seconds; who connects hears it at once.
+    if !ops::away_of(&env.queue, &env.config, &customer.id).await?.is_empty() {
+        if let Err(error) = env.data.check_entity(&customer.id, entity).await {
+            return Err(Problem::from(ops::with_away(&env.queue, &env.config, &customer.id, error).await));
+        }
+    }
     for (side, key) in keys {
         match ops::explain(env, &customer.id, entity, (*side, key)).await {
             Ok(None) => {}
@@ -150,11 +156,11 @@ fn shown(customer: &Customer, found: &Explained, values: bool) -> Markup {
             h2 { "What runs do with it" }
             ul class="notes" {
                 @for line in found.story(&customer.slug) { li { (frame::with_code(&line)) } }
-                @if let Some(line) = found.unsure() { li { (line) } }
             }
             @if !found.next.is_empty() {
-                pre tabindex="0" role="region" aria-label="What a run would do" { (found.next.iter().map(|row| row.told(values)).collect::<Vec<_>>().join("\n")) }
+                pre tabindex="0" role="region" aria-label="What a run would do" { (found.next_told(values).join("\n")) }
             }
+            @for line in found.unsure() { p class="told" { (line) } }
         }
         section {
             h2 { "Fields" }

@@ -62,6 +62,19 @@ pub async fn settle(conn: &mut PgConnection, customer: &str, entity: &str, rows:
     Ok(settled)
 }
 
+/// A person decided what was open of a record.
+pub async fn decided(conn: &mut PgConnection, customer: &str, entity: &str, platform: &Key) -> sqlx::Result<()> {
+    sqlx::query(
+        "delete from bridge.difference where customer = $1 and entity = $2 and platform_key = $3 and kind = 'listed'",
+    )
+    .bind(customer)
+    .bind(entity)
+    .bind(&platform.0)
+    .execute(conn)
+    .await
+    .map(drop)
+}
+
 /// The comparison of `run` is complete: what earlier ones found of the same entities no longer counts, nor what they found of others than are
 /// `configured` by now; and what is quarantined is called that.
 pub async fn replace(conn: &mut PgConnection, customer: &str, run: i64, configured: &[&str]) -> sqlx::Result<()> {

@@ -11,10 +11,13 @@ use super::{Paused, Scope, Selection, Which, pause, quarantine, ticks};
 use crate::config::{Config, CustomerId, EntityId, Side};
 use crate::ledger::action;
 pub use crate::ledger::action::{Action, Intended, NO_REASON};
-use crate::ledger::dead_letter;
+use crate::ledger::{dead_letter, difference};
 use crate::queue;
-use crate::stages::Data;
+use crate::stages::{Data, Key};
 use crate::told::{counted, told};
+
+/// Conflicts of a record that are looked through for one that is open still.
+const OF_RECORD_MAX: i64 = 100;
 
 /// Who acts, a name for people, and why.
 #[derive(Debug, Clone, Copy)]
@@ -114,6 +117,13 @@ pub async fn decide_conflict(
         match winner {
             Some(side) => {
                 data.resolve_conflict(customer, entity, id, side, by.who).await?;
+                // It would count as open until a run has looked at it. What was done is done, whether or not that can be noted.
+                if let Err(error) = unlisted(queue, data, customer, entity, id).await {
+                    tracing::warn!(
+                        "that conflict {entity}:{id} is decided is not noted before the next run: {}",
+                        told(&error)
+                    );
+                }
                 Ok(((), format!("{side}'s values count")))
             }
             None => {
@@ -123,6 +133,23 @@ pub async fn decide_conflict(
         }
     })
     .await
+}
+
+/// Takes the record of a conflict from those that wait for a person, unless another conflict of it is open.
+async fn unlisted(
+    queue: &PgPool,
+    data: &Data,
+    customer: &CustomerId,
+    entity: &EntityId,
+    id: i64,
+) -> anyhow::Result<()> {
+    let Some(entry) = data.conflicts(customer, entity, Some(id), None, 1).await?.pop() else { return Ok(()) };
+    let key = Key(entry.platform_key);
+    if data.conflicts_of(customer, entity, &key, OF_RECORD_MAX).await?.iter().any(|entry| entry.state == "open") {
+        return Ok(());
+    }
+    let mut conn = queue::acquire(queue).await?;
+    Ok(difference::decided(&mut conn, customer.as_str(), entity.as_str(), &key).await?)
 }
 
 /// Pauses. Answers all that is paused of the customer.
@@ -151,7 +178,8 @@ pub async fn resume_by(
 ) -> anyhow::Result<(u64, Vec<Paused>)> {
     act(queue, by.intends("resume", Some(scope.customer), &scope_told(scope)), async {
         let (ended, left) = pause::resume(queue, scope, all, accept_deletes).await?;
-        let told = format!("{} ended, {} left", counted(ended, "pause"), left.len());
+        let accepted = if accept_deletes { ", rows that are gone count as deleted" } else { "" };
+        let told = format!("{} ended, {} left{accepted}", counted(ended, "pause"), left.len());
         Ok(((ended, left), told))
     })
     .await

@@ -2,9 +2,10 @@
 //! reads.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use anyhow::Context;
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use schemars::JsonSchema;
 use serde::Serialize;
 use sqlx::PgConnection;
@@ -221,22 +222,26 @@ async fn look(env: &Env, customer: &CustomerId, (entity, side, key): &Named) -> 
     let is_new = |side: Side, row: &RecordRow| {
         asleep.get(&(side, row.key.clone())).is_none_or(|seen| row.stamp.is_none_or(|at| at > *seen))
     };
-    let is_above = |side: Side, row: &RecordRow| {
+    let is_after = |side: Side, row: &RecordRow, since: &dyn Fn(DateTime<Utc>) -> DateTime<Utc>| {
         let mark = watermarks[usize::from(side == Side::Platform)];
-        row.seen && mark.map_or(may_load, |mark| row.stamp.is_none_or(|at| at > mark))
+        row.seen && mark.map_or(may_load, |mark| row.stamp.is_none_or(|at| at > since(mark)))
     };
+    // Each run of the entity cuts from a bit below the watermark, so what was changed lately is looked at once more.
+    let overlap = env.config.entity(entity).map_or(Duration::ZERO, |entity| entity.overlap);
+    let tail =
+        |mark: DateTime<Utc>| mark.checked_sub_signed(TimeDelta::from_std(overlap).unwrap_or_default()).unwrap_or(mark);
     // A dead letter owns its rows until they change again, however far the watermark has come.
     let is_owned = |side: Side| pages.iter().any(|page| page.side == side && page.letter.is_some());
-    let above: Vec<_> = Side::BOTH
+    let rows: Vec<_> = Side::BOTH
         .into_iter()
         .filter_map(|side| Some((side, row_on(&record, side)?)))
-        .filter(|(side, row)| is_above(*side, row) && !is_owned(*side))
+        .filter(|(side, _)| !is_owned(*side))
         .collect();
-    let is_due = above.iter().any(|(side, row)| is_new(*side, row))
+    let is_due = rows.iter().any(|(side, row)| is_after(*side, row, &|mark| mark) && is_new(*side, row))
         || parked.iter().any(|row| row.due)
         || pages.iter().any(|page| page.letter.is_none());
     let stands_still = pauses.entity(entity.as_str());
-    let joins = !above.is_empty();
+    let joins = rows.iter().any(|(side, row)| is_after(*side, row, &tail));
     Ok(Some(Look {
         record,
         parked,

@@ -4,11 +4,12 @@ use anyhow::{anyhow, bail};
 use serde_json::Value;
 
 use crate::config::{Config, EntityId, Side};
-use crate::mapping::join_key;
+use crate::mapping::{join_key, split_key};
 use crate::stages::Key;
 
 /// A record's key as an operator writes it, read as each side that may be meant has it: one of one column as it is written; the parts of one of several
-/// columns with commas between them, or as a JSON array of strings, where they hold commas or spaces themselves.
+/// columns with commas between them, or as a JSON array of strings, where they hold commas or spaces themselves; or with U+001F between them,
+/// as programs are given them.
 ///
 /// # Errors
 /// No such side has a key of so many parts.
@@ -23,12 +24,17 @@ pub fn keys_of(
     }
     let sides = side.map_or_else(|| Side::BOTH.to_vec(), |side| vec![side]);
     let columns = |side: Side| config.entity(entity).map_or(&[][..], |entity| &entity.table(side).key);
+    let given = Key(written.to_owned());
+    let is_given =
+        |side: Side| columns(side).len() > 1 && split_key(&given, columns(side).len()).len() == columns(side).len();
     // A key of one column is its text, whatever that begins with.
     let parts = match sides.iter().all(|&side| columns(side).len() == 1) {
         true => Vec::new(),
+        false if sides.iter().any(|&side| is_given(side)) => Vec::new(),
         false => parts_of(written)?,
     };
     let read = |side: Side| match columns(side).len() {
+        _ if is_given(side) => Some((side, given.clone())),
         1 => Some((side, Key(written.to_owned()))),
         count => (count == parts.len()).then(|| (side, join_key(parts.iter().map(String::as_str)))),
     };

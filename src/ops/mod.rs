@@ -66,7 +66,7 @@ pub use quarantine::{QuarantinedRow, Which, quarantine, retry_quarantined};
 pub use reconciliation::{DifferenceListed, Reconciliation, Swept, Walk, reconciliation};
 pub use recover::{CannotRecover, RecoverOf, Recovered, recover};
 pub use runs::{Minute, PageShown, RunListed, RunShown, Settled, StageShown, freshness, rates, run, runs};
-pub use status::{LATE_SECS, Urgency, states, status, status_of, with_away, worst_first};
+pub use status::{LATE_SECS, Urgency, away_of, states, status, status_of, with_away, worst_first};
 pub use story::RecordTold;
 pub use ticks::{Waits, pool_of, tick_now, tick_waits, wait_for_tick};
 pub use totals::totals;

@@ -66,7 +66,7 @@ impl Note {
 pub(super) fn of_customer(status: &CustomerStatus) -> Vec<Note> {
     let slug = &status.slug;
     if status.state == "disabled" {
-        return status.paused.iter().map(|pause| paused(slug, pause)).collect();
+        return status.paused.iter().map(|pause| paused(slug, pause, &status.paused)).collect();
     }
     let mut notes = Vec::new();
     let mut note = |about, text| notes.push(Note::new(about, text));
@@ -101,7 +101,7 @@ pub(super) fn of_customer(status: &CustomerStatus) -> Vec<Note> {
             format!("{letters} for a person: see `sync-bridge dead-letters list --customer {slug}`"),
         );
     }
-    notes.extend(status.paused.iter().map(|pause| paused(slug, pause)));
+    notes.extend(status.paused.iter().map(|pause| paused(slug, pause, &status.paused)));
     notes.extend(held(status));
     let waiting = status.mappings.iter().filter(|mapping| mapping.state == "waiting");
     notes.extend(waiting.map(|MappingStanding { entity, rows_read, rows_different, .. }| {
@@ -119,9 +119,9 @@ fn held(status: &CustomerStatus) -> Vec<Note> {
         let (entity, side) = (&mark.entity, &mark.side);
         let text = match (mark.locked_since, &mark.held_by) {
             (Some(since), _) => format!(
-                "somebody has held a table of {entity} on {side} locked since {}: docs/OPERATIONS.md, \u{201c}A customer is late\u{201d}, has how to \
-                 find who",
-                since.format(TIME)
+                "somebody has held a table of {entity} locked since {}: `sync-bridge plan --customer {}` names it, and how to find who",
+                since.format(TIME),
+                status.slug
             ),
             (None, Some(by)) => {
                 format!(
@@ -137,10 +137,16 @@ fn held(status: &CustomerStatus) -> Vec<Note> {
     notes
 }
 
-/// Of one that a person paused also how it ends; of the bridge's own the reason says what to do.
-pub(super) fn paused(slug: &str, pause: &Paused) -> Note {
+/// Of one that a person paused also how it ends; of the bridge's own the reason says what to do. With it `all` that is paused of the customer.
+pub(super) fn paused(slug: &str, pause: &Paused, all: &[Paused]) -> Note {
+    let is_of_it = |other: &&Paused| other.entity.is_none() || other.entity == pause.entity;
+    let both_ways =
+        all.iter().filter(is_of_it).any(|other| other.direction.is_some() && other.direction != pause.direction);
     let what = match pause.direction {
         None => "nothing of it is done".to_owned(),
+        Some(direction) if both_ways => {
+            format!("nothing is written {}, nor the other way: nothing of it is done", direction.replace('-', " "))
+        }
         Some(direction) => format!("nothing is written {}: what would be is parked", direction.replace('-', " ")),
     };
     let reason = pause.reason.as_ref().map(|reason| format!(" ({reason})")).unwrap_or_default();
@@ -179,9 +185,10 @@ pub(super) fn listed(which: &str, quarantined: i64, conflicts: i64, differences:
             About::Quarantine,
             quarantined,
             format!(
-                "{} cannot be written, and no run looks at such a row before it changes or `sync-bridge quarantine retry` names it: see \
-                 `sync-bridge quarantine list {which}`",
-                counted(quarantined, "row")
+                "{} cannot be written as {}: mend what refuses {}, then `sync-bridge quarantine retry`: see `sync-bridge quarantine list {which}`",
+                counted(quarantined, "row"),
+                if quarantined == 1 { "it is" } else { "they are" },
+                if quarantined == 1 { "it" } else { "them" }
             ),
         ),
         (
@@ -208,4 +215,30 @@ pub(super) fn listed(which: &str, quarantined: i64, conflicts: i64, differences:
 /// `1 conflict waits`, `2 conflicts wait`.
 pub(super) fn waiting(count: i64, what: &str) -> String {
     format!("{} wait{}", counted(count, what), if count == 1 { "s" } else { "" })
+}
+
+#[cfg(test)]
+mod tests {
+    use chrono::DateTime;
+
+    use super::*;
+
+    #[test]
+    fn what_is_paused_both_ways_stands_still_and_is_not_said_to_be_parked() {
+        let pause = |entity: Option<&str>, direction: Option<&'static str>| Paused {
+            entity: entity.map(str::to_owned),
+            direction,
+            who: "ann".into(),
+            reason: None,
+            since: DateTime::UNIX_EPOCH,
+            halted: false,
+        };
+        let (all, seat) = (pause(None, Some("to-legacy")), pause(Some("seat"), Some("to-platform")));
+        let text = |one: &Paused, all: &[Paused]| paused("acme", one, all).text;
+        let both = [all.clone(), seat.clone()];
+        assert!(text(&seat, &both).contains("nothing of it is done"));
+        for parked in [text(&all, &both), text(&all, &both[..1]), text(&seat, &both[1..])] {
+            assert!(parked.contains("what would be is parked"), "{parked}");
+        }
+    }
 }

@@ -196,12 +196,13 @@ pub(super) async fn narrowed(env: &Env, customer: &CustomerId, entity: &EntityId
 fn notes(config: &Config, of: PreviewOf<'_>, asked: &Asked, decision: Decision) -> Vec<Note> {
     let mut all = Vec::new();
     let slug = slug(config, of.customer);
-    for pause in asked.pauses.list() {
+    let paused: Vec<Paused> = asked.pauses.list().iter().map(Paused::from).collect();
+    for pause in &paused {
         let of = pause.entity.as_deref();
         if of.is_some_and(|entity| config.entities().all(|known| known.id.as_str() != entity)) {
             continue;
         }
-        all.push(notes::paused(slug, &Paused::from(pause)));
+        all.push(notes::paused(slug, pause, &paused));
     }
     let mut note = |about, entity: Option<&str>, text: String| all.push(Note::of(about, entity, text));
     if asked.under_way.open {

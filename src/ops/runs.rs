@@ -34,9 +34,11 @@ pub struct RunListed {
     pub rows_to_legacy: i64,
     pub rows_unchanged: i64,
     pub conflicts: i64,
+    /// Rows, each as often as a page met it.
     pub parked: i64,
     pub quarantined: i64,
-    pub differences: i64,
+    /// Null: nothing was compared.
+    pub differences: Option<i64>,
     /// Pages that are dead letters, also those that were dealt with.
     pub dead: i64,
 }
@@ -265,7 +267,7 @@ fn listed(which: &str, order: &str) -> String {
              select count(*) as pages, count(*) filter (where state in ('waiting', 'released')) as pages_left,
                  {FLOWED}, coalesce(sum(rows_unchanged), 0)::bigint as rows_unchanged,
                  coalesce(sum(conflicts), 0)::bigint as conflicts, coalesce(sum(parked), 0)::bigint as parked,
-                 coalesce(sum(quarantined), 0)::bigint as quarantined, coalesce(sum(differences), 0)::bigint as differences,
+                 coalesce(sum(quarantined), 0)::bigint as quarantined, case when run.sweep then coalesce(sum(differences), 0)::bigint end as differences,
                  count(*) filter (where state = 'dead') as dead
              from bridge.page where page.run = run.id) done
          {order}"

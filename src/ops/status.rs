@@ -426,7 +426,7 @@ fn away_from(away: &HashMap<String, Away>, logins: &Logins, customer: &Customer)
 ///
 /// # Errors
 /// The queue database's.
-pub(super) async fn away_of(queue: &PgPool, config: &Config, customer: &CustomerId) -> anyhow::Result<Vec<Away>> {
+pub async fn away_of(queue: &PgPool, config: &Config, customer: &CustomerId) -> anyhow::Result<Vec<Away>> {
     let Some(customer) = config.customer(customer) else { return Ok(Vec::new()) };
     Ok(away_from(&away(queue).await?, &config.logins(), customer))
 }

@@ -48,7 +48,7 @@ left join lateral (
 -- Those of a comparison under way do not count before it is complete, nor those that are on a list of their own.
 left join lateral (
     select count(*) filter (where kind = 'listed') as conflicts,
-        count(*) filter (where kind not in ('listed', 'quarantined', 'dead_letter')) as differences
+        count(*) filter (where kind not in ('listed', 'quarantined', 'parked', 'dead_letter')) as differences
     from bridge.difference
     where difference.customer = wanted.customer
       and not exists (select from bridge.run where run.id = difference.run and run.state = 'open')

@@ -29,7 +29,7 @@ impl Explained {
     /// For a program.
     pub fn told(&self, slug: &str, values: bool) -> RecordTold<'_> {
         let story = [self.of_pair(), self.story(slug)].concat();
-        RecordTold { explained: self, story, next: self.next.iter().map(|row| row.told(values)).collect() }
+        RecordTold { explained: self, story, next: self.next_told(values) }
     }
 
     /// Leaves values out: they are the customer's data.
@@ -63,7 +63,11 @@ impl Explained {
         let mut text: Vec<String> = look.parked.iter().map(waiting).collect();
         for row in quarantined {
             let field = row.field.as_deref().map(|field| format!("{field}: ")).unwrap_or_default();
-            text.push(format!("Its {} row is quarantined ({}): {field}{}", row.side, row.id, plain(&row.reason)));
+            let what = match look.gone.as_ref().is_some_and(|gone| gone.side.as_str() == row.side) {
+                true => format!("That its {} row is gone cannot be carried over ({})", row.side, row.id),
+                false => format!("Its {} row is quarantined ({})", row.side, row.id),
+            };
+            text.push(format!("{what}: {field}{}", plain(&row.reason)));
         }
         for entry in conflicts {
             let names: Vec<&str> =
@@ -88,7 +92,7 @@ impl Explained {
         }));
         text.extend(look.away.iter().map(|away| format!("{}.", plain(&away.to_string()))));
         text.extend(look.pages.iter().map(owning));
-        text.extend(look.gone.as_ref().map(missing));
+        text.extend(look.gone.as_ref().map(|gone| missing(gone, look.stands_still, !quarantined.is_empty())));
         if record.legacy.is_none() && record.platform.is_none() && record.pair.as_ref().is_some_and(|pair| !pair.gone) {
             text.push("No row of it is there any more, which a run notes that looks for rows that are gone.".into());
         }
@@ -96,9 +100,22 @@ impl Explained {
         text
     }
 
-    /// Why what a run would do may not come true.
-    pub fn unsure(&self) -> Option<String> {
-        self.unsure.as_ref().map(|why| format!("What it waits for: {}.", plain(why)))
+    /// What a run that looks at it would do, a text for each record.
+    pub fn next_told(&self, values: bool) -> Vec<String> {
+        self.next.iter().map(|row| row.told(values)).collect()
+    }
+
+    /// Why that may not come true.
+    pub fn unsure(&self) -> Vec<String> {
+        let waits = self.unsure.as_ref().map(|why| format!("What it waits for: {}.", plain(why)));
+        let writes = self.next.iter().any(|row| match &row.what {
+            PreviewOfRow::Acted(acted) => {
+                matches!(acted.kind, ForeseenKind::Create | ForeseenKind::Update | ForeseenKind::Delete)
+            }
+            PreviewOfRow::Parked { .. } | PreviewOfRow::Quarantined { .. } => false,
+        });
+        let refused = writes.then(|| "Whether a constraint or a trigger refuses that is not foreseen.".to_owned());
+        waits.into_iter().chain(refused).collect()
     }
 }
 
@@ -218,7 +235,7 @@ fn waiting(row: &ParkedShown) -> String {
 }
 
 /// What becomes of a record of which one row is missing.
-fn missing(gone: &GoneShown) -> String {
+fn missing(gone: &GoneShown, stands_still: bool, is_refused: bool) -> String {
     let GoneShown { side, seen_secs, every_secs, after_secs, follows, due } = gone;
     let [every, after] = [every_secs, after_secs].map(|secs| duration(*secs));
     let seen = seen_secs.map_or_else(
@@ -228,6 +245,10 @@ fn missing(gone: &GoneShown) -> String {
     match (follows, due) {
         (false, _) => format!(
             "Its {side} row is gone. The other one stays, as `deletes` says; an edit of it brings the record back."
+        ),
+        (true, _) if stands_still => format!("Its {side} row is gone, {seen}. The other one stays while it is paused."),
+        (true, _) if is_refused => format!(
+            "Its {side} row is gone, {seen}, and the other one was refused to go. Runs look for such rows every {every}, and try again."
         ),
         (true, true) => {
             format!("Its {side} row is gone, {seen}: unless too many rows are gone at once, the other one follows now.")
@@ -241,6 +262,7 @@ fn missing(gone: &GoneShown) -> String {
 /// Whether runs look at it, and what makes them.
 fn ahead(explained: &Explained, slug: &str) -> String {
     let Explained { look, quarantined, conflicts, next, .. } = explained;
+    let would = if quarantined.is_empty() { "would do this" } else { "would try this" };
     let open = conflicts.iter().find(|entry| entry.state == "open").map(|entry| {
         let name = format!("{}:{}", entry.entity, entry.id);
         format!(
@@ -250,15 +272,15 @@ fn ahead(explained: &Explained, slug: &str) -> String {
     if look.due {
         return match next.is_empty() {
             true => format!("The next run looks at it, and has nothing to do.{}", open.unwrap_or_default()),
-            false if open.is_none() => "The next run would do this:".into(),
-            false => format!("The next run looks at it.{} The run would do this:", open.unwrap_or_default()),
+            false if open.is_none() => format!("The next run {would}:"),
+            false => format!("The next run looks at it.{} The run {would}:", open.unwrap_or_default()),
         };
     }
     let mut until = Vec::new();
     if look.stands_still {
         until.push("it is paused no more".to_owned());
     } else if look.gone.as_ref().is_some_and(|gone| gone.follows) {
-        return "That would do this:".into();
+        return format!("That {would}:");
     } else {
         until.push("it changes".into());
         until.extend(look.joins.then(|| "something else opens a run".into()));
@@ -282,7 +304,7 @@ fn ahead(explained: &Explained, slug: &str) -> String {
     match next.is_empty() {
         true if open.is_none() => format!("No run looks at it before {until}, and there is nothing to do."),
         true => format!("No run looks at it before {until}.{}", open.unwrap_or_default()),
-        false => format!("No run looks at it before {until}.{} One that did would do this:", open.unwrap_or_default()),
+        false => format!("No run looks at it before {until}.{} One that did {would}:", open.unwrap_or_default()),
     }
 }
 

@@ -13,7 +13,8 @@ use crate::clock;
 use crate::config::{CustomerId, EntityId, Side};
 use crate::jobs::Env;
 use crate::jobs::page::{contact, name_dead};
-use crate::ledger::{job, mapping, page as pages, parked, quarantine, watermark};
+use crate::ledger::{job, mapping, page as pages, parked, pause, quarantine, watermark};
+use crate::queue;
 use crate::stages::{
     Depth, Difference, DifferenceKind, Key, Lane, Page, PageMode, Range, SweptSide, Tally, Wanted, may_be_dead,
     name_parked, repairable_by_hand,
@@ -119,7 +120,9 @@ async fn verify_entity(
     }
     // What is under way is looked at until it is sure: a difference counts once no run would find it, or once it is waited for long
     // enough. Each is looked at once more, now by name: so it is known who of them is parked.
-    let until = clock::instant() + of.wait;
+    // Nothing is under way of what stands still.
+    let wait = if stands_still(env, of.customer, entity).await? { Duration::ZERO } else { of.wait };
+    let until = clock::instant() + wait;
     let mut is_named = false;
     let mut has_waited = false;
     loop {
@@ -173,6 +176,14 @@ async fn verify_entity(
         differences: found.into_values().take(NAMED_MAX).collect(),
         secs: began.elapsed().as_secs_f64(),
     })
+}
+
+/// Whether all of the entity is paused, so that no run looks at it.
+async fn stands_still(env: &Env, customer: &CustomerId, entity: &EntityId) -> anyhow::Result<bool> {
+    let what = || format!("reading what is paused of {customer}");
+    let mut conn = queue::acquire(&env.queue).await.with_context(what)?;
+    let pauses = pause::of_customer(&mut conn, customer.as_str()).await.with_context(what)?;
+    Ok(pauses.entity(entity.as_str()))
 }
 
 /// Whether rows that the ledger knows as they are may differ in fields that were never compared as they are mapped now.

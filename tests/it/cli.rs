@@ -613,7 +613,7 @@ async fn a_run_in_this_process_tells_what_it_did() {
     assert_eq!(status[0]["watermarks"].as_array().map(Vec::len), Some(2), "{status}");
     let table = desk.succeeds(&["status"]);
     assert!(
-        table.contains("acme") && table.contains("freshness") && table.contains("none of 2 sides is held up"),
+        table.contains("acme") && table.contains("freshness") && table.contains("none of 2 sides is held by a lock"),
         "{table}"
     );
     assert_eq!(desk.succeeds(&["dead-letters", "list"]), "no dead letters\n");

@@ -113,7 +113,7 @@ fn shown(erased: &Erased, slug: &str, entity: &EntityId) -> String {
             "It is known to have ended since {}: its keys stay for a day, as what is still at work could bring it back. Repeat this then.",
             out::time(Some(since)).content()
         ),
-        (Kept::Young, None) => "It ended: its keys stay for a day after that is noted, which this does. Repeat it then.".to_owned(),
+        (Kept::Young, None) => "It ended: its keys stay for a day after that is noted, which `sync-bridge erase` does. Repeat it then.".to_owned(),
     }));
     if erased.pages_left > 0 {
         text.push(format!(

@@ -128,7 +128,7 @@ fn shown(explained: &Explained, slug: &str, values: bool) -> String {
     }
     text.push(fields.to_string());
     text.extend(explained.story(slug));
-    text.extend(explained.next.iter().map(|row| row.told(values)));
+    text.extend(explained.next_told(values));
     text.extend(explained.unsure());
     text.join("\n")
 }

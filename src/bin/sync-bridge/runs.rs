@@ -108,12 +108,12 @@ fn table(runs: &[RunListed]) -> String {
         "dead",
     ]);
     for run in runs {
-        let what = [(run.loads, "first load"), (run.sweep, "sweep"), (run.scan, "keys")];
+        let what = [(run.loads, "first load"), (!run.loads, "changes"), (run.sweep, "sweep"), (run.scan, "keys")];
         let what: Vec<&str> = what.into_iter().filter_map(|(is, what)| is.then_some(what)).collect();
         table.add_row(vec![
             out::id(run.id),
             out::text(&run.state),
-            out::text(if what.is_empty() { "changes".into() } else { what.join(", ") }.as_str()),
+            out::text(&what.join(", ")),
             out::time(Some(run.opened_at)),
             out::duration(Some(run.secs)),
             out::number(run.pages),

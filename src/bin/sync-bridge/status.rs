@@ -207,7 +207,9 @@ fn in_time(status: &[CustomerStatus]) -> Vec<String> {
         (all, late) => format!("{late} of {} {}", counted(all, "side"), if late == 1 { "is" } else { "are" }),
     };
     let bound = ops::LATE_SECS / 60.0;
-    vec![format!("{shown} held up, or more than {bound} minutes behind; --json has how far each is")]
+    vec![format!(
+        "{shown} held by a lock or an open transaction, or more than {bound} minutes behind; --json has how far each is"
+    )]
 }
 
 /// What somebody is to look at, once for all whom it concerns alike; of much the most urgent.

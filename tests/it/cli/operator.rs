@@ -53,7 +53,7 @@ async fn a_quarantined_row_is_listed_and_looked_at_again_when_asked() {
     // A line for each side only where it is late.
     let status = desk.succeeds(&["status"]);
     assert!(
-        status.ends_with("\nnone of 2 sides is held up, or more than 5 minutes behind; --json has how far each is\n"),
+        status.ends_with("\nnone of 2 sides is held by a lock or an open transaction, or more than 5 minutes behind; --json has how far each is\n"),
         "{status}"
     );
     assert!(!status.contains("done up to"), "{status}");
@@ -63,7 +63,7 @@ async fn a_quarantined_row_is_listed_and_looked_at_again_when_asked() {
     assert!(
         status.contains("done up to")
             && status
-                .ends_with("\n1 of 2 sides is held up, or more than 5 minutes behind; --json has how far each is\n")
+                .ends_with("\n1 of 2 sides is held by a lock or an open transaction, or more than 5 minutes behind; --json has how far each is\n")
     );
     let list = ["quarantine", "list", "--json"];
     let rows = json_of(&desk, &list);
@@ -228,6 +228,7 @@ async fn a_conflict_is_listed_without_values_resolved_and_undone() {
     let resolve = ["conflicts", "resolve", &name, "--customer", "acme", "--winner", "legacy", "--reason", "she moved"];
     let before = list(&[]).as_array().map(Vec::len);
     assert_eq!(desk.succeeds(&resolve), format!("{name} is resolved\n"));
+    assert_eq!(waits(), 0, "no run has to look at it first");
     holds(&databases, "Ada L").await;
     assert_eq!(list(&["--state", "open"]), json!([]));
     assert_eq!(list(&["--state", "resolved"])[0]["conflict"], name);

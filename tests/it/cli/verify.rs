@@ -224,11 +224,38 @@ async fn a_row_that_no_run_is_about_to_look_at_is_not_waited_for() {
         let text = explained(entity, key);
         assert!(text.contains(&until), "{text}");
     }
-    office.on_legacy("update teams set changed = now() + interval '1 second' where id in (30, 31)").await;
-    for key in ["30", "31"] {
-        let text = explained("team", key);
-        assert!(text.contains("The next run would do this:"), "{text}");
+    // Each run reads from a bit below the watermark.
+    for (ago, joins) in [("59 minutes", true), ("56 minutes", false)] {
+        office.on_queue(&format!("update bridge.watermark set watermark = now() - interval '{ago}'")).await;
+        let text = explained("team", "30");
+        assert_eq!(text.contains("or something else opens a run"), joins, "{text}");
     }
+    office.on_legacy("update teams set changed = now() + interval '1 second' where id in (30, 31)").await;
+    for (key, would) in [("30", "try"), ("31", "do")] {
+        let text = explained("team", key);
+        assert!(text.contains(&format!("The next run would {would} this:")), "{text}");
+    }
+
+    // What stands still is not waited for either.
+    office.desk.succeeds(&["pause", "--customer", "acme"]);
+    office.on_legacy("update people set name = 'Bo', changed = now() + interval '2 seconds' where id = 2").await;
+    let only = ["verify", "--customer", "acme", "--entity", "person", "--wait", &wait, "--json"];
+    let verified: Value = serde_json::from_slice(&office.desk.run(&only).stdout).expect("JSON");
+    let verified = &verified["entities"][0];
+    assert_eq!(verified["by_kind"]["behind"], 1, "{verified}");
+    assert!(verified["secs"].as_f64().is_some_and(|secs| secs < WAIT), "{verified}");
+
+    // A difference that is on a list of its own counts there alone.
+    let found = "insert into bridge.difference (customer, run, entity, legacy_key, kind, fields)
+                 select (select min(customer) from bridge.run), 0, 'person', kind, kind, '{}'
+                 from unnest(array['parked', 'quarantined', 'listed', 'dead_letter', 'missed']) as kind";
+    let counts = || {
+        let status = &json_of(&office.desk, &["status", "--json"])[0];
+        (status["conflicts"].as_i64(), status["differences"].as_i64())
+    };
+    let (conflicts, differences) = counts();
+    office.on_queue(found).await;
+    assert_eq!(counts(), (conflicts.map(|of| of + 1), differences.map(|of| of + 1)));
 }
 
 /// A record that is announced to legacy and refused there has an entry in the ledger, and no counterpart.

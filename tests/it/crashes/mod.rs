@@ -469,6 +469,10 @@ fn what_is_killed_elsewhere_is_a_point_and_has_its_test() {
 const WITHOUT_A_POINT: &[(&str, &str)] = &[
     ("action.rs: begin", "what an operator asks for is done by the console or at a desk, which are not killed here"),
     ("action.rs: end", "what an operator asks for is done by the console or at a desk, which are not killed here"),
+    (
+        "difference.rs: decided",
+        "what an operator asks for is done by the console or at a desk, which are not killed here",
+    ),
     ("circuit.rs: prune", "housekeeping, one statement by itself"),
     ("job.rs: claim", "`job.delivered` and `job.claimed` stand around it"),
     ("job.rs: renew", "`lease.before` and `lease.renewed` stand around it"),
