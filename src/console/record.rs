@@ -94,10 +94,10 @@ async fn look(
 ) -> Result<Option<Explained>, Problem> {
     let env = &console.env;
     // Of what is known to be away a pool would wait for seconds; who connects hears it at once.
-    if !ops::away_of(&env.queue, &env.config, &customer.id).await?.is_empty() {
-        if let Err(error) = env.data.check_entity(&customer.id, entity).await {
-            return Err(Problem::from(ops::with_away(&env.queue, &env.config, &customer.id, error).await));
-        }
+    if !ops::away_of(&env.queue, &env.config, &customer.id).await?.is_empty()
+        && let Err(error) = env.data.check_entity(&customer.id, entity).await
+    {
+        return Err(Problem::from(ops::with_away(&env.queue, &env.config, &customer.id, error).await));
     }
     for (side, key) in keys {
         match ops::explain(env, &customer.id, entity, (*side, key)).await {
