@@ -66,6 +66,9 @@ pub struct Look {
     /// Whether a run looks at it that is opened by something else, though none is by itself.
     #[serde(skip)]
     pub joins: bool,
+    /// Whether a comparison of its tables is due, which meets what is not equal.
+    #[serde(skip)]
+    pub compared_next: bool,
     /// The side that is not to be written.
     #[serde(skip)]
     held: Option<Side>,
@@ -210,7 +213,11 @@ async fn look(env: &Env, customer: &CustomerId, (entity, side, key): &Named) -> 
     let now = tick::now(&mut conn).await.with_context(what)?;
     let may_load = env.config.customer(customer).is_none_or(|customer| customer.may_load(now));
     let parked = waiting(&mut conn, customer, entity, &keys(&record)).await.with_context(what)?;
-    let gone = gone(env, &mut conn, (customer, entity), &record, may_load).await.with_context(what)?;
+    let compared = due::compared(&mut conn, customer.as_str()).await.with_context(what)?;
+    let is_due = |depth, every| may_load && !compared.due(&[entity.as_str()], depth, every).is_empty();
+    let compared_next = is_due(Depth::Rows, env.config.sweep_every);
+    let looks = is_due(Depth::Keys, env.config.deletes_every);
+    let gone = gone(env, &mut conn, (customer, entity), &record, looks).await.with_context(what)?;
     let asleep =
         waits::asleep(&mut conn, customer.as_str(), entity.as_str(), &keys(&record)).await.with_context(what)?;
     let owning =
@@ -253,6 +260,7 @@ async fn look(env: &Env, customer: &CustomerId, (entity, side, key): &Named) -> 
         away,
         due: is_due && !stands_still,
         joins,
+        compared_next,
         held: pauses.held(entity.as_str()),
     }))
 }
@@ -332,13 +340,13 @@ async fn quarantined(
     .with_context(|| format!("reading what is quarantined of {entity}"))
 }
 
-/// Of a living pair the row that is missing, if the other one stands.
+/// Of a living pair the row that is missing, if the other one stands. `looks`: the next run looks which rows are gone.
 async fn gone(
     env: &Env,
     conn: &mut PgConnection,
     (customer, entity): (&CustomerId, &EntityId),
     record: &Record,
-    may_load: bool,
+    looks: bool,
 ) -> sqlx::Result<Option<GoneShown>> {
     let lives = record.pair.as_ref().is_some_and(|pair| !pair.gone && pair.announced_secs.is_none());
     let side = match (&record.legacy, &record.platform) {
@@ -351,8 +359,6 @@ async fn gone(
     let follows = declared.is_some_and(|entity| env.config.deletes(entity, side.other()) != Deletes::Keep);
     let (every, after) = (env.config.deletes_every, env.config.deletes_after);
     let seen_secs = sweep::gone_for(conn, (customer.as_str(), entity.as_str(), side), &[key]).await?;
-    let compared = due::compared(conn, customer.as_str()).await?;
-    let looks = !compared.due(&[entity.as_str()], Depth::Keys, every).is_empty() && may_load;
     Ok(Some(GoneShown {
         side,
         seen_secs,

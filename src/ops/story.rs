@@ -297,7 +297,9 @@ fn ahead(explained: &Explained, slug: &str) -> String {
         }
         // It leaves to a dead letter what that owns.
         if !next.is_empty() && !is_owned {
-            until.push("a sweep meets it".into());
+            until.push(
+                if look.compared_next { "the comparison that is due meets it" } else { "a sweep meets it" }.into(),
+            );
         }
     }
     let until = until.join(", or ");

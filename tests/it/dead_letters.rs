@@ -627,6 +627,10 @@ async fn a_dead_letter_is_shown_with_all_that_was_done_about_it() {
     assert!(again.status.code() == Some(2) && each.iter().all(|part| said.contains(part)), "{said}");
     assert!(said.contains(&format!("{second} (discarded by ")), "{said}");
     // The run that a discard makes due compares whole tables.
+    let ada = number_on(&databases.legacy, "select id::bigint from users where mail like 'ada%'").await.to_string();
+    let explain = ["explain", "--customer", "acme", "--entity", "user", "--side", "legacy", "--key", &ada];
+    let told = desk.succeeds(&explain);
+    assert!(told.contains("or the comparison that is due meets it. One that did would do this:"), "{told}");
     let report = json_of(&desk, &RUN);
     assert_eq!((&report["ending"], &report["differences"]), (&json!("done"), &json!(1)), "{report}");
 }
